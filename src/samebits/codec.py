@@ -1,0 +1,115 @@
+"""How values become bytes and come back: canonical JSON, exact floats, typed reading, atomic files."""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from samebits.errors import RecordError, StorageError
+
+T = TypeVar("T")
+
+
+def canonical_json(value: object) -> bytes:
+    """The one JSON text of `value`, in UTF-8: keys sorted, no spaces, no NaN. Digests are taken over it."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def readable_json(value: object) -> bytes:
+    """The same value laid out for people, as our files hold it."""
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def exact_float(value: float) -> str:
+    """A float as `float.hex` writes it: no digit lost, the same text on every machine; `nan` and `inf` as words."""
+    return float(value).hex()
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Replace `path` by `content`, or leave it untouched: temporary file beside it, fsync, rename.
+
+    Raises StorageError where the bytes cannot be stored.
+    """
+    temporary = ""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise storage_error(error, path) from error
+
+
+def storage_error(error: OSError, path: Path) -> StorageError:
+    """What a failed write means, and what to do about it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"the disk is full: cannot write {path}; free some space and run again")
+    return StorageError(f"cannot write {path}: {error.strerror or error}; choose a folder that you may write to")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Fields:
+    """Typed reading of one JSON or TOML object; an error names the path of the value that is wrong."""
+
+    def __init__(self, value: object, where: str = "") -> None:
+        if not isinstance(value, Mapping):
+            raise RecordError(f"{where or 'the file'} must hold an object, not {type(value).__name__}")
+        self._values = value
+        self._where = where
+
+    def path(self, name: str) -> str:
+        """The dotted path of `name`, for messages."""
+        return f"{self._where}.{name}" if self._where else name
+
+    def names(self) -> set[str]:
+        """The keys that are there."""
+        return set(self._values)
+
+    def get(self, name: str, kind: type[T]) -> T:
+        """The value of `name`, which must be there and be a `kind`."""
+        value = self.optional(name, kind)
+        if value is None:
+            raise RecordError(f"missing value in '{self.path(name)}'")
+        return value
+
+    def optional(self, name: str, kind: type[T]) -> T | None:
+        """The value of `name` or None; a bool is no int here, an int is a float."""
+        value: Any = self._values.get(name)
+        if value is None:
+            return None
+        if kind is float and type(value) is int:
+            value = float(value)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise RecordError(f"'{self.path(name)}' must be {kind.__name__}, not {value!r}")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The list of strings `name`; absent counts as empty."""
+        values = self.optional(name, list) or []
+        for index, value in enumerate(values):
+            if not isinstance(value, str):
+                raise RecordError(f"'{self.path(name)}[{index}]' must be str, not {value!r}")
+        return tuple(values)
+
+    def inner(self, name: str) -> "Fields":
+        """The object `name`, which must be there."""
+        return Fields(self.get(name, dict), self.path(name))

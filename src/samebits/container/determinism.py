@@ -1,0 +1,157 @@
+"""Apply the settings of a profile, and read each one back from the library that must obey it."""
+
+import ctypes
+import os
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from samebits.errors import SettingError
+from samebits.profile import Profile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadBack:
+    """One setting as asked for and as found; `by` says where it was read."""
+
+    name: str
+    asked: str
+    found: str
+    by: str
+
+    def to_dict(self) -> dict[str, str]:
+        """As the record holds it."""
+        return {"name": self.name, "asked": self.asked, "found": self.found, "by": self.by}
+
+
+def prepare_environment(profile: Profile) -> "Guard":
+    """Check the environment before TensorFlow is imported, and guard it from then on.
+
+    Raises SettingError where one contradicts the profile, or is missing and only image or launcher can give it.
+    """
+    profile.check(os.environ, "the environment")
+    if sys.flags.hash_randomization:
+        raise SettingError(
+            "PYTHONHASHSEED=0 was not set when Python started; start through the image or `samebits train`"
+        )
+    os.environ.update(profile.variables)
+    guard = Guard(profile)
+    sys.addaudithook(guard)
+    return guard
+
+
+class Guard:
+    """Stops a script that sets a pinned variable to something else: TensorFlow has read it already, or would obey."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._names = {setting.name.encode() for setting in profile.settings}
+        self._stopped: SettingError | None = None
+
+    def check(self) -> None:
+        """Raise again what was raised in the script, which may have caught it."""
+        if self._stopped is not None:
+            raise self._stopped
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Python's audit hook; `os.environ` sets variables through `os.putenv`."""
+        if event == "os.putenv" and arguments[0] in self._names:
+            name, value = (os.fsdecode(argument) for argument in arguments[:2])
+            try:
+                self._profile.check({name: value}, "the script")
+            except SettingError as error:
+                self._stopped = error
+                raise
+
+
+def seed_everything(seed: int, profile: Profile) -> None:
+    """Seed Python, NumPy, TensorFlow and Keras, switch op determinism on and fix the thread pools.
+
+    Leaves TensorFlow's context uninitialised, so that a script may still configure its devices.
+    """
+    import keras
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+    tf.config.threading.set_intra_op_parallelism_threads(profile.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(profile.threads)
+    keras.utils.set_random_seed(seed)
+
+
+def read_back_seeds(seed: int) -> list[ReadBack]:
+    """The four generators' seeds; only right after seeding, before anything is drawn. Raises SettingError."""
+    import numpy as np
+    from keras.src.backend.common import global_state
+    from tensorflow.python.eager import context
+
+    asked = str(seed)
+    python = seed if random.getstate() == random.Random(seed).getstate() else "another state"  # noqa: S311
+    state, fresh = (generator.get_state()[1] for generator in (np.random, np.random.RandomState(seed)))
+    numpy = seed if np.array_equal(state, fresh) else "another state"
+    found = (
+        ("seed of Python", python, "random.getstate"),
+        ("seed of NumPy", numpy, "numpy.random.get_state"),
+        ("seed of TensorFlow", context.global_seed(), "tensorflow context"),
+        ("seed of Keras", global_state.get_global_attribute("global_random_seed"), "keras global state"),
+    )
+    return _checked(ReadBack(name=name, asked=asked, found=str(value), by=by) for name, value, by in found)
+
+
+def read_back_settings(profile: Profile) -> list[ReadBack]:
+    """Every setting from the library that uses it; can be asked at any time. Raises SettingError where one differs."""
+    return _checked(_settings(profile))
+
+
+def _settings(profile: Profile) -> Iterator[ReadBack]:
+    import keras
+    import tensorflow as tf
+    from tensorflow.python.framework.config import is_op_determinism_enabled
+    from tensorflow.python.util import _pywrap_util_port
+
+    threads = str(profile.threads)
+    threading = tf.config.threading
+    found = (
+        ("PYTHONHASHSEED", "0", _hash_seed(), "sys.flags"),
+        ("PYTHONNOUSERSITE", "1", sys.flags.no_user_site, "sys.flags"),
+        ("TF_ENABLE_ONEDNN_OPTS", "1", int(_pywrap_util_port.IsMklEnabled()), "tensorflow port"),
+        ("OPENBLAS_NUM_THREADS", "1", openblas_threads(), "openblas_get_num_threads"),
+        ("KERAS_BACKEND", "tensorflow", keras.backend.backend(), "keras.backend.backend"),
+        ("LC_ALL", "C.UTF-8", os.environ.get("LC_ALL"), "os.environ"),
+        ("TZ", "UTC", os.environ.get("TZ"), "os.environ"),
+        ("TF_NUM_INTRAOP_THREADS", threads, threading.get_intra_op_parallelism_threads(), "tf.config.threading"),
+        ("TF_NUM_INTEROP_THREADS", threads, threading.get_inter_op_parallelism_threads(), "tf.config.threading"),
+        ("op determinism", "True", is_op_determinism_enabled(), "tensorflow config"),
+    )
+    return (ReadBack(name=name, asked=asked, found=str(value), by=by) for name, asked, value, by in found)
+
+
+def _checked(found: Iterator[ReadBack]) -> list[ReadBack]:
+    """All of them, or the error that names those that did not take effect."""
+    settings = list(found)
+    wrong = [
+        f"{item.name} was asked as {item.asked} and found as {item.found}"
+        for item in settings
+        if item.asked != item.found
+    ]
+    if wrong:
+        raise SettingError(
+            f"{'; '.join(wrong)}: the script or the environment changed a determinism setting; remove that change"
+        )
+    return settings
+
+
+def _hash_seed() -> str:
+    return "random" if sys.flags.hash_randomization else os.environ.get("PYTHONHASHSEED", "unset")
+
+
+def openblas_threads() -> int | None:
+    """The threads of the OpenBLAS that NumPy has loaded; None where it uses another library."""
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
+        paths = {line.split(maxsplit=5)[-1].rstrip("\n") for line in file if "openblas" in line}
+    for path in sorted(paths):
+        function = getattr(ctypes.CDLL(path), "scipy_openblas_get_num_threads64_", None)
+        if function is not None:
+            return int(function())
+    return None

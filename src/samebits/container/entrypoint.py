@@ -1,0 +1,94 @@
+"""What runs in the container: with `--run FOLDER` a run that a launcher prepared, else, as under a plain `docker run`,
+one that is prepared here first.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from samebits import __version__
+from samebits.codec import Fields
+from samebits.container.process import tie_to_launcher
+from samebits.container.training import Training
+from samebits.digest import Digest
+from samebits.errors import InputError, SamebitsError
+from samebits.prepare import Setup, prepare
+from samebits.recipe import ImageIdentity
+from samebits.record import read_record, summary
+from samebits.runfolder import RunFolder
+from samebits.spec import OneLineParser, add_run_options, make_spec, split_arguments
+from samebits.tree import Progress
+
+IMAGE_MANIFEST = Path("/opt/samebits/image.json")
+"""Baked in by the image build: digests of base, lock and source."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one training; returns the exit status."""
+    try:
+        return _main(sys.argv[1:] if argv is None else list(argv))
+    except SamebitsError as error:
+        print(f"samebits: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def _main(argv: list[str]) -> int:
+    options, arguments = split_arguments(argv)
+    if options[:1] == ["--run"] and len(options) == 2:
+        tie_to_launcher()
+        folder = RunFolder(Path(options[1]))
+        data = os.environ.get("SAMEBITS_DATA")
+        return Training(folder, read_record(folder.record), folder.code, Path(data) if data else None).run()
+    return _start_here(options, arguments)
+
+
+def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
+    """A plain `docker run`: prepare, train, and say what the launcher would say."""
+    parser = OneLineParser(prog="samebits", description="Train a Keras script; mount code at /work, data at /data.")
+    parser.add_argument("--version", action="version", version=__version__)
+    add_run_options(parser)
+    given = vars(parser.parse_args(options)) | {"arguments": arguments}
+    defaults = {"runs": Path("/runs")} | ({"data": Path("/data")} if Path("/data").is_dir() else {})
+    spec = make_spec(given, defaults)
+    if not spec.runs.is_dir():
+        raise InputError(f'there is no {spec.runs}; mount a folder for the runs: -v "$PWD/runs:{spec.runs}"')
+    spec.determinism.check(os.environ, "the environment")
+    environment = {
+        "runtime": "docker",
+        "engine": None,
+        "image_note": "started without a launcher: the image's own digest was not given",
+    }
+    folder, record = prepare(spec, Setup(image=read_image_manifest(), environment=environment), _plain_progress())
+    status = Training(folder, record, spec.code_folder.absolute(), spec.data).run()
+    print(summary(folder.path, read_record(folder.record)))
+    return status
+
+
+def read_image_manifest(path: Path = IMAGE_MANIFEST) -> ImageIdentity:
+    """What the image knows of itself."""
+    try:
+        fields = Fields(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; this is no image built by `samebits build`") from error
+    base = fields.optional("base", str)
+    return ImageIdentity(
+        lock=Digest.parse(fields.get("lock", str)),
+        source=Digest.parse(fields.get("source", str)),
+        base=None if base is None else Digest.parse(base),
+    )
+
+
+def _plain_progress() -> Progress:
+    """A line on stderr now and then, from the second second on."""
+    shown = time.monotonic() - 8
+
+    def progress(done: int, total: int) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > 10:
+            shown = time.monotonic()
+            print(f"samebits: hashing the data, {done / 2**30:.1f} of {total / 2**30:.1f} GiB", file=sys.stderr)
+
+    return progress

@@ -1,0 +1,249 @@
+"""Watch a script train: every `fit`, every optimizer's steps, and the models that came out.
+
+Four public names of Keras are wrapped: `Model.__new__` (which models there are), `Model.fit` (adds a callback, as
+experiment trackers' autologging does), `Optimizer.apply` (which models a loop of the script's own trains) and
+`clear_session` (models before it are settled, so that they can be freed). Nothing that decides bits is touched.
+"""
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from samebits.codec import exact_float
+from samebits.container.tensors import describe_variables, group_digest, model_variables
+from samebits.errors import SamebitsError
+from samebits.ledger import Ledger
+
+
+@dataclass(kw_only=True, slots=True)
+class Trained:
+    """One model (or, without one, the variables of an optimizer) that was trained; `settled` once it is digested."""
+
+    name: str
+    how: str
+    target: Any
+    optimizers: list[Any] = field(default_factory=list)
+    settled: dict[str, Any] | None = None
+    saved: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Fit:
+    """One call of `fit`: the index of its model, and each metric's values by epoch as exact floats."""
+
+    model: int
+    history: dict[str, list[str]] = field(default_factory=dict)
+    epochs: int = 0
+
+
+class Observer:
+    """Collects what a run trains; `models` is where trained models are saved."""
+
+    def __init__(self, ledger: Ledger, models: Path) -> None:
+        self._ledger = ledger
+        self._models = models
+        self._live: list[weakref.ref[Any]] = []
+        self._optimizers: list[Any] = []
+        self.trained: list[Trained] = []
+        self.fits: list[Fit] = []
+        self.error: SamebitsError | None = None
+
+    def install(self) -> None:
+        """Wrap Keras; must come before the script is imported."""
+        import keras
+
+        keras.Model.__new__ = self._wrap_new(keras.Model.__new__)
+        keras.Model.fit = self._wrap_fit(keras.Model.fit)
+        keras.optimizers.Optimizer.apply = self._wrap_apply(keras.optimizers.Optimizer.apply)
+        for module in (keras.utils, keras.backend):
+            module.clear_session = self._wrap_clear_session(module.clear_session)
+
+    def finish(self) -> dict[str, Any]:
+        """Settle what is left and return the models and fits of the result; raises what went wrong in a callback."""
+        if self.error is not None:
+            raise self.error
+        for index in range(len(self.trained)):
+            self._settle(index)
+        models = [trained.settled for trained in self.trained]
+        self._ledger.append({"event": "end", "models": [model["digest"] for model in models if model]})
+        fits = [{"model": fit.model, "epochs": fit.epochs, "history": fit.history} for fit in self.fits]
+        return {"models": models, "fits": fits}
+
+    def _wrap_new(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+            model = original(cls, *args, **kwargs)
+            self._live.append(weakref.ref(model))
+            return model
+
+        return new
+
+    def _wrap_fit(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(original)
+
+        @functools.wraps(original)
+        def fit(model: Any, *args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind_partial(model, *args, **kwargs)
+            watcher = self._watcher(model)
+            with _added(bound.arguments, watcher):
+                return original(*bound.args, **bound.kwargs)
+
+        return fit
+
+    def _wrap_apply(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
+            answer = original(optimizer, grads, trainable_variables)
+            if not any(optimizer is seen for seen in self._optimizers):
+                self._optimizers.append(optimizer)
+                self._stepped(optimizer)
+            return answer
+
+        return apply
+
+    def _wrap_clear_session(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def clear_session(*args: Any, **kwargs: Any) -> Any:
+            for index in range(len(self.trained)):
+                self._settle(index)
+            self._optimizers.clear()
+            return original(*args, **kwargs)
+
+        return clear_session
+
+    def _watcher(self, model: Any) -> Any:
+        """A callback for one call of `fit`."""
+        import keras
+
+        index = self._register(model, "fit")
+        fit = Fit(model=index)
+        self.fits.append(fit)
+        number = len(self.fits) - 1
+
+        class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+            def on_epoch_end(watcher, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: N805
+                self._epoch(number, epoch, logs or {})
+
+        return Watcher()
+
+    def _epoch(self, number: int, epoch: int, logs: dict[str, Any]) -> None:
+        fit = self.fits[number]
+        trained = self.trained[fit.model]
+        metrics = {name: _exact(value) for name, value in sorted(logs.items())}
+        for name, value in metrics.items():
+            fit.history.setdefault(name, []).append(value)
+        fit.epochs += 1
+        groups = {
+            name: group_digest(describe_variables(variables))
+            for name, variables in model_variables(trained.target).items()
+        }
+        line = {"event": "epoch", "fit": number, "epoch": epoch, "model": trained.name}
+        try:
+            self._ledger.append({**line, "metrics": metrics, "tensors": groups})
+        except SamebitsError as error:
+            self.error = error  # a script may swallow what a callback raises
+            raise
+
+    def _register(self, model: Any, how: str) -> int:
+        for index, trained in enumerate(self.trained):
+            if trained.target is model:
+                return index
+        self.trained.append(Trained(name=model.name, how=how, target=model))
+        return len(self.trained) - 1
+
+    def _stepped(self, optimizer: Any) -> None:
+        """An optimizer's first step: find whose variables it trains."""
+        variables = {id(variable) for variable in optimizer._trainable_variables}  # noqa: SLF001  no public name
+        alive = [model for model in (reference() for reference in self._live) if model is not None]
+        owners = [model for model in alive if _is_built(model) and _owns(model, variables)]
+        for model in _outermost(owners):
+            trained = self.trained[self._register(model, "loop")]
+            if getattr(model, "optimizer", None) is not optimizer:
+                trained.optimizers.append(optimizer)
+        if not owners:
+            self.trained.append(
+                Trained(name=optimizer.name, how="variables", target=None, optimizers=[optimizer]),
+            )
+
+    def _settle(self, index: int) -> None:
+        """Digest a trained model, save it and let go of it."""
+        trained = self.trained[index]
+        if trained.settled is not None:
+            return
+        groups = {} if trained.target is None else model_variables(trained.target)
+        for number, optimizer in enumerate(trained.optimizers):
+            groups[f"loop_optimizer_{number}"] = list(optimizer.variables)
+            if trained.target is None:
+                groups["variables"] = list(optimizer._trainable_variables)  # noqa: SLF001  no public name
+        tensors = {name: describe_variables(variables) for name, variables in groups.items()}
+        body = {"name": trained.name, "how": trained.how, "tensors": tensors}
+        trained.saved = None if trained.target is None else save_model(trained.target, self._models, index)
+        trained.settled = body | {"digest": group_digest([{"group": k, "tensors": v} for k, v in tensors.items()])}
+        trained.target = None
+        trained.optimizers = []
+
+
+class _added:  # noqa: N801  reads as a word in `with`
+    """The watcher among the callbacks of one call of `fit`, whatever form they were given in."""
+
+    def __init__(self, arguments: dict[str, Any], watcher: Any) -> None:
+        import keras
+
+        callbacks = arguments.get("callbacks")
+        self._list: list[Any] | None = None
+        self._watcher = watcher
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            self._list = callbacks.callbacks
+            watcher.set_model(callbacks.model)
+        elif callbacks is None or isinstance(callbacks, (list, tuple)):
+            arguments["callbacks"] = [*(callbacks or ()), watcher]
+        else:
+            arguments["callbacks"] = [callbacks, watcher]
+
+    def __enter__(self) -> None:
+        if self._list is not None:
+            self._list.append(self._watcher)
+
+    def __exit__(self, *_: object) -> None:
+        if self._list is not None:
+            self._list.remove(self._watcher)
+
+
+def save_model(model: Any, folder: Path, index: int) -> str | None:
+    """Save a trained model as `.keras`, else its weights alone; the file's name, None where neither can be written."""
+    name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model.name)
+    for suffix, save in ((".keras", model.save), (".weights.h5", model.save_weights)):
+        path = folder / f"{index}-{name}{suffix}"
+        try:
+            save(path)
+        except Exception:  # noqa: BLE001  whatever a user's layer raises; the tensors' digests are kept either way
+            path.unlink(missing_ok=True)
+            continue
+        return path.name
+    return None
+
+
+def _exact(value: Any) -> str:
+    """A metric as an exact float; a metric that is no number as its text."""
+    try:
+        return exact_float(float(value))
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _is_built(model: Any) -> bool:
+    return bool(getattr(model, "built", False))
+
+
+def _owns(model: Any, variables: set[int]) -> bool:
+    return any(id(variable) in variables for variable in model.trainable_variables)
+
+
+def _outermost(models: list[Any]) -> list[Any]:
+    """Those that are no part of another one."""
+    inner = {id(layer) for model in models for layer in model._flatten_layers(include_self=False)}  # noqa: SLF001
+    return [model for model in models if id(model) not in inner]

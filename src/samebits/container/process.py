@@ -1,0 +1,123 @@
+"""The process around the script: its output kept in a file, signals, and the line that ties it to its launcher."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from samebits.codec import storage_error
+from samebits.errors import Terminated
+
+_GRACE = 10.0  # seconds between the launcher's end and ours
+
+
+@contextmanager
+def quiet_import(log: Path) -> Iterator[None]:
+    """Keep what C++ libraries print while they are imported off the screen, and in the log."""
+    with _opened(log) as target:
+        saved = os.dup(2)
+        os.dup2(target, 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+@contextmanager
+def kept_output(log: Path) -> Iterator[None]:
+    """Copy all that goes to stdout and stderr, from Python or below, into `log` as well.
+
+    `tee` processes do it, not threads: a library that prints while it holds the interpreter's lock must not wait.
+    """
+    with _opened(log):
+        pass
+    saved = [os.dup(number) for number in (1, 2)]
+    tees = [_tee(log, number) for number in (1, 2)]
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, descriptor in zip((1, 2), saved, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        for tee in tees:
+            try:
+                tee.wait(5)  # a process the script left behind may hold the pipe open
+            except subprocess.TimeoutExpired:
+                tee.kill()
+
+
+def _tee(log: Path, number: int) -> subprocess.Popen[bytes]:
+    """Put a `tee -i -a` between descriptor `number` and where it went; it outlives Ctrl-C, to show what comes last."""
+    tee = subprocess.Popen(["tee", "-i", "-a", str(log)], stdin=subprocess.PIPE, stdout=number, close_fds=True)
+    pipe = tee.stdin
+    if pipe is None:
+        raise RuntimeError("a pipe was asked for")
+    os.dup2(pipe.fileno(), number)
+    pipe.close()
+    return tee
+
+
+@contextmanager
+def _opened(log: Path) -> Iterator[int]:
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise storage_error(error, log) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+class Signals:
+    """Ctrl-C and SIGTERM as exceptions in the script; remembered, as a script may catch them."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def listen(self) -> None:
+        """Take both over."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._arrived)
+
+    def ignore(self) -> None:
+        """From here on the record is being sealed, and nothing may come between."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _arrived(self, number: int, _frame: FrameType | None) -> None:
+        self.received = number
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def tie_to_launcher() -> None:
+    """End this process when the launcher, which holds the other end of our standard input, is gone.
+
+    The script gets an empty standard input. First SIGTERM, so that the record is sealed; then, after a while, the end.
+    """
+    line = os.dup(0)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    _in_background(lambda: _wait_for_end(line))
+
+
+def _wait_for_end(line: int) -> None:
+    while os.read(line, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _in_background(function: Callable[[], Any]) -> None:
+    threading.Thread(target=function, name="samebits-launcher", daemon=True).start()

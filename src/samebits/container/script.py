@@ -1,0 +1,51 @@
+"""Run the user's script as Python would, and say how it ended."""
+
+import os
+import sys
+import traceback
+import types
+from collections.abc import Sequence
+from pathlib import Path
+
+from samebits.errors import EXIT_SCRIPT_FAILED, SamebitsError
+from samebits.record import FAILED, FINISHED, Outcome
+
+
+def run_script(path: Path, arguments: Sequence[str]) -> Outcome:
+    """Execute `path` as `__main__` in its folder; its exceptions become an outcome, ours and signals pass through."""
+    os.chdir(path.parent)
+    sys.argv = [str(path), *arguments]
+    sys.path.insert(0, str(path.parent))
+    module = types.ModuleType("__main__")
+    module.__dict__.update(__file__=str(path), __builtins__=__builtins__)
+    sys.modules["__main__"] = module  # also keeps the script's own objects alive until they are digested
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+    except SystemExit as stop:
+        return _stopped(stop)
+    except SamebitsError:
+        raise
+    except Exception as error:  # noqa: BLE001  a script may raise anything
+        return _raised(error)
+    return Outcome(state=FINISHED, exit_status=0)
+
+
+def _stopped(stop: SystemExit) -> Outcome:
+    """`sys.exit` with nothing or 0 is an end like any other."""
+    if stop.code is None or stop.code == 0:
+        return Outcome(state=FINISHED, exit_status=0)
+    if isinstance(stop.code, int):
+        return Outcome(state=FAILED, message=f"the script exited with status {stop.code}", exit_status=stop.code)
+    print(stop.code, file=sys.stderr)
+    return Outcome(state=FAILED, message=f"the script exited: {stop.code}", exit_status=EXIT_SCRIPT_FAILED)
+
+
+def _raised(error: Exception) -> Outcome:
+    """An exception, with the traceback from the script's first line on."""
+    trace = error.__traceback__
+    text = "".join(traceback.format_exception(type(error), error, trace.tb_next if trace else None))
+    sys.stderr.write(text)
+    summary = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    return Outcome(
+        state=FAILED, message=f"the script failed: {summary}", traceback=text, exit_status=EXIT_SCRIPT_FAILED
+    )

@@ -1,0 +1,172 @@
+"""One prepared run on its way to a sealed record: settings, script, observation, checks, seal."""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from samebits.container import determinism
+from samebits.container.environment import observe_environment
+from samebits.container.observe import Observer
+from samebits.container.outputs import describe_outputs
+from samebits.container.process import Signals, kept_output, quiet_import
+from samebits.container.script import run_script
+from samebits.errors import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_SCRIPT_FAILED,
+    EXIT_TERMINATED,
+    InputError,
+    SamebitsError,
+    SettingError,
+    Terminated,
+)
+from samebits.ledger import Ledger
+from samebits.profile import Profile
+from samebits.record import FAILED, FINISHED, INTERRUPTED, Outcome, Record, seal
+from samebits.runfolder import RunFolder
+from samebits.tree import Tree, TreeFilter, differing_paths, hash_tree, read_manifest
+
+
+@dataclass(slots=True)
+class Training:
+    """One prepared run on its way to a sealed record."""
+
+    folder: RunFolder
+    record: Record
+    work: Path
+    data: Path | None
+    signals: Signals = field(default_factory=Signals)
+    timings: dict[str, float] = field(default_factory=dict)
+    status: int = EXIT_OK
+
+    def run(self) -> int:
+        """Train and seal. Returns 0, 1 for a script that failed, 2 for an error of ours, 130 or 143 for a signal."""
+        started = time.monotonic()
+        self.signals.listen()
+        with Ledger(self.folder.ledger, self.record.recipe.digest) as ledger:
+            self.record = self._trained(ledger)
+            self.signals.ignore()
+            self.folder.reserve.unlink(missing_ok=True)
+            lines = {"lines": ledger.lines, "last": str(ledger.last)}
+            timings = {**self.timings, "total": round(time.monotonic() - started, 3)}
+            seal(self.folder.record, replace(self.record, ledger=lines, timings=timings))
+        return self.status
+
+    def _trained(self, ledger: Ledger) -> Record:
+        """The record with outcome and, where the script finished, the result."""
+        try:
+            return self._attempt(ledger)
+        except (KeyboardInterrupt, Terminated):
+            return self._ended(self._interruption())
+        except SamebitsError as error:
+            self.status = error.exit_status
+            print(f"samebits: {error}", file=sys.stderr)
+            return self._ended(Outcome(state=FAILED, message=str(error)))
+        except Exception as error:  # noqa: BLE001  a defect of ours must not cost the record
+            self.status = EXIT_ERROR
+            trace = traceback.format_exc()
+            print(f"{trace}samebits: a defect of samebits itself; please report it", file=sys.stderr)
+            return self._ended(Outcome(state=FAILED, message=f"samebits failed: {error!r}", traceback=trace))
+
+    def _attempt(self, ledger: Ledger) -> Record:
+        profile = Profile(name=self.record.recipe.profile, threads=self.record.recipe.threads)
+        observer = Observer(ledger, self.folder.models)
+        self._check_code("code changed before it ran")
+        guard = determinism.prepare_environment(profile)
+        self._set_up(profile, observer)
+        with kept_output(self.folder.log), self._timed("script"):
+            os.environ["SAMEBITS_OUTPUT"] = str(self.folder.outputs)
+            if self.data is not None:
+                os.environ["SAMEBITS_DATA"] = str(self.data)
+            outcome = run_script(self.work / self.record.recipe.code.entry, self.record.recipe.code.arguments)
+        guard.check()
+        if self.signals.received is not None:  # the script may have caught it, and ended early all the same
+            return self._ended(self._interruption())
+        if outcome.state != FINISHED:
+            self.status = EXIT_SCRIPT_FAILED
+            return self._ended(outcome)
+        return replace(self._ended(outcome), result=self._result(profile, observer))
+
+    def _set_up(self, profile: Profile, observer: Observer) -> None:
+        """Settings, environment and seeds, in the order that leaves nothing drawn before the script."""
+        with self._timed("import"), quiet_import(self.folder.log):
+            import keras  # noqa: F401
+            import tensorflow as tf
+        with self._timed("setup"):
+            if self.record.recipe.device.kind == "gpu" and not tf.config.list_physical_devices("GPU"):
+                raise SettingError(
+                    "the run asks for a GPU and TensorFlow sees none; run without --gpus, or mend the driver"
+                )
+            observer.install()
+            observed = observe_environment()
+            determinism.seed_everything(self.record.recipe.seed, profile)
+            settings = [
+                *determinism.read_back_settings(profile),
+                *determinism.read_back_seeds(self.record.recipe.seed),
+            ]
+            observed["settings"] = [setting.to_dict() for setting in settings]
+            self.record = replace(self.record, environment={**self.record.environment, **observed})
+
+    def _result(self, profile: Profile, observer: Observer) -> dict[str, Any]:
+        """Digests of all that came out; raises where the inputs or the settings did not stay what they were."""
+        determinism.read_back_settings(profile)
+        with self._timed("digest_result"):
+            result = observer.finish() | {"outputs": describe_outputs(self.folder.outputs, self.record.ignore_outputs)}
+        if not result["models"]:
+            print("samebits: no Keras model was trained: the result covers the output files only", file=sys.stderr)
+        with self._timed("check_inputs"):
+            self._check_code("the script changed its own code; write to $SAMEBITS_OUTPUT instead")
+            self._check_data()
+        return result
+
+    def _check_code(self, meaning: str) -> None:
+        """Raise InputError where the code is not what the recipe says."""
+        leave_out = TreeFilter(patterns=("__pycache__", "*.pyc"))
+        found = hash_tree(self.folder.code, "code", leave_out=leave_out)
+        if found.digest != self.record.recipe.code.tree:
+            raise _changed(meaning, read_manifest(self.folder.code_manifest), found)
+
+    def _check_data(self) -> None:
+        """Raise InputError where the data is not what was hashed before the run."""
+        if self.data is None or self.record.recipe.data is None:
+            return
+        found = hash_tree(self.data, "data")
+        if found.digest != self.record.recipe.data:
+            raise _changed("the data changed during the run", read_manifest(self.folder.data_manifest), found)
+
+    def _interruption(self) -> Outcome:
+        by_hand = self.signals.received == signal.SIGINT
+        self.status = EXIT_INTERRUPTED if by_hand else EXIT_TERMINATED
+        return Outcome(state=INTERRUPTED, message="Ctrl-C" if by_hand else "SIGTERM, or the launcher ended")
+
+    def _ended(self, outcome: Outcome) -> Record:
+        return replace(self.record, outcome=outcome)
+
+    def _timed(self, name: str) -> "_Timer":
+        return _Timer(self.timings, name)
+
+
+class _Timer:
+    """Adds the seconds of a block to `timings`."""
+
+    def __init__(self, timings: dict[str, float], name: str) -> None:
+        self._timings = timings
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._timings[self._name] = round(time.monotonic() - self._started, 3)
+
+
+def _changed(meaning: str, before: Tree, after: Tree) -> InputError:
+    paths = differing_paths(before, after)
+    shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+    return InputError(f"{meaning}: {shown}; the result does not belong to the recipe, run again")

@@ -1,0 +1,45 @@
+"""Every error a user can meet, each with its exit status; a message says what happened, then what to do."""
+
+EXIT_OK = 0
+EXIT_SCRIPT_FAILED = 1
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class SamebitsError(Exception):
+    """The one root; `main` turns it into a line on stderr and `exit_status`."""
+
+    exit_status = EXIT_ERROR
+
+
+class InputError(SamebitsError):
+    """Something the user named is missing, unreadable or not what it should be."""
+
+
+class SettingError(SamebitsError):
+    """A setting contradicts the profile, or did not take effect."""
+
+
+class RecordError(SamebitsError):
+    """A file of a run's folder cannot be read, or does not agree with itself."""
+
+
+class StorageError(SamebitsError):
+    """Something could not be written: a full disk, a read-only folder."""
+
+
+class EngineError(SamebitsError):
+    """The container engine is missing, refused, or went away."""
+
+
+class ImageError(SamebitsError):
+    """The image is missing, or is not the one this lock describes."""
+
+
+class ToolError(SamebitsError):
+    """A program that samebits calls (pip, docker buildx) failed."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; like KeyboardInterrupt, it must pass through `except Exception` of a user's script."""

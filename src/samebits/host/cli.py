@@ -1,0 +1,150 @@
+"""The command line: `samebits build | train | list | show`."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from samebits import __version__
+from samebits.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, SamebitsError, Terminated
+from samebits.record import read_record, summary
+from samebits.spec import OneLineParser, RunSpec, add_run_options, make_spec, split_arguments
+
+_EPILOG = """exit status: 0 done, 1 the script failed, 2 an error, 130 Ctrl-C, 143 SIGTERM"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; the only place where an error becomes one."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        words, script_arguments = split_arguments(sys.argv[1:] if argv is None else argv)
+        options = make_parser().parse_args(words)
+        options.arguments = script_arguments
+        return int(options.command(options))
+    except SamebitsError as error:
+        print(f"samebits: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Terminated:
+        return EXIT_TERMINATED
+    except BrokenPipeError:  # `samebits list | head`
+        sys.stderr.close()
+        return EXIT_OK
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = OneLineParser(
+        prog="samebits", description="Train a Keras model, and get the same bits again.", epilog=_EPILOG
+    )
+    parser.add_argument("--version", action="version", version=f"samebits {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_build(commands.add_parser("build", help="build the image from the lock"))
+    _add_train(commands.add_parser("train", help="train a script and seal a record of it", epilog=_EPILOG))
+    _add_list(commands.add_parser("list", help="list the runs"))
+    _add_show(commands.add_parser("show", help="show one run"))
+    return parser
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tag", default="samebits:cpu", metavar="NAME", help="the image's name (default: samebits:cpu)"
+    )
+    parser.add_argument("--base", metavar="IMAGE", help="the base (default: $SAMEBITS_BASE, else the pinned one)")
+    parser.add_argument("--json", action="store_true", help="print the image's digests as JSON")
+    parser.set_defaults(command=lambda options: build_command(tag=options.tag, base=options.base, as_json=options.json))
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "samebits train [options] SCRIPT [-- script's arguments]"
+    add_run_options(parser)
+    parser.add_argument("--image", metavar="NAME", help="the image to train in (default: samebits:cpu)")
+    parser.add_argument("--gpus", metavar="all|N", help="ask the engine for GPUs")
+    parser.add_argument(
+        "--runtime", metavar="KIND", help="docker, venv, or auto: docker where an engine answers (default)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print run, recipe and result as one line of JSON at the end"
+    )
+    parser.set_defaults(command=lambda options: train_command(spec=make_spec(vars(options)), as_json=options.json))
+
+
+def _add_list(parser: argparse.ArgumentParser) -> None:
+    _add_runs(parser)
+    parser.set_defaults(command=lambda options: list_command(runs=options.runs, as_json=options.json))
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's folder, its id, or the beginning of one")
+    _add_runs(parser)
+    parser.set_defaults(command=lambda options: show_command(run=options.run, runs=options.runs, as_json=options.json))
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept (default: runs/)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def build_command(*, tag: str, base: str | None, as_json: bool) -> int:
+    """Build the image where it is not there yet."""
+    from samebits.host.engine import Engine
+    from samebits.host.image import build, identify
+
+    engine = Engine()
+    image = build(engine, tag=tag, base=base)
+    _, identity = identify(engine, tag)
+    digests = {"config": identity.config, "base": identity.base, "lock": identity.lock, "source": identity.source}
+    if as_json:
+        _print_json({"tag": tag, "id": image.id} | {name: str(digest) for name, digest in digests.items()})
+    else:
+        print(f"image {tag} {identity.config}")
+    return EXIT_OK
+
+
+def train_command(*, spec: RunSpec, as_json: bool) -> int:
+    """Train, and end with the three lines."""
+    from samebits.host.train import describe_run, train
+
+    folder, status = train(spec)
+    if as_json:
+        print(json.dumps(describe_run(folder), sort_keys=True))
+    else:
+        print(summary(folder.path, read_record(folder.record)))
+    return status
+
+
+def list_command(*, runs: Path, as_json: bool) -> int:
+    """List the runs of a folder."""
+    from samebits.host.runs import list_runs, read_runs, summarise
+
+    if as_json:
+        _print_json([summarise(folder, record) for folder, record in read_runs(runs)])
+    else:
+        list_runs(runs)
+    return EXIT_OK
+
+
+def show_command(*, run: str, runs: Path, as_json: bool) -> int:
+    """Show one run; `--json` gives the whole record."""
+    from samebits.host.runs import find_run, show_run
+
+    folder = find_run(run, runs)
+    if as_json:
+        _print_json(folder.read().to_dict())
+    else:
+        show_run(folder)
+    return EXIT_OK
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))

@@ -1,0 +1,70 @@
+"""What the host says on stderr: lines, tables, and a progress bar for what takes longer."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from samebits.tree import Progress
+
+_PATIENCE = 2.0  # seconds before a progress bar appears
+
+
+def say(line: str) -> None:
+    """One line of ours, apart from what the script prints."""
+    print(f"samebits: {line}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def hashing_progress(what: str) -> Iterator[Progress]:
+    """A progress callback that shows a bar once it takes more than two seconds."""
+    bar = _LateBar(what)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+class _LateBar:
+    """Imports rich and draws only where the work is long."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._started = time.monotonic()
+        self._progress: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self._started < _PATIENCE:
+            return
+        if self._progress is None:
+            self._open(total)
+        self._progress.update(self._task, completed=done)
+
+    def _open(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn(self._what), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console)
+        self._task = self._progress.add_task(self._what, total=total)
+        self._progress.start()
+
+    def close(self) -> None:
+        """Leave the finished bar on the screen."""
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    """A table on stdout, as wide as the terminal; whole where stdout is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False).print(table)

@@ -1,0 +1,252 @@
+"""The one door to Docker: images by digest, hardened containers, their output and their end."""
+
+import json
+import os
+import signal
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import APIError, DockerException, ImageNotFound
+from docker.types import DeviceRequest, Mount
+from docker.utils.socket import STDERR, frames_iter
+from requests.exceptions import RequestException
+
+from samebits.digest import Digest
+from samebits.errors import EngineError, Terminated
+from samebits.host.display import say
+
+_GRACE = 15  # seconds that a stopped container has to seal its record
+_ANSWER = 60  # seconds that the engine has to answer one request
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Image:
+    """An image as the engine knows it; `id` is what the engine runs, whichever store it keeps images in."""
+
+    reference: str
+    id: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContainerRequest:
+    """One container, as it will be started: `mounts` are (host path, container path, read-only)."""
+
+    image: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    mounts: tuple[tuple[Path, str, bool], ...]
+    user: str
+    gpus: str | None = None
+
+
+class Engine:
+    """A connection to the engine that `DOCKER_HOST` or the current Docker context names."""
+
+    def __init__(self) -> None:
+        """Raise EngineError where none answers."""
+        try:
+            self._client = docker.from_env(timeout=_ANSWER)
+            self._version: dict[str, Any] = self._client.version()
+        except DockerException as error:
+            where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+            raise EngineError(f"no container engine answers at {where}; start one, or use --runtime venv") from error
+
+    def describe(self) -> dict[str, Any]:
+        """Name, version, and what decides how images are stored and run."""
+        info = self._client.info()
+        return {
+            "name": self._version.get("Platform", {}).get("Name") or "Docker Engine",
+            "version": self._version.get("Version"),
+            "api_version": self._version.get("ApiVersion"),
+            "storage_driver": info.get("Driver"),
+            "containerd_image_store": self._containerd_store(info),
+            "cgroup_version": info.get("CgroupVersion"),
+            "runtime": info.get("DefaultRuntime"),
+        }
+
+    def find_image(self, reference: str) -> Image | None:
+        """The image of that name, id or digest, if the engine has it."""
+        try:
+            found = self._client.images.get(reference)
+        except ImageNotFound:
+            return None
+        except (DockerException, RequestException) as error:
+            raise _went_wrong(error) from error
+        return Image(reference=reference, id=str(found.id), labels=dict(found.labels))
+
+    def config_digest(self, image: Image) -> Digest:
+        """The digest of the image's configuration, which names its content whatever its compression.
+
+        The classic store uses it as the id. The containerd store does not tell it: then it is read from an export.
+        """
+        if not self._containerd_store(self._client.info()):
+            return Digest.parse(image.id)
+        say(f"reading the configuration digest of {image.reference} (once for this image)")
+        export: Any = _Stream(self._client.api.get_image(image.id))
+        with tarfile.open(fileobj=export, mode="r|") as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.name == "manifest.json" else None
+                if content is not None:
+                    return Digest(json.loads(content.read())[0]["Config"].rpartition("/")[2])
+        raise EngineError(f"the engine exports {image.reference} without a manifest; rebuild it with `samebits build`")
+
+    def run(self, request: ContainerRequest) -> int:
+        """Run a container to its end with its output passed through, and return its exit status.
+
+        The container ends with us: its standard input is a line that breaks when this process is gone. Ctrl-C and
+        SIGTERM are passed on and raised again once it has ended. Raises EngineError where it cannot be started, or the
+        engine goes away.
+        """
+        try:
+            with self._container(request) as (identifier, attached):
+                ended = _Ending(self._client, identifier)
+                self._client.api.start(identifier)
+                self._pass_through(identifier, attached)
+                return ended.status()
+        except (DockerException, RequestException) as error:
+            raise _went_wrong(error) from error
+
+    @contextmanager
+    def _container(self, request: ContainerRequest) -> Iterator[tuple[str, Any]]:
+        """A created container with its streams attached; it is gone afterwards, however this ends."""
+        api = self._client.api
+        identifier = str(self._client.containers.create(**_creation(request)).id)
+        try:
+            attached = api.attach_socket(
+                identifier, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 1}
+            )
+            raw = attached._sock  # noqa: SLF001  the SDK wraps it without a public name
+            raw.settimeout(None)  # a script may be silent for hours
+            try:
+                yield identifier, attached
+            finally:
+                raw.close()
+                attached.close()
+        finally:
+            with suppress(DockerException, RequestException):  # it has removed itself, or there is no engine to ask
+                api.remove_container(identifier, force=True)
+
+    def _pass_through(self, identifier: str, attached: Any) -> None:
+        """Copy output until it ends."""
+        try:
+            _copy_output(attached)
+        except (KeyboardInterrupt, Terminated) as stop:
+            say("stopping; the record is being sealed")
+            self._stop(identifier, attached, signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
+            raise
+
+    def _stop(self, identifier: str, attached: Any, number: int) -> None:
+        """Pass a signal on and show what the container still says; kill it after a while, or on a second Ctrl-C."""
+        api = self._client.api
+        killer = threading.Timer(_GRACE, lambda: api.kill(identifier, signal.SIGKILL))
+        killer.daemon = True
+        killer.start()
+        try:
+            api.kill(identifier, number)
+            _copy_output(attached)
+        except (KeyboardInterrupt, Terminated, DockerException, RequestException):
+            pass  # removed on the way out
+        finally:
+            killer.cancel()
+
+    def _containerd_store(self, info: Mapping[str, Any]) -> bool:
+        return any("containerd.snapshotter" in str(value) for _, value in info.get("DriverStatus") or ())
+
+
+class _Ending:
+    """Waits for a container that removes itself; must be listening before it starts."""
+
+    def __init__(self, client: Any, identifier: str) -> None:
+        self._answer: dict[str, Any] = {}
+        self._thread = threading.Thread(target=self._wait, args=(client, identifier), daemon=True)
+        self._thread.start()
+
+    def _wait(self, client: Any, identifier: str) -> None:
+        try:
+            self._answer = client.api.wait(identifier, timeout=None, condition="removed")
+        except (DockerException, RequestException) as error:
+            self._answer = {"Error": {"Message": str(error)}}
+
+    def status(self) -> int:
+        """The exit status; raises EngineError where the engine went away first."""
+        self._thread.join(_ANSWER)
+        if "StatusCode" not in self._answer:
+            raise EngineError("the container engine went away while the script ran; start it and run again")
+        return int(self._answer["StatusCode"])
+
+
+class _Stream:
+    """The engine's chunks as a file that tarfile can read."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._left = b""
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; fewer only at the end."""
+        parts = [self._left]
+        length = len(self._left)
+        while length < size and (chunk := next(self._chunks, b"")):
+            parts.append(chunk)
+            length += len(chunk)
+        joined = b"".join(parts)
+        self._left = joined[size:]
+        return joined[:size]
+
+
+def _creation(request: ContainerRequest) -> dict[str, Any]:
+    """The hardened container: no network, no capability, nothing writable but the run's folder and /tmp."""
+    mounts = [
+        Mount(target=target, source=str(source), type="bind", read_only=read_only)
+        for source, target, read_only in request.mounts
+    ]
+    devices = []
+    if request.gpus is not None:
+        count = -1 if request.gpus == "all" else int(request.gpus)
+        devices = [DeviceRequest(count=count, capabilities=[["gpu"]])]
+    return {
+        "image": request.image,
+        "command": list(request.command),
+        "environment": dict(request.environment),
+        "mounts": mounts,
+        "user": request.user,
+        "device_requests": devices,
+        "network_mode": "none",
+        "read_only": True,
+        "tmpfs": {"/tmp": "mode=1777"},  # noqa: S108  inside the container
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "init": True,
+        "stdin_open": True,
+        "auto_remove": True,
+        "labels": {"samebits": "run"},
+    }
+
+
+def _copy_output(attached: Any) -> None:
+    """The container's two streams to ours, as they come."""
+    for stream, chunk in frames_iter(attached, tty=False):  # type: ignore[no-untyped-call]  # the SDK's own helper
+        target = sys.stderr if stream == STDERR else sys.stdout
+        target.buffer.write(chunk)
+        target.flush()
+
+
+def _went_wrong(error: Exception) -> EngineError:
+    """An engine's refusal in one line, with what to do where that is known."""
+    text = error.explanation if isinstance(error, APIError) and error.explanation else str(error)
+    line = " ".join(str(text).split())
+    if "could not select device driver" in line or "nvidia" in line.lower():
+        return EngineError(
+            f"the engine has no GPU to give ({line}); install the NVIDIA container toolkit, or drop --gpus"
+        )
+    if isinstance(error, (APIError, ImageNotFound)):
+        return EngineError(f"the container engine refused: {line}")
+    return EngineError(f"the container engine went away ({line}); start it and run again")

@@ -1,0 +1,147 @@
+"""Find runs again, list them, and show one."""
+
+from pathlib import Path
+from typing import Any
+
+from samebits.errors import InputError, RecordError
+from samebits.host.display import print_table, say
+from samebits.record import Record
+from samebits.runfolder import RunFolder
+
+
+def find_run(name: str, runs: Path) -> RunFolder:
+    """The run that `name` means: a folder, an id, or an unambiguous beginning of one. Raises InputError."""
+    direct = RunFolder(Path(name))
+    if direct.record.is_file():
+        return direct
+    found = [folder for folder in _folders(runs) if folder.path.name.startswith(name)]
+    exact = [folder for folder in found if folder.path.name == name]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if not found:
+        raise InputError(f"there is no run {name} in {runs}; `samebits list` shows what there is")
+    names = ", ".join(folder.path.name for folder in found[:3])
+    raise InputError(f"{len(found)} runs begin with {name} ({names}, …); write more of the name")
+
+
+def read_runs(runs: Path) -> list[tuple[RunFolder, Record]]:
+    """All runs of a folder by name, which is by time; one that cannot be read is named on stderr and left out."""
+    if not runs.is_dir():
+        raise InputError(f"there is no folder {runs}; `samebits train` makes it, or name another with --runs")
+    found = []
+    for folder in _folders(runs):
+        try:
+            found.append((folder, folder.read()))
+        except RecordError as error:
+            say(str(error))
+    return found
+
+
+def list_runs(runs: Path) -> None:
+    """A table on stdout."""
+    rows = [_row(folder, record) for folder, record in read_runs(runs)]
+    print_table(["run", "outcome", "seconds", "seed", "recipe", "result"], rows)
+
+
+def summarise(folder: RunFolder, record: Record) -> dict[str, Any]:
+    """One run as `list --json` gives it."""
+    return {
+        "id": record.id,
+        "folder": str(folder.path),
+        "started": record.started,
+        "outcome": record.outcome.state,
+        "message": record.outcome.message,
+        "seconds": record.timings.get("total"),
+        "goal": record.goal,
+        "seed": record.recipe.seed,
+        "recipe": str(record.recipe.digest),
+        "result": None if record.result_digest is None else str(record.result_digest),
+    }
+
+
+def show_run(folder: RunFolder) -> None:
+    """One run for people, on stdout; the record itself holds more."""
+    record = folder.read()
+    rows = [*_outcome_rows(record), *_recipe_rows(record), *_environment_rows(record), *_result_rows(record)]
+    print_table(["", record.id], [[name, str(value)] for name, value in rows])
+
+
+def _row(folder: RunFolder, record: Record) -> list[str]:
+    result = record.result_digest
+    return [
+        folder.path.name,
+        record.outcome.state,
+        f"{record.timings.get('total', 0):.1f}" if record.timings else "",
+        str(record.recipe.seed),
+        record.recipe.digest.short,
+        result.short if result else "",
+    ]
+
+
+def _outcome_rows(record: Record) -> list[tuple[str, Any]]:
+    outcome = record.outcome
+    rows = [("outcome", outcome.state if outcome.message is None else f"{outcome.state}: {outcome.message}")]
+    return [*rows, ("started", record.started), ("goal", record.goal)]
+
+
+def _recipe_rows(record: Record) -> list[tuple[str, Any]]:
+    recipe = record.recipe
+    image = recipe.image
+    return [
+        ("recipe", recipe.digest),
+        ("  image", image.config or record.environment.get("image_note", "not given")),
+        ("  base", image.base or "none"),
+        ("  lock", image.lock),
+        ("  source", image.source),
+        ("  code", f"{recipe.code.tree} {recipe.code.entry}"),
+        ("  arguments", " ".join(recipe.code.arguments) or "none"),
+        ("  data", recipe.data or "none"),
+        ("  seed", recipe.seed),
+        ("  profile", f"{recipe.profile}, {recipe.threads} threads, {recipe.instruction_set}"),
+        ("  device", " ".join(str(part) for part in (recipe.device.kind, recipe.device.model) if part)),
+    ]
+
+
+def _environment_rows(record: Record) -> list[tuple[str, Any]]:
+    seen = record.environment
+    if "python" not in seen:
+        return []
+    versions = ", ".join(f"{name} {seen[name]}" for name in ("python", "tensorflow", "keras", "numpy"))
+    settings = ", ".join(f"{item['name']}={item['found']}" for item in seen.get("settings", ()))
+    return [
+        ("runtime", seen.get("runtime")),
+        ("versions", versions),
+        ("system", f"{seen['system']}, kernel {seen['kernel']}"),
+        ("cpu", f"{seen['cpu']['model']} ({seen['cpu']['family_model_stepping']})"),
+        ("settings", f"{settings} (as read back)"),
+    ]
+
+
+def _result_rows(record: Record) -> list[tuple[str, Any]]:
+    if record.result is None:
+        return []
+    rows: list[tuple[str, Any]] = [("result", record.result_digest)]
+    for model in record.result["models"]:
+        count = sum(len(group) for group in model["tensors"].values())
+        rows.append((f"  model {model['name']}", f"{model['digest']} ({count} tensors)"))
+    for fit in record.result["fits"]:
+        last = ", ".join(f"{name} {_decimal(values[-1])}" for name, values in fit["history"].items())
+        rows.append((f"  fit, {fit['epochs']} epochs", last))
+    rows += [(f"  {item['path']}", f"{item.get('digest', '')} ({item['by']})") for item in record.result["outputs"]]
+    return rows
+
+
+def _decimal(text: str) -> str:
+    """An exact float for people."""
+    try:
+        return f"{float.fromhex(text):.6g}"
+    except ValueError:
+        return text
+
+
+def _folders(runs: Path) -> list[RunFolder]:
+    """The folders that hold a record; one without is a run that is still being prepared."""
+    if not runs.is_dir():
+        return []
+    folders = (RunFolder(path) for path in sorted(runs.iterdir()) if not path.name.startswith("."))
+    return [folder for folder in folders if folder.record.is_file()]

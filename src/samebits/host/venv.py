@@ -1,0 +1,104 @@
+"""The runtime where no engine answers: a virtual environment from the same lock, and a process in it."""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from samebits.errors import InputError, Terminated
+from samebits.host.cache import cache_folder, exclusive
+from samebits.host.display import say
+from samebits.host.process import run_tool, start, stop_gently
+from samebits.host.source import context_file, lock_digest, python_tag, staged_source
+
+_PYTHONS = ((3, 11), (3, 13))  # first and last that every pin of the lock has wheels for
+GRACE = 15.0
+"""Seconds that a stopped script has to seal its record."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessRequest:
+    """One training in the virtual environment, as it will be started."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    folder: Path
+
+
+def locked_python() -> Path:
+    """The Python of the virtual environment for this lock, made on first use; every wheel's hash is checked."""
+    _check_python()
+    folder = cache_folder("venvs")
+    name = f"{lock_digest().hex[:16]}-{python_tag()}"
+    target = folder / name
+    with exclusive(folder, name):
+        if not target.exists():
+            _make(target)
+    return target / "bin" / "python"
+
+
+def _check_python() -> None:
+    found = sys.version_info[:2]
+    if not _PYTHONS[0] <= found <= _PYTHONS[1]:
+        raise InputError(
+            f"the locked packages have no wheels for Python {found[0]}.{found[1]}; run samebits with Python 3.11 to"
+            " 3.13, or start a container engine"
+        )
+
+
+def _make(target: Path) -> None:
+    """Build beside the final name, then rename: a build that was cut off is never used."""
+    say("installing the locked packages into a virtual environment (once for this lock; about 320 MB)")
+    draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
+    try:
+        run_tool([sys.executable, "-m", "venv", "--without-pip", str(draft)], what="making a virtual environment")
+        run_tool(
+            [
+                *(sys.executable, "-m", "pip", "--python", str(draft / "bin" / "python"), "install", "--quiet"),
+                *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check"),
+                *("-r", str(context_file("requirements.lock"))),
+            ],
+            what="installing the locked packages",
+        )
+        os.rename(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def plan_process(
+    run: Path, variables: Mapping[str, str], *, scratch: Path, python: Path, source: Path
+) -> ProcessRequest:
+    """The process for a prepared run: nothing of our own environment reaches it; `scratch` is its home."""
+    environment = {
+        **variables,
+        "HOME": str(scratch),
+        "KERAS_HOME": str(scratch / ".keras"),
+        "TMPDIR": str(scratch),
+        "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(source),
+    }
+    command = (str(python), "-P", "-m", "samebits.container", "--run", str(run))
+    return ProcessRequest(command=command, environment=environment, folder=run)
+
+
+def run_in_venv(run: Path, variables: Mapping[str, str]) -> int:
+    """Train a prepared run; Ctrl-C and SIGTERM are passed on, and it is given time to seal its record."""
+    python, source = locked_python(), staged_source()
+    with tempfile.TemporaryDirectory(prefix="samebits-") as scratch:
+        request = plan_process(run, variables, scratch=Path(scratch), python=python, source=source)
+        process = start(request.command, environment=request.environment, folder=request.folder)
+        try:
+            return process.wait()
+        except (KeyboardInterrupt, Terminated) as stop:
+            say("stopping; the record is being sealed")
+            stop_gently(process, signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM, GRACE)
+            raise
+        finally:
+            process.kill()
+            process.wait()

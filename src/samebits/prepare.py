@@ -1,0 +1,157 @@
+"""From a request to a run's folder: hash code and data, write the recipe down, and publish the folder as `running`."""
+
+import ast
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from samebits.codec import storage_error
+from samebits.cpu import instruction_set
+from samebits.errors import InputError, StorageError
+from samebits.recipe import Code, Device, ImageIdentity, Recipe
+from samebits.record import RUNNING, Outcome, Record, write_record
+from samebits.runfolder import MARKER, RunFolder, claim, prepare_runs
+from samebits.spec import RunSpec
+from samebits.tree import Progress, Tree, TreeFilter, hash_tree, list_tree
+
+_CODE_FILES = 5_000
+_CODE_BYTES = 50 << 20
+_NOT_CODE = ("__pycache__", "*.pyc")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What the side that starts a run knows beyond the request."""
+
+    image: ImageIdentity
+    device: Device = field(default_factory=Device)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    python: tuple[int, int] = sys.version_info[:2]
+    """The Python that will run the script; a newer one's syntax cannot be checked here."""
+
+
+def prepare(spec: RunSpec, setup: Setup, progress: Progress | None = None) -> tuple[RunFolder, Record]:
+    """Check and hash what was asked for, and make the run's folder with its record, code and manifests.
+
+    Raises InputError for what the user named wrongly and StorageError where the folder cannot be written; nothing is
+    left behind then.
+    """
+    check_script(spec.script, setup.python)
+    prepare_runs(spec.runs)
+    code = hash_code(spec)
+    data = None if spec.data is None else hash_data(spec.data, progress)
+    started = datetime.now(UTC)
+    recipe = _recipe(spec, setup, code, data)
+    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", spec.script.stem)
+    folder = claim(spec.runs, f"{started:%Y%m%dT%H%M%SZ}-{stem}-{recipe.digest.short}")
+    record = Record(
+        id=folder.path.name,
+        goal=spec.goal,
+        recipe=recipe,
+        started=started.isoformat(timespec="seconds"),
+        outcome=Outcome(state=RUNNING),
+        ignore_outputs=spec.ignore_outputs,
+        exclude=spec.exclude,
+        origin={
+            "script": str(spec.script.absolute()),
+            "data": None if spec.data is None else str(spec.data.absolute()),
+        },
+        environment=dict(setup.environment),
+    )
+    _fill(folder, spec, code, data, record)
+    return folder, record
+
+
+def check_script(script: Path, python: tuple[int, int]) -> None:
+    """Raise InputError unless `script` is a readable Python file; its syntax is judged where this Python can."""
+    if not script.is_file():
+        reason = "is a folder" if script.is_dir() else "does not exist"
+        raise InputError(f"the script {script} {reason}; name a Python file")
+    try:
+        ast.parse(script.read_bytes(), filename=str(script))
+    except OSError as error:
+        raise InputError(f"cannot read the script {script}: {error.strerror}") from error
+    except SyntaxError as error:
+        if python <= sys.version_info[:2]:
+            raise InputError(
+                f"the script {script} is not valid Python: line {error.lineno}: {error.msg}; mend it and run again"
+            ) from error
+    except ValueError as error:
+        raise InputError(f"the script {script} is not Python source: {error}; name a Python file") from error
+
+
+def code_filter(spec: RunSpec) -> TreeFilter:
+    """What lies beside a script without being code: hidden files, caches, virtual environments, data and runs."""
+    folders = (spec.runs,) if spec.data is None else (spec.runs, spec.data)
+    return TreeFilter(
+        patterns=(*_NOT_CODE, *spec.exclude), folders=folders, markers=("pyvenv.cfg", MARKER), hidden=True
+    )
+
+
+def hash_code(spec: RunSpec) -> Tree:
+    """The tree of the script's folder; raises InputError where it is too large to be code."""
+    leave_out = code_filter(spec)
+    files = list_tree(spec.code_folder, "code", leave_out)
+    size = sum(item[2] for item in files)
+    if len(files) > _CODE_FILES or size > _CODE_BYTES:
+        raise InputError(
+            f"the script's folder {spec.code_folder.absolute()} holds {len(files):,} files, {size / 2**20:.0f} MiB:"
+            " too much for code; name the data with --data, or leave files out with --exclude"
+        )
+    tree = hash_tree(spec.code_folder, "code", leave_out=leave_out)
+    if spec.script.name not in (entry.path for entry in tree.entries):
+        raise InputError(f"the script {spec.script} is left out as a hidden or excluded file; rename it")
+    return tree
+
+
+def hash_data(folder: Path, progress: Progress | None = None) -> Tree:
+    """The data's tree; raises InputError where there is none."""
+    tree = hash_tree(folder, "data", progress=progress)
+    if not tree.entries:
+        raise InputError(f"the data folder {folder} is empty; name a folder that holds the data")
+    return tree
+
+
+def _recipe(spec: RunSpec, setup: Setup, code: Tree, data: Tree | None) -> Recipe:
+    return Recipe(
+        image=setup.image,
+        code=Code(tree=code.digest, entry=spec.script.name, arguments=spec.arguments),
+        data=None if data is None else data.digest,
+        seed=spec.seed,
+        profile=spec.profile,
+        threads=spec.threads,
+        instruction_set=instruction_set(),
+        device=setup.device,
+    )
+
+
+def _fill(folder: RunFolder, spec: RunSpec, code: Tree, data: Tree | None, record: Record) -> None:
+    """Write everything; the record last, as it makes the folder a run."""
+    try:
+        _copy(spec.code_folder, folder.code, code)
+        code.write(folder.code_manifest)
+        if data is not None:
+            data.write(folder.data_manifest)
+        folder.create_inside()
+        write_record(folder.record, record)
+    except BaseException as error:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, StorageError):
+            raise storage_error(error, folder.path) from error
+        raise
+
+
+def _copy(source: Path, target: Path, tree: Tree) -> None:
+    target.mkdir()
+    for entry in tree.entries:
+        path = target / entry.path
+        if entry.digest is None:
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / entry.path, path)

@@ -1,0 +1,82 @@
+"""The determinism settings of a run: what is asked for, before anything is read back.
+
+Environment settings must stand before the interpreter or a library starts; image and launchers set them, the
+entrypoint reads them back. That oneDNN's default depends on the CPU is in TensorFlow's `port.cc`; that bits follow the
+thread pools and OpenBLAS's threads was measured with TensorFlow 2.21 and NumPy 2.4.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from samebits.errors import InputError, SettingError
+
+DEFAULT_THREADS = 2
+"""Two: bits follow the size of TensorFlow's thread pool, so it must not follow the machine; any machine has two."""
+
+PROFILES = ("native",)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """One environment variable, the value it must have, and why."""
+
+    name: str
+    value: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """A named set of settings; `threads` is the size of TensorFlow's intra-op and inter-op pools."""
+
+    name: str = "native"
+    threads: int = DEFAULT_THREADS
+
+    def __post_init__(self) -> None:
+        if self.name not in PROFILES:
+            raise InputError(f"there is no profile {self.name!r}; choose one of: {', '.join(PROFILES)}")
+        if not 1 <= self.threads <= 1024:
+            raise InputError(f"threads must be from 1 to 1024, not {self.threads}")
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Every environment setting, those that a run may vary last."""
+        threads = str(self.threads)
+        return (
+            *FIXED_SETTINGS,
+            Setting(name="TF_NUM_INTRAOP_THREADS", value=threads, why="bits follow the size of this pool"),
+            Setting(name="TF_NUM_INTEROP_THREADS", value=threads, why="else it follows the machine's cores"),
+        )
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The settings as an environment."""
+        return {setting.name: setting.value for setting in self.settings}
+
+    def check(self, environment: Mapping[str, str], source: str) -> None:
+        """Raise SettingError where `environment` holds another value for a setting; `source` says whose it is."""
+        for setting in self.settings:
+            found = environment.get(setting.name, setting.value)
+            if found != setting.value:
+                raise contradiction(setting, found, source, self.name)
+
+
+def contradiction(setting: Setting, found: str, source: str, profile: str) -> SettingError:
+    """The error that names both sides."""
+    hint = "use --threads" if "THREADS" in setting.name and "TF_" in setting.name else "remove it"
+    return SettingError(
+        f"{source} sets {setting.name}={found}, but the {profile} profile needs {setting.name}={setting.value}"
+        f" ({setting.why}); {hint}"
+    )
+
+
+FIXED_SETTINGS = (
+    Setting(name="PYTHONHASHSEED", value="0", why="the order of sets and of hash() follows it"),
+    Setting(name="PYTHONNOUSERSITE", value="1", why="packages outside the lock must not be seen"),
+    Setting(name="TF_ENABLE_ONEDNN_OPTS", value="1", why="its default depends on the CPU, and bits follow it"),
+    Setting(name="OPENBLAS_NUM_THREADS", value="1", why="NumPy's matrix products follow the number of threads"),
+    Setting(name="KERAS_BACKEND", value="tensorflow", why="another backend computes other bits"),
+    Setting(name="LC_ALL", value="C.UTF-8", why="sorting and text decoding follow the locale"),
+    Setting(name="TZ", value="UTC", why="dates follow the time zone"),
+)
+"""The settings that every run has; the image bakes exactly these in, which a test checks."""

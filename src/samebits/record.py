@@ -1,0 +1,193 @@
+"""The record of a run: recipe, environment, result, outcome and timings in one versioned file, sealed once."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from samebits.codec import Fields, readable_json, write_atomically
+from samebits.digest import Digest
+from samebits.errors import RecordError
+from samebits.recipe import Recipe
+
+FORMAT = "samebits.record"
+VERSION = "1.0"
+RUNNING = "running"
+FINISHED = "finished"
+FAILED = "failed"
+INTERRUPTED = "interrupted"
+STATES = (RUNNING, FINISHED, FAILED, INTERRUPTED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How the run ended: `message` is one line, `traceback` the script's own, `exit_status` the script's."""
+
+    state: str
+    message: str | None = None
+    traceback: str | None = None
+    exit_status: int | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """As the record holds it."""
+        return {
+            "state": self.state,
+            "message": self.message,
+            "traceback": self.traceback,
+            "exit_status": self.exit_status,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Outcome":
+        """Read what `to_dict` wrote."""
+        state = fields.get("state", str)
+        if state not in STATES:
+            raise RecordError(f"'{fields.path('state')}' must be one of {', '.join(STATES)}, not {state!r}")
+        return cls(
+            state=state,
+            message=fields.optional("message", str),
+            traceback=fields.optional("traceback", str),
+            exit_status=fields.optional("exit_status", int),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One run. `origin` says where script and data were found; `timings` are seconds, `started` is UTC in ISO 8601."""
+
+    id: str
+    goal: str
+    recipe: Recipe
+    started: str
+    outcome: Outcome
+    ignore_outputs: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] | None = None
+    ledger: Mapping[str, Any] | None = None
+    timings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the run has ended, and the record may not change any more."""
+        return self.outcome.state != RUNNING
+
+    @property
+    def result_digest(self) -> Digest | None:
+        """Names the result, where there is one."""
+        return None if self.result is None else Digest.of_json(self.result)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the file holds it; `seal` is the digest of all the rest."""
+        result_digest = self.result_digest
+        body: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "id": self.id,
+            "goal": self.goal,
+            "recipe": self.recipe.to_dict(),
+            "recipe_digest": str(self.recipe.digest),
+            "started": self.started,
+            "outcome": self.outcome.to_dict(),
+            "ignore_outputs": list(self.ignore_outputs),
+            "exclude": list(self.exclude),
+            "origin": dict(self.origin),
+            "environment": dict(self.environment),
+            "result": None if self.result is None else dict(self.result),
+            "result_digest": None if result_digest is None else str(result_digest),
+            "ledger": None if self.ledger is None else dict(self.ledger),
+            "timings": dict(self.timings),
+        }
+        return body | {"seal": str(Digest.of_json(body))}
+
+    @classmethod
+    def from_dict(cls, value: object) -> "Record":
+        """Read what `to_dict` wrote; raises RecordError for another format, a newer major version or a broken seal."""
+        fields = Fields(value)
+        _check_version(fields)
+        result = fields.optional("result", dict)
+        ledger = fields.optional("ledger", dict)
+        record = cls(
+            id=fields.get("id", str),
+            goal=fields.get("goal", str),
+            recipe=Recipe.from_fields(fields.inner("recipe")),
+            started=fields.get("started", str),
+            outcome=Outcome.from_fields(fields.inner("outcome")),
+            ignore_outputs=fields.texts("ignore_outputs"),
+            exclude=fields.texts("exclude"),
+            origin=fields.get("origin", dict),
+            environment=fields.get("environment", dict),
+            result=result,
+            ledger=ledger,
+            timings=fields.get("timings", dict),
+        )
+        _check_seal(value, fields)
+        return record
+
+
+def seal(path: Path, record: Record) -> Record:
+    """Write the final record over the running one; raises RecordError where the run's record is sealed already."""
+    if not record.sealed:
+        raise RecordError("a record is sealed with an outcome, not while it is running")
+    if read_record(path).sealed:
+        raise RecordError(f"{path} is sealed already and stays as it is")
+    write_record(path, record)
+    return record
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record atomically; a sealed one becomes read-only."""
+    write_atomically(path, readable_json(record.to_dict()), mode=0o444 if record.sealed else 0o644)
+
+
+def read_record(path: Path) -> Record:
+    """Read and check one record file; raises RecordError, which names the file."""
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise RecordError(f"{path} is not JSON: {error}") from error
+    try:
+        return Record.from_dict(value)
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from error
+
+
+def summary(folder: Path, record: Record) -> str:
+    """The three lines that a run ends with; no result line where there is no result."""
+    lines = [f"run {folder}", f"recipe {record.recipe.digest}"]
+    if record.result_digest is not None:
+        lines.append(f"result {record.result_digest}")
+    return "\n".join(lines)
+
+
+def interrupted(record: Record, message: str) -> Record:
+    """The same run, ended without a word of its own."""
+    return replace(record, outcome=Outcome(state=INTERRUPTED, message=message))
+
+
+def _check_version(fields: Fields) -> None:
+    found = fields.get("format", str)
+    if found != FORMAT:
+        raise RecordError(f"'format' is {found!r}; this is no record of a run")
+    version = fields.get("version", str)
+    major, _, minor = version.partition(".")
+    if not (major.isdecimal() and minor.isdecimal()):
+        raise RecordError(f"'version' must be like {VERSION}, not {version!r}")
+    ours = tuple(int(part) for part in VERSION.split("."))
+    if int(major) > ours[0]:
+        raise RecordError(f"record version {version} is newer than this samebits reads ({VERSION}); upgrade samebits")
+    if (int(major), int(minor)) > ours:
+        warnings.warn(f"record version {version} is newer than {VERSION}; what is new in it is not shown", stacklevel=2)
+
+
+def _check_seal(value: object, fields: Fields) -> None:
+    if not isinstance(value, Mapping):
+        raise RecordError("the file must hold an object")
+    expected = Digest.of_json({key: item for key, item in value.items() if key != "seal"})
+    if fields.get("seal", str) != str(expected):
+        raise RecordError("the seal does not match: the record was changed after it was written")

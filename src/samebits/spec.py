@@ -1,0 +1,145 @@
+"""What the user asks for: command line and `samebits.toml` become one frozen request."""
+
+import argparse
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from samebits.codec import Fields
+from samebits.errors import InputError, RecordError
+from samebits.profile import DEFAULT_THREADS, Profile
+
+GOALS = ("bitwise", "metrics", "documented")
+RUNTIMES = ("auto", "docker", "venv")
+CONFIG_NAME = "samebits.toml"
+_PATHS = ("data", "runs")  # relative to the file that names them
+_LISTS = ("arguments", "exclude", "ignore_outputs")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSpec:
+    """One training as asked for; nothing is looked at yet."""
+
+    script: Path
+    arguments: tuple[str, ...] = ()
+    data: Path | None = None
+    seed: int = 0
+    threads: int = DEFAULT_THREADS
+    profile: str = "native"
+    goal: str = "bitwise"
+    runs: Path = field(default=Path("runs"))
+    exclude: tuple[str, ...] = ()
+    ignore_outputs: tuple[str, ...] = ()
+    image: str = "samebits:cpu"
+    gpus: str | None = None
+    runtime: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not {self.seed}")
+        _one_of("goal", self.goal, GOALS)
+        _one_of("runtime", self.runtime, RUNTIMES)
+        if self.gpus is not None and self.gpus != "all" and not self.gpus.isdecimal():
+            raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
+        self.determinism  # noqa: B018  checks name and threads
+
+    @property
+    def determinism(self) -> Profile:
+        """The profile with its threads."""
+        return Profile(name=self.profile, threads=self.threads)
+
+    @property
+    def code_folder(self) -> Path:
+        """The folder whose files are the code."""
+        return self.script.parent
+
+
+def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InputError; `main` prints it."""
+        raise InputError(f"{message}; see '{self.prog} --help'")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options that a run has wherever it starts, with or without a launcher."""
+    parser.add_argument("script", type=Path, help="the training script; its folder is the code")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the data, found by the script at $SAMEBITS_DATA")
+    parser.add_argument("--seed", type=int, metavar="N", help="for Python, NumPy, TensorFlow and Keras (default: 0)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help=f"TensorFlow's thread pools (default: {DEFAULT_THREADS}); bits follow it",
+    )
+    parser.add_argument("--profile", metavar="NAME", help="native: repeats on the same machine class (default)")
+    parser.add_argument("--goal", metavar="GRADE", help="bitwise (default), metrics or documented")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs/)")
+    parser.add_argument(
+        "--exclude", action="append", metavar="GLOB", help="files beside the script that are not code; may be repeated"
+    )
+    parser.add_argument(
+        "--ignore-output",
+        action="append",
+        metavar="GLOB",
+        dest="ignore_outputs",
+        help="output files that do not count in the result, such as logs with times; may be repeated",
+    )
+
+
+def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...] | None]:
+    """Part a command line at its first `--`: ours before it, the script's after it; None where there is no `--`."""
+    words = list(argv)
+    if "--" not in words:
+        return words, None
+    at = words.index("--")
+    return words[:at], tuple(words[at + 1 :])
+
+
+def make_spec(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> RunSpec:
+    """Merge the options given (None: not given) over `samebits.toml` over `defaults` over the built-in ones."""
+    script: Path = options["script"]
+    known = {item.name for item in fields(RunSpec)}
+    merged: dict[str, Any] = dict(defaults or {}) | read_config(script.parent / CONFIG_NAME)
+    merged |= {name: value for name, value in options.items() if name in known and value is not None}
+    for name in _LISTS:
+        merged[name] = tuple(merged.get(name, ()))
+    return RunSpec(**merged)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options that a `samebits.toml` holds, by their names in RunSpec; none where there is no such file."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}; mend it or remove it") from error
+    try:
+        return _options(Fields(values), path.parent)
+    except RecordError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _options(values: Fields, folder: Path) -> dict[str, Any]:
+    kinds: dict[str, type] = {"seed": int, "threads": int}
+    names = {item.name.replace("_", "-"): item.name for item in fields(RunSpec) if item.name != "script"}
+    found: dict[str, Any] = {}
+    for key in sorted(values.names()):
+        if key not in names:
+            close = difflib.get_close_matches(key, names, n=1)
+            raise RecordError(f"unknown key {key!r}; " + (f"did you mean {close[0]!r}?" if close else "remove it"))
+        name = names[key]
+        found[name] = values.texts(key) if name in _LISTS else values.get(key, kinds.get(name, str))
+        if name in _PATHS:
+            found[name] = folder / found[name]
+    return found

@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Writes an image archive for `docker load` whose bytes, and so the image's ID, depend on its arguments alone.
+
+`docker import` stamps the time of the import, so that the same files get a new ID each time. The archive is an OCI
+layout, with the manifest.json that engines without containerd's image store read. Only the standard library is used.
+"""
+
+import argparse
+import datetime
+import hashlib
+import io
+import json
+import sys
+import tarfile
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ARCHITECTURES = {"i386": "386", "armhf": "arm", "ppc64el": "ppc64le"}  # where Debian's and OCI's names differ
+
+
+def full_name(tag):
+    """The tag as containerd keeps it: with the registry, the `library` folder and the version that docker implies."""
+    if ":" not in tag.rpartition("/")[2]:
+        tag += ":latest"
+    first, slash, _ = tag.partition("/")
+    if not slash:
+        return "docker.io/library/" + tag
+    return tag if first == "localhost" or "." in first or ":" in first else "docker.io/" + tag
+
+
+def encode(document):
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def descriptor(media_type, digest, size, **more):
+    return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": f"sha256:{digest}", "size": size, **more}
+
+
+def write_archive(out, layer, tag, architecture, epoch):
+    created = datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    sha256 = hashlib.sha256()
+    while chunk := layer.read(1 << 20):
+        sha256.update(chunk)
+    layer_digest, layer_size = sha256.hexdigest(), layer.tell()
+    layer.seek(0)
+
+    architecture = ARCHITECTURES.get(architecture, architecture)
+    platform = {"architecture": architecture, "os": "linux", **({"variant": "v7"} if architecture == "arm" else {})}
+    config = encode({
+        **platform,
+        "created": created,
+        "config": {"Env": [f"PATH={PATH}", "LANG=C.UTF-8"], "Cmd": ["bash"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
+        "history": [{"created": created, "created_by": "debootstrap"}],
+    })
+    config_digest = hashlib.sha256(config).hexdigest()
+    manifest = encode({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor("config.v1+json", config_digest, len(config)),
+        "layers": [descriptor("layer.v1.tar", layer_digest, layer_size)],  # not compressed: zlib's output may change
+    })
+    manifest_digest = hashlib.sha256(manifest).hexdigest()
+    name = full_name(tag)
+    annotations = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name.rpartition(":")[2]}
+    index = descriptor("manifest.v1+json", manifest_digest, len(manifest), platform=platform, annotations=annotations)
+
+    blobs = "blobs/sha256/"
+    loadable = {"Config": blobs + config_digest, "RepoTags": [tag], "Layers": [blobs + layer_digest]}
+    members = {
+        "oci-layout": encode({"imageLayoutVersion": "1.0.0"}),
+        "index.json": encode({"schemaVersion": 2, "manifests": [index]}),
+        "manifest.json": encode([loadable]),
+        blobs + manifest_digest: manifest,
+        blobs + config_digest: config,
+        blobs + layer_digest: layer,
+    }
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT) as archive:
+        for path, content in members.items():
+            member = tarfile.TarInfo(path)
+            member.mtime = epoch
+            member.size = layer_size if content is layer else len(content)
+            archive.addfile(member, layer if content is layer else io.BytesIO(content))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("layer", help="the file system, as an uncompressed tar")
+    parser.add_argument("tag")
+    parser.add_argument("architecture", help="as `dpkg --print-architecture` says it")
+    parser.add_argument("epoch", type=int, help="the image's time of creation, in seconds since 1970")
+    arguments = parser.parse_args()
+    with open(arguments.layer, "rb") as layer:
+        write_archive(sys.stdout.buffer, layer, arguments.tag, arguments.architecture, arguments.epoch)
+
+
+if __name__ == "__main__":
+    main()
