@@ -1,16 +1,56 @@
 # Run `make` for the list of targets.
 .DEFAULT_GOAL := help
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
-COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url \
-          --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe
+SHELL   := bash
+PYTHON  ?= python3
+BIN     := .venv/bin
+TAG     ?= samebits:cpu
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url \
+           --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe
+# An engine that `make engine` started is used before the machine's own.
+ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
 .PHONY: help train test lint format lock image base-image engine bench clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-lock: $(VENV)/.tools  ## remake the locks from their .in files
+train: .venv/.installed  ## train the example on real data: in a container where an engine answers, else in a locked venv
+	@$(ENGINE); if docker info >/dev/null 2>&1; then $(BIN)/samebits build --tag $(TAG); fi \
+	&& $(BIN)/samebits train examples/digits/train.py --data examples/digits/data --image $(TAG)
+
+test: lint  ## run all tests, with an engine of its own where none answers and one can be started
+	@tools/test.sh
+
+lint: .venv/.installed  ## check style and types
+	@$(BIN)/ruff check --quiet && $(BIN)/ruff format --check --quiet && $(BIN)/mypy
+
+format: .venv/.installed  ## format the code
+	@$(BIN)/ruff check --quiet --fix; $(BIN)/ruff format
+
+lock: .venv/.installed  ## remake the locks from their .in files
 	$(COMPILE) --output-file requirements.lock requirements.in
 	$(COMPILE) --output-file requirements-dev.lock requirements-dev.in
+
+image: .venv/.installed  ## build the image that containers train in
+	@$(ENGINE); $(BIN)/samebits build --tag $(TAG)
+
+base-image:  ## make a stand-in base from Debian's packages, where the pinned base cannot be pulled
+	@$(ENGINE); tools/base_image.sh
+
+engine:  ## start a private Docker engine on a Debian machine that has none (needs root)
+	@tools/engine.sh up
+
+bench: .venv/.installed  ## measure what BENCHMARKS.md states, side by side
+	@$(ENGINE); $(BIN)/python benchmarks/run.py
+
+clean:  ## remove what this folder's targets made; runs, caches elsewhere and images stay
+	-tools/engine.sh down
+	rm -rf .venv .engine .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+
+.venv/.installed: requirements-dev.lock pyproject.toml
+	@echo "samebits: installing the host side into .venv" >&2
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "samebits needs Python 3.11 or later; set PYTHON=")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -6,9 +6,9 @@
 #
 # Everything it keeps lies in STATE_DIR: Debian trixie's packages in root/, images and containers in data/, the
 # client's configuration in config/, logs. Outside it, it may install debootstrap, and Docker's usual changes to the
-# machine's network (forwarding, packet filter chains, a bridge of its own until `down`) apply; another engine's published ports can
-# stop working, so use that other engine instead if it is recent. The host's /usr, /etc and /run cannot be mounted
-# into containers, and there is no GPU support: the engine does not see those folders.
+# machine's network apply (forwarding, packet filter chains, a bridge of its own until `down`); another engine's
+# published ports can stop working, so use that other engine instead if it is recent. The host's /usr, /etc and /run
+# cannot be mounted into containers, and there is no GPU support: the engine does not see those folders.
 # Exit status: 0 done, 1 the engine does not answer, 2 it cannot run here or wrong usage.
 set -euo pipefail
 umask 022

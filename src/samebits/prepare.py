@@ -12,7 +12,7 @@ from typing import Any
 
 from samebits.codec import storage_error
 from samebits.cpu import instruction_set
-from samebits.errors import InputError, StorageError
+from samebits.errors import InputError
 from samebits.recipe import Code, Device, ImageIdentity, Recipe
 from samebits.record import RUNNING, Outcome, Record, write_record
 from samebits.runfolder import MARKER, RunFolder, claim, prepare_runs
@@ -35,25 +35,47 @@ class Setup:
     """The Python that will run the script; a newer one's syntax cannot be checked here."""
 
 
-def prepare(spec: RunSpec, setup: Setup, progress: Progress | None = None) -> tuple[RunFolder, Record]:
-    """Check and hash what was asked for, and make the run's folder with its record, code and manifests.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedRun:
+    """A run whose inputs were checked and hashed; it has no folder yet."""
 
-    Raises InputError for what the user named wrongly and StorageError where the folder cannot be written; nothing is
-    left behind then.
+    spec: RunSpec
+    setup: Setup
+    started: datetime
+    code: Tree
+    data: Tree | None
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """UTC time, script, and the beginning of the recipe digest."""
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", self.spec.script.stem)
+        return f"{self.started:%Y%m%dT%H%M%SZ}-{stem}-{self.recipe.digest.short}"
+
+
+def plan_run(spec: RunSpec, setup: Setup, progress: Progress | None = None) -> PlannedRun:
+    """Check and hash what was asked for, so that a run cannot fail later for what can be known now.
+
+    Raises InputError for what the user named wrongly, StorageError where runs cannot be kept.
     """
+    started = datetime.now(UTC)
     check_script(spec.script, setup.python)
-    prepare_runs(spec.runs)
     code = hash_code(spec)
     data = None if spec.data is None else hash_data(spec.data, progress)
-    started = datetime.now(UTC)
     recipe = _recipe(spec, setup, code, data)
-    stem = re.sub(r"[^A-Za-z0-9_.-]", "_", spec.script.stem)
-    folder = claim(spec.runs, f"{started:%Y%m%dT%H%M%SZ}-{stem}-{recipe.digest.short}")
+    prepare_runs(spec.runs)
+    return PlannedRun(spec=spec, setup=setup, started=started, code=code, data=data, recipe=recipe)
+
+
+def publish(planned: PlannedRun) -> tuple[RunFolder, Record]:
+    """Make the run's folder with code, manifests and record; raises StorageError, and leaves nothing behind then."""
+    spec = planned.spec
+    folder = claim(spec.runs, planned.name)
     record = Record(
         id=folder.path.name,
         goal=spec.goal,
-        recipe=recipe,
-        started=started.isoformat(timespec="seconds"),
+        recipe=planned.recipe,
+        started=planned.started.isoformat(timespec="seconds"),
         outcome=Outcome(state=RUNNING),
         ignore_outputs=spec.ignore_outputs,
         exclude=spec.exclude,
@@ -61,9 +83,15 @@ def prepare(spec: RunSpec, setup: Setup, progress: Progress | None = None) -> tu
             "script": str(spec.script.absolute()),
             "data": None if spec.data is None else str(spec.data.absolute()),
         },
-        environment=dict(setup.environment),
+        environment=dict(planned.setup.environment),
     )
-    _fill(folder, spec, code, data, record)
+    try:
+        _fill(folder, planned, record)
+    except BaseException as error:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise storage_error(error, folder.path) from error
+        raise
     return folder, record
 
 
@@ -77,6 +105,8 @@ def check_script(script: Path, python: tuple[int, int]) -> None:
     except OSError as error:
         raise InputError(f"cannot read the script {script}: {error.strerror}") from error
     except SyntaxError as error:
+        if error.lineno is None:  # NUL bytes, or an unknown encoding
+            raise InputError(f"the script {script} is not Python source: {error}; name a Python file") from error
         if python <= sys.version_info[:2]:
             raise InputError(
                 f"the script {script} is not valid Python: line {error.lineno}: {error.msg}; mend it and run again"
@@ -130,20 +160,14 @@ def _recipe(spec: RunSpec, setup: Setup, code: Tree, data: Tree | None) -> Recip
     )
 
 
-def _fill(folder: RunFolder, spec: RunSpec, code: Tree, data: Tree | None, record: Record) -> None:
+def _fill(folder: RunFolder, planned: PlannedRun, record: Record) -> None:
     """Write everything; the record last, as it makes the folder a run."""
-    try:
-        _copy(spec.code_folder, folder.code, code)
-        code.write(folder.code_manifest)
-        if data is not None:
-            data.write(folder.data_manifest)
-        folder.create_inside()
-        write_record(folder.record, record)
-    except BaseException as error:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        if isinstance(error, OSError) and not isinstance(error, StorageError):
-            raise storage_error(error, folder.path) from error
-        raise
+    _copy(planned.spec.code_folder, folder.code, planned.code)
+    planned.code.write(folder.code_manifest)
+    if planned.data is not None:
+        planned.data.write(folder.data_manifest)
+    folder.create_inside()
+    write_record(folder.record, record)
 
 
 def _copy(source: Path, target: Path, tree: Tree) -> None:

@@ -15,7 +15,7 @@ from samebits.container.process import tie_to_launcher
 from samebits.container.training import Training
 from samebits.digest import Digest
 from samebits.errors import InputError, SamebitsError
-from samebits.prepare import Setup, prepare
+from samebits.prepare import Setup, plan_run, publish
 from samebits.recipe import ImageIdentity
 from samebits.record import read_record, summary
 from samebits.runfolder import RunFolder
@@ -55,13 +55,18 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     spec = make_spec(given, defaults)
     if not spec.runs.is_dir():
         raise InputError(f'there is no {spec.runs}; mount a folder for the runs: -v "$PWD/runs:{spec.runs}"')
+    if not os.access(spec.runs, os.W_OK):
+        raise InputError(
+            f'{spec.runs} may not be written to by user {os.getuid()}; add --user "$(id -u):$(id -g)" to docker run'
+        )
     spec.determinism.check(os.environ, "the environment")
     environment = {
         "runtime": "docker",
         "engine": None,
         "image_note": "started without a launcher: the image's own digest was not given",
     }
-    folder, record = prepare(spec, Setup(image=read_image_manifest(), environment=environment), _plain_progress())
+    setup = Setup(image=read_image_manifest(), environment=environment)
+    folder, record = publish(plan_run(spec, setup, _plain_progress()))
     status = Training(folder, record, spec.code_folder.absolute(), spec.data).run()
     print(summary(folder.path, read_record(folder.record)))
     return status

@@ -157,17 +157,15 @@ class Observer:
 
     def _stepped(self, optimizer: Any) -> None:
         """An optimizer's first step: find whose variables it trains."""
-        variables = {id(variable) for variable in optimizer._trainable_variables}  # noqa: SLF001  no public name
+        variables = _trained_by(optimizer)
         alive = [model for model in (reference() for reference in self._live) if model is not None]
-        owners = [model for model in alive if _is_built(model) and _owns(model, variables)]
+        owners = [model for model in alive if getattr(model, "built", False) and _owns(model, variables)]
         for model in _outermost(owners):
             trained = self.trained[self._register(model, "loop")]
             if getattr(model, "optimizer", None) is not optimizer:
                 trained.optimizers.append(optimizer)
         if not owners:
-            self.trained.append(
-                Trained(name=optimizer.name, how="variables", target=None, optimizers=[optimizer]),
-            )
+            self.trained.append(Trained(name=optimizer.name, how="variables", target=None, optimizers=[optimizer]))
 
     def _settle(self, index: int) -> None:
         """Digest a trained model, save it and let go of it."""
@@ -178,11 +176,15 @@ class Observer:
         for number, optimizer in enumerate(trained.optimizers):
             groups[f"loop_optimizer_{number}"] = list(optimizer.variables)
             if trained.target is None:
-                groups["variables"] = list(optimizer._trainable_variables)  # noqa: SLF001  no public name
+                groups["variables"] = _trained_by(optimizer)
         tensors = {name: describe_variables(variables) for name, variables in groups.items()}
         body = {"name": trained.name, "how": trained.how, "tensors": tensors}
         trained.saved = None if trained.target is None else save_model(trained.target, self._models, index)
-        trained.settled = body | {"digest": group_digest([{"group": k, "tensors": v} for k, v in tensors.items()])}
+        trained.settled = body | {
+            "digest": group_digest(
+                [{"group": group, "tensors": described} for group, described in sorted(tensors.items())]
+            )
+        }
         trained.target = None
         trained.optimizers = []
 
@@ -235,15 +237,20 @@ def _exact(value: Any) -> str:
         return str(value)
 
 
-def _is_built(model: Any) -> bool:
-    return bool(getattr(model, "built", False))
+def _trained_by(optimizer: Any) -> list[Any]:
+    """The variables that an optimizer was built for."""
+    return list(optimizer._trainable_variables)  # noqa: SLF001  there is no public name
 
 
-def _owns(model: Any, variables: set[int]) -> bool:
-    return any(id(variable) in variables for variable in model.trainable_variables)
+def _owns(model: Any, variables: list[Any]) -> bool:
+    known = {id(variable) for variable in model.trainable_variables}
+    return any(id(variable) in known for variable in variables)
 
 
 def _outermost(models: list[Any]) -> list[Any]:
-    """Those that are no part of another one."""
-    inner = {id(layer) for model in models for layer in model._flatten_layers(include_self=False)}  # noqa: SLF001
+    """Those that are no part of another one; a Sequential keeps a functional twin of itself besides its layers."""
+    inner: set[int] = set()
+    for model in models:
+        inner |= {id(layer) for layer in model._flatten_layers(include_self=False)}  # noqa: SLF001  also nested ones
+        inner.add(id(getattr(model, "_functional", None)))
     return [model for model in models if id(model) not in inner]

@@ -24,6 +24,11 @@ def cache_folder(name: str) -> Path:
 @contextmanager
 def exclusive(folder: Path, name: str) -> Iterator[None]:
     """Only one process at a time makes `name` in `folder`; the others wait and find it made."""
-    with (folder / f".{name}.lock").open("w") as file:
+    lock = folder / f".{name}.lock"
+    try:
+        file = lock.open("w")
+    except OSError as error:
+        raise storage_error(error, lock) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound
 from docker.types import DeviceRequest, Mount
 from docker.utils.socket import STDERR, frames_iter
@@ -53,7 +54,7 @@ class Engine:
     def __init__(self) -> None:
         """Raise EngineError where none answers."""
         try:
-            self._client = docker.from_env(timeout=_ANSWER)
+            self._client = _connect()
             self._version: dict[str, Any] = self._client.version()
         except DockerException as error:
             where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
@@ -159,6 +160,14 @@ class Engine:
 
     def _containerd_store(self, info: Mapping[str, Any]) -> bool:
         return any("containerd.snapshotter" in str(value) for _, value in info.get("DriverStatus") or ())
+
+
+def _connect() -> docker.DockerClient:
+    """To `DOCKER_HOST`, else to the current Docker context, which the SDK does not look at by itself."""
+    context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context()
+    if context is None or context.name == "default":
+        return docker.from_env(timeout=_ANSWER)
+    return docker.DockerClient(base_url=context.Host, tls=context.TLSConfig or False, timeout=_ANSWER)
 
 
 class _Ending:

@@ -11,7 +11,7 @@ from samebits.gpu import read_gpus
 from samebits.host.display import hashing_progress, say
 from samebits.host.source import lock_digest, source_digest
 from samebits.ledger import hold
-from samebits.prepare import Setup, prepare
+from samebits.prepare import Setup, plan_run, publish
 from samebits.recipe import Device, ImageIdentity
 from samebits.record import FAILED, Outcome, Record, interrupted, read_record, seal
 from samebits.runfolder import RunFolder
@@ -27,9 +27,10 @@ _CONTAINER_RUNS = "/runs"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
-    """A way to carry a prepared run out: what it knows beforehand, and the call that returns an exit status."""
+    """A way to carry a run out: what it knows beforehand, what it must make first, and the call that trains."""
 
     setup: Setup
+    make_ready: Callable[[], object]
     run: Callable[[RunFolder, RunSpec], int]
 
 
@@ -37,7 +38,9 @@ def train(spec: RunSpec) -> tuple[RunFolder, int]:
     """Train once; returns the run's folder and exit status: 0, 1 for a script that failed, 2 for an error."""
     runtime = choose_runtime(spec)
     with hashing_progress("hashing the data") as progress:
-        folder, _ = prepare(spec, runtime.setup, progress)
+        planned = plan_run(spec, runtime.setup, progress)
+    runtime.make_ready()
+    folder, _ = publish(planned)
     held = hold(folder.ledger)
     try:
         status = runtime.run(folder, spec)
@@ -95,7 +98,11 @@ def _docker_runtime(engine: "Engine", spec: RunSpec, device: Device) -> Runtime:
         "image": {"reference": image.reference, "id": image.id},
     }
     setup = Setup(image=identity, device=device, environment=environment, python=IMAGE_PYTHON)
-    return Runtime(setup=setup, run=lambda folder, spec: engine.run(plan_container(folder, spec, image)))
+
+    def run(folder: RunFolder, spec: RunSpec) -> int:
+        return engine.run(plan_container(folder, spec, image))
+
+    return Runtime(setup=setup, make_ready=lambda: None, run=run)
 
 
 def plan_container(folder: RunFolder, spec: RunSpec, image: "Image") -> "ContainerRequest":
@@ -127,7 +134,6 @@ def _venv_runtime(device: Device) -> Runtime:
 
     if device.kind == "gpu":
         raise EngineError("the virtual environment trains on the CPU only; start a container engine, or drop --gpus")
-    locked_python()
     identity = ImageIdentity(lock=lock_digest(), source=source_digest())
     environment = {"runtime": "venv", "engine": None, "image_note": "a virtual environment has no image digest"}
 
@@ -137,7 +143,8 @@ def _venv_runtime(device: Device) -> Runtime:
             variables["SAMEBITS_DATA"] = str(spec.data.resolve())
         return run_in_venv(folder.path.resolve(), variables)
 
-    return Runtime(setup=Setup(image=identity, device=device, environment=environment), run=run)
+    setup = Setup(image=identity, device=device, environment=environment)
+    return Runtime(setup=setup, make_ready=locked_python, run=run)
 
 
 def _see_sealed(folder: RunFolder, status: int) -> int:

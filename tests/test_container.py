@@ -1,0 +1,241 @@
+"""What a container can and cannot do, and training in it without a launcher."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Done, Project
+
+from samebits.errors import EngineError
+from samebits.host.engine import ContainerRequest, Engine
+from samebits.host.source import lock_digest, source_digest
+from samebits.profile import FIXED_SETTINGS
+from samebits.record import read_record
+
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
+
+PROBE = """
+import os, pathlib, socket
+def tried(what, action):
+    try:
+        action()
+    except OSError as error:
+        print(what, error.strerror)
+    else:
+        print(what, "done")
+tried("network", lambda: socket.create_connection(("192.0.2.1", 80), 3))
+for folder in ("/", "/work", "/data", "/opt/samebits", "/runs", os.path.dirname(os.environ["SAMEBITS_OUTPUT"]) + "/code"):
+    tried(folder, lambda: pathlib.Path(folder, "new").touch())
+tried("/tmp", lambda: pathlib.Path("/tmp/new").touch())
+tried("outputs", lambda: pathlib.Path(os.environ["SAMEBITS_OUTPUT"], "new").touch())
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print("capabilities", status["CapEff"].strip(), status["CapBnd"].strip(), status["NoNewPrivs"].strip())
+print("user", os.getuid(), os.getgid())
+print("first", open("/proc/1/comm").read().strip())
+"""
+
+
+def test_hardened(in_docker: Project) -> None:
+    in_docker.write(PROBE)
+    done = in_docker.train()
+    assert done.status == 0, done.err
+    assert done.line("network") == "Network is unreachable"
+    folders = [line for line in done.out.splitlines() if line.startswith("/")]
+    assert folders[-1] == "/tmp done"
+    assert len(folders) == 7
+    assert all(line.endswith(" Read-only file system") for line in folders[:-1]), folders
+    assert done.line("outputs") == "done"
+    assert done.line("capabilities") == "0000000000000000 0000000000000000 1"
+    assert done.line("user") == f"{os.getuid()} {os.getgid()}"
+    assert done.line("first") in {"docker-init", "tini"}
+
+
+def test_the_callers_user_owns_the_run(in_docker: Project) -> None:
+    done = in_docker.train()
+    files = [path for path in (in_docker.folder / done.run).rglob("*") if path.name != "code"]
+    assert {path.stat().st_uid for path in files} == {os.getuid()}
+
+
+def test_the_record_names_the_image(in_docker: Project) -> None:
+    record = read_record(in_docker.folder / in_docker.train().run / "record.json")
+    built = json.loads(
+        subprocess.run(["docker", "image", "inspect", "samebits:cpu"], capture_output=True, check=True).stdout
+    )[0]
+    assert record.environment["image"]["id"] == built["Id"]
+    assert record.recipe.image.config == Engine().config_digest(_image())
+    assert record.recipe.image.lock == lock_digest()
+    assert record.recipe.image.source == source_digest()
+    assert str(record.recipe.image.base) == built["Config"]["Labels"]["org.opencontainers.image.base.digest"]
+    assert record.environment["engine"]["version"]
+
+
+def _image():  # type: ignore[no-untyped-def]
+    image = Engine().find_image("samebits:cpu")
+    assert image is not None
+    return image
+
+
+def plain_run(project: Project, *words: str, options: tuple[str, ...] = (), user: str | None = None) -> Done:
+    """`docker run` as the README shows it."""
+    who = user if user is not None else f"{os.getuid()}:{os.getgid()}"
+    mounts = [f"{project.folder}:/work:ro", f"{project.data}:/data:ro", f"{project.runs}:/runs"]
+    command = ["docker", "run", "--rm", *(["--user", who] if who else [])]
+    command += [word for mount in mounts for word in ("-v", mount)]
+    done = subprocess.run(
+        [*command, *options, "samebits:cpu", *words], capture_output=True, text=True, timeout=120, check=False
+    )
+    return Done(status=done.returncode, out=done.stdout, err=done.stderr)
+
+
+def test_plain_docker_run(in_docker: Project) -> None:
+    in_docker.runs.mkdir()
+    launched = in_docker.train("--seed", "3", "--", "--epochs", "1")
+    plain = plain_run(in_docker, "train.py", "--seed", "3", "--", "--epochs", "1")
+    assert plain.status == 0, plain.err
+    assert plain.line("result") == launched.line("result")
+    records = [read_record(in_docker.runs / Path(done.line("run")).name / "record.json") for done in (launched, plain)]
+    recipes = [record.recipe.to_dict() for record in records]
+    assert recipes[1]["image"].pop("config") is None
+    assert recipes[0]["image"].pop("config") is not None
+    assert recipes[0] == recipes[1]
+    assert records[1].environment["image_note"] == ("started without a launcher: the image's own digest was not given")
+
+
+def test_plain_docker_run_as_the_images_user(in_docker: Project) -> None:
+    """Without --user the image's own user, 1000, runs; the runs folder must be its."""
+    in_docker.runs.mkdir()
+    for folder in (in_docker.folder, *in_docker.folder.parents[:3]):
+        folder.chmod(0o755)
+    refused = plain_run(in_docker, "train.py", user="")
+    if os.getuid() != 1000:
+        assert refused.status == 2
+        assert refused.complaint == (
+            '/runs may not be written to by user 1000; add --user "$(id -u):$(id -g)" to docker run'
+        )
+        os.chown(in_docker.runs, 1000, 1000)
+    assert plain_run(in_docker, "train.py", user="").status == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "complaint"),
+    [
+        (["none.py"], [], "the script none.py does not exist; name a Python file"),
+        (["train.py", "--seed", "x"], [], "argument --seed: invalid int value: 'x'; see 'samebits --help'"),
+        (
+            ["train.py"],
+            ["-e", "TF_ENABLE_ONEDNN_OPTS=0"],
+            "the environment sets TF_ENABLE_ONEDNN_OPTS=0, but the native profile needs TF_ENABLE_ONEDNN_OPTS=1"
+            " (its default depends on the CPU, and bits follow it); remove it",
+        ),
+        (
+            ["train.py"],
+            ["-e", "PYTHONHASHSEED=5"],
+            "the environment sets PYTHONHASHSEED=5, but the native profile needs PYTHONHASHSEED=0"
+            " (the order of sets and of hash() follows it); remove it",
+        ),
+    ],
+)
+def test_plain_docker_run_with_bad_input(
+    in_docker: Project, words: list[str], options: list[str], complaint: str
+) -> None:
+    in_docker.runs.mkdir()
+    done = plain_run(in_docker, *words, options=tuple(options))
+    assert done.status == 2
+    assert done.complaint == complaint
+
+
+def test_plain_docker_run_stops(in_docker: Project) -> None:
+    in_docker.runs.mkdir()
+    in_docker.write("import time\nprint('ready', flush=True)\nwhile True: time.sleep(0.05)\n")
+    command = ["docker", "run", "--name", "samebits-test-stop", "--rm", "-v", f"{in_docker.folder}:/work:ro"]
+    command += ["--user", f"{os.getuid()}:{os.getgid()}", "-v", f"{in_docker.runs}:/runs", "samebits:cpu", "train.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        subprocess.run(["docker", "stop", "samebits-test-stop"], check=True, capture_output=True)
+        process.communicate()
+        assert process.returncode == 143
+    assert in_docker.only_run().outcome.state == "interrupted"
+
+
+@pytest.fixture
+def other_image() -> Iterator[str]:
+    """An image of the right name's kind and the wrong lock."""
+    name = "samebits-test:other"
+    text = "FROM samebits:cpu\nLABEL samebits.lock=sha256:" + "0" * 64 + "\n"
+    subprocess.run(
+        ["docker", "buildx", "build", "--load", "--provenance=false", "-t", name, "-"],
+        input=text,
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    yield name
+    subprocess.run(["docker", "rmi", name], check=True, capture_output=True)
+
+
+def test_an_image_from_another_lock(in_docker: Project, other_image: str) -> None:
+    done = in_docker.train("--image", other_image)
+    assert done.status == 2
+    assert done.complaint == (
+        f"the image {other_image} was built from another lock (sha256:{'0' * 64}, here it is {lock_digest()});"
+        " rebuild it with `samebits build`"
+    )
+
+
+def test_a_missing_image(in_docker: Project) -> None:
+    done = in_docker.train("--image", "samebits:none")
+    assert done.status == 2
+    assert done.complaint == "the image samebits:none is not here; build it with `samebits build`"
+
+
+def test_the_engine_refuses_gpus() -> None:
+    """Where NVML sees a GPU and the engine has no NVIDIA runtime, the engine's own refusal is one line."""
+    request = ContainerRequest(
+        image="samebits:cpu", command=("--run", "/runs/x"), environment={}, mounts=(), user="0:0", gpus="all"
+    )
+    with pytest.raises(
+        EngineError, match=r"^the engine has no GPU to give \(.*\); install the NVIDIA container toolkit"
+    ):
+        Engine().run(request)
+
+
+def test_the_image_holds_what_it_says() -> None:
+    inspected = json.loads(
+        subprocess.run(["docker", "image", "inspect", "samebits:cpu"], capture_output=True, check=True).stdout
+    )[0]["Config"]
+    variables = dict(item.split("=", 1) for item in inspected["Env"])
+    assert {item.name: variables[item.name] for item in FIXED_SETTINGS} == {
+        item.name: item.value for item in FIXED_SETTINGS
+    }
+    assert inspected["User"] == "1000:1000"
+    assert inspected["Labels"]["samebits.lock"] == str(lock_digest())
+    assert not [name for name in variables if "proxy" in name.lower() or "CERT" in name or "INDEX" in name]
+    program = (
+        "import importlib.metadata as m; print(sorted(d.metadata['Name'].lower().replace('_', '-') for d in"
+        " m.distributions())); import pathlib; print(list(pathlib.Path('/opt/samebits/source').rglob('host')));"
+        " import samebits.container; print(sorted(p.name for p in pathlib.Path('/opt/samebits').iterdir()))"
+    )
+    done = subprocess.run(
+        ["docker", "run", "--rm", "--entrypoint", "python", "samebits:cpu", "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names, hosts, top = done.stdout.splitlines()
+    lock = (Path(__file__).parents[1] / "requirements.lock").read_text()
+    assert names == str(sorted(re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE)))
+    assert hosts == "[]"
+    assert top == "['image.json', 'requirements.lock', 'source', 'venv']"
+
+
+def test_a_changed_script_builds_nothing(in_docker: Project) -> None:
+    in_docker.write("print('changed')\n")
+    done = subprocess.run(
+        [*in_docker.command()[:1], "build"], capture_output=True, text=True, cwd=in_docker.folder, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "samebits: samebits:cpu is up to date\n")

@@ -1,0 +1,114 @@
+"""The ledger's chain, and the lock that tells a run that goes on from one that died."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import on_small_disk
+from samebits.digest import Digest
+from samebits.errors import StorageError
+from samebits.ledger import Ledger, hold, is_alive, read_lines
+
+_RECIPE = Digest.of_bytes(b"recipe")
+_EPOCHS = [{"epoch": number, "loss": (1 / (number + 1)).hex(), "note": "ü"} for number in range(5)]
+
+
+def _write(path: Path) -> Digest:
+    with Ledger(path, _RECIPE) as ledger:
+        assert ledger.last == _RECIPE
+        for values in _EPOCHS:
+            ledger.append(values)
+        assert ledger.lines == len(_EPOCHS)
+        return ledger.last
+
+
+def test_each_line_carries_the_digest_of_the_one_before(tmp_path: Path) -> None:
+    last = _write(tmp_path / "ledger.jsonl")
+    lines = (tmp_path / "ledger.jsonl").read_bytes().split(b"\n")
+    assert lines.pop() == b""
+    assert list(read_lines(tmp_path / "ledger.jsonl")) == lines
+    previous = str(_RECIPE)
+    for line, values in zip(lines, _EPOCHS, strict=True):
+        assert json.loads(line) == {**values, "version": "1.0", "previous": previous}
+        previous = f"sha256:{hashlib.sha256(line).hexdigest()}"
+    assert str(last) == previous
+
+
+def test_the_same_appends_give_the_same_bytes(tmp_path: Path) -> None:
+    assert _write(tmp_path / "one") == _write(tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_line_is_there_as_soon_as_it_is_appended(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    with Ledger(path, _RECIPE) as ledger:
+        for number in range(3):
+            ledger.append({"epoch": number})
+            assert len(list(read_lines(path))) == number + 1
+
+
+_HOLDERS = {"a launcher": "held = hold(path)", "a training": "held = Ledger(path, Digest('0'))"}
+
+
+@pytest.mark.parametrize("code", _HOLDERS.values(), ids=_HOLDERS.keys())
+def test_alive_until_killed(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.touch()
+    assert not is_alive(path)
+    script = f"""
+import sys
+from pathlib import Path
+from samebits.digest import Digest
+from samebits.ledger import Ledger, hold
+path = Path(sys.argv[1])
+{code}
+print("held", flush=True)
+input()
+"""
+    command = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert is_alive(path)
+        assert is_alive(path)  # asking changes nothing
+        holder.kill()
+        assert holder.wait() == -9
+    assert not is_alive(path)
+
+
+def test_launcher_and_training_hold_it_together(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    with Ledger(path, _RECIPE), open(hold(path), "rb"):
+        assert is_alive(path)
+    assert not is_alive(path)
+    assert not is_alive(tmp_path / "absent")
+
+
+def test_a_ledger_that_cannot_be_opened(tmp_path: Path) -> None:
+    path = tmp_path / "absent" / "ledger.jsonl"
+    with pytest.raises(StorageError) as caught:
+        Ledger(path, _RECIPE)
+    assert str(caught.value) == f"cannot write {path}: No such file or directory; choose a folder that you may write to"
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    code = """
+from pathlib import Path
+from samebits.digest import Digest
+from samebits.errors import StorageError
+from samebits.ledger import Ledger
+with Ledger(Path("ledger"), Digest.of_bytes(b"")) as ledger:
+    try:
+        while ledger.lines < 100:
+            ledger.append({"text": "x" * 4000})
+    except StorageError as error:
+        print(ledger.lines, error)
+"""
+    (line,) = on_small_disk(code, tmp_path)
+    number, _, message = line.partition(" ")
+    assert message == "the disk is full: cannot write ledger; free some space and run again"
+    assert 0 < int(number) < 100

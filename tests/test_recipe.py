@@ -1,0 +1,119 @@
+"""Every part of a recipe counts in its digest, and a difference is named by its part."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from samebits.codec import Fields
+from samebits.digest import Digest
+from samebits.errors import RecordError
+from samebits.recipe import Code, Device, ImageIdentity, Recipe, differing_parts
+from samebits.record import Record
+
+_OTHER = Digest.of_bytes(b"other")
+_BARE = Recipe(
+    image=ImageIdentity(lock=_OTHER, source=_OTHER),
+    code=Code(tree=_OTHER, entry="train.py"),
+    data=None,
+    seed=0,
+    profile="native",
+    threads=2,
+    instruction_set="x86-64-v3",
+    device=Device(kind="gpu", model="NVIDIA A100-SXM4-40GB", compute_capability="8.0", count=2),
+)
+
+_PARTS = [
+    ("image.config", _OTHER, "image.config"),
+    ("image.config", None, "image.config"),
+    ("image.base", _OTHER, "image.base"),
+    ("image.lock", _OTHER, "image.lock"),
+    ("image.source", _OTHER, "image.source"),
+    ("code.tree", _OTHER, "code.tree"),
+    ("code.entry", "other.py", "code.entry"),
+    ("code.arguments", (), "code.arguments"),
+    ("code.arguments", ("--epochs", "3", "--note grün"), "code.arguments"),
+    ("data", _OTHER, "data.tree"),
+    ("data", None, "data.tree"),
+    ("seed", 8, "seed"),
+    ("profile", "portable", "profile.name"),
+    ("threads", 3, "profile.threads"),
+    ("instruction_set", "x86-64-v4", "profile.instruction_set"),
+    ("device.kind", "gpu", "device.kind"),
+    ("device.model", "NVIDIA L4", "device.model"),
+    ("device.compute_capability", "8.9", "device.compute_capability"),
+    ("device.count", 1, "device.count"),
+    ("world_size", 2, "world_size"),
+]
+
+
+@pytest.fixture
+def recipe(example: Record) -> Recipe:
+    return example.recipe
+
+
+def _changed(recipe: Recipe, part: str, value: object) -> Recipe:
+    """The recipe with one field, dotted where it lies in a part, of another value."""
+    outer, _, inner = part.partition(".")
+    if not inner:
+        return replace(recipe, **{outer: value})  # type: ignore[arg-type]
+    return replace(recipe, **{outer: replace(getattr(recipe, outer), **{inner: value})})
+
+
+@pytest.mark.parametrize(("part", "value", "named"), _PARTS)
+def test_every_part_counts(recipe: Recipe, part: str, value: object, named: str) -> None:
+    other = _changed(recipe, part, value)
+    assert other.digest != recipe.digest
+    assert differing_parts(recipe, other) == differing_parts(other, recipe) == [named]
+    assert Recipe.from_fields(Fields(other.to_dict())) == other
+
+
+def test_all_that_differs_is_named(recipe: Recipe) -> None:
+    assert differing_parts(recipe, recipe) == []
+    assert differing_parts(recipe, replace(recipe, seed=1, data=None, code=replace(recipe.code, entry="a"))) == [
+        "code.entry",
+        "data.tree",
+        "seed",
+    ]
+
+
+def test_the_table_leaves_no_part_out(recipe: Recipe) -> None:
+    parts = {
+        f"{outer}.{inner}" if inner else outer
+        for outer, value in recipe.to_dict().items()
+        for inner in (value if isinstance(value, dict) else [""])
+    }
+    assert {named for _, _, named in _PARTS} == parts
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_round_trip(recipe: Recipe, *, whole: bool) -> None:
+    before = recipe if whole else _BARE
+    after = Recipe.from_fields(Fields(before.to_dict()))
+    assert after == before
+    assert after.digest == before.digest
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("image",), None, "missing value in 'recipe.image'"),
+        (("image", "lock"), None, "missing value in 'recipe.image.lock'"),
+        (("image", "base"), 1, "'recipe.image.base' must be str, not 1"),
+        (("code", "tree"), "x", "not a digest: 'x'; one is written sha256: and 64 hex digits"),
+        (("code", "arguments"), ["a", None], "'recipe.code.arguments[1]' must be str, not None"),
+        (("seed",), "7", "'recipe.seed' must be int, not '7'"),
+        (("profile", "threads"), True, "'recipe.profile.threads' must be int, not True"),
+        (("device", "kind"), None, "missing value in 'recipe.device.kind'"),
+        (("world_size",), None, "missing value in 'recipe.world_size'"),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_path(recipe: Recipe, path: tuple[str, ...], value: object, message: str) -> None:
+    written: Any = recipe.to_dict()
+    inner = written
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    with pytest.raises(RecordError) as caught:
+        Recipe.from_fields(Fields(written, "recipe"))
+    assert str(caught.value) == message

@@ -1,0 +1,214 @@
+"""The record file: it comes back as it was written, is sealed once, and no change to it goes unseen."""
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import EXAMPLE
+from samebits.codec import readable_json
+from samebits.digest import Digest
+from samebits.errors import RecordError
+from samebits.record import (
+    FINISHED,
+    RUNNING,
+    STATES,
+    Outcome,
+    Record,
+    interrupted,
+    read_record,
+    seal,
+    summary,
+    write_record,
+)
+
+
+@pytest.fixture
+def value() -> dict[str, Any]:
+    """The committed file's content."""
+    return dict(json.loads(EXAMPLE.read_bytes()))
+
+
+@pytest.fixture
+def running(example: Record) -> Record:
+    return replace(example, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings={})
+
+
+def _resealed(value: dict[str, Any], **changes: object) -> dict[str, Any]:
+    body = {name: item for name, item in {**value, **changes}.items() if name != "seal"}
+    return body | {"seal": str(Digest.of_json(body))}
+
+
+def test_the_committed_file_round_trips(example: Record) -> None:
+    assert readable_json(example.to_dict()) == EXAMPLE.read_bytes()
+    assert Record.from_dict(json.loads(EXAMPLE.read_bytes())) == example
+    assert example.sealed
+    assert str(example.result_digest) == example.to_dict()["result_digest"]
+
+
+def test_a_running_record_round_trips(running: Record, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, running)
+    assert read_record(path) == running
+    assert not running.sealed
+    assert running.result_digest is None
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def _places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The path of every leaf; an empty list or object is one."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if not inner or not value:
+        yield path
+    for key, item in inner:
+        yield from _places(item, (*path, key))
+
+
+def _other(leaf: Any) -> Any:
+    """Another value, of the same kind where that is possible."""
+    if isinstance(leaf, bool):
+        return not leaf
+    if isinstance(leaf, (int, float)):
+        return leaf + 1
+    if isinstance(leaf, str):
+        return leaf[:-1] + ("0" if leaf[-1:] != "0" else "1")
+    return "other" if leaf is None else {"other": 1} if leaf == {} else ["other"]
+
+
+@pytest.mark.filterwarnings("ignore:record version 1.1 is newer")
+def test_a_change_to_any_leaf_is_refused(value: dict[str, Any]) -> None:
+    places = list(_places(value))
+    assert len(places) > 400
+    for place in places:
+        changed = copy.deepcopy(value)
+        holder = changed
+        for key in place[:-1]:
+            holder = holder[key]  # type: ignore[index]
+        holder[place[-1]] = _other(holder[place[-1]])  # type: ignore[index]
+        assert changed != value
+        with pytest.raises(RecordError):
+            Record.from_dict(changed)
+
+
+def test_a_removed_or_added_part_is_refused(value: dict[str, Any]) -> None:
+    for name in value:
+        with pytest.raises(RecordError):
+            Record.from_dict({key: item for key, item in value.items() if key != name})
+    with pytest.raises(RecordError, match=r"^the seal does not match: the record was changed after it was written$"):
+        Record.from_dict(value | {"note": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "other"}, "'format' is 'other'; this is no record of a run"),
+        ({"format": None}, "missing value in 'format'"),
+        ({"version": "2.0"}, "record version 2.0 is newer than this samebits reads (1.0); upgrade samebits"),
+        ({"version": "10.0"}, "record version 10.0 is newer than this samebits reads (1.0); upgrade samebits"),
+        ({"version": "1"}, "'version' must be like 1.0, not '1'"),
+        ({"version": "1.0.1"}, "'version' must be like 1.0, not '1.0.1'"),
+        ({"version": 1.0}, "'version' must be str, not 1.0"),
+        ({"outcome": {"state": "w"}}, "'outcome.state' must be one of running, finished, failed, interrupted, not 'w'"),
+        ({"recipe": {}}, "missing value in 'recipe.image'"),
+        ({"exclude": [1]}, "'exclude[0]' must be str, not 1"),
+        ({"result": []}, "'result' must be dict, not []"),
+        ({"timings": None}, "missing value in 'timings'"),
+    ],
+)  # fmt: skip
+def test_a_sealed_file_that_is_no_record_of_ours(value: dict[str, Any], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        Record.from_dict(_resealed(value, **changes))
+    assert str(caught.value) == message
+
+
+def test_a_newer_minor_version_is_read_with_a_warning(value: dict[str, Any], example: Record) -> None:
+    newer = _resealed(value, version="1.1", weather="fine")
+    with pytest.warns(UserWarning, match=r"^record version 1\.1 is newer than 1\.0; what is new in it is not shown$"):
+        assert Record.from_dict(newer) == example
+
+
+@pytest.mark.parametrize("state", [state for state in STATES if state != RUNNING])
+def test_sealing(running: Record, tmp_path: Path, state: str) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, running)
+    final = replace(running, outcome=Outcome(state=state, message="m", traceback="t\n", exit_status=3))
+    assert seal(path, final) == final
+    assert read_record(path) == final
+    assert path.stat().st_mode & 0o777 == 0o444
+    content = path.read_bytes()
+    for again in (final, replace(final, outcome=Outcome(state=FINISHED))):
+        with pytest.raises(RecordError) as caught:
+            seal(path, again)
+        assert str(caught.value) == f"{path} is sealed already and stays as it is"
+    assert path.read_bytes() == content
+
+
+def test_a_running_record_is_not_sealed(running: Record, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, running)
+    with pytest.raises(RecordError, match=r"^a record is sealed with an outcome, not while it is running$"):
+        seal(path, running)
+    assert read_record(path) == running
+
+
+def test_interrupted(running: Record) -> None:
+    ended = interrupted(running, "power was lost")
+    assert ended == replace(running, outcome=Outcome(state="interrupted", message="power was lost"))
+    assert ended.sealed
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "{path} is not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (b'{"format": ', "{path} is not JSON: Expecting value: line 1 column 12 (char 11)"),
+        (b'"\xff"', "{path} is not JSON: 'utf-8' codec can't decode byte 0xff in position 1: invalid start byte"),
+        (b"[]", "{path}: the file must hold an object, not list"),
+        (b"{}", "{path}: missing value in 'format'"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    with pytest.raises(RecordError) as caught:
+        read_record(path)
+    assert str(caught.value) == message.format(path=path)
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=f"^cannot read {re.escape(str(tmp_path))}: Is a directory$"):
+        read_record(tmp_path)
+    with pytest.raises(
+        RecordError, match=f"^cannot read {re.escape(str(tmp_path / 'no'))}: No such file or directory$"
+    ):
+        read_record(tmp_path / "no")
+
+
+@pytest.mark.xfail(
+    raises=(ValueError, RecursionError), strict=True, reason="only a RecordError is given the file's name"
+)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content.replace(b'"total": 14.125', b'"total": NaN'),
+        lambda content: content.replace(b'"goal": "bitwise"', b'"goal": "\\ud800"'),
+        lambda _: b"[" * 100_000,
+    ],
+    ids=["NaN", "half a character", "deep"],
+)
+def test_a_file_that_only_python_calls_json_is_named(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(spoil(EXAMPLE.read_bytes()))
+    with pytest.raises(RecordError, match=re.escape(str(path))):
+        read_record(path)
+
+
+def test_summary(example: Record, running: Record) -> None:
+    lines = ["run runs/r", f"recipe {example.recipe.digest}", f"result {example.result_digest}"]
+    assert summary(Path("runs/r"), example).splitlines() == lines
+    assert summary(Path("runs/r"), running).splitlines() == lines[:2]

@@ -1,0 +1,155 @@
+"""Command line and `samebits.toml` become one request, and what is wrong in either is said in one line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samebits.errors import InputError
+from samebits.spec import OneLineParser, RunSpec, add_run_options, make_spec, read_config, split_arguments
+
+_SCRIPT = Path("train.py")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seed": -1}, "the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not -1"),
+        ({"seed": 2**32}, "the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not 4294967296"),
+        ({"threads": 0}, "threads must be from 1 to 1024, not 0"),
+        ({"profile": "fast"}, "there is no profile 'fast'; choose one of: native"),
+        ({"goal": "exact"}, "goal must be one of bitwise, metrics, documented, not 'exact'"),
+        ({"runtime": "podman"}, "runtime must be one of auto, docker, venv, not 'podman'"),
+        ({"gpus": "some"}, "gpus must be 'all' or a number, not 'some'"),
+        ({"gpus": "-1"}, "gpus must be 'all' or a number, not '-1'"),
+        ({"gpus": ""}, "gpus must be 'all' or a number, not ''"),
+    ],
+)
+def test_a_value_that_cannot_be(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        RunSpec(script=_SCRIPT, **values)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "values", [{"seed": 0}, {"seed": 2**32 - 1}, {"gpus": "all"}, {"gpus": "2"}, {"goal": "metrics"}]
+)
+def test_a_value_at_the_edge(values: dict[str, Any]) -> None:
+    spec = RunSpec(script=_SCRIPT, **values)
+    assert {name: getattr(spec, name) for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("argv", "parted"),
+    [
+        ([], ([], None)),
+        (["train", "t.py"], (["train", "t.py"], None)),
+        (["t.py", "--"], (["t.py"], ())),
+        (
+            ["t.py", "--seed", "1", "--", "--seed", "2", "--", "x"],
+            (["t.py", "--seed", "1"], ("--seed", "2", "--", "x")),
+        ),
+    ],
+)
+def test_split_arguments(argv: list[str], parted: tuple[list[str], tuple[str, ...] | None]) -> None:
+    assert split_arguments(argv) == parted
+
+
+def _parse(folder: Path, *words: str) -> RunSpec:
+    """As the command line does it."""
+    ours, arguments = split_arguments([str(folder / "train.py"), *words])
+    parser = OneLineParser(prog="samebits train")
+    add_run_options(parser)
+    return make_spec(vars(parser.parse_args(ours)) | {"arguments": arguments}, {"runs": Path("/runs"), "seed": 5})
+
+
+@pytest.mark.parametrize(
+    ("toml", "words", "expected"),
+    [
+        (None, [], {"seed": 5, "threads": 2, "runs": Path("/runs"), "data": None, "arguments": (), "exclude": ()}),
+        ("seed = 6", [], {"seed": 6, "threads": 2}),
+        ("seed = 6", ["--seed", "0"], {"seed": 0}),
+        ("arguments = ['--epochs', '3']", [], {"arguments": ("--epochs", "3")}),
+        ("arguments = ['--epochs', '3']", ["--", "x"], {"arguments": ("x",)}),
+        ("arguments = ['--epochs', '3']", ["--"], {"arguments": ()}),
+        ("data = 'd'\nruns = 'r'", [], {"data": Path("{folder}/d"), "runs": Path("{folder}/r")}),
+        ("data = '/d'", [], {"data": Path("/d")}),
+        ("data = 'd'", ["--data", "e"], {"data": Path("e")}),
+        ("ignore-outputs = ['*.log']\nexclude = ['a']", [], {"ignore_outputs": ("*.log",), "exclude": ("a",)}),
+        ("exclude = ['a']", ["--exclude", "b", "--exclude", "c"], {"exclude": ("b", "c")}),
+        ("threads = 3\nprofile = 'native'\ngoal = 'documented'", [], {"threads": 3, "goal": "documented"}),
+        ("image = 'mine'\ngpus = 'all'\nruntime = 'docker'", [], {"image": "mine", "gpus": "all", "runtime": "docker"}),
+        ("", ["--ignore-output", "a/*"], {"ignore_outputs": ("a/*",)}),
+    ],
+)
+def test_command_line_over_toml_over_defaults(
+    tmp_path: Path, toml: str | None, words: list[str], expected: dict[str, Any]
+) -> None:
+    if toml is not None:
+        (tmp_path / "samebits.toml").write_text(toml)
+    spec = _parse(tmp_path, *words)
+    for name, value in expected.items():
+        wanted = Path(str(value).format(folder=tmp_path)) if isinstance(value, Path) else value
+        assert getattr(spec, name) == wanted, name
+    assert spec.code_folder == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("sede = 1", "unknown key 'sede'; did you mean 'seed'?"),
+        ("ignore_outputs = []", "unknown key 'ignore_outputs'; did you mean 'ignore-outputs'?"),
+        ("epochs = 5", "unknown key 'epochs'; remove it"),
+        ("script = 'x.py'", "unknown key 'script'; remove it"),
+        ("seed = '1'", "'seed' must be int, not '1'"),
+        ("seed = true", "'seed' must be int, not True"),
+        ("threads = 2.0", "'threads' must be int, not 2.0"),
+        ("gpus = 1", "'gpus' must be str, not 1"),
+        ("data = ['d']", "'data' must be str, not ['d']"),
+        ("exclude = '*.md'", "'exclude' must be list, not '*.md'"),
+        ("arguments = ['--epochs', 3]", "'arguments[1]' must be str, not 3"),
+    ],
+)
+def test_a_toml_that_says_something_wrong(tmp_path: Path, toml: str, message: str) -> None:
+    path = tmp_path / "samebits.toml"
+    path.write_text(toml)
+    with pytest.raises(InputError) as caught:
+        read_config(path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"seed = ", "Invalid value (at end of document)"),
+        (b"seed = 1\nseed = 2\n", "Cannot overwrite a value (at line 2, column 9)"),
+        (b"image = '\xff'", "'utf-8' codec can't decode byte 0xff in position 9: invalid start byte"),
+    ],
+)
+def test_a_broken_toml(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "samebits.toml"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_config(path)
+    assert str(caught.value) == f"cannot read {path}: {reason}; mend it or remove it"
+
+
+def test_a_toml_that_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "samebits.toml").mkdir()
+    with pytest.raises(InputError, match=r"^cannot read .*/samebits\.toml: .*Is a directory.*; mend it or remove it$"):
+        read_config(tmp_path / "samebits.toml")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
+        (["--seed", "1.0"], "argument --seed: invalid int value: '1.0'"),
+        (["--threads"], "argument --threads: expected one argument"),
+        (["--epochs", "5"], "unrecognized arguments: --epochs 5"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(tmp_path: Path, words: list[str], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        _parse(tmp_path, *words)
+    assert str(caught.value) == f"{message}; see 'samebits train --help'"
