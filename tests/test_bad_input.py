@@ -48,8 +48,10 @@ def _not_utf8(project: Project) -> None:
         (
             lambda project: project.script.write_bytes(b"\x7fELF\0\0"),
             [],
-            "the script train.py is not Python source: source code string cannot contain null bytes;"
-            " name a Python file",
+            (
+                "the script train.py is not Python source: source code string cannot contain null bytes;"
+                " name a Python file"
+            ),
         ),
         (
             lambda project: project.write("x = (\n"),
@@ -62,8 +64,10 @@ def _not_utf8(project: Project) -> None:
         (
             _socket,
             [],
-            "the data folder holds {data}/s, which is neither a file nor a folder (a socket, a pipe or a device);"
-            " remove it",
+            (
+                "the data folder holds {data}/s, which is neither a file nor a folder (a socket, a pipe or a device);"
+                " remove it"
+            ),
         ),
         (_not_utf8, [], "the data folder holds a name that is not UTF-8: b'\\xff'; rename it"),
         (None, ["--seed", "x"], "argument --seed: invalid int value: 'x'; see 'samebits train --help'"),

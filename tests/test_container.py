@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Done, Project
 
+from conftest import Done, Project
 from samebits.errors import EngineError
 from samebits.host.engine import ContainerRequest, Engine
 from samebits.host.source import lock_digest, source_digest
@@ -128,14 +128,18 @@ def test_plain_docker_run_as_the_images_user(in_docker: Project) -> None:
         (
             ["train.py"],
             ["-e", "TF_ENABLE_ONEDNN_OPTS=0"],
-            "the environment sets TF_ENABLE_ONEDNN_OPTS=0, but the native profile needs TF_ENABLE_ONEDNN_OPTS=1"
-            " (its default depends on the CPU, and bits follow it); remove it",
+            (
+                "the environment sets TF_ENABLE_ONEDNN_OPTS=0, but the native profile needs TF_ENABLE_ONEDNN_OPTS=1"
+                " (its default depends on the CPU, and bits follow it); remove it"
+            ),
         ),
         (
             ["train.py"],
             ["-e", "PYTHONHASHSEED=5"],
-            "the environment sets PYTHONHASHSEED=5, but the native profile needs PYTHONHASHSEED=0"
-            " (the order of sets and of hash() follows it); remove it",
+            (
+                "the environment sets PYTHONHASHSEED=5, but the native profile needs PYTHONHASHSEED=0"
+                " (the order of sets and of hash() follows it); remove it"
+            ),
         ),
     ],
 )

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from conftest import Project
 
+from conftest import Project
 from samebits.record import Record
 
 START = """

@@ -7,12 +7,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 import pytest
-from conftest import Project, call, containers
 
+from conftest import Project, call, containers
 from samebits.record import Record
 from samebits.runfolder import RunFolder
 
@@ -179,7 +180,7 @@ class _Line:
         self._server.listen()
         self._path = path
 
-    def __enter__(self) -> "_Line":
+    def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
@@ -190,10 +191,8 @@ class _Line:
         """End every connection, and refuse new ones."""
         self._path.unlink(missing_ok=True)
         for end in [self._server, *self._open]:
-            try:
+            with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             end.close()
 
     def _accept(self) -> None:

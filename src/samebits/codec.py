@@ -96,7 +96,7 @@ class Fields:
         value: Any = self._values.get(name)
         if value is None:
             return None
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) < 2**1023:
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise RecordError(f"'{self.path(name)}' must be {kind.__name__}, not {value!r}")

@@ -5,6 +5,7 @@ The first line carries the recipe's digest in that place, so that a ledger belon
 
 import fcntl
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +25,8 @@ class Ledger:
         self._previous = recipe
         self.lines = 0
         try:
-            self._file = path.open("ab", buffering=0)
-            fcntl.flock(self._file, fcntl.LOCK_SH)
+            self._file = path.open("a+b", buffering=0)
+            _lock(self._file.fileno())
         except OSError as error:
             raise storage_error(error, path) from error
 
@@ -57,23 +58,34 @@ class Ledger:
 def hold(path: Path) -> int:
     """Take the liveness lock of a run without writing to its ledger; returns a descriptor to close."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    _lock(descriptor)
     return descriptor
 
 
 def is_alive(path: Path) -> bool:
-    """Whether a process still holds the ledger: its launcher or the training itself."""
+    """Whether a process still holds the ledger: its launcher or the training itself. Only asks, and locks nothing."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
-        return False
+        return False  # nobody trains in a folder that cannot be written to
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _whole_file(fcntl.F_WRLCK))
     finally:
         os.close(descriptor)
-    return False
+    return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
+
+
+_FLOCK = "hhqqi4x"
+"""`struct flock` of 64-bit Linux: type, whence, start, length, process."""
+
+
+def _whole_file(kind: int) -> bytes:
+    return struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0)
+
+
+def _lock(descriptor: int) -> None:
+    """A shared lock that belongs to the open file, and ends with the last process that has it open."""
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_RDLCK))
 
 
 def read_lines(path: Path) -> Iterator[bytes]:

@@ -1,9 +1,11 @@
 """From a request to a run's folder: hash code and data, write the recipe down, and publish the folder as `running`."""
 
-import ast
+import os
 import re
 import shutil
+import stat
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -49,7 +51,7 @@ class PlannedRun:
     @property
     def name(self) -> str:
         """UTC time, script, and the beginning of the recipe digest."""
-        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", self.spec.script.stem)
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", self.spec.script.stem)[:60]
         return f"{self.started:%Y%m%dT%H%M%SZ}-{stem}-{self.recipe.digest.short}"
 
 
@@ -60,6 +62,7 @@ def plan_run(spec: RunSpec, setup: Setup, progress: Progress | None = None) -> P
     """
     started = datetime.now(UTC)
     check_script(spec.script, setup.python)
+    check_runs(spec)
     code = hash_code(spec)
     data = None if spec.data is None else hash_data(spec.data, progress)
     recipe = _recipe(spec, setup, code, data)
@@ -80,8 +83,8 @@ def publish(planned: PlannedRun) -> tuple[RunFolder, Record]:
         ignore_outputs=spec.ignore_outputs,
         exclude=spec.exclude,
         origin={
-            "script": str(spec.script.absolute()),
-            "data": None if spec.data is None else str(spec.data.absolute()),
+            "script": _readable(spec.script),
+            "data": None if spec.data is None else _readable(spec.data),
         },
         environment=dict(planned.setup.environment),
     )
@@ -97,22 +100,36 @@ def publish(planned: PlannedRun) -> tuple[RunFolder, Record]:
 
 def check_script(script: Path, python: tuple[int, int]) -> None:
     """Raise InputError unless `script` is a readable Python file; its syntax is judged where this Python can."""
-    if not script.is_file():
-        reason = "is a folder" if script.is_dir() else "does not exist"
-        raise InputError(f"the script {script} {reason}; name a Python file")
     try:
-        ast.parse(script.read_bytes(), filename=str(script))
+        if not stat.S_ISREG(os.stat(script).st_mode):
+            raise InputError(f"the script {script} is not a file; name a Python file")
+        source = script.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"the script {script} does not exist; name a Python file") from None
     except OSError as error:
-        raise InputError(f"cannot read the script {script}: {error.strerror}") from error
+        raise InputError(f"cannot read the script {script}: {error.strerror}; name a Python file") from error
+    try:
+        with warnings.catch_warnings(action="ignore"):  # the script's own run will show them
+            compile(source, str(script), "exec", dont_inherit=True)
     except SyntaxError as error:
-        if error.lineno is None:  # NUL bytes, or an unknown encoding
-            raise InputError(f"the script {script} is not Python source: {error}; name a Python file") from error
+        if not error.lineno:  # NUL bytes, or an unknown encoding
+            raise InputError(f"the script {script} is not Python source: {error.msg}; name a Python file") from error
         if python <= sys.version_info[:2]:
             raise InputError(
                 f"the script {script} is not valid Python: line {error.lineno}: {error.msg}; mend it and run again"
             ) from error
-    except ValueError as error:
-        raise InputError(f"the script {script} is not Python source: {error}; name a Python file") from error
+    except (ValueError, MemoryError, RecursionError) as error:
+        reason = str(error) or "nested too deeply"
+        raise InputError(f"the script {script} is not Python source: {reason}; name a Python file") from error
+
+
+def check_runs(spec: RunSpec) -> None:
+    """Raise InputError where runs would be kept among what they are made of."""
+    runs = spec.runs.resolve()
+    if runs == spec.code_folder.resolve():
+        raise InputError(f"runs cannot be kept in the script's own folder {spec.runs}; name another with --runs")
+    if spec.data is not None and runs.is_relative_to(spec.data.resolve()):
+        raise InputError(f"runs cannot be kept in the data folder {spec.data}; name another with --runs")
 
 
 def code_filter(spec: RunSpec) -> TreeFilter:
@@ -145,6 +162,11 @@ def hash_data(folder: Path, progress: Progress | None = None) -> Tree:
     if not tree.entries:
         raise InputError(f"the data folder {folder} is empty; name a folder that holds the data")
     return tree
+
+
+def _readable(path: Path) -> str:
+    """An absolute path as text, whatever bytes it is made of."""
+    return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
 
 
 def _recipe(spec: RunSpec, setup: Setup, code: Tree, data: Tree | None) -> Recipe:

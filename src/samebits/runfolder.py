@@ -74,9 +74,9 @@ class RunFolder:
         with self.reserve.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
 
-    def read(self) -> Record:
+    def read(self, *, check_seal: bool = True) -> Record:
         """The record, where a run that died without sealing reads as interrupted."""
-        record = read_record(self.record)
+        record = read_record(self.record, check_seal=check_seal)
         if record.sealed or is_alive(self.ledger):
             return record
         return interrupted(record, "the run ended without sealing its record (killed, or power was lost)")

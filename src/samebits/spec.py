@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -42,8 +43,11 @@ class RunSpec:
             raise InputError(f"the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not {self.seed}")
         _one_of("goal", self.goal, GOALS)
         _one_of("runtime", self.runtime, RUNTIMES)
-        if self.gpus is not None and self.gpus != "all" and not self.gpus.isdecimal():
+        if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
             raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
+        for argument in (self.script.name, *self.arguments):
+            if argument != argument.encode("utf-8", "replace").decode():
+                raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; a record holds UTF-8 only")
         self.determinism  # noqa: B018  checks name and threads
 
     @property

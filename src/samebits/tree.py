@@ -16,7 +16,7 @@ from pathlib import Path
 
 from samebits.codec import Fields, canonical_json, write_atomically
 from samebits.digest import Digest
-from samebits.errors import InputError
+from samebits.errors import InputError, RecordError
 
 _BLOCK = 1 << 20  # bytes read at a time
 
@@ -88,8 +88,7 @@ class TreeFilter:
 
     def __post_init__(self) -> None:
         # By device and inode, because the same folder has other names inside a container.
-        found = (os.stat(folder) for folder in self.folders if folder.exists())
-        object.__setattr__(self, "_identities", frozenset((at.st_dev, at.st_ino) for at in found))
+        object.__setattr__(self, "_identities", frozenset(filter(None, map(_identity, self.folders))))
 
     def names(self, relative: str) -> bool:
         """Whether a path stays out for its name alone."""
@@ -103,9 +102,21 @@ class TreeFilter:
         return (at.st_dev, at.st_ino) in self._identities or any(os.path.exists(f"{path}/{m}") for m in self.markers)
 
 
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Device and inode; None for what is not there or cannot be looked at."""
+    try:
+        at = os.stat(folder)
+    except OSError:
+        return None
+    return at.st_dev, at.st_ino
+
+
 def read_manifest(path: Path) -> Tree:
     """A tree as `Tree.write` kept it; raises RecordError."""
-    return Tree(entries=tuple(TreeEntry.from_dict(json.loads(line)) for line in path.read_bytes().splitlines()))
+    try:
+        return Tree(entries=tuple(TreeEntry.from_dict(json.loads(line)) for line in path.read_bytes().splitlines()))
+    except (OSError, ValueError, RecordError) as error:
+        raise RecordError(f"cannot read the manifest {path}: {error}") from error
 
 
 def differing_paths(before: Tree, after: Tree) -> list[str]:
@@ -121,12 +132,16 @@ def list_tree(root: Path, what: str, leave_out: TreeFilter | None = None) -> lis
     `what` names the tree in messages ("data"). Raises InputError for what another machine could not see the same way: a
     link that leaves the tree or loops, a socket, a name that is not UTF-8, a file that may not be read.
     """
-    if not root.is_dir():
-        reason = "is not a folder" if root.exists() else "does not exist"
-        raise InputError(f"the {what} folder {root} {reason}; name a folder that holds the {what}")
+    try:
+        is_folder = stat.S_ISDIR(os.stat(root).st_mode)
+    except FileNotFoundError:
+        raise InputError(f"the {what} folder {root} does not exist; name a folder that holds the {what}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {root}: {error.strerror}; make it readable for you") from error
+    if not is_folder:
+        raise InputError(f"the {what} folder {root} is not a folder; name a folder that holds the {what}")
     walk = _Walk(os.path.realpath(root), what, leave_out or TreeFilter())
-    found = list(walk.folder("", walk.root, ()))
-    return sorted(found, key=lambda item: item[0].encode())
+    return sorted(walk.files(), key=lambda item: item[0].encode())
 
 
 def hash_tree(root: Path, what: str, *, leave_out: TreeFilter | None = None, progress: Progress | None = None) -> Tree:
@@ -134,6 +149,10 @@ def hash_tree(root: Path, what: str, *, leave_out: TreeFilter | None = None, pro
     files = list_tree(root, what, leave_out)
     hasher = _FileHasher(progress, sum(item[2] for item in files))
     return Tree(entries=tuple(hasher.entry(relative, path) for relative, path, _ in files))
+
+
+_Above = tuple[tuple[int, int], ...]
+"""The identities of the folders that lead to one."""
 
 
 class _Walk:
@@ -144,29 +163,40 @@ class _Walk:
         self._what = what
         self._leave_out = leave_out
 
-    def folder(self, prefix: str, path: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str, int]]:
-        """The files below one folder; `above` holds the identities of the folders that lead here."""
+    def files(self) -> Iterator[tuple[str, str, int]]:
+        """All files below the root, in no order; a stack, as folders may be nested deeper than Python's calls."""
+        waiting: list[tuple[str, str, _Above]] = [("", self.root, ())]
+        while waiting:
+            prefix, path, above = waiting.pop()
+            here, children = self._open(path)
+            if here in above:
+                raise InputError(f"the {self._what} folder holds a link that loops: {path}; remove the link")
+            if not children and prefix:
+                yield prefix, "", 0
+            for child in children:
+                relative = f"{prefix}{child.name}"
+                at = self._look_at(relative, child)
+                if at is None:
+                    continue
+                if stat.S_ISDIR(at.st_mode):
+                    waiting.append((f"{relative}/", child.path, (*above, here)))
+                else:
+                    yield relative, child.path, at.st_size
+
+    def _open(self, path: str) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:
+        """A folder's identity and what it holds."""
         try:
             at = os.stat(path)
             with os.scandir(path) as listing:
-                children = list(listing)
+                return (at.st_dev, at.st_ino), list(listing)
         except OSError as error:
             raise self._unreadable(path, error) from error
-        here = (at.st_dev, at.st_ino)
-        if here in above:
-            raise InputError(f"the {self._what} folder holds a link that loops: {path}; remove the link")
-        empty = not children
-        for child in children:
-            yield from self._child(f"{prefix}{child.name}", child, (*above, here))
-        if empty and prefix:
-            yield prefix, "", 0
 
-    def _child(
-        self, relative: str, child: os.DirEntry[str], above: tuple[tuple[int, int], ...]
-    ) -> Iterator[tuple[str, str, int]]:
+    def _look_at(self, relative: str, child: os.DirEntry[str]) -> os.stat_result | None:
+        """What a child is; None where it is left out."""
         self._check_name(relative)
         if self._leave_out.names(relative):
-            return
+            return None
         if child.is_symlink():
             self._check_link(child.path)
         try:
@@ -174,15 +204,13 @@ class _Walk:
         except OSError as error:
             raise self._unreadable(child.path, error) from error
         if stat.S_ISDIR(at.st_mode):
-            if not self._leave_out.holds_folder(child.path, at):
-                yield from self.folder(f"{relative}/", child.path, above)
-        elif stat.S_ISREG(at.st_mode):
-            yield relative, child.path, at.st_size
-        else:
-            raise InputError(
-                f"the {self._what} folder holds {child.path}, which is neither a file nor a folder"
-                " (a socket, a pipe or a device); remove it"
-            )
+            return None if self._leave_out.holds_folder(child.path, at) else at
+        if stat.S_ISREG(at.st_mode):
+            return at
+        raise InputError(
+            f"the {self._what} folder holds {child.path}, which is neither a file nor a folder"
+            " (a socket, a pipe or a device); remove it"
+        )
 
     def _check_name(self, relative: str) -> None:
         try:
@@ -192,14 +220,28 @@ class _Walk:
             raise InputError(f"the {self._what} folder holds a name that is not UTF-8: {shown!r}; rename it") from None
 
     def _check_link(self, path: str) -> None:
-        """A link must lead to something inside the tree by a relative path: only that is the same in a container."""
+        """A link must lead by a relative path to something inside the tree, and must not leave it on the way.
+
+        Only that is the same in a container, where the folder has another name.
+        """
         target = os.readlink(path)
         resolved = os.path.realpath(path)
-        if os.path.isabs(target) or not f"{resolved}/".startswith(f"{self.root}/"):
+        inside = f"{resolved}/".startswith(f"{self.root}/")
+        if os.path.isabs(target) or not inside or self._climbs_out(path, target):
             raise InputError(
                 f"the {self._what} folder holds a link that leaves it: {path} -> {target};"
                 " put the file itself there, or a relative link within the folder"
             )
+
+    def _climbs_out(self, path: str, target: str) -> bool:
+        """Whether the steps of a relative link go above the root, be it only to come back by the root's own name."""
+        parent = os.path.relpath(os.path.realpath(os.path.dirname(path)), self.root)
+        depth = 0 if parent == "." else parent.count("/") + 1
+        for step in target.split("/"):
+            depth += {"..": -1, ".": 0, "": 0}.get(step, 1)
+            if depth < 0:
+                return True
+        return False
 
     def _unreadable(self, path: str, error: OSError) -> InputError:
         if isinstance(error, FileNotFoundError):

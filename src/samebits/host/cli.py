@@ -2,14 +2,16 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
 from samebits import __version__
-from samebits.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, SamebitsError, Terminated
+from samebits.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, InputError, SamebitsError, Terminated
 from samebits.record import read_record, summary
 from samebits.spec import OneLineParser, RunSpec, add_run_options, make_spec, split_arguments
 
@@ -19,11 +21,16 @@ _EPILOG = """exit status: 0 done, 1 the script failed, 2 an error, 130 Ctrl-C, 1
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; the only place where an error becomes one."""
     signal.signal(signal.SIGTERM, _terminate)
+    warnings.showwarning = lambda message, *_: print(f"samebits: {message}", file=sys.stderr)
     try:
         words, script_arguments = split_arguments(sys.argv[1:] if argv is None else argv)
         options = make_parser().parse_args(words)
+        if script_arguments is not None and "script" not in options:
+            raise InputError("only `samebits train` takes arguments after --; remove them")
         options.arguments = script_arguments
-        return int(options.command(options))
+        status = int(options.command(options))
+        sys.stdout.flush()
+        return status
     except SamebitsError as error:
         print(f"samebits: {error}", file=sys.stderr)
         return error.exit_status
@@ -31,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except Terminated:
         return EXIT_TERMINATED
-    except BrokenPipeError:  # `samebits list | head`
-        sys.stderr.close()
+    except BrokenPipeError:  # `samebits list | head`; what is left must not fail once more on the way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
 
 
@@ -136,11 +143,11 @@ def list_command(*, runs: Path, as_json: bool) -> int:
 
 def show_command(*, run: str, runs: Path, as_json: bool) -> int:
     """Show one run; `--json` gives the whole record."""
-    from samebits.host.runs import find_run, show_run
+    from samebits.host.runs import find_run, run_as_json, show_run
 
     folder = find_run(run, runs)
     if as_json:
-        _print_json(folder.read().to_dict())
+        _print_json(run_as_json(folder))
     else:
         show_run(folder)
     return EXIT_OK

@@ -58,13 +58,8 @@ class _LateBar:
 
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout, as wide as the terminal; whole where stdout is no terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False).print(table)
+    """Aligned columns on stdout; a thousand rows must not take a second."""
+    table = [columns, *rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

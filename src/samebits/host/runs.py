@@ -1,18 +1,20 @@
 """Find runs again, list them, and show one."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 from samebits.errors import InputError, RecordError
 from samebits.host.display import print_table, say
-from samebits.record import Record
+from samebits.record import Record, read_record
 from samebits.runfolder import RunFolder
 
 
 def find_run(name: str, runs: Path) -> RunFolder:
     """The run that `name` means: a folder, an id, or an unambiguous beginning of one. Raises InputError."""
     direct = RunFolder(Path(name))
-    if direct.record.is_file():
+    if os.path.isfile(direct.record):
         return direct
     found = [folder for folder in _folders(runs) if folder.path.name.startswith(name)]
     exact = [folder for folder in found if folder.path.name == name]
@@ -25,13 +27,16 @@ def find_run(name: str, runs: Path) -> RunFolder:
 
 
 def read_runs(runs: Path) -> list[tuple[RunFolder, Record]]:
-    """All runs of a folder by name, which is by time; one that cannot be read is named on stderr and left out."""
+    """All runs of a folder by name, which is by time; one that cannot be read is named on stderr and left out.
+
+    Seals are not checked here, for speed; `show` does.
+    """
     if not runs.is_dir():
         raise InputError(f"there is no folder {runs}; `samebits train` makes it, or name another with --runs")
     found = []
     for folder in _folders(runs):
         try:
-            found.append((folder, folder.read()))
+            found.append((folder, folder.read(check_seal=False)))
         except RecordError as error:
             say(str(error))
     return found
@@ -59,11 +64,17 @@ def summarise(folder: RunFolder, record: Record) -> dict[str, Any]:
     }
 
 
+def run_as_json(folder: RunFolder) -> Any:
+    """The record as its file holds it; of a run that died unsealed, as it reads."""
+    record = folder.read()
+    return json.loads(folder.record.read_bytes()) if read_record(folder.record).sealed else record.to_dict()
+
+
 def show_run(folder: RunFolder) -> None:
     """One run for people, on stdout; the record itself holds more."""
     record = folder.read()
     rows = [*_outcome_rows(record), *_recipe_rows(record), *_environment_rows(record), *_result_rows(record)]
-    print_table(["", record.id], [[name, str(value)] for name, value in rows])
+    print_table(["run", record.id], [[name, str(value)] for name, value in rows])
 
 
 def _row(folder: RunFolder, record: Record) -> list[str]:
@@ -107,13 +118,14 @@ def _environment_rows(record: Record) -> list[tuple[str, Any]]:
     if "python" not in seen:
         return []
     versions = ", ".join(f"{name} {seen[name]}" for name in ("python", "tensorflow", "keras", "numpy"))
-    settings = ", ".join(f"{item['name']}={item['found']}" for item in seen.get("settings", ()))
+    settings = [(f"  {item['name']}", f"{item['found']} ({item['by']})") for item in seen.get("settings", ())]
     return [
         ("runtime", seen.get("runtime")),
         ("versions", versions),
         ("system", f"{seen['system']}, kernel {seen['kernel']}"),
         ("cpu", f"{seen['cpu']['model']} ({seen['cpu']['family_model_stepping']})"),
-        ("settings", f"{settings} (as read back)"),
+        ("settings", "as read back, and where"),
+        *settings,
     ]
 
 
@@ -143,5 +155,9 @@ def _folders(runs: Path) -> list[RunFolder]:
     """The folders that hold a record; one without is a run that is still being prepared."""
     if not runs.is_dir():
         return []
-    folders = (RunFolder(path) for path in sorted(runs.iterdir()) if not path.name.startswith("."))
-    return [folder for folder in folders if folder.record.is_file()]
+    try:
+        paths = sorted(path for path in runs.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"cannot read {runs}: {error.strerror}; make it readable for you") from error
+    folders = map(RunFolder, paths)
+    return [folder for folder in folders if os.path.lexists(folder.record)]

@@ -1,0 +1,248 @@
+"""The command line where nothing is trained: quick, and one line for what is wrong."""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conftest import COMMAND, EXAMPLE, Done, unprivileged
+from samebits.errors import InputError
+from samebits.host.runs import find_run, read_runs
+from samebits.ledger import hold
+from samebits.record import RUNNING, Outcome, Record, write_record
+from samebits.runfolder import RunFolder
+
+_ID = "20260801T101500Z-train-5be2c093"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """The committed record as a run in `runs/`, where `samebits` is called."""
+    folder = RunFolder(tmp_path / "runs" / _ID)
+    folder.path.mkdir(parents=True)
+    shutil.copy(EXAMPLE, folder.record)
+    return folder
+
+
+def _running(run: RunFolder, record: Record, name: str) -> RunFolder:
+    """A run beside another one that has not sealed its record."""
+    folder = RunFolder(run.path.with_name(name))
+    folder.path.mkdir()
+    folder.ledger.touch()
+    write_record(folder.record, replace(record, id=name, outcome=Outcome(state=RUNNING), result=None, timings={}))
+    return folder
+
+
+def _seconds(*arguments: str, folder: Path, times: int = 5) -> float:
+    """The median time of a call."""
+    found = []
+    for _ in range(times):
+        started = time.perf_counter()
+        subprocess.run([*COMMAND, *arguments], cwd=folder, stdout=subprocess.DEVNULL, check=True)
+        found.append(time.perf_counter() - started)
+    return statistics.median(found)
+
+
+def test_help_comes_at_once(tmp_path: Path) -> None:
+    assert _seconds("--help", folder=tmp_path) <= 0.2
+
+
+@pytest.mark.parametrize(("module", "imported"), [("samebits.host.cli", []), ("samebits.host.engine", ["docker"])])
+def test_what_is_heavy_waits_until_it_is_needed(module: str, imported: list[str]) -> None:
+    code = f"import sys, {module}; print([name for name in ('docker', 'pynvml', 'rich') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{imported}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["build"], ["train"], ["list"], ["show"]])
+def test_every_command_has_help(samebits: Callable[..., Done], command: list[str]) -> None:
+    done = samebits(*command, "--help")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith(" ".join(["usage: samebits", *command]))
+
+
+def test_version(samebits: Callable[..., Done]) -> None:
+    done = samebits("--version")
+    assert (done.status, done.out) == (0, "samebits 0.1.0\n")
+    module = subprocess.run([sys.executable, "-m", "samebits", "--version"], capture_output=True, text=True, check=True)
+    assert module.stdout == done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "the following arguments are required: COMMAND; see 'samebits --help'"),
+        (["frobnicate"], "argument COMMAND: invalid choice: 'frobnicate' (choose from "),
+        (["train"], "the following arguments are required: script; see 'samebits train --help'"),
+        (["show"], "the following arguments are required: RUN; see 'samebits show --help'"),
+        (["list", "--all"], "unrecognized arguments: --all; see 'samebits --help'"),
+        (["train", "x.py", "--seed", "x"], "argument --seed: invalid int value: 'x'; see 'samebits train --help'"),
+        (["train", "x.py", "--goal", "x"], "goal must be one of bitwise, metrics, documented, not 'x'"),
+        (["list"], "there is no folder runs; `samebits train` makes it, or name another with --runs"),
+        (["list", "--runs", "a/b"], "there is no folder a/b; `samebits train` makes it, or name another with --runs"),
+        (["list", "--json"], "there is no folder runs; `samebits train` makes it, or name another with --runs"),
+        (["show", "x"], "there is no run x in runs; `samebits list` shows what there is"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(samebits: Callable[..., Done], arguments: list[str], complaint: str) -> None:
+    done = samebits(*arguments)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.count("\n") == 1
+    assert done.complaint.startswith(complaint)
+
+
+def test_list(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:
+    dead, alive = (_running(run, example, f"20260802T000000Z-{name}") for name in ("dead", "live"))
+    (run.path.parent / "being-prepared").mkdir()
+    with open(hold(alive.ledger), "rb"):
+        done = samebits("list")
+    assert (done.status, done.err) == (0, "")
+    assert [line.split() for line in done.out.splitlines()] == [
+        ["run", "outcome", "seconds", "seed", "recipe", "result"],
+        [_ID, "finished", "14.1", "7", "5be2c093", example.to_dict()["result_digest"][7:15]],
+        [dead.path.name, "interrupted", "7", "5be2c093"],
+        [alive.path.name, "running", "7", "5be2c093"],
+    ]
+
+
+def test_list_as_json(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:
+    dead = _running(run, example, "20260802T000000Z-dead")
+    first, second = json.loads(samebits("list", "--json").out)
+    assert first == {
+        "id": _ID,
+        "folder": f"runs/{_ID}",
+        "started": "2026-08-01T10:15:00+00:00",
+        "outcome": "finished",
+        "message": None,
+        "seconds": 14.125,
+        "goal": "bitwise",
+        "seed": 7,
+        "recipe": str(example.recipe.digest),
+        "result": str(example.result_digest),
+    }
+    assert (second["folder"], second["outcome"]) == (f"runs/{dead.path.name}", "interrupted")
+    assert (second["seconds"], second["result"]) == (None, None)
+    assert second["message"] == "the run ended without sealing its record (killed, or power was lost)"
+
+
+def test_list_of_nothing(samebits: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    assert samebits("list").out.split() == ["run", "outcome", "seconds", "seed", "recipe", "result"]
+    assert samebits("list", "--json").out == "[]\n"
+
+
+def test_a_record_that_cannot_be_read_does_not_hide_the_others(samebits: Callable[..., Done], run: RunFolder) -> None:
+    broken = RunFolder(run.path.with_name("broken"))
+    broken.path.mkdir()
+    broken.record.write_bytes(EXAMPLE.read_bytes().replace(b'"seed": 7', b'"seed": 8'))
+    done = samebits("list")
+    assert done.status == 0
+    assert _ID in done.out
+    message = "the seal does not match: the record was changed after it was written"
+    assert done.complaint == f"runs/broken/record.json: {message}"
+    done = samebits("show", "broken")
+    assert done.status == 2
+    assert done.complaint == f"runs/broken/record.json: {message}"
+
+
+@pytest.mark.parametrize("name", [_ID, "20260801", _ID[:-1], f"runs/{_ID}", f"runs/../runs/{_ID}/"])
+def test_show_by_any_of_its_names(samebits: Callable[..., Done], run: RunFolder, name: str) -> None:
+    (run.path.parent / "20260802T000000Z-being-prepared").mkdir()
+    done = samebits("show", name)
+    assert (done.status, done.err) == (0, "")
+    assert done.out.split()[0] == _ID
+    done = samebits("show", name, "--json")
+    assert json.loads(done.out) == json.loads(EXAMPLE.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "outcome             finished",
+        "goal                bitwise",
+        "recipe              sha256:5be2c093c02eacb85c10b51a7e4829202c3033b81f9257b10450f67c87844a99",
+        "  arguments         --epochs 3 --note grün",
+        "  seed              7",
+        "  profile           native, 2 threads, x86-64-v3",
+        "  device            cpu",
+        "versions            python 3.13.5, tensorflow 2.21.0, keras 3.15.1, numpy 2.4.6",
+        "cpu                 Intel(R) Xeon(R) CPU @ 2.20GHz (6/79/0)",
+        "  model sequential  sha256:94c9b9db2ffc2063d6fa49a39281a8d13ae993843634533f521d58d148eef682 (33 tensors)",
+        "  fit, 3 epochs     accuracy 0.8125, loss 0.70125, val_accuracy 0.875, val_loss 0.4375",
+        "  log/times.csv      (ignored)",
+    ],
+)
+def test_what_show_tells(samebits: Callable[..., Done], run: RunFolder, row: str) -> None:
+    assert row in [line.rstrip() for line in samebits("show", run.path.name).out.splitlines()]
+
+
+def test_show_a_run_that_ended_badly(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:
+    outcome = Outcome(state="failed", message="the script failed: ValueError: [red]x[/red]")
+    write_record(run.record, replace(example, outcome=outcome, result=None, environment={"image_note": "none given"}))
+    lines = [line.rstrip() for line in samebits("show", _ID).out.splitlines()]
+    assert "outcome      failed: the script failed: ValueError: [red]x[/red]" in lines
+    assert not [line for line in lines if line.startswith(("result", "versions"))]
+
+
+def test_a_name_that_means_more_than_one(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:
+    for ending in ("-2", "-3", "-4"):
+        _running(run, example, _ID + ending)
+    assert samebits("show", _ID).out.split()[0] == _ID  # a whole name counts before the beginning of others
+    done = samebits("show", "2026")
+    assert done.status == 2
+    assert done.complaint == f"4 runs begin with 2026 ({_ID}, {_ID}-2, {_ID}-3, …); write more of the name"
+
+
+@pytest.mark.xfail(raises=OSError, strict=True, reason="Path.is_file raises")
+def test_a_name_that_no_file_can_have(run: RunFolder) -> None:
+    with pytest.raises(InputError):
+        find_run("x" * 300, run.path.parent)
+
+
+@pytest.mark.xfail(raises=PermissionError, strict=True, reason="Path.is_file raises")
+def test_a_folder_of_somebody_else_does_not_hide_the_others(open_folder: Path) -> None:
+    for name in ("theirs", "ours"):
+        (open_folder / name).mkdir()
+        shutil.copy(EXAMPLE, open_folder / name / "record.json")
+    (open_folder / "theirs").chmod(0)
+    with unprivileged():
+        assert [folder.path.name for folder, _ in read_runs(open_folder)] == ["ours"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--json"],
+        pytest.param(
+            [], marks=pytest.mark.xfail(raises=AssertionError, strict=True, reason="rich exits with 1 by itself")
+        ),
+    ],
+)
+def test_a_reader_that_has_gone(run: RunFolder, options: list[str]) -> None:
+    """As `samebits list | head`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as closed:
+        done = subprocess.run(
+            [*COMMAND, "list", *options, "--runs", run.path.parent], stdout=closed, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="0.7 s: half of it checks the seals, half of it lays out rich's table")
+def test_a_thousand_runs(run: RunFolder, tmp_path: Path) -> None:
+    run.code.mkdir()
+    (run.code / "train.py").touch()
+    run.create_inside()
+    run.reserve.unlink()
+    for number in range(999):
+        shutil.copytree(run.path, run.path.with_name(f"{_ID}-{number}"))
+    assert _seconds("list", folder=tmp_path, times=3) <= 0.5
