@@ -1,0 +1,96 @@
+"""Every command that the README shows is run, as it stands there."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, Project
+from samebits.spec import read_config
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line[2:] for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
+OURS = [command for command in dict.fromkeys(COMMANDS) if "make" not in command.split()]
+ENGINE = [command for command in COMMANDS if command in {"make engine", "make base-image"} or "make image" in command]
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a line as a shell would, with the command on the path."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_every_command_is_known() -> None:
+    """A command that is added to the README must be run by one of the tests below."""
+    assert set(COMMANDS) == {"make train", "make test", *OURS, *ENGINE}
+    assert len(OURS) == 7
+    assert len(ENGINE) == 3
+
+
+@pytest.mark.engine
+def test_the_commands_for_a_script_of_ones_own(in_docker: Project) -> None:
+    outputs = {command: run(command, in_docker.folder) for command in OURS}
+    trained = [output.splitlines()[-1] for command, output in outputs.items() if "train.py" in command]
+    assert len(trained) == 2
+    assert re.fullmatch(r"result sha256:[0-9a-f]{64}", trained[0])
+    assert trained[0] == trained[1], "the launcher and plain docker run must agree"
+
+
+@pytest.mark.engine
+def test_make_train_twice_and_in_both_runtimes(engine: str, tmp_path: Path) -> None:
+    assert engine
+    first, second = (run("make train", ROOT).splitlines() for _ in range(2))
+    assert first[-3:-2] != second[-3:-2]
+    assert first[-2:] == second[-2:]
+    pasted = re.search(r"\$ make train\n…\n(.*?)```", README, re.DOTALL)
+    assert pasted is not None
+    shapes = [re.sub(r"[0-9a-f]{8,}|\d+", "#", line) for line in pasted[1].splitlines()]
+    assert shapes == [re.sub(r"[0-9a-f]{8,}|\d+", "#", line) for line in second[-4:]]
+    example = f"{ROOT}/examples/digits"
+    nowhere = f"DOCKER_HOST=unix://{tmp_path}/none.sock"
+    outside = run(f"{nowhere} samebits train {example}/train.py --data {example}/data", tmp_path)
+    assert outside.splitlines()[-1] == first[-1]
+    assert float(re.findall(r"^test accuracy: (.*)$", "\n".join(first), re.MULTILINE)[0]) >= 0.97
+
+
+@pytest.mark.engine
+def test_the_commands_for_an_engine(engine: str) -> None:
+    """They end at once where their work is done, as it is wherever `make test` started the engine."""
+    private = f"unix://{ROOT}/.engine/docker.sock"
+    if engine != private:
+        pytest.skip(f"another engine is in use, {engine}; starting a second one would take its network")
+    for command in ENGINE:
+        run(command, ROOT)
+
+
+def test_make_test_is_what_ci_runs() -> None:
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
+
+
+def test_the_options_file(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "samebits.toml").write_text(block)
+    found = read_config(tmp_path / "samebits.toml")
+    assert len(found) == len(tomllib.loads(block)) == 6
+
+
+def test_the_table_of_settings_is_complete() -> None:
+    from samebits.profile import Profile
+
+    for setting in Profile().settings:
+        assert f"`{setting.name}`" in README, setting.name
