@@ -11,7 +11,7 @@ import pytest
 
 from conftest import Done, Project
 from samebits.errors import EngineError
-from samebits.host.engine import ContainerRequest, Engine
+from samebits.host.engine import ContainerRequest, Engine, Image
 from samebits.host.source import lock_digest, source_digest
 from samebits.profile import FIXED_SETTINGS
 from samebits.record import read_record
@@ -28,7 +28,8 @@ def tried(what, action):
     else:
         print(what, "done")
 tried("network", lambda: socket.create_connection(("192.0.2.1", 80), 3))
-for folder in ("/", "/work", "/data", "/opt/samebits", "/runs", os.path.dirname(os.environ["SAMEBITS_OUTPUT"]) + "/code"):
+code = os.path.dirname(os.environ["SAMEBITS_OUTPUT"]) + "/code"
+for folder in ("/", "/work", "/data", "/opt/samebits", "/runs", code):
     tried(folder, lambda: pathlib.Path(folder, "new").touch())
 tried("/tmp", lambda: pathlib.Path("/tmp/new").touch())
 tried("outputs", lambda: pathlib.Path(os.environ["SAMEBITS_OUTPUT"], "new").touch())
@@ -73,7 +74,7 @@ def test_the_record_names_the_image(in_docker: Project) -> None:
     assert record.environment["engine"]["version"]
 
 
-def _image():  # type: ignore[no-untyped-def]
+def _image() -> Image:
     image = Engine().find_image("samebits:cpu")
     assert image is not None
     return image

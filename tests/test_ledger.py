@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from conftest import on_small_disk
+from conftest import on_small_disk, unprivileged
 from samebits.digest import Digest
 from samebits.errors import StorageError
 from samebits.ledger import Ledger, hold, is_alive, read_lines
@@ -86,6 +87,52 @@ def test_launcher_and_training_hold_it_together(tmp_path: Path) -> None:
         assert is_alive(path)
     assert not is_alive(path)
     assert not is_alive(tmp_path / "absent")
+
+
+_PROBES = 5000
+
+
+def test_those_who_ask_do_not_see_each_other(tmp_path: Path) -> None:
+    """Two that ask of a dead run at the same time: to ask locks nothing, so neither takes the other for the run."""
+    path = tmp_path / "ledger.jsonl"
+    path.touch()
+    script = f"""
+import sys
+from pathlib import Path
+from samebits.ledger import is_alive
+path = Path(sys.argv[1])
+print("ready", flush=True)
+input()
+print(sum(is_alive(path) for _ in range({_PROBES})))
+"""
+    command = [sys.executable, "-c", script, str(path)]
+    probes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+    for probe in probes:
+        assert probe.stdout is not None
+        assert probe.stdout.readline() == b"ready\n"
+    for probe in probes:  # both wait here, so that they ask at once
+        assert probe.stdin is not None
+        probe.stdin.write(b"\n")
+        probe.stdin.flush()
+    assert [probe.communicate()[0] for probe in probes] == [b"0\n", b"0\n"]
+
+
+def test_asking_does_not_keep_anyone_from_holding(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.touch()
+    for _ in range(100):
+        with open(hold(path), "rb"):
+            assert is_alive(path)
+        assert not is_alive(path)
+
+
+def test_a_run_of_somebody_else_is_alive(open_folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    path = open_folder / "ledger.jsonl"
+    path.touch()
+    with open(hold(path), "rb"), unprivileged():
+        assert is_alive(path)
 
 
 def test_a_ledger_that_cannot_be_opened(tmp_path: Path) -> None:

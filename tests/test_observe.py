@@ -157,7 +157,8 @@ def test_watching_changes_no_bits(project: Project) -> None:
     project.write(
         START
         + 'model = network("m")\nmodel.compile("adam", "mse")\nmodel.fit(x, y, epochs=2, verbose=0)\n'
-        + "import hashlib\nprint('weights', hashlib.sha256(b''.join(w.tobytes() for w in model.get_weights())).hexdigest())\n"
+        + "import hashlib\nweights = b''.join(w.tobytes() for w in model.get_weights())\n"
+        + "print('weights', hashlib.sha256(weights).hexdigest())\n"
     )
     watched = project.train().line("weights")
     bare = project.folder / "bare.py"

@@ -21,6 +21,8 @@ _SCRIPT = Path("train.py")
         ({"goal": "exact"}, "goal must be one of bitwise, metrics, documented, not 'exact'"),
         ({"runtime": "podman"}, "runtime must be one of auto, docker, venv, not 'podman'"),
         ({"gpus": "some"}, "gpus must be 'all' or a number, not 'some'"),
+        ({"gpus": "0"}, "gpus must be 'all' or a number, not '0'"),
+        ({"gpus": "00"}, "gpus must be 'all' or a number, not '00'"),
         ({"gpus": "-1"}, "gpus must be 'all' or a number, not '-1'"),
         ({"gpus": ""}, "gpus must be 'all' or a number, not ''"),
     ],
@@ -153,3 +155,11 @@ def test_a_wrong_command_line_is_one_line(tmp_path: Path, words: list[str], mess
     with pytest.raises(InputError) as caught:
         _parse(tmp_path, *words)
     assert str(caught.value) == f"{message}; see 'samebits train --help'"
+
+
+def test_a_path_with_a_nul(tmp_path: Path) -> None:
+    path = tmp_path / "samebits.toml"
+    path.write_text('runs = "a\\u0000b"\n')
+    with pytest.raises(InputError) as caught:
+        read_config(path)
+    assert str(caught.value) == f"{path}: 'runs' holds a NUL character; remove it"

@@ -6,18 +6,19 @@ layout, with the manifest.json that engines without containerd's image store rea
 """
 
 import argparse
-import datetime
 import hashlib
 import io
 import json
 import sys
 import tarfile
+import time
+from typing import BinaryIO
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ARCHITECTURES = {"i386": "386", "armhf": "arm", "ppc64el": "ppc64le"}  # where Debian's and OCI's names differ
 
 
-def full_name(tag):
+def full_name(tag: str) -> str:
     """The tag as containerd keeps it: with the registry, the `library` folder and the version that docker implies."""
     if ":" not in tag.rpartition("/")[2]:
         tag += ":latest"
@@ -27,16 +28,19 @@ def full_name(tag):
     return tag if first == "localhost" or "." in first or ":" in first else "docker.io/" + tag
 
 
-def encode(document):
+def encode(document: object) -> bytes:
+    """The one JSON text of a document: keys sorted, no spaces."""
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def descriptor(media_type, digest, size, **more):
+def descriptor(media_type: str, digest: str, size: int, **more: object) -> dict[str, object]:
+    """What one part of an OCI layout says of another."""
     return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": f"sha256:{digest}", "size": size, **more}
 
 
-def write_archive(out, layer, tag, architecture, epoch):
-    created = datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def write_archive(out: BinaryIO, layer: BinaryIO, tag: str, architecture: str, epoch: int) -> None:
+    """Write the archive of an image with one layer, an uncompressed tar."""
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
     sha256 = hashlib.sha256()
     while chunk := layer.read(1 << 20):
         sha256.update(chunk)
@@ -45,20 +49,25 @@ def write_archive(out, layer, tag, architecture, epoch):
 
     architecture = ARCHITECTURES.get(architecture, architecture)
     platform = {"architecture": architecture, "os": "linux", **({"variant": "v7"} if architecture == "arm" else {})}
-    config = encode({
-        **platform,
-        "created": created,
-        "config": {"Env": [f"PATH={PATH}", "LANG=C.UTF-8"], "Cmd": ["bash"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
-        "history": [{"created": created, "created_by": "debootstrap"}],
-    })
+    config = encode(
+        {
+            **platform,
+            "created": created,
+            "config": {"Env": [f"PATH={PATH}", "LANG=C.UTF-8"], "Cmd": ["bash"]},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
+            "history": [{"created": created, "created_by": "debootstrap"}],
+        }
+    )
     config_digest = hashlib.sha256(config).hexdigest()
-    manifest = encode({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": descriptor("config.v1+json", config_digest, len(config)),
-        "layers": [descriptor("layer.v1.tar", layer_digest, layer_size)],  # not compressed: zlib's output may change
-    })
+    manifest = encode(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("config.v1+json", config_digest, len(config)),
+            # Not compressed: zlib's output may change.
+            "layers": [descriptor("layer.v1.tar", layer_digest, layer_size)],
+        }
+    )
     manifest_digest = hashlib.sha256(manifest).hexdigest()
     name = full_name(tag)
     annotations = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name.rpartition(":")[2]}
@@ -66,7 +75,7 @@ def write_archive(out, layer, tag, architecture, epoch):
 
     blobs = "blobs/sha256/"
     loadable = {"Config": blobs + config_digest, "RepoTags": [tag], "Layers": [blobs + layer_digest]}
-    members = {
+    members: dict[str, bytes | BinaryIO] = {
         "oci-layout": encode({"imageLayoutVersion": "1.0.0"}),
         "index.json": encode({"schemaVersion": 2, "manifests": [index]}),
         "manifest.json": encode([loadable]),
@@ -78,11 +87,12 @@ def write_archive(out, layer, tag, architecture, epoch):
         for path, content in members.items():
             member = tarfile.TarInfo(path)
             member.mtime = epoch
-            member.size = layer_size if content is layer else len(content)
-            archive.addfile(member, layer if content is layer else io.BytesIO(content))
+            member.size = len(content) if isinstance(content, bytes) else layer_size
+            archive.addfile(member, io.BytesIO(content) if isinstance(content, bytes) else content)
 
 
-def main():
+def main() -> None:
+    """Read the arguments, and write the archive to stdout."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("layer", help="the file system, as an uncompressed tar")
     parser.add_argument("tag")

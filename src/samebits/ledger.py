@@ -65,9 +65,9 @@ def hold(path: Path) -> int:
 def is_alive(path: Path) -> bool:
     """Whether a process still holds the ledger: its launcher or the training itself. Only asks, and locks nothing."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return False  # nobody trains in a folder that cannot be written to
+        return False
     try:
         answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _whole_file(fcntl.F_WRLCK))
     finally:

@@ -125,10 +125,10 @@ def check_script(script: Path, python: tuple[int, int]) -> None:
 
 def check_runs(spec: RunSpec) -> None:
     """Raise InputError where runs would be kept among what they are made of."""
-    runs = spec.runs.resolve()
-    if runs == spec.code_folder.resolve():
+    runs, code = (Path(os.path.realpath(path)) for path in (spec.runs, spec.code_folder))
+    if runs == code:
         raise InputError(f"runs cannot be kept in the script's own folder {spec.runs}; name another with --runs")
-    if spec.data is not None and runs.is_relative_to(spec.data.resolve()):
+    if spec.data is not None and runs.is_relative_to(os.path.realpath(spec.data)):
         raise InputError(f"runs cannot be kept in the data folder {spec.data}; name another with --runs")
 
 

@@ -45,7 +45,7 @@ class RunSpec:
         _one_of("runtime", self.runtime, RUNTIMES)
         if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
             raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
-        for argument in (self.script.name, *self.arguments):
+        for argument in (self.script.name, *self.arguments, *self.exclude, *self.ignore_outputs, self.image):
             if argument != argument.encode("utf-8", "replace").decode():
                 raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; a record holds UTF-8 only")
         self.determinism  # noqa: B018  checks name and threads
@@ -144,6 +144,8 @@ def _options(values: Fields, folder: Path) -> dict[str, Any]:
             raise RecordError(f"unknown key {key!r}; " + (f"did you mean {close[0]!r}?" if close else "remove it"))
         name = names[key]
         found[name] = values.texts(key) if name in _LISTS else values.get(key, kinds.get(name, str))
+        if "\0" in str(found[name]):
+            raise RecordError(f"'{key}' holds a NUL character; remove it")
         if name in _PATHS:
             found[name] = folder / found[name]
     return found

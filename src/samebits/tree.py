@@ -19,6 +19,7 @@ from samebits.digest import Digest
 from samebits.errors import InputError, RecordError
 
 _BLOCK = 1 << 20  # bytes read at a time
+_LINKS = 40  # links in one path that Linux follows
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) now and then while a tree is hashed."""
@@ -198,7 +199,7 @@ class _Walk:
         if self._leave_out.names(relative):
             return None
         if child.is_symlink():
-            self._check_link(child.path)
+            self._check_link(relative, child.path)
         try:
             at = child.stat()
         except OSError as error:
@@ -219,29 +220,40 @@ class _Walk:
             shown = os.fsencode(relative)
             raise InputError(f"the {self._what} folder holds a name that is not UTF-8: {shown!r}; rename it") from None
 
-    def _check_link(self, path: str) -> None:
-        """A link must lead by a relative path to something inside the tree, and must not leave it on the way.
-
-        Only that is the same in a container, where the folder has another name.
-        """
-        target = os.readlink(path)
-        resolved = os.path.realpath(path)
-        inside = f"{resolved}/".startswith(f"{self.root}/")
-        if os.path.isabs(target) or not inside or self._climbs_out(path, target):
+    def _check_link(self, relative: str, path: str) -> None:
+        """A link must lead to something inside the tree, and must not leave it on the way."""
+        if not self._stays_inside(relative):
             raise InputError(
-                f"the {self._what} folder holds a link that leaves it: {path} -> {target};"
+                f"the {self._what} folder holds a link that leaves it: {path} -> {os.readlink(path)};"
                 " put the file itself there, or a relative link within the folder"
             )
 
-    def _climbs_out(self, path: str, target: str) -> bool:
-        """Whether the steps of a relative link go above the root, be it only to come back by the root's own name."""
-        parent = os.path.relpath(os.path.realpath(os.path.dirname(path)), self.root)
-        depth = 0 if parent == "." else parent.count("/") + 1
-        for step in target.split("/"):
-            depth += {"..": -1, ".": 0, "": 0}.get(step, 1)
-            if depth < 0:
-                return True
-        return False
+    def _stays_inside(self, relative: str) -> bool:
+        """Follow a path from the root step by step, links in it as well.
+
+        One that goes above the root does not stay, be it only to come back by the root's own name: in a container the
+        root has another one.
+        """
+        here: list[str] = []
+        steps = relative.split("/")[::-1]
+        links = 0
+        while steps and links < _LINKS:
+            step = steps.pop()
+            if step == ".." and not here:
+                return False
+            if step in {"", ".", ".."}:
+                del here[len(here) - (step == "..") :]
+                continue
+            here.append(step)
+            path = "/".join([self.root, *here])
+            if os.path.islink(path):
+                target = os.readlink(path)
+                if os.path.isabs(target):
+                    return False
+                links += 1
+                here.pop()
+                steps += target.split("/")[::-1]
+        return True  # a chain without end is found when it is opened
 
     def _unreadable(self, path: str, error: OSError) -> InputError:
         if isinstance(error, FileNotFoundError):

@@ -31,7 +31,7 @@ def read_runs(runs: Path) -> list[tuple[RunFolder, Record]]:
 
     Seals are not checked here, for speed; `show` does.
     """
-    if not runs.is_dir():
+    if not os.path.isdir(runs):
         raise InputError(f"there is no folder {runs}; `samebits train` makes it, or name another with --runs")
     found = []
     for folder in _folders(runs):
@@ -153,7 +153,7 @@ def _decimal(text: str) -> str:
 
 def _folders(runs: Path) -> list[RunFolder]:
     """The folders that hold a record; one without is a run that is still being prepared."""
-    if not runs.is_dir():
+    if not os.path.isdir(runs):
         return []
     try:
         paths = sorted(path for path in runs.iterdir() if not path.name.startswith("."))
