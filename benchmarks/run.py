@@ -66,9 +66,7 @@ def _timed_training(command: list[str], environment: dict[str, str], folder: Pat
 
 
 def _print_training(seconds: dict[str, list[tuple[float, float]]], rounds: int) -> None:
-    print(
-        f"| training, medians of {rounds} interleaved rounds | fit | against plain | everything else | more than plain |"
-    )
+    print(f"| training, medians of {rounds} interleaved rounds | `fit` | ratio to plain | the rest | more than plain |")
     print("|---|---|---|---|---|")
     base_fit = base_rest = 0.0
     for name, found in seconds.items():
