@@ -59,9 +59,7 @@ def main() -> None:
 
     model = build()
     # The dataset shuffles; fit must not.
-    model.fit(
-        train, epochs=args.epochs, validation_data=test, shuffle=False, verbose=2
-    )
+    model.fit(train, epochs=args.epochs, validation_data=test, shuffle=False, verbose=2)
     metrics = model.evaluate(test, verbose=0, return_dict=True)
     print(f"test accuracy: {metrics['accuracy']:.4f}")
 
