@@ -27,9 +27,11 @@ lint: .venv/.installed  ## check style and types
 format: .venv/.installed  ## format the code
 	@$(BIN)/ruff check --quiet --fix; $(BIN)/ruff format
 
-lock: .venv/.installed  ## remake the locks from their .in files
+lock: .venv/.installed  ## remake the locks from their .in files, and Dockerfile.gpu from Dockerfile
 	$(COMPILE) --output-file requirements.lock requirements.in
+	$(COMPILE) --output-file requirements-gpu.lock requirements-gpu.in
 	$(COMPILE) --output-file requirements-dev.lock requirements-dev.in
+	$(BIN)/python tools/dockerfile_gpu.py
 
 image: .venv/.installed  ## build the image that containers train in
 	@$(ENGINE); $(BIN)/samebits build --tag $(TAG)

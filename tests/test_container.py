@@ -12,7 +12,7 @@ import pytest
 from conftest import Done, Project
 from samebits.errors import EngineError
 from samebits.host.engine import ContainerRequest, Engine, Image
-from samebits.host.source import lock_digest, source_digest
+from samebits.host.source import CPU, source_digest
 from samebits.profile import FIXED_SETTINGS
 from samebits.record import read_record
 
@@ -68,8 +68,8 @@ def test_the_record_names_the_image(in_docker: Project) -> None:
     )[0]
     assert record.environment["image"]["id"] == built["Id"]
     assert record.recipe.image.config == Engine().config_digest(_image())
-    assert record.recipe.image.lock == lock_digest()
-    assert record.recipe.image.source == source_digest()
+    assert record.recipe.image.lock == CPU.lock_digest
+    assert record.recipe.image.source == source_digest(CPU)
     assert str(record.recipe.image.base) == built["Config"]["Labels"]["org.opencontainers.image.base.digest"]
     assert record.environment["engine"]["version"]
 
@@ -187,7 +187,7 @@ def test_an_image_from_another_lock(in_docker: Project, other_image: str) -> Non
     done = in_docker.train("--image", other_image)
     assert done.status == 2
     assert done.complaint == (
-        f"the image {other_image} was built from another lock (sha256:{'0' * 64}, here it is {lock_digest()});"
+        f"the image {other_image} was built from another lock (sha256:{'0' * 64}, here it is {CPU.lock_digest});"
         " rebuild it with `samebits build`"
     )
 
@@ -218,7 +218,7 @@ def test_the_image_holds_what_it_says() -> None:
         item.name: item.value for item in FIXED_SETTINGS
     }
     assert inspected["User"] == "1000:1000"
-    assert inspected["Labels"]["samebits.lock"] == str(lock_digest())
+    assert inspected["Labels"]["samebits.lock"] == str(CPU.lock_digest)
     assert not [name for name in variables if "proxy" in name.lower() or "CERT" in name or "INDEX" in name]
     program = (
         "import importlib.metadata as m; print(sorted(d.metadata['Name'].lower().replace('_', '-') for d in"

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from samebits.host.source import staged_source
+from samebits.host.source import staged_recipe
 from samebits.host.venv import locked_python
 
 PROGRAM = """
@@ -36,7 +36,7 @@ print(len(first), same == first, [a == b for a, b in zip(first, other)], [item["
 def test_equal_models_have_equal_digests(tmp_path: Path) -> None:
     done = subprocess.run(
         [locked_python(), "-c", PROGRAM, tmp_path],
-        env={"PYTHONPATH": str(staged_source()), "TF_CPP_MIN_LOG_LEVEL": "2", "HOME": str(tmp_path.parent)},
+        env={"PYTHONPATH": str(staged_recipe() / "source"), "TF_CPP_MIN_LOG_LEVEL": "2", "HOME": str(tmp_path.parent)},
         capture_output=True,
         text=True,
         check=False,

@@ -3,6 +3,12 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from samebits.errors import SettingError
+from samebits.recipe import Device
+
+MINIMUM_DRIVER = "525.60.13"
+"""The oldest Linux driver that runs CUDA 12 programs (CUDA's release notes, "minor version compatibility")."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gpu:
@@ -21,6 +27,18 @@ class GpuReport:
     driver: str | None = None
     cuda_driver: str | None = None
     reason: str | None = None
+
+    def device(self, count: int) -> Device:
+        """The device class of the first `count` GPUs."""
+        first = self.gpus[0]
+        return Device(kind="gpu", model=first.name, compute_capability=first.compute_capability, count=count)
+
+    def check_driver(self) -> None:
+        """Raise SettingError where the driver is older than the image's CUDA needs."""
+        if _numbers(self.driver or "") < _numbers(MINIMUM_DRIVER):
+            raise SettingError(
+                f"NVIDIA's driver is {self.driver}, and CUDA 12.5 needs {MINIMUM_DRIVER} or later; upgrade the driver"
+            )
 
     def to_dict(self) -> dict[str, object]:
         """As the record holds it."""
@@ -64,6 +82,10 @@ def _gpu(nvml: Any, index: int) -> Gpu:
         compute_capability=f"{major}.{minor}",
         memory=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
     )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
 def _text(value: str | bytes) -> str:

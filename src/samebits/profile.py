@@ -31,6 +31,7 @@ class Profile:
 
     name: str = "native"
     threads: int = DEFAULT_THREADS
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.name not in PROFILES:
@@ -44,6 +45,7 @@ class Profile:
         threads = str(self.threads)
         return (
             *FIXED_SETTINGS,
+            *(GPU_SETTINGS if self.device == "gpu" else ()),
             Setting(name="TF_NUM_INTRAOP_THREADS", value=threads, why="bits follow the size of this pool"),
             Setting(name="TF_NUM_INTEROP_THREADS", value=threads, why="else it follows the machine's cores"),
         )
@@ -80,3 +82,10 @@ FIXED_SETTINGS = (
     Setting(name="TZ", value="UTC", why="dates follow the time zone"),
 )
 """The settings that every run has; the image bakes exactly these in, which a test checks."""
+
+GPU_SETTINGS = (
+    Setting(name="NVIDIA_TF32_OVERRIDE", value="0", why="TF32 keeps 10 bits of a float32's 23"),
+    Setting(name="CUBLAS_WORKSPACE_CONFIG", value=":4096:8", why="else cuBLAS chooses workspaces, and so orders, anew"),
+    Setting(name="XLA_FLAGS", value="--xla_gpu_deterministic_ops=true", why="else XLA chooses fast orders on GPUs"),
+)
+"""The settings that a run on a GPU has besides; the GPU image bakes them in. cuDNN's choice is op determinism's."""

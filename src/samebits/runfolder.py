@@ -52,6 +52,11 @@ class RunFolder:
         return self.path / "outputs"
 
     @property
+    def image(self) -> Path:
+        """The image's recipe: what it was built from, and can be rebuilt from."""
+        return self.path / "image"
+
+    @property
     def models(self) -> Path:
         """The trained models, saved at the end."""
         return self.path / "models"

@@ -34,7 +34,7 @@ class RunSpec:
     runs: Path = field(default=Path("runs"))
     exclude: tuple[str, ...] = ()
     ignore_outputs: tuple[str, ...] = ()
-    image: str = "samebits:cpu"
+    image: str | None = None
     gpus: str | None = None
     runtime: str = "auto"
 
@@ -45,7 +45,7 @@ class RunSpec:
         _one_of("runtime", self.runtime, RUNTIMES)
         if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
             raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
-        for argument in (self.script.name, *self.arguments, *self.exclude, *self.ignore_outputs, self.image):
+        for argument in (self.script.name, *self.arguments, *self.exclude, *self.ignore_outputs, self.image or ""):
             if argument != argument.encode("utf-8", "replace").decode():
                 raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; a record holds UTF-8 only")
         self.determinism  # noqa: B018  checks name and threads
@@ -53,7 +53,7 @@ class RunSpec:
     @property
     def determinism(self) -> Profile:
         """The profile with its threads."""
-        return Profile(name=self.profile, threads=self.threads)
+        return Profile(name=self.profile, threads=self.threads, device="cpu" if self.gpus is None else "gpu")
 
     @property
     def code_folder(self) -> Path:

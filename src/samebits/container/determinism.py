@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebits.errors import SettingError
-from samebits.profile import Profile
+from samebits.profile import GPU_SETTINGS, Profile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +75,8 @@ def seed_everything(seed: int, profile: Profile) -> None:
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
+    if profile.device == "gpu":
+        tf.config.experimental.enable_tensor_float_32_execution(enabled=False)
     tf.config.threading.set_intra_op_parallelism_threads(profile.threads)
     tf.config.threading.set_inter_op_parallelism_threads(profile.threads)
     keras.utils.set_random_seed(seed)
@@ -112,7 +114,7 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
 
     threads = str(profile.threads)
     threading = tf.config.threading
-    found = (
+    found: tuple[tuple[str, str, Any, str], ...] = (
         ("PYTHONHASHSEED", "0", _hash_seed(), "sys.flags"),
         ("PYTHONNOUSERSITE", "1", sys.flags.no_user_site, "sys.flags"),
         ("TF_ENABLE_ONEDNN_OPTS", "1", int(_pywrap_util_port.IsMklEnabled()), "tensorflow port"),
@@ -124,6 +126,12 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
         ("TF_NUM_INTEROP_THREADS", threads, threading.get_inter_op_parallelism_threads(), "tf.config.threading"),
         ("op determinism", "True", is_op_determinism_enabled(), "tensorflow config"),
     )
+    if profile.device == "gpu":
+        tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
+        found += (
+            ("TF32", "False", tf32, "tf.config.experimental"),
+            *((item.name, item.value, os.environ.get(item.name), "os.environ") for item in GPU_SETTINGS),
+        )
     return (ReadBack(name=name, asked=asked, found=str(value), by=by) for name, asked, value, by in found)
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from samebits import __version__
@@ -15,14 +16,15 @@ from samebits.container.process import tie_to_launcher
 from samebits.container.training import Training
 from samebits.digest import Digest
 from samebits.errors import InputError, SamebitsError
+from samebits.gpu import GpuReport, read_gpus
 from samebits.prepare import Setup, plan_run, publish
-from samebits.recipe import ImageIdentity
+from samebits.recipe import Device, ImageIdentity
 from samebits.record import read_record, summary
 from samebits.runfolder import RunFolder
 from samebits.spec import OneLineParser, add_run_options, make_spec, split_arguments
 from samebits.tree import Progress
 
-IMAGE_MANIFEST = Path("/opt/samebits/image.json")
+IMAGE_MANIFEST = Path("/opt/samebits/recipe/image.json")
 """Baked in by the image build: digests of base, lock and source."""
 
 
@@ -59,25 +61,34 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
         raise InputError(
             f'{spec.runs} may not be written to by user {os.getuid()}; add --user "$(id -u):$(id -g)" to docker run'
         )
-    spec.determinism.check(os.environ, "the environment")
     environment = {
         "runtime": "docker",
         "engine": None,
         "image_note": "started without a launcher: the image's own digest was not given",
     }
-    setup = Setup(image=read_image_manifest(), environment=environment)
+    fields = read_image_manifest()
+    report = read_gpus() if fields.get("device", str) == "gpu" else GpuReport()
+    if report.gpus:
+        spec = replace(spec, gpus="all")
+    spec.determinism.check(os.environ, "the environment")
+    device = report.device(len(report.gpus)) if report.gpus else Device()
+    setup = Setup(image=image_identity(fields), device=device, environment=environment)
     folder, record = publish(plan_run(spec, setup, _plain_progress()))
     status = Training(folder, record, spec.code_folder.absolute(), spec.data).run()
     print(summary(folder.path, read_record(folder.record)))
     return status
 
 
-def read_image_manifest(path: Path = IMAGE_MANIFEST) -> ImageIdentity:
+def read_image_manifest(path: Path = IMAGE_MANIFEST) -> Fields:
     """What the image knows of itself."""
     try:
-        fields = Fields(json.loads(path.read_bytes()))
+        return Fields(json.loads(path.read_bytes()))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}; this is no image built by `samebits build`") from error
+
+
+def image_identity(fields: Fields) -> ImageIdentity:
+    """The digests of the image's manifest; its own digest cannot be among them."""
     base = fields.optional("base", str)
     return ImageIdentity(
         lock=Digest.parse(fields.get("lock", str)),

@@ -1,6 +1,7 @@
 """One prepared run on its way to a sealed record: settings, script, observation, checks, seal."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import samebits
+from samebits.codec import storage_error
 from samebits.container import determinism
 from samebits.container.environment import observe_environment
 from samebits.container.observe import Observer
@@ -75,16 +78,18 @@ class Training:
             return self._ended(Outcome(state=FAILED, message=f"samebits failed: {error!r}", traceback=trace))
 
     def _attempt(self, ledger: Ledger) -> Record:
-        profile = Profile(name=self.record.recipe.profile, threads=self.record.recipe.threads)
+        recipe = self.record.recipe
+        profile = Profile(name=recipe.profile, threads=recipe.threads, device=recipe.device.kind)
         observer = Observer(ledger, self.folder.models)
         self._check_code("code changed before it ran")
+        self._keep_image_recipe()
         guard = determinism.prepare_environment(profile)
         self._set_up(profile, observer)
         with kept_output(self.folder.log), self._timed("script"):
             os.environ["SAMEBITS_OUTPUT"] = str(self.folder.outputs)
             if self.data is not None:
                 os.environ["SAMEBITS_DATA"] = str(self.data)
-            outcome = run_script(self.work / self.record.recipe.code.entry, self.record.recipe.code.arguments)
+            outcome = run_script(self.work / recipe.code.entry, recipe.code.arguments)
         guard.check()
         if self.signals.received is not None:  # the script may have caught it, and ended early all the same
             return self._ended(self._interruption())
@@ -93,16 +98,21 @@ class Training:
             return self._ended(outcome)
         return replace(self._ended(outcome), result=self._result(profile, observer))
 
+    def _keep_image_recipe(self) -> None:
+        """Copy what the image was built from; our own source lies in it, as <recipe>/source/samebits."""
+        recipe = Path(samebits.__file__).parents[2]
+        try:
+            shutil.copytree(recipe, self.folder.image)
+        except OSError as error:
+            raise storage_error(error, self.folder.image) from error
+
     def _set_up(self, profile: Profile, observer: Observer) -> None:
         """Settings, environment and seeds, in the order that leaves nothing drawn before the script."""
         with self._timed("import"), quiet_import(self.folder.log):
             import keras  # noqa: F401
             import tensorflow as tf
         with self._timed("setup"):
-            if self.record.recipe.device.kind == "gpu" and not tf.config.list_physical_devices("GPU"):
-                raise SettingError(
-                    "the run asks for a GPU and TensorFlow sees none; run without --gpus, or mend the driver"
-                )
+            _check_device(self.record.recipe.device.kind, len(tf.config.list_physical_devices("GPU")))
             observer.install()
             observed = observe_environment()
             determinism.seed_everything(self.record.recipe.seed, profile)
@@ -164,6 +174,14 @@ class _Timer:
 
     def __exit__(self, *_: object) -> None:
         self._timings[self._name] = round(time.monotonic() - self._started, 3)
+
+
+def _check_device(kind: str, gpus: int) -> None:
+    """Raise SettingError where TensorFlow would not train on what the recipe says."""
+    if kind == "gpu" and gpus == 0:
+        raise SettingError("the run asks for a GPU and TensorFlow sees none; run without --gpus, or mend the driver")
+    if kind == "cpu" and gpus > 0:
+        raise SettingError(f"the recipe is for a CPU and TensorFlow sees {gpus} GPUs; ask for them with --gpus")
 
 
 def _changed(meaning: str, before: Tree, after: Tree) -> InputError:

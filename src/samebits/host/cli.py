@@ -1,4 +1,4 @@
-"""The command line: `samebits build | train | list | show`."""
+"""The command line: `samebits build | train | rebuild | archive-base | list | show`."""
 
 import argparse
 import json
@@ -9,11 +9,23 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from samebits import __version__
-from samebits.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, InputError, SamebitsError, Terminated
+from samebits.errors import (
+    EXIT_DIFFERENT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_TERMINATED,
+    InputError,
+    SamebitsError,
+    Terminated,
+)
 from samebits.record import read_record, summary
 from samebits.spec import OneLineParser, RunSpec, add_run_options, make_spec, split_arguments
+
+if TYPE_CHECKING:
+    from samebits.host.rebuild import Comparison
 
 _EPILOG = """exit status: 0 done, 1 the script failed, 2 an error, 130 Ctrl-C, 143 SIGTERM"""
 
@@ -56,24 +68,50 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_build(commands.add_parser("build", help="build the image from the lock"))
     _add_train(commands.add_parser("train", help="train a script and seal a record of it", epilog=_EPILOG))
+    _add_rebuild(commands.add_parser("rebuild", help="make a run's image again from what the run keeps, and compare"))
+    _add_archive_base(commands.add_parser("archive-base", help="keep the base image for later rebuilds"))
     _add_list(commands.add_parser("list", help="list the runs"))
     _add_show(commands.add_parser("show", help="show one run"))
     return parser
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--tag", default="samebits:cpu", metavar="NAME", help="the image's name (default: samebits:cpu)"
-    )
+    parser.add_argument("--gpu", action="store_true", help="the image with CUDA and cuDNN")
+    parser.add_argument("--check", action="store_true", help="build twice without cache, and compare file by file")
+    parser.add_argument("--offline", action="store_true", help="use no network: wheels and base must be here")
+    parser.add_argument("--tag", metavar="NAME", help="the image's name (default: samebits:cpu, or samebits:gpu)")
     parser.add_argument("--base", metavar="IMAGE", help="the base (default: $SAMEBITS_BASE, else the pinned one)")
     parser.add_argument("--json", action="store_true", help="print the image's digests as JSON")
-    parser.set_defaults(command=lambda options: build_command(tag=options.tag, base=options.base, as_json=options.json))
+    parser.set_defaults(
+        command=lambda options: build_command(
+            gpu=options.gpu,
+            check=options.check,
+            offline=options.offline,
+            tag=options.tag,
+            base=options.base,
+            as_json=options.json,
+        )
+    )
+
+
+def _add_rebuild(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's folder, its id, or the beginning of one")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept (runs/)")
+    parser.add_argument("--offline", action="store_true", help="use no network: wheels and base must be here")
+    parser.set_defaults(
+        command=lambda options: rebuild_command(run=options.run, runs=options.runs, offline=options.offline)
+    )
+
+
+def _add_archive_base(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", metavar="IMAGE", help="the base (default: $SAMEBITS_BASE, else the pinned one)")
+    parser.set_defaults(command=lambda options: archive_base_command(base=options.base))
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.usage = "samebits train [options] SCRIPT [-- script's arguments]"
     add_run_options(parser)
-    parser.add_argument("--image", metavar="NAME", help="the image to train in (default: samebits:cpu)")
+    parser.add_argument("--image", metavar="NAME", help="the image (default: samebits:cpu, with --gpus samebits:gpu)")
     parser.add_argument("--gpus", metavar="all|N", help="ask the engine for GPUs")
     parser.add_argument(
         "--runtime", metavar="KIND", help="docker, venv, or auto: docker where an engine answers (default)"
@@ -102,20 +140,52 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def build_command(*, tag: str, base: str | None, as_json: bool) -> int:
-    """Build the image where it is not there yet."""
+def build_command(*, gpu: bool, check: bool, offline: bool, tag: str | None, base: str | None, as_json: bool) -> int:
+    """Build the image where it is not there yet, or find out whether it builds to the same digest twice."""
     from samebits.host.engine import Engine
-    from samebits.host.image import build, identify
+    from samebits.host.image import build, identify, plan_build
+    from samebits.host.rebuild import build_twice
+    from samebits.host.source import CPU, GPU
 
     engine = Engine()
-    image = build(engine, tag=tag, base=base)
-    _, identity = identify(engine, tag)
+    plan = plan_build(engine, GPU if gpu else CPU, tag=tag, base=base)
+    if check:
+        return _print_comparison(build_twice(engine, plan, offline=offline))
+    image = build(engine, plan, offline=offline)
+    _, identity = identify(engine, plan.tag)
     digests = {"config": identity.config, "base": identity.base, "lock": identity.lock, "source": identity.source}
     if as_json:
-        _print_json({"tag": tag, "id": image.id} | {name: str(digest) for name, digest in digests.items()})
+        _print_json({"tag": plan.tag, "id": image.id} | {name: str(digest) for name, digest in digests.items()})
     else:
-        print(f"image {tag} {identity.config}")
+        print(f"image {plan.tag} {identity.config}")
     return EXIT_OK
+
+
+def rebuild_command(*, run: str, runs: Path, offline: bool) -> int:
+    """Make a run's image again from what the run keeps, and compare digests."""
+    from samebits.host.engine import Engine
+    from samebits.host.rebuild import rebuild
+    from samebits.host.runs import find_run
+
+    return _print_comparison(rebuild(Engine(), find_run(run, runs), offline=offline))
+
+
+def archive_base_command(*, base: str | None) -> int:
+    """Keep the base image, against the day when its registry has lost it."""
+    from samebits.host.engine import Engine
+    from samebits.host.image import archive_base, default_base
+
+    print(f"base {archive_base(Engine(), base or default_base())}")
+    return EXIT_OK
+
+
+def _print_comparison(comparison: "Comparison") -> int:
+    """Say identical, or name what differs; like diff, different is status 1."""
+    for line in comparison.differences:
+        print(f"different {line}")
+    verdict = "identical" if comparison.identical else "different"
+    print(f"{verdict} {comparison.wanted} {comparison.found}")
+    return EXIT_OK if comparison.identical else EXIT_DIFFERENT
 
 
 def train_command(*, spec: RunSpec, as_json: bool) -> int:

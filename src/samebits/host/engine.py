@@ -19,6 +19,7 @@ from docker.types import DeviceRequest, Mount
 from docker.utils.socket import STDERR, frames_iter
 from requests.exceptions import RequestException
 
+from samebits.codec import storage_error
 from samebits.digest import Digest
 from samebits.errors import EngineError, Terminated
 from samebits.host.display import say
@@ -29,11 +30,12 @@ _ANSWER = 60  # seconds that the engine has to answer one request
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
-    """An image as the engine knows it; `id` is what the engine runs, whichever store it keeps images in."""
+    """An image as the engine knows it: `id` is what it runs, whichever store it is in; `layers` are their diff_ids."""
 
     reference: str
     id: str
     labels: Mapping[str, str]
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +83,8 @@ class Engine:
             return None
         except (DockerException, RequestException) as error:
             raise _went_wrong(error) from error
-        return Image(reference=reference, id=str(found.id), labels=dict(found.labels))
+        layers = tuple(found.attrs.get("RootFS", {}).get("Layers") or ())
+        return Image(reference=reference, id=str(found.id), labels=dict(found.labels), layers=layers)
 
     def config_digest(self, image: Image) -> Digest:
         """The digest of the image's configuration, which names its content whatever its compression.
@@ -98,6 +101,34 @@ class Engine:
                 if content is not None:
                     return Digest(json.loads(content.read())[0]["Config"].rpartition("/")[2])
         raise EngineError(f"the engine exports {image.reference} without a manifest; rebuild it with `samebits build`")
+
+    def export(self, image: Image, path: Path) -> None:
+        """Write an image as an archive (an OCI layout where the engine's store is one), atomically."""
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with draft.open("wb") as file:
+                for chunk in self._client.api.get_image(image.reference):
+                    file.write(chunk)
+            draft.rename(path)
+        except (DockerException, RequestException) as error:
+            raise _went_wrong(error) from error
+        except OSError as error:
+            raise storage_error(error, path) from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def load(self, path: Path) -> None:
+        """Take an archive in; raises EngineError where it is damaged."""
+        try:
+            with path.open("rb") as file:
+                self._client.images.load(file)
+        except (DockerException, RequestException) as error:
+            raise _went_wrong(error) from error
+
+    def remove_image(self, reference: str) -> None:
+        """Forget a name; what no other name holds is removed."""
+        with suppress(DockerException, RequestException):
+            self._client.images.remove(reference)
 
     def run(self, request: ContainerRequest) -> int:
         """Run a container to its end with its output passed through, and return its exit status.

@@ -4,23 +4,27 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from samebits import __version__
-from samebits.codec import readable_json, write_atomically
+from samebits.codec import Fields, readable_json, write_atomically
 from samebits.digest import Digest
 from samebits.errors import ImageError
 from samebits.host.cache import cache_folder
 from samebits.host.display import say
 from samebits.host.engine import Engine, Image
 from samebits.host.process import run_tool
-from samebits.host.source import context_file, lock_digest, source_digest, stage_context
+from samebits.host.source import CPU, GPU, Kind, context_file, lay_out, source_digest
 from samebits.host.wheelhouse import filled_wheelhouse
 from samebits.recipe import ImageIdentity
 
-DEFAULT_TAG = "samebits:cpu"
+SOURCE_DATE_EPOCH = "1767225600"
+"""What all times in an image are set to: 2026-01-01T00:00:00Z. It says nothing but that it never changes."""
+
 _BASE_LABEL = "org.opencontainers.image.base.digest"
 
 
@@ -28,22 +32,27 @@ _BASE_LABEL = "org.opencontainers.image.base.digest"
 class BuildPlan:
     """One build, as it will be started: everything that the image is a function of."""
 
+    kind: Kind
     tag: str
     base: str
     base_digest: Digest
     lock: Digest
     source: Digest
+    version: str = __version__
 
     @property
     def manifest(self) -> bytes:
-        """What is baked into the image, for a container that no launcher tells its digest."""
+        """The recipe's `image.json`."""
         return readable_json(
             {
+                "format": "samebits.image",
+                "version": "1.0",
+                "samebits": self.version,
+                "device": self.kind.device,
                 "base_name": self.base,
                 "base": str(self.base_digest),
                 "lock": str(self.lock),
                 "source": str(self.source),
-                "version": __version__,
             }
         )
 
@@ -54,36 +63,54 @@ class BuildPlan:
             "BASE": self.base,
             "BASE_NAME": self.base.partition("@")[0],
             "BASE_DIGEST": str(self.base_digest),
+            "DEVICE": self.kind.device,
             "LOCK_DIGEST": str(self.lock),
             "SOURCE_DIGEST": str(self.source),
-            "VERSION": __version__,
+            "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
+            "VERSION": self.version,
         }
+
+    @classmethod
+    def read(cls, manifest: Path, tag: str) -> "BuildPlan":
+        """The plan that an `image.json` keeps, of this version of samebits or another."""
+        fields = Fields(json.loads(manifest.read_bytes()))
+        return cls(
+            kind=GPU if fields.get("device", str) == GPU.device else CPU,
+            tag=tag,
+            base=fields.get("base_name", str),
+            base_digest=Digest.parse(fields.get("base", str)),
+            lock=Digest.parse(fields.get("lock", str)),
+            source=Digest.parse(fields.get("source", str)),
+            version=fields.get("samebits", str),
+        )
 
     def matches(self, image: Image) -> bool:
         """Whether an image was built by this very plan."""
         wanted = {_BASE_LABEL: self.base_digest, "samebits.lock": self.lock, "samebits.source": self.source}
         return all(image.labels.get(name) == str(digest) for name, digest in wanted.items())
 
-    def command(self, *, context: Path, source: Path, wheelhouse: Path, metadata: Path) -> list[str]:
+    def command(self, *, recipe: Path, wheelhouse: Path, metadata: Path, cached: bool) -> list[str]:
         """The call of `docker buildx build`."""
         pairs = (word for name, value in self.arguments.items() for word in ("--build-arg", f"{name}={value}"))
         return [
-            *("docker", "buildx", "build", "--load", "--provenance=false", "--tag", self.tag),
-            *("--build-context", f"source={source}", "--build-context", f"wheelhouse={wheelhouse}"),
-            *("--metadata-file", str(metadata), *pairs, str(context)),
+            *("docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false", "--tag", self.tag),
+            *(() if cached else ("--no-cache",)),
+            *("--build-context", f"wheelhouse={wheelhouse}", "--metadata-file", str(metadata)),
+            *(*pairs, "--file", str(recipe / "Dockerfile"), str(recipe)),
         ]
 
 
 def default_base() -> str:
-    """`$SAMEBITS_BASE`, else the base that the Dockerfile pins."""
-    match = re.search(r"^ARG BASE=(\S+)$", context_file("Dockerfile").read_text(), re.MULTILINE)
+    """`$SAMEBITS_BASE`, else the base that the Dockerfiles pin."""
+    match = re.search(r"^ARG BASE=(\S+)$", context_file(CPU.dockerfile).read_text(), re.MULTILINE)
     if match is None:
         raise ImageError("the Dockerfile names no base; restore its line 'ARG BASE=…'")
     return os.environ.get("SAMEBITS_BASE") or match[1]
 
 
-def plan_build(engine: Engine, *, tag: str, base: str) -> BuildPlan:
+def plan_build(engine: Engine, kind: Kind, *, tag: str | None = None, base: str | None = None) -> BuildPlan:
     """What is to be built; a base named by tag alone must be at the engine already, and its id pins it."""
+    base = base or default_base()
     pinned = re.search(r"@(sha256:[0-9a-f]{64})$", base)
     if pinned is None:
         found = engine.find_image(base)
@@ -94,38 +121,82 @@ def plan_build(engine: Engine, *, tag: str, base: str) -> BuildPlan:
         digest = found.id
     else:
         digest = pinned[1]
-    return BuildPlan(tag=tag, base=base, base_digest=Digest.parse(digest), lock=lock_digest(), source=source_digest())
+    return BuildPlan(
+        kind=kind,
+        tag=tag or kind.tag,
+        base=base,
+        base_digest=Digest.parse(digest),
+        lock=kind.lock_digest,
+        source=source_digest(kind),
+    )
 
 
-def build(engine: Engine, *, tag: str = DEFAULT_TAG, base: str | None = None) -> Image:
+def build(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Image:
     """Build the image, unless the very one is there; raises ToolError where the build fails."""
-    plan = plan_build(engine, tag=tag, base=base or default_base())
-    present = engine.find_image(tag)
+    present = engine.find_image(plan.tag)
     if present is not None and plan.matches(present):
-        say(f"{tag} is up to date")
+        say(f"{plan.tag} is up to date")
         return present
-    wheelhouse = filled_wheelhouse()
-    say(f"building {tag} on {plan.base}")
+    with laid_out(plan) as recipe:
+        return build_recipe(engine, plan, recipe, offline=offline)
+
+
+def archive_base(engine: Engine, base: str) -> Path:
+    """Keep a base image as an archive in the cache; returns its path. Raises ImageError where the engine has it not."""
+    image = engine.find_image(base)
+    if image is None:
+        raise ImageError(f"the base image {base} is not here; pull it first, or build an image on it")
+    path = _archive(base)
+    engine.export(image, path)
+    return path
+
+
+def ensure_base(engine: Engine, plan: BuildPlan) -> None:
+    """Have the base at the engine, from its archive where there is one; the builder pulls one that is named by digest.
+
+    Raises ImageError where what is there is not the base that the plan names.
+    """
+    found = engine.find_image(plan.base)
+    if found is None and _archive(plan.base).exists():
+        say(f"taking the base {plan.base} from its archive")
+        engine.load(_archive(plan.base))
+        found = engine.find_image(plan.base)
+    if "@" in plan.base:
+        return
+    if found is None:
+        raise ImageError(f"the base image {plan.base} is not here, nor an archive of it; see `samebits archive-base`")
+    if found.id != str(plan.base_digest):
+        raise ImageError(f"the base {plan.base} is {found.id}, and {plan.base_digest} is wanted; restore that one")
+
+
+def _archive(base: str) -> Path:
+    return cache_folder("bases") / f"{Digest.of_bytes(base.encode()).hex[:16]}.tar"
+
+
+@contextmanager
+def laid_out(plan: BuildPlan) -> Iterator[Path]:
+    """The plan's recipe in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
-        context, source, metadata = (Path(folder) / name for name in ("context", "source", "metadata.json"))
-        _stage(context, source, plan)
-        command = plan.command(context=context, source=source, wheelhouse=wheelhouse, metadata=metadata)
-        run_tool(command, what=f"building {tag}", show=True)
-        built = engine.find_image(tag)
+        recipe = Path(folder) / "recipe"
+        recipe.mkdir()
+        lay_out(plan.kind, recipe, plan.manifest)
+        yield recipe
+
+
+def build_recipe(engine: Engine, plan: BuildPlan, recipe: Path, *, offline: bool = False, cached: bool = True) -> Image:
+    """Build from a recipe's folder, whoever laid it out; raises ToolError where the build fails."""
+    ensure_base(engine, plan)
+    wheelhouse = filled_wheelhouse(recipe / "lock" / "requirements.lock", offline=offline)
+    say(f"building {plan.tag} on {plan.base}")
+    with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
+        metadata = Path(folder) / "metadata.json"
+        command = plan.command(recipe=recipe, wheelhouse=wheelhouse, metadata=metadata, cached=cached)
+        run_tool(command, what=f"building {plan.tag}", show=True)
+        built = engine.find_image(plan.tag)
         if built is None:
-            raise ImageError(f"the build of {tag} ended well, and the engine does not have it; check its builder")
-        _remember(built, json.loads(metadata.read_bytes()))
+            raise ImageError(f"the build of {plan.tag} ended well, and the engine does not have it; check its builder")
+        _remember(built, plan, json.loads(metadata.read_bytes()))
     return built
-
-
-def _stage(context: Path, source: Path, plan: BuildPlan) -> None:
-    """The two folders that the build sees: lock and Dockerfile; entrypoint and manifest."""
-    for folder in (context, source):
-        folder.mkdir()
-        folder.chmod(0o755)
-    for name in ("Dockerfile", "requirements.lock"):
-        write_atomically(context / name, context_file(name).read_bytes())
-    stage_context(source, plan.manifest)
 
 
 def identify(engine: Engine, reference: str) -> tuple[Image, ImageIdentity]:
@@ -133,10 +204,9 @@ def identify(engine: Engine, reference: str) -> tuple[Image, ImageIdentity]:
     image = engine.find_image(reference)
     if image is None:
         raise ImageError(f"the image {reference} is not here; build it with `samebits build`")
-    for label, ours, what in (
-        ("samebits.lock", lock_digest(), "lock"),
-        ("samebits.source", source_digest(), "version of samebits"),
-    ):
+    kind = GPU if image.labels.get("samebits.device") == GPU.device else CPU
+    lock, source = kind.lock_digest, source_digest(kind)
+    for label, ours, what in (("samebits.lock", lock, "lock"), ("samebits.source", source, "version of samebits")):
         found = image.labels.get(label)
         if found != str(ours):
             raise ImageError(
@@ -145,14 +215,14 @@ def identify(engine: Engine, reference: str) -> tuple[Image, ImageIdentity]:
             )
     base = image.labels.get(_BASE_LABEL)
     return image, ImageIdentity(
-        lock=lock_digest(),
-        source=source_digest(),
-        config=_config_digest(engine, image),
+        lock=lock,
+        source=source,
+        config=config_digest(engine, image),
         base=Digest.parse(base) if base else None,
     )
 
 
-def _config_digest(engine: Engine, image: Image) -> Digest:
+def config_digest(engine: Engine, image: Image) -> Digest:
     """From what is remembered of the build, else from the engine, then remembered."""
     path = _memory(image)
     try:
@@ -163,12 +233,42 @@ def _config_digest(engine: Engine, image: Image) -> Digest:
         return digest
 
 
-def _remember(image: Image, metadata: dict[str, Any]) -> None:
-    """Keep what only the builder tells about an image that is at the engine."""
+def _remember(image: Image, plan: BuildPlan, metadata: dict[str, Any]) -> None:
+    """Keep what only the builder tells about an image, beside what it was built from."""
     config = metadata.get("containerimage.config.digest")
-    if config is not None:
-        manifest = metadata.get("containerimage.digest")
-        write_atomically(_memory(image), readable_json({"config": config, "manifest": manifest}))
+    if config is None:
+        return
+    known = {
+        "config": config,
+        "manifest": metadata.get("containerimage.digest"),
+        "layers": list(image.layers),
+        "base": str(plan.base_digest),
+        "lock": str(plan.lock),
+        "source": str(plan.source),
+        "builder": describe_builder(),
+    }
+    write_atomically(_memory(image), readable_json(known))
+
+
+def remembered(image: Image) -> dict[str, Any]:
+    """What is known of an image beyond what the engine tells; little where it was built elsewhere."""
+    try:
+        known = json.loads(_memory(image).read_bytes())
+    except (OSError, ValueError):
+        known = {}
+    return {"layers": list(image.layers), **known}
+
+
+def describe_builder() -> dict[str, str]:
+    """Which builder builds, and its versions: the bytes of an image may change with them."""
+    inspected = run_tool(["docker", "buildx", "inspect"], what="asking for the builder")
+    found = dict(line.split(":", 1) for line in inspected.splitlines() if ":" in line)
+    return {
+        "name": found.get("Name", "").strip(),
+        "driver": found.get("Driver", "").strip(),
+        "buildkit": found.get("BuildKit version", found.get("Buildkit", "unknown")).strip(),
+        "buildx": run_tool(["docker", "buildx", "version"], what="asking for the builder").strip(),
+    }
 
 
 def _memory(image: Image) -> Path:

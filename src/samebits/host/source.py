@@ -1,14 +1,25 @@
-"""The files that images and environments are made of: the lock, the Dockerfile, and the entrypoint's own source."""
+"""The files that images and environments are made of, laid out as one folder: the image's recipe.
+
+    Dockerfile
+    lock/requirements.lock     every package
+    cuda/requirements.lock     for a GPU: those of them that have a layer of their own
+    source/samebits/…          the shared modules and the container's half
+    image.json                 what the image will know of itself, and every argument of the build
+
+It is the build's context, it lies in the image, a run's folder keeps a copy, and from that alone the image can be
+rebuilt.
+"""
 
 import os
+import re
 import shutil
-import sys
 import tempfile
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import samebits
-from samebits.codec import write_atomically
+from samebits.codec import readable_json, write_atomically
 from samebits.digest import Digest
 from samebits.host.cache import cache_folder, exclusive
 from samebits.tree import Tree, TreeEntry
@@ -17,27 +28,54 @@ _PACKAGE = Path(samebits.__file__).parent
 
 
 def context_file(name: str) -> Path:
-    """`Dockerfile` or `requirements.lock`: in a wheel beside this module, in a checkout at its top."""
+    """A Dockerfile or a lock: in a wheel beside this module, in a checkout at its top."""
     packed = Path(__file__).parent / "context" / name
     return packed if packed.exists() else _PACKAGE.parents[1] / name
 
 
-def lock_digest() -> Digest:
-    """Names the packages that the user's script sees."""
-    return Digest.of_file(context_file("requirements.lock"))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """A kind of image, by its files; `device` is `cpu` or `gpu`."""
+
+    device: str
+    dockerfile: str
+    lock: str
+
+    @property
+    def tag(self) -> str:
+        """The image's usual name."""
+        return f"samebits:{self.device}"
+
+    @property
+    def lock_digest(self) -> Digest:
+        """Names the packages that the user's script sees."""
+        return Digest.of_file(context_file(self.lock))
 
 
-def source_files() -> list[Path]:
-    """What runs beside the script: the shared modules and the container's half."""
+CPU = Kind(device="cpu", dockerfile="Dockerfile", lock="requirements.lock")
+GPU = Kind(device="gpu", dockerfile="Dockerfile.gpu", lock="requirements-gpu.lock")
+
+
+def source_files(kind: Kind) -> dict[str, Path]:
+    """What is put into an image besides wheels, by its path in the recipe."""
     shared = (path for path in _PACKAGE.glob("*.py") if path.name != "__main__.py")
-    return sorted([*shared, *(_PACKAGE / "container").glob("*.py")])
+    files = {f"source/samebits/{path.relative_to(_PACKAGE)}": path for path in shared}
+    files |= {f"source/samebits/{path.relative_to(_PACKAGE)}": path for path in (_PACKAGE / "container").glob("*.py")}
+    return files | {"Dockerfile": context_file(kind.dockerfile)}
 
 
-@cache
-def source_digest() -> Digest:
+def source_digest(kind: Kind) -> Digest:
     """Names the entrypoint's source together with the Dockerfile that puts it in place."""
-    files = {f"samebits/{path.relative_to(_PACKAGE)}": path for path in source_files()}
-    files["Dockerfile"] = context_file("Dockerfile")
+    return _digest_of(source_files(kind))
+
+
+def recipe_source_digest(recipe: Path) -> Digest:
+    """The same of a recipe's folder, whoever laid it out."""
+    files = {str(path.relative_to(recipe)): path for path in (recipe / "source").rglob("*") if path.is_file()}
+    return _digest_of(files | {"Dockerfile": recipe / "Dockerfile"})
+
+
+def _digest_of(files: Mapping[str, Path]) -> Digest:
     entries = (
         TreeEntry(path=name, size=path.stat().st_size, digest=Digest.of_file(path))
         for name, path in sorted(files.items())
@@ -45,38 +83,40 @@ def source_digest() -> Digest:
     return Tree(entries=tuple(entries)).digest
 
 
-def stage_source(target: Path) -> None:
-    """Copy the source to `target`/samebits with fixed modes, whatever the umask or a checkout made them."""
-    for path in source_files():
-        copy = target / "samebits" / path.relative_to(_PACKAGE)
-        for folder in (copy.parent.parent, copy.parent):
-            folder.mkdir(exist_ok=True)
-            folder.chmod(0o755)
+def lay_out(kind: Kind, target: Path, manifest: bytes) -> None:
+    """Fill an empty folder with the recipe; modes are fixed, whatever the umask or a checkout made them."""
+    for name, path in (source_files(kind) | {"lock/requirements.lock": context_file(kind.lock)}).items():
+        copy = target / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-        copy.chmod(0o644)
+    if kind is GPU:
+        (target / "cuda").mkdir()
+        write_atomically(target / "cuda" / "requirements.lock", cuda_lock(context_file(kind.lock).read_text()).encode())
+    write_atomically(target / "image.json", manifest)
+    fix_modes(target)
 
 
-def staged_source() -> Path:
-    """A cached folder that holds the source alone, for PYTHONPATH: the host's own packages stay out of sight."""
+def cuda_lock(lock: str) -> str:
+    """The part of a lock that holds NVIDIA's libraries, which have a layer of their own."""
+    blocks = re.split(r"^(?=\S)", lock, flags=re.MULTILINE)
+    return "".join(block for block in blocks if re.match(r"nvidia-\S+-cu\d+==", block))
+
+
+def fix_modes(target: Path) -> None:
+    """Make every file 0644 and every folder 0755."""
+    target.chmod(0o755)
+    for path in target.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def staged_recipe() -> Path:
+    """A cached folder that holds the recipe, for the virtual environment: its source/ is all it sees of us."""
     folder = cache_folder("source")
-    target = folder / source_digest().hex[:16]
+    lock, source = CPU.lock_digest, source_digest(CPU)
+    target = folder / Digest.of_json([str(lock), str(source)]).hex[:16]
     with exclusive(folder, "stage"):
         if not target.exists():
             draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
-            stage_source(draft)
+            lay_out(CPU, draft, readable_json({"lock": str(lock), "source": str(source)}))
             os.rename(draft, target)
     return target
-
-
-def stage_context(target: Path, manifest: bytes) -> None:
-    """Fill the build's `source` context: the source, and what the image will know of itself."""
-    inner = target / "source"
-    inner.mkdir()
-    inner.chmod(0o755)
-    stage_source(inner)
-    write_atomically(target / "image.json", manifest)
-
-
-def python_tag() -> str:
-    """`cp311` for the Python that runs this."""
-    return f"cp{sys.version_info[0]}{sys.version_info[1]}"

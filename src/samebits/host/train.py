@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from samebits.errors import EngineError, SamebitsError, Terminated
 from samebits.gpu import read_gpus
 from samebits.host.display import hashing_progress, say
-from samebits.host.source import lock_digest, source_digest
+from samebits.host.source import CPU, GPU, source_digest
 from samebits.ledger import hold
 from samebits.prepare import Setup, plan_run, publish
 from samebits.recipe import Device, ImageIdentity
@@ -82,20 +82,19 @@ def _device(gpus: str | None) -> Device:
     report = read_gpus()
     if not report.gpus:
         raise EngineError(f"no GPU can be had: {report.reason}; install NVIDIA's driver, or drop --gpus")
-    first = report.gpus[0]
-    count = len(report.gpus) if gpus == "all" else int(gpus)
-    return Device(kind="gpu", model=first.name, compute_capability=first.compute_capability, count=count)
+    report.check_driver()
+    return report.device(len(report.gpus) if gpus == "all" else int(gpus))
 
 
 def _docker_runtime(engine: "Engine", spec: RunSpec, device: Device) -> Runtime:
-    from samebits.host.image import identify
+    from samebits.host.image import identify, remembered
     from samebits.host.wheelhouse import IMAGE_PYTHON
 
-    image, identity = identify(engine, spec.image)
+    image, identity = identify(engine, spec.image or (CPU if spec.gpus is None else GPU).tag)
     environment = {
         "runtime": "docker",
         "engine": engine.describe(),
-        "image": {"reference": image.reference, "id": image.id},
+        "image": {"reference": image.reference, "id": image.id, **remembered(image)},
     }
     setup = Setup(image=identity, device=device, environment=environment, python=IMAGE_PYTHON)
 
@@ -134,7 +133,7 @@ def _venv_runtime(device: Device) -> Runtime:
 
     if device.kind == "gpu":
         raise EngineError("the virtual environment trains on the CPU only; start a container engine, or drop --gpus")
-    identity = ImageIdentity(lock=lock_digest(), source=source_digest())
+    identity = ImageIdentity(lock=CPU.lock_digest, source=source_digest(CPU))
     environment = {"runtime": "venv", "engine": None, "image_note": "a virtual environment has no image digest"}
 
     def run(folder: RunFolder, spec: RunSpec) -> int:

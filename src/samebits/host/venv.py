@@ -13,7 +13,7 @@ from samebits.errors import InputError, Terminated
 from samebits.host.cache import cache_folder, exclusive
 from samebits.host.display import say
 from samebits.host.process import run_tool, start, stop_gently
-from samebits.host.source import context_file, lock_digest, python_tag, staged_source
+from samebits.host.source import CPU, context_file, staged_recipe
 
 _PYTHONS = ((3, 11), (3, 13))  # first and last that every pin of the lock has wheels for
 GRACE = 15.0
@@ -33,7 +33,7 @@ def locked_python() -> Path:
     """The Python of the virtual environment for this lock, made on first use; every wheel's hash is checked."""
     _check_python()
     folder = cache_folder("venvs")
-    name = f"{lock_digest().hex[:16]}-{python_tag()}"
+    name = f"{CPU.lock_digest.hex[:16]}-cp{sys.version_info[0]}{sys.version_info[1]}"
     target = folder / name
     with exclusive(folder, name):
         if not target.exists():
@@ -60,7 +60,7 @@ def _make(target: Path) -> None:
             [
                 *(sys.executable, "-m", "pip", "--python", str(draft / "bin" / "python"), "install", "--quiet"),
                 *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check"),
-                *("-r", str(context_file("requirements.lock"))),
+                *("-r", str(context_file(CPU.lock))),
             ],
             what="installing the locked packages",
         )
@@ -89,7 +89,7 @@ def plan_process(
 
 def run_in_venv(run: Path, variables: Mapping[str, str]) -> int:
     """Train a prepared run; Ctrl-C and SIGTERM are passed on, and it is given time to seal its record."""
-    python, source = locked_python(), staged_source()
+    python, source = locked_python(), staged_recipe() / "source"
     with tempfile.TemporaryDirectory(prefix="samebits-") as scratch:
         request = plan_process(run, variables, scratch=Path(scratch), python=python, source=source)
         process = start(request.command, environment=request.environment, folder=request.folder)

@@ -1,0 +1,141 @@
+"""Build an image again, and say whether it is the same: layer by layer, file by file where it is not."""
+
+import hashlib
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from samebits.digest import Digest
+from samebits.errors import ImageError, InputError
+from samebits.host.engine import Engine, Image
+from samebits.host.image import BuildPlan, build_recipe, config_digest, laid_out
+from samebits.host.source import fix_modes, recipe_source_digest
+from samebits.runfolder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Two images by their configuration digests, and every file in which they differ, as far as both are at hand."""
+
+    wanted: Digest
+    found: Digest
+    differences: tuple[str, ...] = ()
+
+    @property
+    def identical(self) -> bool:
+        """Whether they are the same image."""
+        return self.wanted == self.found
+
+
+def build_twice(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Comparison:
+    """Build a plan's recipe twice from nothing, in two folders, and compare; neither image is kept."""
+    plans = [replace(plan, tag=f"{plan.tag}-check-{number}") for number in (1, 2)]
+    try:
+        images = []
+        for one in plans:
+            with laid_out(one) as recipe:
+                images.append(build_recipe(engine, one, recipe, offline=offline, cached=False))
+        return compare(engine, *images)
+    finally:
+        for one in plans:
+            engine.remove_image(one.tag)
+
+
+def rebuild(engine: Engine, run: RunFolder, *, offline: bool = False) -> Comparison:
+    """Make a run's image from the recipe in its folder, without cache, as `samebits:rebuilt-…`, and compare.
+
+    Raises InputError where the run has no image, ImageError where the recipe is not the recorded one.
+    """
+    record = run.read()
+    wanted = record.recipe.image.config
+    if wanted is None:
+        raise InputError(
+            f"the record of {record.id} names no image digest (a virtual environment, or a plain `docker run`);"
+            " there is nothing to compare a rebuilt image with"
+        )
+    plan = BuildPlan.read(run.image / "image.json", f"samebits:rebuilt-{wanted.short}")
+    check_recipe(run.image, plan)
+    with tempfile.TemporaryDirectory(prefix="samebits-rebuild-") as folder:
+        recipe = Path(folder) / "recipe"
+        shutil.copytree(run.image, recipe)
+        fix_modes(recipe)
+        built = build_recipe(engine, plan, recipe, offline=offline, cached=False)
+    found = config_digest(engine, built)
+    original = engine.find_image(str(record.environment.get("image", {}).get("id")))
+    if found == wanted or original is None:
+        return Comparison(wanted=wanted, found=found)
+    return replace(compare(engine, original, built), wanted=wanted)
+
+
+def check_recipe(recipe: Path, plan: BuildPlan) -> None:
+    """Raise ImageError where a recipe's files are not those that its `image.json` names."""
+    lock = recipe / "lock" / "requirements.lock"
+    for what, path, found, wanted in (
+        ("lock", lock, Digest.of_file(lock), plan.lock),
+        ("source or Dockerfile", recipe, recipe_source_digest(recipe), plan.source),
+    ):
+        if found != wanted:
+            raise ImageError(f"the {what} in {path} is not the recorded one: {found}, and {wanted} is wanted")
+
+
+def compare(engine: Engine, one: Image, other: Image) -> Comparison:
+    """Compare two images that are at the engine; their files are read only where their digests differ."""
+    wanted, found = config_digest(engine, one), config_digest(engine, other)
+    if wanted == found:
+        return Comparison(wanted=wanted, found=found)
+    with tempfile.TemporaryDirectory(prefix="samebits-compare-") as folder:
+        layers = []
+        for number, image in enumerate((one, other)):
+            path = Path(folder) / f"{number}.tar"
+            engine.export(image, path)
+            layers.append(_Layers(path, Path(folder) / str(number)))
+        differences = tuple(_differences(*layers))
+    return Comparison(wanted=wanted, found=found, differences=differences or ("configuration: settings or labels",))
+
+
+class _Layers:
+    """The layers of an exported image."""
+
+    def __init__(self, archive: Path, folder: Path) -> None:
+        with tarfile.open(archive) as file:
+            file.extractall(folder, filter="data")
+        archive.unlink()
+        manifest = json.loads((folder / "manifest.json").read_bytes())[0]
+        self.paths = [folder / name for name in manifest["Layers"]]
+
+    def files(self, index: int) -> dict[str, tuple[object, ...]]:
+        """What a layer says of each of its files: everything but the order."""
+        with tarfile.open(self.paths[index]) as layer:
+            return {member.name: _facts(layer, member) for member in layer}
+
+
+def _facts(layer: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[object, ...]:
+    content: Any = layer.extractfile(member) if member.isreg() else None
+    digest = "" if content is None else hashlib.file_digest(content, "sha256").hexdigest()
+    return digest, member.mtime, member.mode, member.uid, member.gid, member.type, member.linkname
+
+
+_FACTS = ("content", "time", "mode", "owner", "group", "type", "link")
+
+
+def _differences(one: _Layers, other: _Layers) -> Iterator[str]:
+    if len(one.paths) != len(other.paths):
+        yield f"number of layers: {len(one.paths)}, {len(other.paths)}"
+    for index, (left, right) in enumerate(zip(one.paths, other.paths, strict=False)):
+        if Digest.of_file(left) == Digest.of_file(right):
+            continue
+        before, after = one.files(index), other.files(index)
+        for name in sorted(before.keys() | after.keys()):
+            if before.get(name) != after.get(name):
+                yield f"layer {index}: /{name} ({_which(before.get(name), after.get(name))})"
+
+
+def _which(before: tuple[object, ...] | None, after: tuple[object, ...] | None) -> str:
+    if before is None or after is None:
+        return "added" if before is None else "removed"
+    return ", ".join(name for name, one, other in zip(_FACTS, before, after, strict=True) if one != other)
