@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started is used before the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test lint format lock image base-image engine bench clean
+.PHONY: help train test lint format lock image base-image engine bench bench-build clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,8 +45,11 @@ engine:  ## start a private Docker engine on a Debian machine that has none (nee
 bench: .venv/.installed  ## measure what BENCHMARKS.md states, side by side
 	@$(ENGINE); $(BIN)/python benchmarks/run.py
 
+bench-build: .venv/.installed  ## measure builds, side by side (about ten minutes)
+	@$(ENGINE); $(BIN)/python benchmarks/build.py
+
 clean:  ## remove what this folder's targets made; runs, caches elsewhere and images stay
-	-tools/engine.sh down
+	tools/engine.sh down
 	rm -rf .venv .engine .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 
 .venv/.installed: requirements-dev.lock pyproject.toml

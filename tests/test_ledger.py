@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from conftest import on_small_disk, unprivileged
 from samebits.digest import Digest
 from samebits.errors import StorageError
-from samebits.ledger import Ledger, hold, is_alive, read_lines
+from samebits.ledger import Ledger, check_ledger, hold, is_alive
 
 _RECIPE = Digest.of_bytes(b"recipe")
 _EPOCHS = [{"epoch": number, "loss": (1 / (number + 1)).hex(), "note": "ü"} for number in range(5)]
@@ -31,7 +32,6 @@ def test_each_line_carries_the_digest_of_the_one_before(tmp_path: Path) -> None:
     last = _write(tmp_path / "ledger.jsonl")
     lines = (tmp_path / "ledger.jsonl").read_bytes().split(b"\n")
     assert lines.pop() == b""
-    assert list(read_lines(tmp_path / "ledger.jsonl")) == lines
     previous = str(_RECIPE)
     for line, values in zip(lines, _EPOCHS, strict=True):
         assert json.loads(line) == {**values, "version": "1.0", "previous": previous}
@@ -49,7 +49,68 @@ def test_a_line_is_there_as_soon_as_it_is_appended(tmp_path: Path) -> None:
     with Ledger(path, _RECIPE) as ledger:
         for number in range(3):
             ledger.append({"epoch": number})
-            assert len(list(read_lines(path))) == number + 1
+            assert path.read_bytes().count(b"\n") == number + 1
+
+
+def _recorded(path: Path, *, lines: int = len(_EPOCHS)) -> dict[str, object]:
+    return {"lines": lines, "last": str(_write(path))}
+
+
+def test_a_ledger_that_is_as_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    assert check_ledger(path, _RECIPE, _recorded(path)) == "5 lines, each follows the one before"
+    path = tmp_path / "empty.jsonl"
+    path.touch()
+    assert check_ledger(path, _RECIPE, {"lines": 0, "last": str(_RECIPE)}) == "0 lines, each follows the one before"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "verdict"),
+    [
+        (lambda lines: lines[1:], "line 1 does not follow the one before"),
+        (lambda lines: lines[:2] + lines[3:], "line 3 does not follow the one before"),
+        (lambda lines: lines[:-1], "its 4 lines are not those that the record names"),
+        (lambda _: [], "its 0 lines are not those that the record names"),
+        (
+            lambda lines: [*lines[:2], lines[2].replace(b'"epoch":2', b'"epoch":7'), *lines[3:]],
+            "line 4 does not follow the one before",
+        ),
+        (
+            lambda lines: [*lines[:4], lines[4].replace(b'"epoch":4', b'"epoch":7')],
+            "its 5 lines are not those that the record names",
+        ),
+        (lambda lines: [lines[0], lines[2], lines[1], *lines[3:]], "line 2 does not follow the one before"),
+        (lambda lines: [*lines, lines[-1]], "line 6 does not follow the one before"),
+        (lambda lines: [*lines[:4], lines[4][:-1]], "5 lines, each follows the one before"),  # the newline alone
+        (
+            lambda lines: [*lines[:4], lines[4][:20]],
+            "cannot be read after line 5: Unterminated string starting at",
+        ),
+        (lambda lines: [b"[]\n", *lines[1:]], "cannot be read after line 1: "),
+        (lambda lines: [b"{}\n", *lines[1:]], "cannot be read after line 1: 'previous'"),
+        (lambda lines: [b"\xff\n", *lines[1:]], "cannot be read after line 1: 'utf-8' codec can't decode"),
+    ],
+)
+def test_a_ledger_that_was_changed(
+    tmp_path: Path, spoil: Callable[[list[bytes]], list[bytes]], verdict: str
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    recorded = _recorded(path)
+    path.write_bytes(b"".join(spoil(path.read_bytes().splitlines(keepends=True))))
+    found = check_ledger(path, _RECIPE, recorded)
+    assert found.startswith(verdict)
+    assert found == verdict or verdict.startswith("cannot")
+
+
+def test_a_ledger_of_another_recipe_or_none(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    recorded = _recorded(path)
+    assert check_ledger(path, Digest.of_bytes(b"other"), recorded) == "line 1 does not follow the one before"
+    assert check_ledger(path, _RECIPE, recorded | {"lines": 4}) == "its 5 lines are not those that the record names"
+    path.unlink()
+    assert check_ledger(path, _RECIPE, recorded) == (
+        f"cannot be read after line 0: [Errno 2] No such file or directory: '{path}'"
+    )
 
 
 _HOLDERS = {"a launcher": "held = hold(path)", "a training": "held = Ledger(path, Digest('0'))"}

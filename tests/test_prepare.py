@@ -283,7 +283,8 @@ def _append(name: str) -> Callable[[RunSpec], RunSpec]:
     ("change", "parts"),
     [
         (lambda spec: spec, []),
-        (lambda spec: replace(spec, runs=spec.runs / "other", goal="documented", ignore_outputs=("*.log",)), []),
+        (lambda spec: replace(spec, runs=spec.runs / "other", goal="documented"), []),
+        (lambda spec: replace(spec, ignore_outputs=("*.log",)), ["ignore_outputs"]),
         (_append("data/x.csv"), ["data.tree"]),
         (lambda spec: replace(spec, data=None), ["data.tree"]),
         (_append("code/model.py"), ["code.tree"]),

@@ -29,6 +29,7 @@ _PARTS = [
     ("image.base", _OTHER, "image.base"),
     ("image.lock", _OTHER, "image.lock"),
     ("image.source", _OTHER, "image.source"),
+    ("image.python", "3.13.5", "image.python"),
     ("code.tree", _OTHER, "code.tree"),
     ("code.entry", "other.py", "code.entry"),
     ("code.arguments", (), "code.arguments"),
@@ -44,6 +45,8 @@ _PARTS = [
     ("device.compute_capability", "8.9", "device.compute_capability"),
     ("device.count", 1, "device.count"),
     ("world_size", 2, "world_size"),
+    ("ignore_outputs", (), "ignore_outputs"),
+    ("ignore_outputs", ("log/*", "*.csv"), "ignore_outputs"),
 ]
 
 
@@ -102,6 +105,8 @@ def test_round_trip(recipe: Recipe, *, whole: bool) -> None:
         (("image", "base"), 1, "'recipe.image.base' must be str, not 1"),
         (("code", "tree"), "x", "not a digest: 'x'; one is written sha256: and 64 hex digits"),
         (("code", "arguments"), ["a", None], "'recipe.code.arguments[1]' must be str, not None"),
+        (("image", "python"), 3.13, "'recipe.image.python' must be str, not 3.13"),
+        (("ignore_outputs",), ["a", 1], "'recipe.ignore_outputs[1]' must be str, not 1"),
         (("seed",), "7", "'recipe.seed' must be int, not '7'"),
         (("profile", "threads"), True, "'recipe.profile.threads' must be int, not True"),
         (("device", "kind"), None, "missing value in 'recipe.device.kind'"),

@@ -62,13 +62,13 @@ def _parse(folder: Path, *words: str) -> RunSpec:
     ours, arguments = split_arguments([str(folder / "train.py"), *words])
     parser = OneLineParser(prog="samebits train")
     add_run_options(parser)
-    return make_spec(vars(parser.parse_args(ours)) | {"arguments": arguments}, {"runs": Path("/runs"), "seed": 5})
+    return make_spec(vars(parser.parse_args(ours)) | {"arguments": arguments})
 
 
 @pytest.mark.parametrize(
     ("toml", "words", "expected"),
     [
-        (None, [], {"seed": 5, "threads": 2, "runs": Path("/runs"), "data": None, "arguments": (), "exclude": ()}),
+        (None, [], {"seed": 0, "threads": 2, "runs": Path("runs"), "data": None, "arguments": (), "exclude": ()}),
         ("seed = 6", [], {"seed": 6, "threads": 2}),
         ("seed = 6", ["--seed", "0"], {"seed": 0}),
         ("arguments = ['--epochs', '3']", [], {"arguments": ("--epochs", "3")}),
@@ -84,7 +84,7 @@ def _parse(folder: Path, *words: str) -> RunSpec:
         ("", ["--ignore-output", "a/*"], {"ignore_outputs": ("a/*",)}),
     ],
 )
-def test_command_line_over_toml_over_defaults(
+def test_command_line_over_toml(
     tmp_path: Path, toml: str | None, words: list[str], expected: dict[str, Any]
 ) -> None:
     if toml is not None:
@@ -149,6 +149,8 @@ def test_a_toml_that_is_a_folder(tmp_path: Path) -> None:
         (["--seed", "1.0"], "argument --seed: invalid int value: '1.0'"),
         (["--threads"], "argument --threads: expected one argument"),
         (["--epochs", "5"], "unrecognized arguments: --epochs 5"),
+        (["--dat", "d"], "unrecognized arguments: --dat d"),
+        (["--ignore-outputs=*"], "unrecognized arguments: --ignore-outputs=*"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(tmp_path: Path, words: list[str], message: str) -> None:

@@ -34,6 +34,10 @@ class EngineError(SamebitsError):
     """The container engine is missing, refused, or went away."""
 
 
+class NoEngineError(EngineError):
+    """No engine answers at all."""
+
+
 class ImageError(SamebitsError):
     """The image is missing, or is not the one this lock describes."""
 

@@ -4,9 +4,10 @@ The first line carries the recipe's digest in that place, so that a ledger belon
 """
 
 import fcntl
+import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -88,8 +89,17 @@ def _lock(descriptor: int) -> None:
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_RDLCK))
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
-    """The ledger's lines without their ends, one at a time."""
-    with path.open("rb") as file:
-        for line in file:
-            yield line.rstrip(b"\n")
+def check_ledger(path: Path, recipe: Digest, recorded: Mapping[str, object]) -> str:
+    """Follow the chain from the recipe's digest to the `lines` and `last` that a record holds; says how that went."""
+    previous, number = str(recipe), 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if json.loads(line)["previous"] != previous:
+                    return f"line {number} does not follow the one before"
+                previous = str(Digest.of_bytes(line.rstrip(b"\n")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"cannot be read after line {number}: {error}"
+    if recorded != {"lines": number, "last": previous}:
+        return f"its {number} lines are not those that the record names"
+    return f"{number} lines, each follows the one before"

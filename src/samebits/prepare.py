@@ -80,7 +80,6 @@ def publish(planned: PlannedRun) -> tuple[RunFolder, Record]:
         recipe=planned.recipe,
         started=planned.started.isoformat(timespec="seconds"),
         outcome=Outcome(state=RUNNING),
-        ignore_outputs=spec.ignore_outputs,
         exclude=spec.exclude,
         origin={
             "script": _readable(spec.script),
@@ -179,6 +178,7 @@ def _recipe(spec: RunSpec, setup: Setup, code: Tree, data: Tree | None) -> Recip
         threads=spec.threads,
         instruction_set=instruction_set(),
         device=setup.device,
+        ignore_outputs=spec.ignore_outputs,
     )
 
 

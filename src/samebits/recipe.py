@@ -9,12 +9,15 @@ from samebits.digest import Digest
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageIdentity:
-    """The software: `config` and `base` are None in a virtual environment, `config` also under a bare `docker run`."""
+    """The software. In a virtual environment `config` and `base` are None, and `python` is its version; in an image
+    `python` is None, as the base holds it, and `config` is None under a bare `docker run`.
+    """
 
     lock: Digest
     source: Digest
     config: Digest | None = None
     base: Digest | None = None
+    python: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +41,10 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """Compare two by `to_dict`; equal recipes promise equal results within the profile's hardware class."""
+    """Compare two by `to_dict`; equal recipes promise equal results within the profile's hardware class.
+
+    `ignore_outputs` decides no bit of a model, but what the result digest is taken of.
+    """
 
     image: ImageIdentity
     code: Code
@@ -49,6 +55,7 @@ class Recipe:
     instruction_set: str
     device: Device
     world_size: int = 1
+    ignore_outputs: tuple[str, ...] = ()
 
     @property
     def digest(self) -> Digest:
@@ -64,6 +71,7 @@ class Recipe:
                 "base": _written(image.base),
                 "lock": str(image.lock),
                 "source": str(image.source),
+                "python": image.python,
             },
             "code": {"tree": str(self.code.tree), "entry": self.code.entry, "arguments": list(self.code.arguments)},
             "data": {"tree": _written(self.data)},
@@ -76,6 +84,7 @@ class Recipe:
                 "count": device.count,
             },
             "world_size": self.world_size,
+            "ignore_outputs": list(self.ignore_outputs),
         }
 
     @classmethod
@@ -88,6 +97,7 @@ class Recipe:
                 source=Digest.parse(image.get("source", str)),
                 config=_read(image, "config"),
                 base=_read(image, "base"),
+                python=image.optional("python", str),
             ),
             code=Code(
                 tree=Digest.parse(code.get("tree", str)),
@@ -106,6 +116,7 @@ class Recipe:
                 count=device.optional("count", int),
             ),
             world_size=fields.get("world_size", int),
+            ignore_outputs=fields.texts("ignore_outputs"),
         )
 
 

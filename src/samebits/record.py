@@ -62,7 +62,6 @@ class Record:
     recipe: Recipe
     started: str
     outcome: Outcome
-    ignore_outputs: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -92,7 +91,6 @@ class Record:
             "recipe_digest": str(self.recipe.digest),
             "started": self.started,
             "outcome": self.outcome.to_dict(),
-            "ignore_outputs": list(self.ignore_outputs),
             "exclude": list(self.exclude),
             "origin": dict(self.origin),
             "environment": dict(self.environment),
@@ -116,7 +114,6 @@ class Record:
             recipe=Recipe.from_fields(fields.inner("recipe")),
             started=fields.get("started", str),
             outcome=Outcome.from_fields(fields.inner("outcome")),
-            ignore_outputs=fields.texts("ignore_outputs"),
             exclude=fields.texts("exclude"),
             origin=fields.get("origin", dict),
             environment=fields.get("environment", dict),
@@ -131,14 +128,13 @@ class Record:
         return record
 
 
-def seal(path: Path, record: Record) -> Record:
+def seal(path: Path, record: Record) -> None:
     """Write the final record over the running one; raises RecordError where the run's record is sealed already."""
     if not record.sealed:
         raise RecordError("a record is sealed with an outcome, not while it is running")
     if read_record(path).sealed:
         raise RecordError(f"{path} is sealed already and stays as it is")
     write_record(path, record)
-    return record
 
 
 def write_record(path: Path, record: Record) -> None:

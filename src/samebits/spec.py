@@ -67,7 +67,10 @@ def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage in front of it."""
+    """Says what is wrong in one line, without the usage in front of it, and takes no abbreviations."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError; `main` prints it."""
@@ -109,11 +112,11 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...] | N
     return words[:at], tuple(words[at + 1 :])
 
 
-def make_spec(options: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> RunSpec:
-    """Merge the options given (None: not given) over `samebits.toml` over `defaults` over the built-in ones."""
+def make_spec(options: Mapping[str, Any]) -> RunSpec:
+    """Merge the options given (None: not given) over `samebits.toml` over the built-in ones."""
     script: Path = options["script"]
     known = {item.name for item in fields(RunSpec)}
-    merged: dict[str, Any] = dict(defaults or {}) | read_config(script.parent / CONFIG_NAME)
+    merged = read_config(script.parent / CONFIG_NAME)
     merged |= {name: value for name, value in options.items() if name in known and value is not None}
     for name in _LISTS:
         merged[name] = tuple(merged.get(name, ()))

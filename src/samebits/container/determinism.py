@@ -4,7 +4,7 @@ import ctypes
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ def prepare_environment(profile: Profile) -> "Guard":
     Raises SettingError where one contradicts the profile, or is missing and only image or launcher can give it.
     """
     profile.check(os.environ, "the environment")
+    check_variables(os.environ)
     if sys.flags.hash_randomization:
         raise SettingError(
             "PYTHONHASHSEED=0 was not set when Python started; start through the image or `samebits train`"
@@ -40,6 +41,34 @@ def prepare_environment(profile: Profile) -> "Guard":
     guard = Guard(profile)
     sys.addaudithook(guard)
     return guard
+
+
+_DECIDING = (
+    "BLIS_",
+    "CUBLAS_",
+    "CUDNN_",
+    "DNNL_",
+    "KERAS_",
+    "MKL_",
+    "NPY_",
+    "OMP_",
+    "ONEDNN_",
+    "OPENBLAS_",
+    "TF_",
+    "XLA_",
+)
+_HARMLESS = {"KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL", "TF_CPP_MAX_VLOG_LEVEL"}
+
+
+def check_variables(environment: Mapping[str, str]) -> None:
+    """Raise SettingError for a variable that a library may compute by and that no profile knows: it is in no recipe."""
+    known = {item.name for item in (*Profile().settings, *GPU_SETTINGS)} | _HARMLESS
+    for name in sorted(environment.keys() - known):
+        if name.startswith(_DECIDING):
+            raise SettingError(
+                f"the environment sets {name}={environment[name]}, which may change bits and is part of no recipe;"
+                " remove it, or set it in the script"
+            )
 
 
 class Guard:
@@ -57,8 +86,8 @@ class Guard:
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Python's audit hook; `os.environ` sets variables through `os.putenv`."""
-        if event == "os.putenv" and arguments[0] in self._names:
-            name, value = (os.fsdecode(argument) for argument in arguments[:2])
+        if event in {"os.putenv", "os.unsetenv"} and arguments[0] in self._names:
+            name, value = (os.fsdecode(argument) for argument in (*arguments, b"(nothing)")[:2])
             try:
                 self._profile.check({name: value}, "the script")
             except SettingError as error:
@@ -104,6 +133,20 @@ def read_back_seeds(seed: int) -> list[ReadBack]:
 def read_back_settings(profile: Profile) -> list[ReadBack]:
     """Every setting from the library that uses it; can be asked at any time. Raises SettingError where one differs."""
     return _checked(_settings(profile))
+
+
+def read_back_keras() -> list[ReadBack]:
+    """What a `keras.json` could change; only before the script, which may change it itself. Raises SettingError."""
+    import keras
+
+    found = (
+        ("Keras floatx", "float32", keras.config.floatx()),
+        ("Keras epsilon", "1e-07", keras.config.epsilon()),
+        ("Keras image_data_format", "channels_last", keras.config.image_data_format()),
+    )
+    return _checked(
+        ReadBack(name=name, asked=asked, found=str(value), by="keras.config") for name, asked, value in found
+    )
 
 
 def _settings(profile: Profile) -> Iterator[ReadBack]:

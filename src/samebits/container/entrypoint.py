@@ -5,24 +5,22 @@ one that is prepared here first.
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from samebits import __version__
 from samebits.codec import Fields
-from samebits.container.process import tie_to_launcher
+from samebits.container.process import plain_progress, tie_to_launcher
 from samebits.container.training import Training
 from samebits.digest import Digest
-from samebits.errors import InputError, SamebitsError
+from samebits.errors import EXIT_INTERRUPTED, InputError, SamebitsError
 from samebits.gpu import GpuReport, read_gpus
 from samebits.prepare import Setup, plan_run, publish
 from samebits.recipe import Device, ImageIdentity
 from samebits.record import read_record, summary
 from samebits.runfolder import RunFolder
 from samebits.spec import OneLineParser, add_run_options, make_spec, split_arguments
-from samebits.tree import Progress
 
 IMAGE_MANIFEST = Path("/opt/samebits/recipe/image.json")
 """Baked in by the image build: digests of base, lock and source."""
@@ -35,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SamebitsError as error:
         print(f"samebits: {error}", file=sys.stderr)
         return error.exit_status
+    except KeyboardInterrupt:  # before there was a record to seal
+        return EXIT_INTERRUPTED
 
 
 def _main(argv: list[str]) -> int:
@@ -43,7 +43,7 @@ def _main(argv: list[str]) -> int:
         tie_to_launcher()
         folder = RunFolder(Path(options[1]))
         data = os.environ.get("SAMEBITS_DATA")
-        return Training(folder, read_record(folder.record), folder.code, Path(data) if data else None).run()
+        return Training(folder, read_record(folder.record), Path(data) if data else None).run()
     return _start_here(options, arguments)
 
 
@@ -53,8 +53,9 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     add_run_options(parser)
     given = vars(parser.parse_args(options)) | {"arguments": arguments}
-    defaults = {"runs": Path("/runs")} | ({"data": Path("/data")} if Path("/data").is_dir() else {})
-    spec = make_spec(given, defaults)
+    given["runs"] = given["runs"] or Path("/runs")  # what is mounted, whatever a samebits.toml says of the host
+    given["data"] = given["data"] or (Path("/data") if Path("/data").is_dir() else None)
+    spec = make_spec(given)
     if not spec.runs.is_dir():
         raise InputError(f'there is no {spec.runs}; mount a folder for the runs: -v "$PWD/runs:{spec.runs}"')
     if not os.access(spec.runs, os.W_OK):
@@ -73,8 +74,8 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     spec.determinism.check(os.environ, "the environment")
     device = report.device(len(report.gpus)) if report.gpus else Device()
     setup = Setup(image=image_identity(fields), device=device, environment=environment)
-    folder, record = publish(plan_run(spec, setup, _plain_progress()))
-    status = Training(folder, record, spec.code_folder.absolute(), spec.data).run()
+    folder, record = publish(plan_run(spec, setup, plain_progress("hashing the data")))
+    status = Training(folder, record, spec.data).run()
     print(summary(folder.path, read_record(folder.record)))
     return status
 
@@ -95,16 +96,3 @@ def image_identity(fields: Fields) -> ImageIdentity:
         source=Digest.parse(fields.get("source", str)),
         base=None if base is None else Digest.parse(base),
     )
-
-
-def _plain_progress() -> Progress:
-    """A line on stderr now and then, from the second second on."""
-    shown = time.monotonic() - 8
-
-    def progress(done: int, total: int) -> None:
-        nonlocal shown
-        if time.monotonic() - shown > 10:
-            shown = time.monotonic()
-            print(f"samebits: hashing the data, {done / 2**30:.1f} of {total / 2**30:.1f} GiB", file=sys.stderr)
-
-    return progress

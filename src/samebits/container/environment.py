@@ -37,7 +37,6 @@ def observe_environment() -> dict[str, Any]:
         "numpy": np.__version__,
         "cuda_built_for": build.get("cuda_version"),
         "cudnn_built_for": build.get("cudnn_version"),
-        "keras_config": {"floatx": keras.config.floatx(), "image_data_format": keras.config.image_data_format()},
         "distributions": distributions(),
         "system": _system(),
         "kernel": platform.release(),

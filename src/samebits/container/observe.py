@@ -6,6 +6,7 @@ experiment trackers' autologging does), `Optimizer.apply` (which models a loop o
 """
 
 import functools
+import gc
 import inspect
 import weakref
 from collections.abc import Callable
@@ -28,7 +29,6 @@ class Trained:
     target: Any
     optimizers: list[Any] = field(default_factory=list)
     settled: dict[str, Any] | None = None
-    saved: str | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -158,6 +158,7 @@ class Observer:
     def _stepped(self, optimizer: Any) -> None:
         """An optimizer's first step: find whose variables it trains."""
         variables = _trained_by(optimizer)
+        gc.collect()  # so that which models are alive does not hang on when this was last done
         alive = [model for model in (reference() for reference in self._live) if model is not None]
         owners = [model for model in alive if getattr(model, "built", False) and _owns(model, variables)]
         for model in _outermost(owners):
@@ -179,7 +180,8 @@ class Observer:
                 groups["variables"] = _trained_by(optimizer)
         tensors = {name: describe_variables(variables) for name, variables in groups.items()}
         body = {"name": trained.name, "how": trained.how, "tensors": tensors}
-        trained.saved = None if trained.target is None else save_model(trained.target, self._models, index)
+        if trained.target is not None:
+            save_model(trained.target, self._models, index)
         trained.settled = body | {
             "digest": group_digest(
                 [{"group": group, "tensors": described} for group, described in sorted(tensors.items())]
@@ -215,18 +217,16 @@ class _added:  # noqa: N801  reads as a word in `with`
             self._list.remove(self._watcher)
 
 
-def save_model(model: Any, folder: Path, index: int) -> str | None:
-    """Save a trained model as `.keras`, else its weights alone; the file's name, None where neither can be written."""
+def save_model(model: Any, folder: Path, index: int) -> None:
+    """Save a trained model as `.keras`, else its weights alone, else nothing: the digests are kept either way."""
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model.name)
     for suffix, save in ((".keras", model.save), (".weights.h5", model.save_weights)):
         path = folder / f"{index}-{name}{suffix}"
         try:
             save(path)
-        except Exception:  # noqa: BLE001  whatever a user's layer raises; the tensors' digests are kept either way
+            return
+        except Exception:  # noqa: BLE001  whatever a user's layer raises
             path.unlink(missing_ok=True)
-            continue
-        return path.name
-    return None
 
 
 def _exact(value: Any) -> str:

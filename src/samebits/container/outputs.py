@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,28 +11,33 @@ from typing import Any, BinaryIO
 from samebits.codec import canonical_json
 from samebits.container.tensors import tensor_digest
 from samebits.digest import Digest
-from samebits.tree import list_tree
 
 _VOLATILE = {"shared_object_id", "date_saved"}
 """Keys of a `.keras` archive that differ between equal models: an object's address, and the time."""
 
 
 def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> list[dict[str, str]]:
-    """Path, digest and way of digesting of every output file; ignored ones are listed without a digest."""
-    return [_describe(relative, Path(path), ignore) for relative, path, _ in list_tree(folder, "output") if path]
+    """Path, digest and way of digesting of every output file that counts, in the order of their paths."""
+    found = []
+    for path in folder.rglob("*"):
+        relative = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
+        counts = path.is_symlink() or path.is_file()
+        if counts and not any(fnmatch.fnmatchcase(relative, pattern) for pattern in ignore):
+            found.append(_describe(relative, path))
+    return sorted(found, key=lambda item: item["path"])
 
 
-def _describe(relative: str, path: Path, ignore: tuple[str, ...]) -> dict[str, str]:
-    if any(fnmatch.fnmatchcase(relative, pattern) for pattern in ignore):
-        return {"path": relative, "by": "ignored"}
+def _describe(relative: str, path: Path) -> dict[str, str]:
+    if path.is_symlink():  # what it leads to counts where it lies; an absolute target would name the run's folder
+        return {"path": relative, "by": "link", "digest": str(Digest.of_bytes(os.fsencode(path.readlink().name)))}
     readers = {".keras": _keras_content, ".h5": _hdf5_content, ".hdf5": _hdf5_content}
     reader = readers.get(path.suffix)
     if reader is not None:
         try:
             with path.open("rb") as file:
                 return {"path": relative, "by": "tensors", "digest": str(Digest.of_json(reader(file)))}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            pass  # no model file for all its name: its bytes count
+        except Exception:  # noqa: BLE001, S110  no model file for all its name, in one of many ways: its bytes count
+            pass
     return {"path": relative, "by": "bytes", "digest": str(Digest.of_file(path))}
 
 

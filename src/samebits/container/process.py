@@ -4,18 +4,19 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from samebits.codec import storage_error
 from samebits.errors import Terminated
+from samebits.tree import Progress
 
 _GRACE = 10.0  # seconds between the launcher's end and ours
+_PATIENCE = 2.0  # seconds before a line of progress
+_EVERY = 10.0  # seconds between two of them
 
 
 @contextmanager
@@ -57,8 +58,8 @@ def kept_output(log: Path) -> Iterator[None]:
 
 
 def _tee(log: Path, number: int) -> subprocess.Popen[bytes]:
-    """Put a `tee -i -a` between descriptor `number` and where it went; it outlives Ctrl-C, to show what comes last."""
-    tee = subprocess.Popen(["tee", "-i", "-a", str(log)], stdin=subprocess.PIPE, stdout=number, close_fds=True)
+    """Put a `tee` between descriptor `number` and where it went; it outlives Ctrl-C, and a reader that goes away."""
+    tee = subprocess.Popen(["tee", "-i", "-p", "-a", str(log)], stdin=subprocess.PIPE, stdout=number, close_fds=True)
     pipe = tee.stdin
     if pipe is None:
         raise RuntimeError("a pipe was asked for")
@@ -103,21 +104,42 @@ class Signals:
 def tie_to_launcher() -> None:
     """End this process when the launcher, which holds the other end of our standard input, is gone.
 
-    The script gets an empty standard input. First SIGTERM, so that the record is sealed; then, after a while, the end.
+    The script gets an empty standard input. First comes SIGTERM, so that the record is sealed; after a while the end. A
+    process of its own sees to it, as a script may hold the interpreter's lock for as long as it likes.
     """
-    line = os.dup(0)
+    ourselves = os.pidfd_open(os.getpid())  # a number could be another process's by then
+    subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _WATCHER, str(ourselves), str(_GRACE)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[ourselves],
+        start_new_session=True,
+    )
+    os.close(ourselves)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-    _in_background(lambda: _wait_for_end(line))
 
 
-def _wait_for_end(line: int) -> None:
-    while os.read(line, 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE)
-    os.kill(os.getpid(), signal.SIGKILL)
+_WATCHER = """
+import os, select, signal, sys
+process, grace = int(sys.argv[1]), float(sys.argv[2])
+while select.select([0, process], [], [])[0] != [process]:
+    if not os.read(0, 1024):
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        if not select.select([process], [], [], grace)[0]:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        break
+"""
 
 
-def _in_background(function: Callable[[], Any]) -> None:
-    threading.Thread(target=function, name="samebits-launcher", daemon=True).start()
+def plain_progress(what: str) -> Progress:
+    """A line on stderr now and then, from the second second on."""
+    shown = time.monotonic() - _EVERY + _PATIENCE
+
+    def progress(done: int, total: int) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > _EVERY:
+            shown = time.monotonic()
+            print(f"samebits: {what}, {done / 2**30:.1f} of {total / 2**30:.1f} GiB", file=sys.stderr)
+
+    return progress

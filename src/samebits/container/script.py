@@ -7,12 +7,13 @@ import types
 from collections.abc import Sequence
 from pathlib import Path
 
+from samebits.container.process import Signals
 from samebits.errors import EXIT_SCRIPT_FAILED, SamebitsError
 from samebits.record import FAILED, FINISHED, Outcome
 
 
-def run_script(path: Path, arguments: Sequence[str]) -> Outcome:
-    """Execute `path` as `__main__` in its folder; its exceptions become an outcome, ours and signals pass through."""
+def run_script(path: Path, arguments: Sequence[str], signals: Signals) -> Outcome:
+    """Execute `path` as `__main__` in its folder; its exceptions become an outcome, ours and signals' pass through."""
     os.chdir(path.parent)
     sys.argv = [str(path), *arguments]
     sys.path.insert(0, str(path.parent))
@@ -25,7 +26,9 @@ def run_script(path: Path, arguments: Sequence[str]) -> Outcome:
         return _stopped(stop)
     except SamebitsError:
         raise
-    except Exception as error:  # noqa: BLE001  a script may raise anything
+    except BaseException as error:  # a script may raise anything, KeyboardInterrupt included
+        if signals.received is not None:
+            raise
         return _raised(error)
     return Outcome(state=FINISHED, exit_status=0)
 
@@ -40,12 +43,11 @@ def _stopped(stop: SystemExit) -> Outcome:
     return Outcome(state=FAILED, message=f"the script exited: {stop.code}", exit_status=EXIT_SCRIPT_FAILED)
 
 
-def _raised(error: Exception) -> Outcome:
+def _raised(error: BaseException) -> Outcome:
     """An exception, with the traceback from the script's first line on."""
     trace = error.__traceback__
     text = "".join(traceback.format_exception(type(error), error, trace.tb_next if trace else None))
     sys.stderr.write(text)
-    summary = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-    return Outcome(
-        state=FAILED, message=f"the script failed: {summary}", traceback=text, exit_status=EXIT_SCRIPT_FAILED
-    )
+    first = (str(error).strip().splitlines() or [""])[0]
+    message = f"the script failed: {type(error).__name__}" + (f": {first}" if first else "")
+    return Outcome(state=FAILED, message=message, traceback=text, exit_status=EXIT_SCRIPT_FAILED)

@@ -16,7 +16,7 @@ from samebits.container import determinism
 from samebits.container.environment import observe_environment
 from samebits.container.observe import Observer
 from samebits.container.outputs import describe_outputs
-from samebits.container.process import Signals, kept_output, quiet_import
+from samebits.container.process import Signals, kept_output, plain_progress, quiet_import
 from samebits.container.script import run_script
 from samebits.errors import (
     EXIT_ERROR,
@@ -42,7 +42,6 @@ class Training:
 
     folder: RunFolder
     record: Record
-    work: Path
     data: Path | None
     signals: Signals = field(default_factory=Signals)
     timings: dict[str, float] = field(default_factory=dict)
@@ -53,8 +52,12 @@ class Training:
         started = time.monotonic()
         self.signals.listen()
         with Ledger(self.folder.ledger, self.record.recipe.digest) as ledger:
-            self.record = self._trained(ledger)
-            self.signals.ignore()
+            try:
+                self.record = self._trained(ledger)
+                self.signals.ignore()
+            except (KeyboardInterrupt, Terminated):  # between the two
+                self.signals.ignore()
+                self.record = self._ended(self._interruption())
             self.folder.reserve.unlink(missing_ok=True)
             lines = {"lines": ledger.lines, "last": str(ledger.last)}
             timings = {**self.timings, "total": round(time.monotonic() - started, 3)}
@@ -89,7 +92,7 @@ class Training:
             os.environ["SAMEBITS_OUTPUT"] = str(self.folder.outputs)
             if self.data is not None:
                 os.environ["SAMEBITS_DATA"] = str(self.data)
-            outcome = run_script(self.work / recipe.code.entry, recipe.code.arguments)
+            outcome = run_script(self.folder.code / recipe.code.entry, recipe.code.arguments, self.signals)
         guard.check()
         if self.signals.received is not None:  # the script may have caught it, and ended early all the same
             return self._ended(self._interruption())
@@ -118,6 +121,7 @@ class Training:
             determinism.seed_everything(self.record.recipe.seed, profile)
             settings = [
                 *determinism.read_back_settings(profile),
+                *determinism.read_back_keras(),
                 *determinism.read_back_seeds(self.record.recipe.seed),
             ]
             observed["settings"] = [setting.to_dict() for setting in settings]
@@ -127,7 +131,9 @@ class Training:
         """Digests of all that came out; raises where the inputs or the settings did not stay what they were."""
         determinism.read_back_settings(profile)
         with self._timed("digest_result"):
-            result = observer.finish() | {"outputs": describe_outputs(self.folder.outputs, self.record.ignore_outputs)}
+            result = observer.finish() | {
+                "outputs": describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs)
+            }
         if not result["models"]:
             print("samebits: no Keras model was trained: the result covers the output files only", file=sys.stderr)
         with self._timed("check_inputs"):
@@ -146,7 +152,7 @@ class Training:
         """Raise InputError where the data is not what was hashed before the run."""
         if self.data is None or self.record.recipe.data is None:
             return
-        found = hash_tree(self.data, "data")
+        found = hash_tree(self.data, "data", progress=plain_progress("checking the data"))
         if found.digest != self.record.recipe.data:
             raise _changed("the data changed during the run", read_manifest(self.folder.data_manifest), found)
 

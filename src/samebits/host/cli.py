@@ -21,7 +21,7 @@ from samebits.errors import (
     SamebitsError,
     Terminated,
 )
-from samebits.record import read_record, summary
+from samebits.record import summary
 from samebits.spec import OneLineParser, RunSpec, add_run_options, make_spec, split_arguments
 
 if TYPE_CHECKING:
@@ -51,8 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Terminated:
         return EXIT_TERMINATED
     except BrokenPipeError:  # `samebits list | head`; what is left must not fail once more on the way out
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         return EXIT_OK
+
+
+def _silence_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -95,8 +99,8 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_rebuild(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's folder, its id, or the beginning of one")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept (runs/)")
+    parser.add_argument("run", metavar="RUN", help="a run's folder, its id, the beginning of one, or last")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs/)")
     parser.add_argument("--offline", action="store_true", help="use no network: wheels and base must be here")
     parser.set_defaults(
         command=lambda options: rebuild_command(run=options.run, runs=options.runs, offline=options.offline)
@@ -128,15 +132,23 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_show(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's folder, its id, or the beginning of one")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("run", nargs="?", metavar="RUN", help="a run's folder, its id, the beginning of one, or last")
+    what.add_argument(
+        "--image", nargs="?", const="samebits:cpu", metavar="NAME", help="an image (samebits:cpu); its SBOM with --json"
+    )
     _add_runs(parser)
-    parser.set_defaults(command=lambda options: show_command(run=options.run, runs=options.runs, as_json=options.json))
+    parser.set_defaults(
+        command=lambda options: (
+            show_image_command(image=options.image, as_json=options.json)
+            if options.image
+            else show_command(run=options.run, runs=options.runs, as_json=options.json)
+        )
+    )
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept (default: runs/)"
-    )
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs/)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -161,13 +173,13 @@ def build_command(*, gpu: bool, check: bool, offline: bool, tag: str | None, bas
     return EXIT_OK
 
 
-def rebuild_command(*, run: str, runs: Path, offline: bool) -> int:
+def rebuild_command(*, run: str, runs: Path | None, offline: bool) -> int:
     """Make a run's image again from what the run keeps, and compare digests."""
     from samebits.host.engine import Engine
     from samebits.host.rebuild import rebuild
-    from samebits.host.runs import find_run
+    from samebits.host.runs import find_run, runs_folder
 
-    return _print_comparison(rebuild(Engine(), find_run(run, runs), offline=offline))
+    return _print_comparison(rebuild(Engine(), find_run(run, runs_folder(runs)), offline=offline))
 
 
 def archive_base_command(*, base: str | None) -> int:
@@ -193,17 +205,19 @@ def train_command(*, spec: RunSpec, as_json: bool) -> int:
     from samebits.host.train import describe_run, train
 
     folder, status = train(spec)
-    if as_json:
-        print(json.dumps(describe_run(folder), sort_keys=True))
-    else:
-        print(summary(folder.path, read_record(folder.record)))
+    lines = json.dumps(describe_run(folder), sort_keys=True) if as_json else summary(folder.path, folder.read())
+    try:
+        print(lines, flush=True)
+    except BrokenPipeError:  # the reader went away, and the run counts all the same
+        _silence_stdout()
     return status
 
 
-def list_command(*, runs: Path, as_json: bool) -> int:
+def list_command(*, runs: Path | None, as_json: bool) -> int:
     """List the runs of a folder."""
-    from samebits.host.runs import list_runs, read_runs, summarise
+    from samebits.host.runs import list_runs, read_runs, runs_folder, summarise
 
+    runs = runs_folder(runs)
     if as_json:
         _print_json([summarise(folder, record) for folder, record in read_runs(runs)])
     else:
@@ -211,15 +225,31 @@ def list_command(*, runs: Path, as_json: bool) -> int:
     return EXIT_OK
 
 
-def show_command(*, run: str, runs: Path, as_json: bool) -> int:
+def show_command(*, run: str, runs: Path | None, as_json: bool) -> int:
     """Show one run; `--json` gives the whole record."""
-    from samebits.host.runs import find_run, run_as_json, show_run
+    from samebits.host.runs import find_run, run_as_json, runs_folder, show_run
 
-    folder = find_run(run, runs)
+    folder = find_run(run, runs_folder(runs))
     if as_json:
         _print_json(run_as_json(folder))
     else:
         show_run(folder)
+    return EXIT_OK
+
+
+def show_image_command(*, image: str, as_json: bool) -> int:
+    """Show what an image is made of; `--json` gives its CycloneDX bill of materials."""
+    from samebits.host.engine import Engine
+    from samebits.host.image import find, remembered
+    from samebits.host.runs import show_image
+    from samebits.host.sbom import bill_of_materials, read_packages
+
+    engine = Engine()
+    found = find(engine, image)
+    if as_json:
+        print(bill_of_materials(engine, found))
+    else:
+        show_image(found, remembered(found), read_packages(engine, found))
     return EXIT_OK
 
 

@@ -59,7 +59,7 @@ class _LateBar:
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
     """Aligned columns on stdout; a thousand rows must not take a second."""
-    table = [columns, *rows]
+    table = [["".join(c if c.isprintable() else "\ufffd" for c in cell) for cell in row] for row in (columns, *rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

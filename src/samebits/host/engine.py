@@ -1,5 +1,6 @@
 """The one door to Docker: images by digest, hardened containers, their output and their end."""
 
+import io
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from requests.exceptions import RequestException
 
 from samebits.codec import storage_error
 from samebits.digest import Digest
-from samebits.errors import EngineError, Terminated
+from samebits.errors import EngineError, NoEngineError, Terminated
 from samebits.host.display import say
 
 _GRACE = 15  # seconds that a stopped container has to seal its record
@@ -54,13 +55,13 @@ class Engine:
     """A connection to the engine that `DOCKER_HOST` or the current Docker context names."""
 
     def __init__(self) -> None:
-        """Raise EngineError where none answers."""
+        """Raise NoEngineError where none answers."""
         try:
             self._client = _connect()
             self._version: dict[str, Any] = self._client.version()
-        except DockerException as error:
-            where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-            raise EngineError(f"no container engine answers at {where}; start one, or use --runtime venv") from error
+        except (DockerException, RequestException, ValueError) as error:  # ValueError: a DOCKER_HOST that is no address
+            where = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+            raise NoEngineError(f"no container engine answers at {where}; start one, or use --runtime venv") from error
 
     def describe(self) -> dict[str, Any]:
         """Name, version, and what decides how images are stored and run."""
@@ -116,6 +117,20 @@ class Engine:
             raise storage_error(error, path) from error
         finally:
             draft.unlink(missing_ok=True)
+
+    def read_file(self, image: Image, path: str) -> bytes:
+        """One file of an image, which is not run for it."""
+        try:
+            container = self._client.containers.create(image.id, network_mode="none")
+            try:
+                chunks, _ = container.get_archive(path)
+                with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+                    content = archive.extractfile(path.rpartition("/")[2])
+                    return content.read() if content is not None else b""
+            finally:
+                container.remove(force=True)
+        except (DockerException, RequestException) as error:
+            raise _went_wrong(error) from error
 
     def load(self, path: Path) -> None:
         """Take an archive in; raises EngineError where it is damaged."""
@@ -273,10 +288,15 @@ def _creation(request: ContainerRequest) -> dict[str, Any]:
 
 def _copy_output(attached: Any) -> None:
     """The container's two streams to ours, as they come."""
+    broken = set()
     for stream, chunk in frames_iter(attached, tty=False):  # type: ignore[no-untyped-call]  # the SDK's own helper
         target = sys.stderr if stream == STDERR else sys.stdout
-        target.buffer.write(chunk)
-        target.flush()
+        if target not in broken:
+            try:
+                target.buffer.write(chunk)
+                target.flush()
+            except BrokenPipeError:  # nobody reads any more; the training goes on
+                broken.add(target)
 
 
 def _went_wrong(error: Exception) -> EngineError:

@@ -13,7 +13,7 @@ from typing import Any
 from samebits import __version__
 from samebits.codec import Fields, readable_json, write_atomically
 from samebits.digest import Digest
-from samebits.errors import ImageError
+from samebits.errors import ImageError, ToolError
 from samebits.host.cache import cache_folder
 from samebits.host.display import say
 from samebits.host.engine import Engine, Image
@@ -191,7 +191,11 @@ def build_recipe(engine: Engine, plan: BuildPlan, recipe: Path, *, offline: bool
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
         metadata = Path(folder) / "metadata.json"
         command = plan.command(recipe=recipe, wheelhouse=wheelhouse, metadata=metadata, cached=cached)
-        run_tool(command, what=f"building {plan.tag}", show=True)
+        try:
+            run_tool(command, what=f"building {plan.tag}", show=True)
+        except ToolError as error:
+            hint = "where the base cannot be pulled, make one with `make base-image` and name it with --base"
+            raise ToolError(f"{error}; {hint}") from error
         built = engine.find_image(plan.tag)
         if built is None:
             raise ImageError(f"the build of {plan.tag} ended well, and the engine does not have it; check its builder")
@@ -199,11 +203,17 @@ def build_recipe(engine: Engine, plan: BuildPlan, recipe: Path, *, offline: bool
     return built
 
 
-def identify(engine: Engine, reference: str) -> tuple[Image, ImageIdentity]:
-    """The image to train in, with its digests; raises ImageError where it is missing or belongs to another lock."""
+def find(engine: Engine, reference: str) -> Image:
+    """An image that is at the engine; raises ImageError for one that is not."""
     image = engine.find_image(reference)
     if image is None:
         raise ImageError(f"the image {reference} is not here; build it with `samebits build`")
+    return image
+
+
+def identify(engine: Engine, reference: str) -> tuple[Image, ImageIdentity]:
+    """The image to train in, with its digests; raises ImageError where it is missing or belongs to another lock."""
+    image = find(engine, reference)
     kind = GPU if image.labels.get("samebits.device") == GPU.device else CPU
     lock, source = kind.lock_digest, source_digest(kind)
     for label, ours, what in (("samebits.lock", lock, "lock"), ("samebits.source", source, "version of samebits")):

@@ -8,9 +8,7 @@ from pathlib import Path
 from samebits.errors import ToolError
 
 
-def run_tool(
-    command: Sequence[str], *, what: str, environment: Mapping[str, str] | None = None, show: bool = False
-) -> str:
+def run_tool(command: Sequence[str], *, what: str, show: bool = False) -> str:
     """Run a program to its end and return its stdout; `show` lets its stderr through.
 
     Raises ToolError, with the last lines it printed, where the program is missing or fails.
@@ -23,7 +21,6 @@ def run_tool(
         stdout=subprocess.PIPE,
         stderr=None if show else subprocess.PIPE,
         text=True,
-        env=environment,
         check=False,
     )
     if done.returncode != 0:

@@ -2,21 +2,36 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samebits.errors import InputError, RecordError
 from samebits.host.display import print_table, say
+from samebits.ledger import check_ledger
 from samebits.record import Record, read_record
 from samebits.runfolder import RunFolder
+from samebits.spec import CONFIG_NAME, read_config
+
+if TYPE_CHECKING:
+    from samebits.host.engine import Image
+    from samebits.host.sbom import Package
+
+
+def runs_folder(named: Path | None) -> Path:
+    """Where runs are kept: as named, else as the samebits.toml of this folder says, else `runs`."""
+    return named or read_config(Path(CONFIG_NAME)).get("runs") or Path("runs")
 
 
 def find_run(name: str, runs: Path) -> RunFolder:
-    """The run that `name` means: a folder, an id, or an unambiguous beginning of one. Raises InputError."""
+    """The run that `name` means: a folder, an id, an unambiguous beginning of one, or `last`. Raises InputError."""
     direct = RunFolder(Path(name))
     if os.path.isfile(direct.record):
         return direct
-    found = [folder for folder in _folders(runs) if folder.path.name.startswith(name)]
+    folders = _folders(runs)
+    if name == "last" and folders:
+        return folders[-1]
+    found = [folder for folder in folders if folder.path.name.startswith(name)]
     exact = [folder for folder in found if folder.path.name == name]
     if len(exact or found) == 1:
         return (exact or found)[0]
@@ -44,7 +59,12 @@ def read_runs(runs: Path) -> list[tuple[RunFolder, Record]]:
 
 def list_runs(runs: Path) -> None:
     """A table on stdout."""
-    rows = [_row(folder, record) for folder, record in read_runs(runs)]
+    rows = []
+    for folder, record in read_runs(runs):
+        try:
+            rows.append(_row(folder, record))
+        except _UNEXPECTED as error:
+            say(f"{folder.record}: {_unexpected(error)}")
     print_table(["run", "outcome", "seconds", "seed", "recipe", "result"], rows)
 
 
@@ -70,11 +90,32 @@ def run_as_json(folder: RunFolder) -> Any:
     return json.loads(folder.record.read_bytes()) if read_record(folder.record).sealed else record.to_dict()
 
 
+_UNEXPECTED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+def _unexpected(error: Exception) -> str:
+    return f"a value is not what a record holds there ({type(error).__name__}: {error})"
+
+
 def show_run(folder: RunFolder) -> None:
     """One run for people, on stdout; the record itself holds more."""
     record = folder.read()
-    rows = [*_outcome_rows(record), *_recipe_rows(record), *_environment_rows(record), *_result_rows(record)]
+    try:
+        rows = [*_outcome_rows(record), *_recipe_rows(record), *_environment_rows(record), *_result_rows(record)]
+    except _UNEXPECTED as error:
+        raise RecordError(f"{folder.record}: {_unexpected(error)}") from error
+    if record.ledger is not None:
+        rows.append(("ledger", check_ledger(folder.ledger, record.recipe.digest, record.ledger)))
     print_table(["run", record.id], [[name, str(value)] for name, value in rows])
+
+
+def show_image(image: "Image", known: Mapping[str, Any], packages: "Sequence[Package]") -> None:
+    """One image for people, on stdout: digests, layers, builder, packages."""
+    rows = [(name, known[name]) for name in ("config", "manifest", "base", "lock", "source") if known.get(name)]
+    rows += [("layer", layer) for layer in known["layers"]]
+    rows += [(f"builder {name}", value) for name, value in known.get("builder", {}).items()]
+    rows += [(f"{package.kind} {package.name}", package.version) for package in packages]
+    print_table(["image", image.reference], [[name, str(value)] for name, value in rows])
 
 
 def _row(folder: RunFolder, record: Record) -> list[str]:

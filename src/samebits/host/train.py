@@ -1,12 +1,13 @@
 """`samebits train`: choose the runtime, prepare the run, have it carried out, and see to it that it ends sealed."""
 
 import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samebits.errors import EngineError, SamebitsError, Terminated
+from samebits.errors import EngineError, NoEngineError, SamebitsError, Terminated
 from samebits.gpu import read_gpus
 from samebits.host.display import hashing_progress, say
 from samebits.host.source import CPU, GPU, source_digest
@@ -20,7 +21,6 @@ from samebits.spec import RunSpec
 if TYPE_CHECKING:
     from samebits.host.engine import ContainerRequest, Engine, Image
 
-_CONTAINER_CODE = "/work"
 _CONTAINER_DATA = "/data"
 _CONTAINER_RUNS = "/runs"
 
@@ -68,8 +68,8 @@ def choose_runtime(spec: RunSpec) -> Runtime:
 
         try:
             return _docker_runtime(Engine(), spec, device)
-        except EngineError as error:
-            if spec.runtime == "docker":
+        except NoEngineError as error:
+            if spec.runtime == "docker" or spec.image is not None:
                 raise
             say(f"{str(error).partition(';')[0]}: training in the locked virtual environment instead")
     return _venv_runtime(device)
@@ -112,7 +112,6 @@ def plan_container(folder: RunFolder, spec: RunSpec, image: "Image") -> "Contain
     mounts: list[tuple[Path, str, bool]] = [
         (folder.path.resolve(), inside, False),
         (folder.code.resolve(), f"{inside}/{folder.code.name}", True),
-        (folder.code.resolve(), _CONTAINER_CODE, True),
     ]
     variables = dict(spec.determinism.variables)
     if spec.data is not None:
@@ -133,7 +132,7 @@ def _venv_runtime(device: Device) -> Runtime:
 
     if device.kind == "gpu":
         raise EngineError("the virtual environment trains on the CPU only; start a container engine, or drop --gpus")
-    identity = ImageIdentity(lock=CPU.lock_digest, source=source_digest(CPU))
+    identity = ImageIdentity(lock=CPU.lock_digest, source=source_digest(CPU), python=platform.python_version())
     environment = {"runtime": "venv", "engine": None, "image_note": "a virtual environment has no image digest"}
 
     def run(folder: RunFolder, spec: RunSpec) -> int:

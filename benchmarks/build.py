@@ -1,0 +1,92 @@
+"""Measure what BENCHMARKS.md states of builds, side by side: `make bench-build` (about ten minutes)."""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from samebits.host.engine import Engine
+from samebits.host.image import BuildPlan, build_recipe, find, laid_out, plan_build
+from samebits.host.source import CPU, context_file
+from samebits.host.wheelhouse import filled_wheelhouse
+
+COMMAND = str(Path(sys.executable).with_name("samebits"))
+NAIVE = """\
+FROM {base}
+RUN --mount=type=bind,from=wheelhouse,target=/mnt --mount=type=bind,target=/media python3 -m venv /venv \\
+ && /venv/bin/pip install --no-index --find-links=/mnt -r /media/requirements.lock
+"""
+
+
+def main() -> None:
+    """Run all measurements and print them as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    engine = Engine()
+    plan = plan_build(engine, CPU, tag="samebits:bench")
+    wheelhouse = filled_wheelhouse(context_file(CPU.lock))
+    naive, ours = [], []
+    for _ in range(rounds):
+        naive.append(_seconds(lambda: build_naively(plan, wheelhouse)))
+        ours.append(_seconds(lambda: build_cold(engine, plan)))
+    base, found = statistics.median(naive), statistics.median(ours)
+    print(f"| build of the CPU image, medians of {rounds} interleaved rounds | seconds | ratio |\n|---|---|---|")
+    print(f"| naive Dockerfile, same wheels, no cache | {base:.1f} | 1.00 |")
+    print(f"| `samebits build`, wheelhouse filled, no cache | {found:.1f} | {found / base:.2f} |")
+    subprocess.run([COMMAND, "build"], check=True, capture_output=True)
+    warm = statistics.median(_seconds(lambda: subprocess.run([COMMAND, "build"], check=True)) for _ in range(rounds))
+    print(f"| `samebits build`, up to date | {warm:.2f} | |")
+    print(f"| a change of the source alone | {_seconds(lambda: build_changed(engine, plan)):.1f} | |")
+    print(f"\nCompressed size: {compressed(engine) / 1e6:.0f} MB")
+    for tag in ("samebits:bench", "samebits:naive"):
+        engine.remove_image(tag)
+
+
+def build_naively(plan: BuildPlan, wheelhouse: Path) -> None:
+    """What one would write without thinking of digests."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "Dockerfile").write_text(NAIVE.format(base=plan.base))
+        (Path(folder) / "requirements.lock").write_bytes(context_file(CPU.lock).read_bytes())
+        command = ["docker", "buildx", "build", "--load", "--no-cache", "--tag", "samebits:naive", folder]
+        subprocess.run(
+            [*command, "--build-context", f"wheelhouse={wheelhouse}"], check=True, capture_output=True, text=True
+        )
+
+
+def build_cold(engine: Engine, plan: BuildPlan) -> None:
+    """The real build, without cache."""
+    with laid_out(plan) as recipe:
+        build_recipe(engine, plan, recipe, cached=False)
+
+
+def build_changed(engine: Engine, plan: BuildPlan) -> None:
+    """The real build with cache, after a byte of the source has changed."""
+    with laid_out(plan) as recipe:
+        file = recipe / "source" / "samebits" / "errors.py"
+        file.write_text(f"{file.read_text()}# {time.time_ns()}\n")
+        build_recipe(engine, plan, recipe)
+
+
+def compressed(engine: Engine) -> int:
+    """Bytes of the image's layers as the engine's store keeps them for a push (the containerd store compresses them)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.tar"
+        engine.export(find(engine, CPU.tag), path)
+        with tarfile.open(path) as archive:
+            return sum(member.size for member in archive if member.name.startswith("blobs/"))
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What is inside an image: Debian's packages and the locked wheels, as a table and as a CycloneDX bill of materials."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from samebits.digest import Digest
+from samebits.host.engine import Engine, Image
+from samebits.host.image import SOURCE_DATE_EPOCH, config_digest
+from samebits.host.lock import read_lock
+
+_LOCK = "/opt/samebits/recipe/lock/requirements.lock"
+_DPKG = "/var/lib/dpkg/status"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Package:
+    """One package: `kind` is `pypi` or `deb`; a wheel's `digests` are all that its lock admits."""
+
+    kind: str
+    name: str
+    version: str
+    architecture: str | None = None
+    digests: tuple[Digest, ...] = ()
+
+
+def read_packages(engine: Engine, image: Image) -> list[Package]:
+    """The packages of an image as its own lock and its own package database tell; raises ImageError or EngineError."""
+    wheels = (
+        Package(
+            kind="pypi",
+            name=pin.name,
+            version=pin.version,
+            digests=tuple(sorted(pin.hashes, key=lambda item: item.hex)),
+        )
+        for pin in read_lock(engine.read_file(image, _LOCK).decode())
+    )
+    return [*sorted(_debian(engine.read_file(image, _DPKG).decode()), key=lambda item: item.name), *wheels]
+
+
+def _debian(status: str) -> Iterator[Package]:
+    """The installed packages of dpkg's status file."""
+    for paragraph in status.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
+        if fields.get("Status") == "install ok installed":
+            yield Package(
+                kind="deb", name=fields["Package"], version=fields["Version"], architecture=fields.get("Architecture")
+            )
+
+
+def bill_of_materials(engine: Engine, image: Image) -> str:
+    """CycloneDX 1.6 JSON; the same image always gives the same text."""
+    from cyclonedx.model import HashAlgorithm, HashType
+    from cyclonedx.model.bom import Bom, BomMetaData
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.output.json import JsonV1Dot6
+    from packageurl import PackageURL
+
+    def component(package: Package) -> Component:
+        qualifiers = {"arch": package.architecture} if package.architecture else None
+        space = "debian" if package.kind == "deb" else None
+        purl = PackageURL(package.kind, space, package.name, package.version, qualifiers)
+        hashes = [HashType(alg=HashAlgorithm.SHA_256, content=digest.hex) for digest in package.digests]
+        return Component(name=package.name, version=package.version, purl=purl, bom_ref=purl.to_string(), hashes=hashes)
+
+    config = config_digest(engine, image)
+    hashes = [HashType(alg=HashAlgorithm.SHA_256, content=config.hex)]
+    version = image.labels.get("org.opencontainers.image.version")
+    whole = Component(
+        name="samebits", version=version, type=ComponentType.CONTAINER, bom_ref=str(config), hashes=hashes
+    )
+    components = [component(package) for package in read_packages(engine, image)]
+    bom = Bom(
+        components=components,
+        serial_number=uuid.uuid5(uuid.NAMESPACE_URL, str(config)),
+        metadata=BomMetaData(component=whole, timestamp=datetime.fromtimestamp(int(SOURCE_DATE_EPOCH), UTC)),
+    )
+    bom.register_dependency(whole, components)
+    text: str = json.dumps(json.loads(JsonV1Dot6(bom).output_as_string()), indent=1, sort_keys=True)
+    return text
