@@ -74,7 +74,7 @@ def build_changed(engine: Engine, plan: BuildPlan) -> None:
 
 
 def compressed(engine: Engine) -> int:
-    """Bytes of the image's layers as the engine's store keeps them for a push (the containerd store compresses them)."""
+    """Bytes of the image's layers as a store keeps them for a push; the containerd store compresses them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.tar"
         engine.export(find(engine, CPU.tag), path)

@@ -134,6 +134,36 @@ def test_a_script_that_raises(each_runtime: Project) -> None:
 
 
 @pytest.mark.parametrize(
+    ("script", "message", "last"),
+    [
+        ("raise KeyboardInterrupt", "the script failed: KeyboardInterrupt", "KeyboardInterrupt"),
+        (
+            "class Stop(BaseException): pass\nraise Stop('early\\nthen more')",
+            "the script failed: Stop: early",
+            "then more",
+        ),
+        ("raise ValueError('\\n first\\nsecond')", "the script failed: ValueError: first", "second"),
+        ("raise GeneratorExit", "the script failed: GeneratorExit", "GeneratorExit"),
+    ],
+)
+def test_whatever_a_script_raises(project: Project, script: str, message: str, last: str) -> None:
+    """None of these came from outside, so the script failed; nothing was interrupted."""
+    project.write(f"{script}\n")
+    done = project.train()
+    assert done.status == 1
+    assert "samebits: " not in done.err
+    outcome = project.only_run().outcome
+    assert (outcome.state, outcome.message, outcome.exit_status) == ("failed", message, 1)
+    assert outcome.traceback is not None
+    lines = outcome.traceback.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].endswith(f'train.py", line {len(script.splitlines())}, in <module>')
+    assert lines[-1].endswith(last)
+    assert outcome.traceback in (project.folder / done.run / "log.txt").read_text()
+    assert outcome.traceback in done.err
+
+
+@pytest.mark.parametrize(
     ("script", "status", "state", "message"),
     [
         ("import sys\nsys.exit(0)", 0, "finished", None),
@@ -158,6 +188,11 @@ def test_ends_of_a_script(project: Project, script: str, status: int, state: str
             "import os\nos.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'\n",
             ("TF_ENABLE_ONEDNN_OPTS=0", "TF_ENABLE_ONEDNN_OPTS=1"),
         ),
+        (
+            "import os\ndel os.environ['TF_ENABLE_ONEDNN_OPTS']\n",
+            ("the script sets TF_ENABLE_ONEDNN_OPTS=(nothing)", "TF_ENABLE_ONEDNN_OPTS=1"),
+        ),
+        ("import os\nos.unsetenv('TZ')\n", ("the script sets TZ=(nothing)", "TZ=UTC")),
         ("import os\ntry:\n    os.putenv('TZ', 'CET')\nexcept Exception:\n    pass\n", ("TZ=CET", "TZ=UTC")),
         (
             "import tensorflow as tf\ntf.config.threading.set_intra_op_parallelism_threads(7)\n",
@@ -269,6 +304,42 @@ def test_no_engine(project: Project, tmp_path: Path) -> None:
     assert record.environment["runtime"] == "venv"
     assert record.environment["image_note"] == "a virtual environment has no image digest"
     assert record.recipe.image.config is None
+
+
+@pytest.mark.parametrize("host", ["tcp://[::1", "nonsense://x", "tcp://127.0.0.1:1"])
+def test_an_engine_at_no_address(project: Project, host: str) -> None:
+    project.runtime = "docker"
+    done = project.train(DOCKER_HOST=host)
+    assert done.status == 2
+    assert done.complaint == f"no container engine answers at {host}; start one, or use --runtime venv"
+    assert not project.runs.exists()
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("samebits:none", "the image samebits:none is not here; build it with `samebits build`"),
+        ("Bad Name", "the container engine refused: "),
+    ],
+)
+def test_a_named_image_is_not_replaced(project: Project, engine: str, name: str, complaint: str) -> None:
+    """Who names an image means a container: there is no way back to the virtual environment."""
+    assert engine
+    project.runtime = "auto"
+    done = project.train("--image", name)
+    assert (done.status, done.out) == (2, "")
+    assert done.complaint.startswith(complaint)
+    assert done.err.count("\n") == 1
+    assert not project.runs.exists()
+
+
+def test_a_named_image_without_an_engine(project: Project, tmp_path: Path) -> None:
+    project.runtime = "auto"
+    done = project.train("--image", "samebits:cpu", DOCKER_HOST=f"unix://{tmp_path}/none.sock")
+    assert done.status == 2
+    assert done.complaint.startswith("no container engine answers at ")
+    assert not project.runs.exists()
 
 
 def test_build_without_an_engine(samebits: Callable[..., Done], tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The command line where nothing is trained: quick, and one line for what is wrong."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +21,7 @@ from samebits.codec import readable_json
 from samebits.digest import Digest
 from samebits.errors import InputError
 from samebits.host.runs import find_run, read_runs
-from samebits.ledger import hold
+from samebits.ledger import Ledger, hold
 from samebits.record import RUNNING, Outcome, Record, write_record
 from samebits.runfolder import RunFolder
 
@@ -89,7 +92,7 @@ def test_version(samebits: Callable[..., Done]) -> None:
         ([], "the following arguments are required: COMMAND; see 'samebits --help'"),
         (["frobnicate"], "argument COMMAND: invalid choice: 'frobnicate' (choose from "),
         (["train"], "the following arguments are required: script; see 'samebits train --help'"),
-        (["show"], "the following arguments are required: RUN; see 'samebits show --help'"),
+        (["show"], "one of the arguments RUN --image is required; see 'samebits show --help'"),
         (["list", "--all"], "unrecognized arguments: --all; see 'samebits --help'"),
         (["train", "x.py", "--seed", "x"], "argument --seed: invalid int value: 'x'; see 'samebits train --help'"),
         (["train", "x.py", "--goal", "x"], "goal must be one of bitwise, metrics, documented, not 'x'"),
@@ -218,6 +221,150 @@ def test_show_as_json_of_a_run_that_died(samebits: Callable[..., Done], run: Run
     value = json.loads(samebits("show", dead.path.name, "--json").out)
     assert value == dead.read().to_dict()
     assert value["outcome"]["state"] == "interrupted"
+
+
+def _resealed(run: RunFolder, change: Callable[[dict[str, Any]], object], name: str | None = None) -> RunFolder:
+    """Beside the run another one whose record was changed, with all its digests made anew by hand."""
+
+    def digest(value: object) -> str:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+    folder = RunFolder(run.path.with_name(name or "20260701T000000Z-changed"))
+    folder.path.mkdir(exist_ok=True)
+    value = json.loads(EXAMPLE.read_bytes())
+    change(value)
+    value["recipe_digest"] = digest(value["recipe"])
+    value["result_digest"] = None if value["result"] is None else digest(value["result"])
+    del value["seal"]
+    folder.record.unlink(missing_ok=True)
+    folder.record.write_text(json.dumps(value | {"seal": digest(value)}), encoding="utf-8")
+    return folder
+
+
+def _set(*path: str | int, to: object) -> Callable[[dict[str, Any]], object]:
+    def change(value: Any) -> None:
+        for key in path[:-1]:
+            value = value[key]
+        value[path[-1]] = to
+
+    return change
+
+
+def test_resealing_is_done_right(samebits: Callable[..., Done], run: RunFolder) -> None:
+    """Else the tests below would only see a broken seal."""
+    changed = _resealed(run, _set("goal", to="metrics"))
+    done = samebits("show", changed.path.name)
+    assert (done.status, done.err) == (0, "")
+    assert "goal metrics" in _lines(done)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _set("result", to={"models": 1, "fits": [], "outputs": []}),
+        _set("result", to={"models": [], "fits": []}),
+        _set("result", "models", 0, to="x"),
+        _set("result", "models", 0, "tensors", to=[1]),
+        _set("result", "models", 0, "tensors", to={"trainable": 5}),
+        _set("result", "fits", 0, "history", to={"loss": []}),
+        _set("result", "fits", 0, "history", to={"loss": [1.5]}),
+        _set("result", "fits", 0, "history", to=None),
+        _set("result", "outputs", 0, to=["path"]),
+        _set("environment", "settings", to=7),
+        _set("environment", "settings", 0, to={"name": "x"}),
+        _set("environment", "cpu", to="fast"),
+        _set("environment", "cpu", to=None),
+        _set("environment", to={"python": "3.13"}),
+    ],
+)
+def test_show_of_a_value_of_the_wrong_type(
+    samebits: Callable[..., Done], run: RunFolder, change: Callable[[dict[str, Any]], object]
+) -> None:
+    changed = _resealed(run, change)
+    done = samebits("show", changed.path.name)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.count("\n") == 1
+    assert re.fullmatch(
+        rf"runs/{changed.path.name}/record\.json: a value is not what a record holds there \(\w+Error: .*\)",
+        done.complaint,
+    )
+    assert [line.split()[0] for line in _lines(samebits("list"))] == ["run", changed.path.name, _ID]
+
+
+@pytest.mark.parametrize("total", ["fast", [], {}, None])
+def test_a_row_of_the_wrong_type_does_not_hide_the_others(
+    samebits: Callable[..., Done], run: RunFolder, total: object
+) -> None:
+    changed = _resealed(run, _set("timings", to={"total": total}))
+    done = samebits("list")
+    assert done.status == 0
+    assert [line.split()[0] for line in _lines(done)] == ["run", _ID]
+    assert done.complaint.startswith(
+        f"runs/{changed.path.name}/record.json: a value is not what a record holds there ("
+    )
+    assert done.err.count("\n") == 1
+
+
+def test_what_does_not_belong_on_a_screen(samebits: Callable[..., Done], run: RunFolder) -> None:
+    """A record may come from somebody else: it can neither move the cursor nor fake a row."""
+    nasty = "a\x1b[2Jb\nseed 9\rc\x00d\u202ee\u0085f\tg\u2028h"
+    shown = "a\ufffd[2Jb\ufffdseed 9\ufffdc\ufffdd\ufffde\ufffdf\ufffdg\ufffdh"
+    changed = _resealed(run, _set("outcome", "message", to=nasty))
+    _resealed(run, _set("result", "outputs", 0, "path", to=nasty), changed.path.name + "-2")
+    _resealed(run, _set("recipe", "code", "arguments", to=["grün", nasty]), changed.path.name + "-3")
+    printed = [samebits("show", changed.path.name + ending).out for ending in ("", "-2", "-3")]
+    assert f"outcome finished: {shown}" in [" ".join(line.split(" ")).replace("  ", "") for line in _rows(printed[0])]
+    assert any(line.startswith(f"  {shown}  ") for line in _rows(printed[1]))
+    assert any(line.endswith(f"  grün {shown}") for line in _rows(printed[2]))
+    assert [len(_rows(text)) for text in printed] == [len(_rows(samebits("show", _ID).out))] * 3
+    assert not any(letter in "".join(printed) for letter in "\x1b\r\x00\u202e\u0085\t\u2028")
+    state = _resealed(run, lambda _: None, "20260702T000000Z-\x1b[31m")
+    listed = samebits("list").out
+    assert "\x1b" not in listed
+    assert state.path.name.replace("\x1b", "\ufffd") in listed
+
+
+def _rows(text: str) -> list[str]:
+    """The lines as a terminal parts them."""
+    return text.split("\n")
+
+
+def test_show_last(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:
+    assert _lines(samebits("show", "last"))[0] == f"run {_ID}"
+    younger = _running(run, example, "20260802T000000Z-younger")
+    assert _lines(samebits("show", "last"))[0] == f"run {younger.path.name}"
+    done = samebits("show", "last", "--runs", "nowhere")
+    assert (done.status, done.out) == (2, "")
+    assert done.complaint == "there is no run last in nowhere; `samebits list` shows what there is"
+
+
+def test_the_folder_of_runs_that_a_file_names(samebits: Callable[..., Done], run: RunFolder, tmp_path: Path) -> None:
+    run.path.parent.rename(tmp_path / "elsewhere")
+    assert samebits("list").status == 2
+    (tmp_path / "samebits.toml").write_text('runs = "elsewhere"\n')
+    assert [line.split()[0] for line in _lines(samebits("list"))] == ["run", _ID]
+    assert [item["folder"] for item in json.loads(samebits("list", "--json").out)] == [f"elsewhere/{_ID}"]
+    assert _lines(samebits("show", "last"))[0] == f"run {_ID}"
+    assert samebits("show", _ID, "--json").out == EXAMPLE.read_text("utf-8")
+    done = samebits("list", "--runs", "runs")
+    assert done.complaint == "there is no folder runs; `samebits train` makes it, or name another with --runs"
+    (tmp_path / "samebits.toml").write_text("runs = 1\n")
+    assert samebits("list").complaint == "samebits.toml: 'runs' must be str, not 1"
+
+
+def test_show_follows_the_ledger(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:
+    with Ledger(run.ledger, example.recipe.digest) as ledger:
+        for epoch in range(3):
+            ledger.append({"epoch": epoch})
+        recorded = {"lines": ledger.lines, "last": str(ledger.last)}
+    followed = _resealed(run, _set("ledger", to=recorded))
+    shutil.copy(run.ledger, followed.ledger)
+    assert _lines(samebits("show", followed.path.name))[-1] == "ledger 3 lines, each follows the one before"
+    lines = run.ledger.read_bytes().splitlines(keepends=True)
+    followed.ledger.write_bytes(lines[0] + lines[2])
+    assert _lines(samebits("show", followed.path.name))[-1] == "ledger line 2 does not follow the one before"
+    assert _lines(samebits("show", _ID))[-1] == "ledger its 3 lines are not those that the record names"
 
 
 @pytest.mark.parametrize(

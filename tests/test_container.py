@@ -121,9 +121,87 @@ def test_plain_docker_run_as_the_images_user(in_docker: Project) -> None:
     assert plain_run(in_docker, "train.py", user="").status == 0
 
 
+def test_plain_docker_run_runs_the_code_that_was_hashed(in_docker: Project) -> None:
+    """What is in no code tree cannot be read, and compiled files decide nothing."""
+    in_docker.runs.mkdir()
+    (in_docker.folder / ".hidden").write_text("secret")
+    (in_docker.folder / "notes.md").write_text("left out")
+    (in_docker.folder / "kept.md").write_text("kept")
+    (in_docker.folder / "helper.py").write_text("VALUE = 'the source'\n")
+    wrong = in_docker.folder / "wrong.py"
+    wrong.write_text("VALUE = 'a stale compiled file'\n")
+    compile_to = (
+        "import py_compile; py_compile.compile('wrong.py', '__pycache__/helper.cpython-313.pyc', 'helper.py',"
+        " invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)"
+    )
+    subprocess.run(
+        ["docker", "run", "--rm", "--user", f"{os.getuid()}:{os.getgid()}", "-v", f"{in_docker.folder}:/work"]
+        + ["--entrypoint", "python", "samebits:cpu", "-c", compile_to],
+        check=True,
+        capture_output=True,
+    )
+    wrong.unlink()
+    assert b"a stale compiled file" in (in_docker.folder / "__pycache__" / "helper.cpython-313.pyc").read_bytes()
+    # Python itself, in the same image, takes the compiled file at its word.
+    fooled = subprocess.run(
+        ["docker", "run", "--rm", "--user", f"{os.getuid()}:{os.getgid()}", "-v", f"{in_docker.folder}:/work"]
+        + ["--entrypoint", "python", "samebits:cpu", "-c", "import sys; sys.path.insert(0, '/work'); import helper; print(helper.VALUE)"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert fooled.stdout == "a stale compiled file\n"
+    in_docker.write(
+        "import pathlib, helper\n"
+        "print('helper', helper.VALUE)\nhere = pathlib.Path(__file__).parent\nprint('cwd', pathlib.Path.cwd() == here)\n"
+        "print('seen', sorted(path.name for path in here.iterdir()))\n"
+    )
+    done = plain_run(in_docker, "train.py", "--exclude", "notes.md")
+    assert done.status == 0, done.err
+    assert done.line("helper") == "the source"
+    assert done.line("cwd") == "True"
+    assert done.line("seen") == "['helper.py', 'kept.md', 'train.py']"
+
+
+def test_plain_docker_run_uses_what_is_mounted(in_docker: Project) -> None:
+    """A samebits.toml beside the script speaks of the host's folders."""
+    in_docker.runs.mkdir()
+    (in_docker.folder / "samebits.toml").write_text('data = "other"\nruns = "elsewhere"\nseed = 9\n')
+    (in_docker.folder / "other").mkdir()
+    (in_docker.folder / "other" / "wrong.csv").write_text("1\n")
+    in_docker.write("import os\nprint('data', os.environ['SAMEBITS_DATA'], os.listdir(os.environ['SAMEBITS_DATA']))\n")
+    done = plain_run(in_docker, "train.py")
+    assert done.status == 0, done.err
+    assert done.line("data") == "/data ['numbers.csv']"
+    assert done.run.parent == Path("/runs")
+    record = in_docker.only_run()
+    assert record.recipe.seed == 9
+    assert (in_docker.runs / record.id / "data.jsonl").read_text().count("numbers.csv") == 1
+    assert not (in_docker.folder / "elsewhere").exists()
+
+
+def test_a_keras_json_that_says_otherwise(in_docker: Project) -> None:
+    in_docker.runs.mkdir()
+    (in_docker.data / "keras.json").write_text('{"floatx": "float64", "backend": "tensorflow"}')
+    done = plain_run(in_docker, "train.py", options=("-e", "KERAS_HOME=/data"))
+    assert done.status == 2
+    assert done.complaint.startswith("Keras floatx was asked as float32 and found as float64")
+    record = in_docker.only_run()
+    assert (record.outcome.state, record.outcome.message) == ("failed", done.complaint)
+    assert record.result is None
+
+
 @pytest.mark.parametrize(
     ("words", "options", "complaint"),
     [
+        (
+            ["train.py"],
+            ["-e", "ONEDNN_MAX_CPU_ISA=SSE41"],
+            (
+                "the environment sets ONEDNN_MAX_CPU_ISA=SSE41, which may change bits and is part of no recipe;"
+                " remove it, or set it in the script"
+            ),
+        ),
         (["none.py"], [], "the script none.py does not exist; name a Python file"),
         (["train.py", "--seed", "x"], [], "argument --seed: invalid int value: 'x'; see 'samebits --help'"),
         (
@@ -235,7 +313,7 @@ def test_the_image_holds_what_it_says() -> None:
     lock = (Path(__file__).parents[1] / "requirements.lock").read_text()
     assert names == str(sorted(re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE)))
     assert hosts == "[]"
-    assert top == "['image.json', 'requirements.lock', 'source', 'venv']"
+    assert top == "['recipe', 'venv']"
 
 
 def test_a_changed_script_builds_nothing(in_docker: Project) -> None:

@@ -1,15 +1,19 @@
 """Model files count by their tensors; run in the locked packages, where h5py and Keras are."""
 
+import os
 import subprocess
 from pathlib import Path
 
+from samebits.container.outputs import describe_outputs
+from samebits.digest import Digest
 from samebits.host.source import staged_recipe
 from samebits.host.venv import locked_python
 
-PROGRAM = """
-import pathlib, sys, time
+PROGRAM = r"""
+import pathlib, sys, time, zipfile
 import keras, numpy as np
 from samebits.container.outputs import describe_outputs
+from samebits.digest import Digest
 folder = pathlib.Path(sys.argv[1])
 keras.utils.set_random_seed(1)
 model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)], name="m")
@@ -27,9 +31,30 @@ same = digests()
 assert (folder / "a.keras").read_bytes() != raw, "the bytes must differ, else this proves nothing"
 w = model.get_weights(); w[0][0, 0] = np.nextafter(w[0][0, 0], np.float32(9)); model.set_weights(w)
 other = digests()
-(folder / "a.keras").write_bytes(b"no archive")
-broken = [item for item in describe_outputs(folder, ("*.h5",))]
-print(len(first), same == first, [a == b for a, b in zip(first, other)], [item["by"] for item in broken])
+print(len(first), same == first, [a == b for a, b in zip(first, other)])
+whole = (folder / "a.keras").read_bytes()
+with zipfile.ZipFile(folder / "packed.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr("config.json", b"{}" * 500)
+    entry = archive.getinfo("config.json")
+packed = bytearray((folder / "packed.keras").read_bytes())
+start = entry.header_offset + 30 + len(entry.filename)
+packed[start:start + 4] = b"\xff" * 4
+(folder / "packed.keras").write_bytes(packed)
+hdf = bytearray((folder / "a.h5").read_bytes())
+hdf[512:] = b"\xff" * len(hdf[512:])
+(folder / "broken.h5").write_bytes(hdf)
+(folder / "cut.h5").write_bytes((folder / "a.h5").read_bytes()[:3000])
+(folder / "empty.hdf5").touch()
+(folder / "text.keras").write_bytes(b"no archive")
+(folder / "short.keras").write_bytes(whole[:-200])
+for item in describe_outputs(folder, ("a.*",)):
+    print(item["path"], item["by"], item["digest"] == str(Digest.of_file(folder / item["path"])))
+with zipfile.ZipFile(folder / "packed.keras") as archive:
+    print(archive.namelist())
+    try:
+        archive.read("config.json")
+    except Exception as error:
+        print(type(error).__module__)
 """
 
 
@@ -41,4 +66,40 @@ def test_equal_models_have_equal_digests(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.stdout == "3 True [False, False, False] ['ignored', 'bytes', 'ignored']\n", done.stderr
+    assert done.stdout.splitlines() == [
+        "3 True [False, False, False]",
+        *(f"{name} bytes True" for name in ("broken.h5", "cut.h5", "empty.hdf5")),
+        *(f"{name}.keras bytes True" for name in ("packed", "short", "text")),
+        "['config.json']",  # the archive itself is whole, what it holds is not
+        "zlib",
+    ], done.stderr
+
+
+def _described(folder: Path, *ignore: str) -> list[tuple[str, str]]:
+    return [(item["path"], item["by"]) for item in describe_outputs(folder, ignore)]
+
+
+def test_links_and_names(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "x.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "again").symlink_to("..")
+    (tmp_path / "out").symlink_to("/etc/hostname")
+    (tmp_path / "B").write_text("x")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).write_text("x")
+    os.mkfifo(tmp_path / "pipe")
+    everything = [
+        ("B", "bytes"),
+        ("\\xff", "bytes"),
+        ("b/again", "link"),
+        ("b/x.txt", "bytes"),
+        ("link", "link"),
+        ("out", "link"),
+    ]
+    assert _described(tmp_path) == everything
+    assert _described(tmp_path, "b/*", "lin?") == [item for item in everything if item[0] in ("B", "\\xff", "out")]
+    assert _described(tmp_path, "*") == []
+    found = {item["path"]: item["digest"] for item in describe_outputs(tmp_path, ())}
+    assert found["out"] == str(Digest.of_bytes(b"hostname"))
+    assert found["B"] == found["b/x.txt"] == str(Digest.of_bytes(b"x"))

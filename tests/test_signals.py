@@ -1,6 +1,7 @@
 """Whatever ends a run, the record says so and nothing is left running."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from typing import Self
 import pytest
 
 from conftest import Project, call, containers
-from samebits.record import Record
+from samebits.record import Record, read_record
 from samebits.runfolder import RunFolder
 
 WAITING = "import os, time\nprint('ready', os.getpid(), flush=True)\nwhile True: time.sleep(0.05)\n"
@@ -130,6 +131,70 @@ def test_kill_9_of_the_launcher(each_runtime: Project) -> None:
     assert record.sealed
     assert record.outcome.state == "interrupted"
     assert record.outcome.message == "SIGTERM, or the launcher ended"
+
+
+HOLDING = "import re\nprint('ready', flush=True)\nre.match(r'(a+)+$', 'a' * 60 + 'b')\n"
+
+
+def test_kill_9_of_the_launcher_while_the_script_lets_nothing_else_run(each_runtime: Project) -> None:
+    """The match goes on for years and holds the interpreter's lock: no thread or handler of ours gets a turn."""
+    each_runtime.write(HOLDING)
+    before = _before(each_runtime)
+    with started(each_runtime) as process:
+        process.kill()
+    assert _gone(each_runtime, before, 30)
+    deadline = time.monotonic() + 5  # the kernel lets go of a killed process's locks in its own time
+    while _run(each_runtime).outcome.state == "running" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _run(each_runtime).outcome.state == "interrupted"
+    assert _run(each_runtime).result is None
+
+
+def test_a_reader_that_goes_away(each_runtime: Project) -> None:
+    """`samebits train … | head -1` ends the showing, not the training."""
+    each_runtime.write(
+        "import os, sys, time\nprint('first', flush=True)\ntime.sleep(1)\n"
+        "for number in range(20_000): print('line', number, 'x' * 50, flush=number % 100 == 0)\n"
+        "os.write(1, b'from below\\n')\nprint('last', flush=True)\n"
+    )
+    command = f"set +o pipefail; {shlex.join(each_runtime.command())} | head -1; echo statuses ${{PIPESTATUS[*]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=each_runtime.folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "first\nstatuses 0 0\n", done.stderr
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    (path,) = each_runtime.runs.glob("*/record.json")
+    record = read_record(path)
+    assert (record.outcome.state, record.outcome.exit_status) == ("finished", 0)
+    log = (path.parent / "log.txt").read_text().splitlines()
+    assert [line for line in log if not line.startswith("line ")] == ["first", "from below", "last"]
+    assert len(log) == 20_003
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.5, 0.7, 0.9, 1.2])
+def test_ctrl_c_at_the_start(each_runtime: Project, seconds: float) -> None:
+    each_runtime.write(WAITING)
+    before = _before(each_runtime)
+    with subprocess.Popen(
+        each_runtime.command(),
+        cwd=each_runtime.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130, complaint
+    assert "Traceback" not in complaint, complaint
+    assert _gone(each_runtime, before, 5)
+    for path in each_runtime.runs.glob("*/record.json"):
+        record = read_record(path)
+        assert (record.sealed, record.outcome.state) == (True, "interrupted")
+        assert RunFolder(path.parent).read() == record
+    assert len(list(each_runtime.runs.glob("*/"))) <= 1
 
 
 def test_kill_9_of_everything(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import platform
 import re
 import socket
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Project, call
+from samebits.ledger import check_ledger
 from samebits.recipe import differing_parts
 from samebits.record import read_record
 
@@ -28,6 +30,16 @@ def test_repeats_and_seals_a_record(each_runtime: Project) -> None:
     assert record.environment["runtime"] == project.runtime
     assert str(record.recipe.digest) == first.line("recipe")
     assert (record.recipe.image.config is None) == (project.runtime == "venv")
+    assert record.recipe.image.python == (platform.python_version() if project.runtime == "venv" else None)
+    assert record.ledger is not None
+    assert check_ledger(run / "ledger.jsonl", record.recipe.digest, record.ledger) == (
+        "3 lines, each follows the one before"
+    )
+    shown = call("show", "last", folder=project.folder)
+    assert ["ledger", "3 lines, each follows the one before"] in [
+        line.split(maxsplit=1) for line in shown.out.splitlines()
+    ]
+    assert shown.out.splitlines()[0].split() == ["run", second.run.name]
     assert hashlib.sha256((run / "data.jsonl").read_bytes()).hexdigest() == str(record.recipe.data)[7:]
     assert hashlib.sha256((run / "code.jsonl").read_bytes()).hexdigest() == record.recipe.code.tree.hex
     assert (run / "code" / "train.py").read_text() == project.script.read_text()
@@ -138,12 +150,46 @@ def test_output_files_count_by_what_they_mean(project: Project) -> None:
     project.write(
         f"{lines}(out / 'logs' / 'time.txt').write_text(str(time.time_ns()))\n(out / 'a.txt').write_text('a')\n"
     )
-    assert project.train().line("result") != project.train().line("result")
+    counted = [project.train() for _ in range(2)]
+    assert counted[0].line("result") != counted[1].line("result")
+    assert counted[0].line("recipe") == counted[1].line("recipe")
     ignored = [project.train("--ignore-output", "logs/*") for _ in range(2)]
     assert ignored[0].line("result") == ignored[1].line("result")
-    record = read_record(project.folder / ignored[0].run / "record.json")
+    assert ignored[0].line("recipe") == ignored[1].line("recipe")
+    before, after = (read_record(project.folder / done.run / "record.json") for done in (counted[0], ignored[0]))
+    assert differing_parts(before.recipe, after.recipe) == ["ignore_outputs"]
+    assert before.result is not None
+    assert after.result is not None
+    assert [item["path"] for item in before.result["outputs"]] == ["a.txt", "logs/time.txt"]
+    a = {"path": "a.txt", "by": "bytes", "digest": f"sha256:{hashlib.sha256(b'a').hexdigest()}"}
+    assert after.result["outputs"] == [a]
+    assert (project.folder / ignored[0].run / "outputs" / "logs" / "time.txt").is_file()
+
+
+def test_links_in_outputs(each_runtime: Project) -> None:
+    """An absolute link leads into the run's own folder, whose name is new each time."""
+    each_runtime.write(
+        "import os, pathlib\nout = pathlib.Path(os.environ['SAMEBITS_OUTPUT'])\n"
+        "(out / 'step-9').mkdir()\n(out / 'step-9' / 'a.txt').write_text('a')\n"
+        "(out / 'relative').symlink_to('step-9/a.txt')\n(out / 'absolute').symlink_to(out / 'step-9' / 'a.txt')\n"
+        "(out / 'folder').symlink_to(out / 'step-9')\n(out / 'dangling').symlink_to('nothing')\n"
+        "(out / 'itself').symlink_to('itself')\n"
+    )
+    first, second = each_runtime.train(), each_runtime.train()
+    assert (first.status, second.status) == (0, 0), first.err + second.err
+    assert first.line("result") == second.line("result")
+    record = read_record(each_runtime.folder / first.run / "record.json")
     assert record.result is not None
-    assert [item["by"] for item in record.result["outputs"]] == ["bytes", "ignored"]
+    assert [(item["path"], item["by"]) for item in record.result["outputs"]] == [
+        ("absolute", "link"),
+        ("dangling", "link"),
+        ("folder", "link"),
+        ("itself", "link"),
+        ("relative", "link"),
+        ("step-9/a.txt", "bytes"),
+    ]
+    each_runtime.write(each_runtime.script.read_text().replace("'nothing'", "'nothing else'"))
+    assert each_runtime.train().line("result") != first.line("result")
 
 
 def test_options_from_a_file(project: Project) -> None:

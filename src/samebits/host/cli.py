@@ -184,8 +184,8 @@ def rebuild_command(*, run: str, runs: Path | None, offline: bool) -> int:
 
 def archive_base_command(*, base: str | None) -> int:
     """Keep the base image, against the day when its registry has lost it."""
+    from samebits.host.base import archive_base, default_base
     from samebits.host.engine import Engine
-    from samebits.host.image import archive_base, default_base
 
     print(f"base {archive_base(Engine(), base or default_base())}")
     return EXIT_OK

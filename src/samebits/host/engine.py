@@ -132,11 +132,31 @@ class Engine:
         except (DockerException, RequestException) as error:
             raise _went_wrong(error) from error
 
-    def load(self, path: Path) -> None:
-        """Take an archive in; raises EngineError where it is damaged."""
+    def pull(self, reference: str) -> Image:
+        """Fetch an image that is named by digest; raises EngineError where its registry does not give it."""
+        say(f"pulling {reference}")
+        try:
+            self._client.images.pull(reference)
+        except (DockerException, RequestException) as error:
+            raise _went_wrong(error) from error
+        image = self.find_image(reference)
+        if image is None:
+            raise EngineError(f"the engine pulled {reference} and does not have it; check its registry")
+        return image
+
+    def load(self, path: Path) -> str:
+        """Take an archive in and return its image's id; raises EngineError where the engine cannot read it."""
         try:
             with path.open("rb") as file:
-                self._client.images.load(file)
+                (image,) = self._client.images.load(file)
+        except (DockerException, RequestException, ValueError) as error:
+            raise _went_wrong(error) from error
+        return str(image.id)
+
+    def tag(self, identifier: str, name: str) -> None:
+        """Give an image a name."""
+        try:
+            self._client.images.get(identifier).tag(name)
         except (DockerException, RequestException) as error:
             raise _went_wrong(error) from error
 

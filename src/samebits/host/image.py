@@ -1,7 +1,6 @@
 """Plan and run the build of an image, and know an image again."""
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -14,11 +13,12 @@ from samebits import __version__
 from samebits.codec import Fields, readable_json, write_atomically
 from samebits.digest import Digest
 from samebits.errors import ImageError, ToolError
+from samebits.host.base import default_base, provide_base
 from samebits.host.cache import cache_folder
 from samebits.host.display import say
 from samebits.host.engine import Engine, Image
 from samebits.host.process import run_tool
-from samebits.host.source import CPU, GPU, Kind, context_file, lay_out, source_digest
+from samebits.host.source import CPU, GPU, Kind, lay_out, source_digest
 from samebits.host.wheelhouse import filled_wheelhouse
 from samebits.recipe import ImageIdentity
 
@@ -58,9 +58,8 @@ class BuildPlan:
 
     @property
     def arguments(self) -> dict[str, str]:
-        """The Dockerfile's build arguments."""
+        """The Dockerfile's build arguments, but for BASE: what they say is kept in the image."""
         return {
-            "BASE": self.base,
             "BASE_NAME": self.base.partition("@")[0],
             "BASE_DIGEST": str(self.base_digest),
             "DEVICE": self.kind.device,
@@ -89,23 +88,16 @@ class BuildPlan:
         wanted = {_BASE_LABEL: self.base_digest, "samebits.lock": self.lock, "samebits.source": self.source}
         return all(image.labels.get(name) == str(digest) for name, digest in wanted.items())
 
-    def command(self, *, recipe: Path, wheelhouse: Path, metadata: Path, cached: bool) -> list[str]:
-        """The call of `docker buildx build`."""
-        pairs = (word for name, value in self.arguments.items() for word in ("--build-arg", f"{name}={value}"))
+    def command(self, *, base: str, recipe: Path, wheelhouse: Path, metadata: Path, cached: bool) -> list[str]:
+        """The call of `docker buildx build`; `base` is the name by which the plan's base is at hand."""
+        arguments = {**self.arguments, "BASE": base}
+        pairs = (word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}"))
         return [
             *("docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false", "--tag", self.tag),
             *(() if cached else ("--no-cache",)),
             *("--build-context", f"wheelhouse={wheelhouse}", "--metadata-file", str(metadata)),
             *(*pairs, "--file", str(recipe / "Dockerfile"), str(recipe)),
         ]
-
-
-def default_base() -> str:
-    """`$SAMEBITS_BASE`, else the base that the Dockerfiles pin."""
-    match = re.search(r"^ARG BASE=(\S+)$", context_file(CPU.dockerfile).read_text(), re.MULTILINE)
-    if match is None:
-        raise ImageError("the Dockerfile names no base; restore its line 'ARG BASE=…'")
-    return os.environ.get("SAMEBITS_BASE") or match[1]
 
 
 def plan_build(engine: Engine, kind: Kind, *, tag: str | None = None, base: str | None = None) -> BuildPlan:
@@ -141,38 +133,6 @@ def build(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Image:
         return build_recipe(engine, plan, recipe, offline=offline)
 
 
-def archive_base(engine: Engine, base: str) -> Path:
-    """Keep a base image as an archive in the cache; returns its path. Raises ImageError where the engine has it not."""
-    image = engine.find_image(base)
-    if image is None:
-        raise ImageError(f"the base image {base} is not here; pull it first, or build an image on it")
-    path = _archive(base)
-    engine.export(image, path)
-    return path
-
-
-def ensure_base(engine: Engine, plan: BuildPlan) -> None:
-    """Have the base at the engine, from its archive where there is one; the builder pulls one that is named by digest.
-
-    Raises ImageError where what is there is not the base that the plan names.
-    """
-    found = engine.find_image(plan.base)
-    if found is None and _archive(plan.base).exists():
-        say(f"taking the base {plan.base} from its archive")
-        engine.load(_archive(plan.base))
-        found = engine.find_image(plan.base)
-    if "@" in plan.base:
-        return
-    if found is None:
-        raise ImageError(f"the base image {plan.base} is not here, nor an archive of it; see `samebits archive-base`")
-    if found.id != str(plan.base_digest):
-        raise ImageError(f"the base {plan.base} is {found.id}, and {plan.base_digest} is wanted; restore that one")
-
-
-def _archive(base: str) -> Path:
-    return cache_folder("bases") / f"{Digest.of_bytes(base.encode()).hex[:16]}.tar"
-
-
 @contextmanager
 def laid_out(plan: BuildPlan) -> Iterator[Path]:
     """The plan's recipe in a temporary folder."""
@@ -185,12 +145,12 @@ def laid_out(plan: BuildPlan) -> Iterator[Path]:
 
 def build_recipe(engine: Engine, plan: BuildPlan, recipe: Path, *, offline: bool = False, cached: bool = True) -> Image:
     """Build from a recipe's folder, whoever laid it out; raises ToolError where the build fails."""
-    ensure_base(engine, plan)
+    base = provide_base(engine, plan.base, plan.base_digest)
     wheelhouse = filled_wheelhouse(recipe / "lock" / "requirements.lock", offline=offline)
     say(f"building {plan.tag} on {plan.base}")
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
         metadata = Path(folder) / "metadata.json"
-        command = plan.command(recipe=recipe, wheelhouse=wheelhouse, metadata=metadata, cached=cached)
+        command = plan.command(base=base, recipe=recipe, wheelhouse=wheelhouse, metadata=metadata, cached=cached)
         try:
             run_tool(command, what=f"building {plan.tag}", show=True)
         except ToolError as error:
