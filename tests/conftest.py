@@ -22,6 +22,14 @@ EXAMPLE = Path(__file__).parent / "data" / "record-1.0.json"
 COMMAND = (str(Path(sys.executable).with_name("samebits")),)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what needs a GPU to those who ask for it."""
+    if "gpu" not in config.option.markexpr:
+        needs = [item for item in items if item.get_closest_marker("gpu")]
+        config.hook.pytest_deselected(items=needs)
+        items[:] = [item for item in items if item not in needs]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Done:
     """A finished call."""
