@@ -62,6 +62,8 @@ LABEL org.opencontainers.image.title="samebits" \
       samebits.lock="${LOCK_DIGEST}" \
       samebits.source="${SOURCE_DIGEST}"
 USER 0
-RUN --network=none --mount=type=bind,target=/media cp -r /media /opt/samebits/recipe
+RUN --network=none --mount=type=bind,target=/media cp -r /media /opt/samebits/recipe \
+ && PYTHONHASHSEED=0 /opt/samebits/venv/bin/python -m compileall -q -j1 --invalidation-mode unchecked-hash \
+      /opt/samebits/recipe/source
 USER 1000:1000
 SHELL ["/bin/sh", "-c"]

@@ -134,26 +134,16 @@ def test_plain_docker_run_runs_the_code_that_was_hashed(in_docker: Project) -> N
         "import py_compile; py_compile.compile('wrong.py', '__pycache__/helper.cpython-313.pyc', 'helper.py',"
         " invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)"
     )
-    subprocess.run(
-        ["docker", "run", "--rm", "--user", f"{os.getuid()}:{os.getgid()}", "-v", f"{in_docker.folder}:/work"]
-        + ["--entrypoint", "python", "samebits:cpu", "-c", compile_to],
-        check=True,
-        capture_output=True,
-    )
+    _python(in_docker, compile_to)
     wrong.unlink()
     assert b"a stale compiled file" in (in_docker.folder / "__pycache__" / "helper.cpython-313.pyc").read_bytes()
     # Python itself, in the same image, takes the compiled file at its word.
-    fooled = subprocess.run(
-        ["docker", "run", "--rm", "--user", f"{os.getuid()}:{os.getgid()}", "-v", f"{in_docker.folder}:/work"]
-        + ["--entrypoint", "python", "samebits:cpu", "-c", "import sys; sys.path.insert(0, '/work'); import helper; print(helper.VALUE)"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert fooled.stdout == "a stale compiled file\n"
+    fooled = _python(in_docker, "import sys; sys.path.insert(0, '/work'); import helper; print(helper.VALUE)")
+    assert fooled == "a stale compiled file\n"
     in_docker.write(
         "import pathlib, helper\n"
-        "print('helper', helper.VALUE)\nhere = pathlib.Path(__file__).parent\nprint('cwd', pathlib.Path.cwd() == here)\n"
+        "print('helper', helper.VALUE)\nhere = pathlib.Path(__file__).parent\n"
+        "print('cwd', pathlib.Path.cwd() == here)\n"
         "print('seen', sorted(path.name for path in here.iterdir()))\n"
     )
     done = plain_run(in_docker, "train.py", "--exclude", "notes.md")
@@ -161,6 +151,13 @@ def test_plain_docker_run_runs_the_code_that_was_hashed(in_docker: Project) -> N
     assert done.line("helper") == "the source"
     assert done.line("cwd") == "True"
     assert done.line("seen") == "['helper.py', 'kept.md', 'train.py']"
+
+
+def _python(project: Project, program: str) -> str:
+    """What the image's Python prints for a program, in the project's folder."""
+    command = ["docker", "run", "--rm", "--user", f"{os.getuid()}:{os.getgid()}", "-v", f"{project.folder}:/work"]
+    command += ["--entrypoint", "python", "samebits:cpu", "-c", program]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def test_plain_docker_run_uses_what_is_mounted(in_docker: Project) -> None:

@@ -91,9 +91,7 @@ def test_a_ledger_that_is_as_recorded(tmp_path: Path) -> None:
         (lambda lines: [b"\xff\n", *lines[1:]], "cannot be read after line 1: 'utf-8' codec can't decode"),
     ],
 )
-def test_a_ledger_that_was_changed(
-    tmp_path: Path, spoil: Callable[[list[bytes]], list[bytes]], verdict: str
-) -> None:
+def test_a_ledger_that_was_changed(tmp_path: Path, spoil: Callable[[list[bytes]], list[bytes]], verdict: str) -> None:
     path = tmp_path / "ledger.jsonl"
     recorded = _recorded(path)
     path.write_bytes(b"".join(spoil(path.read_bytes().splitlines(keepends=True))))

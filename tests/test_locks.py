@@ -63,7 +63,7 @@ def disagreements(asked: str, lock: str, name: str) -> list[str]:
 
 def test_there_are_locks() -> None:
     names = {path.stem for path in ROOT.glob("requirements*.in")}
-    assert {"requirements", "requirements-dev"} <= names == {path.stem for path in _LOCKS}
+    assert {"requirements", "requirements-dev", "requirements-gpu"} <= names == {path.stem for path in _LOCKS}
 
 
 @pytest.mark.parametrize("path", _LOCKS, ids=lambda path: path.name)
@@ -150,9 +150,22 @@ def _resolve(lock: str, python: str, folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("python", ["311", "313"])
-def test_every_pin_has_a_wheel(python: str, tmp_path: Path) -> None:
-    assert _resolve((ROOT / "requirements.lock").read_text(), python, tmp_path) == []
+@pytest.mark.parametrize(
+    ("name", "python"),
+    [("requirements.lock", "311"), ("requirements.lock", "313"), ("requirements-gpu.lock", "313")],  # the last: image
+)
+def test_every_pin_has_a_wheel(name: str, python: str, tmp_path: Path) -> None:
+    assert _resolve((ROOT / name).read_text(), python, tmp_path) == []
+
+
+def test_both_images_differ_in_tensorflow_and_cuda_only() -> None:
+    """What a script sees besides is the same on both."""
+    cpu, gpu = (
+        {name: pin.version for name, pin in _pins((ROOT / lock).read_text()).items()}
+        for lock in ("requirements.lock", "requirements-gpu.lock")
+    )
+    assert cpu.pop("tensorflow-cpu") == gpu.pop("tensorflow") == "2.21.0"
+    assert {name: version for name, version in gpu.items() if not re.fullmatch(r"nvidia-.*-cu12", name)} == cpu
 
 
 def test_a_made_up_pin_is_found(tmp_path: Path) -> None:

@@ -101,5 +101,9 @@ def test_links_and_names(tmp_path: Path) -> None:
     assert _described(tmp_path, "b/*", "lin?") == [item for item in everything if item[0] in ("B", "\\xff", "out")]
     assert _described(tmp_path, "*") == []
     found = {item["path"]: item["digest"] for item in describe_outputs(tmp_path, ())}
-    assert found["out"] == str(Digest.of_bytes(b"hostname"))
+    inside = os.path.relpath(os.path.realpath(tmp_path), "/")
+    outward = "/".join([".."] * (inside.count("/") + 1)) + "/etc/hostname"
+    assert found["out"] == str(Digest.of_bytes(outward.encode()))
+    assert found["link"] == str(Digest.of_bytes(b"b"))
+    assert found["b/again"] == str(Digest.of_bytes(b"."))
     assert found["B"] == found["b/x.txt"] == str(Digest.of_bytes(b"x"))

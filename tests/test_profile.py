@@ -3,8 +3,9 @@
 import pytest
 
 from conftest import ROOT
+from samebits.container.determinism import check_variables
 from samebits.errors import InputError, SettingError
-from samebits.profile import DEFAULT_THREADS, FIXED_SETTINGS, Profile, Setting
+from samebits.profile import DEFAULT_THREADS, FIXED_SETTINGS, GPU_SETTINGS, Profile, Setting
 
 
 def test_variables() -> None:
@@ -81,8 +82,60 @@ def test_no_setting_goes_unchecked(setting: Setting) -> None:
         Profile().check({setting.name: "other"}, "the image")
 
 
-def test_the_image_bakes_the_fixed_settings_in() -> None:
-    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
-    baked = dict(pair.split("=", 1) for line in lines if line.startswith("ENV ") for pair in line.split()[1:])
-    ours = {name: value for name, value in baked.items() if name in Profile().variables}
-    assert ours == {setting.name: setting.value for setting in FIXED_SETTINGS}
+def _baked(dockerfile: str) -> dict[str, str]:
+    lines = (ROOT / dockerfile).read_text().replace("\\\n", " ").splitlines()
+    return dict(pair.split("=", 1) for line in lines if line.startswith("ENV ") for pair in line.split()[1:])
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "device", "settings"),
+    [("Dockerfile", "cpu", FIXED_SETTINGS), ("Dockerfile.gpu", "gpu", FIXED_SETTINGS + GPU_SETTINGS)],
+)
+def test_the_images_bake_their_settings_in(dockerfile: str, device: str, settings: tuple[Setting, ...]) -> None:
+    baked = _baked(dockerfile)
+    known = Profile(device="gpu").variables
+    assert {name: value for name, value in baked.items() if name in known} == {
+        setting.name: setting.value for setting in settings
+    }
+    threads = {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"}
+    assert Profile(device=device).variables.keys() - threads == {setting.name for setting in settings}
+    check_variables(baked | dict.fromkeys(threads, "2"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ONEDNN_MAX_CPU_ISA",
+        "DNNL_MAX_CPU_ISA",
+        "MKL_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_CORETYPE",
+        "NPY_DISABLE_CPU_FEATURES",
+        "TF_DISABLE_MKL",
+        "TF_XLA_FLAGS",
+        "XLA_PYTHON_CLIENT_PREALLOCATE",
+        "KERAS_FLOATX",
+        "CUDNN_LOGINFO_DBG",
+        "CUBLAS_LOGINFO_DBG",
+        "BLIS_NUM_THREADS",
+        "TF_",
+    ],
+)
+def test_a_variable_that_no_profile_knows(name: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        check_variables({**Profile().variables, name: "7"})
+    assert str(caught.value) == (
+        f"the environment sets {name}=7, which may change bits and is part of no recipe; remove it, or set it in the"
+        " script"
+    )
+
+
+def test_variables_that_decide_nothing() -> None:
+    harmless = {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_CPP_MAX_VLOG_LEVEL": "1",
+        "KERAS_HOME": "/x",
+        "PATH": "/bin",
+        "HOME": "/",
+    }
+    check_variables({**Profile(device="gpu", threads=9).variables, **harmless, "MY_TF_FLAG": "1", "omp_x": "1"})

@@ -15,7 +15,13 @@ from samebits.spec import read_config
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line[2:] for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
-OURS = [command for command in dict.fromkeys(COMMANDS) if "make" not in command.split()]
+SCRIPT, IMAGES = (
+    [command for command in dict.fromkeys(found) if "make" not in command.split()]
+    for found in (
+        [command for command in COMMANDS if README.index(f"$ {command}\n") < README.index("## Images and locks")],
+        [command for command in COMMANDS if README.index(f"$ {command}\n") > README.index("## Images and locks")],
+    )
+)
 ENGINE = [command for command in COMMANDS if command in {"make engine", "make base-image"} or "make image" in command]
 
 
@@ -38,18 +44,28 @@ def run(command: str, folder: Path) -> str:
 
 def test_every_command_is_known() -> None:
     """A command that is added to the README must be run by one of the tests below."""
-    assert set(COMMANDS) == {"make train", "make test", *OURS, *ENGINE}
-    assert len(OURS) == 7
-    assert len(ENGINE) == 3
+    assert set(COMMANDS) == {"make train", "make test", *SCRIPT, *IMAGES, *ENGINE}
+    assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (7, 6, 3)
 
 
 @pytest.mark.engine
 def test_the_commands_for_a_script_of_ones_own(in_docker: Project) -> None:
-    outputs = {command: run(command, in_docker.folder) for command in OURS}
+    outputs = {command: run(command, in_docker.folder) for command in SCRIPT}
     trained = [output.splitlines()[-1] for command, output in outputs.items() if "train.py" in command]
     assert len(trained) == 2
     assert re.fullmatch(r"result sha256:[0-9a-f]{64}", trained[0])
     assert trained[0] == trained[1], "the launcher and plain docker run must agree"
+
+
+@pytest.mark.engine
+def test_the_commands_for_images(in_docker: Project) -> None:
+    """Two builds from nothing and a rebuild: some minutes."""
+    assert in_docker.train().status == 0
+    outputs = {command: run(command, in_docker.folder) for command in IMAGES}
+    for command in ("samebits build --check", "samebits rebuild last"):
+        verdict, wanted, found = outputs[command].split()
+        assert (verdict, wanted) == ("identical", found)
+    assert outputs["samebits build --check"] == outputs["samebits rebuild last"]
 
 
 @pytest.mark.engine

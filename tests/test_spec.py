@@ -84,9 +84,7 @@ def _parse(folder: Path, *words: str) -> RunSpec:
         ("", ["--ignore-output", "a/*"], {"ignore_outputs": ("a/*",)}),
     ],
 )
-def test_command_line_over_toml(
-    tmp_path: Path, toml: str | None, words: list[str], expected: dict[str, Any]
-) -> None:
+def test_command_line_over_toml(tmp_path: Path, toml: str | None, words: list[str], expected: dict[str, Any]) -> None:
     if toml is not None:
         (tmp_path / "samebits.toml").write_text(toml)
     spec = _parse(tmp_path, *words)

@@ -2,6 +2,9 @@
 
 import sys
 
-from samebits.container.entrypoint import main
+try:
+    from samebits.container.entrypoint import main
 
-sys.exit(main())
+    sys.exit(main())
+except KeyboardInterrupt:  # before there was anything to seal
+    sys.exit(130)

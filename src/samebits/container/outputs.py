@@ -23,13 +23,14 @@ def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> list[dict[str, st
         relative = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
         counts = path.is_symlink() or path.is_file()
         if counts and not any(fnmatch.fnmatchcase(relative, pattern) for pattern in ignore):
-            found.append(_describe(relative, path))
+            found.append(_describe(relative, path, folder))
     return sorted(found, key=lambda item: item["path"])
 
 
-def _describe(relative: str, path: Path) -> dict[str, str]:
-    if path.is_symlink():  # what it leads to counts where it lies; an absolute target would name the run's folder
-        return {"path": relative, "by": "link", "digest": str(Digest.of_bytes(os.fsencode(path.readlink().name)))}
+def _describe(relative: str, path: Path, folder: Path) -> dict[str, str]:
+    if path.is_symlink():  # by where it leads within the outputs, as an absolute target would name the run
+        target = os.path.relpath(os.path.join(path.parent, path.readlink()), folder)
+        return {"path": relative, "by": "link", "digest": str(Digest.of_bytes(os.fsencode(target)))}
     readers = {".keras": _keras_content, ".h5": _hdf5_content, ".hdf5": _hdf5_content}
     reader = readers.get(path.suffix)
     if reader is not None:

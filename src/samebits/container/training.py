@@ -105,7 +105,7 @@ class Training:
         """Copy what the image was built from; our own source lies in it, as <recipe>/source/samebits."""
         recipe = Path(samebits.__file__).parents[2]
         try:
-            shutil.copytree(recipe, self.folder.image)
+            shutil.copytree(recipe, self.folder.image, ignore=shutil.ignore_patterns("__pycache__"))
         except OSError as error:
             raise storage_error(error, self.folder.image) from error
 

@@ -54,18 +54,21 @@ def provide_base(engine: Engine, base: str, digest: Digest) -> str:
         if by_digest:
             return base
         raise ImageError(f"the base image {base} is not here, nor an archive of it; see `samebits archive-base`")
-    name = f"samebits-archived-base:{digest.hex[:16]}" if by_digest else base
-    return _from_archive(engine, base, name)
+    if by_digest:  # its id is the digest only where the engine's store is containerd's
+        return _from_archive(engine, base, f"samebits-archived-base:{digest.hex[:16]}")
+    return _from_archive(engine, base, base, digest)
 
 
-def _from_archive(engine: Engine, base: str, name: str) -> str:
+def _from_archive(engine: Engine, base: str, name: str, wanted: Digest | None = None) -> str:
     path = _archive(base)
     facts = Fields(json.loads(path.with_suffix(".json").read_bytes()), str(path.with_suffix(".json")))
     if Digest.of_file(path) != Digest.parse(facts.get("archive", str)):
         raise ImageError(f"the archive {path} of the base {base} is damaged; restore it, or pull the base again")
+    kept = Digest.parse(facts.get("id", str))
+    _checked(base, str(kept), wanted or kept)
     say(f"taking the base {base} from its archive")
     image = engine.load(path)
-    _checked(base, image, Digest.parse(facts.get("id", str)))
+    _checked(base, image, kept)
     engine.tag(image, name)
     return name
 

@@ -26,7 +26,7 @@ from samebits.errors import EngineError, NoEngineError, Terminated
 from samebits.host.display import say
 
 _GRACE = 15  # seconds that a stopped container has to seal its record
-_ANSWER = 60  # seconds that the engine has to answer one request
+_ANSWER = 300  # seconds that the engine has to answer one request: removing large images can block it for minutes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

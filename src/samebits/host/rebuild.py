@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.digest import Digest
-from samebits.errors import ImageError, InputError
+from samebits.errors import ImageError, InputError, RecordError
 from samebits.host.engine import Engine, Image
 from samebits.host.image import BuildPlan, build_recipe, config_digest, laid_out
 from samebits.host.source import fix_modes, recipe_source_digest
@@ -58,8 +58,13 @@ def rebuild(engine: Engine, run: RunFolder, *, offline: bool = False) -> Compari
             f"the record of {record.id} names no image digest (a virtual environment, or a plain `docker run`);"
             " there is nothing to compare a rebuilt image with"
         )
-    plan = BuildPlan.read(run.image / "image.json", f"samebits:rebuilt-{wanted.short}")
-    check_recipe(run.image, plan)
+    try:
+        plan = BuildPlan.read(run.image / "image.json", f"samebits:rebuilt-{wanted.short}")
+        check_recipe(run.image, plan)
+    except (OSError, ValueError, RecordError) as error:
+        raise ImageError(
+            f"the image's recipe in {run.image} is not whole: {error}; restore the run's folder"
+        ) from error
     with tempfile.TemporaryDirectory(prefix="samebits-rebuild-") as folder:
         recipe = Path(folder) / "recipe"
         shutil.copytree(run.image, recipe)

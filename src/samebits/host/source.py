@@ -10,7 +10,9 @@ It is the build's context, it lies in the image, a run's folder keeps a copy, an
 rebuilt.
 """
 
+import compileall
 import os
+import py_compile
 import re
 import shutil
 import tempfile
@@ -118,5 +120,8 @@ def staged_recipe() -> Path:
         if not target.exists():
             draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
             lay_out(CPU, draft, readable_json({"lock": str(lock), "source": str(source)}))
+            compileall.compile_dir(
+                draft / "source", quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+            )
             os.rename(draft, target)
     return target
