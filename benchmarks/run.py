@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # no contender is to compile its own source each time
     cpu = describe_cpu()
     print(f"{cpu['model']}, {cpu['cores']} cores, {cpu['instruction_set']}, Python {platform.python_version()}\n")
     with tempfile.TemporaryDirectory(prefix="samebits-bench-") as folder:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--epochs", type=int, default=20)
+parser.add_argument("--epochs", type=int, default=60)
 epochs = parser.parse_args().epochs
 
 rng = np.random.default_rng(1)
