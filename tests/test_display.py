@@ -1,0 +1,44 @@
+"""What the host says while something takes long, and that it is silent where nothing does."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from samebits.container.process import plain_progress
+from samebits.host.display import hashing_progress, print_table
+from samebits.tree import hash_tree
+
+
+@pytest.fixture
+def slow_data(tmp_path: Path) -> Path:
+    """Eight GiB of nothing: no room on the disk, and seconds to read."""
+    with (tmp_path / "large").open("wb") as file:
+        os.truncate(file.fileno(), 8 << 30)
+    return tmp_path
+
+
+def test_hashing_shows_how_far_it_is(slow_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with hashing_progress("hashing the data") as progress:
+        hash_tree(slow_data, "data", progress=progress)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "hashing the data" in shown.err
+    assert "8.0/8.0 GiB" in shown.err
+    hash_tree(slow_data, "data", progress=plain_progress("checking the data"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("samebits: checking the data, ") and line.endswith(" of 8.0 GiB") for line in lines)
+
+
+def test_hashing_little_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "small").write_text("x")
+    with hashing_progress("hashing the data") as progress:
+        hash_tree(tmp_path, "data", progress=progress)
+    hash_tree(tmp_path, "data", progress=plain_progress("checking the data"))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["run", "outcome"], [["a", "fini\x1bshed"], ["longer", "x\ny"]])
+    assert capsys.readouterr().out == "run     outcome\na       fini\ufffdshed\nlonger  x\ufffdy\n"
