@@ -22,7 +22,7 @@ test: lint  ## run all tests, with an engine of its own where none answers and o
 	@tools/test.sh
 
 test-gpu: .venv/.installed  ## train every model family twice on a GPU (needs NVIDIA's driver and container toolkit)
-	@$(ENGINE); $(BIN)/samebits build --gpu && $(BIN)/python -m pytest -m gpu
+	@$(BIN)/samebits build --gpu && $(BIN)/python -m pytest -m gpu
 
 lint: .venv/.installed  ## check style and types
 	@$(BIN)/ruff check --quiet && $(BIN)/ruff format --check --quiet && $(BIN)/mypy

@@ -199,6 +199,14 @@ def test_a_keras_json_that_says_otherwise(in_docker: Project) -> None:
                 " remove it, or set it in the script"
             ),
         ),
+        (
+            ["train.py"],
+            ["-e", "XLA_FLAGS=--xla_cpu_enable_fast_math=true"],
+            (
+                "the environment sets XLA_FLAGS=--xla_cpu_enable_fast_math=true, which may change bits and is part of"
+                " no recipe; remove it, or set it in the script"
+            ),
+        ),
         (["none.py"], [], "the script none.py does not exist; name a Python file"),
         (["train.py", "--seed", "x"], [], "argument --seed: invalid int value: 'x'; see 'samebits --help'"),
         (

@@ -87,6 +87,15 @@ gc.collect()
 print("alive", [reference() is not None for reference in gone])
 """
 
+CLEARING = """
+class Clear(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        keras.backend.clear_session()
+model = network("clearing")
+model.compile("adam", "mse")
+model.fit(x, y, epochs=3, verbose=0, callbacks=[Clear()])
+"""
+
 VARIABLES = """
 weight = keras.Variable([[1.0], [2.0], [3.0]], name="weight")
 optimizer = keras.optimizers.SGD(0.1, name="bare")
@@ -116,9 +125,10 @@ optimizer.apply(tape.gradient(loss, [weight.value]), [weight])
             [(f"trial_{trial}", "fit", ["non_trainable", "optimizer", "trainable"]) for trial in range(3)],
             [(0, 1), (1, 1), (2, 1)],
         ),
+        (CLEARING, [("clearing", "fit", ["non_trainable", "optimizer", "trainable"])], [(0, 3)]),
         (VARIABLES, [("bare", "variables", ["loop_optimizer_0", "variables"])], []),
     ],
-    ids=["loop", "adversaries", "nested", "subclass", "callback-list", "search", "variables"],
+    ids=["loop", "adversaries", "nested", "subclass", "callback-list", "search", "clearing", "variables"],
 )
 def test_what_was_trained(project: Project, body: str, models: list[Any], fits: list[Any]) -> None:
     project.write(START + body)

@@ -62,9 +62,10 @@ _HARMLESS = {"KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL", "TF_CPP_MAX_VLOG_LEVEL"}
 
 def check_variables(environment: Mapping[str, str]) -> None:
     """Raise SettingError for a variable that a library may compute by and that no profile knows: it is in no recipe."""
-    known = {item.name for item in (*Profile().settings, *GPU_SETTINGS)} | _HARMLESS
+    known = {item.name for item in Profile().settings} | _HARMLESS
+    baked = {item.name: item.value for item in GPU_SETTINGS}  # the GPU image has them on a CPU, too
     for name in sorted(environment.keys() - known):
-        if name.startswith(_DECIDING):
+        if name.startswith(_DECIDING) and environment[name] != baked.get(name):
             raise SettingError(
                 f"the environment sets {name}={environment[name]}, which may change bits and is part of no recipe;"
                 " remove it, or set it in the script"

@@ -14,7 +14,7 @@ from samebits.codec import Fields
 from samebits.container.process import plain_progress, tie_to_launcher
 from samebits.container.training import Training
 from samebits.digest import Digest
-from samebits.errors import EXIT_INTERRUPTED, InputError, SamebitsError
+from samebits.errors import EXIT_INTERRUPTED, InputError, SamebitsError, SettingError
 from samebits.gpu import GpuReport, read_gpus
 from samebits.prepare import Setup, plan_run, publish
 from samebits.recipe import Device, ImageIdentity
@@ -70,7 +70,10 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     fields = read_image_manifest()
     report = read_gpus() if fields.get("device", str) == "gpu" else GpuReport()
     if report.gpus:
+        report.check_driver()
         spec = replace(spec, gpus="all")
+    elif spec.gpus is not None:
+        raise SettingError("the run asks for a GPU and this container has none; add --gpus all to docker run")
     spec.determinism.check(os.environ, "the environment")
     device = report.device(len(report.gpus)) if report.gpus else Device()
     setup = Setup(image=image_identity(fields), device=device, environment=environment)

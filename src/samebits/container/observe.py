@@ -28,6 +28,7 @@ class Trained:
     how: str
     target: Any
     optimizers: list[Any] = field(default_factory=list)
+    fitting: int = 0
     settled: dict[str, Any] | None = None
 
 
@@ -89,8 +90,13 @@ class Observer:
         def fit(model: Any, *args: Any, **kwargs: Any) -> Any:
             bound = signature.bind_partial(model, *args, **kwargs)
             watcher = self._watcher(model)
-            with _added(bound.arguments, watcher):
-                return original(*bound.args, **bound.kwargs)
+            trained = self.trained[self.fits[-1].model]
+            trained.fitting += 1
+            try:
+                with _added(bound.arguments, watcher):
+                    return original(*bound.args, **bound.kwargs)
+            finally:
+                trained.fitting -= 1
 
         return fit
 
@@ -108,8 +114,9 @@ class Observer:
     def _wrap_clear_session(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def clear_session(*args: Any, **kwargs: Any) -> Any:
-            for index in range(len(self.trained)):
-                self._settle(index)
+            for index, trained in enumerate(self.trained):
+                if not trained.fitting:  # a callback may call this in the middle of a fit
+                    self._settle(index)
             self._optimizers.clear()
             return original(*args, **kwargs)
 

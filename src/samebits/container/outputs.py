@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from samebits.codec import canonical_json
+from samebits.codec import canonical_json, exact_float
 from samebits.container.tensors import tensor_digest
 from samebits.digest import Digest
 
@@ -64,6 +64,8 @@ def _steady(value: Any) -> Any:
         return {key: _steady(item) for key, item in value.items() if key not in _VOLATILE}
     if isinstance(value, list):
         return [_steady(item) for item in value]
+    if isinstance(value, float):
+        return exact_float(value)  # JSON proper has no NaN
     return value
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from samebits.codec import Fields, readable_json, write_atomically
 from samebits.digest import Digest
-from samebits.errors import ImageError
+from samebits.errors import ImageError, RecordError
 from samebits.host.cache import cache_folder
 from samebits.host.display import say
 from samebits.host.engine import Engine
@@ -39,7 +39,7 @@ def archive_base(engine: Engine, base: str) -> Path:
     return path
 
 
-def provide_base(engine: Engine, base: str, digest: Digest) -> str:
+def provide_base(engine: Engine, base: str, digest: Digest, *, offline: bool = False) -> str:
     """The name by which a build finds its base: as it is, or taken from its archive, each checked by digest.
 
     A base that is named by digest and has no archive is left to the builder, which pulls it. Raises ImageError where
@@ -51,7 +51,7 @@ def provide_base(engine: Engine, base: str, digest: Digest) -> str:
         if found is not None:
             return _checked(base, found.id, digest)
     if not _archive(base).exists():
-        if by_digest:
+        if by_digest and not (offline and engine.find_image(base) is None):
             return base
         raise ImageError(f"the base image {base} is not here, nor an archive of it; see `samebits archive-base`")
     if by_digest:  # its id is the digest only where the engine's store is containerd's
@@ -61,10 +61,14 @@ def provide_base(engine: Engine, base: str, digest: Digest) -> str:
 
 def _from_archive(engine: Engine, base: str, name: str, wanted: Digest | None = None) -> str:
     path = _archive(base)
-    facts = Fields(json.loads(path.with_suffix(".json").read_bytes()), str(path.with_suffix(".json")))
-    if Digest.of_file(path) != Digest.parse(facts.get("archive", str)):
-        raise ImageError(f"the archive {path} of the base {base} is damaged; restore it, or pull the base again")
-    kept = Digest.parse(facts.get("id", str))
+    try:
+        facts = Fields(json.loads(path.with_suffix(".json").read_bytes()))
+        whole = Digest.of_file(path) == Digest.parse(facts.get("archive", str))
+        kept = Digest.parse(facts.get("id", str))
+    except (OSError, ValueError, RecordError):
+        whole = False
+    if not whole:
+        raise ImageError(f"the archive {path} of the base {base} is damaged; remove it, or make it anew")
     _checked(base, str(kept), wanted or kept)
     say(f"taking the base {base} from its archive")
     image = engine.load(path)

@@ -27,7 +27,7 @@ from samebits.spec import OneLineParser, RunSpec, add_run_options, make_spec, sp
 if TYPE_CHECKING:
     from samebits.host.rebuild import Comparison
 
-_EPILOG = """exit status: 0 done, 1 the script failed, 2 an error, 130 Ctrl-C, 143 SIGTERM"""
+_EPILOG = """exit status: 0 done, 1 the script failed, or images differ, 2 an error, 130 Ctrl-C, 143 SIGTERM"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,7 +141,7 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(
         command=lambda options: (
             show_image_command(image=options.image, as_json=options.json)
-            if options.image
+            if options.image is not None
             else show_command(run=options.run, runs=options.runs, as_json=options.json)
         )
     )

@@ -65,7 +65,7 @@ class Engine:
 
     def describe(self) -> dict[str, Any]:
         """Name, version, and what decides how images are stored and run."""
-        info = self._client.info()
+        info = self._info()
         return {
             "name": self._version.get("Platform", {}).get("Name") or "Docker Engine",
             "version": self._version.get("Version"),
@@ -75,6 +75,12 @@ class Engine:
             "cgroup_version": info.get("CgroupVersion"),
             "runtime": info.get("DefaultRuntime"),
         }
+
+    def _info(self) -> dict[str, Any]:
+        try:
+            return dict(self._client.info())
+        except (DockerException, RequestException) as error:
+            raise _went_wrong(error) from error
 
     def find_image(self, reference: str) -> Image | None:
         """The image of that name, id or digest, if the engine has it."""
@@ -92,15 +98,18 @@ class Engine:
 
         The classic store uses it as the id. The containerd store does not tell it: then it is read from an export.
         """
-        if not self._containerd_store(self._client.info()):
+        if not self._containerd_store(self._info()):
             return Digest.parse(image.id)
         say(f"reading the configuration digest of {image.reference} (once for this image)")
-        export: Any = _Stream(self._client.api.get_image(image.id))
-        with tarfile.open(fileobj=export, mode="r|") as archive:
-            for member in archive:
-                content = archive.extractfile(member) if member.name == "manifest.json" else None
-                if content is not None:
-                    return Digest(json.loads(content.read())[0]["Config"].rpartition("/")[2])
+        try:
+            export: Any = _Stream(self._client.api.get_image(image.id))
+            with tarfile.open(fileobj=export, mode="r|") as archive:
+                for member in archive:
+                    content = archive.extractfile(member) if member.name == "manifest.json" else None
+                    if content is not None:
+                        return Digest(json.loads(content.read())[0]["Config"].rpartition("/")[2])
+        except (DockerException, RequestException, tarfile.TarError) as error:
+            raise _went_wrong(error) from error
         raise EngineError(f"the engine exports {image.reference} without a manifest; rebuild it with `samebits build`")
 
     def export(self, image: Image, path: Path) -> None:
@@ -129,7 +138,7 @@ class Engine:
                     return content.read() if content is not None else b""
             finally:
                 container.remove(force=True)
-        except (DockerException, RequestException) as error:
+        except (DockerException, RequestException, tarfile.TarError) as error:
             raise _went_wrong(error) from error
 
     def pull(self, reference: str) -> Image:

@@ -39,6 +39,7 @@ class BuildPlan:
     lock: Digest
     source: Digest
     version: str = __version__
+    epoch: str = SOURCE_DATE_EPOCH
 
     @property
     def manifest(self) -> bytes:
@@ -53,6 +54,7 @@ class BuildPlan:
                 "base": str(self.base_digest),
                 "lock": str(self.lock),
                 "source": str(self.source),
+                "source_date_epoch": self.epoch,
             }
         )
 
@@ -65,7 +67,7 @@ class BuildPlan:
             "DEVICE": self.kind.device,
             "LOCK_DIGEST": str(self.lock),
             "SOURCE_DIGEST": str(self.source),
-            "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
+            "SOURCE_DATE_EPOCH": self.epoch,
             "VERSION": self.version,
         }
 
@@ -81,6 +83,7 @@ class BuildPlan:
             lock=Digest.parse(fields.get("lock", str)),
             source=Digest.parse(fields.get("source", str)),
             version=fields.get("samebits", str),
+            epoch=fields.get("source_date_epoch", str),
         )
 
     def matches(self, image: Image) -> bool:
@@ -145,7 +148,7 @@ def laid_out(plan: BuildPlan) -> Iterator[Path]:
 
 def build_recipe(engine: Engine, plan: BuildPlan, recipe: Path, *, offline: bool = False, cached: bool = True) -> Image:
     """Build from a recipe's folder, whoever laid it out; raises ToolError where the build fails."""
-    base = provide_base(engine, plan.base, plan.base_digest)
+    base = provide_base(engine, plan.base, plan.base_digest, offline=offline)
     wheelhouse = filled_wheelhouse(recipe / "lock" / "requirements.lock", offline=offline)
     say(f"building {plan.tag} on {plan.base}")
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:

@@ -15,6 +15,7 @@ from samebits.errors import ImageError, InputError, RecordError
 from samebits.host.engine import Engine, Image
 from samebits.host.image import BuildPlan, build_recipe, config_digest, laid_out
 from samebits.host.source import fix_modes, recipe_source_digest
+from samebits.recipe import ImageIdentity
 from samebits.runfolder import RunFolder
 
 
@@ -61,6 +62,7 @@ def rebuild(engine: Engine, run: RunFolder, *, offline: bool = False) -> Compari
     try:
         plan = BuildPlan.read(run.image / "image.json", f"samebits:rebuilt-{wanted.short}")
         check_recipe(run.image, plan)
+        _check_recorded(plan, record.recipe.image)
     except (OSError, ValueError, RecordError) as error:
         raise ImageError(
             f"the image's recipe in {run.image} is not whole: {error}; restore the run's folder"
@@ -75,6 +77,17 @@ def rebuild(engine: Engine, run: RunFolder, *, offline: bool = False) -> Compari
     if found == wanted or original is None:
         return Comparison(wanted=wanted, found=found)
     return replace(compare(engine, original, built), wanted=wanted)
+
+
+def _check_recorded(plan: BuildPlan, recorded: ImageIdentity) -> None:
+    """Raise ImageError where the recipe is whole and another than the sealed record's."""
+    for what, found, wanted in (
+        ("lock", plan.lock, recorded.lock),
+        ("source or Dockerfile", plan.source, recorded.source),
+        ("base", plan.base_digest, recorded.base),
+    ):
+        if found != wanted:
+            raise ImageError(f"the {what} of the run's image recipe is {found}, and the record names {wanted}")
 
 
 def check_recipe(recipe: Path, plan: BuildPlan) -> None:
@@ -135,6 +148,8 @@ def _differences(one: _Layers, other: _Layers) -> Iterator[str]:
         if Digest.of_file(left) == Digest.of_file(right):
             continue
         before, after = one.files(index), other.files(index)
+        if before == after:
+            yield f"layer {index}: the order of its files, or what their headers say beside"
         for name in sorted(before.keys() | after.keys()):
             if before.get(name) != after.get(name):
                 yield f"layer {index}: /{name} ({_which(before.get(name), after.get(name))})"
