@@ -164,6 +164,8 @@ class Observer:
 
     def _stepped(self, optimizer: Any) -> None:
         """An optimizer's first step: find whose variables it trains."""
+        if any(trained.fitting and trained.target.optimizer is optimizer for trained in self.trained):
+            return  # a `fit` that uses its own model's optimizer has told already
         variables = _trained_by(optimizer)
         gc.collect()  # so that which models are alive does not hang on when this was last done
         alive = [model for model in (reference() for reference in self._live) if model is not None]
