@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started is used before the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-gpu lint format lock image base-image engine bench bench-build clean
+.PHONY: help train test test-portable test-gpu lint format lock image base-image engine bench bench-build clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ train: .venv/.installed  ## train the example on real data: in a container where
 
 test: lint  ## run all tests, with an engine of its own where none answers and one can be started
 	@tools/test.sh
+
+test-portable: .venv/.installed  ## train the portable profile's families on emulated CPUs (about a quarter of an hour)
+	@$(BIN)/python -m pytest -m emulated
 
 test-gpu: .venv/.installed  ## train every model family twice on a GPU (needs NVIDIA's driver and container toolkit)
 	@$(BIN)/samebits build --gpu && $(BIN)/python -m pytest -m gpu

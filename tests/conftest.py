@@ -23,11 +23,12 @@ COMMAND = (str(Path(sys.executable).with_name("samebits")),)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what needs a GPU to those who ask for it."""
-    if "gpu" not in config.option.markexpr:
-        needs = [item for item in items if item.get_closest_marker("gpu")]
-        config.hook.pytest_deselected(items=needs)
-        items[:] = [item for item in items if item not in needs]
+    """Leave what needs a GPU, or hours of emulation, to those who ask for it."""
+    for marker in ("gpu", "emulated"):
+        if marker not in config.option.markexpr:
+            needs = [item for item in items if item.get_closest_marker(marker)]
+            config.hook.pytest_deselected(items=needs)
+            items[:] = [item for item in items if item not in needs]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,6 +203,27 @@ def unprivileged() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+@contextmanager
+def cores(number: int) -> Iterator[None]:
+    """On so many cores, if there are as many; what is started here inherits them."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:number])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Beside a process that never rests."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def on_small_disk(code: str, folder: Path) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from docker.errors import APIError
 
 from conftest import Done, Project
 from samebits.errors import EngineError
@@ -290,6 +291,30 @@ def test_the_engine_refuses_gpus() -> None:
         EngineError, match=r"^the engine has no GPU to give \(.*\); install the NVIDIA container toolkit"
     ):
         Engine().run(request)
+
+
+@pytest.mark.parametrize(("failures", "status"), [(1, 2), (3, None)])
+def test_a_start_that_the_runtime_bungled(
+    failures: int, status: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The engine's answer is made up, as nobody can call it forth; the containers are real."""
+    engine = Engine()
+    original, left = engine._client.api.start, [None] * failures
+
+    def start(identifier: str) -> None:
+        if left:
+            left.pop()
+            raise APIError("500", explanation="runc create failed: read init-p: connection reset by peer: unknown")
+        original(identifier)
+
+    monkeypatch.setattr(engine._client.api, "start", start)
+    request = ContainerRequest(image="samebits:cpu", command=("--run", "/none"), environment={}, mounts=(), user="0:0")
+    if status is None:
+        with pytest.raises(EngineError, match="refused: runc create failed"):
+            engine.run(request)
+    else:
+        assert engine.run(request) == status
+    assert capsys.readouterr().err.count("starting it again") == min(failures, 2)
 
 
 def test_the_image_holds_what_it_says() -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, SCRIPTS, Project
+from conftest import ROOT, Project
 from samebits.record import read_record
 
 pytestmark = pytest.mark.gpu
 
-FAMILIES = ["mlp", "conv", "lstm", "attention"]
+FAMILIES = ["layers", "optimizers", "losses", "applications"]
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "digits"])
@@ -21,7 +21,7 @@ def test_two_trainings_on_a_gpu_agree(in_docker: Project, family: str) -> None:
         shutil.copytree(ROOT / "examples" / "digits" / "data", in_docker.data)
         arguments = ["--epochs", "5"]
     else:
-        shutil.copy(SCRIPTS / "families.py", in_docker.script)
+        shutil.copy(ROOT / "examples" / "families" / "train.py", in_docker.script)
         arguments = [family]
     first, second = (in_docker.train("--gpus", "1", "--", *arguments) for _ in range(2))
     assert (first.status, second.status) == (0, 0), first.err + second.err

@@ -15,6 +15,7 @@ from typing import Any
 from samebits.codec import storage_error
 from samebits.cpu import instruction_set
 from samebits.errors import InputError
+from samebits.profile import PORTABLE_INSTRUCTIONS
 from samebits.recipe import Code, Device, ImageIdentity, Recipe
 from samebits.record import RUNNING, Outcome, Record, write_record
 from samebits.runfolder import MARKER, RunFolder, claim, prepare_runs
@@ -63,6 +64,8 @@ def plan_run(spec: RunSpec, setup: Setup, progress: Progress | None = None) -> P
     started = datetime.now(UTC)
     check_script(spec.script, setup.python)
     check_runs(spec)
+    if spec.determinism.portable:
+        check_portable_cpu()
     code = hash_code(spec)
     data = None if spec.data is None else hash_data(spec.data, progress)
     recipe = _recipe(spec, setup, code, data)
@@ -122,6 +125,15 @@ def check_script(script: Path, python: tuple[int, int]) -> None:
         raise InputError(f"the script {script} is not Python source: {reason}; name a Python file") from error
 
 
+def check_portable_cpu() -> None:
+    """Raise InputError where this CPU lacks the instructions that the portable profile holds every library to."""
+    if instruction_set() not in {PORTABLE_INSTRUCTIONS, "x86-64-v4"}:
+        raise InputError(
+            f"the portable profile needs a CPU with {PORTABLE_INSTRUCTIONS}, and this one has {instruction_set()};"
+            " use the native profile"
+        )
+
+
 def check_runs(spec: RunSpec) -> None:
     """Raise InputError where runs would be kept among what they are made of."""
     runs, code = (Path(os.path.realpath(path)) for path in (spec.runs, spec.code_folder))
@@ -175,10 +187,11 @@ def _recipe(spec: RunSpec, setup: Setup, code: Tree, data: Tree | None) -> Recip
         data=None if data is None else data.digest,
         seed=spec.seed,
         profile=spec.profile,
-        threads=spec.threads,
-        instruction_set=instruction_set(),
+        threads=spec.determinism.threads,
+        instruction_set=PORTABLE_INSTRUCTIONS if spec.determinism.portable else instruction_set(),
         device=setup.device,
         ignore_outputs=spec.ignore_outputs,
+        shuffle=spec.shuffle,
     )
 
 

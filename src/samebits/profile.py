@@ -1,8 +1,10 @@
 """The determinism settings of a run: what is asked for, before anything is read back.
 
-Environment settings must stand before the interpreter or a library starts; image and launchers set them, the
-entrypoint reads them back. That oneDNN's default depends on the CPU is in TensorFlow's `port.cc`; that bits follow the
-thread pools and OpenBLAS's threads was measured with TensorFlow 2.21 and NumPy 2.4.
+`native` repeats on the same class of machine; `portable` on every CPU with the x86-64-v3 instructions, as far as the
+README says. Environment settings must stand before the interpreter or a library starts; image and launchers set them,
+the entrypoint reads them back. That oneDNN's default depends on the CPU is in TensorFlow's `port.cc`; that bits follow
+the thread pools, OpenBLAS's threads and each library's choice of instructions was measured with TensorFlow 2.21 and
+NumPy 2.4.
 """
 
 from collections.abc import Mapping
@@ -10,10 +12,17 @@ from dataclasses import dataclass
 
 from samebits.errors import InputError, SettingError
 
-DEFAULT_THREADS = 2
-"""Two: bits follow the size of TensorFlow's thread pool, so it must not follow the machine; any machine has two."""
+NATIVE = "native"
+PORTABLE = "portable"
 
-PROFILES = ("native",)
+DEFAULT_THREADS = {NATIVE: 2, PORTABLE: 1}
+"""Bits follow the size of TensorFlow's thread pool, so it must not follow the machine: two, as any machine has two.
+With several threads Eigen sizes its blocks by the CPU's caches, so portable has one, and takes no other number."""
+
+PROFILES = tuple(DEFAULT_THREADS)
+
+PORTABLE_INSTRUCTIONS = "x86-64-v3"
+"""AVX2 and FMA: what every library is held to, and libm's variants with FMA need."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +38,8 @@ class Setting:
 class Profile:
     """A named set of settings; `threads` is the size of TensorFlow's intra-op and inter-op pools."""
 
-    name: str = "native"
-    threads: int = DEFAULT_THREADS
+    name: str = NATIVE
+    threads: int = DEFAULT_THREADS[NATIVE]
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -38,6 +47,15 @@ class Profile:
             raise InputError(f"there is no profile {self.name!r}; choose one of: {', '.join(PROFILES)}")
         if not 1 <= self.threads <= 1024:
             raise InputError(f"threads must be from 1 to 1024, not {self.threads}")
+        if self.portable and self.threads != 1:
+            raise InputError(f"the portable profile trains with 1 thread, not {self.threads}; drop --threads")
+        if self.portable and self.device == "gpu":
+            raise InputError("the portable profile is for CPUs; drop --gpus, or use the native profile")
+
+    @property
+    def portable(self) -> bool:
+        """Whether other CPUs are to compute the same bits."""
+        return self.name == PORTABLE
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -45,6 +63,7 @@ class Profile:
         threads = str(self.threads)
         return (
             *FIXED_SETTINGS,
+            *(PORTABLE_SETTINGS if self.portable else NATIVE_SETTINGS),
             *(GPU_SETTINGS if self.device == "gpu" else ()),
             Setting(name="TF_NUM_INTRAOP_THREADS", value=threads, why="bits follow the size of this pool"),
             Setting(name="TF_NUM_INTEROP_THREADS", value=threads, why="else it follows the machine's cores"),
@@ -82,6 +101,20 @@ FIXED_SETTINGS = (
     Setting(name="TZ", value="UTC", why="dates follow the time zone"),
 )
 """The settings that every run has; the image bakes exactly these in, which a test checks."""
+
+NATIVE_SETTINGS = (Setting(name="ONEDNN_MAX_CPU_ISA", value="DEFAULT", why="the best instructions that the CPU has"),)
+"""The settings of the native profile alone."""
+
+PORTABLE_SETTINGS = (
+    Setting(name="ONEDNN_MAX_CPU_ISA", value="AVX2", why="else oneDNN takes other kernels on other CPUs"),
+    Setting(
+        name="NPY_DISABLE_CPU_FEATURES",
+        value="X86_V4,AVX512_ICL,AVX512_SPR",
+        why="else NumPy computes otherwise with AVX-512",
+    ),
+    Setting(name="OPENBLAS_CORETYPE", value="Haswell", why="else OpenBLAS takes the kernels of the CPU it finds"),
+)
+"""The settings of the portable profile alone; those of the graph's rewriting and the exact operations come on top."""
 
 GPU_SETTINGS = (
     Setting(name="NVIDIA_TF32_OVERRIDE", value="0", why="TF32 keeps 10 bits of a float32's 23"),

@@ -6,6 +6,8 @@ from typing import Any
 from samebits.codec import Fields
 from samebits.digest import Digest
 
+_KERAS_SHUFFLE = "keras"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageIdentity:
@@ -56,6 +58,7 @@ class Recipe:
     device: Device
     world_size: int = 1
     ignore_outputs: tuple[str, ...] = ()
+    shuffle: str = _KERAS_SHUFFLE
 
     @property
     def digest(self) -> Digest:
@@ -85,6 +88,8 @@ class Recipe:
             },
             "world_size": self.world_size,
             "ignore_outputs": list(self.ignore_outputs),
+            # Left out where it says nothing, so that recipes from before it was known keep their digests.
+            **({} if self.shuffle == _KERAS_SHUFFLE else {"shuffle": self.shuffle}),
         }
 
     @classmethod
@@ -117,6 +122,7 @@ class Recipe:
             ),
             world_size=fields.get("world_size", int),
             ignore_outputs=fields.texts("ignore_outputs"),
+            shuffle=fields.optional("shuffle", str) or _KERAS_SHUFFLE,
         )
 
 

@@ -11,10 +11,11 @@ from typing import Any, NoReturn
 
 from samebits.codec import Fields
 from samebits.errors import InputError, RecordError
-from samebits.profile import DEFAULT_THREADS, Profile
+from samebits.profile import DEFAULT_THREADS, NATIVE, Profile
 
 GOALS = ("bitwise", "metrics", "documented")
 RUNTIMES = ("auto", "docker", "venv")
+SHUFFLES = ("keras", "per-epoch")
 CONFIG_NAME = "samebits.toml"
 _PATHS = ("data", "runs")  # relative to the file that names them
 _LISTS = ("arguments", "exclude", "ignore_outputs")
@@ -28,8 +29,9 @@ class RunSpec:
     arguments: tuple[str, ...] = ()
     data: Path | None = None
     seed: int = 0
-    threads: int = DEFAULT_THREADS
-    profile: str = "native"
+    threads: int | None = None
+    profile: str = NATIVE
+    shuffle: str = SHUFFLES[0]
     goal: str = "bitwise"
     runs: Path = field(default=Path("runs"))
     exclude: tuple[str, ...] = ()
@@ -43,6 +45,7 @@ class RunSpec:
             raise InputError(f"the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not {self.seed}")
         _one_of("goal", self.goal, GOALS)
         _one_of("runtime", self.runtime, RUNTIMES)
+        _one_of("shuffle", self.shuffle, SHUFFLES)
         if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
             raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
         for argument in (self.script.name, *self.arguments, *self.exclude, *self.ignore_outputs, self.image or ""):
@@ -53,7 +56,8 @@ class RunSpec:
     @property
     def determinism(self) -> Profile:
         """The profile with its threads."""
-        return Profile(name=self.profile, threads=self.threads, device="cpu" if self.gpus is None else "gpu")
+        threads = DEFAULT_THREADS.get(self.profile, 1) if self.threads is None else self.threads
+        return Profile(name=self.profile, threads=threads, device="cpu" if self.gpus is None else "gpu")
 
     @property
     def code_folder(self) -> Path:
@@ -86,9 +90,18 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help=f"TensorFlow's thread pools (default: {DEFAULT_THREADS}); bits follow it",
+        help="TensorFlow's thread pools (default: 2, with --profile portable 1); bits follow it",
     )
-    parser.add_argument("--profile", metavar="NAME", help="native: repeats on the same machine class (default)")
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="native: repeats on the same class of machine (default); portable: on every x86-64-v3 CPU, slower",
+    )
+    parser.add_argument(
+        "--shuffle",
+        metavar="HOW",
+        help="order of fit(shuffle=True) on arrays: keras (default): one for all epochs; per-epoch: one for each",
+    )
     parser.add_argument("--goal", metavar="GRADE", help="bitwise (default), metrics or documented")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs/)")
     parser.add_argument(

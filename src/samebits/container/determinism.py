@@ -7,8 +7,10 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
+from samebits.container import exact
+from samebits.container.fingerprint import Fingerprint
 from samebits.errors import SettingError
 from samebits.profile import GPU_SETTINGS, Profile
 
@@ -33,7 +35,7 @@ def prepare_environment(profile: Profile) -> "Guard":
     Raises SettingError where one contradicts the profile, or is missing and only image or launcher can give it.
     """
     profile.check(os.environ, "the environment")
-    check_variables(os.environ)
+    check_variables(os.environ, profile)
     if sys.flags.hash_randomization:
         raise SettingError(
             "PYTHONHASHSEED=0 was not set when Python started; start through the image or `samebits train`"
@@ -61,9 +63,9 @@ _DECIDING = (
 _HARMLESS = {"KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL", "TF_CPP_MAX_VLOG_LEVEL"}
 
 
-def check_variables(environment: Mapping[str, str]) -> None:
+def check_variables(environment: Mapping[str, str], profile: Profile) -> None:
     """Raise SettingError for a variable that a library may compute by and that no profile knows: it is in no recipe."""
-    known = {item.name for item in Profile().settings} | _HARMLESS
+    known = profile.variables.keys() | _HARMLESS
     baked = {item.name: item.value for item in GPU_SETTINGS}  # the GPU image has them on a CPU, too
     for name in sorted(environment.keys() - known):
         if name.startswith(_DECIDING) and environment[name] != baked.get(name):
@@ -86,8 +88,13 @@ class Guard:
         if self._stopped is not None:
             raise self._stopped
 
+    def stop(self, message: str) -> NoReturn:
+        """Raise SettingError in the script, and remember it."""
+        self._stopped = SettingError(message)
+        raise self._stopped
+
     def install(self) -> None:
-        """Watch the two functions that `os.environ` goes through; an audit hook would slow every call in Python down."""
+        """Watch the two functions that `os.environ` goes through; an audit hook would slow much else down."""
         os.putenv = self._guarded(os.putenv)
         os.unsetenv = self._guarded(os.unsetenv)
 
@@ -111,7 +118,7 @@ class Guard:
 
 
 def seed_everything(seed: int, profile: Profile) -> None:
-    """Seed Python, NumPy, TensorFlow and Keras, switch op determinism on and fix the thread pools.
+    """Seed Python, NumPy, TensorFlow and Keras, switch op determinism on, fix the thread pools, take exact operations.
 
     Leaves TensorFlow's context uninitialised, so that a script may still configure its devices.
     """
@@ -123,6 +130,8 @@ def seed_everything(seed: int, profile: Profile) -> None:
         tf.config.experimental.enable_tensor_float_32_execution(enabled=False)
     tf.config.threading.set_intra_op_parallelism_threads(profile.threads)
     tf.config.threading.set_inter_op_parallelism_threads(profile.threads)
+    if profile.portable:
+        exact.install()
     keras.utils.set_random_seed(seed)
 
 
@@ -190,7 +199,47 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
             ("TF32", "False", tf32, "tf.config.experimental"),
             *((item.name, item.value, os.environ.get(item.name), "os.environ") for item in GPU_SETTINGS),
         )
+    if profile.portable:
+        asked = profile.variables["NPY_DISABLE_CPU_FEATURES"]
+        found += (
+            ("NPY_DISABLE_CPU_FEATURES", asked, numpy_disabled(asked), "numpy __cpu_features__"),
+            ("OPENBLAS_CORETYPE", profile.variables["OPENBLAS_CORETYPE"], openblas_core(), "openblas_get_corename"),
+            ("exact operations", "True", exact.still_installed(), "tf.math, tf.config.optimizer"),
+        )
     return (ReadBack(name=name, asked=asked, found=str(value), by=by) for name, asked, value, by in found)
+
+
+def read_back_fingerprint(profile: Profile, found: Fingerprint) -> list[ReadBack]:
+    """What only a process that has computed can tell. Raises SettingError where a setting did not take effect."""
+    instructions = profile.variables["ONEDNN_MAX_CPU_ISA"]
+    threads = str(profile.threads)
+    settings = [
+        ReadBack(name="intra-op threads", asked=threads, found=str(found.intra_threads), by="/proc/self/task"),
+        ReadBack(name="inter-op threads", asked=threads, found=str(found.inter_threads), by="/proc/self/task"),
+    ]
+    if instructions != _ONEDNN_BEST:
+        name = _ONEDNN_NAMES.get(found.onednn, found.onednn)
+        settings.append(ReadBack(name="ONEDNN_MAX_CPU_ISA", asked=instructions, found=name, by="oneDNN's verbose line"))
+    return _checked(iter(settings))
+
+
+_ONEDNN_BEST = "DEFAULT"
+_ONEDNN_NAMES = {"Intel AVX2": "AVX2"}
+"""What the variable calls an instruction set, by what oneDNN prints."""
+
+
+def numpy_features() -> list[str]:
+    """The groups of instructions for which NumPy has kernels of their own, and uses them."""
+    from numpy._core._multiarray_umath import __cpu_baseline__, __cpu_dispatch__, __cpu_features__
+
+    return [name for name in (*__cpu_baseline__, *__cpu_dispatch__) if __cpu_features__[name]]
+
+
+def numpy_disabled(features: str) -> str:
+    """Those of the features, with commas between them, that NumPy does not use."""
+    from numpy._core._multiarray_umath import __cpu_features__ as used
+
+    return ",".join(name for name in features.split(",") if not used.get(name, True))
 
 
 def _checked(found: Iterator[ReadBack]) -> list[ReadBack]:
@@ -214,10 +263,21 @@ def _hash_seed() -> str:
 
 def openblas_threads() -> int | None:
     """The threads of the OpenBLAS that NumPy has loaded; None where it uses another library."""
+    function = _openblas("scipy_openblas_get_num_threads64_")
+    return None if function is None else int(function())
+
+
+def openblas_core() -> str | None:
+    """The CPU whose kernels that OpenBLAS uses."""
+    function = _openblas("scipy_openblas_get_corename64_")
+    if function is None:
+        return None
+    function.restype = ctypes.c_char_p
+    return str(function().decode())
+
+
+def _openblas(name: str) -> Any:
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
         paths = {line.split(maxsplit=5)[-1].rstrip("\n") for line in file if "openblas" in line}
-    for path in sorted(paths):
-        function = getattr(ctypes.CDLL(path), "scipy_openblas_get_num_threads64_", None)
-        if function is not None:
-            return int(function())
-    return None
+    found = (getattr(ctypes.CDLL(path), name, None) for path in sorted(paths))
+    return next((function for function in found if function is not None), None)

@@ -11,12 +11,16 @@ from pathlib import Path
 
 from samebits import __version__
 from samebits.codec import Fields
+from samebits.container.machine import fingerprint_of
+from samebits.container.operations import read_proven
 from samebits.container.process import plain_progress, tie_to_launcher
 from samebits.container.training import Training
+from samebits.cpu import describe_cpu
 from samebits.digest import Digest
-from samebits.errors import EXIT_INTERRUPTED, InputError, SamebitsError, SettingError
+from samebits.errors import EXIT_DIFFERENT, EXIT_INTERRUPTED, EXIT_OK, InputError, SamebitsError, SettingError
 from samebits.gpu import GpuReport, read_gpus
 from samebits.prepare import Setup, plan_run, publish
+from samebits.profile import DEFAULT_THREADS, PORTABLE, Profile
 from samebits.recipe import Device, ImageIdentity
 from samebits.record import read_record, summary
 from samebits.runfolder import RunFolder
@@ -44,6 +48,8 @@ def _main(argv: list[str]) -> int:
         folder = RunFolder(Path(options[1]))
         data = os.environ.get("SAMEBITS_DATA")
         return Training(folder, read_record(folder.record), Path(data) if data else None).run()
+    if options[:1] == ["fingerprint"]:
+        return _fingerprint(options[1:])
     return _start_here(options, arguments)
 
 
@@ -81,6 +87,32 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     status = Training(folder, record, spec.data).run()
     print(summary(folder.path, read_record(folder.record)))
     return status
+
+
+def _fingerprint(options: list[str]) -> int:
+    """Say how this machine computes; 1 where that is not as the portable profile promises."""
+    parser = OneLineParser(
+        prog="samebits fingerprint", description="Compute about a hundred operations; a digest of each."
+    )
+    parser.add_argument("--profile", default=PORTABLE)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(options)
+    profile = Profile(name=given.profile, threads=DEFAULT_THREADS.get(given.profile, 1))
+    found, reached = fingerprint_of(profile)
+    proven = read_proven()
+    differing = found.differing(proven.fingerprint)
+    if given.json:
+        described = {"digest": str(found.digest), "operations": found.operations, "differing": differing}
+        described |= {"reached": reached, "onednn": found.onednn, "cpu": describe_cpu()}
+        print(json.dumps(described, indent=1, sort_keys=True))
+    else:
+        for name in differing:
+            print(f"different {name}")
+        print(
+            f"{len(found.operations) - len(differing)} of {len(found.operations)} operations as in the portable table"
+        )
+        print(f"fingerprint {found.digest}")
+    return EXIT_DIFFERENT if profile.portable and differing else EXIT_OK
 
 
 def read_image_manifest(path: Path = IMAGE_MANIFEST) -> Fields:

@@ -8,6 +8,7 @@ experiment trackers' autologging does), `Optimizer.apply` (which models a loop o
 import functools
 import gc
 import inspect
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.codec import exact_float
+from samebits.container.shuffling import Shuffling
 from samebits.container.tensors import describe_variables, group_digest, model_variables
 from samebits.errors import SamebitsError
 from samebits.ledger import Ledger
@@ -42,11 +44,27 @@ class Fit:
 
 
 class Observer:
-    """Collects what a run trains; `models` is where trained models are saved."""
+    """Collects what a run trains; `models` is where trained models are saved.
 
-    def __init__(self, ledger: Ledger, models: Path) -> None:
+    `before_training` is called once, before the first step, `after_epoch` after each epoch; what they raise ends the
+    run.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        models: Path,
+        *,
+        shuffling: Shuffling | None = None,
+        before_training: Callable[[], None] = lambda: None,
+        after_epoch: Callable[[], None] = lambda: None,
+    ) -> None:
         self._ledger = ledger
         self._models = models
+        self._shuffling = shuffling
+        self._before_training: Callable[[], None] | None = before_training
+        self._after_epoch = after_epoch
+        self.seconds = 0.0
         self._live: list[weakref.ref[Any]] = []
         self._optimizers: list[Any] = []
         self.trained: list[Trained] = []
@@ -57,6 +75,8 @@ class Observer:
         """Wrap Keras; must come before the script is imported."""
         import keras
 
+        if self._shuffling is not None:
+            self._shuffling.install()
         keras.Model.__new__ = self._wrap_new(keras.Model.__new__)
         keras.Model.fit = self._wrap_fit(keras.Model.fit)
         keras.optimizers.Optimizer.apply = self._wrap_apply(keras.optimizers.Optimizer.apply)
@@ -88,6 +108,7 @@ class Observer:
 
         @functools.wraps(original)
         def fit(model: Any, *args: Any, **kwargs: Any) -> Any:
+            self._check_before_training()
             bound = signature.bind_partial(model, *args, **kwargs)
             watcher = self._watcher(model)
             trained = self.trained[self.fits[-1].model]
@@ -103,6 +124,7 @@ class Observer:
     def _wrap_apply(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
+            self._check_before_training()
             answer = original(optimizer, grads, trainable_variables)
             if not any(optimizer is seen for seen in self._optimizers):
                 self._optimizers.append(optimizer)
@@ -122,6 +144,16 @@ class Observer:
 
         return clear_session
 
+    def _check_before_training(self) -> None:
+        check, self._before_training = self._before_training, None
+        if check is None:
+            return
+        try:
+            check()
+        except SamebitsError as error:
+            self.error = error  # a script may swallow it
+            raise
+
     def _watcher(self, model: Any) -> Any:
         """A callback for one call of `fit`."""
         import keras
@@ -132,8 +164,15 @@ class Observer:
         number = len(self.fits) - 1
 
         class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+            def on_epoch_begin(watcher, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002, N805
+                if self._shuffling is not None:
+                    self._shuffling.start_epoch(number, epoch)
+
             def on_epoch_end(watcher, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: N805
+                started = time.perf_counter()
                 self._epoch(number, epoch, logs or {})
+                self.seconds += time.perf_counter() - started
+                self._after_epoch()
 
         return Watcher()
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from samebits.codec import storage_error
 from samebits.errors import Terminated
@@ -91,6 +92,11 @@ class Signals:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._arrived)
 
+    def again(self) -> None:
+        """Raise once more what arrived, where a library swallowed it; asked at the end of every epoch."""
+        if self.received is not None:
+            self._raise(self.received)
+
     def ignore(self) -> None:
         """From here on the record is being sealed, and nothing may come between."""
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -98,6 +104,9 @@ class Signals:
 
     def _arrived(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
+        self._raise(number)
+
+    def _raise(self, number: int) -> NoReturn:
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 

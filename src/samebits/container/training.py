@@ -14,10 +14,12 @@ import samebits
 from samebits.codec import storage_error
 from samebits.container import determinism
 from samebits.container.environment import observe_environment
+from samebits.container.machine import Machine
 from samebits.container.observe import Observer
 from samebits.container.outputs import describe_outputs
 from samebits.container.process import Signals, kept_output, plain_progress, quiet_import
 from samebits.container.script import run_script
+from samebits.container.shuffling import Shuffling
 from samebits.errors import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
@@ -83,23 +85,48 @@ class Training:
     def _attempt(self, ledger: Ledger) -> Record:
         recipe = self.record.recipe
         profile = Profile(name=recipe.profile, threads=recipe.threads, device=recipe.device.kind)
-        observer = Observer(ledger, self.folder.models)
+        machine = Machine(profile)
+        observer = Observer(
+            ledger,
+            self.folder.models,
+            shuffling=Shuffling(recipe.seed, recipe.shuffle),
+            before_training=machine.check,
+            after_epoch=self.signals.again,
+        )
         self._check_code("code changed before it ran")
         self._keep_image_recipe()
         guard = determinism.prepare_environment(profile)
         self._set_up(profile, observer)
+        machine.watch(guard)
         with kept_output(self.folder.log), self._timed("script"):
             os.environ["SAMEBITS_OUTPUT"] = str(self.folder.outputs)
             if self.data is not None:
                 os.environ["SAMEBITS_DATA"] = str(self.data)
-            outcome = run_script(self.folder.code / recipe.code.entry, recipe.code.arguments, self.signals)
+            try:
+                outcome = run_script(self.folder.code / recipe.code.entry, recipe.code.arguments, self.signals)
+            except SettingError:
+                guard.check()  # the words that were raised; Keras wraps them in its own
+                raise
         guard.check()
+        self.timings["observe"] = round(observer.seconds, 3)
         if self.signals.received is not None:  # the script may have caught it, and ended early all the same
             return self._ended(self._interruption())
         if outcome.state != FINISHED:
             self.status = EXIT_SCRIPT_FAILED
             return self._ended(outcome)
-        return replace(self._ended(outcome), result=self._result(profile, observer))
+        result = self._result(profile, observer)
+        self._note(machine.describe())
+        self._note_settings(machine.settings)
+        return replace(self._ended(outcome), result=result)
+
+    def _note(self, observed: dict[str, Any]) -> None:
+        """Add to what was observed of the environment."""
+        self.record = replace(self.record, environment={**self.record.environment, **observed})
+
+    def _note_settings(self, settings: list[determinism.ReadBack]) -> None:
+        """Add to the settings as asked and as found."""
+        known = self.record.environment.get("settings", [])
+        self._note({"settings": [*known, *(setting.to_dict() for setting in settings)]})
 
     def _keep_image_recipe(self) -> None:
         """Copy what the image was built from; our own source lies in it, as <recipe>/source/samebits."""
@@ -124,8 +151,8 @@ class Training:
                 *determinism.read_back_keras(),
                 *determinism.read_back_seeds(self.record.recipe.seed),
             ]
-            observed["settings"] = [setting.to_dict() for setting in settings]
-            self.record = replace(self.record, environment={**self.record.environment, **observed})
+            self._note(observed)
+            self._note_settings(settings)
 
     def _result(self, profile: Profile, observer: Observer) -> dict[str, Any]:
         """Digests of all that came out; raises where the inputs or the settings did not stay what they were."""

@@ -1,4 +1,4 @@
-"""The command line: `samebits build | train | rebuild | archive-base | list | show`."""
+"""The command line: `samebits build | train | fingerprint | attest | rebuild | archive-base | list | show`."""
 
 import argparse
 import json
@@ -21,6 +21,7 @@ from samebits.errors import (
     SamebitsError,
     Terminated,
 )
+from samebits.profile import PORTABLE
 from samebits.record import summary
 from samebits.spec import OneLineParser, RunSpec, add_run_options, make_spec, split_arguments
 
@@ -72,6 +73,10 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_build(commands.add_parser("build", help="build the image from the lock"))
     _add_train(commands.add_parser("train", help="train a script and seal a record of it", epilog=_EPILOG))
+    _add_fingerprint(commands.add_parser("fingerprint", help="say how this machine computes, against the table"))
+    _add_attest(
+        commands.add_parser("attest", help="train the portable profile's families, and add this CPU to the table")
+    )
     _add_rebuild(commands.add_parser("rebuild", help="make a run's image again from what the run keeps, and compare"))
     _add_archive_base(commands.add_parser("archive-base", help="keep the base image for later rebuilds"))
     _add_list(commands.add_parser("list", help="list the runs"))
@@ -124,6 +129,30 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print run, recipe and result as one line of JSON at the end"
     )
     parser.set_defaults(command=lambda options: train_command(spec=make_spec(vars(options)), as_json=options.json))
+
+
+def _add_runtime(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--image", metavar="NAME", help="the image (default: samebits:cpu)")
+    parser.add_argument("--runtime", default="auto", metavar="KIND", help="docker, venv, or auto (default)")
+
+
+def _add_fingerprint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default=PORTABLE, metavar="NAME", help="portable (default), or native")
+    _add_runtime(parser)
+    parser.add_argument("--json", action="store_true", help="print every operation's digest as JSON")
+    parser.set_defaults(
+        command=lambda options: fingerprint_command(
+            profile=options.profile, image=options.image, runtime=options.runtime, as_json=options.json
+        )
+    )
+
+
+def _add_attest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the folder with train.py and golden.json")
+    _add_runtime(parser)
+    parser.set_defaults(
+        command=lambda options: attest_command(folder=options.folder, image=options.image, runtime=options.runtime)
+    )
 
 
 def _add_list(parser: argparse.ArgumentParser) -> None:
@@ -211,6 +240,24 @@ def train_command(*, spec: RunSpec, as_json: bool) -> int:
     except BrokenPipeError:  # the reader went away, and the run counts all the same
         _silence_stdout()
     return status
+
+
+def fingerprint_command(*, profile: str, image: str | None, runtime: str, as_json: bool) -> int:
+    """Compute about a hundred operations; status 1 where the portable profile promises other digests."""
+    from samebits.host.train import fingerprint
+
+    return fingerprint(RunSpec(script=Path(), profile=profile, image=image, runtime=runtime), as_json=as_json)
+
+
+def attest_command(*, folder: Path, image: str | None, runtime: str) -> int:
+    """Train what the table holds; status 1 where this machine reaches other digests."""
+    from samebits.host.attest import attest
+
+    different = attest(folder, runtime=runtime, image=image)
+    for name in different:
+        print(f"different {name}")
+    print("different" if different else "identical")
+    return EXIT_DIFFERENT if different else EXIT_OK
 
 
 def list_command(*, runs: Path | None, as_json: bool) -> int:

@@ -26,6 +26,7 @@ from samebits.errors import EngineError, NoEngineError, Terminated
 from samebits.host.display import say
 
 _GRACE = 15  # seconds that a stopped container has to seal its record
+_STARTS = 3  # times that a container is started whose runtime fails before anything of it has run
 _ANSWER = 300  # seconds that the engine has to answer one request: removing large images can block it for minutes
 
 
@@ -181,6 +182,13 @@ class Engine:
         SIGTERM are passed on and raised again once it has ended. Raises EngineError where it cannot be started, or the
         engine goes away.
         """
+        for _ in range(_STARTS - 1):
+            with suppress(_NotStartedError):
+                return self._run_once(request)
+            say("the container's runtime lost its first process before it ran; starting it again")
+        return self._run_once(request)
+
+    def _run_once(self, request: ContainerRequest) -> int:
         try:
             with self._container(request) as (identifier, attached):
                 ended = _Ending(self._client, identifier)
@@ -243,6 +251,10 @@ def _connect() -> docker.DockerClient:
     if context is None or context.name == "default":
         return docker.from_env(timeout=_ANSWER)
     return docker.DockerClient(base_url=context.Host, tls=context.TLSConfig or False, timeout=_ANSWER)
+
+
+class _NotStartedError(EngineError):
+    """The runtime's first process died while the container was being made: seen now and then on a busy machine."""
 
 
 class _Ending:
@@ -332,6 +344,8 @@ def _went_wrong(error: Exception) -> EngineError:
     """An engine's refusal in one line, with what to do where that is known."""
     text = error.explanation if isinstance(error, APIError) and error.explanation else str(error)
     line = " ".join(str(text).split())
+    if "read init-p: connection reset" in line:
+        return _NotStartedError(f"the container engine refused: {line}")
     if "could not select device driver" in line or "nvidia" in line.lower():
         return EngineError(
             f"the engine has no GPU to give ({line}); install the NVIDIA container toolkit, or drop --gpus"

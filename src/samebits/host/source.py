@@ -60,9 +60,9 @@ GPU = Kind(device="gpu", dockerfile="Dockerfile.gpu", lock="requirements-gpu.loc
 
 def source_files(kind: Kind) -> dict[str, Path]:
     """What is put into an image besides wheels, by its path in the recipe."""
-    shared = (path for path in _PACKAGE.glob("*.py") if path.name != "__main__.py")
-    files = {f"source/samebits/{path.relative_to(_PACKAGE)}": path for path in shared}
-    files |= {f"source/samebits/{path.relative_to(_PACKAGE)}": path for path in (_PACKAGE / "container").glob("*.py")}
+    paths = [path for path in _PACKAGE.glob("*.py") if path.name != "__main__.py"]
+    paths += [path for path in (_PACKAGE / "container").iterdir() if path.suffix in {".py", ".json"}]
+    files = {f"source/samebits/{path.relative_to(_PACKAGE)}": path for path in paths}
     return files | {"Dockerfile": context_file(kind.dockerfile)}
 
 

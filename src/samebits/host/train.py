@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,15 @@ _CONTAINER_RUNS = "/runs"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
-    """A way to carry a run out: what it knows beforehand, what it must make first, and the call that trains."""
+    """A way to carry a run out: what it knows beforehand, what it must make first, and the call that trains.
+
+    `ask` runs the entrypoint with other words, over nothing of the user's.
+    """
 
     setup: Setup
     make_ready: Callable[[], object]
     run: Callable[[RunFolder, RunSpec], int]
+    ask: Callable[[tuple[str, ...], Mapping[str, str]], int]
 
 
 def train(spec: RunSpec) -> tuple[RunFolder, int]:
@@ -87,6 +91,7 @@ def _device(gpus: str | None) -> Device:
 
 
 def _docker_runtime(engine: "Engine", spec: RunSpec, device: Device) -> Runtime:
+    from samebits.host.engine import ContainerRequest
     from samebits.host.image import identify, remembered
     from samebits.host.wheelhouse import IMAGE_PYTHON
 
@@ -101,7 +106,11 @@ def _docker_runtime(engine: "Engine", spec: RunSpec, device: Device) -> Runtime:
     def run(folder: RunFolder, spec: RunSpec) -> int:
         return engine.run(plan_container(folder, spec, image))
 
-    return Runtime(setup=setup, make_ready=lambda: None, run=run)
+    def ask(words: tuple[str, ...], variables: Mapping[str, str]) -> int:
+        user = f"{os.getuid()}:{os.getgid()}"
+        return engine.run(ContainerRequest(image=image.id, command=words, environment=variables, mounts=(), user=user))
+
+    return Runtime(setup=setup, make_ready=lambda: None, run=run, ask=ask)
 
 
 def plan_container(folder: RunFolder, spec: RunSpec, image: "Image") -> "ContainerRequest":
@@ -139,10 +148,18 @@ def _venv_runtime(device: Device) -> Runtime:
         variables = dict(spec.determinism.variables)
         if spec.data is not None:
             variables["SAMEBITS_DATA"] = str(spec.data.resolve())
-        return run_in_venv(folder.path.resolve(), variables)
+        return run_in_venv(("--run", str(folder.path.resolve())), variables)
 
     setup = Setup(image=identity, device=device, environment=environment)
-    return Runtime(setup=setup, make_ready=locked_python, run=run)
+    return Runtime(setup=setup, make_ready=locked_python, run=run, ask=run_in_venv)
+
+
+def fingerprint(spec: RunSpec, *, as_json: bool) -> int:
+    """Have the runtime say how this machine computes; of the request only profile, runtime and image count."""
+    runtime = choose_runtime(spec)
+    runtime.make_ready()
+    words = ("fingerprint", "--profile", spec.profile, *(("--json",) if as_json else ()))
+    return runtime.ask(words, spec.determinism.variables)
 
 
 def _see_sealed(folder: RunFolder, status: int) -> int:

@@ -70,9 +70,9 @@ def _make(target: Path) -> None:
 
 
 def plan_process(
-    run: Path, variables: Mapping[str, str], *, scratch: Path, python: Path, source: Path
+    words: tuple[str, ...], variables: Mapping[str, str], *, scratch: Path, python: Path, source: Path
 ) -> ProcessRequest:
-    """The process for a prepared run: nothing of our own environment reaches it; `scratch` is its home."""
+    """The entrypoint with these words: nothing of our own environment reaches it; `scratch` is its home."""
     environment = {
         **variables,
         "HOME": str(scratch),
@@ -83,15 +83,15 @@ def plan_process(
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": str(source),
     }
-    command = (str(python), "-P", "-m", "samebits.container", "--run", str(run))
-    return ProcessRequest(command=command, environment=environment, folder=run)
+    command = (str(python), "-P", "-m", "samebits.container", *words)
+    return ProcessRequest(command=command, environment=environment, folder=scratch)
 
 
-def run_in_venv(run: Path, variables: Mapping[str, str]) -> int:
-    """Train a prepared run; Ctrl-C and SIGTERM are passed on, and it is given time to seal its record."""
+def run_in_venv(words: tuple[str, ...], variables: Mapping[str, str]) -> int:
+    """Run the entrypoint; Ctrl-C and SIGTERM are passed on, and it is given time to seal its record."""
     python, source = locked_python(), staged_recipe() / "source"
     with tempfile.TemporaryDirectory(prefix="samebits-") as scratch:
-        request = plan_process(run, variables, scratch=Path(scratch), python=python, source=source)
+        request = plan_process(words, variables, scratch=Path(scratch), python=python, source=source)
         process = start(request.command, environment=request.environment, folder=request.folder)
         try:
             return process.wait()

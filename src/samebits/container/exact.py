@@ -1,0 +1,106 @@
+"""Exact forms of what TensorFlow computes by approximations that differ between CPUs; for the portable profile.
+
+The x86 instructions for a reciprocal and for a reciprocal square root (`rcpps`, `rsqrtps`) give about 12 bits, and each
+vendor other ones. Eigen's kernels refine them by a Newton step, which leaves the difference in the last bit
+(`Eigen/src/Core/arch/AVX/PacketMath.h`, `MathFunctionsImpl.h`); its float32 `erfc` divides that way, too. Division and
+square root are exact by IEEE 754 on every CPU, and so are kernels in float64, which has no such instructions.
+
+Grappler brings the approximations back: constant folding turns `1 / x` into `Reciprocal`, and `x / c` into a product
+with a reciprocal that it computes by that same kernel (`constant_folding.cc`); arithmetic optimization turns a division
+by a square root into `Rsqrt` (`arithmetic_optimizer.cc`). So both rewritings are switched off.
+
+Eigen's QR decomposition, which orthogonal initialisers draw on, sizes its blocks by the CPU's caches.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+REWRITES: tuple[str, ...] = ("arithmetic_optimization", "constant_folding")
+"""Grappler's rewritings that bring an approximation back."""
+
+
+def install() -> None:
+    """Put the exact forms in place, wherever Keras and TensorFlow look the others up; before anything is computed."""
+    import keras.src.backend.tensorflow.linalg as keras_linalg
+    import tensorflow as tf
+    from tensorflow.python.ops import gen_math_ops, math_ops, nn_ops
+
+    tf.config.optimizer.set_experimental_options(dict.fromkeys(REWRITES, False))
+    for function in REPLACED:
+        modules = (tf.nn, nn_ops) if function is gelu else (tf.math, math_ops, gen_math_ops)
+        for module in modules:
+            setattr(module, function.__name__, function)
+    keras_linalg.qr = _exact_qr(keras_linalg.qr)
+
+
+def still_installed() -> bool:
+    """Whether nobody put the others back."""
+    import keras.src.backend.tensorflow.linalg as keras_linalg
+    import tensorflow as tf
+
+    options = tf.config.optimizer.get_experimental_options()
+    functions = (getattr(tf.nn if function is gelu else tf.math, function.__name__) for function in REPLACED)
+    replaced = all(found is ours for found, ours in zip(functions, REPLACED, strict=True))
+    return replaced and hasattr(keras_linalg.qr, "exact") and not any(options.get(name, True) for name in REWRITES)
+
+
+def reciprocal(x: Any, name: str | None = None) -> Any:
+    """`1 / x` of any shape, rounded once; takes the place of `tf.math.reciprocal`."""
+    import tensorflow as tf
+
+    with tf.name_scope(name or "Reciprocal"):
+        x = tf.convert_to_tensor(x)
+        return tf.math.divide(tf.ones_like(x), x)
+
+
+def rsqrt(x: Any, name: str | None = None) -> Any:
+    """`1 / sqrt(x)` of any shape, each step rounded once; takes the place of `tf.math.rsqrt`."""
+    import tensorflow as tf
+
+    with tf.name_scope(name or "Rsqrt"):
+        return reciprocal(tf.sqrt(x))
+
+
+def erfc(x: Any, name: str | None = None) -> Any:
+    """`1 - erf(x)` of any shape, computed in float64; takes the place of `tf.math.erfc`."""
+    import tensorflow as tf
+    from tensorflow.python.ops import math_ops
+
+    with tf.name_scope(name or "Erfc"):
+        x = tf.convert_to_tensor(x)
+        return tf.cast(math_ops.gen_math_ops.Erfc(x=tf.cast(x, tf.float64)), x.dtype)
+
+
+def gelu(features: Any, approximate: bool = False, name: str | None = None) -> Any:  # noqa: FBT001, FBT002  TensorFlow's own signature
+    """The Gaussian error linear unit of any shape by `erf`, or by `tanh`; takes the place of `tf.nn.gelu`.
+
+    TensorFlow 2.21 takes `erfc`; earlier releases took `erf`, which is exact and half as expensive.
+    """
+    import tensorflow as tf
+
+    with tf.name_scope(name or "Gelu"):
+        x = tf.convert_to_tensor(features)
+        if approximate:
+            inner = math.sqrt(2 / math.pi) * (x + 0.044715 * tf.pow(x, 3))
+            return 0.5 * x * (1.0 + tf.tanh(inner))
+        return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
+
+
+REPLACED: tuple[Callable[..., Any], ...] = (reciprocal, rsqrt, erfc, gelu)
+"""The functions of TensorFlow that have an exact form here, under the names they have there."""
+
+
+def _exact_qr(original: Callable[..., Any]) -> Callable[..., Any]:
+    def qr(x: Any, mode: str = "reduced") -> Any:
+        """In float64 by NumPy's LAPACK, rounded to float32; as it was for other types, and inside a graph."""
+        import numpy as np
+        import tensorflow as tf
+
+        x = tf.convert_to_tensor(x)
+        if not tf.executing_eagerly() or x.dtype != tf.float32:
+            return original(x, mode=mode)
+        return tuple(tf.constant(part, x.dtype) for part in np.linalg.qr(x.numpy().astype("float64"), mode=mode))
+
+    qr.exact = True  # type: ignore[attr-defined]
+    return qr

@@ -1,0 +1,130 @@
+"""How the machine computes under a run: its fingerprint, the operations reached on it, and the promise that follows."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from samebits.container.determinism import (
+    Guard,
+    ReadBack,
+    numpy_features,
+    openblas_core,
+    prepare_environment,
+    read_back_fingerprint,
+    read_back_settings,
+    seed_everything,
+)
+from samebits.container.fingerprint import Fingerprint, Fingerprinting, fingerprint
+from samebits.container.operations import (
+    Proven,
+    Reached,
+    computing,
+    read_proven,
+    refuse_compiling,
+    refuse_weighted_bincount,
+)
+from samebits.container.process import quiet_import
+from samebits.errors import SettingError
+from samebits.profile import NATIVE, PORTABLE, Profile
+
+_SHOWN = 5
+
+
+class Machine:
+    """Takes the fingerprint beside the script, and judges before the first step and at the end."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._reached: Reached | None = None
+        self._fingerprinting: Fingerprinting | None = None
+        self._fingerprint: Fingerprint | None = None
+        self.settings: list[ReadBack] = []
+
+    def watch(self, guard: Guard) -> None:
+        """Start; after seeding, and before the script."""
+        self._fingerprinting = Fingerprinting()
+        if self._profile.portable:
+            self._reached = Reached(guard)
+            self._reached.install()
+            refuse_compiling(guard)
+        else:
+            refuse_weighted_bincount(guard, self._profile.threads)
+
+    def check(self) -> None:
+        """Raise SettingError where a setting did not take effect, or the profile's promise cannot be kept here."""
+        if self._fingerprinting is None or self._fingerprint is not None:
+            return
+        self._fingerprint = self._fingerprinting.finish()
+        self.settings = read_back_fingerprint(self._profile, self._fingerprint)
+        if self._profile.portable:
+            check_proven(self._fingerprint, read_proven())
+
+    def describe(self) -> dict[str, Any]:
+        """For the record; says on stderr where the promise shrank."""
+        self.check()
+        found = self._fingerprint
+        if found is None:
+            raise RuntimeError("described before it was watched")
+        return {
+            "fingerprint": {"digest": str(found.digest), "operations": found.operations},
+            "onednn": found.onednn,
+            "openblas": openblas_core(),
+            "numpy_features": numpy_features(),
+            "promise": self._promise(),
+        }
+
+    def _promise(self) -> dict[str, Any]:
+        """The profile that the run keeps to, the operations it computed by, and those that keep it from a wider one."""
+        if self._reached is None:
+            return {"profile": NATIVE}
+        reached = computing(self._reached.operations)
+        names = [name for name in reached if name not in read_proven().operations]
+        if names:
+            print(
+                "samebits: this run promises the same bits on the same class of machine only; not proven to be"
+                f" portable: {_shown(names)}",
+                file=sys.stderr,
+            )
+        return {"profile": NATIVE if names else PORTABLE, "operations": reached, "unproven": names}
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def fingerprint_of(profile: Profile) -> tuple[Fingerprint, list[str]]:
+    """The fingerprint under a profile, where nothing is trained, and the operations that it computes by.
+
+    Raises SettingError where a setting did not take effect.
+    """
+    guard = prepare_environment(profile)
+    with quiet_import(Path(os.devnull)):
+        import keras  # noqa: F401
+
+    seed_everything(0, profile)
+    read_back_settings(profile)
+    found = Fingerprinting().finish()
+    read_back_fingerprint(profile, found)
+    reached = Reached(guard)
+    reached.install()
+    fingerprint()
+    return found, computing(reached.operations)
+
+
+def check_proven(found: Fingerprint, proven: Proven) -> None:
+    """Raise SettingError where this machine, or other packages, compute otherwise than the table says."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    versions = {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
+    if versions != proven.versions:
+        wanted = ", ".join(f"{name} {version}" for name, version in proven.versions.items())
+        raise SettingError(f"the portable profile is proven for {wanted} only; use the native profile")
+    names = found.differing(proven.fingerprint)
+    if names:
+        raise SettingError(
+            f"this machine computes {len(names)} of {len(proven.fingerprint)} operations otherwise than the portable"
+            f" profile promises ({_shown(names)}); use the native profile, and please report the CPU"
+        )

@@ -1,0 +1,95 @@
+"""Golden results of the portable profile: a table of what every CPU must reach, and the machines that did.
+
+The table lies beside the script that it is for: `golden.json` in `examples/families`.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samebits.codec import Fields, readable_json, write_atomically
+from samebits.cpu import describe_cpu
+from samebits.errors import InputError, RecordError, SamebitsError
+from samebits.host.display import say
+from samebits.host.train import train
+from samebits.profile import PORTABLE
+from samebits.spec import RunSpec
+
+FORMAT = "samebits.golden"
+VERSION = "1.0"
+TABLE = "golden.json"
+GROUPS = ("layers", "optimizers", "losses", "applications")
+"""The arguments that the script is trained with, one run each."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Golden:
+    """Model digests by group and name, and the CPUs that reached them."""
+
+    rows: dict[str, dict[str, str]]
+    confirmed: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> "Golden":
+        """Raise InputError where there is no such table, or another one."""
+        try:
+            fields = Fields(json.loads(path.read_bytes()))
+            found = f"{fields.get('format', str)} {fields.get('version', str)}"
+            rows, confirmed = fields.get("rows", dict), fields.get("confirmed", list)
+        except (OSError, ValueError, RecordError) as error:
+            raise InputError(f"cannot read the table {path}: {error}; name a folder with a {TABLE}") from error
+        if found != f"{FORMAT} {VERSION}":
+            raise InputError(f"{path} is a table of {found}, and this samebits reads {FORMAT} {VERSION}")
+        return cls(rows=rows, confirmed=confirmed)
+
+    def write(self, path: Path) -> None:
+        """Replace the file."""
+        table = {"format": FORMAT, "version": VERSION, "rows": self.rows, "confirmed": self.confirmed}
+        write_atomically(path, readable_json(table))
+
+
+def models(record: Mapping[str, Any]) -> dict[str, str]:
+    """Name and digest of every model of a record's result."""
+    return {model["name"]: model["digest"] for model in record["result"]["models"]}
+
+
+def write_golden(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
+    """A new table from one record for each group; this machine is the only one yet to confirm it."""
+    Golden(rows={group: models(record) for group, record in records.items()}, confirmed=[machine()]).write(path)
+
+
+def machine() -> dict[str, Any]:
+    """What the table says of a machine that confirmed it; those that `make test-portable` emulates have an emulator."""
+    cpu = describe_cpu()
+    known = {name: cpu[name] for name in ("model", "vendor", "family_model_stepping", "instruction_set", "caches")}
+    return known | {"emulator": None}
+
+
+def attest(folder: Path, *, runtime: str, image: str | None) -> list[str]:
+    """Train every group of a folder's table; add this CPU where all agree, and return the models that do not."""
+    path = folder / TABLE
+    golden = Golden.read(path)
+    different: list[str] = []
+    for group, wanted in golden.rows.items():
+        found = _trained(folder / "train.py", group, runtime=runtime, image=image)
+        names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        say(f"{group}: {len(wanted) - len(names)} of {len(wanted)} models as in the table")
+        different += [f"{group} {name}" for name in names]
+    if not different and machine() not in golden.confirmed:
+        golden.confirmed.append(machine())
+        golden.write(path)
+    return different
+
+
+def _trained(script: Path, group: str, *, runtime: str, image: str | None) -> dict[str, str]:
+    with tempfile.TemporaryDirectory(prefix="samebits-attest-") as runs:
+        spec = RunSpec(
+            script=script, arguments=(group,), profile=PORTABLE, runs=Path(runs), runtime=runtime, image=image
+        )
+        run, status = train(spec)
+        if status != 0:
+            raise SamebitsError(f"the group {group} was not trained to its end; see the lines above")
+        return models(run.read().to_dict())

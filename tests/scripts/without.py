@@ -1,0 +1,53 @@
+"""Train families under the portable profile with one of its parts taken away: `without.py PART FAMILY...`.
+
+Prints the models' digests, and the operations whose fingerprint is not the table's, as one line of JSON.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
+
+from samebits.profile import Profile
+
+part, families = sys.argv[1], sys.argv[2:]
+variables = Profile(name="portable", threads=1).variables
+OTHERWISE = {"TF_ENABLE_ONEDNN_OPTS": "0", "OPENBLAS_NUM_THREADS": "2"}
+if part in OTHERWISE:
+    variables[part] = OTHERWISE[part]
+else:
+    variables.pop(part, None)
+os.environ.update(variables)
+
+from samebits.container import determinism, exact  # noqa: E402
+from samebits.container.fingerprint import Fingerprinting  # noqa: E402
+from samebits.container.observe import Observer  # noqa: E402
+from samebits.container.operations import read_proven  # noqa: E402
+from samebits.container.process import Signals  # noqa: E402
+from samebits.container.script import run_script  # noqa: E402
+from samebits.digest import Digest  # noqa: E402
+from samebits.ledger import Ledger  # noqa: E402
+
+threads = 2 if part == "threads" else 1
+exact.REWRITES = tuple(name for name in exact.REWRITES if name != part)
+exact.REPLACED = tuple(function for function in exact.REPLACED if function.__name__ != part)
+if part == "qr":
+    exact._exact_qr = lambda original: original
+
+profile = Profile(name="portable", threads=1)
+with patch.object(Profile, "portable", True):
+    object.__setattr__(profile, "threads", threads)
+    determinism.seed_everything(0, profile)
+differing = Fingerprinting().finish().differing(read_proven().fingerprint)
+with tempfile.TemporaryDirectory() as name:
+    folder = Path(name)
+    with Ledger(folder / "ledger", Digest.of_json({})) as ledger:
+        observer = Observer(ledger, folder)
+        observer.install()
+        script = Path(__file__).parents[2] / "examples" / "families" / "train.py"
+        outcome = run_script(script, families, Signals())
+        result = observer.finish()
+digests = {model["name"]: model["digest"] for model in result["models"]}
+print(json.dumps({"outcome": outcome.state, "models": digests, "fingerprint": differing}))

@@ -1,0 +1,337 @@
+"""The portable profile's promise: what holds it, what it refuses, and that other CPUs keep it."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT, SCRIPTS, Project, call
+from samebits.container.fingerprint import Fingerprint
+from samebits.host.attest import Golden, models
+from samebits.host.source import staged_recipe
+from samebits.host.train import choose_runtime
+from samebits.host.venv import locked_python, plan_process
+from samebits.prepare import plan_run, publish
+from samebits.profile import Profile
+from samebits.spec import RunSpec
+
+FAMILIES = ROOT / "examples" / "families"
+GOLDEN = Golden.read(FAMILIES / "golden.json").rows
+CPUS = ("Haswell", "Skylake-Client", "EPYC")
+EMULATED_GROUPS = ("layers", "optimizers", "losses")
+
+
+@pytest.mark.locked
+@pytest.mark.parametrize(
+    ("part", "family"),
+    [
+        ("TF_ENABLE_ONEDNN_OPTS", "convolution"),
+        ("ONEDNN_MAX_CPU_ISA", "dense_wide"),
+        ("NPY_DISABLE_CPU_FEATURES", "preprocessed"),
+        ("OPENBLAS_CORETYPE", "preprocessed"),
+        ("OPENBLAS_NUM_THREADS", "preprocessed"),
+        ("threads", "convolution"),
+        ("arithmetic_optimization", "rmsprop"),
+        ("constant_folding", "convolution"),
+        ("reciprocal", "special"),
+        ("rsqrt", "normalisation"),
+        ("erfc", "special"),
+        ("gelu", "dense_wide"),
+        ("qr", "initialisers"),
+        ("nothing", "special"),
+    ],
+)
+def test_each_part_is_needed(part: str, family: str) -> None:
+    """Without one of them this machine no longer reaches the golden digest, and so would others."""
+    if part in {"ONEDNN_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE"} and not _has_avx512():
+        pytest.skip("it holds back what this CPU does not have")
+    done = subprocess.run(
+        [str(locked_python()), str(SCRIPTS / "without.py"), part, family],
+        env={"PATH": os.environ["PATH"], "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT / "src"), "HOME": "/tmp"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer = json.loads(done.stdout.splitlines()[-1])
+    wanted = GOLDEN["optimizers" if family == "rmsprop" else "layers"][family]
+    assert (answer["models"][family] == wanted) == (part == "nothing")
+    assert bool(answer["fingerprint"]) == (part not in {"nothing", "OPENBLAS_NUM_THREADS"})
+
+
+def _has_avx512() -> bool:
+    return "avx512f" in Path("/proc/cpuinfo").read_text()
+
+
+TRAINING = """
+import keras, numpy as np, tensorflow as tf
+layers = keras.layers
+model = keras.Sequential([layers.Input((4,)), layers.Dense(8), {layer}, layers.Dense(2)])
+model.compile("adam", "mse")
+model.fit(np.ones((32, 4)), np.ones((32, 2)), epochs=1, verbose=0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("layer", "unproven"),
+    [
+        ('layers.Activation("relu")', []),
+        ("layers.Activation(lambda x: tf.atan2(x, 1.0 + x * x))", ["Atan2 float32"]),
+        ("layers.Activation(lambda x: tf.raw_ops.Rsqrt(x=1.0 + x * x))", ["Rsqrt float32"]),
+        ('layers.Dense(4, dtype="float64")', ["BiasAdd float64", "BiasAddGrad float64"]),
+    ],
+    ids=["proven", "atan2", "raw", "float64"],
+)
+def test_the_promise_shrinks(project: Project, layer: str, unproven: list[str]) -> None:
+    """What no other CPU was seen to compute the same is named."""
+    project.write(TRAINING.format(layer=layer))
+    done = project.train("--profile", "portable")
+    assert done.status == 0, done.err
+    promise = project.only_run().environment["promise"]
+    assert promise["profile"] == ("native" if unproven else "portable")
+    assert set(unproven) <= set(promise["unproven"])
+    assert bool(promise["unproven"]) == bool(unproven)
+    said = "samebits: this run promises the same bits on the same class of machine only" in done.err
+    assert said == bool(unproven)
+
+
+REFUSED = {
+    "bfloat16": 'keras.config.set_dtype_policy("mixed_bfloat16")\n' + TRAINING.format(layer="layers.ReLU()"),
+    "float16": 'keras.config.set_dtype_policy("mixed_float16")\n' + TRAINING.format(layer="layers.ReLU()"),
+    "XLA": "import tensorflow as tf\ntf.function(lambda x: x + 1, jit_compile=True)(tf.ones(3))\n",
+    "swallowed": """
+import tensorflow as tf
+try:
+    tf.function(lambda x: x + 1, jit_compile=True)(1)
+except Exception:
+    pass
+""",
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused_by_name(project: Project, what: str) -> None:
+    project.write("import keras\n" + REFUSED[what])
+    done = project.train("--profile", "portable")
+    assert done.status == 2
+    complaint = done.err.splitlines()[-1]
+    named = "compiles with XLA (jit_compile=True" if what in {"XLA", "swallowed"} else f"computes in {what} ("
+    assert complaint.startswith(f"samebits: the script {named}"), done.err
+    assert complaint.endswith("native profile")
+    assert project.only_run().outcome.state == "failed"
+
+
+def test_native_takes_what_portable_refuses(project: Project) -> None:
+    project.write("import keras\n" + REFUSED["XLA"])
+    assert project.train().status == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--threads", "2"], "the portable profile trains with 1 thread, not 2; drop --threads"),
+        (["--gpus", "1"], "the portable profile is for CPUs; drop --gpus, or use the native profile"),
+    ],
+)
+def test_contradictions(project: Project, options: list[str], complaint: str) -> None:
+    done = project.train("--profile", "portable", *options)
+    assert (done.status, done.complaint) == (2, complaint)
+
+
+def test_settings_are_read_back(project: Project) -> None:
+    assert project.train("--profile", "portable").status == 0
+    record = project.only_run()
+    settings = {item["name"]: item for item in record.environment["settings"]}
+    assert record.recipe.threads == 1
+    assert record.recipe.instruction_set == "x86-64-v3"
+    assert all(item["asked"] == item["found"] for item in settings.values())
+    for name in Profile(name="portable", threads=1).variables:
+        assert name in settings
+    assert {"exact operations", "intra-op threads", "inter-op threads"} <= settings.keys()
+
+
+UNDO = """
+import tensorflow as tf
+tf.config.optimizer.set_experimental_options({"constant_folding": True})
+"""
+
+
+def test_a_script_that_undoes_a_setting(project: Project) -> None:
+    project.write(UNDO)
+    done = project.train("--profile", "portable")
+    assert (done.status, "exact operations was asked as True and found as False" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("runtime", ["venv", pytest.param("docker", marks=pytest.mark.engine)])
+def test_fingerprint_command(runtime: str, tmp_path: Path) -> None:
+    done = call("fingerprint", "--runtime", runtime, folder=tmp_path)
+    assert done.status == 0, done.out + done.err
+    count, digest = done.out.splitlines()
+    assert count == f"{int(count.split()[0])} of {int(count.split()[0])} operations as in the portable table"
+    assert int(count.split()[0]) > 100
+    native = call("fingerprint", "--profile", "native", "--runtime", runtime, "--json", folder=tmp_path)
+    answer = json.loads(native.out)
+    assert (native.status, "tf.rsqrt" in answer["differing"]) == (0, True)
+    assert digest.removeprefix("fingerprint ") != answer["digest"]
+
+
+def test_a_machine_that_computes_otherwise(project: Project, other_table: Path) -> None:
+    """The table is changed, as the machine cannot be: the run ends before its first step."""
+    done = project.train("--profile", "portable", SAMEBITS_CACHE=str(other_table))
+    assert done.status == 2
+    assert "this machine computes 1 of " in done.err
+    assert "(tf.exp); use the native profile, and please report the CPU" in done.err
+    assert project.only_run().result is None
+    assert not (project.folder / project.only_run().id / "ledger.jsonl").exists()
+
+
+@pytest.fixture
+def other_table(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache whose staged source has another digest for one operation."""
+    cache = tmp_path_factory.mktemp("cache")
+    venvs = locked_python().parents[2]
+    (cache / "venvs").symlink_to(venvs)
+    monkeypatch.setenv("SAMEBITS_CACHE", str(cache))
+    table = staged_recipe() / "source" / "samebits" / "container" / "proven.json"
+    values = json.loads(table.read_bytes())
+    values["fingerprint"]["tf.exp"] = "0" * 16
+    table.write_text(json.dumps(values))
+    return cache
+
+
+def test_differing_operations() -> None:
+    found = Fingerprint(operations={"a": "1", "b": "2"}, onednn="", intra_threads=1, inter_threads=1)
+    assert found.differing({"a": "1", "b": "3", "c": "4"}) == ["b", "c"]
+    assert found.differing({"a": "1", "b": "2"}) == []
+
+
+def test_attest(tmp_path: Path) -> None:
+    """A table of one group, right and wrong; the CPU is added once."""
+    (tmp_path / "train.py").write_bytes((FAMILIES / "train.py").read_bytes())
+    rows = {"special": {"special": GOLDEN["layers"]["special"]}}
+    _write_table(tmp_path, rows)
+    for _ in range(2):
+        done = call("attest", ".", "--runtime", "venv", folder=tmp_path)
+        assert (done.status, done.out.splitlines()[-1]) == (0, "identical"), done.err
+    (confirmed,) = Golden.read(tmp_path / "golden.json").confirmed
+    assert confirmed["emulator"] is None
+    _write_table(tmp_path, {"special": {"special": "sha256:" + "0" * 64}})
+    done = call("attest", ".", "--runtime", "venv", folder=tmp_path)
+    assert (done.status, done.out.splitlines()[-2:]) == (1, ["different special special", "different"])
+    assert Golden.read(tmp_path / "golden.json").confirmed == []
+
+
+def _write_table(folder: Path, rows: dict[str, dict[str, str]]) -> None:
+    Golden(rows=rows, confirmed=[]).write(folder / "golden.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("{", "Expecting"), ('{"format": "samebits.golden", "version": "2.0", "rows": {}, "confirmed": []}', "2.0")],
+)
+def test_attest_with_no_table(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "golden.json").write_text(content)
+    done = call("attest", ".", folder=tmp_path)
+    assert done.status == 2
+    assert reason in done.complaint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emulated:
+    """A training on an emulated CPU."""
+
+    models: dict[str, str]
+    environment: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], "Future[Emulated]"]]:
+    """Every group on every CPU, two at a time."""
+    emulator = subprocess.run(
+        [ROOT / "tools" / "emulator.sh"], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
+    folder = tmp_path_factory.mktemp("emulated")
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            (cpu, group): pool.submit(_train_emulated, emulator, cpu, group, folder)
+            for group in EMULATED_GROUPS
+            for cpu in CPUS
+        }
+
+
+def _train_emulated(emulator: str, cpu: str, group: str, folder: Path) -> Emulated:
+    """The entrypoint as the launcher starts it, in an emulator."""
+    runs = folder / f"{cpu}-{group}"
+    runs.mkdir()
+    spec = RunSpec(
+        script=FAMILIES / "train.py",
+        arguments=(group,),
+        exclude=("golden.json",),
+        profile="portable",
+        runs=runs,
+        runtime="venv",
+    )
+    run, _ = publish(plan_run(spec, choose_runtime(spec).setup))
+    request = plan_process(
+        ("--run", str(run.path)),
+        spec.determinism.variables,
+        scratch=runs,
+        python=locked_python(),
+        source=staged_recipe() / "source",
+    )
+    reading, writing = os.pipe()
+    try:
+        done = subprocess.run(
+            [emulator, "-cpu", cpu, *request.command],
+            env=dict(request.environment),
+            stdin=reading,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = run.read()
+    return Emulated(models=models(record.to_dict()), environment=dict(record.environment))
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize("cpu", CPUS)
+@pytest.mark.parametrize("group", EMULATED_GROUPS)
+@pytest.mark.timeout(2400)
+def test_on_another_cpu(emulated: dict[tuple[str, str], "Future[Emulated]"], cpu: str, group: str) -> None:
+    """The same digests with other instructions, caches and reciprocals; NumPy proves that it is another CPU."""
+    found = emulated[cpu, group].result()
+    assert found.models == GOLDEN[group]
+    assert found.environment["promise"]["unproven"] == []
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize(("profile", "differs"), [("portable", False), ("native", True)])
+def test_the_emulator_is_another_cpu(tmp_path: Path, profile: str, differs: bool) -> None:
+    """Under the native profile it computes otherwise than this machine does: the portable one has something to do."""
+    emulator = subprocess.run(
+        [ROOT / "tools" / "emulator.sh"], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
+    threads = 1 if profile == "portable" else 2
+    answers = []
+    for prefix in ([emulator, "-cpu", "Haswell"], []):
+        request = plan_process(
+            ("fingerprint", "--profile", profile, "--json"),
+            Profile(name=profile, threads=threads).variables,
+            scratch=tmp_path,
+            python=locked_python(),
+            source=staged_recipe() / "source",
+        )
+        done = subprocess.run(
+            [*prefix, *request.command], env=dict(request.environment), capture_output=True, text=True, check=False
+        )
+        answers.append(json.loads(done.stdout)["operations"])
+    assert (answers[0] != answers[1]) == differs

@@ -1,0 +1,58 @@
+"""Make the tables of the portable profile on this machine: `python tools/prove.py`; some minutes.
+
+`src/samebits/container/proven.json` is what every run and every `samebits fingerprint` is compared with;
+`examples/families/golden.json` is what `samebits attest` and the tests compare. Run it where versions in the lock or
+the profile's settings have changed, then `make test-portable`: the tables are true once other CPUs agree.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from samebits.codec import readable_json, write_atomically
+from samebits.host.attest import GROUPS, write_golden
+
+ROOT = Path(__file__).parents[1]
+COMMAND = str(Path(sys.executable).with_name("samebits"))
+PROVEN = ROOT / "src" / "samebits" / "container" / "proven.json"
+FAMILIES = ROOT / "examples" / "families"
+EXACT_IN_FLOAT64 = {"Erfc float64", "Exp float64"}
+"""What the exact operations compute by; convolutions in float64 were found to follow the CPU's caches."""
+VERSIONS = ("tensorflow", "keras", "numpy")
+
+
+def main() -> None:
+    """First the fingerprint, without which no portable run starts; then the operations that the families reach."""
+    lock = (ROOT / "requirements.lock").read_text()
+    names = {"tensorflow": "tensorflow-cpu", "keras": "keras", "numpy": "numpy"}
+    pins = dict(line.split()[0].split("==") for line in lock.splitlines() if "==" in line and line[0].isalpha())
+    table = {"versions": {name: pins[names[name]] for name in VERSIONS}, "operations": [], "fingerprint": {}}
+    write_atomically(PROVEN, readable_json(table))
+    answer = subprocess.run(
+        [COMMAND, "fingerprint", "--runtime", "venv", "--json"], stdout=subprocess.PIPE, check=False
+    ).stdout
+    fingerprint = json.loads(answer)
+    table["fingerprint"] = fingerprint["operations"]
+    write_atomically(PROVEN, readable_json(table))
+    records = [trained(group) for group in GROUPS]
+    reached = {name for record in records for name in record["environment"]["promise"]["operations"]}
+    reached |= set(fingerprint["reached"])
+    proven = sorted(name for name in reached if not name.endswith(" float64") or name in EXACT_IN_FLOAT64)
+    write_atomically(PROVEN, readable_json(table | {"operations": proven}))
+    write_golden(FAMILIES / "golden.json", dict(zip(GROUPS, records, strict=True)))
+
+
+def trained(group: str) -> dict[str, Any]:
+    """The record of one group's training."""
+    with tempfile.TemporaryDirectory() as runs:
+        words = ["--runtime", "venv", "--profile", "portable", "--runs", runs, "--", group]
+        subprocess.run([COMMAND, "train", str(FAMILIES / "train.py"), *words], check=True)
+        (record,) = Path(runs).glob("*/record.json")
+        return dict(json.loads(record.read_bytes()))
+
+
+if __name__ == "__main__":
+    main()
