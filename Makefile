@@ -9,10 +9,10 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started is used before the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-portable test-gpu lint format lock image base-image engine bench bench-build clean
+.PHONY: help train test test-portable test-gpu lint format lock image base-image engine bench bench-build bench-profiles clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: .venv/.installed  ## train the example on real data: in a container where an engine answers, else in a locked venv
 	@$(ENGINE); if docker info >/dev/null 2>&1; then $(BIN)/samebits build --tag $(TAG); fi \
@@ -50,6 +50,9 @@ engine:  ## start a private Docker engine on a Debian machine that has none (nee
 
 bench: .venv/.installed  ## measure what BENCHMARKS.md states, side by side
 	@$(ENGINE); $(BIN)/python benchmarks/run.py
+
+bench-profiles: .venv/.installed  ## measure what the profiles cost, and draw it (about a quarter of an hour)
+	@$(BIN)/python benchmarks/profiles.py
 
 bench-build: .venv/.installed  ## measure builds, side by side (about ten minutes)
 	@$(ENGINE); $(BIN)/python benchmarks/build.py

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, Project
+from samebits.host.attest import Golden
 from samebits.spec import read_config
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,16 +47,26 @@ def run(command: str, folder: Path) -> str:
 def test_every_command_is_known() -> None:
     """A command that is added to the README must be run by one of the tests below."""
     assert set(COMMANDS) == {"make train", "make test", *SCRIPT, *IMAGES, *ENGINE}
-    assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (7, 6, 3)
+    assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (10, 6, 3)
 
 
 @pytest.mark.engine
 def test_the_commands_for_a_script_of_ones_own(in_docker: Project) -> None:
+    _copy_families(in_docker.folder / "examples" / "families", group="losses")
     outputs = {command: run(command, in_docker.folder) for command in SCRIPT}
     trained = [output.splitlines()[-1] for command, output in outputs.items() if "train.py" in command]
-    assert len(trained) == 2
+    assert len(trained) == 3
     assert re.fullmatch(r"result sha256:[0-9a-f]{64}", trained[0])
     assert trained[0] == trained[1], "the launcher and plain docker run must agree"
+    assert trained[0] != trained[2], "the portable profile computes otherwise"
+    assert outputs["samebits attest examples/families"].splitlines()[-1] == "identical"
+
+
+def _copy_families(target: Path, *, group: str) -> None:
+    """The folder that `samebits attest` is shown with; one group of it, as all take minutes."""
+    shutil.copytree(ROOT / "examples" / "families", target)
+    golden = Golden.read(target / "golden.json")
+    Golden(rows={group: golden.rows[group]}, confirmed=[]).write(target / "golden.json")
 
 
 @pytest.mark.engine
@@ -96,7 +108,7 @@ def test_the_commands_for_an_engine(engine: str) -> None:
 
 
 def test_make_test_is_what_ci_runs() -> None:
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-2:] == ["make test", "make test-portable"]
 
 
 def test_the_options_file(tmp_path: Path) -> None:
@@ -109,5 +121,7 @@ def test_the_options_file(tmp_path: Path) -> None:
 def test_the_table_of_settings_is_complete() -> None:
     from samebits.profile import Profile
 
-    for setting in Profile().settings:
-        assert f"`{setting.name}`" in README, setting.name
+    for profile in (Profile(), Profile(name="portable", threads=1), Profile(device="gpu")):
+        for setting in profile.settings:
+            assert f"`{setting.name}`" in README, setting.name
+            assert setting.value in README, setting.name

@@ -47,6 +47,7 @@ def test_the_recipes_folder(kind: Kind, tmp_path: Path) -> None:
     package = ROOT / "src" / "samebits"
     ours = {f"source/samebits/{path.name}": path for path in package.glob("*.py") if path.name != "__main__.py"}
     ours |= {f"source/samebits/container/{path.name}": path for path in (package / "container").glob("*.py")}
+    ours |= {"source/samebits/container/proven.json": package / "container" / "proven.json"}
     ours |= {"Dockerfile": ROOT / kind.dockerfile, "lock/requirements.lock": ROOT / kind.lock}
     made = {"image.json"} | ({"cuda/requirements.lock"} if kind is GPU else set())
     assert files.keys() == ours.keys() | made

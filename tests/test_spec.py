@@ -17,7 +17,7 @@ _SCRIPT = Path("train.py")
         ({"seed": -1}, "the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not -1"),
         ({"seed": 2**32}, "the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not 4294967296"),
         ({"threads": 0}, "threads must be from 1 to 1024, not 0"),
-        ({"profile": "fast"}, "there is no profile 'fast'; choose one of: native"),
+        ({"profile": "fast"}, "there is no profile 'fast'; choose one of: native, portable"),
         ({"goal": "exact"}, "goal must be one of bitwise, metrics, documented, not 'exact'"),
         ({"runtime": "podman"}, "runtime must be one of auto, docker, venv, not 'podman'"),
         ({"gpus": "some"}, "gpus must be 'all' or a number, not 'some'"),
@@ -68,8 +68,8 @@ def _parse(folder: Path, *words: str) -> RunSpec:
 @pytest.mark.parametrize(
     ("toml", "words", "expected"),
     [
-        (None, [], {"seed": 0, "threads": 2, "runs": Path("runs"), "data": None, "arguments": (), "exclude": ()}),
-        ("seed = 6", [], {"seed": 6, "threads": 2}),
+        (None, [], {"seed": 0, "threads": None, "runs": Path("runs"), "data": None, "arguments": (), "exclude": ()}),
+        ("seed = 6", [], {"seed": 6, "threads": None}),
         ("seed = 6", ["--seed", "0"], {"seed": 0}),
         ("arguments = ['--epochs', '3']", [], {"arguments": ("--epochs", "3")}),
         ("arguments = ['--epochs', '3']", ["--", "x"], {"arguments": ("x",)}),
