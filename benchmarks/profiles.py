@@ -5,8 +5,11 @@ Prints a table in Markdown and draws `benchmarks/profiles.svg`. Rounds are inter
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from samebits.host.venv import locked_python
 from samebits.profile import Profile
 
 HERE = Path(__file__).parent
+COMMAND = str(Path(sys.executable).with_name("samebits"))
 FAMILIES = ("convolution", "recurrent", "transformer", "dense")
 
 
@@ -52,10 +56,16 @@ CONTENDERS = (
         against="TensorFlow's defaults, 1 thread",
     ),
     Contender(
-        name="+ exact operations = portable",
+        name="+ exact operations",
         threads=1,
         parts=("determinism", "rewrites", "exact"),
         variables=PINS,
+        against="TensorFlow's defaults, 1 thread",
+    ),
+    Contender(
+        name="`samebits train --profile portable`",
+        threads=1,
+        parts=("samebits",),
         against="TensorFlow's defaults, 1 thread",
     ),
 )
@@ -81,6 +91,8 @@ def main() -> None:
 
 def measured(row: Contender) -> dict[str, float]:
     """Samples per second by family, of one process."""
+    if row.parts == ("samebits",):
+        return speeds_in(through_samebits())
     settings = Profile(name="portable", threads=1).variables
     kept = {name: settings[name] for name in row.variables}
     threads = {"TF_NUM_INTRAOP_THREADS": str(row.threads), "TF_NUM_INTEROP_THREADS": str(row.threads)}
@@ -94,8 +106,23 @@ def measured(row: Contender) -> dict[str, float]:
         text=True,
         check=True,
     )
-    lines = (line.split() for line in done.stdout.splitlines())
-    return {family: float(speed) for family, speed in lines}
+    return speeds_in(done.stdout)
+
+
+def through_samebits() -> str:
+    """What the same script prints under the whole product: observed, watched, and with the settings in its parts."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(HERE / "train_profiles.py", folder)
+        words = [COMMAND, "train", "train_profiles.py", "--runtime", "venv", "--profile", "portable"]
+        return subprocess.run(
+            words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True
+        ).stdout
+
+
+def speeds_in(printed: str) -> dict[str, float]:
+    """The script's own lines."""
+    lines = (line.split() for line in printed.splitlines())
+    return {words[0]: float(words[1]) for words in lines if words and words[0] in FAMILIES}
 
 
 def ratios(speeds: dict[str, dict[str, float]], row: Contender) -> list[float]:

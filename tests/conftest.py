@@ -23,7 +23,7 @@ COMMAND = (str(Path(sys.executable).with_name("samebits")),)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what needs a GPU, or hours of emulation, to those who ask for it."""
+    """Leave what needs a GPU, or emulated CPUs, to those who ask for it."""
     for marker in ("gpu", "emulated"):
         if marker not in config.option.markexpr:
             needs = [item for item in items if item.get_closest_marker(marker)]

@@ -242,7 +242,7 @@ def train(family: str) -> None:
         model, x = {**LAYERS, **APPLICATIONS}.get(family, small)()
     model.name = family
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=family == "xla")
-    model.fit(x, y, batch_size=BATCH, epochs=1, verbose=0)
+    model.fit(x, y, batch_size=BATCH, epochs=1, verbose=0, validation_data=(x, y))
     print(family, flush=True)
 
 

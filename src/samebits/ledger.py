@@ -53,7 +53,8 @@ class Ledger:
     def append(self, values: Mapping[str, object]) -> None:
         """Write one line; raises StorageError where the disk does not take it.
 
-        A process that dies loses none; a machine that does, at most those of the last second.
+        A process that dies loses none. The disk is waited for once a second at most: a machine that loses power may
+        lose the lines since.
         """
         line = canonical_json({**values, "version": VERSION, "previous": str(self._previous)})
         try:

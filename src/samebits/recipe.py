@@ -6,7 +6,8 @@ from typing import Any
 from samebits.codec import Fields
 from samebits.digest import Digest
 
-_KERAS_SHUFFLE = "keras"
+KERAS_ORDER = "keras"
+PER_EPOCH = "per-epoch"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +59,7 @@ class Recipe:
     device: Device
     world_size: int = 1
     ignore_outputs: tuple[str, ...] = ()
-    shuffle: str = _KERAS_SHUFFLE
+    shuffle: str = KERAS_ORDER
 
     @property
     def digest(self) -> Digest:
@@ -89,7 +90,7 @@ class Recipe:
             "world_size": self.world_size,
             "ignore_outputs": list(self.ignore_outputs),
             # Left out where it says nothing, so that recipes from before it was known keep their digests.
-            **({} if self.shuffle == _KERAS_SHUFFLE else {"shuffle": self.shuffle}),
+            **({} if self.shuffle == KERAS_ORDER else {"shuffle": self.shuffle}),
         }
 
     @classmethod
@@ -122,7 +123,7 @@ class Recipe:
             ),
             world_size=fields.get("world_size", int),
             ignore_outputs=fields.texts("ignore_outputs"),
-            shuffle=fields.optional("shuffle", str) or _KERAS_SHUFFLE,
+            shuffle=fields.optional("shuffle", str) or KERAS_ORDER,
         )
 
 

@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 from samebits.codec import Fields
 from samebits.errors import InputError, RecordError
 from samebits.profile import DEFAULT_THREADS, NATIVE, Profile
+from samebits.recipe import KERAS_ORDER, PER_EPOCH
 
 GOALS = ("bitwise", "metrics", "documented")
 RUNTIMES = ("auto", "docker", "venv")
-SHUFFLES = ("keras", "per-epoch")
+SHUFFLES = (KERAS_ORDER, PER_EPOCH)
 CONFIG_NAME = "samebits.toml"
 _PATHS = ("data", "runs")  # relative to the file that names them
 _LISTS = ("arguments", "exclude", "ignore_outputs")
@@ -31,7 +32,7 @@ class RunSpec:
     seed: int = 0
     threads: int | None = None
     profile: str = NATIVE
-    shuffle: str = SHUFFLES[0]
+    shuffle: str = KERAS_ORDER
     goal: str = "bitwise"
     runs: Path = field(default=Path("runs"))
     exclude: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ from samebits.container.operations import read_proven  # noqa: E402
 from samebits.container.process import Signals  # noqa: E402
 from samebits.container.script import run_script  # noqa: E402
 from samebits.digest import Digest  # noqa: E402
+from samebits.host.attest import models  # noqa: E402
 from samebits.ledger import Ledger  # noqa: E402
 
 threads = 2 if part == "threads" else 1
@@ -49,5 +50,4 @@ with tempfile.TemporaryDirectory() as name:
         script = Path(__file__).parents[2] / "examples" / "families" / "train.py"
         outcome = run_script(script, families, Signals())
         result = observer.finish()
-digests = {model["name"]: model["digest"] for model in result["models"]}
-print(json.dumps({"outcome": outcome.state, "models": digests, "fingerprint": differing}))
+print(json.dumps({"outcome": outcome.state, "models": models({"result": result}), "fingerprint": differing}))

@@ -82,11 +82,16 @@ class Guard:
         self._profile = profile
         self._names = {setting.name for setting in profile.settings}
         self._stopped: SettingError | None = None
+        self._strict = False
 
     def check(self) -> None:
         """Raise again what was raised in the script, which may have caught it."""
         if self._stopped is not None:
             raise self._stopped
+
+    def refuse_unknown(self) -> None:
+        """From here on also stop one that sets a variable that a library may compute by; NumPy's own import does."""
+        self._strict = True
 
     def stop(self, message: str) -> NoReturn:
         """Raise SettingError in the script, and remember it."""
@@ -104,6 +109,11 @@ class Guard:
             name, value = (os.fsdecode(argument) for argument in (*arguments, "(nothing)")[:2])
             if name in self._names:
                 self._refuse({name: value})
+            elif self._strict and name.startswith(_DECIDING) and name not in _HARMLESS:
+                self.stop(
+                    f"the script sets {name}={value}, which may change bits: the portable profile cannot promise"
+                    " them; remove it, or use the native profile"
+                )
             original(*arguments)
 
         return guarded
@@ -189,6 +199,12 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
         ("KERAS_BACKEND", "tensorflow", keras.backend.backend(), "keras.backend.backend"),
         ("LC_ALL", "C.UTF-8", os.environ.get("LC_ALL"), "os.environ"),
         ("TZ", "UTC", os.environ.get("TZ"), "os.environ"),
+        (
+            "ONEDNN_MAX_CPU_ISA",
+            profile.variables["ONEDNN_MAX_CPU_ISA"],
+            os.environ.get("ONEDNN_MAX_CPU_ISA"),
+            "os.environ",
+        ),
         ("TF_NUM_INTRAOP_THREADS", threads, threading.get_intra_op_parallelism_threads(), "tf.config.threading"),
         ("TF_NUM_INTEROP_THREADS", threads, threading.get_inter_op_parallelism_threads(), "tf.config.threading"),
         ("op determinism", "True", is_op_determinism_enabled(), "tensorflow config"),
@@ -211,21 +227,16 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
 
 def read_back_fingerprint(profile: Profile, found: Fingerprint) -> list[ReadBack]:
     """What only a process that has computed can tell. Raises SettingError where a setting did not take effect."""
-    instructions = profile.variables["ONEDNN_MAX_CPU_ISA"]
     threads = str(profile.threads)
     settings = [
         ReadBack(name="intra-op threads", asked=threads, found=str(found.intra_threads), by="/proc/self/task"),
         ReadBack(name="inter-op threads", asked=threads, found=str(found.inter_threads), by="/proc/self/task"),
     ]
-    if instructions != _ONEDNN_BEST:
-        name = _ONEDNN_NAMES.get(found.onednn, found.onednn)
-        settings.append(ReadBack(name="ONEDNN_MAX_CPU_ISA", asked=instructions, found=name, by="oneDNN's verbose line"))
+    if profile.portable:
+        settings.append(
+            ReadBack(name="oneDNN's instructions", asked="Intel AVX2", found=found.onednn, by="oneDNN's verbose line")
+        )
     return _checked(iter(settings))
-
-
-_ONEDNN_BEST = "DEFAULT"
-_ONEDNN_NAMES = {"Intel AVX2": "AVX2"}
-"""What the variable calls an instruction set, by what oneDNN prints."""
 
 
 def numpy_features() -> list[str]:

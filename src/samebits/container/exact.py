@@ -1,13 +1,16 @@
 """Exact forms of what TensorFlow computes by approximations that differ between CPUs; for the portable profile.
 
+Exact means: made of steps that every CPU rounds alike; not: closer to the true value.
+
 The x86 instructions for a reciprocal and for a reciprocal square root (`rcpps`, `rsqrtps`) give about 12 bits, and each
 vendor other ones. Eigen's kernels refine them by a Newton step, which leaves the difference in the last bit
 (`Eigen/src/Core/arch/AVX/PacketMath.h`, `MathFunctionsImpl.h`); its float32 `erfc` divides that way, too. Division and
-square root are exact by IEEE 754 on every CPU, and so are kernels in float64, which has no such instructions.
+square root are defined to the last bit by IEEE 754, and up to AVX2 there is no such approximation in float64.
 
 Grappler brings the approximations back: constant folding turns `1 / x` into `Reciprocal`, and `x / c` into a product
 with a reciprocal that it computes by that same kernel (`constant_folding.cc`); arithmetic optimization turns a division
-by a square root into `Rsqrt` (`arithmetic_optimizer.cc`). So both rewritings are switched off.
+by a square root into `Rsqrt` (`arithmetic_optimizer.cc`). So both rewritings are switched off; and remapping, which
+puts fused operations in the place of those that were seen to be proven (`remapper.cc`).
 
 Eigen's QR decomposition, which orthogonal initialisers draw on, sizes its blocks by the CPU's caches.
 """
@@ -16,8 +19,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-REWRITES: tuple[str, ...] = ("arithmetic_optimization", "constant_folding")
-"""Grappler's rewritings that bring an approximation back."""
+REWRITES: tuple[str, ...] = ("arithmetic_optimization", "constant_folding", "remapping")
+"""Grappler's rewritings that are switched off."""
 
 
 def install() -> None:
@@ -46,11 +49,13 @@ def still_installed() -> bool:
 
 
 def reciprocal(x: Any, name: str | None = None) -> Any:
-    """`1 / x` of any shape, rounded once; takes the place of `tf.math.reciprocal`."""
+    """`1 / x` of any shape, rounded once; integers as they were. Takes the place of `tf.math.reciprocal`."""
     import tensorflow as tf
 
     with tf.name_scope(name or "Reciprocal"):
         x = tf.convert_to_tensor(x)
+        if x.dtype.is_integer:
+            return tf.raw_ops.Reciprocal(x=x)
         return tf.math.divide(tf.ones_like(x), x)
 
 
@@ -75,7 +80,8 @@ def erfc(x: Any, name: str | None = None) -> Any:
 def gelu(features: Any, approximate: bool = False, name: str | None = None) -> Any:  # noqa: FBT001, FBT002  TensorFlow's own signature
     """The Gaussian error linear unit of any shape by `erf`, or by `tanh`; takes the place of `tf.nn.gelu`.
 
-    TensorFlow 2.21 takes `erfc`; earlier releases took `erf`, which is exact and half as expensive.
+    TensorFlow 2.21 takes `erfc`; earlier releases took `erf`, which computes alike everywhere and costs half as much,
+    but is less accurate far below zero, where the value is near it.
     """
     import tensorflow as tf
 

@@ -6,9 +6,12 @@ script free to configure devices. What can only be asked while TensorFlow comput
 instruction set, from the first line that it prints, and the sizes of the thread pools, from the threads there are.
 """
 
+import ctypes
 import json
 import os
+import select
 import signal
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +24,9 @@ from typing import Any
 from samebits.digest import Digest
 from samebits.errors import SettingError
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE = 600.0  # seconds for what takes half of one, and ten under emulation
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ISA = "onednn_verbose,v1,info,cpu,isa:"
 
 
@@ -45,35 +51,55 @@ class Fingerprint:
 
 
 class Fingerprinting:
-    """The process that takes a fingerprint; it works while we go on."""
+    """The process that takes a fingerprint; it works while we go on, and ends with us."""
 
     def __init__(self) -> None:
         reading, writing = os.pipe()
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # threads: there are none yet
-            self._process = os.fork()
-        if self._process == 0:
-            os.close(reading)
-            _take(writing)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # or the child would answer them as if it were us
+        try:
+            with warnings.catch_warnings(
+                action="ignore", category=DeprecationWarning
+            ):  # of threads that others started
+                self._process = os.fork()
+            if self._process == 0:
+                _take(reading, writing)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(writing)
         self._pipe = reading
 
     def finish(self) -> Fingerprint:
-        """Wait for it; raises SettingError where it ended without an answer."""
-        with os.fdopen(self._pipe, "rb") as pipe:
-            answer = pipe.read()
+        """Wait for it; raises SettingError where it ended without an answer, or gives none in time."""
+        answer = b""
+        with os.fdopen(self._pipe, "rb", buffering=0) as pipe:
+            deadline = time.monotonic() + _PATIENCE
+            while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                part = pipe.read(1 << 16)
+                if not part:
+                    break
+                answer += part
+            else:
+                os.kill(self._process, signal.SIGKILL)
+        status: object = "unknown"
         with suppress(ChildProcessError):  # a script that waits for any child may have waited for this one
-            os.waitpid(self._process, 0)
+            status = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
         try:
             return Fingerprint(**json.loads(answer))
         except (ValueError, TypeError) as error:
-            raise SettingError(f"the fingerprint of this machine could not be taken: {answer!r}") from error
+            said = answer.decode(errors="replace") or "nothing"
+            raise SettingError(
+                f"the fingerprint of this machine could not be taken (status {status}, it said {said}); run again, and"
+                " report it if that does not help"
+            ) from error
 
 
-def _take(pipe: int) -> None:
+def _take(reading: int, writing: int) -> None:
     """The whole life of the process."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
     try:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # of Ctrl-C, too, our parent decides
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.close(reading)
         printed = os.memfd_create("printed")
         os.dup2(printed, 1)
         with open(os.devnull, "wb") as nothing:
@@ -90,9 +116,10 @@ def _take(pipe: int) -> None:
             answer["onednn"] = next(
                 (line.removeprefix(_ISA).strip() for line in lines if line.startswith(_ISA)), "none"
             )
-        os.write(pipe, json.dumps(answer).encode())
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(json.dumps(answer).encode())
     except BaseException as error:  # noqa: BLE001  whatever it is, the other side says it
-        os.write(pipe, repr(error).encode())
+        os.write(writing, repr(error).encode())
     finally:
         os._exit(0)
 
@@ -106,9 +133,11 @@ def _hide_gpus() -> None:
 
 def _threads() -> Counter[str]:
     """How many threads of each name this process has; those of TensorFlow's intra-op pool have the process's own."""
-    return Counter(
-        Path(f"/proc/self/task/{thread}/comm").read_text().strip() for thread in os.listdir("/proc/self/task")
-    )
+    found: Counter[str] = Counter()
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(FileNotFoundError):  # it has ended
+            found[Path(f"/proc/self/task/{thread}/comm").read_text().strip()] += 1
+    return found
 
 
 def fingerprint() -> dict[str, str]:
@@ -219,6 +248,9 @@ def _products(numbers: _Numbers) -> Iterator[Operation]:
         yield f"matmul {rows}x{inner}x{columns}", _with_gradient(tf.matmul, a, b)
     heads = tf.constant(numbers(4, 16, 2, 8))
     yield "einsum", _with_gradient(lambda x: tf.einsum("bqhd,bkhd->bhqk", x, x), heads)
+    a, b = tf.constant(numbers(2, 24, 2, 1500)), tf.constant(numbers(2, 9, 1500, 11))
+    yield "einsum, long sums", _with_gradient(lambda x: tf.einsum("bqhd,bkhd->bhqk", x, x), a)
+    yield "batch matmul, long sums", _with_gradient(lambda x: tf.matmul(x, x, transpose_a=True), b)
     double, square = tf.constant(numbers(40, 60, dtype="float64")), tf.constant(numbers(20, 20))
     yield "matmul float64", tf.matmul(double, double, transpose_b=True)
     yield "cholesky", tf.linalg.cholesky(tf.matmul(square, square, transpose_b=True) + 400 * tf.eye(20))

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,45 +35,41 @@ _SHOWN = 5
 class Machine:
     """Takes the fingerprint beside the script, and judges before the first step and at the end."""
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, note: Callable[[dict[str, Any], list[ReadBack]], None]) -> None:
+        """`note` takes what was observed, and settings as read back, for the record."""
         self._profile = profile
+        self._note = note
         self._reached: Reached | None = None
         self._fingerprinting: Fingerprinting | None = None
-        self._fingerprint: Fingerprint | None = None
-        self.settings: list[ReadBack] = []
 
     def watch(self, guard: Guard) -> None:
-        """Start; after seeding, and before the script."""
-        self._fingerprinting = Fingerprinting()
+        """Start; after seeding, and before the script. Not forked with a GPU, whose driver may be at work already."""
+        if self._profile.device == "cpu":
+            self._fingerprinting = Fingerprinting()
         if self._profile.portable:
             self._reached = Reached(guard)
             self._reached.install()
             refuse_compiling(guard)
+            guard.refuse_unknown()
         else:
             refuse_weighted_bincount(guard, self._profile.threads)
 
     def check(self) -> None:
         """Raise SettingError where a setting did not take effect, or the profile's promise cannot be kept here."""
-        if self._fingerprinting is None or self._fingerprint is not None:
+        if self._fingerprinting is None:
             return
-        self._fingerprint = self._fingerprinting.finish()
-        self.settings = read_back_fingerprint(self._profile, self._fingerprint)
+        found, self._fingerprinting = self._fingerprinting.finish(), None
+        described = {"digest": str(found.digest), "operations": found.operations}
+        observed = {"fingerprint": described, "onednn": found.onednn, "openblas": openblas_core()}
+        self._note(observed | {"numpy_features": numpy_features()}, [])
+        self._note({}, read_back_fingerprint(self._profile, found))
         if self._profile.portable:
-            check_proven(self._fingerprint, read_proven())
+            check_proven(found, read_proven())
 
-    def describe(self) -> dict[str, Any]:
-        """For the record; says on stderr where the promise shrank."""
+    def conclude(self) -> None:
+        """Note the promise that the run kept to; says on stderr where it shrank."""
         self.check()
-        found = self._fingerprint
-        if found is None:
-            raise RuntimeError("described before it was watched")
-        return {
-            "fingerprint": {"digest": str(found.digest), "operations": found.operations},
-            "onednn": found.onednn,
-            "openblas": openblas_core(),
-            "numpy_features": numpy_features(),
-            "promise": self._promise(),
-        }
+        self._note({"promise": self._promise()}, [])
 
     def _promise(self) -> dict[str, Any]:
         """The profile that the run keeps to, the operations it computed by, and those that keep it from a wider one."""
@@ -126,5 +123,6 @@ def check_proven(found: Fingerprint, proven: Proven) -> None:
     if names:
         raise SettingError(
             f"this machine computes {len(names)} of {len(proven.fingerprint)} operations otherwise than the portable"
-            f" profile promises ({_shown(names)}); use the native profile, and please report the CPU"
+            f" profile promises ({_shown(names)}); use the native profile, and please report the CPU (in a virtual"
+            " environment it may be the C library: try the image)"
         )

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-PER_EPOCH = "per-epoch"
+from samebits.recipe import PER_EPOCH
 
 
 class Shuffling:
@@ -36,7 +36,7 @@ class Shuffling:
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def get_tf_dataset(adapter: Any) -> Any:
-            if not adapter._shuffle:  # noqa: SLF001  there is no public name
+            if not adapter._shuffle or adapter._shuffle == "batch":  # noqa: SLF001  there is no public name
                 return original(adapter)
             if self._per_epoch:
                 return self._by_epoch(original, adapter)
@@ -56,7 +56,7 @@ class Shuffling:
         import tensorflow as tf
 
         if self._position is None:
-            with tf.init_scope():
+            with tf.init_scope(), tf.device("CPU:0"):  # where datasets run
                 self._position = tf.Variable(0, dtype=tf.int64, trainable=False)
         drawn = tf.random.shuffle
 

@@ -85,7 +85,7 @@ class Training:
     def _attempt(self, ledger: Ledger) -> Record:
         recipe = self.record.recipe
         profile = Profile(name=recipe.profile, threads=recipe.threads, device=recipe.device.kind)
-        machine = Machine(profile)
+        machine = Machine(profile, self._note)
         observer = Observer(
             ledger,
             self.folder.models,
@@ -115,18 +115,14 @@ class Training:
             self.status = EXIT_SCRIPT_FAILED
             return self._ended(outcome)
         result = self._result(profile, observer)
-        self._note(machine.describe())
-        self._note_settings(machine.settings)
+        machine.conclude()
         return replace(self._ended(outcome), result=result)
 
-    def _note(self, observed: dict[str, Any]) -> None:
-        """Add to what was observed of the environment."""
-        self.record = replace(self.record, environment={**self.record.environment, **observed})
-
-    def _note_settings(self, settings: list[determinism.ReadBack]) -> None:
-        """Add to the settings as asked and as found."""
-        known = self.record.environment.get("settings", [])
-        self._note({"settings": [*known, *(setting.to_dict() for setting in settings)]})
+    def _note(self, observed: dict[str, Any], settings: list[determinism.ReadBack]) -> None:
+        """Add to what was observed of the environment, and to the settings as asked and as found."""
+        known = self.record.environment
+        listed = [*known.get("settings", []), *(setting.to_dict() for setting in settings)]
+        self.record = replace(self.record, environment={**known, **observed, "settings": listed})
 
     def _keep_image_recipe(self) -> None:
         """Copy what the image was built from; our own source lies in it, as <recipe>/source/samebits."""
@@ -151,8 +147,7 @@ class Training:
                 *determinism.read_back_keras(),
                 *determinism.read_back_seeds(self.record.recipe.seed),
             ]
-            self._note(observed)
-            self._note_settings(settings)
+            self._note(observed, settings)
 
     def _result(self, profile: Profile, observer: Observer) -> dict[str, Any]:
         """Digests of all that came out; raises where the inputs or the settings did not stay what they were."""

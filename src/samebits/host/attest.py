@@ -12,6 +12,7 @@ from typing import Any
 
 from samebits.codec import Fields, readable_json, write_atomically
 from samebits.cpu import describe_cpu
+from samebits.digest import Digest
 from samebits.errors import InputError, RecordError, SamebitsError
 from samebits.host.display import say
 from samebits.host.train import train
@@ -27,7 +28,7 @@ GROUPS = ("layers", "optimizers", "losses", "applications")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Golden:
-    """Model digests by group and name, and the CPUs that reached them."""
+    """A digest by group and model, and the CPUs that reached them; `emulator` is None for a real one."""
 
     rows: dict[str, dict[str, str]]
     confirmed: list[dict[str, Any]]
@@ -52,8 +53,13 @@ class Golden:
 
 
 def models(record: Mapping[str, Any]) -> dict[str, str]:
-    """Name and digest of every model of a record's result."""
-    return {model["name"]: model["digest"] for model in record["result"]["models"]}
+    """Each model's name, and a digest of its tensors and metrics."""
+    result = record["result"]
+    fits = [[fit for fit in result["fits"] if fit["model"] == number] for number in range(len(result["models"]))]
+    return {
+        model["name"]: str(Digest.of_json({"digest": model["digest"], "histories": [fit["history"] for fit in fitted]}))
+        for model, fitted in zip(result["models"], fits, strict=True)
+    }
 
 
 def write_golden(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
@@ -62,7 +68,7 @@ def write_golden(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What the table says of a machine that confirmed it; those that `make test-portable` emulates have an emulator."""
+    """What the table says of a machine that confirmed it."""
     cpu = describe_cpu()
     known = {name: cpu[name] for name in ("model", "vendor", "family_model_stepping", "instruction_set", "caches")}
     return known | {"emulator": None}
