@@ -196,8 +196,8 @@ def test_a_keras_json_that_says_otherwise(in_docker: Project) -> None:
             ["train.py"],
             ["-e", "ONEDNN_MAX_CPU_ISA=SSE41"],
             (
-                "the environment sets ONEDNN_MAX_CPU_ISA=SSE41, which may change bits and is part of no recipe;"
-                " remove it, or set it in the script"
+                "the environment sets ONEDNN_MAX_CPU_ISA=SSE41, but the native profile needs ONEDNN_MAX_CPU_ISA=DEFAULT"
+                " (the best instructions that the CPU has); remove it"
             ),
         ),
         (

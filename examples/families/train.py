@@ -170,6 +170,7 @@ OPTIMIZERS: dict[str, Callable[[], keras.optimizers.Optimizer]] = {
     "lion": lambda: keras.optimizers.Lion(0.001),
     "lamb": lambda: keras.optimizers.Lamb(0.001),
     "muon": lambda: keras.optimizers.Muon(0.001),
+    "schedule_free": lambda: keras.optimizers.ScheduleFreeAdamW(0.001),
     "averaged": lambda: keras.optimizers.Adam(
         keras.optimizers.schedules.CosineDecay(0.01, 10), use_ema=True, gradient_accumulation_steps=2
     ),
