@@ -108,6 +108,8 @@ def test_the_promise_shrinks(project: Project, layer: str, unproven: list[str]) 
     assert bool(promise["unproven"]) == bool(unproven)
     said = "samebits: this run promises the same bits on the same class of machine only" in done.err
     assert said == bool(unproven)
+    shown = call("show", "last", folder=project.folder).out
+    assert [name for name in unproven if "  not proven  " not in shown or name not in shown] == []
 
 
 REFUSED = {

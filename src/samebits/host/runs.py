@@ -150,6 +150,7 @@ def _recipe_rows(record: Record) -> list[tuple[str, Any]]:
         ("  data", recipe.data or "none"),
         ("  seed", recipe.seed),
         ("  profile", f"{recipe.profile}, {recipe.threads} threads, {recipe.instruction_set}"),
+        ("  shuffle", recipe.shuffle),
         ("  device", " ".join(str(part) for part in (recipe.device.kind, recipe.device.model) if part)),
     ]
 
@@ -165,9 +166,21 @@ def _environment_rows(record: Record) -> list[tuple[str, Any]]:
         ("versions", versions),
         ("system", f"{seen['system']}, kernel {seen['kernel']}"),
         ("cpu", f"{seen['cpu']['model']} ({seen['cpu']['family_model_stepping']})"),
+        *_promise_rows(seen),
         ("settings", "as read back, and where"),
         *settings,
     ]
+
+
+def _promise_rows(seen: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """How the machine computes, and how far the result's promise goes; runs of the first versions tell neither."""
+    rows: list[tuple[str, Any]] = []
+    if seen.get("fingerprint"):
+        rows.append(("fingerprint", seen["fingerprint"]["digest"]))
+    if seen.get("promise"):
+        rows.append(("promise", f"the {seen['promise']['profile']} profile's"))
+        rows += [("  not proven", name) for name in seen["promise"].get("unproven", ())]
+    return rows
 
 
 def _result_rows(record: Record) -> list[tuple[str, Any]]:
