@@ -1,4 +1,4 @@
-"""The command line: `samebits build | train | fingerprint | attest | rebuild | archive-base | list | show`."""
+"""The command line: `samebits build | train | diff | fingerprint | attest | rebuild | archive-base | list | show`."""
 
 import argparse
 import json
@@ -28,7 +28,9 @@ from samebits.spec import OneLineParser, RunSpec, add_run_options, make_spec, sp
 if TYPE_CHECKING:
     from samebits.host.rebuild import Comparison
 
-_EPILOG = """exit status: 0 done, 1 the script failed, or images differ, 2 an error, 130 Ctrl-C, 143 SIGTERM"""
+_EPILOG = (
+    """exit status: 0 done, 1 the script failed, or what was compared differs, 2 an error, 130 Ctrl-C, 143 SIGTERM"""
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_build(commands.add_parser("build", help="build the image from the lock"))
     _add_train(commands.add_parser("train", help="train a script and seal a record of it", epilog=_EPILOG))
+    _add_diff(commands.add_parser("diff", help="say what differs between two runs, inputs and outputs"))
     _add_fingerprint(commands.add_parser("fingerprint", help="say how this machine computes, against the table"))
     _add_attest(
         commands.add_parser("attest", help="train the portable profile's families, and add this CPU to the table")
@@ -129,6 +132,17 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print run, recipe and result as one line of JSON at the end"
     )
     parser.set_defaults(command=lambda options: train_command(spec=make_spec(vars(options)), as_json=options.json))
+
+
+def _add_diff(parser: argparse.ArgumentParser) -> None:
+    for name in ("one", "other"):
+        parser.add_argument(name, metavar="RUN", help="a run's folder, its id, the beginning of one, or last")
+    _add_runs(parser)
+    parser.set_defaults(
+        command=lambda options: diff_command(
+            one=options.one, other=options.other, runs=options.runs, as_json=options.json
+        )
+    )
 
 
 def _add_runtime(parser: argparse.ArgumentParser) -> None:
@@ -240,6 +254,19 @@ def train_command(*, spec: RunSpec, as_json: bool) -> int:
     except BrokenPipeError:  # the reader went away, and the run counts all the same
         _silence_stdout()
     return status
+
+
+def diff_command(*, one: str, other: str, runs: Path | None, as_json: bool) -> int:
+    """Say what differs between two runs; like diff, status 1 where something does."""
+    from samebits.host.diff import diff, print_differences
+    from samebits.host.runs import find_run, runs_folder
+
+    differences = diff(*(find_run(name, runs_folder(runs)) for name in (one, other)))
+    if as_json:
+        _print_json([difference.to_dict() for difference in differences])
+    else:
+        print_differences(differences)
+    return EXIT_DIFFERENT if differences else EXIT_OK
 
 
 def fingerprint_command(*, profile: str, image: str | None, runtime: str, as_json: bool) -> int:
