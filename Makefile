@@ -15,8 +15,8 @@ help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: .venv/.installed  ## train the example on real data: in a container where an engine answers, else in a locked venv
-	@$(ENGINE); if docker info >/dev/null 2>&1; then $(BIN)/samebits build --tag $(TAG); fi \
-	&& $(BIN)/samebits train examples/digits/train.py --data examples/digits/data --image $(TAG)
+	@$(ENGINE); if docker info >/dev/null 2>&1; then $(BIN)/samebits build --tag $(TAG) && image="--image $(TAG)"; fi \
+	&& $(BIN)/samebits train examples/digits/train.py --data examples/digits/data $$image
 
 test: lint  ## run all tests, with an engine of its own where none answers and one can be started
 	@tools/test.sh

@@ -2,8 +2,12 @@
 
 import re
 
+import pytest
+
 from conftest import ROOT
-from samebits.container.operations import MOVING, ROUNDING_ONCE, computing, read_proven
+from samebits.container import machine
+from samebits.container.fingerprint import Fingerprint
+from samebits.container.operations import MOVING, ROUNDING_ONCE, Proven, c_library, computing, read_proven
 
 
 def test_the_lists_hold_names_of_operations() -> None:
@@ -24,3 +28,28 @@ def test_the_table_is_of_the_lock() -> None:
         assert re.search(rf"^{name}(-cpu)?=={re.escape(version)} ", lock, re.MULTILINE), name
     assert proven.operations == set(computing(proven.operations)), "what needs no proof is not in the table"
     assert len(proven.fingerprint) > 100
+
+
+def test_the_c_library_is_this_ones() -> None:
+    assert re.fullmatch(r"glibc 2\.\d+", c_library())
+    assert "glibc 2.41" in read_proven().libc, "the image's"
+
+
+@pytest.mark.parametrize(
+    ("libc", "digest", "expected"),
+    [("glibc 1", "x", []), ("glibc 2", "x", ["numpy.tan"]), ("glibc 2", "y", []), ("glibc 3", "z", [])],
+)
+def test_what_the_c_library_computes(
+    libc: str, digest: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each release by its own line; of one that is not known nothing is said, and the rest still counts."""
+    monkeypatch.setattr(machine, "c_library", lambda: libc)
+    proven = Proven(
+        versions={},
+        operations=frozenset(),
+        fingerprint={"a": "1", "numpy.tan": "x"},
+        libc={"glibc 1": {"numpy.tan": "x"}, "glibc 2": {"numpy.tan": "y"}},
+    )
+    for a, more in (("1", []), ("2", ["a"])):
+        found = Fingerprint(operations={"a": a, "numpy.tan": digest}, onednn="", intra_threads=1, inter_threads=1)
+        assert machine.differing(found, proven) == [*more, *expected]

@@ -266,9 +266,10 @@ def test_attest(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_bytes((FAMILIES / "train.py").read_bytes())
     rows = {"special": {"special": GOLDEN["layers"]["special"]}}
     _write_table(tmp_path, rows)
-    for _ in range(2):
+    for said in ("this CPU was added to golden.json", "golden.json names this CPU already"):
         done = call("attest", ".", "--runtime", "venv", folder=tmp_path)
         assert (done.status, done.out.splitlines()[-1]) == (0, "identical"), done.err
+        assert f"samebits: {said}\n" in done.err
     (confirmed,) = Golden.read(tmp_path / "golden.json").confirmed
     assert confirmed["emulator"] is None
     _write_table(tmp_path, {"special": {"special": "sha256:" + "0" * 64}})
@@ -290,6 +291,9 @@ def test_attest_with_no_table(tmp_path: Path, content: str, reason: str) -> None
     done = call("attest", ".", folder=tmp_path)
     assert done.status == 2
     assert reason in done.complaint
+    (tmp_path / "golden.json").unlink()
+    wanted = "cannot read the table golden.json: No such file or directory; name a folder with a golden.json"
+    assert call("attest", ".", folder=tmp_path).complaint == wanted
 
 
 @dataclass(frozen=True, kw_only=True)

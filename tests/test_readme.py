@@ -90,10 +90,9 @@ def test_make_train_twice_and_in_both_runtimes(engine: str, tmp_path: Path) -> N
     assert pasted is not None
     shapes = [re.sub(r"[0-9a-f]{8,}|\d+", "#", line) for line in pasted[1].splitlines()]
     assert shapes == [re.sub(r"[0-9a-f]{8,}|\d+", "#", line) for line in second[-4:]]
-    example = f"{ROOT}/examples/digits"
-    nowhere = f"DOCKER_HOST=unix://{tmp_path}/none.sock"
-    outside = run(f"{nowhere} samebits train {example}/train.py --data {example}/data", tmp_path)
+    outside = run(f"DOCKER_HOST=unix://{tmp_path}/none.sock make ENGINE=: train", ROOT)  # where no engine answers
     assert outside.splitlines()[-1] == first[-1]
+    assert outside.splitlines()[-2] != first[-2], "a virtual environment has another recipe"
     assert float(re.findall(r"^test accuracy: (.*)$", "\n".join(first), re.MULTILINE)[0]) >= 0.97
 
 

@@ -1,4 +1,4 @@
-"""Make the tables of the portable profile on this machine: `python tools/prove.py`; some minutes.
+"""Make the tables of the portable profile on this machine, which has an engine: `python tools/prove.py`; some minutes.
 
 `src/samebits/container/proven.json` is what every run and every `samebits fingerprint` is compared with;
 `examples/families/golden.json` is what `samebits attest` and the tests compare. Run it where versions in the lock or
@@ -29,13 +29,15 @@ def main() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     names = {"tensorflow": "tensorflow-cpu", "keras": "keras", "numpy": "numpy"}
     pins = dict(line.split()[0].split("==") for line in lock.splitlines() if "==" in line and line[0].isalpha())
-    table = {"versions": {name: pins[names[name]] for name in VERSIONS}, "operations": [], "fingerprint": {}}
+    table: dict[str, Any] = {"operations": [], "fingerprint": {}, "libc": {}}
+    table["versions"] = {name: pins[names[name]] for name in VERSIONS}
     write_atomically(PROVEN, readable_json(table))
-    answer = subprocess.run(
-        [COMMAND, "fingerprint", "--runtime", "venv", "--json"], stdout=subprocess.PIPE, check=False
-    ).stdout
-    fingerprint = json.loads(answer)
+    subprocess.run([COMMAND, "build"], check=True)
+    fingerprint, in_image = (fingerprint_in(runtime) for runtime in ("venv", "docker"))
     table["fingerprint"] = fingerprint["operations"]
+    by_libc = [name for name, digest in table["fingerprint"].items() if in_image["operations"][name] != digest]
+    for found in (fingerprint, in_image):
+        table["libc"][found["libc"]] = {name: found["operations"][name] for name in by_libc}
     write_atomically(PROVEN, readable_json(table))
     records = [trained(group) for group in GROUPS]
     reached = {name for record in records for name in record["environment"]["promise"]["operations"]}
@@ -43,6 +45,12 @@ def main() -> None:
     proven = sorted(name for name in reached if not name.endswith(" float64") or name in EXACT_IN_FLOAT64)
     write_atomically(PROVEN, readable_json(table | {"operations": proven}))
     write_golden(FAMILIES / "golden.json", dict(zip(GROUPS, records, strict=True)))
+
+
+def fingerprint_in(runtime: str) -> dict[str, Any]:
+    """What the command finds, whatever the table says yet."""
+    command = [COMMAND, "fingerprint", "--runtime", runtime, "--json"]
+    return dict(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout))
 
 
 def trained(group: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from samebits import __version__
 from samebits.codec import Fields
-from samebits.container.machine import fingerprint_of
-from samebits.container.operations import read_proven
+from samebits.container.machine import differing, fingerprint_of
+from samebits.container.operations import c_library, read_proven
 from samebits.container.process import plain_progress, tie_to_launcher
 from samebits.container.training import Training
 from samebits.cpu import describe_cpu
@@ -99,20 +99,19 @@ def _fingerprint(options: list[str]) -> int:
     given = parser.parse_args(options)
     profile = Profile(name=given.profile, threads=DEFAULT_THREADS.get(given.profile, 1))
     found, reached = fingerprint_of(profile)
-    proven = read_proven()
-    differing = found.differing(proven.fingerprint)
+    different = differing(found, read_proven())
     if given.json:
-        described = {"digest": str(found.digest), "operations": found.operations, "differing": differing}
-        described |= {"reached": reached, "onednn": found.onednn, "cpu": describe_cpu()}
+        described = {"digest": str(found.digest), "operations": found.operations, "differing": different}
+        described |= {"reached": reached, "onednn": found.onednn, "libc": c_library(), "cpu": describe_cpu()}
         print(json.dumps(described, indent=1, sort_keys=True))
     else:
-        for name in differing:
+        for name in different:
             print(f"different {name}")
         print(
-            f"{len(found.operations) - len(differing)} of {len(found.operations)} operations as in the portable table"
+            f"{len(found.operations) - len(different)} of {len(found.operations)} operations as in the portable table"
         )
         print(f"fingerprint {found.digest}")
-    return EXIT_DIFFERENT if profile.portable and differing else EXIT_OK
+    return EXIT_DIFFERENT if profile.portable and different else EXIT_OK
 
 
 def read_image_manifest(path: Path = IMAGE_MANIFEST) -> Fields:

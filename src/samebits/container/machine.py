@@ -20,6 +20,7 @@ from samebits.container.fingerprint import Fingerprint, Fingerprinting, fingerpr
 from samebits.container.operations import (
     Proven,
     Reached,
+    c_library,
     computing,
     read_proven,
     refuse_compiling,
@@ -76,7 +77,10 @@ class Machine:
         if self._reached is None:
             return {"profile": NATIVE}
         reached = computing(self._reached.operations)
-        names = [name for name in reached if name not in read_proven().operations]
+        proven = read_proven()
+        names = [name for name in reached if name not in proven.operations]
+        if c_library() not in proven.libc:
+            names.append(f"functions of the C library {c_library()}")
         if names:
             print(
                 "samebits: this run promises the same bits on the same class of machine only; not proven to be"
@@ -119,10 +123,18 @@ def check_proven(found: Fingerprint, proven: Proven) -> None:
     if versions != proven.versions:
         wanted = ", ".join(f"{name} {version}" for name, version in proven.versions.items())
         raise SettingError(f"the portable profile is proven for {wanted} only; use the native profile")
-    names = found.differing(proven.fingerprint)
+    names = differing(found, proven)
     if names:
         raise SettingError(
-            f"this machine computes {len(names)} of {len(proven.fingerprint)} operations otherwise than the portable"
-            f" profile promises ({_shown(names)}); use the native profile, and please report the CPU (in a virtual"
-            " environment it may be the C library: try the image)"
+            f"this machine computes {len(names)} of {len(found.operations)} operations otherwise than the portable"
+            f" profile promises ({_shown(names)}); use the native profile, and please report the CPU"
         )
+
+
+def differing(found: Fingerprint, proven: Proven) -> list[str]:
+    """The operations that are not as in the table; of what an unknown C library computes, nothing can be said."""
+    expected = proven.expected(c_library())
+    if expected is not None:
+        return found.differing(expected)
+    of_libc = set().union(*proven.libc.values())
+    return [name for name in found.differing(proven.fingerprint) if name not in of_libc]

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import json
+import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,19 +48,35 @@ _REFUSED = ("bfloat16", "float16")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proven:
-    """What was found to be the same on every CPU tried: operations with their types, and the fingerprint's digests."""
+    """What was found to be the same on every CPU tried: operations with their types, and the fingerprint's digests.
+
+    NumPy leaves some functions to the C library, whose releases compute otherwise: `libc` has their digests for each.
+    """
 
     versions: dict[str, str]
     operations: frozenset[str]
     fingerprint: dict[str, str]
+    libc: dict[str, dict[str, str]]
+
+    def expected(self, libc: str) -> dict[str, str] | None:
+        """All digests under a C library, such as `glibc 2.41`; None where it is not known."""
+        return self.fingerprint | self.libc[libc] if libc in self.libc else None
 
 
 def read_proven(path: Path = _PROVEN) -> Proven:
     """The committed table, which `tools/prove.py` makes."""
     values = json.loads(path.read_bytes())
     return Proven(
-        versions=values["versions"], operations=frozenset(values["operations"]), fingerprint=values["fingerprint"]
+        versions=values["versions"],
+        operations=frozenset(values["operations"]),
+        fingerprint=values["fingerprint"],
+        libc=values["libc"],
     )
+
+
+def c_library() -> str:
+    """Name and release."""
+    return " ".join(platform.libc_ver())
 
 
 class Reached:

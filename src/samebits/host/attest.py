@@ -40,8 +40,10 @@ class Golden:
             fields = Fields(json.loads(path.read_bytes()))
             found = f"{fields.get('format', str)} {fields.get('version', str)}"
             rows, confirmed = fields.get("rows", dict), fields.get("confirmed", list)
-        except (OSError, ValueError, RecordError) as error:
-            raise InputError(f"cannot read the table {path}: {error}; name a folder with a {TABLE}") from error
+        except OSError as error:
+            raise InputError(f"cannot read the table {path}: {error.strerror}; name a folder with a {TABLE}") from error
+        except (ValueError, RecordError) as error:
+            raise InputError(f"{path} is no table of golden results: {error}; name another folder") from error
         if found != f"{FORMAT} {VERSION}":
             raise InputError(f"{path} is a table of {found}, and this samebits reads {FORMAT} {VERSION}")
         return cls(rows=rows, confirmed=confirmed)
@@ -84,9 +86,14 @@ def attest(folder: Path, *, runtime: str, image: str | None) -> list[str]:
         names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         say(f"{group}: {len(wanted) - len(names)} of {len(wanted)} models as in the table")
         different += [f"{group} {name}" for name in names]
-    if not different and machine() not in golden.confirmed:
+    if different:
+        say(f"{path} stays as it is")
+    elif machine() in golden.confirmed:
+        say(f"{path} names this CPU already")
+    else:
         golden.confirmed.append(machine())
         golden.write(path)
+        say(f"this CPU was added to {path}")
     return different
 
 
