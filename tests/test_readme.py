@@ -108,7 +108,7 @@ def test_the_commands_for_an_engine(engine: str) -> None:
 
 def test_make_test_is_what_ci_runs() -> None:
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
-    assert lines[-2:] == ["make test", "SAMEBITS_EMULATED=layers make test-portable"]
+    assert lines[-2:] == ["make test", "SAMEBITS_EMULATED=losses make test-portable"]
 
 
 def test_the_options_file(tmp_path: Path) -> None:
