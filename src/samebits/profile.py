@@ -82,6 +82,11 @@ class Profile:
                 raise contradiction(setting, found, source, self.name)
 
 
+def make_profile(name: str, threads: int | None = None, device: str = "cpu") -> Profile:
+    """A profile with its own number of threads where none is given. Raises InputError for what cannot be."""
+    return Profile(name=name, threads=DEFAULT_THREADS.get(name, 1) if threads is None else threads, device=device)
+
+
 def contradiction(setting: Setting, found: str, source: str, profile: str) -> SettingError:
     """The error that names both sides."""
     hint = "use --threads" if "THREADS" in setting.name and "TF_" in setting.name else "remove it"

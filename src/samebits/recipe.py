@@ -1,5 +1,6 @@
 """The recipe: all that determines the bits of a run; its canonical JSON's sha256 is the recipe digest."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,14 +130,15 @@ class Recipe:
 
 def differing_parts(one: Recipe, other: Recipe) -> list[str]:
     """The dotted names of every part in which two recipes differ, such as `code.arguments`."""
-    before, after = dict(_leaves(one.to_dict(), "")), dict(_leaves(other.to_dict(), ""))
+    before, after = leaves(one.to_dict()), leaves(other.to_dict())
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
-def _leaves(value: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+def leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested objects by their dotted names."""
+    found: dict[str, Any] = {}
     for key, item in value.items():
-        found += _leaves(item, f"{prefix}{key}.") if isinstance(item, dict) else [(f"{prefix}{key}", item)]
+        found |= leaves(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
     return found
 
 

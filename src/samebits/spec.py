@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from samebits.codec import Fields
 from samebits.errors import InputError, RecordError
-from samebits.profile import DEFAULT_THREADS, NATIVE, Profile
+from samebits.profile import NATIVE, Profile, make_profile
 from samebits.recipe import KERAS_ORDER, PER_EPOCH
 
 GOALS = ("bitwise", "metrics", "documented")
@@ -57,8 +57,7 @@ class RunSpec:
     @property
     def determinism(self) -> Profile:
         """The profile with its threads."""
-        threads = DEFAULT_THREADS.get(self.profile, 1) if self.threads is None else self.threads
-        return Profile(name=self.profile, threads=threads, device="cpu" if self.gpus is None else "gpu")
+        return make_profile(self.profile, self.threads, "cpu" if self.gpus is None else "gpu")
 
     @property
     def code_folder(self) -> Path:

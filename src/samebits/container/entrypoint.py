@@ -20,7 +20,7 @@ from samebits.digest import Digest
 from samebits.errors import EXIT_DIFFERENT, EXIT_INTERRUPTED, EXIT_OK, InputError, SamebitsError, SettingError
 from samebits.gpu import GpuReport, read_gpus
 from samebits.prepare import Setup, plan_run, publish
-from samebits.profile import DEFAULT_THREADS, PORTABLE, Profile
+from samebits.profile import PORTABLE, make_profile
 from samebits.recipe import Device, ImageIdentity
 from samebits.record import read_record, summary
 from samebits.runfolder import RunFolder
@@ -97,7 +97,7 @@ def _fingerprint(options: list[str]) -> int:
     parser.add_argument("--profile", default=PORTABLE)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(options)
-    profile = Profile(name=given.profile, threads=DEFAULT_THREADS.get(given.profile, 1))
+    profile = make_profile(given.profile)
     found, reached = fingerprint_of(profile)
     different = differing(found, read_proven())
     if given.json:

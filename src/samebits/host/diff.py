@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.errors import RecordError
-from samebits.recipe import differing_parts
+from samebits.recipe import differing_parts, leaves
 from samebits.record import Record
 from samebits.runfolder import RunFolder
 from samebits.tree import Tree, read_manifest
@@ -62,7 +62,7 @@ Records = tuple[Record, Record]
 
 
 def _inputs(folders: Folders, records: Records) -> Iterator[Difference]:
-    parts = [_leaves(record.recipe.to_dict()) for record in records]
+    parts = [leaves(record.recipe.to_dict()) for record in records]
     names = differing_parts(records[0].recipe, records[1].recipe)
     for name in names:
         yield _difference("inputs", "recipe", name, parts[0].get(name), parts[1].get(name))
@@ -101,14 +101,6 @@ def _mapped(side: str, kind: str, before: Mapping[str, Any], after: Mapping[str,
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
             yield _difference(side, kind, name, before.get(name), after.get(name))
-
-
-def _leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested objects by their dotted names."""
-    found: dict[str, Any] = {}
-    for key, item in value.items():
-        found |= _leaves(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
-    return found
 
 
 def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
@@ -174,7 +166,7 @@ def _ledgers(folders: Folders) -> Iterator[Difference]:
         where = f"line {number}"
         if lines[0].get("event") == "epoch":
             where = f"fit {lines[0].get('fit')}, epoch {lines[0].get('epoch')}"
-        parts = [_leaves(line) for line in lines]
+        parts = [leaves(line) for line in lines]
         yield from (
             _difference("outputs", "ledger", f"{where}, {name}", parts[0].get(name), parts[1].get(name))
             for name in sorted(parts[0].keys() | parts[1].keys())
