@@ -1,5 +1,7 @@
 """Every error a user can meet, each with its exit status; a message says what happened, then what to do."""
 
+from collections.abc import Sequence
+
 EXIT_OK = 0
 EXIT_SCRIPT_FAILED = 1
 EXIT_DIFFERENT = 1
@@ -48,3 +50,8 @@ class ToolError(SamebitsError):
 
 class Terminated(BaseException):
     """SIGTERM arrived; like KeyboardInterrupt, it must pass through `except Exception` of a user's script."""
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """The first names for a line of one error, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

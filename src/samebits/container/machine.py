@@ -27,7 +27,7 @@ from samebits.container.operations import (
     refuse_weighted_bincount,
 )
 from samebits.container.process import quiet_import
-from samebits.errors import SettingError
+from samebits.errors import SettingError, some_of
 from samebits.profile import NATIVE, PORTABLE, Profile
 
 _SHOWN = 5
@@ -84,14 +84,10 @@ class Machine:
         if names:
             print(
                 "samebits: this run promises the same bits on the same class of machine only; not proven to be"
-                f" portable: {_shown(names)}",
+                f" portable: {some_of(names, _SHOWN)}",
                 file=sys.stderr,
             )
         return {"profile": NATIVE if names else PORTABLE, "operations": reached, "unproven": names}
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def fingerprint_of(profile: Profile) -> tuple[Fingerprint, list[str]]:
@@ -127,7 +123,7 @@ def check_proven(found: Fingerprint, proven: Proven) -> None:
     if names:
         raise SettingError(
             f"this machine computes {len(names)} of {len(found.operations)} operations otherwise than the portable"
-            f" profile promises ({_shown(names)}); use the native profile, and please report the CPU"
+            f" profile promises ({some_of(names, _SHOWN)}); use the native profile, and please report the CPU"
         )
 
 

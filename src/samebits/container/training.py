@@ -30,6 +30,7 @@ from samebits.errors import (
     SamebitsError,
     SettingError,
     Terminated,
+    some_of,
 )
 from samebits.ledger import Ledger
 from samebits.profile import Profile
@@ -214,5 +215,4 @@ def _check_device(kind: str, gpus: int) -> None:
 
 def _changed(meaning: str, before: Tree, after: Tree) -> InputError:
     paths = differing_paths(before, after)
-    shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
-    return InputError(f"{meaning}: {shown}; the result does not belong to the recipe, run again")
+    return InputError(f"{meaning}: {some_of(paths, 3)}; the result does not belong to the recipe, run again")
