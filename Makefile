@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started is used before the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-portable test-gpu lint format lock image base-image engine bench bench-build bench-profiles clean
+.PHONY: help train test test-portable test-gpu lint format lock image base-image engine bench bench-build bench-profiles bench-trace bench-verify bench-resume clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,15 @@ bench: .venv/.installed  ## measure what BENCHMARKS.md states, side by side
 
 bench-profiles: .venv/.installed  ## measure what the profiles cost, and draw it (about a quarter of an hour)
 	@$(BIN)/python benchmarks/profiles.py
+
+bench-trace: .venv/.installed  ## measure what finer lines of the ledger cost (about ten minutes)
+	@$(BIN)/python benchmarks/trace.py
+
+bench-verify: .venv/.installed  ## measure what comparing and verifying costs (about two minutes)
+	@$(BIN)/python benchmarks/verify.py
+
+bench-resume: .venv/.installed  ## measure what checkpoints cost, and what segments save (about ten minutes)
+	@$(ENGINE); $(BIN)/python benchmarks/resume.py
 
 bench-build: .venv/.installed  ## measure builds, side by side (about ten minutes)
 	@$(ENGINE); $(BIN)/python benchmarks/build.py

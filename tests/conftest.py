@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,13 +23,17 @@ EXAMPLE = Path(__file__).parent / "data" / "record-1.0.json"
 COMMAND = (str(Path(sys.executable).with_name("samebits")),)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest itself selects by marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what needs a GPU, or emulated CPUs, to those who ask for it."""
+    """Leave what needs a GPU, or emulated CPUs, to those who ask for it; what uses the engine is marked so."""
     for marker in ("gpu", "emulated"):
         if marker not in config.option.markexpr:
             needs = [item for item in items if item.get_closest_marker(marker)]
             config.hook.pytest_deselected(items=needs)
             items[:] = [item for item in items if item not in needs]
+    for item in items:
+        if "engine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.engine)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +132,38 @@ def engine() -> str:
     return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
 
+@dataclass(frozen=True, kw_only=True)
+class OtherPin:
+    """An image that differs from samebits:cpu in one pin of its lock."""
+
+    tag: str
+    name: str
+    old: str
+    new: str
+
+
+@pytest.fixture(scope="session")
+def other_pin(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OtherPin]:
+    """The CPU image with another version of a small package, built once; about a minute."""
+    from samebits.host.engine import Engine
+    from samebits.host.image import build, plan_build
+    from samebits.host.source import CPU, Kind, context_file
+
+    assert engine
+    pin = OtherPin(tag="samebits-test:other-pin", name="termcolor", old="3.3.0", new="3.2.0")
+    wheel = "a10343879eba4da819353c55cb8049b0933890c2ebf9ad5d3ecd2bb32ea96ea6"
+    theirs = rf"{pin.name}=={pin.old}(?: \\\n\s+--hash=\S+)+"
+    ours = f"{pin.name}=={pin.new} --hash=sha256:{wheel}"
+    text, changed = re.subn(theirs, ours, context_file(CPU.lock).read_text())
+    assert changed == 1
+    lock = tmp_path_factory.mktemp("other-pin") / "requirements.lock"
+    lock.write_text(text)
+    kind = Kind(device=CPU.device, dockerfile=CPU.dockerfile, lock=str(lock))
+    build(Engine(), plan_build(Engine(), kind, tag=pin.tag))
+    yield pin
+    Engine().remove_image(pin.tag)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A small project that trains in the virtual environment."""
@@ -217,13 +254,20 @@ def cores(number: int) -> Iterator[None]:
 
 
 @contextmanager
-def busy() -> Iterator[None]:
-    """Beside a process that never rests."""
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+def started(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process whose stdout and stderr are read; whatever comes of the test, it does not outlive it."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
         try:
-            yield
+            yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Beside a process that never rests."""
+    with started([sys.executable, "-c", "while True: pass"]):
+        yield
 
 
 def on_small_disk(code: str, folder: Path) -> list[str]:

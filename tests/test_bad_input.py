@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import COMMAND, Done, Project, call
+from conftest import COMMAND, Done, Project, call, started
 from samebits.record import read_record
 
 
@@ -224,12 +224,10 @@ def test_data_that_changes_underneath(each_runtime: Project) -> None:
     go = each_runtime.data / "numbers.csv"
     each_runtime.write(
         "import os, pathlib, time\nfile = pathlib.Path(os.environ['SAMEBITS_DATA'], 'numbers.csv')\n"
-        "print('ready', flush=True)\n"
-        "before = file.read_bytes()\nwhile file.read_bytes() == before: time.sleep(0.05)\n"
+        "before = file.read_bytes()\nprint('ready', flush=True)\n"
+        "while file.read_bytes() == before: time.sleep(0.05)\n"
     )
-    with subprocess.Popen(
-        each_runtime.command(), cwd=each_runtime.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with started(each_runtime.command(), cwd=each_runtime.folder) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "ready\n"

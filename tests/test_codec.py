@@ -72,9 +72,32 @@ def test_exact_float(value: float, text: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.floats(allow_nan=False))
+@given(st.floats(allow_nan=False) | st.sampled_from([0.0, -0.0, 5e-324, -5e-324, 2.2250738585072014e-308, math.inf]))
 def test_no_bit_of_a_float_is_lost(value: float) -> None:
     assert struct.pack("<d", float.fromhex(exact_float(value))) == struct.pack("<d", value)
+
+
+@settings(deadline=None)
+@given(st.floats(allow_subnormal=True, min_value=-2.3e-308, max_value=2.3e-308))
+def test_no_bit_of_a_tiny_float_is_lost(value: float) -> None:
+    assert struct.pack("<d", float.fromhex(exact_float(value))) == struct.pack("<d", value)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 2**52 - 1), st.booleans())
+def test_any_nan_stays_one(payload: int, negative: bool) -> None:
+    """Which of the many is not kept: they are all written `nan`."""
+    value = struct.unpack("<d", struct.pack("<Q", (int(negative) << 63) | (0x7FF << 52) | payload))[0]
+    assert exact_float(value) == "nan"
+    assert math.isnan(float.fromhex(exact_float(value)))
+
+
+@settings(deadline=None)
+@given(_JSON)
+def test_canonical_json_is_one_text_of_each_value(value: object) -> None:
+    text = canonical_json(value)
+    assert canonical_json(json.loads(text)) == text
+    assert b"\n" not in text  # a line of a ledger is one line
 
 
 @pytest.mark.parametrize(

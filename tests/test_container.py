@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from docker.errors import APIError
 
-from conftest import Done, Project
+from conftest import Done, Project, started
 from samebits.errors import EngineError
 from samebits.host.engine import ContainerRequest, Engine, Image
 from samebits.host.source import CPU, source_digest
@@ -81,15 +81,15 @@ def _image() -> Image:
     return image
 
 
-def plain_run(project: Project, *words: str, options: tuple[str, ...] = (), user: str | None = None) -> Done:
+def plain_run(
+    project: Project, *words: str, options: tuple[str, ...] = (), user: str | None = None, image: str = "samebits:cpu"
+) -> Done:
     """`docker run` as the README shows it."""
     who = user if user is not None else f"{os.getuid()}:{os.getgid()}"
     mounts = [f"{project.folder}:/work:ro", f"{project.data}:/data:ro", f"{project.runs}:/runs"]
     command = ["docker", "run", "--rm", *(["--user", who] if who else [])]
     command += [word for mount in mounts for word in ("-v", mount)]
-    done = subprocess.run(
-        [*command, *options, "samebits:cpu", *words], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([*command, *options, image, *words], capture_output=True, text=True, timeout=120, check=False)
     return Done(status=done.returncode, out=done.stdout, err=done.stderr)
 
 
@@ -242,7 +242,7 @@ def test_plain_docker_run_stops(in_docker: Project) -> None:
     in_docker.write("import time\nprint('ready', flush=True)\nwhile True: time.sleep(0.05)\n")
     command = ["docker", "run", "--name", "samebits-test-stop", "--rm", "-v", f"{in_docker.folder}:/work:ro"]
     command += ["--user", f"{os.getuid()}:{os.getgid()}", "-v", f"{in_docker.runs}:/runs", "samebits:cpu", "train.py"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with started(command) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         subprocess.run(["docker", "stop", "samebits-test-stop"], check=True, capture_output=True)

@@ -1,12 +1,15 @@
 """What the host says while something takes long, and that it is silent where nothing does."""
 
 import os
+import re
+import time
 from pathlib import Path
 
 import pytest
 
 from samebits.container.process import plain_progress
-from samebits.host.display import hashing_progress, print_table
+from samebits.host import display
+from samebits.host.display import hashing_progress, print_table, taking
 from samebits.tree import hash_tree
 
 
@@ -37,6 +40,23 @@ def test_hashing_little_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[
         hash_tree(tmp_path, "data", progress=progress)
     hash_tree(tmp_path, "data", progress=plain_progress("checking the data"))
     assert capsys.readouterr().err == ""
+
+
+def test_what_takes_long_says_for_how_long(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with taking("thinking"):
+        pass
+    assert capsys.readouterr().err == "samebits: thinking\n"
+    monkeypatch.setattr(display, "_BEAT", 0.4)
+    with taking("thinking"):
+        time.sleep(1.0)
+    first, *beats, last = capsys.readouterr().err.splitlines()
+    assert first == "samebits: thinking"
+    assert beats
+    assert all(re.fullmatch(r"samebits: thinking: \d s so far", beat) for beat in beats)
+    assert re.fullmatch(r"samebits: thinking: done in \d s", last)
+    with pytest.raises(OSError, match=r"^no$"), taking("thinking"):
+        raise OSError("no")
+    assert capsys.readouterr().err == "samebits: thinking\n"
 
 
 def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,14 +37,15 @@ def train(runs: Path, profile: str, *words: str, runtime: str = "venv") -> Train
 
 @pytest.fixture(scope="module", params=["native", "portable"])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
-    """Three runs on one machine that is made to look like three."""
+    """Runs on one machine that is made to look like three; of the portable profile the table holds the first."""
     runs = tmp_path_factory.mktemp(request.param)
     words = QUICK if request.param == "portable" else (*QUICK, "native")
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTHONHASHSEED", raising=False)
-        with cores(2):
-            found["two cores"] = train(runs, request.param, *words)
+        if request.param == "native":
+            with cores(2):
+                found["two cores"] = train(runs, request.param, *words)
         with cores(1):
             found["one core"] = train(runs, request.param, *words)
         with cores(2), busy():
@@ -53,7 +54,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_families_repeat(trained: dict[str, Trained]) -> None:
-    first = trained["two cores"]
+    first = trained["one core"]
     assert {name: run.models for name, run in trained.items()} == dict.fromkeys(trained, first.models)
     assert len(first.models) >= sum(len(GOLDEN[group]) for group in QUICK)
     if first.environment["promise"]["profile"] == "portable":

@@ -11,6 +11,7 @@ from samebits.record import read_record
 pytestmark = pytest.mark.gpu
 
 FAMILIES = ["layers", "optimizers", "losses", "applications"]
+_MULTIPROCESSORS = {"NVIDIA H200": 132, "NVIDIA H100 80GB HBM3": 132, "NVIDIA L4": 58}  # NVIDIA's data sheets
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "digits"])
@@ -36,7 +37,16 @@ def _check_record(run: Path) -> None:
     assert device.kind == "gpu"
     assert device.model == seen["gpu"]["gpus"][0]["name"]
     assert device.compute_capability
+    for gpu in seen["gpu"]["gpus"]:
+        assert gpu["multiprocessors"] == _MULTIPROCESSORS.get(gpu["name"], gpu["multiprocessors"] or "some")
     assert seen["gpu"]["driver"]
     assert seen["cuda_built_for"]
     assert seen["distributions"]["nvidia-cudnn-cu12"]
     assert {item["name"]: item["found"] for item in seen["settings"]}["TF32"] == "False"
+
+
+def test_more_gpus_than_there_are(in_docker: Project) -> None:
+    done = in_docker.train("--gpus", "64")
+    assert (done.status, done.out) == (2, "")
+    assert done.complaint.startswith("the run asks for 64 GPUs, and only ")
+    assert not in_docker.runs.exists()

@@ -1,9 +1,15 @@
-"""What is made of what NVML reports; a machine without a GPU is told why in test_bad_input.py."""
+"""What is made of what NVML and the CUDA driver report; a machine without a GPU is told why in test_bad_input.py."""
+
+import ctypes
+import sys
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from samebits.errors import SettingError
-from samebits.gpu import MINIMUM_DRIVER, Gpu, GpuReport
+from samebits.gpu import MINIMUM_DRIVER, Gpu, GpuReport, read_gpus
 from samebits.recipe import Device
 
 _H200 = Gpu(name="NVIDIA H200", compute_capability="9.0", memory=150_754_820_096)
@@ -26,14 +32,115 @@ def test_a_driver_that_is_too_old(driver: str | None) -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_device(count: int) -> None:
-    report = GpuReport(gpus=(_H200, _L4), driver="580.65.06", cuda_driver="13.0")
+    report = GpuReport(gpus=(_H200, _H200, _L4), driver="580.65.06", cuda_driver="13.0")
     assert report.device(count) == Device(kind="gpu", model="NVIDIA H200", compute_capability="9.0", count=count)
+
+
+def test_more_gpus_than_there_are() -> None:
+    with pytest.raises(SettingError) as caught:
+        GpuReport(gpus=(_H200,)).device(3)
+    assert str(caught.value) == "the run asks for 3 GPUs, and only 1 can be seen; ask for fewer"
+
+
+def test_gpus_of_several_models() -> None:
+    with pytest.raises(SettingError) as caught:
+        GpuReport(gpus=(_H200, _H200, _L4)).device(3)
+    assert str(caught.value) == (
+        "the run's 3 GPUs are of several models (NVIDIA H200 (9.0), NVIDIA L4 (8.9)), and a recipe names one; ask for"
+        " fewer, or show it those of one model only"
+    )
+
+
+_DEVICE, _PLACE = ctypes.POINTER(ctypes.c_int), ctypes.c_char_p
+
+
+class _Driver:
+    """A CUDA driver: real C functions, as ctypes makes them, over GPUs that are not there; `shown` in its own order."""
+
+    def __init__(self, shown: Sequence[tuple[bytes, int]], *, starts: bool = True) -> None:
+        self._shown = list(shown)
+        self.started = 0
+        self.cuInit = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint)(lambda _flags: self._start(status=not starts))
+        self.cuDeviceGetByPCIBusId = ctypes.CFUNCTYPE(ctypes.c_int, _DEVICE, _PLACE)(self._find)
+        self.cuDeviceGetAttribute = ctypes.CFUNCTYPE(ctypes.c_int, _DEVICE, ctypes.c_int, ctypes.c_int)(self._tell)
+
+    def _start(self, *, status: bool) -> int:
+        self.started += 1
+        return 100 if status else 0
+
+    def _find(self, device: Any, place: bytes) -> int:
+        places = [item[0] for item in self._shown]
+        if place not in places:
+            return 101
+        device[0] = places.index(place)
+        return 0
+
+    def _tell(self, number: Any, attribute: int, device: int) -> int:
+        if attribute != 16:
+            return 1
+        number[0] = self._shown[device][1]
+        return 0
+
+
+def _nvml(*gpus: Gpu) -> SimpleNamespace:
+    """The bindings of a machine with these GPUs, on buses 0x0f, 0x10 and so on."""
+    return SimpleNamespace(
+        NVMLError=OSError,
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlSystemGetCudaDriverVersion_v2=lambda: 12050,
+        nvmlSystemGetDriverVersion=lambda: b"580.65.06",
+        nvmlDeviceGetCount=lambda: len(gpus),
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetCudaComputeCapability=lambda index: map(int, gpus[index].compute_capability.split(".")),
+        nvmlDeviceGetName=lambda index: gpus[index].name,
+        nvmlDeviceGetMemoryInfo=lambda index: SimpleNamespace(total=gpus[index].memory),
+        nvmlDeviceGetPciInfo=lambda index: SimpleNamespace(domain=0, bus=0x0F + index, device=0),
+    )
+
+
+def _read(monkeypatch: pytest.MonkeyPatch, driver: _Driver | None, *, asked: bool = True) -> list[int | None]:
+    """The multiprocessors of an H200 and an L4, as the report has them."""
+    monkeypatch.setitem(sys.modules, "pynvml", _nvml(_H200, _L4))
+
+    def load(name: str) -> _Driver:
+        assert name == "libcuda.so.1"
+        if driver is None:
+            raise OSError("libcuda.so.1: cannot open shared object file")
+        return driver
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    report = read_gpus(multiprocessors=asked)
+    assert [gpu.name for gpu in report.gpus] == ["NVIDIA H200", "NVIDIA L4"]
+    assert (report.driver, report.cuda_driver) == ("580.65.06", "12.5")
+    return [gpu.multiprocessors for gpu in report.gpus]
+
+
+def test_multiprocessors_whatever_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    h200, l4 = (b"0000:0f:00.0", 132), (b"0000:10:00.0", 58)
+    assert _read(monkeypatch, _Driver([h200, l4])) == [132, 58]
+    assert _read(monkeypatch, _Driver([l4, h200])) == [132, 58]
+
+
+def test_multiprocessors_that_nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = [(b"0000:10:00.0", 58)]
+    assert _read(monkeypatch, _Driver(only)) == [None, 58]  # the other is hidden by CUDA_VISIBLE_DEVICES
+    assert _read(monkeypatch, _Driver(only, starts=False)) == [None, None]
+    assert _read(monkeypatch, None) == [None, None]
+
+
+def test_the_cuda_driver_is_not_started_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = _Driver([(b"0000:0f:00.0", 132)])
+    assert _read(monkeypatch, driver, asked=False) == [None, None]
+    assert driver.started == 0
+    _read(monkeypatch, driver)
+    assert driver.started == 1
 
 
 def test_as_the_record_holds_it() -> None:
     report = GpuReport(gpus=(_L4,), driver="580.65.06", cuda_driver="13.0")
     assert report.to_dict() == {
-        "gpus": [{"name": "NVIDIA L4", "compute_capability": "8.9", "memory": 24_152_899_584}],
+        "gpus": [{"name": "NVIDIA L4", "compute_capability": "8.9", "memory": 24_152_899_584, "multiprocessors": None}],
         "driver": "580.65.06",
         "cuda_driver": "13.0",
         "reason": None,

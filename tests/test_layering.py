@@ -12,7 +12,9 @@ import pytest
 import samebits
 
 _PACKAGE = Path(samebits.__file__).parent
-_TRAINING = {"tensorflow", "keras", "numpy", "h5py"}
+_TRAINING = {"tensorflow", "keras"}
+_ARRAYS = {"numpy", "h5py"}
+_WITH_ARRAYS = "samebits.host.distance"
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,15 @@ RULES: dict[str, Callable[[Import], bool]] = {
     "nvml": _only_in("pynvml", "samebits.gpu"),
     # TensorFlow and its kin are imported in the container's half, by the functions that need them.
     "training": lambda found: found.package in _TRAINING and (_layer(found.module) != "container" or found.at_top),
+    # The host reads kept tensors in one place, and only when it must: the command line starts without.
+    "arrays": lambda found: (
+        found.package in _ARRAYS
+        and (found.at_top or (_layer(found.module) != "container" and found.module != _WITH_ARRAYS))
+    ),
     # Beside the script there is the standard library, and what requirements.lock holds.
     "foreign": lambda found: (
         _layer(found.module) != "host"
-        and found.package not in {*sys.stdlib_module_names, *_TRAINING, "samebits", "pynvml"}
+        and found.package not in {*sys.stdlib_module_names, *_TRAINING, *_ARRAYS, "samebits", "pynvml"}
     ),
 }
 
@@ -131,9 +138,11 @@ _BROKEN = [
     ("programs", "samebits.host.image", "def f():\n import subprocess"),
     ("rich", "samebits.host.runs", "import rich.table"),
     ("nvml", "samebits.container.environment", "import pynvml"),
-    ("training", "samebits.container.tensors", "import numpy as np"),
-    ("training", "samebits.container.tensors", "class A:\n import h5py"),
-    ("training", "samebits.codec", "def f():\n import numpy"),
+    ("arrays", "samebits.container.tensors", "import numpy as np"),
+    ("arrays", "samebits.container.tensors", "class A:\n import h5py"),
+    ("arrays", "samebits.codec", "def f():\n import numpy"),
+    ("arrays", "samebits.host.distance", "import h5py"),
+    ("training", "samebits.container.tensors", "import tensorflow as tf"),
     ("training", "samebits.host.runs", "def f():\n import keras.utils"),
     ("foreign", "samebits.codec", "import requests"),
     ("foreign", "samebits.container.script", "def f():\n import blake3"),

@@ -16,8 +16,8 @@ from conftest import ROOT, SCRIPTS, Project, call
 from samebits.container.fingerprint import Fingerprint, Fingerprinting
 from samebits.errors import SettingError
 from samebits.host.attest import Golden, models
+from samebits.host.runtime import choose_runtime
 from samebits.host.source import staged_recipe
-from samebits.host.train import choose_runtime
 from samebits.host.venv import locked_python, plan_process
 from samebits.prepare import plan_run, publish
 from samebits.profile import Profile

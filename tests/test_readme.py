@@ -47,7 +47,7 @@ def run(command: str, folder: Path) -> str:
 def test_every_command_is_known() -> None:
     """A command that is added to the README must be run by one of the tests below."""
     assert set(COMMANDS) == {"make train", "make test", *SCRIPT, *IMAGES, *ENGINE}
-    assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (10, 6, 3)
+    assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (17, 6, 3)
 
 
 @pytest.mark.engine
@@ -55,10 +55,13 @@ def test_the_commands_for_a_script_of_ones_own(in_docker: Project) -> None:
     _copy_families(in_docker.folder / "examples" / "families", group="losses")
     outputs = {command: run(command, in_docker.folder) for command in SCRIPT}
     trained = [output.splitlines()[-1] for command, output in outputs.items() if "train.py" in command]
-    assert len(trained) == 3
+    assert len(trained) == 4
     assert re.fullmatch(r"result sha256:[0-9a-f]{64}", trained[0])
     assert trained[0] == trained[1], "the launcher and plain docker run must agree"
-    assert trained[0] != trained[2], "the portable profile computes otherwise"
+    assert trained[0] != trained[3], "the portable profile computes otherwise"
+    verified = [output.splitlines()[-1] for command, output in outputs.items() if " verify " in command]
+    assert verified[:3] == ["identical"] * 3
+    assert verified[3:] == ["identical (2 of 2 segments)", "identical in 1 of 2 segments, drawn with seed 0"]
     assert outputs["samebits attest examples/families"].splitlines()[-1] == "identical"
 
 

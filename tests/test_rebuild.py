@@ -14,11 +14,13 @@ import pytest
 from conftest import Project, call
 from samebits.digest import Digest
 from samebits.errors import ImageError
+from samebits.host import commands
 from samebits.host.base import default_base, provide_base
 from samebits.host.engine import Engine, Image
 from samebits.host.image import BuildPlan, laid_out, plan_build
-from samebits.host.rebuild import check_recipe, compare
+from samebits.host.rebuild import Comparison, check_recipe, compare
 from samebits.host.source import CPU, source_digest
+from samebits.recipe import ImageIdentity
 from samebits.record import read_record
 from test_container import plain_run
 
@@ -64,7 +66,7 @@ def test_a_run_keeps_what_its_image_is_rebuilt_from(in_docker: Project) -> None:
         "lock": str(record.recipe.image.lock),
         "source": str(record.recipe.image.source),
     }
-    check_recipe(run / "image", BuildPlan.read(run / "image" / "image.json", "samebits-test:none"))
+    check_recipe(run / "image", BuildPlan.read(run / "image" / "image.json", "samebits-test:none"), record.recipe.image)
 
     for name, complaint in _SPOILED:  # before any build, so each takes a moment
         path = run / "image" / name
@@ -99,21 +101,46 @@ def _plan(tag: str = "samebits-test:none") -> BuildPlan:
 
 def test_check_recipe_names_both_digests() -> None:
     plan = _plan()
+    recorded = ImageIdentity(lock=plan.lock, source=plan.source, base=plan.base_digest)
     with laid_out(plan) as recipe:
         assert BuildPlan.read(recipe / "image.json", plan.tag) == plan
-        check_recipe(recipe, plan)
+        check_recipe(recipe, plan, recorded)
         lock = recipe / "lock" / "requirements.lock"
         whole = lock.read_bytes()
         _flip(lock)
         with pytest.raises(ImageError) as caught:
-            check_recipe(recipe, plan)
+            check_recipe(recipe, plan, recorded)
         assert str(caught.value) == (
             f"the lock in {lock} is not the recorded one: {Digest.of_file(lock)}, and {CPU.lock_digest} is wanted"
         )
         lock.write_bytes(whole)
         (recipe / "source" / "samebits" / "more.py").touch()
         with pytest.raises(ImageError, match=r"^the source or Dockerfile in .* is not the recorded one: "):
-            check_recipe(recipe, plan)
+            check_recipe(recipe, plan, recorded)
+
+
+@pytest.mark.parametrize("field", ["lock", "source", "base"])
+def test_check_recipe_reads_what_the_manifest_says(field: str) -> None:
+    plan = _plan()
+    recorded = ImageIdentity(lock=plan.lock, source=plan.source, base=plan.base_digest)
+    wanted, other = getattr(recorded, field), Digest.of_bytes(b"other")
+    with laid_out(plan) as recipe:
+        manifest = recipe / "image.json"
+        manifest.write_text(manifest.read_text().replace(str(wanted), str(other)))
+        with pytest.raises(ImageError) as caught:
+            check_recipe(recipe, BuildPlan.read(manifest, plan.tag), recorded)
+    assert str(caught.value) == f"the {field} in {manifest} is not the recorded one: {other}, and {wanted} is wanted"
+
+
+def test_a_comparison_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """As `samebits build --check --json` prints it."""
+    one, other = Digest.of_bytes(b"one"), Digest.of_bytes(b"other")
+    assert commands._print_comparison(Comparison(wanted=one, found=one), as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"identical": True, "wanted": str(one), "found": str(one), "differences": []}
+    assert commands._print_comparison(Comparison(wanted=one, found=other, differences=("a", "b")), as_json=True) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"identical": False, "wanted": str(one), "found": str(other), "differences": ["a", "b"]}
 
 
 @pytest.mark.parametrize(

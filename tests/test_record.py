@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conftest import EXAMPLE
+from samebits.checkpoints import Keeping
 from samebits.codec import readable_json
 from samebits.digest import Digest
 from samebits.errors import RecordError
@@ -18,6 +21,7 @@ from samebits.record import (
     FINISHED,
     RUNNING,
     STATES,
+    VERSION,
     Outcome,
     Record,
     interrupted,
@@ -26,6 +30,9 @@ from samebits.record import (
     summary,
     write_record,
 )
+from samebits.trace import Trace
+
+COMMITTED = sorted(EXAMPLE.parent.glob("record-*.json"))
 
 
 @pytest.fixture
@@ -44,11 +51,36 @@ def _resealed(value: dict[str, Any], **changes: object) -> dict[str, Any]:
     return body | {"seal": str(Digest.of_json(body))}
 
 
-def test_the_committed_file_round_trips(example: Record) -> None:
-    assert readable_json(example.to_dict()) == EXAMPLE.read_bytes()
-    assert Record.from_dict(json.loads(EXAMPLE.read_bytes())) == example
-    assert example.sealed
-    assert str(example.result_digest) == example.to_dict()["result_digest"]
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_every_committed_version_is_read(path: Path) -> None:
+    record = read_record(path)
+    assert Record.from_dict(record.to_dict()) == record
+    assert record.sealed
+    assert (
+        str(record.result_digest) == record.to_dict()["result_digest"] == json.loads(path.read_bytes())["result_digest"]
+    )
+
+
+def test_the_newest_committed_file_round_trips() -> None:
+    newest = COMMITTED[-1]
+    assert newest.stem == f"record-{VERSION}"
+    assert readable_json(read_record(newest).to_dict()) == newest.read_bytes()
+
+
+def test_what_version_1_0_does_not_hold(example: Record) -> None:
+    assert "trace" not in json.loads(EXAMPLE.read_bytes())
+    assert example.trace == Trace()
+    assert read_record(COMMITTED[-1]).trace == Trace(level="step")
+
+
+def test_what_came_with_version_1_2() -> None:
+    for path in COMMITTED[:2]:
+        record = read_record(path)
+        assert (record.keeping, record.resumable) == (Keeping(keep="none"), None), path
+    newest = read_record(COMMITTED[2])
+    assert newest.keeping == Keeping(keep="every:5", every=100)
+    assert newest.resumable == {"resumable": True, "reasons": []}
+    assert set(newest.origin["resumes"]) == {"id", "seal", "checkpoint", "until"}
 
 
 def test_a_running_record_round_trips(running: Record, tmp_path: Path) -> None:
@@ -80,7 +112,7 @@ def _other(leaf: Any) -> Any:
     return "other" if leaf is None else {"other": 1} if leaf == {} else ["other"]
 
 
-@pytest.mark.filterwarnings("ignore:record version 1.1 is newer")
+@pytest.mark.filterwarnings("ignore:record version 1.3 is newer")
 def test_a_change_to_any_leaf_is_refused(value: dict[str, Any]) -> None:
     places = list(_places(value))
     assert len(places) > 400
@@ -108,12 +140,12 @@ def test_a_removed_or_added_part_is_refused(value: dict[str, Any]) -> None:
     [
         ({"format": "other"}, "'format' is 'other'; this is no record of a run"),
         ({"format": None}, "missing value in 'format'"),
-        ({"version": "2.0"}, "record version 2.0 is newer than this samebits reads (1.0); upgrade samebits"),
-        ({"version": "10.0"}, "record version 10.0 is newer than this samebits reads (1.0); upgrade samebits"),
+        ({"version": "2.0"}, "record version 2.0 is newer than this samebits reads (1.2); upgrade samebits"),
+        ({"version": "10.0"}, "record version 10.0 is newer than this samebits reads (1.2); upgrade samebits"),
         ({"version": "0.9"}, "there is no record version 0.9; the first is 1.0"),
         ({"version": "0.0"}, "there is no record version 0.0; the first is 1.0"),
-        ({"version": "1"}, "'version' must be like 1.0, not '1'"),
-        ({"version": "1.0.1"}, "'version' must be like 1.0, not '1.0.1'"),
+        ({"version": "1"}, "'version' must be like 1.2, not '1'"),
+        ({"version": "1.0.1"}, "'version' must be like 1.2, not '1.0.1'"),
         ({"version": 1.0}, "'version' must be str, not 1.0"),
         ({"outcome": {"state": "w"}}, "'outcome.state' must be one of running, finished, failed, interrupted, not 'w'"),
         ({"recipe": {}}, "missing value in 'recipe.image'"),
@@ -135,8 +167,8 @@ def test_a_sealed_file_that_is_no_record_of_ours(value: dict[str, Any], changes:
 
 
 def test_a_newer_minor_version_is_read_with_a_warning(value: dict[str, Any], example: Record) -> None:
-    newer = _resealed(value, version="1.1", weather="fine")
-    with pytest.warns(UserWarning, match=r"^record version 1\.1 is newer than 1\.0; what is new in it is not shown$"):
+    newer = _resealed(value, version="1.3", weather="fine")
+    with pytest.warns(UserWarning, match=r"^record version 1\.3 is newer than 1\.2; what is new in it is not shown$"):
         assert Record.from_dict(newer) == example
 
 
@@ -236,3 +268,58 @@ def test_summary(example: Record, running: Record) -> None:
     lines = ["run runs/r", f"recipe {example.recipe.digest}", f"result {example.result_digest}"]
     assert summary(Path("runs/r"), example).splitlines() == lines
     assert summary(Path("runs/r"), running).splitlines() == lines[:2]
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+_JSON = st.recursive(_SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)
+_LEAVES = list(_places(json.loads(EXAMPLE.read_bytes())))
+
+
+def _holders(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The path of every list and object, which something can be added to."""
+    if isinstance(value, (dict, list)):
+        yield path
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _holders(item, (*path, key))
+
+
+_HOLDERS = list(_holders(json.loads(EXAMPLE.read_bytes())))
+
+
+def _inside(value: Any, path: tuple[str | int, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _mutated(value: dict[str, Any], data: st.DataObject) -> None:
+    """Change, delete or add one thing, anywhere."""
+    kind = data.draw(st.sampled_from(["change", "delete", "add"]))
+    if kind == "add":
+        holder = _inside(value, data.draw(st.sampled_from(_HOLDERS)))
+        if isinstance(holder, dict):
+            holder[data.draw(st.text())] = data.draw(_JSON)
+        else:
+            holder.insert(data.draw(st.integers(0, len(holder))), data.draw(_JSON))
+        return
+    *path, key = data.draw(st.sampled_from(_LEAVES))
+    holder = _inside(value, tuple(path))
+    if kind == "change":
+        holder[key] = data.draw(_JSON)
+    else:
+        del holder[key]
+
+
+@pytest.mark.filterwarnings("ignore:record version .* is newer")
+@settings(deadline=None, max_examples=300)
+@given(data=st.data())
+def test_any_mutation_is_found(data: st.DataObject) -> None:
+    """By the seal, if by nothing else: whatever is written otherwise, 1.0 in the place of 1 included."""
+    original = EXAMPLE.read_bytes()
+    value = json.loads(original)
+    _mutated(value, data)
+    if readable_json(value) == original:
+        assert Record.from_dict(value).sealed
+    else:
+        with pytest.raises(RecordError):
+            Record.from_dict(value)

@@ -15,6 +15,7 @@ from samebits.runfolder import MARKER, RunFolder, claim, prepare_runs
 
 def test_names_within_the_folder() -> None:
     folder = RunFolder(Path("runs/r"))
+    assert RunFolder(Path("runs/r")).checkpoints.folder == Path("runs/r/checkpoints")
     names = ["record", "ledger", "code", "code_manifest", "data_manifest", "outputs", "models", "log", "reserve"]
     assert [str(getattr(folder, name).relative_to("runs/r")) for name in names] == [
         "record.json",

@@ -2,12 +2,14 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from conftest import Done
+from samebits.host.engine import Engine
 from samebits.host.lock import read_lock
+from samebits.host.sbom import read_packages
 from samebits.host.source import CPU, context_file
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
@@ -32,6 +34,54 @@ def test_a_bill_of_materials(samebits: Callable[..., Done]) -> None:
     )
     debian = {f"{item['name']} {item['version']}" for purl, item in found.items() if purl.startswith("pkg:deb/")}
     assert debian == set(listed.stdout.splitlines())
+    assert len([purl for purl in found if purl.startswith(("pkg:deb/debian/python3@", "pkg:generic/python@"))]) == 1
+
+
+_ELSEWHERE = f"""\
+FROM {CPU.tag}
+USER 0
+WORKDIR /usr
+RUN test -x local/bin/python3.13 || {{ cp bin/python3.13 local/bin && cp -r lib/python3.13 local/lib; }}
+RUN rm -r /opt/samebits/venv && /usr/local/bin/python3.13 -m venv --without-pip /opt/samebits/venv
+RUN echo base-files hold | dpkg --set-selections
+"""
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """An image with a Python that is no package of Debian's, as the python: images have it, and a package on hold."""
+    tag = "samebits-test:elsewhere"
+    subprocess.run(
+        ["docker", "buildx", "build", "--load", "--provenance=false", "--tag", tag, "-"],
+        input=_ELSEWHERE.encode(),
+        check=True,
+        capture_output=True,
+    )
+    yield tag
+    subprocess.run(["docker", "rmi", tag], check=True, capture_output=True)
+
+
+def test_a_python_that_is_not_debians(samebits: Callable[..., Done], elsewhere: str) -> None:
+    program = "import platform; print(platform.python_version())"
+    told = subprocess.run(
+        ["docker", "run", "--rm", "--entrypoint", "/opt/samebits/venv/bin/python", elsewhere, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    version = told.stdout.strip()
+    bom = json.loads(samebits("show", "--image", elsewhere, "--json").out)
+    assert f"pkg:generic/python@{version}" in {item["purl"] for item in bom["components"]}
+    shown = samebits("show", "--image", elsewhere)
+    assert ["generic", "python", version] in [line.split() for line in shown.out.splitlines()]
+    engine = Engine()
+    names = [
+        {item.name for item in read_packages(engine, image) if item.kind == "deb"}
+        for tag in (CPU.tag, elsewhere)
+        if (image := engine.find_image(tag))
+    ]
+    assert "base-files" in names[0]
+    assert names[0] == names[1]
 
 
 def test_a_table(samebits: Callable[..., Done]) -> None:

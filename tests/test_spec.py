@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from samebits.checkpoints import Keeping
 from samebits.errors import InputError
 from samebits.spec import OneLineParser, RunSpec, add_run_options, make_spec, read_config, split_arguments
 
@@ -25,6 +26,9 @@ _SCRIPT = Path("train.py")
         ({"gpus": "00"}, "gpus must be 'all' or a number, not '00'"),
         ({"gpus": "-1"}, "gpus must be 'all' or a number, not '-1'"),
         ({"gpus": ""}, "gpus must be 'all' or a number, not ''"),
+        ({"keep": "few"}, "keep must be all, last, none or every:N, not 'few'"),
+        ({"checkpoint_every": 0}, "checkpoint-every is a number of steps from 1, not 0"),
+        ({"keep": "none", "checkpoint_every": 9}, "with keep none no checkpoint is written; drop checkpoint-every"),
     ],
 )
 def test_a_value_that_cannot_be(values: dict[str, Any], message: str) -> None:
@@ -82,6 +86,10 @@ def _parse(folder: Path, *words: str) -> RunSpec:
         ("threads = 3\nprofile = 'native'\ngoal = 'documented'", [], {"threads": 3, "goal": "documented"}),
         ("image = 'mine'\ngpus = 'all'\nruntime = 'docker'", [], {"image": "mine", "gpus": "all", "runtime": "docker"}),
         ("", ["--ignore-output", "a/*"], {"ignore_outputs": ("a/*",)}),
+        ("", [], {"keeping": Keeping(keep="last")}),
+        ("keep = 'every:5'\ncheckpoint-every = 100", [], {"keeping": Keeping(keep="every:5", every=100)}),
+        ("keep = 'all'", ["--keep", "none"], {"keeping": Keeping(keep="none")}),
+        ("checkpoint-every = 3", ["--checkpoint-every", "4"], {"keeping": Keeping(keep="last", every=4)}),
     ],
 )
 def test_command_line_over_toml(tmp_path: Path, toml: str | None, words: list[str], expected: dict[str, Any]) -> None:
@@ -105,6 +113,8 @@ def test_command_line_over_toml(tmp_path: Path, toml: str | None, words: list[st
         ("seed = true", "'seed' must be int, not True"),
         ("threads = 2.0", "'threads' must be int, not 2.0"),
         ("gpus = 1", "'gpus' must be str, not 1"),
+        ("keep = 1", "'keep' must be str, not 1"),
+        ("checkpoint-every = '9'", "'checkpoint-every' must be int, not '9'"),
         ("data = ['d']", "'data' must be str, not ['d']"),
         ("exclude = '*.md'", "'exclude' must be list, not '*.md'"),
         ("arguments = ['--epochs', 3]", "'arguments[1]' must be str, not 3"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Project, call
-from samebits.ledger import check_ledger
+from samebits.host.integrity import LedgerCheck, check_ledger
 from samebits.recipe import differing_parts
 from samebits.record import read_record
 
@@ -32,9 +32,7 @@ def test_repeats_and_seals_a_record(each_runtime: Project) -> None:
     assert (record.recipe.image.config is None) == (project.runtime == "venv")
     assert record.recipe.image.python == (platform.python_version() if project.runtime == "venv" else None)
     assert record.ledger is not None
-    assert check_ledger(run / "ledger.jsonl", record.recipe.digest, record.ledger) == (
-        "3 lines, each follows the one before"
-    )
+    assert check_ledger(run / "ledger.jsonl", record) == LedgerCheck(lines=3)
     shown = call("show", "last", folder=project.folder)
     assert ["ledger", "3 lines, each follows the one before"] in [
         line.split(maxsplit=1) for line in shown.out.splitlines()

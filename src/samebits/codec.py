@@ -4,13 +4,16 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from samebits.errors import RecordError, StorageError
 
 T = TypeVar("T")
+_TOGETHER = 128  # files that are open at once
 
 
 def canonical_json(value: object) -> bytes:
@@ -44,11 +47,47 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
         raise storage_error(error, path) from error
+
+
+def write_all(contents: Mapping[Path, Any]) -> None:
+    """Write read-only files of one folder, each whole or not at all; raises StorageError.
+
+    They are waited for together: a wait for each would take as long as all of them.
+    """
+    items = list(contents.items())
+    for begin in range(0, len(items), _TOGETHER):
+        _write_together(dict(items[begin : begin + _TOGETHER]))
+    for folder in {path.parent for path in contents}:
+        sync_folder(folder)
+
+
+def _write_together(contents: Mapping[Path, Any]) -> None:
+    temporary: dict[Path, str] = {}
+    try:
+        with ExitStack() as files:
+            opened = {}
+            for path, content in contents.items():
+                file = opened[path] = files.enter_context(
+                    tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)
+                )
+                temporary[path] = file.name
+                file.write(content)
+                file.flush()
+                os.fchmod(file.fileno(), 0o444)
+            for file in opened.values():
+                os.fsync(file.fileno())
+        for path, name in temporary.items():
+            os.replace(name, path)
+    except OSError as error:
+        for path, name in temporary.items():
+            Path(name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # what names none of them is not written now
+        raise storage_error(error, next(iter(contents))) from error
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:
@@ -58,13 +97,28 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     return StorageError(f"cannot write {path}: {error.strerror or error}; choose a folder that you may write to")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def as_record(where: object) -> Iterator[None]:
+    """Turn what goes wrong with values that no record holds at their places into a RecordError that names `where`."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise RecordError(f"{where}: a value is not what a record holds there ({what})") from error
+
+
+def differing_names(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
+    """Every name whose value differs, or that only one of the two has, sorted."""
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
 class Fields:
@@ -113,3 +167,22 @@ class Fields:
     def inner(self, name: str) -> "Fields":
         """The object `name`, which must be there."""
         return Fields(self.get(name, dict), self.path(name))
+
+
+def check_version(fields: Fields, form: str, version: str) -> None:
+    """Raise RecordError unless a file is of this format, in a version that can be read; warn of a newer minor one."""
+    found = fields.get("format", str)
+    what = form.rpartition(".")[2]
+    if found != form:
+        raise RecordError(f"'format' is {found!r}; this is no {what} of a run")
+    given = fields.get("version", str)
+    major, _, minor = given.partition(".")
+    if not (major.isdecimal() and minor.isdecimal()):
+        raise RecordError(f"'version' must be like {version}, not {given!r}")
+    ours = tuple(int(part) for part in version.split("."))
+    if int(major) > ours[0]:
+        raise RecordError(f"{what} version {given} is newer than this samebits reads ({version}); upgrade samebits")
+    if int(major) < ours[0]:
+        raise RecordError(f"there is no {what} version {given}; the first is {ours[0]}.0")
+    if (int(major), int(minor)) > ours:
+        warnings.warn(f"{what} version {given} is newer than {version}; what is new in it is not shown", stacklevel=2)

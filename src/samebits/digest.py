@@ -2,11 +2,12 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from samebits.codec import canonical_json
+from samebits.codec import Fields, canonical_json
 from samebits.errors import RecordError
 
 _WRITTEN = re.compile(r"sha256:([0-9a-f]{64})")
@@ -49,3 +50,12 @@ class Digest:
         """The digest of a file's content."""
         with path.open("rb") as file:
             return cls(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def confirm_seal(value: object, what: str) -> None:
+    """Raise RecordError unless `seal` is the digest of all the rest of a file's object."""
+    if not isinstance(value, Mapping):
+        raise RecordError("the file must hold an object")
+    expected = Digest.of_json({key: item for key, item in value.items() if key != "seal"})
+    if Fields(value).get("seal", str) != str(expected):
+        raise RecordError(f"the seal does not match: the {what} was changed after it was written")

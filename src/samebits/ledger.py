@@ -1,39 +1,42 @@
-"""The ledger: one line per epoch, each carrying the digest of the line before it.
+"""The ledger: one line per epoch, each carrying its number and the digest of the line before it.
 
 The first line carries the recipe's digest in that place, so that a ledger belongs to one recipe. Lines hold no times.
+A run that resumes another begins with the other's lines: what it does again must be told again in the same words.
 """
 
 import fcntl
-import json
 import os
 import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from samebits.codec import canonical_json, storage_error
 from samebits.digest import Digest
+from samebits.errors import InputError, RecordError
 
-VERSION = "1.0"
+VERSION = "1.1"
 _SYNC_EVERY = 1.0  # seconds: a wait for the disk after every line costs short epochs up to a hundredth
 
 
 class Ledger:
-    """Appends lines, each flushed to the disk before the next; its file lock tells others that the run is alive."""
+    """Appends lines, each handed to the system before the next; its file lock tells others that the run is alive."""
 
     def __init__(self, path: Path, recipe: Digest) -> None:
         self._path = path
-        self._previous = recipe
         self._synced = time.monotonic()
-        self.lines = 0
         try:
             self._file = path.open("a+b", buffering=0)
             _lock(self._file.fileno())
+            self._file.seek(0)
+            self._before = self._file.read().splitlines(keepends=True)
         except OSError as error:
             raise storage_error(error, path) from error
+        self._written = _Written(lines=0, last=recipe, size=0)
 
     def __enter__(self) -> Self:
         return self
@@ -41,31 +44,96 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError):  # what the disk did not take, the record's own writing tells
+        with suppress(OSError):  # `sync` has told before, where it mattered
             os.fdatasync(self._file.fileno())
         self._file.close()
 
     @property
+    def lines(self) -> int:
+        """How many lines there are."""
+        return self._written.lines
+
+    @property
     def last(self) -> Digest:
         """The digest of the last line, or the recipe's where there is none yet."""
-        return self._previous
+        return self._written.last
+
+    def go_on(self, lines: int, last: Digest) -> None:
+        """Take the place behind a line that was there before; raises RecordError where it is not that line."""
+        before = self._before[:lines]
+        if lines and (len(before) < lines or Digest.of_bytes(before[-1].rstrip(b"\n")) != last):
+            raise RecordError(f"{self._path} has no line {lines} that a checkpoint names; it was changed")
+        self._written = _Written(lines=lines, last=last, size=sum(map(len, before)))
+
+    def ends(self) -> tuple[int, Digest]:
+        """How many lines the file holds, and the digest of the last: also of those that are still to be told again."""
+        if self.lines >= len(self._before):
+            return self.lines, self.last
+        return len(self._before), Digest.of_bytes(self._before[-1].rstrip(b"\n"))
 
     def append(self, values: Mapping[str, object]) -> None:
-        """Write one line; raises StorageError where the disk does not take it.
+        """Write one line; raises StorageError where the disk does not take it, and leaves no piece of it.
+
+        A line that was there before is compared instead; raises InputError where it is another one.
 
         A process that dies loses none. The disk is waited for once a second at most: a machine that loses power may
         lose the lines since.
         """
-        line = canonical_json({**values, "version": VERSION, "previous": str(self._previous)})
+        before = self._written
+        number = before.lines + 1
+        line = canonical_json({**values, "version": VERSION, "line": number, "previous": str(before.last)})
+        after = _Written(lines=number, last=Digest.of_bytes(line), size=before.size + len(line) + 1)
+        if before.lines < len(self._before):
+            if self._before[before.lines] != line + b"\n":
+                raise InputError(
+                    f"the training that was resumed does not repeat: line {number} of the ledger was another one before"
+                    f" ({line_place(values)}); see Limits in the README"
+                )
+            self._written = after
+            return
         try:
-            self._file.write(line + b"\n")
-            if time.monotonic() - self._synced > _SYNC_EVERY:
-                os.fdatasync(self._file.fileno())
-                self._synced = time.monotonic()
+            self._write(line + b"\n")
+            self._written = after
+        finally:
+            if self._written is before:  # also where Ctrl-C came between: what is not counted must not be there
+                self._take_back()
+        if time.monotonic() - self._synced > _SYNC_EVERY:
+            self.sync()
+
+    def sync(self) -> None:
+        """Wait until the disk holds all lines; to be called before a record that names them is sealed."""
+        try:
+            os.fdatasync(self._file.fileno())
         except OSError as error:
             raise storage_error(error, self._path) from error
-        self._previous = Digest.of_bytes(line)
-        self.lines += 1
+        self._synced = time.monotonic()
+
+    def _write(self, content: bytes) -> None:
+        """All of it: a disk that is nearly full may take a part, and says so only when asked for the rest."""
+        try:
+            while content:
+                content = content[self._file.write(content) :]
+        except OSError as error:
+            raise storage_error(error, self._path) from error
+
+    def _take_back(self) -> None:
+        with suppress(OSError):
+            os.ftruncate(self._file.fileno(), self._written.size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Written:
+    """What the file holds; one value, so that an interrupt finds either the old or the new state."""
+
+    lines: int
+    last: Digest
+    size: int
+
+
+def line_place(values: Mapping[str, object]) -> str:
+    """Where in a training a line was written, for people: `fit 0, epoch 3`."""
+    known = [f"{name} {values[name]}" for name in ("fit", "loop", "stage", "epoch", "step", "round") if name in values]
+    return ", ".join(known) or str(values.get("event"))
 
 
 def hold(path: Path) -> int:
@@ -99,19 +167,3 @@ def _whole_file(kind: int) -> bytes:
 def _lock(descriptor: int) -> None:
     """A shared lock that belongs to the open file, and ends with the last process that has it open."""
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_RDLCK))
-
-
-def check_ledger(path: Path, recipe: Digest, recorded: Mapping[str, object]) -> str:
-    """Follow the chain from the recipe's digest to the `lines` and `last` that a record holds; says how that went."""
-    previous, number = str(recipe), 0
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if json.loads(line)["previous"] != previous:
-                    return f"line {number} does not follow the one before"
-                previous = str(Digest.of_bytes(line.rstrip(b"\n")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"cannot be read after line {number}: {error}"
-    if recorded != {"lines": number, "last": previous}:
-        return f"its {number} lines are not those that the record names"
-    return f"{number} lines, each follows the one before"

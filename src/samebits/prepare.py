@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from samebits.checkpoints import Place, Store
 from samebits.codec import storage_error
 from samebits.cpu import instruction_set
-from samebits.errors import InputError
+from samebits.errors import InputError, RecordError
 from samebits.profile import PORTABLE_INSTRUCTIONS
 from samebits.recipe import Code, Device, ImageIdentity, Recipe
 from samebits.record import RUNNING, Outcome, Record, write_record
@@ -36,6 +37,48 @@ class Setup:
     environment: Mapping[str, Any] = field(default_factory=dict)
     python: tuple[int, int] = sys.version_info[:2]
     """The Python that will run the script; a newer one's syntax cannot be checked here."""
+    verifies: Mapping[str, str] | None = None
+    """The run that this one is to verify: its `id` and its record's `seal`."""
+    resumes: "Resumption | None" = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resumption:
+    """The run that a new one goes on from: its `id`, its record's `seal`, and what of its folder is taken over.
+
+    From `checkpoint` (None: from the beginning) it goes on to `until` (None: to its end). Of the `ledger` the first
+    `size` bytes are taken, of the `store` the checkpoints at `places`.
+    """
+
+    id: str
+    seal: str
+    ledger: Path
+    size: int
+    store: Store
+    places: tuple[Place, ...] = ()
+    checkpoint: Place | None = None
+    until: Place | None = None
+
+    def to_dict(self) -> dict[str, str | None]:
+        """As the new record's `origin` holds it."""
+        return {
+            "id": self.id,
+            "seal": self.seal,
+            "checkpoint": None if self.checkpoint is None else self.checkpoint.name,
+            "until": None if self.until is None else self.until.name,
+        }
+
+    def lay_into(self, folder: RunFolder) -> None:
+        """Put ledger and checkpoints into the new run's folder; raises RecordError where they have become fewer."""
+        with self.ledger.open("rb") as source, folder.ledger.open("wb") as target:
+            left = self.size
+            while left and (part := source.read(min(left, 1 << 20))):
+                target.write(part)
+                left -= len(part)
+        if left:
+            raise RecordError(f"{self.ledger} has become shorter; is something else writing to it?")
+        if self.places:
+            self.store.share(self.places, folder.checkpoints)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,16 +104,20 @@ def plan_run(spec: RunSpec, setup: Setup, progress: Progress | None = None) -> P
 
     Raises InputError for what the user named wrongly, StorageError where runs cannot be kept.
     """
-    started = datetime.now(UTC)
     check_script(spec.script, setup.python)
     check_runs(spec)
     if spec.determinism.portable:
         check_portable_cpu()
     code = hash_code(spec)
     data = None if spec.data is None else hash_data(spec.data, progress)
-    recipe = _recipe(spec, setup, code, data)
+    return plan_hashed(spec, setup, code=code, data=data)
+
+
+def plan_hashed(spec: RunSpec, setup: Setup, *, code: Tree, data: Tree | None) -> PlannedRun:
+    """A run whose code and data were checked and hashed already; raises StorageError where runs cannot be kept."""
+    recipe = make_recipe(spec, setup, code, data)
     prepare_runs(spec.runs)
-    return PlannedRun(spec=spec, setup=setup, started=started, code=code, data=data, recipe=recipe)
+    return PlannedRun(spec=spec, setup=setup, started=datetime.now(UTC), code=code, data=data, recipe=recipe)
 
 
 def publish(planned: PlannedRun) -> tuple[RunFolder, Record]:
@@ -83,10 +130,14 @@ def publish(planned: PlannedRun) -> tuple[RunFolder, Record]:
         recipe=planned.recipe,
         started=planned.started.isoformat(timespec="seconds"),
         outcome=Outcome(state=RUNNING),
+        trace=spec.trace,
+        keeping=spec.keeping,
         exclude=spec.exclude,
         origin={
             "script": _readable(spec.script),
             "data": None if spec.data is None else _readable(spec.data),
+            **({} if planned.setup.verifies is None else {"verifies": dict(planned.setup.verifies)}),
+            **({} if planned.setup.resumes is None else {"resumes": planned.setup.resumes.to_dict()}),
         },
         environment=dict(planned.setup.environment),
     )
@@ -167,6 +218,11 @@ def hash_code(spec: RunSpec) -> Tree:
     return tree
 
 
+def hash_kept_code(run: RunFolder) -> Tree:
+    """The tree of the code that a run keeps; what Python leaves beside it is none of it."""
+    return hash_tree(run.code, "code", leave_out=TreeFilter(patterns=_NOT_CODE))
+
+
 def hash_data(folder: Path, progress: Progress | None = None) -> Tree:
     """The data's tree; raises InputError where there is none."""
     tree = hash_tree(folder, "data", progress=progress)
@@ -180,7 +236,8 @@ def _readable(path: Path) -> str:
     return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
 
 
-def _recipe(spec: RunSpec, setup: Setup, code: Tree, data: Tree | None) -> Recipe:
+def make_recipe(spec: RunSpec, setup: Setup, code: Tree, data: Tree | None) -> Recipe:
+    """All that determines the bits, of what was asked for and what was found."""
     return Recipe(
         image=setup.image,
         code=Code(tree=code.digest, entry=spec.script.name, arguments=spec.arguments),
@@ -202,6 +259,8 @@ def _fill(folder: RunFolder, planned: PlannedRun, record: Record) -> None:
     if planned.data is not None:
         planned.data.write(folder.data_manifest)
     folder.create_inside()
+    if planned.setup.resumes is not None:
+        planned.setup.resumes.lay_into(folder)
     write_record(folder.record, record)
 
 

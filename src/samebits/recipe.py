@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from samebits.codec import Fields
+from samebits.codec import Fields, differing_names
 from samebits.digest import Digest
 
 KERAS_ORDER = "keras"
@@ -130,8 +130,7 @@ class Recipe:
 
 def differing_parts(one: Recipe, other: Recipe) -> list[str]:
     """The dotted names of every part in which two recipes differ, such as `code.arguments`."""
-    before, after = leaves(one.to_dict()), leaves(other.to_dict())
-    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return differing_names(leaves(one.to_dict()), leaves(other.to_dict()))
 
 
 def leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,19 +1,20 @@
 """The record of a run: recipe, environment, result, outcome and timings in one versioned file, sealed once."""
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from samebits.codec import Fields, readable_json, write_atomically
-from samebits.digest import Digest
+from samebits.checkpoints import NONE, Keeping
+from samebits.codec import Fields, check_version, readable_json, write_atomically
+from samebits.digest import Digest, confirm_seal
 from samebits.errors import RecordError
 from samebits.recipe import Recipe
+from samebits.trace import Trace
 
 FORMAT = "samebits.record"
-VERSION = "1.0"
+VERSION = "1.2"
 RUNNING = "running"
 FINISHED = "finished"
 FAILED = "failed"
@@ -55,13 +56,20 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One run. `origin` says where script and data were found; `timings` are seconds, `started` is UTC in ISO 8601."""
+    """One run. `origin` says where script and data were found; `timings` are seconds, `started` is UTC in ISO 8601.
+
+    `trace` came with version 1.1; before it there were lines for epochs only. `keeping` and `resumable` came with 1.2;
+    before it there were no checkpoints. `resumable` is None until training has begun, else why not, where it is not.
+    """
 
     id: str
     goal: str
     recipe: Recipe
     started: str
     outcome: Outcome
+    trace: Trace = field(default_factory=Trace)
+    keeping: Keeping = field(default_factory=Keeping)
+    resumable: Mapping[str, Any] | None = None
     exclude: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -91,6 +99,9 @@ class Record:
             "recipe_digest": str(self.recipe.digest),
             "started": self.started,
             "outcome": self.outcome.to_dict(),
+            "trace": self.trace.to_dict(),
+            "checkpoints": self.keeping.to_dict(),
+            "resumable": None if self.resumable is None else dict(self.resumable),
             "exclude": list(self.exclude),
             "origin": dict(self.origin),
             "environment": dict(self.environment),
@@ -105,7 +116,8 @@ class Record:
     def from_dict(cls, value: object, *, check_seal: bool = True) -> "Record":
         """Read what `to_dict` wrote; raises RecordError for another format, a newer major version or a broken seal."""
         fields = Fields(value)
-        _check_version(fields)
+        check_version(fields, FORMAT, VERSION)
+        names = fields.names()
         result = fields.optional("result", dict)
         ledger = fields.optional("ledger", dict)
         record = cls(
@@ -114,6 +126,9 @@ class Record:
             recipe=Recipe.from_fields(fields.inner("recipe")),
             started=fields.get("started", str),
             outcome=Outcome.from_fields(fields.inner("outcome")),
+            trace=Trace.from_fields(fields.inner("trace")) if "trace" in names else Trace(),
+            keeping=Keeping.from_fields(fields.inner("checkpoints")) if "checkpoints" in names else Keeping(keep=NONE),
+            resumable=fields.optional("resumable", dict),
             exclude=fields.texts("exclude"),
             origin=fields.get("origin", dict),
             environment=fields.get("environment", dict),
@@ -122,7 +137,7 @@ class Record:
             timings=fields.get("timings", dict),
         )
         if check_seal:
-            _check_seal(value, fields)
+            confirm_seal(value, "record")
             _check_digest(fields, "recipe_digest", record.recipe.digest)
             _check_digest(fields, "result_digest", record.result_digest)
         return record
@@ -169,31 +184,6 @@ def interrupted(record: Record, message: str) -> Record:
     return replace(record, outcome=Outcome(state=INTERRUPTED, message=message))
 
 
-def _check_version(fields: Fields) -> None:
-    found = fields.get("format", str)
-    if found != FORMAT:
-        raise RecordError(f"'format' is {found!r}; this is no record of a run")
-    version = fields.get("version", str)
-    major, _, minor = version.partition(".")
-    if not (major.isdecimal() and minor.isdecimal()):
-        raise RecordError(f"'version' must be like {VERSION}, not {version!r}")
-    ours = tuple(int(part) for part in VERSION.split("."))
-    if int(major) > ours[0]:
-        raise RecordError(f"record version {version} is newer than this samebits reads ({VERSION}); upgrade samebits")
-    if int(major) < ours[0]:
-        raise RecordError(f"there is no record version {version}; the first is 1.0")
-    if (int(major), int(minor)) > ours:
-        warnings.warn(f"record version {version} is newer than {VERSION}; what is new in it is not shown", stacklevel=2)
-
-
 def _check_digest(fields: Fields, name: str, ours: Digest | None) -> None:
     if fields.optional(name, str) != (None if ours is None else str(ours)):
         raise RecordError(f"'{name}' does not belong to what it names")
-
-
-def _check_seal(value: object, fields: Fields) -> None:
-    if not isinstance(value, Mapping):
-        raise RecordError("the file must hold an object")
-    expected = Digest.of_json({key: item for key, item in value.items() if key != "seal"})
-    if fields.get("seal", str) != str(expected):
-        raise RecordError("the seal does not match: the record was changed after it was written")

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from samebits.checkpoints import Store
 from samebits.codec import storage_error
 from samebits.errors import StorageError
 from samebits.ledger import is_alive
@@ -28,7 +29,7 @@ class RunFolder:
 
     @property
     def ledger(self) -> Path:
-        """One line per epoch."""
+        """One line per epoch, or per step as well."""
         return self.path / "ledger.jsonl"
 
     @property
@@ -60,6 +61,21 @@ class RunFolder:
     def models(self) -> Path:
         """The trained models, saved at the end."""
         return self.path / "models"
+
+    @property
+    def tensors(self) -> Path:
+        """Bytes of tensors, each file named by their sha256; there only where one step was traced."""
+        return self.path / "tensors"
+
+    @property
+    def checkpoints(self) -> Store:
+        """What the run can be resumed from."""
+        return Store(self.path / "checkpoints")
+
+    @property
+    def verification(self) -> Path:
+        """Of a run that verifies another: what came of it."""
+        return self.path / "verification.json"
 
     @property
     def log(self) -> Path:

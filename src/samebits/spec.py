@@ -9,12 +9,17 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from samebits.checkpoints import LAST, Keeping
 from samebits.codec import Fields
 from samebits.errors import InputError, RecordError
 from samebits.profile import NATIVE, Profile, make_profile
 from samebits.recipe import KERAS_ORDER, PER_EPOCH
+from samebits.trace import Trace
 
-GOALS = ("bitwise", "metrics", "documented")
+BITWISE = "bitwise"
+METRICS = "metrics"
+DOCUMENTED = "documented"
+GOALS = (BITWISE, METRICS, DOCUMENTED)
 RUNTIMES = ("auto", "docker", "venv")
 SHUFFLES = (KERAS_ORDER, PER_EPOCH)
 CONFIG_NAME = "samebits.toml"
@@ -33,7 +38,10 @@ class RunSpec:
     threads: int | None = None
     profile: str = NATIVE
     shuffle: str = KERAS_ORDER
-    goal: str = "bitwise"
+    trace: Trace = field(default_factory=Trace)
+    keep: str = LAST
+    checkpoint_every: int | None = None
+    goal: str = BITWISE
     runs: Path = field(default=Path("runs"))
     exclude: tuple[str, ...] = ()
     ignore_outputs: tuple[str, ...] = ()
@@ -44,7 +52,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not {self.seed}")
-        _one_of("goal", self.goal, GOALS)
+        check_goal(self.goal)
         _one_of("runtime", self.runtime, RUNTIMES)
         _one_of("shuffle", self.shuffle, SHUFFLES)
         if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
@@ -53,6 +61,7 @@ class RunSpec:
             if argument != argument.encode("utf-8", "replace").decode():
                 raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; a record holds UTF-8 only")
         self.determinism  # noqa: B018  checks name and threads
+        self.keeping  # noqa: B018  checks both
 
     @property
     def determinism(self) -> Profile:
@@ -60,9 +69,20 @@ class RunSpec:
         return make_profile(self.profile, self.threads, "cpu" if self.gpus is None else "gpu")
 
     @property
+    def keeping(self) -> Keeping:
+        """Which checkpoints are written and kept."""
+        return Keeping(keep=self.keep, every=self.checkpoint_every)
+
+    @property
     def code_folder(self) -> Path:
         """The folder whose files are the code."""
         return self.script.parent
+
+
+def check_goal(goal: str) -> str:
+    """The goal itself; raises InputError where it is none."""
+    _one_of("goal", goal, GOALS)
+    return goal
 
 
 def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
@@ -102,6 +122,22 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="HOW",
         help="order of fit(shuffle=True) on arrays: keras (default): one for all epochs; per-epoch: one for each",
     )
+    parser.add_argument(
+        "--trace",
+        metavar="LEVEL",
+        help="lines of the ledger: epoch (default), step, or tensor: each gradient and layer's output, too, slower",
+    )
+    parser.add_argument(
+        "--keep",
+        metavar="WHICH",
+        help="checkpoints that stay: last (default), all, every:N, or none, which writes none",
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        type=int,
+        metavar="N",
+        help="write one within epochs, too, after every N steps; at the end of every epoch there is one",
+    )
     parser.add_argument("--goal", metavar="GRADE", help="bitwise (default), metrics or documented")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs/)")
     parser.add_argument(
@@ -133,6 +169,8 @@ def make_spec(options: Mapping[str, Any]) -> RunSpec:
     merged |= {name: value for name, value in options.items() if name in known and value is not None}
     for name in _LISTS:
         merged[name] = tuple(merged.get(name, ()))
+    if "trace" in merged:
+        merged["trace"] = Trace(level=merged["trace"])
     return RunSpec(**merged)
 
 
@@ -151,7 +189,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _options(values: Fields, folder: Path) -> dict[str, Any]:
-    kinds: dict[str, type] = {"seed": int, "threads": int}
+    kinds: dict[str, type] = {"seed": int, "threads": int, "checkpoint_every": int}
     names = {item.name.replace("_", "-"): item.name for item in fields(RunSpec) if item.name != "script"}
     found: dict[str, Any] = {}
     for key in sorted(values.names()):

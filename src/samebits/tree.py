@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from samebits.codec import Fields, canonical_json, write_atomically
+from samebits.codec import Fields, canonical_json, differing_names, write_atomically
 from samebits.digest import Digest
 from samebits.errors import InputError, RecordError
 
@@ -124,7 +124,7 @@ def differing_paths(before: Tree, after: Tree) -> list[str]:
     """Every path that was added, removed or changed between two trees, sorted."""
     old = {entry.path: entry for entry in before.entries}
     new = {entry.path: entry for entry in after.entries}
-    return sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path))
+    return differing_names(old, new)
 
 
 def list_tree(root: Path, what: str, leave_out: TreeFilter | None = None) -> list[tuple[str, str, int]]:

@@ -13,7 +13,7 @@ from samebits import __version__
 from samebits.codec import Fields
 from samebits.container.machine import differing, fingerprint_of
 from samebits.container.operations import c_library, read_proven
-from samebits.container.process import plain_progress, tie_to_launcher
+from samebits.container.process import plain_progress, say, tie_to_launcher
 from samebits.container.training import Training
 from samebits.cpu import describe_cpu
 from samebits.digest import Digest
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _main(sys.argv[1:] if argv is None else list(argv))
     except SamebitsError as error:
-        print(f"samebits: {error}", file=sys.stderr)
+        say(str(error))
         return error.exit_status
     except KeyboardInterrupt:  # before there was a record to seal
         return EXIT_INTERRUPTED
@@ -95,9 +95,10 @@ def _fingerprint(options: list[str]) -> int:
         prog="samebits fingerprint", description="Compute about a hundred operations; a digest of each."
     )
     parser.add_argument("--profile", default=PORTABLE)
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(options)
-    profile = make_profile(given.profile)
+    profile = make_profile(given.profile, given.threads)
     found, reached = fingerprint_of(profile)
     different = differing(found, read_proven())
     if given.json:

@@ -22,8 +22,8 @@ _ALLOWED_VARIABLES = (
 """The variables that are recorded beside the profile's own settings; all others may hold secrets."""
 
 
-def observe_environment() -> dict[str, Any]:
-    """Everything but the settings' read-back; TensorFlow must be importable."""
+def observe_environment(*, on_gpu: bool) -> dict[str, Any]:
+    """Everything but the settings' read-back; TensorFlow must be importable, and on a GPU have opened its devices."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -44,7 +44,7 @@ def observe_environment() -> dict[str, Any]:
         "libc": " ".join(platform.libc_ver()),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "cpu": describe_cpu(),
-        "gpu": read_gpus().to_dict(),
+        "gpu": read_gpus(multiprocessors=on_gpu).to_dict(),
         "variables": {name: os.environ[name] for name in _ALLOWED_VARIABLES if name in os.environ},
     }
 

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from samebits.codec import differing_names
 from samebits.digest import Digest
 from samebits.errors import SettingError
 
@@ -46,8 +47,7 @@ class Fingerprint:
 
     def differing(self, other: dict[str, str]) -> list[str]:
         """The operations that have another digest there, or that only one of the two knows."""
-        names = self.operations.keys() | other.keys()
-        return sorted(name for name in names if self.operations.get(name) != other.get(name))
+        return differing_names(self.operations, other)
 
 
 class Fingerprinting:

@@ -1,7 +1,6 @@
 """How the machine computes under a run: its fingerprint, the operations reached on it, and the promise that follows."""
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from samebits.container.operations import (
     refuse_compiling,
     refuse_weighted_bincount,
 )
-from samebits.container.process import quiet_import
+from samebits.container.process import quiet_import, say
 from samebits.errors import SettingError, some_of
 from samebits.profile import NATIVE, PORTABLE, Profile
 
@@ -82,10 +81,9 @@ class Machine:
         if c_library() not in proven.libc:
             names.append(f"functions of the C library {c_library()}")
         if names:
-            print(
-                "samebits: this run promises the same bits on the same class of machine only; not proven to be"
-                f" portable: {some_of(names, _SHOWN)}",
-                file=sys.stderr,
+            say(
+                "this run promises the same bits on the same class of machine only; not proven to be portable:"
+                f" {some_of(names, _SHOWN)}"
             )
         return {"profile": NATIVE if names else PORTABLE, "operations": reached, "unproven": names}
 

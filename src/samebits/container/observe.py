@@ -1,37 +1,35 @@
 """Watch a script train: every `fit`, every optimizer's steps, and the models that came out.
 
-Four public names of Keras are wrapped: `Model.__new__` (which models there are), `Model.fit` (adds a callback, as
-experiment trackers' autologging does), `Optimizer.apply` (which models a loop of the script's own trains) and
-`clear_session` (models before it are settled, so that they can be freed). Nothing that decides bits is touched.
+Public names of Keras are wrapped: `Model.__new__` (which models there are), `Model.fit` (adds a callback, as experiment
+trackers' autologging does), `Optimizer.apply` (which models a loop of the script's own trains) and `clear_session`
+(models before it are settled, so that they can be freed). Where steps are traced (see `tracing`), so is
+`Model.train_on_batch`; where their tensors are (see `taps`), `Layer.__call__`, TensorFlow's `GradientTape` and its
+`func_graph_from_py_func`, which is not public. Nothing that decides bits is touched. What checkpoints are seen by is
+told in `fits` and `rounds`.
 """
 
 import functools
 import gc
 import inspect
+import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from samebits.codec import exact_float
+from samebits.container.models import Trained, outermost, owns, save_model, trained_by
 from samebits.container.shuffling import Shuffling
-from samebits.container.tensors import describe_variables, group_digest, model_variables
+from samebits.container.tensors import describe, describe_variables, group_digest, model_variables, named_variables
+from samebits.container.tracing import Tracer
+from samebits.digest import Digest
 from samebits.errors import SamebitsError
 from samebits.ledger import Ledger
-
-
-@dataclass(kw_only=True, slots=True)
-class Trained:
-    """One model (or, without one, the variables of an optimizer) that was trained; `settled` once it is digested."""
-
-    name: str
-    how: str
-    target: Any
-    optimizers: list[Any] = field(default_factory=list)
-    fitting: int = 0
-    settled: dict[str, Any] | None = None
+from samebits.trace import EPOCHS, Trace, TraceEnded
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,32 +42,42 @@ class Fit:
 
 
 class Observer:
-    """Collects what a run trains; `models` is where trained models are saved.
+    """Collects what a run trains; `models` is where trained models are saved, `tensors` where bytes of them are kept.
 
     `before_training` is called once, before the first step, `after_epoch` after each epoch; what they raise ends the
-    run.
+    run. Calls of `fit` are carried out within `fits`, and `stepping` is told of an optimizer's steps.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each is a part of what it observes
         self,
         ledger: Ledger,
         models: Path,
         *,
+        trace: Trace = EPOCHS,
+        tensors: Path = Path(),
         shuffling: Shuffling | None = None,
         before_training: Callable[[], None] = lambda: None,
+        fits: Callable[[Any, Mapping[str, Any]], AbstractContextManager[None]] = lambda *_: nullcontext(),
+        stepping: Callable[[Any], None] = lambda _: None,
         after_epoch: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._models = models
         self._shuffling = shuffling
         self._before_training: Callable[[], None] | None = before_training
+        self._fits = fits
+        self._stepping = stepping
         self._after_epoch = after_epoch
         self.seconds = 0.0
+        self._working = threading.RLock()
         self._live: list[weakref.ref[Any]] = []
         self._optimizers: list[Any] = []
         self.trained: list[Trained] = []
+        self.keeps_digested = False
+        self._digested: dict[int, tuple[Any, Digest]] = {}
         self.fits: list[Fit] = []
-        self.error: SamebitsError | None = None
+        self._tracer = Tracer(trace, ledger.append, tensors, guard=self.work, trained=self.trained)
+        self.error: SamebitsError | TraceEnded | None = None
 
     def install(self) -> None:
         """Wrap Keras; must come before the script is imported."""
@@ -80,13 +88,18 @@ class Observer:
         keras.Model.__new__ = self._wrap_new(keras.Model.__new__)
         keras.Model.fit = self._wrap_fit(keras.Model.fit)
         keras.optimizers.Optimizer.apply = self._wrap_apply(keras.optimizers.Optimizer.apply)
+        self._tracer.install()
         for module in (keras.utils, keras.backend):
             module.clear_session = self._wrap_clear_session(module.clear_session)
 
-    def finish(self) -> dict[str, Any]:
-        """Settle what is left and return the models and fits of the result; raises what went wrong in a callback."""
+    def check(self) -> None:
+        """Raise again what was raised in the script, which may have swallowed it."""
         if self.error is not None:
             raise self.error
+
+    def finish(self) -> dict[str, Any]:
+        """Settle what is left and return the models and fits of the result; raises what went wrong in a callback."""
+        self.check()
         for index in range(len(self.trained)):
             self._settle(index)
         models = [trained.settled for trained in self.trained]
@@ -110,14 +123,17 @@ class Observer:
         def fit(model: Any, *args: Any, **kwargs: Any) -> Any:
             self._check_before_training()
             bound = signature.bind_partial(model, *args, **kwargs)
-            watcher = self._watcher(model)
+            watchers = [self._watcher(model)]
             trained = self.trained[self.fits[-1].model]
+            if self._tracer.steps:
+                watchers.append(self._tracer.watcher(len(self.fits) - 1, trained))
             trained.fitting += 1
             try:
-                with _added(bound.arguments, watcher):
+                with self._fits(model, bound.arguments), _added(bound.arguments, watchers):
                     return original(*bound.args, **bound.kwargs)
             finally:
                 trained.fitting -= 1
+                self._tracer.left_fit()
 
         return fit
 
@@ -125,10 +141,12 @@ class Observer:
         @functools.wraps(original)
         def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
             self._check_before_training()
+            trainable_variables = trainable_variables and list(trainable_variables)  # it may be read once only
+            self._stepping(optimizer)
+            step = self._tracer.before_step(optimizer, grads, trainable_variables)
             answer = original(optimizer, grads, trainable_variables)
-            if not any(optimizer is seen for seen in self._optimizers):
-                self._optimizers.append(optimizer)
-                self._stepped(optimizer)
+            self.stepped(optimizer)
+            self._tracer.behind_step(optimizer, step)
             return answer
 
         return apply
@@ -146,13 +164,56 @@ class Observer:
 
     def _check_before_training(self) -> None:
         check, self._before_training = self._before_training, None
-        if check is None:
-            return
-        try:
-            check()
-        except SamebitsError as error:
-            self.error = error  # a script may swallow it
-            raise
+        if check is not None:
+            try:
+                check()
+            except SamebitsError as error:
+                self.error = error  # a script may swallow it
+                raise
+        self.check()
+
+    def digested(self) -> Mapping[int, tuple[Any, Digest]]:
+        """Values and digests of the variables in the line of the epoch that just ended, by their id; once."""
+        found, self._digested = self._digested, {}
+        return found
+
+    def told(self) -> dict[str, Any]:
+        """What was seen so far, for a run that goes on from here."""
+        fits = [{"model": fit.model, "epochs": fit.epochs, "history": deepcopy(fit.history)} for fit in self.fits]
+        return {"fits": fits, "loops": self._tracer.counts(), "trained": [trained.how for trained in self.trained]}
+
+    def tell(self, told: Mapping[str, Any]) -> None:
+        """Take over what was seen before this run went on."""
+        for number, fit in enumerate(told["fits"]):
+            known = Fit(model=fit["model"], epochs=fit["epochs"], history=fit["history"])
+            self.fits[number : number + 1] = [known]
+        self._tracer.count_from(told["loops"])
+        for trained, how in zip(self.trained, told["trained"], strict=False):
+            trained.how = how
+
+    def first_steps(self) -> Sequence[Any]:
+        """The optimizers that were seen to make a step, in the order of their first ones."""
+        return self._optimizers
+
+    def stepped(self, optimizer: Any) -> None:
+        """An optimizer has made a step; the first one shows whose variables it trains."""
+        if not any(optimizer is seen for seen in self._optimizers):
+            self._optimizers.append(optimizer)
+            self._stepped(optimizer)
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Our own work in the midst of the script: its seconds are counted, and what ends the run is remembered."""
+        with self._working:  # a graph may call from several threads
+            self.check()
+            started = time.perf_counter()
+            try:
+                yield
+            except (SamebitsError, TraceEnded) as error:
+                self.error = error
+                raise
+            finally:
+                self.seconds += time.perf_counter() - started
 
     def _watcher(self, model: Any) -> Any:
         """A callback for one call of `fit`."""
@@ -169,30 +230,30 @@ class Observer:
                     self._shuffling.start_epoch(number, epoch)
 
             def on_epoch_end(watcher, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: N805
-                started = time.perf_counter()
-                self._epoch(number, epoch, logs or {})
-                self.seconds += time.perf_counter() - started
+                with self.work():
+                    self._epoch(number, epoch, logs or {})
                 self._after_epoch()
 
         return Watcher()
 
     def _epoch(self, number: int, epoch: int, logs: dict[str, Any]) -> None:
+        self._digested = {}
         fit = self.fits[number]
         trained = self.trained[fit.model]
         metrics = {name: _exact(value) for name, value in sorted(logs.items())}
         for name, value in metrics.items():
             fit.history.setdefault(name, []).append(value)
         fit.epochs += 1
-        groups = {
-            name: group_digest(describe_variables(variables))
-            for name, variables in model_variables(trained.target).items()
-        }
+        groups = {}
+        for name, variables in model_variables(trained.target).items():
+            named = named_variables(variables)
+            described = describe(named)
+            groups[name] = group_digest(described)
+            if self.keeps_digested:
+                for variable, item, told in zip(variables, named, described, strict=True):
+                    self._digested[id(variable)] = item.array, Digest.parse(told["digest"])
         line = {"event": "epoch", "fit": number, "epoch": epoch, "model": trained.name}
-        try:
-            self._ledger.append({**line, "metrics": metrics, "tensors": groups})
-        except SamebitsError as error:
-            self.error = error  # a script may swallow what a callback raises
-            raise
+        self._ledger.append({**line, "metrics": metrics, "tensors": groups})
 
     def _register(self, model: Any, how: str) -> int:
         for index, trained in enumerate(self.trained):
@@ -205,11 +266,11 @@ class Observer:
         """An optimizer's first step: find whose variables it trains."""
         if any(trained.fitting and trained.target.optimizer is optimizer for trained in self.trained):
             return  # a `fit` that uses its own model's optimizer has told already
-        variables = _trained_by(optimizer)
+        variables = trained_by(optimizer)
         gc.collect()  # so that which models are alive does not hang on when this was last done
         alive = [model for model in (reference() for reference in self._live) if model is not None]
-        owners = [model for model in alive if getattr(model, "built", False) and _owns(model, variables)]
-        for model in _outermost(owners):
+        owners = [model for model in alive if getattr(model, "built", False) and owns(model, variables)]
+        for model in outermost(owners):
             trained = self.trained[self._register(model, "loop")]
             if getattr(model, "optimizer", None) is not optimizer:
                 trained.optimizers.append(optimizer)
@@ -221,12 +282,7 @@ class Observer:
         trained = self.trained[index]
         if trained.settled is not None:
             return
-        groups = {} if trained.target is None else model_variables(trained.target)
-        for number, optimizer in enumerate(trained.optimizers):
-            groups[f"loop_optimizer_{number}"] = list(optimizer.variables)
-            if trained.target is None:
-                groups["variables"] = _trained_by(optimizer)
-        tensors = {name: describe_variables(variables) for name, variables in groups.items()}
+        tensors = {name: describe_variables(variables) for name, variables in trained.variables().items()}
         body = {"name": trained.name, "how": trained.how, "tensors": tensors}
         if trained.target is not None:
             save_model(trained.target, self._models, index)
@@ -240,41 +296,32 @@ class Observer:
 
 
 class _added:  # noqa: N801  reads as a word in `with`
-    """The watcher among the callbacks of one call of `fit`, whatever form they were given in."""
+    """The watchers behind the callbacks of one call of `fit`, whatever form they were given in."""
 
-    def __init__(self, arguments: dict[str, Any], watcher: Any) -> None:
+    def __init__(self, arguments: dict[str, Any], watchers: list[Any]) -> None:
         import keras
 
         callbacks = arguments.get("callbacks")
-        self._list: list[Any] | None = None
-        self._watcher = watcher
+        self._list: Any = None
+        self._watchers = watchers
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            self._list = callbacks.callbacks
-            watcher.set_model(callbacks.model)
+            self._list = callbacks
+            for watcher in watchers:
+                watcher.set_model(callbacks.model)
         elif callbacks is None or isinstance(callbacks, (list, tuple)):
-            arguments["callbacks"] = [*(callbacks or ()), watcher]
+            arguments["callbacks"] = [*(callbacks or ()), *watchers]
         else:
-            arguments["callbacks"] = [callbacks, watcher]
+            arguments["callbacks"] = [callbacks, *watchers]
 
     def __enter__(self) -> None:
         if self._list is not None:
-            self._list.append(self._watcher)
+            self._list.callbacks.extend(self._watchers)
+            self._list._async_train = False  # noqa: SLF001  else the next step begins while one is looked at
 
     def __exit__(self, *_: object) -> None:
         if self._list is not None:
-            self._list.remove(self._watcher)
-
-
-def save_model(model: Any, folder: Path, index: int) -> None:
-    """Save a trained model as `.keras`, else its weights alone, else nothing: the digests are kept either way."""
-    name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model.name)
-    for suffix, save in ((".keras", model.save), (".weights.h5", model.save_weights)):
-        path = folder / f"{index}-{name}{suffix}"
-        try:
-            save(path)
-            return
-        except Exception:  # noqa: BLE001  whatever a user's layer raises
-            path.unlink(missing_ok=True)
+            for watcher in self._watchers:
+                self._list.callbacks.remove(watcher)
 
 
 def _exact(value: Any) -> str:
@@ -283,22 +330,3 @@ def _exact(value: Any) -> str:
         return exact_float(float(value))
     except (TypeError, ValueError):
         return str(value)
-
-
-def _trained_by(optimizer: Any) -> list[Any]:
-    """The variables that an optimizer was built for."""
-    return list(optimizer._trainable_variables)  # noqa: SLF001  there is no public name
-
-
-def _owns(model: Any, variables: list[Any]) -> bool:
-    known = {id(variable) for variable in model.trainable_variables}
-    return any(id(variable) in known for variable in variables)
-
-
-def _outermost(models: list[Any]) -> list[Any]:
-    """Those that are no part of another one; a Sequential keeps a functional twin of itself besides its layers."""
-    inner: set[int] = set()
-    for model in models:
-        inner |= {id(layer) for layer in model._flatten_layers(include_self=False)}  # noqa: SLF001  also nested ones
-        inner.add(id(getattr(model, "_functional", None)))
-    return [model for model in models if id(model) not in inner]

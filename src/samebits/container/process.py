@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ from samebits.errors import Terminated
 from samebits.tree import Progress
 
 _GRACE = 10.0  # seconds between the launcher's end and ours
+_PATIENCE_FOR_A_STEP = 5.0  # seconds that SIGTERM waits: about half of what engines and clusters grant
 _PATIENCE = 2.0  # seconds before a line of progress
 _EVERY = 10.0  # seconds between two of them
 
@@ -82,32 +83,62 @@ def _opened(log: Path) -> Iterator[int]:
 
 
 class Signals:
-    """Ctrl-C and SIGTERM as exceptions in the script; remembered, as a script may catch them."""
+    """Ctrl-C and SIGTERM as exceptions in the script; remembered, as a script may catch them.
+
+    Where a checkpoint can be written after the step that goes on, SIGTERM waits for that, but not for long.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._can_wait: Callable[[], bool] = lambda: False
+        self._waiting = False
 
     def listen(self) -> None:
         """Take both over."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._arrived)
 
+    def wait_where(self, can_wait: Callable[[], bool]) -> None:
+        """SIGTERM waits where this says so, until `again` is called, or a few seconds at most."""
+        self._can_wait = can_wait
+
+    def waits(self) -> bool:
+        """Whether a SIGTERM waits."""
+        return self._waiting
+
     def again(self) -> None:
-        """Raise once more what arrived, where a library swallowed it; asked at the end of every epoch."""
+        """Raise once more what arrived, where it waited or a library swallowed it; asked at the end of every epoch."""
+        if self._waiting:
+            self._waiting = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
         if self.received is not None:
             self._raise(self.received)
 
     def ignore(self) -> None:
         """From here on the record is being sealed, and nothing may come between."""
+        if self._waiting:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
 
     def _arrived(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
+        if number == signal.SIGTERM and not self._waiting and self._can_wait() and _alarm_is_free():
+            self._waiting = True
+            signal.signal(signal.SIGALRM, lambda *_: self.again())
+            signal.setitimer(signal.ITIMER_REAL, _PATIENCE_FOR_A_STEP)
+            return
         self._raise(number)
 
     def _raise(self, number: int) -> NoReturn:
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def _alarm_is_free() -> bool:
+    """Whether the script uses no alarm of its own."""
+    unused = signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, None)
+    return unused and signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
 def tie_to_launcher() -> None:
@@ -141,6 +172,11 @@ while select.select([0, process], [], [])[0] != [process]:
 """
 
 
+def say(what: str) -> None:
+    """A line of ours on stderr, beside what the script prints."""
+    print(f"samebits: {what}", file=sys.stderr)
+
+
 def plain_progress(what: str) -> Progress:
     """A line on stderr now and then, from the second second on."""
     shown = time.monotonic() - _EVERY + _PATIENCE
@@ -149,6 +185,6 @@ def plain_progress(what: str) -> Progress:
         nonlocal shown
         if time.monotonic() - shown > _EVERY:
             shown = time.monotonic()
-            print(f"samebits: {what}, {done / 2**30:.1f} of {total / 2**30:.1f} GiB", file=sys.stderr)
+            say(f"{what}, {done / 2**30:.1f} of {total / 2**30:.1f} GiB")
 
     return progress

@@ -4,16 +4,22 @@ import os
 import sys
 import traceback
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from samebits.container.process import Signals
 from samebits.errors import EXIT_SCRIPT_FAILED, SamebitsError
 from samebits.record import FAILED, FINISHED, Outcome
+from samebits.trace import TraceEnded
 
 
-def run_script(path: Path, arguments: Sequence[str], signals: Signals) -> Outcome:
-    """Execute `path` as `__main__` in its folder; its exceptions become an outcome, ours and signals' pass through."""
+def run_script(
+    path: Path, arguments: Sequence[str], signals: Signals, check: Callable[[], None] = lambda: None
+) -> Outcome:
+    """Execute `path` as `__main__` in its folder; its exceptions become an outcome, ours and signals' pass through.
+
+    `check` raises what of ours has ended the script already: a library may have made something else of it.
+    """
     os.chdir(path.parent)
     sys.argv = [str(path), *arguments]
     sys.path.insert(0, str(path.parent))
@@ -24,11 +30,13 @@ def run_script(path: Path, arguments: Sequence[str], signals: Signals) -> Outcom
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except SystemExit as stop:
         return _stopped(stop)
-    except SamebitsError:
+    except (SamebitsError, TraceEnded):
+        check()  # the words that were raised; Keras wraps them in its own
         raise
     except BaseException as error:  # a script may raise anything, KeyboardInterrupt included
         if signals.received is not None:
             raise
+        check()
         return _raised(error)
     return Outcome(state=FINISHED, exit_status=0)
 

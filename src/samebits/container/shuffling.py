@@ -6,10 +6,10 @@ dataset, so that every epoch, and every further `fit`, has one and the same orde
 """
 
 import functools
-import sys
 from collections.abc import Callable
 from typing import Any
 
+from samebits.container.process import say
 from samebits.recipe import PER_EPOCH
 
 
@@ -42,10 +42,9 @@ class Shuffling:
                 return self._by_epoch(original, adapter)
             if not self._said:
                 self._said = True
-                print(
-                    "samebits: fit(shuffle=True) shows the samples in one order in every epoch, as the seed fixes it;"
-                    " --shuffle per-epoch gives each epoch its own",
-                    file=sys.stderr,
+                say(
+                    "fit(shuffle=True) shows the samples in one order in every epoch, as the seed fixes it;"
+                    " --shuffle per-epoch gives each epoch its own"
                 )
             return original(adapter)
 

@@ -1,11 +1,13 @@
 """One prepared run on its way to a sealed record: settings, script, observation, checks, seal."""
 
 import os
+import resource
 import shutil
 import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,14 @@ import samebits
 from samebits.codec import storage_error
 from samebits.container import determinism
 from samebits.container.environment import observe_environment
+from samebits.container.fits import Fits
+from samebits.container.keeping import Keeper
 from samebits.container.machine import Machine
 from samebits.container.observe import Observer
+from samebits.container.out_of_reach import OutOfReach
 from samebits.container.outputs import describe_outputs
-from samebits.container.process import Signals, kept_output, plain_progress, quiet_import
+from samebits.container.process import Signals, kept_output, plain_progress, quiet_import, say
+from samebits.container.rounds import Rounds
 from samebits.container.script import run_script
 from samebits.container.shuffling import Shuffling
 from samebits.errors import (
@@ -29,14 +35,18 @@ from samebits.errors import (
     InputError,
     SamebitsError,
     SettingError,
+    StorageError,
     Terminated,
     some_of,
 )
 from samebits.ledger import Ledger
+from samebits.loop import follow
+from samebits.prepare import hash_kept_code
 from samebits.profile import Profile
-from samebits.record import FAILED, FINISHED, INTERRUPTED, Outcome, Record, seal
+from samebits.record import FAILED, FINISHED, INTERRUPTED, Outcome, Record, read_record, seal, write_record
 from samebits.runfolder import RunFolder
-from samebits.tree import Tree, TreeFilter, differing_paths, hash_tree, read_manifest
+from samebits.trace import TraceEnded
+from samebits.tree import Tree, differing_paths, hash_tree, read_manifest
 
 
 @dataclass(slots=True)
@@ -61,8 +71,11 @@ class Training:
             except (KeyboardInterrupt, Terminated):  # between the two
                 self.signals.ignore()
                 self.record = self._ended(self._interruption())
+            self._note({"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10}, [])
             self.folder.reserve.unlink(missing_ok=True)
-            lines = {"lines": ledger.lines, "last": str(ledger.last)}
+            ledger.sync()  # what a sealed record names must not be lost with the power
+            number, last = ledger.ends()
+            lines = {"lines": number, "last": str(last)}
             timings = {**self.timings, "total": round(time.monotonic() - started, 3)}
             seal(self.folder.record, replace(self.record, ledger=lines, timings=timings))
         return self.status
@@ -73,9 +86,11 @@ class Training:
             return self._attempt(ledger)
         except (KeyboardInterrupt, Terminated):
             return self._ended(self._interruption())
+        except TraceEnded as ended:
+            return self._ended(Outcome(state=INTERRUPTED, message=str(ended), exit_status=EXIT_OK))
         except SamebitsError as error:
             self.status = error.exit_status
-            print(f"samebits: {error}", file=sys.stderr)
+            say(str(error))
             return self._ended(Outcome(state=FAILED, message=str(error)))
         except Exception as error:  # noqa: BLE001  a defect of ours must not cost the record
             self.status = EXIT_ERROR
@@ -87,28 +102,42 @@ class Training:
         recipe = self.record.recipe
         profile = Profile(name=recipe.profile, threads=recipe.threads, device=recipe.device.kind)
         machine = Machine(profile, self._note)
+        folders = {"run": self.folder.path} | ({} if self.data is None else {"data": self.data})
+        keeper = Keeper(self.record, self.folder, ledger, folders)
+        fits = Fits(keeper, preempted=self.signals.waits, end=self.signals.again)
+        out_of_reach = OutOfReach(keeper)
+        rounds = Rounds(keeper, ledger, out_of_reach)
         observer = Observer(
             ledger,
             self.folder.models,
+            trace=self.record.trace,
+            tensors=self.folder.tensors,
             shuffling=Shuffling(recipe.seed, recipe.shuffle),
-            before_training=machine.check,
-            after_epoch=self.signals.again,
+            before_training=lambda: self._before_training(machine),
+            fits=fits.fit,
+            stepping=rounds.stepping,
+            after_epoch=lambda: None if fits.ends_epochs else self.signals.again(),
         )
         self._check_code("code changed before it ran")
         self._keep_image_recipe()
         guard = determinism.prepare_environment(profile)
         self._set_up(profile, observer)
+        self._keep_checkpoints(keeper, fits, rounds, observer, out_of_reach)
         machine.watch(guard)
         with kept_output(self.folder.log), self._timed("script"):
             os.environ["SAMEBITS_OUTPUT"] = str(self.folder.outputs)
             if self.data is not None:
                 os.environ["SAMEBITS_DATA"] = str(self.data)
             try:
-                outcome = run_script(self.folder.code / recipe.code.entry, recipe.code.arguments, self.signals)
+                script = self.folder.code / recipe.code.entry
+                outcome = run_script(script, recipe.code.arguments, self.signals, observer.check)
             except SettingError:
                 guard.check()  # the words that were raised; Keras wraps them in its own
                 raise
+            finally:
+                self.record = replace(self.record, resumable=keeper.resumable)
         guard.check()
+        observer.check()
         self.timings["observe"] = round(observer.seconds, 3)
         if self.signals.received is not None:  # the script may have caught it, and ended early all the same
             return self._ended(self._interruption())
@@ -119,6 +148,13 @@ class Training:
         machine.conclude()
         return replace(self._ended(outcome), result=result)
 
+    def _before_training(self, machine: Machine) -> None:
+        """What was observed so far is written down: a run that is killed has no other chance, and may be resumed."""
+        machine.check()
+        with suppress(StorageError):  # a full disk is told by what must be written
+            if not read_record(self.folder.record).sealed:  # by a launcher that gave up waiting
+                write_record(self.folder.record, self.record)
+
     def _note(self, observed: dict[str, Any], settings: list[determinism.ReadBack]) -> None:
         """Add to what was observed of the environment, and to the settings as asked and as found."""
         known = self.record.environment
@@ -127,9 +163,10 @@ class Training:
 
     def _keep_image_recipe(self) -> None:
         """Copy what the image was built from; our own source lies in it, as <recipe>/source/samebits."""
-        recipe = Path(samebits.__file__).parents[2]
+        recipe, part = Path(samebits.__file__).parents[2], self.folder.path / ".image"
         try:
-            shutil.copytree(recipe, self.folder.image, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(recipe, part, ignore=shutil.ignore_patterns("__pycache__"))
+            part.rename(self.folder.image)
         except OSError as error:
             raise storage_error(error, self.folder.image) from error
 
@@ -138,10 +175,12 @@ class Training:
         with self._timed("import"), quiet_import(self.folder.log):
             import keras  # noqa: F401
             import tensorflow as tf
+        if caution := self.record.trace.caution(profile.device):
+            say(caution)
         with self._timed("setup"):
             _check_device(self.record.recipe.device.kind, len(tf.config.list_physical_devices("GPU")))
             observer.install()
-            observed = observe_environment()
+            observed = observe_environment(on_gpu=profile.device == "gpu")
             determinism.seed_everything(self.record.recipe.seed, profile)
             settings = [
                 *determinism.read_back_settings(profile),
@@ -149,6 +188,19 @@ class Training:
                 *determinism.read_back_seeds(self.record.recipe.seed),
             ]
             self._note(observed, settings)
+
+    def _keep_checkpoints(
+        self, keeper: Keeper, fits: Fits, rounds: Rounds, observer: Observer, out_of_reach: OutOfReach
+    ) -> None:
+        """Have checkpoints written, and the run go on from where it resumes another."""
+        follow(rounds)
+        if keeper.active:
+            keeper.watch(observer)
+            observer.keeps_digested = keeper.writes
+            fits.install()
+            rounds.install()
+            out_of_reach.install()
+            self.signals.wait_where(lambda: fits.can_wait)
 
     def _result(self, profile: Profile, observer: Observer) -> dict[str, Any]:
         """Digests of all that came out; raises where the inputs or the settings did not stay what they were."""
@@ -158,7 +210,7 @@ class Training:
                 "outputs": describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs)
             }
         if not result["models"]:
-            print("samebits: no Keras model was trained: the result covers the output files only", file=sys.stderr)
+            say("no Keras model was trained: the result covers the output files only")
         with self._timed("check_inputs"):
             self._check_code("the script changed its own code; write to $SAMEBITS_OUTPUT instead")
             self._check_data()
@@ -166,8 +218,7 @@ class Training:
 
     def _check_code(self, meaning: str) -> None:
         """Raise InputError where the code is not what the recipe says."""
-        leave_out = TreeFilter(patterns=("__pycache__", "*.pyc"))
-        found = hash_tree(self.folder.code, "code", leave_out=leave_out)
+        found = hash_kept_code(self.folder)
         if found.digest != self.record.recipe.code.tree:
             raise _changed(meaning, read_manifest(self.folder.code_manifest), found)
 

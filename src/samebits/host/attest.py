@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samebits.codec import Fields, readable_json, write_atomically
+from samebits.codec import Fields, differing_names, readable_json, write_atomically
 from samebits.cpu import describe_cpu
 from samebits.digest import Digest
 from samebits.errors import InputError, RecordError, SamebitsError
@@ -83,7 +83,7 @@ def attest(folder: Path, *, runtime: str, image: str | None) -> list[str]:
     different: list[str] = []
     for group, wanted in golden.rows.items():
         found = _trained(folder / "train.py", group, runtime=runtime, image=image)
-        names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        names = differing_names(wanted, found)
         say(f"{group}: {len(wanted) - len(names)} of {len(wanted)} models as in the table")
         different += [f"{group} {name}" for name in names]
     if different:

@@ -1,36 +1,40 @@
-"""The command line: `samebits build | train | diff | fingerprint | attest | rebuild | archive-base | list | show`."""
+"""The command line: `samebits build | train | verify | preflight | diff | …`."""
 
 import argparse
-import json
-import os
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from samebits import __version__
-from samebits.errors import (
-    EXIT_DIFFERENT,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    EXIT_TERMINATED,
-    InputError,
-    SamebitsError,
-    Terminated,
+from samebits.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, InputError, SamebitsError, Terminated
+from samebits.host.commands import (
+    archive_base_command,
+    attest_command,
+    build_command,
+    diff_command,
+    fingerprint_command,
+    list_command,
+    preflight_command,
+    rebuild_command,
+    resume_command,
+    show_command,
+    show_image_command,
+    train_command,
+    verify_command,
+    verify_segments_command,
 )
+from samebits.host.display import silence_stdout
 from samebits.profile import PORTABLE
-from samebits.record import summary
-from samebits.spec import OneLineParser, RunSpec, add_run_options, make_spec, split_arguments
-
-if TYPE_CHECKING:
-    from samebits.host.rebuild import Comparison
+from samebits.spec import OneLineParser, add_run_options, make_spec, split_arguments
 
 _EPILOG = (
-    """exit status: 0 done, 1 the script failed, or what was compared differs, 2 an error, 130 Ctrl-C, 143 SIGTERM"""
+    "exit status: 0 done, 1 the script failed, or what was compared differs, 2 an error, 3 not comparable,"
+    " 130 Ctrl-C, 143 SIGTERM"
 )
+_RUN = "a run's folder, its id, the beginning of one, or last"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,12 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Terminated:
         return EXIT_TERMINATED
     except BrokenPipeError:  # `samebits list | head`; what is left must not fail once more on the way out
-        _silence_stdout()
+        silence_stdout()
         return EXIT_OK
-
-
-def _silence_stdout() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -75,6 +75,17 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_build(commands.add_parser("build", help="build the image from the lock"))
     _add_train(commands.add_parser("train", help="train a script and seal a record of it", epilog=_EPILOG))
+    _add_resume(
+        commands.add_parser(
+            "resume", help="go on with a run that did not finish, to the same bits as without", epilog=_EPILOG
+        )
+    )
+    _add_verify(
+        commands.add_parser("verify", help="train a run again, and say whether the same came out", epilog=_EPILOG)
+    )
+    _add_preflight(
+        commands.add_parser("preflight", help="say whether this host can reproduce a run, before it is tried")
+    )
     _add_diff(commands.add_parser("diff", help="say what differs between two runs, inputs and outputs"))
     _add_fingerprint(commands.add_parser("fingerprint", help="say how this machine computes, against the table"))
     _add_attest(
@@ -93,7 +104,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--offline", action="store_true", help="use no network: wheels and base must be here")
     parser.add_argument("--tag", metavar="NAME", help="the image's name (default: samebits:cpu, or samebits:gpu)")
     parser.add_argument("--base", metavar="IMAGE", help="the base (default: $SAMEBITS_BASE, else the pinned one)")
-    parser.add_argument("--json", action="store_true", help="print the image's digests as JSON")
+    parser.add_argument("--json", action="store_true", help="print the image's digests, or what --check found, as JSON")
     parser.set_defaults(
         command=lambda options: build_command(
             gpu=options.gpu,
@@ -107,7 +118,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_rebuild(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's folder, its id, the beginning of one, or last")
+    parser.add_argument("run", metavar="RUN", help=_RUN)
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs/)")
     parser.add_argument("--offline", action="store_true", help="use no network: wheels and base must be here")
     parser.set_defaults(
@@ -134,13 +145,115 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=lambda options: train_command(spec=make_spec(vars(options)), as_json=options.json))
 
 
+def _add_resume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help=_RUN)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="where the data is now (default: where it was)")
+    parser.add_argument("--offline", action="store_true", help="use no network, should the image have to be rebuilt")
+    _add_runs(parser)
+    parser.set_defaults(
+        command=lambda options: resume_command(
+            run=options.run, runs=options.runs, data=options.data, offline=options.offline, as_json=options.json
+        )
+    )
+
+
 def _add_diff(parser: argparse.ArgumentParser) -> None:
     for name in ("one", "other"):
-        parser.add_argument(name, metavar="RUN", help="a run's folder, its id, the beginning of one, or last")
+        parser.add_argument(name, metavar="RUN", help=_RUN)
     _add_runs(parser)
     parser.set_defaults(
         command=lambda options: diff_command(
             one=options.one, other=options.other, runs=options.runs, as_json=options.json
+        )
+    )
+
+
+def _add_repeat(parser: argparse.ArgumentParser) -> None:
+    """What `verify` and `preflight` share."""
+    parser.add_argument("run", metavar="RUN", help=_RUN)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="where the data is now (default: where it was)")
+    parser.add_argument("--goal", metavar="GRADE", help="bitwise, metrics or documented (default: the recorded one)")
+    _add_runs(parser)
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    _add_repeat(parser)
+    parser.add_argument(
+        "--rel",
+        action="append",
+        default=[],
+        metavar="[METRIC=]X",
+        help="with --goal metrics: how far a final value may be off, as a part of it (default: 0.001)",
+    )
+    parser.add_argument(
+        "--abs",
+        action="append",
+        default=[],
+        metavar="[METRIC=]X",
+        help="the same as a number (default: 0); within either is within",
+    )
+    parser.add_argument("--against", metavar="RUN", help="judge this run instead of a new one")
+    parser.add_argument(
+        "--locate", action="store_true", help="where they differ, train both again, and name step, tensor and layer"
+    )
+    parser.add_argument("--offline", action="store_true", help="use no network, should the image have to be rebuilt")
+    parser.add_argument(
+        "--segments",
+        action="store_true",
+        help="execute it from checkpoint to checkpoint; name the segment that differs",
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="with --segments: so many at a time (default: 1)")
+    parser.add_argument("--sample", type=int, metavar="K", help="with --segments: only K of them, drawn at random")
+    parser.add_argument("--sample-seed", type=int, metavar="S", help="the seed they are drawn with (default: 0)")
+    parser.set_defaults(command=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """As a whole, or in segments; what belongs to the other of the two is refused."""
+    strange = (
+        ("--against", options.against), ("--locate", options.locate), ("--rel", options.rel), ("--abs", options.abs)
+    ) if options.segments else (
+        ("--jobs", options.jobs), ("--sample", options.sample), ("--sample-seed", options.sample_seed)
+    )  # fmt: skip
+    for name, value in strange:
+        if value is not None and value is not False and value != []:
+            raise InputError(
+                f"--segments and {name} do not go together; leave one out"
+                if options.segments
+                else f"{name} is for a verification in segments; add --segments"
+            )
+    if not options.segments:
+        return verify_command(
+            run=options.run,
+            against=options.against,
+            runs=options.runs,
+            goal=options.goal,
+            data=options.data,
+            tolerances=(options.rel, options.abs),
+            offline=options.offline,
+            locate=options.locate,
+            as_json=options.json,
+        )
+    if options.sample_seed is not None and options.sample is None:
+        raise InputError("--sample-seed is for a sample; add --sample K")
+    return verify_segments_command(
+        run=options.run,
+        runs=options.runs,
+        goal=options.goal,
+        data=options.data,
+        offline=options.offline,
+        jobs=1 if options.jobs is None else options.jobs,
+        sample=options.sample,
+        seed=options.sample_seed or 0,
+        as_json=options.json,
+    )
+
+
+def _add_preflight(parser: argparse.ArgumentParser) -> None:
+    _add_repeat(parser)
+    parser.set_defaults(
+        command=lambda options: preflight_command(
+            run=options.run, runs=options.runs, goal=options.goal, data=options.data, as_json=options.json
         )
     )
 
@@ -176,7 +289,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
 
 def _add_show(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("run", nargs="?", metavar="RUN", help="a run's folder, its id, the beginning of one, or last")
+    what.add_argument("run", nargs="?", metavar="RUN", help=_RUN)
     what.add_argument(
         "--image", nargs="?", const="samebits:cpu", metavar="NAME", help="an image (samebits:cpu); its SBOM with --json"
     )
@@ -193,139 +306,3 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 def _add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs/)")
     parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def build_command(*, gpu: bool, check: bool, offline: bool, tag: str | None, base: str | None, as_json: bool) -> int:
-    """Build the image where it is not there yet, or find out whether it builds to the same digest twice."""
-    from samebits.host.engine import Engine
-    from samebits.host.image import build, identify, plan_build
-    from samebits.host.rebuild import build_twice
-    from samebits.host.source import CPU, GPU
-
-    engine = Engine()
-    plan = plan_build(engine, GPU if gpu else CPU, tag=tag, base=base)
-    if check:
-        return _print_comparison(build_twice(engine, plan, offline=offline))
-    image = build(engine, plan, offline=offline)
-    _, identity = identify(engine, plan.tag)
-    digests = {"config": identity.config, "base": identity.base, "lock": identity.lock, "source": identity.source}
-    if as_json:
-        _print_json({"tag": plan.tag, "id": image.id} | {name: str(digest) for name, digest in digests.items()})
-    else:
-        print(f"image {plan.tag} {identity.config}")
-    return EXIT_OK
-
-
-def rebuild_command(*, run: str, runs: Path | None, offline: bool) -> int:
-    """Make a run's image again from what the run keeps, and compare digests."""
-    from samebits.host.engine import Engine
-    from samebits.host.rebuild import rebuild
-    from samebits.host.runs import find_run, runs_folder
-
-    return _print_comparison(rebuild(Engine(), find_run(run, runs_folder(runs)), offline=offline))
-
-
-def archive_base_command(*, base: str | None) -> int:
-    """Keep the base image, against the day when its registry has lost it."""
-    from samebits.host.base import archive_base, default_base
-    from samebits.host.engine import Engine
-
-    print(f"base {archive_base(Engine(), base or default_base())}")
-    return EXIT_OK
-
-
-def _print_comparison(comparison: "Comparison") -> int:
-    """Say identical, or name what differs; like diff, different is status 1."""
-    for line in comparison.differences:
-        print(f"different {line}")
-    verdict = "identical" if comparison.identical else "different"
-    print(f"{verdict} {comparison.wanted} {comparison.found}")
-    return EXIT_OK if comparison.identical else EXIT_DIFFERENT
-
-
-def train_command(*, spec: RunSpec, as_json: bool) -> int:
-    """Train, and end with the three lines."""
-    from samebits.host.train import describe_run, train
-
-    folder, status = train(spec)
-    lines = json.dumps(describe_run(folder), sort_keys=True) if as_json else summary(folder.path, folder.read())
-    try:
-        print(lines, flush=True)
-    except BrokenPipeError:  # the reader went away, and the run counts all the same
-        _silence_stdout()
-    return status
-
-
-def diff_command(*, one: str, other: str, runs: Path | None, as_json: bool) -> int:
-    """Say what differs between two runs; like diff, status 1 where something does."""
-    from samebits.host.diff import diff, print_differences
-    from samebits.host.runs import find_run, runs_folder
-
-    differences = diff(*(find_run(name, runs_folder(runs)) for name in (one, other)))
-    if as_json:
-        _print_json([difference.to_dict() for difference in differences])
-    else:
-        print_differences(differences)
-    return EXIT_DIFFERENT if differences else EXIT_OK
-
-
-def fingerprint_command(*, profile: str, image: str | None, runtime: str, as_json: bool) -> int:
-    """Compute about a hundred operations; status 1 where the portable profile promises other digests."""
-    from samebits.host.train import fingerprint
-
-    return fingerprint(RunSpec(script=Path(), profile=profile, image=image, runtime=runtime), as_json=as_json)
-
-
-def attest_command(*, folder: Path, image: str | None, runtime: str) -> int:
-    """Train what the table holds; status 1 where this machine reaches other digests."""
-    from samebits.host.attest import attest
-
-    different = attest(folder, runtime=runtime, image=image)
-    for name in different:
-        print(f"different {name}")
-    print("different" if different else "identical")
-    return EXIT_DIFFERENT if different else EXIT_OK
-
-
-def list_command(*, runs: Path | None, as_json: bool) -> int:
-    """List the runs of a folder."""
-    from samebits.host.runs import list_runs, read_runs, runs_folder, summarise
-
-    runs = runs_folder(runs)
-    if as_json:
-        _print_json([summarise(folder, record) for folder, record in read_runs(runs)])
-    else:
-        list_runs(runs)
-    return EXIT_OK
-
-
-def show_command(*, run: str, runs: Path | None, as_json: bool) -> int:
-    """Show one run; `--json` gives the whole record."""
-    from samebits.host.runs import find_run, run_as_json, runs_folder, show_run
-
-    folder = find_run(run, runs_folder(runs))
-    if as_json:
-        _print_json(run_as_json(folder))
-    else:
-        show_run(folder)
-    return EXIT_OK
-
-
-def show_image_command(*, image: str, as_json: bool) -> int:
-    """Show what an image is made of; `--json` gives its CycloneDX bill of materials."""
-    from samebits.host.engine import Engine
-    from samebits.host.image import find, remembered
-    from samebits.host.runs import show_image
-    from samebits.host.sbom import bill_of_materials, read_packages
-
-    engine = Engine()
-    found = find(engine, image)
-    if as_json:
-        print(bill_of_materials(engine, found))
-    else:
-        show_image(found, remembered(found), read_packages(engine, found))
-    return EXIT_OK
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))

@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samebits.errors import RecordError
+from samebits.codec import as_record, differing_names
+from samebits.host.distance import Kept, distance
+from samebits.host.parting import first_parting
 from samebits.recipe import differing_parts, leaves
 from samebits.record import Record
 from samebits.runfolder import RunFolder
 from samebits.tree import Tree, read_manifest
 
-_CHAIN = re.compile(rb'"previous":"sha256:[0-9a-f]{64}",?')
+INPUTS = "inputs"
+OUTPUTS = "outputs"
+_DIGEST = re.compile(r"\b(sha256:[0-9a-f]{8})[0-9a-f]{56}\b")
 _MACHINE = ("runtime", "python", "system", "kernel", "libc", "onednn", "openblas", "numpy_features", "gpu")
+_BUILT_FOR = ("cuda_built_for", "cudnn_built_for")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,13 +53,8 @@ class Difference:
 def diff(one: RunFolder, other: RunFolder) -> list[Difference]:
     """Every difference, inputs first. Raises RecordError where a record, manifest or ledger cannot be read."""
     records = one.read(), other.read()
-    try:
+    with as_record(f"{one.path} and {other.path} cannot be compared"):
         return [*_inputs((one, other), records), *_outputs((one, other), records)]
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise RecordError(
-            f"{one.path} and {other.path} cannot be compared: a value is not what a record holds there"
-            f" ({type(error).__name__}: {error})"
-        ) from error
 
 
 Folders = tuple[RunFolder, RunFolder]
@@ -65,27 +65,45 @@ def _inputs(folders: Folders, records: Records) -> Iterator[Difference]:
     parts = [leaves(record.recipe.to_dict()) for record in records]
     names = differing_parts(records[0].recipe, records[1].recipe)
     for name in names:
-        yield _difference("inputs", "recipe", name, parts[0].get(name), parts[1].get(name))
+        yield _difference(INPUTS, "recipe", name, parts[0].get(name), parts[1].get(name))
     if "code.tree" in names:
         yield from _files("code", folders, lambda folder: folder.code_manifest, code=True)
     if "data.tree" in names:
         yield from _files("data", folders, lambda folder: folder.data_manifest)
-    seen = [record.environment for record in records]
-    packages = [environment.get("distributions", {}) for environment in seen]
-    yield from _mapped("inputs", "package", *packages)
-    yield from _mapped("inputs", "setting", *(_settings(environment) for environment in seen))
-    yield from _mapped("inputs", "machine", *(_machine(environment) for environment in seen))
-    yield from _mapped("inputs", "operation", *(_fingerprint(environment) for environment in seen))
+    yield from _environments(*(record.environment for record in records))
+
+
+def _environments(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+    """What was observed of software and machine; a run that ended before that has nothing to compare."""
+    observed = ["observed" if "distributions" in seen else None for seen in (before, after)]
+    if None in observed:
+        yield from _mapped(INPUTS, "environment", *({"all of it": word} for word in observed))
+        return
+    yield from _mapped(INPUTS, "package", before["distributions"], after["distributions"])
+    for kind, read in (("setting", _settings), ("variable", _variables), ("machine", _machine)):
+        yield from _mapped(INPUTS, kind, read(before), read(after))
+    fingerprints = _fingerprint(before), _fingerprint(after)
+    if all(fingerprints):
+        yield from _mapped(INPUTS, "operation", *fingerprints)
+    else:  # of all of them nothing can be said but that
+        taken = ("taken" if found else None for found in fingerprints)
+        yield from _mapped(INPUTS, "machine", *({"fingerprint": word} for word in taken))
 
 
 def _outputs(folders: Folders, records: Records) -> Iterator[Difference]:
-    yield from _mapped("outputs", "outcome", *({"state": record.outcome.state} for record in records))
-    yield from _ledgers(folders)
+    yield from _mapped(OUTPUTS, "outcome", *({"state": record.outcome.state} for record in records))
+    yield from _ledgers(folders, records)
     results = [record.result or {"models": [], "fits": [], "outputs": []} for record in records]
     yield from _metrics(*(result["fits"] for result in results))
-    yield from _mapped("outputs", "tensor", *(_tensors(result) for result in results))
+    yield from _mapped(OUTPUTS, "model", *(_models(result) for result in results))
+    yield from _final_tensors(folders, results)
     files = [{item["path"]: item.get("digest", "") for item in result["outputs"]} for result in results]
-    yield from _mapped("outputs", "file", *files)
+    yield from _mapped(OUTPUTS, "file", *files)
+
+
+def _models(result: Mapping[str, Any]) -> dict[str, str]:
+    """Each model's name, and how it was trained."""
+    return {str(number): f"{model.get('name')}, by {model.get('how')}" for number, model in enumerate(result["models"])}
 
 
 def _difference(side: str, kind: str, name: str, before: Any, after: Any, detail: str = "") -> Difference:
@@ -98,24 +116,27 @@ def _text(value: Any) -> str | None:
 
 def _mapped(side: str, kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
     """Every name whose value differs, or that one of the two does not have."""
-    for name in sorted(before.keys() | after.keys()):
-        if before.get(name) != after.get(name):
-            yield _difference(side, kind, name, before.get(name), after.get(name))
+    for name in differing_names(before, after):
+        yield _difference(side, kind, name, before.get(name), after.get(name))
 
 
 def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
     return {item["name"]: item["found"] for item in environment.get("settings", ())}
 
 
+def _variables(environment: Mapping[str, Any]) -> dict[str, str]:
+    return dict(environment.get("variables", {}))
+
+
 def _machine(environment: Mapping[str, Any]) -> dict[str, Any]:
     """What the run was observed to run on, but for its cores, which decide nothing."""
     cpu = environment.get("cpu", {})
     found = {f"cpu {name}": cpu.get(name) for name in ("model", "family_model_stepping", "flags", "caches")}
-    return found | {name: environment.get(name) for name in _MACHINE}
+    return found | {name: environment.get(name) for name in (*_MACHINE, *_BUILT_FOR)}
 
 
 def _fingerprint(environment: Mapping[str, Any]) -> Mapping[str, str]:
-    """Of two runs of which one has none, nothing can be said; then the other's lines are all there are."""
+    """The digest of each operation; empty where none was taken."""
     return dict((environment.get("fingerprint") or {}).get("operations", {}))
 
 
@@ -124,7 +145,7 @@ def _files(
 ) -> Iterator[Difference]:
     """Files that were added, removed or changed; of code, line by line."""
     trees = [_digests(read_manifest(path)) if (path := manifest(folder)).exists() else {} for folder in folders]
-    for difference in _mapped("inputs", kind, *trees):
+    for difference in _mapped(INPUTS, kind, *trees):
         if not code:
             yield difference
             continue
@@ -132,7 +153,7 @@ def _files(
         names = f"a/{difference.name}", f"b/{difference.name}"
         changed = difflib.unified_diff(before, after, *names, n=1, lineterm="")
         yield Difference(
-            side="inputs",
+            side=INPUTS,
             kind=kind,
             name=difference.name,
             before=difference.before,
@@ -153,45 +174,17 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def _ledgers(folders: Folders) -> Iterator[Difference]:
+def _ledgers(folders: Folders, records: Records) -> Iterator[Difference]:
     """The first line from which two ledgers part, and in which groups of tensors, or metrics."""
-    for number, pair in enumerate(itertools.zip_longest(*(_ledger_lines(folder) for folder in folders)), 1):
-        if pair[0] == pair[1]:
-            continue
-        if None in pair:
-            before, after = ("a line" if line else None for line in pair)
-            yield _difference("outputs", "ledger", f"line {number}", before, after)
-            return
-        lines = [_parsed(folder, number, line) for folder, line in zip(folders, pair, strict=True)]
-        where = f"line {number}"
-        if lines[0].get("event") == "epoch":
-            where = f"fit {lines[0].get('fit')}, epoch {lines[0].get('epoch')}"
-        parts = [leaves(line) for line in lines]
-        yield from (
-            _difference("outputs", "ledger", f"{where}, {name}", parts[0].get(name), parts[1].get(name))
-            for name in sorted(parts[0].keys() | parts[1].keys())
-            if parts[0].get(name) != parts[1].get(name)
-        )
+    parting = first_parting(*zip(folders, records, strict=True))
+    if parting is None:
         return
-
-
-def _ledger_lines(folder: RunFolder) -> Iterator[bytes]:
-    """The lines without what chains them: that differs from the first on where recipes do."""
-    try:
-        with folder.ledger.open("rb") as file:
-            for line in file:
-                yield _CHAIN.sub(b"", line.rstrip(b"\n"))
-    except FileNotFoundError:
+    if parting.one is None or parting.other is None:
+        before, after = ("a line" if line else None for line in (parting.one, parting.other))
+        yield _difference(OUTPUTS, "ledger", parting.where, before, after)
         return
-    except OSError as error:
-        raise RecordError(f"cannot read {folder.ledger}: {error.strerror}") from error
-
-
-def _parsed(folder: RunFolder, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        return dict(json.loads(line))
-    except (ValueError, TypeError) as error:
-        raise RecordError(f"{folder.ledger}: line {number} is not a ledger's: {error}") from error
+    for name, before, after in parting.differences():
+        yield _difference(OUTPUTS, "ledger", f"{parting.where}, {name}", before, after)
 
 
 def _metrics(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Iterator[Difference]:
@@ -207,7 +200,7 @@ def _metrics(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Itera
             if parted:
                 epoch, one, other = parted[0]
                 yield _difference(
-                    "outputs", "metric", f"fit {number}, epoch {epoch}, {name}", one, other, _distance(parted)
+                    OUTPUTS, "metric", f"fit {number}, epoch {epoch}, {name}", one, other, _distance(parted)
                 )
 
 
@@ -224,26 +217,49 @@ def _distance(parted: list[tuple[int, str | None, str | None]]) -> str:
     )
 
 
-def _tensors(result: Mapping[str, Any]) -> dict[str, str]:
-    """The digest of every tensor, by model, group and path; of two with one path, by number."""
-    found: dict[str, str] = {}
+def _final_tensors(folders: Folders, results: list[Mapping[str, Any]]) -> Iterator[Difference]:
+    """Every tensor of every model that differs, with its distance where both runs keep its values."""
+    before, after = (_tensors(result) for result in results)
+    kept = Kept(folders[0]), Kept(folders[1])
+    for name in differing_names(before, after):
+        one, other = before.get(name), after.get(name)
+        far = distance(one, other, kept) if one and other else None
+        texts = (_tensor_text(one), _tensor_text(other))
+        yield _difference(OUTPUTS, "tensor", name, *texts, "" if far is None else str(far))
+
+
+def _tensor_text(tensor: Mapping[str, Any] | None) -> str | None:
+    return None if tensor is None else f"{tensor['dtype']} {tensor['shape']} {tensor['digest']}"
+
+
+def _tensors(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Every tensor by model, group and path; of two with one path, by number."""
+    found: dict[str, Mapping[str, Any]] = {}
     for number, model in enumerate(result["models"]):
         for group, tensors in model["tensors"].items():
             for tensor in tensors:
                 name = f"model {number}, {group}, {tensor['path']}"
                 while name in found:
                     name += "'"
-                found[name] = f"{tensor['dtype']} {tensor['shape']} {tensor['digest']}"
+                found[name] = tensor
     return found
 
 
 def print_differences(differences: list[Difference]) -> None:
     """For people, on stdout: one line each, and of code the lines that differ."""
     for item in differences:
-        print(f"{item.side} {item.kind} {item.name}: {_short(item.before)} -> {_short(item.after)}")
-        for line in item.detail.splitlines():
-            print(f"    {line}")
+        print_difference(item)
+    if differences:
+        missing = {INPUTS, OUTPUTS} - {item.side for item in differences}
+        print(*(f"{side} none differ" for side in missing), sep="\n", end="\n" if missing else "")
     print("different" if differences else "identical")
+
+
+def print_difference(item: Difference) -> None:
+    """One line, and its detail in more."""
+    print(f"{item.side} {item.kind} {item.name}: {_short(item.before)} -> {_short(item.after)}")
+    for line in item.detail.splitlines():
+        print(f"    {line}")
 
 
 def _short(value: str | None) -> str:
@@ -257,5 +273,6 @@ def _short(value: str | None) -> str:
 
 
 def _cut(value: str) -> str:
+    value = _DIGEST.sub(r"\1…", value)
     text = "".join(letter if letter.isprintable() else "\\ufffd" for letter in value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,6 +1,8 @@
 """What the host says on stderr: lines, tables, and a progress bar for what takes longer."""
 
+import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,11 +11,35 @@ from typing import Any
 from samebits.tree import Progress
 
 _PATIENCE = 2.0  # seconds before a progress bar appears
+_BEAT = 10.0  # seconds between two lines of what takes long and cannot tell how far it is
 
 
 def say(line: str) -> None:
     """One line of ours, apart from what the script prints."""
     print(f"samebits: {line}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def taking(what: str) -> Iterator[None]:
+    """Say what is being done, every ten seconds for how long already, and how long it took where that was longer."""
+    say(what)
+    started = time.monotonic()
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(_BEAT):
+            say(f"{what}: {time.monotonic() - started:.0f} s so far")
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    seconds = time.monotonic() - started
+    if seconds > _BEAT:
+        say(f"{what}: done in {seconds:.0f} s")
 
 
 @contextmanager
@@ -63,3 +89,8 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def silence_stdout() -> None:
+    """Let what is still to be printed go nowhere: the reader went away."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

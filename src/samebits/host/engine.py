@@ -24,6 +24,7 @@ from samebits.codec import storage_error
 from samebits.digest import Digest
 from samebits.errors import EngineError, NoEngineError, Terminated
 from samebits.host.display import say
+from samebits.host.process import OURS, Streams
 
 _GRACE = 15  # seconds that a stopped container has to seal its record
 _STARTS = 3  # times that a container is started whose runtime fails before anything of it has run
@@ -91,8 +92,17 @@ class Engine:
             return None
         except (DockerException, RequestException) as error:
             raise _went_wrong(error) from error
-        layers = tuple(found.attrs.get("RootFS", {}).get("Layers") or ())
-        return Image(reference=reference, id=str(found.id), labels=dict(found.labels), layers=layers)
+        return _as_image(reference, found)
+
+    def images_with(self, labels: Mapping[str, str]) -> list[Image]:
+        """Every image that has all these labels, sorted by id."""
+        wanted = [f"{name}={value}" for name, value in labels.items()]
+        try:
+            found = self._client.images.list(filters={"label": wanted})
+        except (DockerException, RequestException) as error:
+            raise _went_wrong(error) from error
+        images = (_as_image(min(image.tags, default=str(image.id)), image) for image in found)
+        return sorted(images, key=lambda image: image.id)
 
     def config_digest(self, image: Image) -> Digest:
         """The digest of the image's configuration, which names its content whatever its compression.
@@ -154,6 +164,14 @@ class Engine:
             raise EngineError(f"the engine pulled {reference} and does not have it; check its registry")
         return image
 
+    def can_pull(self, reference: str, *, seconds: int) -> bool:
+        """Whether a registry tells the engine of that image, asked for at most so many seconds."""
+        try:
+            _connect(seconds).api.inspect_distribution(reference)  # type: ignore[no-untyped-call]
+            return True
+        except (DockerException, RequestException):
+            return False
+
     def load(self, path: Path) -> str:
         """Take an archive in and return its image's id; raises EngineError where the engine cannot read it."""
         try:
@@ -175,7 +193,7 @@ class Engine:
         with suppress(DockerException, RequestException):
             self._client.images.remove(reference)
 
-    def run(self, request: ContainerRequest) -> int:
+    def run(self, request: ContainerRequest, streams: Streams = OURS) -> int:
         """Run a container to its end with its output passed through, and return its exit status.
 
         The container ends with us: its standard input is a line that breaks when this process is gone. Ctrl-C and
@@ -184,16 +202,16 @@ class Engine:
         """
         for _ in range(_STARTS - 1):
             with suppress(_NotStartedError):
-                return self._run_once(request)
+                return self._run_once(request, streams)
             say("the container's runtime lost its first process before it ran; starting it again")
-        return self._run_once(request)
+        return self._run_once(request, streams)
 
-    def _run_once(self, request: ContainerRequest) -> int:
+    def _run_once(self, request: ContainerRequest, streams: Streams) -> int:
         try:
             with self._container(request) as (identifier, attached):
                 ended = _Ending(self._client, identifier)
                 self._client.api.start(identifier)
-                self._pass_through(identifier, attached)
+                self._pass_through(identifier, attached, streams)
                 return ended.status()
         except (DockerException, RequestException) as error:
             raise _went_wrong(error) from error
@@ -218,16 +236,17 @@ class Engine:
             with suppress(DockerException, RequestException):  # it has removed itself, or there is no engine to ask
                 api.remove_container(identifier, force=True)
 
-    def _pass_through(self, identifier: str, attached: Any) -> None:
+    def _pass_through(self, identifier: str, attached: Any, streams: Streams) -> None:
         """Copy output until it ends."""
         try:
-            _copy_output(attached)
+            _copy_output(attached, streams)
         except (KeyboardInterrupt, Terminated) as stop:
             say("stopping; the record is being sealed")
-            self._stop(identifier, attached, signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
+            number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
+            self._stop(identifier, attached, streams, number)
             raise
 
-    def _stop(self, identifier: str, attached: Any, number: int) -> None:
+    def _stop(self, identifier: str, attached: Any, streams: Streams, number: int) -> None:
         """Pass a signal on and show what the container still says; kill it after a while, or on a second Ctrl-C."""
         api = self._client.api
         killer = threading.Timer(_GRACE, lambda: api.kill(identifier, signal.SIGKILL))
@@ -235,7 +254,7 @@ class Engine:
         killer.start()
         try:
             api.kill(identifier, number)
-            _copy_output(attached)
+            _copy_output(attached, streams)
         except (KeyboardInterrupt, Terminated, DockerException, RequestException):
             pass  # removed on the way out
         finally:
@@ -245,12 +264,17 @@ class Engine:
         return any("containerd.snapshotter" in str(value) for _, value in info.get("DriverStatus") or ())
 
 
-def _connect() -> docker.DockerClient:
+def _as_image(reference: str, found: Any) -> Image:
+    layers = tuple(found.attrs.get("RootFS", {}).get("Layers") or ())
+    return Image(reference=reference, id=str(found.id), labels=dict(found.labels), layers=layers)
+
+
+def _connect(seconds: int = _ANSWER) -> docker.DockerClient:
     """To `DOCKER_HOST`, else to the current Docker context, which the SDK does not look at by itself."""
     context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context()
     if context is None or context.name == "default":
-        return docker.from_env(timeout=_ANSWER)
-    return docker.DockerClient(base_url=context.Host, tls=context.TLSConfig or False, timeout=_ANSWER)
+        return docker.from_env(timeout=seconds)
+    return docker.DockerClient(base_url=context.Host, tls=context.TLSConfig or False, timeout=seconds)
 
 
 class _NotStartedError(EngineError):
@@ -327,14 +351,14 @@ def _creation(request: ContainerRequest) -> dict[str, Any]:
     }
 
 
-def _copy_output(attached: Any) -> None:
-    """The container's two streams to ours, as they come."""
+def _copy_output(attached: Any, streams: Streams) -> None:
+    """The container's two streams, as they come."""
     broken = set()
     for stream, chunk in frames_iter(attached, tty=False):  # type: ignore[no-untyped-call]  # the SDK's own helper
-        target = sys.stderr if stream == STDERR else sys.stdout
+        target = (streams.err or sys.stderr.buffer) if stream == STDERR else (streams.out or sys.stdout.buffer)
         if target not in broken:
             try:
-                target.buffer.write(chunk)
+                target.write(chunk)
                 target.flush()
             except BrokenPipeError:  # nobody reads any more; the training goes on
                 broken.add(target)

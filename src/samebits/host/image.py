@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import Any
 from samebits import __version__
 from samebits.codec import Fields, readable_json, write_atomically
 from samebits.digest import Digest
-from samebits.errors import ImageError, ToolError
+from samebits.errors import ImageError, RecordError, ToolError
 from samebits.host.base import default_base, provide_base
+from samebits.host.builder import Builder, choose_builder
 from samebits.host.cache import cache_folder
 from samebits.host.display import say
 from samebits.host.engine import Engine, Image
@@ -26,6 +28,11 @@ SOURCE_DATE_EPOCH = "1767225600"
 """What all times in an image are set to: 2026-01-01T00:00:00Z. It says nothing but that it never changes."""
 
 _BASE_LABEL = "org.opencontainers.image.base.digest"
+
+
+def labels_of(*, base: Digest | None, lock: Digest, source: Digest) -> dict[str, str]:
+    """What the labels of an image say that was built of these."""
+    return {_BASE_LABEL: str(base), "samebits.lock": str(lock), "samebits.source": str(source)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,15 +95,17 @@ class BuildPlan:
 
     def matches(self, image: Image) -> bool:
         """Whether an image was built by this very plan."""
-        wanted = {_BASE_LABEL: self.base_digest, "samebits.lock": self.lock, "samebits.source": self.source}
-        return all(image.labels.get(name) == str(digest) for name, digest in wanted.items())
+        return labels_of(base=self.base_digest, lock=self.lock, source=self.source).items() <= image.labels.items()
 
-    def command(self, *, base: str, recipe: Path, wheelhouse: Path, metadata: Path, cached: bool) -> list[str]:
+    def command(
+        self, *, builder: Builder, base: str, recipe: Path, wheelhouse: Path, metadata: Path, cached: bool
+    ) -> list[str]:
         """The call of `docker buildx build`; `base` is the name by which the plan's base is at hand."""
         arguments = {**self.arguments, "BASE": base}
         pairs = (word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}"))
         return [
             *("docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false", "--tag", self.tag),
+            *builder.options,
             *(() if cached else ("--no-cache",)),
             *("--build-context", f"wheelhouse={wheelhouse}", "--metadata-file", str(metadata)),
             *(*pairs, "--file", str(recipe / "Dockerfile"), str(recipe)),
@@ -148,22 +157,34 @@ def laid_out(plan: BuildPlan) -> Iterator[Path]:
 
 def build_recipe(engine: Engine, plan: BuildPlan, recipe: Path, *, offline: bool = False, cached: bool = True) -> Image:
     """Build from a recipe's folder, whoever laid it out; raises ToolError where the build fails."""
+    started = time.monotonic()
     base = provide_base(engine, plan.base, plan.base_digest, offline=offline)
     wheelhouse = filled_wheelhouse(recipe / "lock" / "requirements.lock", offline=offline)
-    say(f"building {plan.tag} on {plan.base}")
+    builder = choose_builder(engine, base, offline=offline)
+    say(f"building {plan.tag} on {plan.base} by {builder}")
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
         metadata = Path(folder) / "metadata.json"
-        command = plan.command(base=base, recipe=recipe, wheelhouse=wheelhouse, metadata=metadata, cached=cached)
-        try:
-            run_tool(command, what=f"building {plan.tag}", show=True)
-        except ToolError as error:
-            hint = "where the base cannot be pulled, make one with `make base-image` and name it with --base"
-            raise ToolError(f"{error}; {hint}") from error
+        command = plan.command(
+            builder=builder, base=base, recipe=recipe, wheelhouse=wheelhouse, metadata=metadata, cached=cached
+        )
+        _run_build(command, plan, builder)
         built = engine.find_image(plan.tag)
         if built is None:
             raise ImageError(f"the build of {plan.tag} ended well, and the engine does not have it; check its builder")
-        _remember(built, plan, json.loads(metadata.read_bytes()))
+        _remember(built, plan, builder, json.loads(metadata.read_bytes()))
+    say(f"built {plan.tag} in {time.monotonic() - started:.1f} s")
     return built
+
+
+def _run_build(command: list[str], plan: BuildPlan, builder: Builder) -> None:
+    """With buildx's own progress on stderr: its steps, each with its seconds."""
+    try:
+        run_tool(command, what=f"building {plan.tag}", show=True)
+    except ToolError as error:
+        hint = "where the base cannot be pulled, make one with `make base-image` and name it with --base"
+        if builder.name is not None:
+            hint = "BUILDX_BUILDER=default takes the engine's builder instead"
+        raise ToolError(f"{error}; {hint}") from error
 
 
 def find(engine: Engine, reference: str) -> Image:
@@ -197,16 +218,22 @@ def identify(engine: Engine, reference: str) -> tuple[Image, ImageIdentity]:
 
 def config_digest(engine: Engine, image: Image) -> Digest:
     """From what is remembered of the build, else from the engine, then remembered."""
-    path = _memory(image)
-    try:
-        return Digest.parse(json.loads(path.read_bytes())["config"])
-    except (OSError, ValueError, KeyError):
-        digest = engine.config_digest(image)
-        write_atomically(path, readable_json({"config": str(digest)}))
-        return digest
+    known = _recall(image)
+    if known:
+        return Digest.parse(known["config"])
+    digest = engine.config_digest(image)
+    write_atomically(_memory(image), readable_json({"config": str(digest)}))
+    return digest
 
 
-def _remember(image: Image, plan: BuildPlan, metadata: dict[str, Any]) -> None:
+def describe(engine: Engine, image: Image) -> dict[str, Any]:
+    """What is known of an image, wherever it was built: its digests, its layers, and of our own builds the builder."""
+    labels = {"base": _BASE_LABEL, "lock": "samebits.lock", "source": "samebits.source"}
+    named = {what: image.labels[label] for what, label in labels.items() if label in image.labels}
+    return {"config": str(config_digest(engine, image)), **named, **remembered(image)}
+
+
+def _remember(image: Image, plan: BuildPlan, builder: Builder, metadata: dict[str, Any]) -> None:
     """Keep what only the builder tells about an image, beside what it was built from."""
     config = metadata.get("containerimage.config.digest")
     if config is None:
@@ -218,30 +245,26 @@ def _remember(image: Image, plan: BuildPlan, metadata: dict[str, Any]) -> None:
         "base": str(plan.base_digest),
         "lock": str(plan.lock),
         "source": str(plan.source),
-        "builder": describe_builder(),
+        "builder": builder.describe(),
     }
     write_atomically(_memory(image), readable_json(known))
 
 
 def remembered(image: Image) -> dict[str, Any]:
     """What is known of an image beyond what the engine tells; little where it was built elsewhere."""
+    return {**_recall(image), "layers": list(image.layers)}
+
+
+def _recall(image: Image) -> dict[str, Any]:
+    """What the cache has; nothing where the image was built elsewhere, or the file is not what we wrote."""
     try:
-        known = json.loads(_memory(image).read_bytes())
-    except (OSError, ValueError):
-        known = {}
-    return {"layers": list(image.layers), **known}
-
-
-def describe_builder() -> dict[str, str]:
-    """Which builder builds, and its versions: the bytes of an image may change with them."""
-    inspected = run_tool(["docker", "buildx", "inspect"], what="asking for the builder")
-    found = dict(line.split(":", 1) for line in inspected.splitlines() if ":" in line)
-    return {
-        "name": found.get("Name", "").strip(),
-        "driver": found.get("Driver", "").strip(),
-        "buildkit": found.get("BuildKit version", found.get("Buildkit", "unknown")).strip(),
-        "buildx": run_tool(["docker", "buildx", "version"], what="asking for the builder").strip(),
-    }
+        known: dict[str, Any] = json.loads(_memory(image).read_bytes())
+        fields = Fields(known)
+        Digest.parse(fields.get("config", str))
+        fields.optional("builder", dict)
+    except (OSError, ValueError, RecordError):
+        return {}
+    return known
 
 
 def _memory(image: Image) -> Path:

@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from samebits.codec import differing_names
 from samebits.digest import Digest
 from samebits.errors import ImageError, InputError, RecordError
+from samebits.host.display import say, taking
 from samebits.host.engine import Engine, Image
-from samebits.host.image import BuildPlan, build_recipe, config_digest, laid_out
-from samebits.host.source import fix_modes, recipe_source_digest
+from samebits.host.image import BuildPlan, build_recipe, config_digest, labels_of, laid_out
+from samebits.host.source import check_kept, demand_recorded, fix_modes
 from samebits.recipe import ImageIdentity
+from samebits.record import Record
 from samebits.runfolder import RunFolder
 
 
@@ -31,6 +34,11 @@ class Comparison:
     def identical(self) -> bool:
         """Whether they are the same image."""
         return self.wanted == self.found
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        digests = {"wanted": str(self.wanted), "found": str(self.found)}
+        return {"identical": self.identical, **digests, "differences": list(self.differences)}
 
 
 def build_twice(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Comparison:
@@ -59,10 +67,55 @@ def rebuild(engine: Engine, run: RunFolder, *, offline: bool = False) -> Compari
             f"the record of {record.id} names no image digest (a virtual environment, or a plain `docker run`);"
             " there is nothing to compare a rebuilt image with"
         )
+    built = _built_again(engine, run, record, offline=offline)
+    found = config_digest(engine, built)
+    original = engine.find_image(str(record.environment.get("image", {}).get("id")))
+    if found == wanted or original is None:
+        return Comparison(wanted=wanted, found=found)
+    return replace(compare(engine, original, built), wanted=wanted)
+
+
+def find_recorded(engine: Engine, record: Record) -> Image | None:
+    """The image that a run was trained in, if the engine has it, whatever its name.
+
+    It is known by its digest; under a plain `docker run`, which records none, by base, lock and source.
+    """
+    recorded = record.recipe.image
+    labels = labels_of(base=recorded.base, lock=recorded.lock, source=recorded.source)
+    found = engine.images_with(labels)
+    return next((image for image in found if _is_recorded(engine, image, recorded)), None)
+
+
+def provide_recorded(engine: Engine, run: RunFolder, record: Record, *, offline: bool = False) -> Image:
+    """The image that a run was trained in, rebuilt where it is gone; raises ImageError where that gives another one."""
+    image = find_recorded(engine, record)
+    if image is None:
+        say(f"the image of {record.id} is not here: rebuilding it from what the run keeps")
+        image = _built_again(engine, run, record, offline=offline)
+        if not _is_recorded(engine, image, record.recipe.image):
+            raise ImageError(
+                f"the rebuilt image is {config_digest(engine, image)}, and {record.recipe.image.config} is wanted;"
+                " `samebits rebuild` tells more"
+            )
+    return image
+
+
+def _is_recorded(engine: Engine, image: Image, recorded: ImageIdentity) -> bool:
+    """Whether an image with the recorded labels is the recorded one."""
+    return recorded.config is None or config_digest(engine, image) == recorded.config
+
+
+def _tag_again(recorded: ImageIdentity) -> str:
+    name = recorded.config or Digest.of_json([str(recorded.base), str(recorded.lock), str(recorded.source)])
+    return f"samebits:rebuilt-{name.short}"
+
+
+def _built_again(engine: Engine, run: RunFolder, record: Record, *, offline: bool) -> Image:
+    """From the recipe in a run's folder alone; raises ImageError where that is not the recorded one."""
+    recorded = record.recipe.image
     try:
-        plan = BuildPlan.read(run.image / "image.json", f"samebits:rebuilt-{wanted.short}")
-        check_recipe(run.image, plan)
-        _check_recorded(plan, record.recipe.image)
+        plan = BuildPlan.read(run.image / "image.json", _tag_again(recorded))
+        check_recipe(run.image, plan, recorded)
     except (OSError, ValueError, RecordError) as error:
         raise ImageError(
             f"the image's recipe in {run.image} is not whole: {error}; restore the run's folder"
@@ -71,34 +124,19 @@ def rebuild(engine: Engine, run: RunFolder, *, offline: bool = False) -> Compari
         recipe = Path(folder) / "recipe"
         shutil.copytree(run.image, recipe)
         fix_modes(recipe)
-        built = build_recipe(engine, plan, recipe, offline=offline, cached=False)
-    found = config_digest(engine, built)
-    original = engine.find_image(str(record.environment.get("image", {}).get("id")))
-    if found == wanted or original is None:
-        return Comparison(wanted=wanted, found=found)
-    return replace(compare(engine, original, built), wanted=wanted)
+        return build_recipe(engine, plan, recipe, offline=offline, cached=False)
 
 
-def _check_recorded(plan: BuildPlan, recorded: ImageIdentity) -> None:
-    """Raise ImageError where the recipe is whole and another than the sealed record's."""
+def check_recipe(recipe: Path, plan: BuildPlan, recorded: ImageIdentity) -> None:
+    """Raise ImageError where a recipe's files, or what its `image.json` says of them, are not what was recorded."""
+    check_kept(recipe, recorded)
+    manifest = recipe / "image.json"
     for what, found, wanted in (
         ("lock", plan.lock, recorded.lock),
-        ("source or Dockerfile", plan.source, recorded.source),
+        ("source", plan.source, recorded.source),
         ("base", plan.base_digest, recorded.base),
     ):
-        if found != wanted:
-            raise ImageError(f"the {what} of the run's image recipe is {found}, and the record names {wanted}")
-
-
-def check_recipe(recipe: Path, plan: BuildPlan) -> None:
-    """Raise ImageError where a recipe's files are not those that its `image.json` names."""
-    lock = recipe / "lock" / "requirements.lock"
-    for what, path, found, wanted in (
-        ("lock", lock, Digest.of_file(lock), plan.lock),
-        ("source or Dockerfile", recipe, recipe_source_digest(recipe), plan.source),
-    ):
-        if found != wanted:
-            raise ImageError(f"the {what} in {path} is not the recorded one: {found}, and {wanted} is wanted")
+        demand_recorded(what, manifest, found, wanted)
 
 
 def compare(engine: Engine, one: Image, other: Image) -> Comparison:
@@ -106,7 +144,8 @@ def compare(engine: Engine, one: Image, other: Image) -> Comparison:
     wanted, found = config_digest(engine, one), config_digest(engine, other)
     if wanted == found:
         return Comparison(wanted=wanted, found=found)
-    with tempfile.TemporaryDirectory(prefix="samebits-compare-") as folder:
+    what = f"comparing {one.reference} and {other.reference} file by file"
+    with taking(what), tempfile.TemporaryDirectory(prefix="samebits-compare-") as folder:
         layers = []
         for number, image in enumerate((one, other)):
             path = Path(folder) / f"{number}.tar"
@@ -150,9 +189,8 @@ def _differences(one: _Layers, other: _Layers) -> Iterator[str]:
         before, after = one.files(index), other.files(index)
         if before == after:
             yield f"layer {index}: the order of its files, or what their headers say beside"
-        for name in sorted(before.keys() | after.keys()):
-            if before.get(name) != after.get(name):
-                yield f"layer {index}: /{name} ({_which(before.get(name), after.get(name))})"
+        for name in differing_names(before, after):
+            yield f"layer {index}: /{name} ({_which(before.get(name), after.get(name))})"
 
 
 def _which(before: tuple[object, ...] | None, after: tuple[object, ...] | None) -> str:

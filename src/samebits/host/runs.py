@@ -2,15 +2,19 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samebits.errors import InputError, RecordError
+from samebits.checkpoints import Place
+from samebits.codec import as_record
+from samebits.errors import InputError, RecordError, some_of
+from samebits.host.checkpoints import hindrance, refusals
 from samebits.host.display import print_table, say
-from samebits.ledger import check_ledger
-from samebits.record import Record, read_record
-from samebits.runfolder import RunFolder
+from samebits.host.integrity import check_ledger
+from samebits.host.verification import read_verification
+from samebits.record import FINISHED, Record, read_record
+from samebits.runfolder import MARKER, RunFolder
 from samebits.spec import CONFIG_NAME, read_config
 
 if TYPE_CHECKING:
@@ -28,6 +32,8 @@ def find_run(name: str, runs: Path) -> RunFolder:
     direct = RunFolder(Path(name))
     if os.path.isfile(direct.record):
         return direct
+    if name and os.path.isdir(name) and os.sep in name:
+        raise InputError(f"the folder {name} is no run: it holds no {direct.record.name}; name the folder of a run")
     folders = _folders(runs)
     if name == "last" and folders:
         return folders[-1]
@@ -39,6 +45,12 @@ def find_run(name: str, runs: Path) -> RunFolder:
         raise InputError(f"there is no run {name} in {runs}; `samebits list` shows what there is")
     names = ", ".join(folder.path.name for folder in found[:3])
     raise InputError(f"{len(found)} runs begin with {name} ({names}, …); write more of the name")
+
+
+def runs_beside(run: RunFolder, otherwise: Path) -> Path:
+    """The folder of runs that a run lies in; `otherwise` where it lies in none."""
+    folder = run.path.absolute().parent
+    return folder if (folder / MARKER).exists() else otherwise
 
 
 def read_runs(runs: Path) -> list[tuple[RunFolder, Record]]:
@@ -62,9 +74,10 @@ def list_runs(runs: Path) -> None:
     rows = []
     for folder, record in read_runs(runs):
         try:
-            rows.append(_row(folder, record))
-        except _UNEXPECTED as error:
-            say(f"{folder.record}: {_unexpected(error)}")
+            with as_record(folder.record):
+                rows.append(_row(folder, record))
+        except RecordError as error:
+            say(str(error))
     print_table(["run", "outcome", "seconds", "seed", "recipe", "result"], rows)
 
 
@@ -81,6 +94,7 @@ def summarise(folder: RunFolder, record: Record) -> dict[str, Any]:
         "seed": record.recipe.seed,
         "recipe": str(record.recipe.digest),
         "result": None if record.result_digest is None else str(record.result_digest),
+        "resumes": _resumed(record).get("id"),
     }
 
 
@@ -90,30 +104,32 @@ def run_as_json(folder: RunFolder) -> Any:
     return json.loads(folder.record.read_bytes()) if read_record(folder.record).sealed else record.to_dict()
 
 
-_UNEXPECTED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
-
-
-def _unexpected(error: Exception) -> str:
-    return f"a value is not what a record holds there ({type(error).__name__}: {error})"
+def seal_of(folder: RunFolder) -> str:
+    """The seal of a run's record, as its file holds it."""
+    return str(json.loads(folder.record.read_bytes())["seal"])
 
 
 def show_run(folder: RunFolder) -> None:
-    """One run for people, on stdout; the record itself holds more."""
+    """One run for people, on stdout; the record itself holds more.
+
+    Raises RecordError, after all rows, where the ledger is not as it was written or does not agree with the record.
+    """
     record = folder.read()
-    try:
-        rows = [*_outcome_rows(record), *_recipe_rows(record), *_environment_rows(record), *_result_rows(record)]
-    except _UNEXPECTED as error:
-        raise RecordError(f"{folder.record}: {_unexpected(error)}") from error
-    if record.ledger is not None:
-        rows.append(("ledger", check_ledger(folder.ledger, record.recipe.digest, record.ledger)))
+    with as_record(folder.record):
+        rows = [*_outcome_rows(record), *_verification_rows(folder), *_checkpoint_rows(folder, record)]
+        rows += [*_recipe_rows(record), *_environment_rows(record), *_result_rows(record)]
+        check = check_ledger(folder.ledger, record)
+    rows += [("ledger", check.describe()), *(("  problem", problem) for problem in check.problems)]
     print_table(["run", record.id], [[name, str(value)] for name, value in rows])
+    if check.problems:
+        raise RecordError(f"{folder.ledger}: {some_of(check.problems, 1)}; do not rely on this run")
 
 
 def show_image(image: "Image", known: Mapping[str, Any], packages: "Sequence[Package]") -> None:
     """One image for people, on stdout: digests, layers, builder, packages."""
     rows = [(name, known[name]) for name in ("config", "manifest", "base", "lock", "source") if known.get(name)]
     rows += [("layer", layer) for layer in known["layers"]]
-    rows += [(f"builder {name}", value) for name, value in known.get("builder", {}).items()]
+    rows += [(f"builder {name}", value or "none") for name, value in known.get("builder", {}).items()]
     rows += [(f"{package.kind} {package.name}", package.version) for package in packages]
     print_table(["image", image.reference], [[name, str(value)] for name, value in rows])
 
@@ -134,6 +150,35 @@ def _outcome_rows(record: Record) -> list[tuple[str, Any]]:
     outcome = record.outcome
     rows = [("outcome", outcome.state if outcome.message is None else f"{outcome.state}: {outcome.message}")]
     return [*rows, ("started", record.started), ("goal", record.goal)]
+
+
+def _verification_rows(folder: RunFolder) -> list[tuple[str, Any]]:
+    """Of a run that verifies another: which, and what came of it."""
+    if not folder.verification.exists():
+        return []
+    said = read_verification(folder.verification)
+    with as_record(folder.verification):
+        return [("verifies", f"{said['verified']['id']}: {said['verdict']}, at the goal {said['goal']}")]
+
+
+def _resumed(record: Record) -> Mapping[str, Any]:
+    """What the record says of the run that it goes on from; nothing where it is none."""
+    return record.origin.get("resumes") or {}
+
+
+def _checkpoint_rows(folder: RunFolder, record: Record) -> Iterator[tuple[str, Any]]:
+    """Which run it resumes, whether it can be resumed itself, and what there is to go on from."""
+    if resumed := _resumed(record):
+        name = resumed.get("checkpoint")
+        yield "resumes", f"{resumed['id']} from {'the beginning' if name is None else Place.parse(name)}"
+    if not record.keeping.writes:
+        return
+    why = hindrance(folder, record)
+    if record.outcome.state == FINISHED:
+        reasons = refusals(folder, record)
+        why = f"it finished{'; nor could it have been exactly: ' if reasons else ''}{'; '.join(reasons)}"
+    yield "resumable", "yes" if why is None else f"no: {why}"
+    yield "checkpoints", f"{len(folder.checkpoints.places())} (keep {record.keeping.keep})"
 
 
 def _recipe_rows(record: Record) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""What is inside an image: Debian's packages and the locked wheels, as a table and as a CycloneDX bill of materials."""
+"""What is inside an image: Debian packages, Python, the locked wheels; as a table and a CycloneDX bill of materials."""
 
 import json
 import uuid
@@ -13,11 +13,12 @@ from samebits.host.lock import read_lock
 
 _LOCK = "/opt/samebits/recipe/lock/requirements.lock"
 _DPKG = "/var/lib/dpkg/status"
+_VENV = "/opt/samebits/venv/pyvenv.cfg"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Package:
-    """One package: `kind` is `pypi` or `deb`; a wheel's `digests` are all that its lock admits."""
+    """One package: `kind` is `pypi`, `deb` or `generic`; a wheel's `digests` are all that its lock admits."""
 
     kind: str
     name: str
@@ -27,7 +28,10 @@ class Package:
 
 
 def read_packages(engine: Engine, image: Image) -> list[Package]:
-    """The packages of an image as its own lock and its own package database tell; raises ImageError or EngineError."""
+    """The packages of an image as its own files tell: lock, package database, virtual environment.
+
+    Raises ImageError or EngineError.
+    """
     wheels = (
         Package(
             kind="pypi",
@@ -37,14 +41,25 @@ def read_packages(engine: Engine, image: Image) -> list[Package]:
         )
         for pin in read_lock(engine.read_file(image, _LOCK).decode())
     )
-    return [*sorted(_debian(engine.read_file(image, _DPKG).decode()), key=lambda item: item.name), *wheels]
+    debian = sorted(_debian(engine.read_file(image, _DPKG).decode()), key=lambda item: item.name)
+    return [*debian, *_own_python(engine.read_file(image, _VENV).decode()), *wheels]
+
+
+def _own_python(configuration: str) -> Iterator[Package]:
+    """The Python that a virtual environment's `pyvenv.cfg` names, unless it is Debian's, which is listed already."""
+    fields = dict(line.split(" = ", 1) for line in configuration.splitlines() if " = " in line)
+    if fields.get("home") not in {
+        "/usr/bin",
+        "/bin",
+    }:  # Debian's packages put it nowhere else; /usr/local is not theirs
+        yield Package(kind="generic", name="python", version=fields["version"])
 
 
 def _debian(status: str) -> Iterator[Package]:
-    """The installed packages of dpkg's status file."""
+    """The installed packages of dpkg's status file, on hold or not: `<wanted> <error> <state>`."""
     for paragraph in status.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
-        if fields.get("Status") == "install ok installed":
+        if fields.get("Status", "").endswith(" installed"):
             yield Package(
                 kind="deb", name=fields["Package"], version=fields["Version"], architecture=fields.get("Architecture")
             )

@@ -23,7 +23,9 @@ from pathlib import Path
 import samebits
 from samebits.codec import readable_json, write_atomically
 from samebits.digest import Digest
+from samebits.errors import ImageError
 from samebits.host.cache import cache_folder, exclusive
+from samebits.recipe import ImageIdentity
 from samebits.tree import Tree, TreeEntry
 
 _PACKAGE = Path(samebits.__file__).parent
@@ -75,6 +77,23 @@ def recipe_source_digest(recipe: Path) -> Digest:
     """The same of a recipe's folder, whoever laid it out."""
     files = {str(path.relative_to(recipe)): path for path in (recipe / "source").rglob("*") if path.is_file()}
     return _digest_of(files | {"Dockerfile": recipe / "Dockerfile"})
+
+
+def check_kept(recipe: Path, recorded: ImageIdentity) -> None:
+    """Raise ImageError unless lock and source in the recipe that a run keeps are those that its record names."""
+    lock = recipe / "lock" / "requirements.lock"
+    try:
+        lock_digest, source = Digest.of_file(lock), recipe_source_digest(recipe)
+    except OSError as error:
+        raise ImageError(f"the image's recipe in {recipe} is not whole: {error}; restore the run's folder") from error
+    demand_recorded("lock", lock, lock_digest, recorded.lock)
+    demand_recorded("source or Dockerfile", recipe, source, recorded.source)
+
+
+def demand_recorded(what: str, path: Path, found: Digest, wanted: Digest | None) -> None:
+    """Raise ImageError where a part of a recipe is not the recorded one."""
+    if found != wanted:
+        raise ImageError(f"the {what} in {path} is not the recorded one: {found}, and {wanted} is wanted")
 
 
 def _digest_of(files: Mapping[str, Path]) -> Digest:

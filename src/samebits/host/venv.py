@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from samebits.digest import Digest
 from samebits.errors import InputError, Terminated
 from samebits.host.cache import cache_folder, exclusive
 from samebits.host.display import say
-from samebits.host.process import run_tool, start, stop_gently
+from samebits.host.process import OURS, Streams, run_tool, start, stop_gently
 from samebits.host.source import CPU, context_file, staged_recipe
 
 _PYTHONS = ((3, 11), (3, 13))  # first and last that every pin of the lock has wheels for
@@ -29,15 +30,16 @@ class ProcessRequest:
     folder: Path
 
 
-def locked_python() -> Path:
-    """The Python of the virtual environment for this lock, made on first use; every wheel's hash is checked."""
+def locked_python(recipe: Path | None = None) -> Path:
+    """The Python of the environment for a recipe's lock (None: ours), made on first use; wheels are checked."""
     _check_python()
+    lock = context_file(CPU.lock) if recipe is None else recipe / "lock" / "requirements.lock"
     folder = cache_folder("venvs")
-    name = f"{CPU.lock_digest.hex[:16]}-cp{sys.version_info[0]}{sys.version_info[1]}"
+    name = f"{Digest.of_file(lock).hex[:16]}-cp{sys.version_info[0]}{sys.version_info[1]}"
     target = folder / name
     with exclusive(folder, name):
         if not target.exists():
-            _make(target)
+            _make(target, lock)
     return target / "bin" / "python"
 
 
@@ -50,7 +52,7 @@ def _check_python() -> None:
         )
 
 
-def _make(target: Path) -> None:
+def _make(target: Path, lock: Path) -> None:
     """Build beside the final name, then rename: a build that was cut off is never used."""
     say("installing the locked packages into a virtual environment (once for this lock; about 320 MB)")
     draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
@@ -60,7 +62,7 @@ def _make(target: Path) -> None:
             [
                 *(sys.executable, "-m", "pip", "--python", str(draft / "bin" / "python"), "install", "--quiet"),
                 *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check"),
-                *("-r", str(context_file(CPU.lock))),
+                *("-r", str(lock)),
             ],
             what="installing the locked packages",
         )
@@ -87,18 +89,22 @@ def plan_process(
     return ProcessRequest(command=command, environment=environment, folder=scratch)
 
 
-def run_in_venv(words: tuple[str, ...], variables: Mapping[str, str]) -> int:
-    """Run the entrypoint; Ctrl-C and SIGTERM are passed on, and it is given time to seal its record."""
-    python, source = locked_python(), staged_recipe() / "source"
+def run_in_venv(
+    words: tuple[str, ...], variables: Mapping[str, str], recipe: Path | None = None, streams: Streams = OURS
+) -> int:
+    """Run the entrypoint; Ctrl-C and SIGTERM are passed on, and it is given time to seal its record.
+
+    `recipe` is a folder with lock and source; None is ours.
+    """
+    python, source = locked_python(recipe), (recipe or staged_recipe()).resolve() / "source"
     with tempfile.TemporaryDirectory(prefix="samebits-") as scratch:
         request = plan_process(words, variables, scratch=Path(scratch), python=python, source=source)
-        process = start(request.command, environment=request.environment, folder=request.folder)
-        try:
-            return process.wait()
-        except (KeyboardInterrupt, Terminated) as stop:
-            say("stopping; the record is being sealed")
-            stop_gently(process, signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM, GRACE)
-            raise
-        finally:
-            process.kill()
-            process.wait()
+        with start(request.command, environment=request.environment, folder=request.folder, streams=streams) as process:
+            try:
+                return process.wait()
+            except (KeyboardInterrupt, Terminated) as stop:
+                say("stopping; the record is being sealed" if "--run" in words else "stopping")
+                stop_gently(process, signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM, GRACE)
+                raise
+            finally:
+                process.kill()

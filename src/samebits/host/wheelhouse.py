@@ -20,7 +20,7 @@ from samebits.codec import storage_error
 from samebits.digest import Digest
 from samebits.errors import ImageError, ToolError
 from samebits.host.cache import cache_folder, exclusive
-from samebits.host.display import say
+from samebits.host.display import say, taking
 from samebits.host.lock import Pin, read_lock
 from samebits.host.process import run_tool
 from samebits.host.source import context_file
@@ -181,8 +181,8 @@ class _Store:
 
     def _fetch(self, pins: Sequence[Pin]) -> None:
         """Have pip bring the wheels of these pins, and keep those whose bytes the lock names."""
-        say(f"downloading {len(pins)} wheel{'s' if pins[1:] else ''}")
-        with tempfile.TemporaryDirectory(dir=self.root, prefix=_DRAFT) as name:
+        what = f"downloading {len(pins)} wheel{'s' if pins[1:] else ''}"
+        with taking(what), tempfile.TemporaryDirectory(dir=self.root, prefix=_DRAFT) as name:
             draft = Path(name)
             (draft / _REQUIREMENTS).write_text("".join(map(_requirement, pins)))
             try:

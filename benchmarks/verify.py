@@ -1,0 +1,107 @@
+"""Measure what it costs to compare and to verify, side by side: `make bench-verify` (about two minutes)."""
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from samebits.host.diff import diff
+from samebits.host.integrity import check_ledger
+from samebits.ledger import Ledger
+from samebits.record import Record, read_record, write_record
+from samebits.runfolder import RunFolder
+
+ROOT = Path(__file__).parents[1]
+COMMAND = str(Path(sys.executable).with_name("samebits"))
+LINES = 100_000
+
+
+def main() -> None:
+    """Run all, and print tables in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder:
+        print_ledgers(Path(folder), rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        print_verifying(Path(folder), rounds)
+
+
+def made(folder: Path, record: Record, lines: int) -> RunFolder:
+    """A run of `lines` epochs; its last one is another in a run of another seed."""
+    run = RunFolder(folder)
+    folder.mkdir()
+    with Ledger(run.ledger, record.recipe.digest) as ledger:
+        for number in range(lines):
+            digest = f"{record.recipe.seed if number == lines - 1 else 0:064d}"
+            metrics = {"loss": "0x1.0p+0", "accuracy": "0x1.8p-1"}
+            groups = dict.fromkeys(("trainable", "non_trainable", "optimizer"), f"sha256:{digest}")
+            line = {"event": "epoch", "fit": 0, "epoch": number, "model": "m"}
+            ledger.append({**line, "metrics": metrics, "tensors": groups})
+        ended = {"lines": ledger.lines, "last": str(ledger.last)}
+    write_record(run.record, replace(record, ledger=ended, result=None))
+    return run
+
+
+def print_ledgers(folder: Path, rounds: int) -> None:
+    """Two runs with many lines, which part in the last."""
+    record = read_record(ROOT / "tests" / "data" / "record-1.0.json")
+    print(f"| of {rounds} rounds the median | 1,000 lines | {LINES:,} lines |\n|---|---|---|")
+    tasks: dict[str, list[str]] = {"`diff` of two": [], "peak memory of it": [], "the check of one ledger": []}
+    for lines in (1_000, LINES):
+        one, other = (made(folder / f"{lines}-{seed}", _seeded(record, seed), lines) for seed in (1, 2))
+        tasks["`diff` of two"].append(f"{seconds(lambda: diff(one, other), rounds):.3f} s")  # noqa: B023
+        tracemalloc.start()
+        diff(one, other)
+        tasks["peak memory of it"].append(f"{tracemalloc.get_traced_memory()[1] / 2**10:.0f} KiB")
+        tracemalloc.stop()
+        held = one.read()
+        checked = seconds(lambda: check_ledger(one.ledger, held), rounds)  # noqa: B023
+        tasks["the check of one ledger"].append(f"{checked:.3f} s")
+    for name, cells in tasks.items():
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def _seeded(record: Record, seed: int) -> Record:
+    return replace(record, recipe=replace(record.recipe, seed=seed))
+
+
+def seconds(task: Callable[[], object], rounds: int) -> float:
+    """The median of its times."""
+    found = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        task()
+        found.append(time.perf_counter() - started)
+    return statistics.median(found)
+
+
+def print_verifying(folder: Path, rounds: int) -> None:
+    """The example, trained and verified in turns, in the virtual environment."""
+    shutil.copytree(ROOT / "examples" / "digits", folder / "digits")
+    words = ("train", "digits/train.py", "--data", "digits/data", "--runtime", "venv")
+    commands = {"`train`": words, "`preflight`": ("preflight", "last"), "`verify`": ("verify", "last")}
+    found: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            found[name].append(seconds(lambda: _called(folder, command), 1))  # noqa: B023
+    print("\n| `examples/digits`, medians | seconds | ratio |\n|---|---|---|")
+    whole = statistics.median(found["`train`"])
+    for name, times in found.items():
+        middle = statistics.median(times)
+        print(f"| {name} | {middle:.1f} ({min(times):.1f} to {max(times):.1f}) | {middle / whole:.2f} |")
+
+
+def _called(folder: Path, words: tuple[str, ...]) -> None:
+    subprocess.run([COMMAND, *words], cwd=folder, check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Where two runs part: which windows are asked for, what is concluded from what they show."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samebits.digest import Digest
+from samebits.errors import SamebitsError
+from samebits.host.locate import Location, Ran, Side, locate
+from samebits.ledger import Ledger
+from samebits.record import FAILED, INTERRUPTED, Outcome, Record
+from samebits.runfolder import RunFolder
+from samebits.trace import STEP, TENSOR, Trace
+
+Line = dict[str, Any]
+
+
+def _epoch(number: int, weights: str = "same", loss: str = "0x1.0p+0") -> Line:
+    return {"event": "epoch", "fit": 0, "epoch": number, "metrics": {"loss": loss}, "tensors": {"trainable": weights}}
+
+
+def _step(number: int, weights: str = "same", **lists: Any) -> Line:
+    return {"event": "step", "fit": 0, "epoch": 1, "step": number, "tensors": {"trainable": weights}, **lists}
+
+
+def _loop(number: int, weights: str = "same", loop: int = 0, **lists: Any) -> Line:
+    return {"event": "step", "loop": loop, "step": number, "tensors": {"trainable": weights}, **lists}
+
+
+def _tensor(values: Sequence[float], **about: str) -> Line:
+    content = np.float32(values).tobytes()
+    return {**about, "dtype": "float32", "shape": [len(values)], "digest": str(Digest.of_bytes(content))}
+
+
+class Trainings:
+    """Two sides whose runs are written beforehand; notes what they are asked for."""
+
+    def __init__(self, folder: Path, record: Record) -> None:
+        self.asked: list[Trace] = []
+        self._folder = folder
+        self._record = record
+        self._numbers = iter(range(100))
+
+    def ran(self, lines: list[Line], trace: Trace | None = None) -> Ran:
+        run = RunFolder(self._folder / str(next(self._numbers)))
+        run.path.mkdir()
+        with Ledger(run.ledger, self._record.recipe.digest) as ledger:
+            for line in lines:
+                ledger.append(line)
+        return run, replace(self._record, trace=trace or Trace())
+
+    def sides(self, *stages: tuple[list[Line], list[Line]]) -> tuple[Side, Side]:
+        def side(number: int) -> Side:
+            left: Iterator[tuple[list[Line], list[Line]]] = iter(stages)
+
+            def train(trace: Trace, _runs: Path) -> Ran:
+                self.asked.append(trace)
+                return self.ran(next(left)[number], trace)
+
+            return train
+
+        return side(0), side(1)
+
+
+@pytest.fixture
+def trainings(tmp_path: Path, example: Record) -> Trainings:
+    return Trainings(tmp_path, example)
+
+
+def _located(trainings: Trainings, first: list[Line], second: list[Line], *stages: Any) -> Location:
+    return locate((trainings.ran(first), trainings.ran(second)), trainings.sides(*stages))
+
+
+_PARTED = ([_epoch(0), _epoch(1)], [_epoch(0), _epoch(1, "other")])
+_STEPS = ([_epoch(0), _step(0), _step(1)], [_epoch(0), _step(0), _step(1, "other")])
+
+
+def test_first_the_step_then_its_tensors(trainings: Trainings) -> None:
+    kernel = [_tensor(values, path="m/a/kernel", group="trainable") for values in ([1, 2], [1, 3])]
+    tensors = [[_step(1, weights, variables=[item])] for weights, item in zip(("same", "other"), kernel, strict=True)]
+    found = _located(trainings, *_PARTED, _STEPS, tensors)
+    assert (
+        trainings.asked == [Trace(level=STEP, fit=0, epoch=1)] * 2 + [Trace(level=TENSOR, fit=0, epoch=1, step=1)] * 2
+    )
+    assert (found.fit, found.loop, found.epoch, found.step) == (0, None, 1, 1)
+    assert [(cause.kind, cause.tensor, cause.layer) for cause in found.causes] == [("variable", "m/a/kernel", "m/a")]
+    assert found.lines() == ["parts first at fit 0, epoch 1, step 1: variable m/a/kernel (layer m/a)"]
+
+
+def test_runs_that_were_traced_by_step_need_one_training(trainings: Trainings) -> None:
+    pair = [trainings.ran(lines, Trace(level=STEP)) for lines in _STEPS]
+    found = locate((pair[0], pair[1]), trainings.sides(([_step(1)], [_step(1, "other")])))
+    assert trainings.asked == [Trace(level=TENSOR, fit=0, epoch=1, step=1)] * 2
+    assert found.note == "no value differs there, only tensors.trainable"
+
+
+def test_a_loop_has_no_epochs(trainings: Trainings) -> None:
+    ends = [[{"event": "end", "models": [name]}] for name in ("a", "b")]
+    steps = [[_loop(0), _loop(1, weights)] for weights in ("same", "other")]
+    tensors = [[_loop(1, outputs=[_tensor([value], layer="m/d")])] for value in (1.0, 2.0)]
+    found = _located(trainings, *ends, steps, tensors)
+    assert trainings.asked == [Trace(level=STEP)] * 2 + [Trace(level=TENSOR, loop=0, step=1)] * 2
+    assert (found.loop, found.step, found.causes[0].layer) == (0, 1, "m/d")
+
+
+def test_the_loop_is_asked_for_by_its_number(trainings: Trainings) -> None:
+    steps = [[_loop(0), _loop(1), _loop(0, loop=1), _loop(1, weights, loop=1)] for weights in ("same", "other")]
+    pair = [trainings.ran(lines, Trace(level=STEP)) for lines in steps]
+    tensors = [[_loop(1, loop=1, outputs=[_tensor([value], layer="m/d")])] for value in (1.0, 2.0)]
+    found = locate((pair[0], pair[1]), trainings.sides((tensors[0], tensors[1])))
+    assert trainings.asked == [Trace(level=TENSOR, loop=1, step=1)] * 2
+    assert (found.loop, found.step, found.where) == (1, 1, "loop 1, step 1")
+
+
+def test_what_comes_first_is_at_the_front(trainings: Trainings) -> None:
+    """Input before outputs as they were computed, outputs before gradients, gradients from the loss backwards."""
+    outputs = [
+        [_tensor([value], layer="m", part="input"), _tensor([value], layer="m/a"), _tensor([1], layer="m/b")]
+        for value in (1.0, 2.0)
+    ]
+    gradients = [[_tensor([value], path=f"m/{name}/kernel") for name in "abc"] for value in (1.0, 2.0)]
+    both = [[_step(1, outputs=out, gradients=back)] for out, back in zip(outputs, gradients, strict=True)]
+    found = _located(trainings, *_PARTED, _STEPS, both)
+    assert [(cause.kind, cause.layer) for cause in found.causes] == [("input", "m"), ("output", "m/a")]
+    backwards = [[_step(1, outputs=outputs[0], gradients=back)] for back in gradients]
+    found = _located(trainings, *_PARTED, _STEPS, backwards)
+    assert [(cause.kind, cause.layer) for cause in found.causes] == [("gradient", f"m/{name}") for name in "cba"]
+
+
+def test_what_is_no_step(trainings: Trainings) -> None:
+    """Metrics alone, as of a validation; nothing at all, the second time; and files, of which no ledger tells."""
+    metrics = ([_epoch(0), _epoch(1)], [_epoch(0), _epoch(1, loss="0x1.1p+0")])
+    traced = [[_epoch(0), _step(0), line[1]] for line in metrics]
+    found = _located(trainings, *metrics, traced)
+    assert found.note == "no step of it differs, only metrics.loss: look at validation and callbacks"
+    assert (found.epoch, found.step) == (1, None)
+    found = _located(trainings, *_PARTED, (_STEPS[0], _STEPS[0]))
+    assert found.note.startswith("trained again twice, the two agree: this machine repeats the training, and ")
+    assert found.lines()[0].startswith("parts at fit 0, epoch 1: trained again twice")
+    found = _located(trainings, *_PARTED, _STEPS, ([_step(1)], [_step(1)]))
+    assert found.note == "trained again, the two agree there: each training parts at another place"
+    asked = len(trainings.asked)
+    found = _located(trainings, _PARTED[0], _PARTED[0])
+    assert found.lines() == [
+        "not located: the ledgers agree: what differs came after the last epoch, or is an output file"
+    ]
+    assert len(trainings.asked) == asked
+
+
+def test_distances_of_what_was_kept(trainings: Trainings) -> None:
+    values = [np.float32([1, 2, 3]), np.float32([1, 2, 4])]
+    lines = [[_step(1, weights, variables=[_tensor(list(value), path="m/a/bias")])]
+             for weights, value in zip(("same", "other"), values, strict=True)]  # fmt: skip
+    pair = [trainings.ran(line, Trace(level=TENSOR, fit=0, epoch=1, step=1)) for line in lines]
+    for (run, _), value in zip(pair, values, strict=True):
+        run.tensors.mkdir()
+        (run.tensors / Digest.of_bytes(value.tobytes()).hex).write_bytes(value.tobytes())
+    known = [trainings.ran(line, Trace(level=TENSOR)) for line in lines]
+    found = locate((known[0], known[1]), (lambda *_: pair[0], lambda *_: pair[1]))
+    (line,) = found.lines()
+    assert line.startswith("parts first at fit 0, epoch 1, step 1: variable m/a/bias (layer m/a): ")
+    assert line.endswith("1 of 3 values differ, by 1 at most, 4194304 ULPs")
+    assert found.to_dict()["causes"][0]["distance"] == {
+        "absolute": "0x1.0000000000000p+0", "ulps": 2**22, "differing": 1, "elements": 3
+    }  # fmt: skip
+
+
+def test_trainings_that_went_otherwise_are_not_compared(trainings: Trainings) -> None:
+    """An older samebits that knows no trace, and a training that failed, agree with anything."""
+    compared = trainings.ran(_PARTED[0]), trainings.ran(_PARTED[1])
+    untraced = trainings.ran(_STEPS[0])
+    with pytest.raises(SamebitsError, match=r" was recorded by cannot trace single steps$"):
+        locate(compared, (lambda *_: untraced, lambda *_: untraced))
+    window = Trace(level=STEP, fit=0, epoch=1)
+    run, record = trainings.ran([], window)
+    failed = run, replace(record, result=None, outcome=Outcome(state=FAILED, message="no"))
+    with pytest.raises(SamebitsError, match=r"^trained again, it ended otherwise: failed: no$"):
+        locate(compared, (lambda *_: failed, lambda *_: failed))
+    stopped = run, replace(record, outcome=Outcome(state=INTERRUPTED, message=window.message))
+    assert locate(compared, (lambda *_: stopped, lambda *_: stopped)).note.startswith("trained again twice")

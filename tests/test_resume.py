@@ -1,0 +1,411 @@
+"""Runs that are killed at random moments, and resumed: they end in the bits of the run that nothing interrupted."""
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conftest import SCRIPTS, Project, call, started
+from samebits.record import FINISHED
+from samebits.runfolder import RunFolder
+
+KILLED = SCRIPTS / "resume"
+TO_KILL = sorted(path.stem for path in KILLED.glob("*.py"))
+KILLS = 6
+"""Of each script, up to three in a row."""
+
+pytestmark = pytest.mark.locked
+
+
+@pytest.fixture
+def killed(project: Project, request: pytest.FixtureRequest) -> Project:
+    """A project with one of the scripts."""
+    shutil.copy(KILLED / f"{request.param}.py", project.script)
+    return project
+
+
+def newest(project: Project) -> RunFolder:
+    return RunFolder(max(project.runs.glob("2*/"), key=lambda path: path.stat().st_mtime_ns))
+
+
+def lines_of(run: RunFolder) -> int:
+    return run.ledger.read_bytes().count(b"\n") if run.ledger.exists() else 0
+
+
+@dataclass
+class Moment:
+    """When to kill: so many lines are in the ledger, or a checkpoint is being written; and a while after that."""
+
+    lines: int
+    writing: bool
+    after: float
+
+    def came(self, run: RunFolder) -> bool:
+        if not (run.record.exists() and run.image.exists()):
+            return False
+        if self.writing:
+            store = run.checkpoints
+            return any(name.startswith(".") for folder in (store.folder, store.objects) for name in names_in(folder))
+        return lines_of(run) >= self.lines
+
+
+def names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def kill(project: Project, command: list[str], moment: Moment) -> bool:
+    """Start, and send SIGKILL to launcher and training at a moment; whether it came before the end."""
+    before = set(project.runs.glob("2*/"))
+    with started(command, cwd=project.folder, start_new_session=True) as process:
+        while process.poll() is None:
+            found = set(project.runs.glob("2*/")) - before
+            if found and moment.came(RunFolder(found.pop())):
+                time.sleep(moment.after)
+                for number in (*training_in(project), process.pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(number, signal.SIGKILL)
+                process.communicate()
+                return newest(project).read().outcome.state != FINISHED
+            time.sleep(0.001)
+        complaint = process.stderr.read() if process.stderr else ""
+        assert process.returncode == 0, complaint
+    return False
+
+
+def training_in(project: Project) -> list[int]:
+    """The processes whose command line names the project's runs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if str(project.runs).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def commands(project: Project, train: list[str]) -> Iterator[list[str]]:
+    """Train, then resume whichever run is the newest."""
+    yield train
+    while True:
+        yield [*train[:1], "resume", newest(project).path.name]
+
+
+def kill_and_resume(project: Project, train: list[str], drawn: random.Random, lines: int) -> int:
+    """Up to three kills in a row, then to the end; how many there were."""
+    for kills, command in enumerate(commands(project, train)):
+        if kills == 3:
+            done = call(*command[1:], folder=project.folder)
+            assert done.status == 0, done.err
+            return kills
+        moment = Moment(
+            lines=drawn.randrange(lines), writing=drawn.random() < 0.3, after=drawn.choice((0, drawn.random() * 0.2))
+        )
+        if not kill(project, command, moment):
+            return kills
+    raise AssertionError
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("killed", TO_KILL, indirect=True)
+def test_killed_and_resumed(killed: Project, request: pytest.FixtureRequest) -> None:
+    drawn = random.Random(request.node.name)
+    done = killed.train("--keep", "none")
+    assert done.status == 0, done.err
+    uninterrupted = newest(killed)
+    wanted = uninterrupted.read()
+    lines = lines_of(uninterrupted)
+    kills = 0
+    while kills < KILLS:
+        kills += kill_and_resume(killed, killed.command("--checkpoint-every", "3"), drawn, lines)
+        resumed = newest(killed)
+        found = resumed.read()
+        assert found.outcome.state == FINISHED
+        assert found.result == wanted.result
+        assert resumed.ledger.read_bytes() == uninterrupted.ledger.read_bytes()
+
+
+PREFACE = """
+import itertools, os
+import keras, numpy as np, tensorflow as tf
+import samebits
+L = keras.layers
+rng = np.random.default_rng(1)
+x, y = rng.normal(size=(64, 4)).astype("float32"), rng.integers(0, 3, 64)
+model = keras.Sequential([L.Input((4,)), L.Dense(3)])
+adam = keras.optimizers.Adam()
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+model.compile(adam, loss)
+
+def step(a, b, adam=adam):
+    with tf.GradientTape() as tape:
+        lost = loss(b, model(a))
+    adam.apply(tape.gradient(lost, model.trainable_variables), model.trainable_variables)
+
+"""
+REFUSED = {
+    "generator": (
+        """
+def batches():
+    while True: yield x[:8], y[:8]
+model.fit(batches(), steps_per_epoch=4, epochs=3)
+""",
+        "x is a Python generator, whose place cannot be saved; use a PyDataset",
+    ),
+    "from_generator": (
+        """
+spec = (tf.TensorSpec([4]), tf.TensorSpec([], tf.int64))
+data = tf.data.Dataset.from_generator(lambda: zip(x, y), output_signature=spec)
+model.fit(data.batch(8), epochs=3)
+""",
+        "the tf.data pipeline calls Python",
+    ),
+    "py_function": (
+        """
+data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+data = data.map(lambda a, b: (tf.ensure_shape(tf.numpy_function(lambda v: v, [a], tf.float32), [None, 4]), b))
+model.fit(data, epochs=3)
+""",
+        "the tf.data pipeline calls Python",
+    ),
+    "a counter of TensorFlow's": (
+        """
+class Noise(L.Layer):
+    def call(self, v): return v + tf.random.normal(tf.shape(v))
+model = keras.Sequential([L.Input((4,)), Noise(), L.Dense(3)])
+model.compile("sgd", loss)
+model.fit(x, y, epochs=3)
+""",
+        "the training draws random numbers by RandomStandardNormal",
+    ),
+    "a Python function in a step": (
+        """
+class Through(L.Layer):
+    def call(self, v): return tf.ensure_shape(tf.numpy_function(lambda a: a, [v], tf.float32), v.shape)
+model = keras.Sequential([L.Input((4,)), Through(), L.Dense(3)])
+model.compile('sgd', loss)
+model.fit(x, y, epochs=3)
+""",
+        "the training calls Python from a graph (py_function or numpy_function)",
+    ),
+    "a step that was tried before the loop": (
+        """
+@tf.function
+def noisy(a, b): step(a + tf.random.normal(tf.shape(a)), b)
+noisy(x, y)
+for _ in samebits.checkpoint(range(3), model, adam, rng): noisy(x, y)
+""",
+        "the training draws random numbers by RandomStandardNormal",
+    ),
+    "workers that share a generator": (
+        """
+class Data(keras.utils.PyDataset):
+    def __len__(self): return 4
+    def __getitem__(self, i): return x[:8] + rng.normal(size=(8, 4)), y[:8]
+model.fit(Data(workers=2), epochs=3)
+""",
+        "the 2 workers of the PyDataset share a random generator",
+    ),
+    "an iterator": (
+        """
+class Counting(keras.callbacks.Callback):
+    numbers = None
+    def __init__(self):
+        super().__init__()
+        self.numbers = itertools.count()
+    def on_epoch_end(self, epoch, logs=None): next(self.numbers)
+model.fit(x, y, epochs=3, callbacks=[Counting()])
+""",
+        "callback 0 (Counting).numbers is an iterator (count), whose place cannot be saved",
+    ),
+    "an attribute of a layer": (
+        """
+class Growing(L.Layer):
+    calls = 0
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+    def call(self, v):
+        self.calls += 1
+        return v * (1 + 0.1 * self.calls)
+model = keras.Sequential([L.Input((4,)), Growing(), L.Dense(3)])
+model.compile("sgd", loss, run_eagerly=True)
+model.fit(x, y, epochs=3)
+""",
+        "model: growing.calls changed during the training",
+    ),
+    "a layer that is frozen on the way": (
+        """
+class Freezing(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None): self.model.layers[0].trainable = False
+model.fit(x, y, epochs=3, callbacks=[Freezing()])
+""",
+        "model: dense.trainable changed during the training",
+    ),
+    "what a loss reaches": (
+        """
+held = {"by": 1.0}
+def lost(a, b):
+    held["by"] *= 0.9
+    return loss(a, b) * held["by"]
+model.compile("sgd", lost, run_eagerly=True)
+model.fit(x, y, epochs=3)
+""",
+        "what a loss or metric of sequential holds in Python changed during the training",
+    ),
+    "a model that is built by its first step": (
+        """
+model = keras.Sequential([L.Dense(3)])
+model.compile("sgd", loss)
+model.fit(x, y, epochs=3)
+""",
+        "sequential_1 is not built before fit (dense_1)",
+    ),
+    "a random cache beside another pipeline": (
+        """
+data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64).cache()
+data = tf.data.Dataset.zip(data, tf.data.Dataset.range(64).shuffle(64)).map(lambda both, _: both)
+model.fit(data.batch(8), epochs=3)
+""",
+        "x joins a random pipeline that is cached with another one",
+    ),
+    "a pipeline that a callback iterates": (
+        """
+data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64).batch(8)
+class Evaluating(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None): next(iter(data))
+model.fit(x, y, epochs=3, callbacks=[Evaluating()])
+""",
+        "a callback iterates, or evaluates on, a tf.data pipeline that reshuffles",
+    ),
+    "an optimizer that is not named": (
+        """
+sgd = keras.optimizers.SGD()
+for _ in samebits.checkpoint(range(3), model, rng): step(x, y, sgd)
+""",
+        "the optimizer sgd makes steps in a loop around samebits.checkpoint, without being named to it",
+    ),
+    "a pipeline that is not named": (
+        """
+data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64).batch(8)
+for _ in samebits.checkpoint(range(3), model, adam, rng):
+    for a, b in data: step(a, b)
+""",
+        "a tf.data pipeline that reshuffles, or changes variables, is iterated in a loop around samebits.checkpoint",
+    ),
+    "a generator that is not named": (
+        """
+for _ in samebits.checkpoint(range(3), model, adam): step(x + rng.normal(size=(64, 4)), y)
+""",
+        "the random generator rng is not named to samebits.checkpoint; name it, too",
+    ),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_cannot_be_resumed_is_said_before_training(project: Project, why: str) -> None:
+    script, message = REFUSED[why]
+    project.write(PREFACE + script + "\n")
+    done = project.train("--keep", "all")
+    assert done.status == 0, done.err
+    said = f"samebits: this run cannot be resumed exactly: {message}"
+    assert sum(said in line for line in done.err.splitlines()) == 1, done.err
+    run = newest(project)
+    record = run.read()
+    assert record.resumable is not None
+    assert record.resumable["resumable"] is False
+    assert message in record.resumable["reasons"][0]
+    assert run.checkpoints.places() == []
+    refused = call("resume", run.path.name, folder=project.folder)
+    assert (refused.status, refused.out) == (2, "")
+
+
+PREEMPTED = """
+import time
+import keras, numpy as np
+L = keras.layers
+rng = np.random.default_rng(1)
+x, y = rng.normal(size=(160, 4)).astype("float32"), rng.integers(0, 3, 160)
+model = keras.Sequential([L.Input((4,)), L.Dense(8), L.Dropout(0.3), L.Dense(3)])
+model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+
+class Slow(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 5:
+            print("ready", flush=True)
+        time.sleep(0.1)
+
+model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[Slow()])
+"""
+
+
+def test_sigterm_leaves_a_checkpoint_within_the_epoch(each_runtime: Project) -> None:
+    each_runtime.write(PREEMPTED)
+    with started(each_runtime.command(), cwd=each_runtime.folder) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        _, complaint = process.communicate(timeout=60)
+        assert process.returncode == 143, complaint
+    interrupted = newest(each_runtime)
+    record = interrupted.read()
+    assert (record.sealed, record.outcome.state, record.resumable) == (
+        True,
+        "interrupted",
+        {"resumable": True, "reasons": []},
+    )
+    (place,) = interrupted.checkpoints.places()
+    assert (place.stage, place.epoch) == (0, 0)
+    assert place.step is not None
+    assert 6 <= place.step < 20
+    done = call("resume", "last", folder=each_runtime.folder)
+    assert done.status == 0, done.err
+    found = newest(each_runtime).read()
+    whole = each_runtime.train()
+    assert whole.status == 0, whole.err
+    assert newest(each_runtime).read().result == found.result
+    assert len(found.result["fits"][0]["history"]["loss"]) == 2 if found.result else False
+
+
+def test_a_weight_moved_in_one_epoch_is_found_in_its_segment(project: Project) -> None:
+    """By one unit in the last place, and by a file that is there for the recorded run alone."""
+    there = project.folder.parent / f"{project.folder.name}-moves"
+    there.touch()
+    project.write(
+        PREFACE
+        + f"""
+class Moves(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 13 and os.path.exists({str(there)!r}):
+            kernel, bias = model.get_weights()
+            kernel[1, 1] = np.nextafter(kernel[1, 1], np.float32(9))
+            model.set_weights([kernel, bias])
+model.fit(x, y, epochs=20, verbose=0, callbacks=[Moves()])
+"""
+    )
+    done = project.train("--keep", "all", "--threads", "1")
+    assert done.status == 0, done.err
+    there.unlink()
+    found = call("verify", "last", "--segments", "--jobs", "2", folder=project.folder)
+    assert found.status == 1, found.err
+    place = "segment 14 (stage 0, epochs 13 to 14)"
+    what = "from fit 0, epoch 13 on: tensors.trainable (1 of 20 segments)"
+    assert found.out.splitlines()[-1] == f"different: {place}: {what}"
+
+
+@pytest.mark.engine
+def test_segments_in_containers(in_docker: Project) -> None:
+    done = in_docker.train("--keep", "all", "--threads", "1")
+    assert done.status == 0, done.err
+    epochs = len(newest(in_docker).checkpoints.places())
+    found = call("verify", "last", "--segments", "--jobs", "2", folder=in_docker.folder)
+    assert found.status == 0, found.err
+    assert found.out.splitlines()[-1] == f"identical ({epochs} of {epochs} segments)"

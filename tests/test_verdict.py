@@ -1,0 +1,138 @@
+"""What may be said of two runs at each goal."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from samebits.errors import InputError
+from samebits.host.verdict import (
+    DIFFERENT,
+    EQUIVALENT,
+    IDENTICAL,
+    NO_METRICS,
+    NOT_COMPARABLE,
+    Tolerance,
+    check_metrics,
+    judge,
+)
+from samebits.record import FAILED, RUNNING, Outcome, Record
+
+_LOSS = "0x1.0p+0"
+
+
+@pytest.fixture
+def one(example: Record) -> Record:
+    """A record with one metric, whose final value is 1."""
+    return _with_history(example, {"loss": ["0x1.8p+1", _LOSS]})
+
+
+def _with_history(record: Record, history: dict[str, list[str]]) -> Record:
+    result: dict[str, Any] = json.loads(json.dumps(record.result))
+    result["fits"] = [{"model": 0, "epochs": 2, "history": history}]
+    return replace(record, result=result)
+
+
+def _ended_at(value: float | str) -> Callable[[Record], Record]:
+    text = value if isinstance(value, str) else value.hex()
+    return lambda record: _with_history(record, {"loss": ["0x1.8p+1", text]})
+
+
+ROWS: dict[str, tuple[Callable[[Record], Record], dict[str, str]]] = {
+    "the same": (lambda record: record, {"bitwise": IDENTICAL, "metrics": IDENTICAL, "documented": IDENTICAL}),
+    "a little off": (_ended_at(1.0005), {"bitwise": DIFFERENT, "metrics": EQUIVALENT, "documented": EQUIVALENT}),
+    "far off": (_ended_at(1.1), {"bitwise": DIFFERENT, "metrics": DIFFERENT, "documented": EQUIVALENT}),
+    "NaN": (_ended_at("nan"), {"bitwise": DIFFERENT, "metrics": DIFFERENT, "documented": EQUIVALENT}),
+    "another metric": (
+        lambda record: _with_history(record, {"mae": [_LOSS]}),
+        {"bitwise": DIFFERENT, "metrics": DIFFERENT, "documented": EQUIVALENT},
+    ),
+    "failed by its script": (
+        lambda record: replace(record, result=None, outcome=Outcome(state=FAILED, exit_status=1)),
+        {"bitwise": DIFFERENT, "metrics": DIFFERENT, "documented": DIFFERENT},
+    ),
+    "failed by something else": (
+        lambda record: replace(record, result=None, outcome=Outcome(state=FAILED, message="killed")),
+        {"bitwise": NOT_COMPARABLE, "metrics": NOT_COMPARABLE, "documented": NOT_COMPARABLE},
+    ),
+    "running": (
+        lambda record: replace(record, result=None, outcome=Outcome(state=RUNNING)),
+        {"bitwise": NOT_COMPARABLE, "metrics": NOT_COMPARABLE, "documented": NOT_COMPARABLE},
+    ),
+}
+
+
+@pytest.mark.parametrize("goal", ["bitwise", "metrics", "documented"])
+@pytest.mark.parametrize("row", ROWS)
+def test_judge(one: Record, row: str, goal: str) -> None:
+    change, expected = ROWS[row]
+    verdict = judge(one, change(one), goal, Tolerance())
+    assert verdict.word == expected[goal]
+    assert bool(verdict.reasons) == (verdict.word != IDENTICAL)
+    assert verdict.exit_status == {IDENTICAL: 0, EQUIVALENT: 0, DIFFERENT: 1, NOT_COMPARABLE: 3}[verdict.word]
+
+
+def test_a_run_without_a_result_is_no_measure(one: Record) -> None:
+    failed = replace(one, result=None, outcome=Outcome(state=FAILED))
+    verdict = judge(failed, one, "bitwise", Tolerance())
+    assert (verdict.word, verdict.exit_status) == (NOT_COMPARABLE, 3)
+    assert verdict.reasons == (f"the run {one.id} has no result: failed",)
+
+
+def test_every_metric_beyond_is_named(one: Record) -> None:
+    before = _with_history(one, {"loss": [_LOSS], "mae": ["0x1.0p+1"], "same": [_LOSS], "word": ["x"]})
+    after = _with_history(one, {"loss": ["0x1.8p+0"], "mae": ["0x1.8p+1"], "same": [_LOSS], "word": ["y"]})
+    assert judge(before, after, "metrics", Tolerance()).reasons == (
+        "fit 0, loss: 1 and 1.5 differ by 0.5",
+        "fit 0, mae: 2 and 3 differ by 1",
+        "fit 0, word: x and y are no numbers",
+    )
+
+
+def test_not_a_number_is_as_good_as_itself(one: Record) -> None:
+    before, after = (_with_history(one, {"loss": ["nan"], "x": [text]}) for text in ("0x1.0p+0", "0x1.0001p+0"))
+    assert judge(before, after, "metrics", Tolerance()).word == EQUIVALENT
+
+
+@pytest.mark.parametrize(
+    ("rel", "absolute", "word"),
+    [
+        (["0.2"], [], EQUIVALENT),
+        (["0.05"], [], DIFFERENT),
+        (["0.05", "loss=0.2"], [], EQUIVALENT),
+        (["0.2", "loss=0.05"], [], DIFFERENT),
+        (["0"], ["0.11"], EQUIVALENT),
+        (["0"], ["0.09"], DIFFERENT),
+        (["0"], ["loss=0.11"], EQUIVALENT),
+    ],
+)
+def test_tolerances(one: Record, rel: list[str], absolute: list[str], word: str) -> None:
+    assert judge(one, _ended_at(1.1)(one), "metrics", Tolerance.parse(rel, absolute)).word == word
+
+
+@pytest.mark.parametrize("text", ["", "x", "loss=", "-1", "nan", "inf", "loss=-0.1"])
+def test_what_is_no_tolerance(text: str) -> None:
+    with pytest.raises(InputError, match=r"^--rel takes a number from 0 on, or METRIC=NUMBER, not "):
+        Tolerance.parse([text], [])
+
+
+def test_what_a_tolerance_is_not_for(one: Record) -> None:
+    given = Tolerance.parse(["auc=1"], [])
+    with pytest.raises(InputError) as caught:
+        check_metrics(one, "metrics", given)
+    assert str(caught.value) == f"the run {one.id} has no metric 'auc'; there are loss"
+    with pytest.raises(InputError, match=r"^--rel and --abs are for the goal metrics, and this is bitwise; "):
+        check_metrics(one, "bitwise", given)
+    check_metrics(one, "bitwise", Tolerance())
+    check_metrics(one, "metrics", Tolerance.parse(["1", "loss=2"], ["0.1"]))
+
+
+def test_results_that_say_nothing(one: Record) -> None:
+    """Without metrics, and with nothing at all."""
+    before, after = (replace(one, result={**(one.result or {}), "fits": [], "x": x}) for x in (1, 2))
+    assert judge(before, after, "metrics", Tolerance()).reasons == (NO_METRICS,)
+    empty = replace(one, result={"models": [], "fits": [], "outputs": []})
+    for goal, word in (("bitwise", NOT_COMPARABLE), ("metrics", NOT_COMPARABLE), ("documented", IDENTICAL)):
+        assert judge(empty, empty, goal, Tolerance()).word == word
