@@ -15,10 +15,16 @@ from typing import Self
 import pytest
 
 from conftest import Project, call, containers, started
+from samebits.container.training import Training
+from samebits.digest import Digest
 from samebits.host.source import staged_recipe
 from samebits.host.venv import locked_python
-from samebits.record import Record, read_record
+from samebits.ledger import Ledger
+from samebits.prepare import Setup, plan_run, publish
+from samebits.recipe import ImageIdentity
+from samebits.record import Outcome, Record, read_record
 from samebits.runfolder import RunFolder
+from samebits.spec import RunSpec
 
 WAITING = "import os, time\nprint('ready', os.getpid(), flush=True)\nwhile True: time.sleep(0.05)\n"
 STUBBORN = WAITING.replace(
@@ -205,6 +211,32 @@ def test_ctrl_c_while_the_entrypoint_is_imported(tmp_path: Path) -> None:
     )
     assert done.returncode in {130, -signal.SIGINT}
     assert done.stderr == ""
+
+
+class _Importing(Training):
+    """Ctrl-C comes while an extension module is imported, which says that it could not be imported."""
+
+    def _attempt(self, ledger: Ledger) -> Record:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except KeyboardInterrupt:
+            raise ImportError("of an extension module") from None
+        return super()._attempt(ledger)
+
+
+def test_ctrl_c_that_a_library_turns_into_an_error(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    image = ImageIdentity(lock=Digest.of_bytes(b"lock"), source=Digest.of_bytes(b"source"))
+    spec = RunSpec(script=project.script, runs=project.runs)
+    folder, record = publish(plan_run(spec, Setup(image=image, environment={"runtime": "venv"})))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert _Importing(folder, record, None).run() == 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert _run(project).outcome == Outcome(state="interrupted", message="Ctrl-C")
+    assert capfd.readouterr().err == ""
 
 
 def test_kill_9_of_everything(project: Project) -> None:
