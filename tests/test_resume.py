@@ -7,13 +7,14 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from conftest import SCRIPTS, Project, call, started
-from samebits.record import FINISHED
+from samebits.checkpoints import Place
+from samebits.record import FINISHED, RUNNING, Outcome, write_record
 from samebits.runfolder import RunFolder
 
 KILLED = SCRIPTS / "resume"
@@ -133,6 +134,43 @@ def test_killed_and_resumed(killed: Project, request: pytest.FixtureRequest) -> 
         assert resumed.ledger.read_bytes() == uninterrupted.ledger.read_bytes()
 
 
+def as_if_killed_after(run: RunFolder, place: Place, runs: Path) -> RunFolder:
+    """A copy of a finished run as it stood when the checkpoint had just been written; the ledger may be further."""
+    copy = RunFolder(runs / run.path.name)
+    shutil.copytree(run.path, copy.path)
+    for later in copy.checkpoints.places():
+        if later.order > place.order:
+            copy.checkpoints.path(later).unlink()
+    record = run.read()
+    copy.record.unlink()
+    write_record(copy.record, replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings={}))
+    return copy
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("killed", TO_KILL, indirect=True)
+def test_a_resumed_run_keeps_the_same_checkpoints(killed: Project) -> None:
+    """Whether it goes on at the end of an epoch or within one; so it may be killed and resumed wherever one likes."""
+    done = killed.train("--keep", "all", "--checkpoint-every", "3")
+    assert done.status == 0, done.err
+    whole = newest(killed)
+    places = whole.checkpoints.places()
+    within = [place for place in places if place.step is not None]
+    at_ends = [place for place in places if place.step is None]
+    chosen = [kind[len(kind) // 2] for kind in (at_ends[:-1], within) if kind]
+    assert chosen
+    for place in chosen:
+        interrupted = as_if_killed_after(whole, place, killed.folder / place.name)
+        done = call("resume", str(interrupted.path), folder=killed.folder)
+        assert done.status == 0, done.err
+        resumed = newest(killed)
+        assert resumed.read().result == whole.read().result
+        assert resumed.ledger.read_bytes() == whole.ledger.read_bytes()
+        assert resumed.checkpoints.places() == places
+        for kept in places:
+            assert resumed.checkpoints.path(kept).read_bytes() == whole.checkpoints.path(kept).read_bytes(), kept
+
+
 PREFACE = """
 import itertools, os
 import keras, numpy as np, tensorflow as tf
@@ -210,6 +248,15 @@ for _ in samebits.checkpoint(range(3), model, adam, rng): noisy(x, y)
 class Data(keras.utils.PyDataset):
     def __len__(self): return 4
     def __getitem__(self, i): return x[:8] + rng.normal(size=(8, 4)), y[:8]
+model.fit(Data(workers=2), epochs=3)
+""",
+        "the 2 workers of the PyDataset share a random generator",
+    ),
+    "workers that share NumPy's generator": (
+        """
+class Data(keras.utils.PyDataset):
+    def __len__(self): return 4
+    def __getitem__(self, i): return x[:8] + np.random.normal(size=(8, 4)), y[:8]
 model.fit(Data(workers=2), epochs=3)
 """,
         "the 2 workers of the PyDataset share a random generator",

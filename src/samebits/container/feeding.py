@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from samebits.container.reach import UnsavableError
+from samebits.container.saved import UnsavableError
 
 _PYTHON = frozenset({"PyFunc", "EagerPyFunc", "PyFuncStateless"})
 _IGNORE = 1
@@ -145,9 +145,10 @@ def put_feed_back(feed: Any, state: Mapping[str, Any], *, drawn: bool) -> None:
         iterator = _open(feed)
         if state["iterator"] is not None:
             _put(iterator, state["iterator"])
+        feed.begins = state["iterator"]
         if state["drawn"] is not None:
             feed._current_iterator = iterator  # noqa: SLF001
-            feed.begins, feed.used, feed.captured = state["iterator"], state["drawn"], state["captured"]
+            feed.used, feed.captured = state["drawn"], state["captured"]
             for _ in range(state["drawn"]):
                 next(iterator)
     feed._num_batches, feed._steps_seen = state["num_batches"], state["steps_seen"]  # noqa: SLF001

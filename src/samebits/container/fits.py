@@ -16,7 +16,7 @@ from samebits.checkpoints import Checkpoint, Place
 from samebits.codec import exact_float
 from samebits.container import feeding
 from samebits.container.keeping import Keeper, Part, Stage, as_input
-from samebits.container.reach import UnsavableError
+from samebits.container.saved import UnsavableError
 from samebits.errors import some_of
 
 _OVER = 1 << 30
@@ -218,7 +218,7 @@ class Fits:
 
     def _check_fixed(self, stage: FitStage) -> None:
         """Raise UnsavableError where what graphs are made of changed, which nobody sees afterwards."""
-        if self._keeper.reach(_fixed(stage)) != stage.fixed:
+        if self._keeper.reach(_fixed(stage)).encoded != stage.fixed:
             raise UnsavableError(
                 f"what a loss or metric of {stage.model.name} holds in Python changed during the training;"
                 " use a variable"
@@ -246,7 +246,7 @@ class Fits:
     def _check_data(self, stage: FitStage) -> None:
         """Raise UnsavableError where the data holds a place, or an order, that nobody can take out."""
         _check_arguments(stage.arguments)
-        stage.fixed = self._keeper.reach(_fixed(stage))
+        stage.fixed = self._keeper.reach(_fixed(stage)).encoded
         unbuilt = [layer.name for layer in stage.model._flatten_layers(include_self=False) if not layer.built]  # noqa: SLF001
         if unbuilt:
             raise UnsavableError(
@@ -256,11 +256,11 @@ class Fits:
         adapter = stage.feed.data_adapter
         kind = type(adapter).__name__
         if kind == "PyDatasetAdapter":
-            taking = self._keeper.take({"x": adapter.py_dataset})
-            if adapter.py_dataset.workers > 1 and taking.draws:
+            data = adapter.py_dataset
+            if data.workers > 1 and self._keeper.reach({"x": data}).draws:
                 raise UnsavableError(
-                    f"the {adapter.py_dataset.workers} workers of the PyDataset share a random generator; draw from one"
-                    " that is made from the index in __getitem__, or use one worker"
+                    f"the {data.workers} workers of the PyDataset share a random generator; draw from one that is made"
+                    " from the index in __getitem__, or use one worker"
                 )
         elif kind not in ("ArrayDataAdapter", "TFDatasetAdapter"):
             raise UnsavableError(

@@ -14,10 +14,12 @@ from typing import Any, Protocol, TypeVar
 
 from samebits.checkpoints import Checkpoint, Keeping, Place, reached
 from samebits.codec import canonical_json
+from samebits.container.makeable import check_makeable
 from samebits.container.process import say
-from samebits.container.putting_back import Content, PuttingBack, check_makeable
+from samebits.container.putting_back import PuttingBack
 from samebits.container.randomness import generators
-from samebits.container.reach import Folders, Reach, Taking, UnsavableError
+from samebits.container.reach import Reach, Taking
+from samebits.container.saved import Content, Folders, UnsavableError
 from samebits.container.writer import Writer
 from samebits.container.written import Written
 from samebits.digest import Digest
@@ -171,9 +173,9 @@ class Keeper:
         with suppress(StorageError):  # the sealed record will tell
             self._store.refuse(self.reasons)
 
-    def reach(self, roots: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What these hold, as JSON; raises UnsavableError."""
-        return self._reach.take(roots).encoded
+    def reach(self, roots: Mapping[str, Any]) -> Taking:
+        """Take out what these reach alone; raises UnsavableError."""
+        return self._reach.take(roots)
 
     def take(self, roots: Mapping[str, Any], known: Known = MappingProxyType({})) -> Taking:
         """Take out what these reach, and the generators that belong to nobody; raises UnsavableError."""

@@ -8,38 +8,15 @@ import base64
 import collections
 import enum
 import functools
-import itertools
 import random
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from samebits.codec import differing_names
-from samebits.container.reach import EMPTY, PLAIN, Encoded, Folders, UnsavableError, kind_of, named, variables_of
-from samebits.digest import Digest
-from samebits.errors import some_of
-
-_LIBRARIES = ("__main__", "keras", "numpy", "tensorflow")
-"""Where functions are looked up that an object got during the training, as Keras's callbacks do."""
-
-
-class Content:
-    """Bytes by digest, as `Store.content` gives them."""
-
-    def __init__(self, read: Callable[[Digest], bytes]) -> None:
-        self._read = read
-
-    def array(self, encoded: Mapping[str, Any]) -> Any:
-        """An array as it was saved."""
-        import numpy as np
-        import tensorflow as tf
-
-        raw = base64.b64decode(encoded["in"]) if "in" in encoded else self._read(Digest.parse(encoded["at"]))
-        name = encoded["dtype"]
-        dtype = np.dtype(name) if name[0] in "<|" else tf.as_dtype(name).as_numpy_dtype
-        return np.frombuffer(raw, dtype).reshape(encoded["shape"]).copy()
+from samebits.container.layers import variables_of
+from samebits.container.saved import EMPTY, PLAIN, Content, Encoded, Folders, UnsavableError, kind_of, looked_up, named
 
 
 class PuttingBack:
@@ -278,91 +255,6 @@ class PuttingBack:
                 put(live, name, value)
 
 
-def check_makeable(now: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-    """Raise UnsavableError unless what was taken out can be put back into what there was when training began.
-
-    What a library's object got since, and nobody can make again, is left out: its own code made it, and will.
-    """
-    known = dict(before["roots"])
-    for name, item in now["roots"]:
-        if name in known:
-            _check(item, known[name], name)
-    known = {(module, name): item for module, name, item in before["globals"]}
-    for module, name, item in now["globals"]:
-        _check(item, known.get((module, name)), f"{module}.{name}")
-
-
-def _check(now: Encoded, before: Encoded, where: str) -> None:
-    if type(now) in PLAIN:
-        return
-    kind = kind_of(now)
-    known = before.get(kind) if isinstance(before, Mapping) else None
-    if "class" in now and (known is None or now["class"] != before.get("class")):
-        raise UnsavableError(f"{where} became {now['class']} during the training, which cannot be made; make it before")
-    if kind in ("object", "layer", "optimizer", "method", "type"):
-        _check_object(kind, now[kind], known, where)
-    elif kind == "function":
-        _check_function(now[kind], known, where)
-    elif kind in ("constant", "unchanged", "variable", "member"):
-        _check_there(kind, now[kind], known, where)
-    else:
-        for index, (item, counterpart) in enumerate(_inside(kind, now[kind], known)):
-            _check(item, counterpart, f"{where}[{index}]")
-
-
-def _check_function(content: Mapping[str, Any], known: Mapping[str, Any] | None, where: str) -> None:
-    if known is None or known["name"] != content["name"]:
-        looked_up(content["name"], where)
-        known = {"cells": [], "holds": None}
-    for number, item in enumerate(content["cells"]):
-        _check(item, known["cells"][number] if number < len(known["cells"]) else None, f"what {where} closes over")
-    _check(content["holds"], known["holds"], f"what {where} holds")
-
-
-def _inside(kind: str, content: Any, known: Any) -> Iterator[tuple[Encoded, Encoded]]:
-    """What a container holds, each beside what stood in its place before."""
-    if kind == "dict":
-        befores = {repr(key): item for key, item in known or ()}
-        yield from ((item, befores.get(repr(key))) for key, item in content)
-    elif kind in ("list", "tuple", "deque", "set", "frozenset", "partial"):
-        yield from itertools.zip_longest(content, list(known or ())[: len(content)])
-
-
-def _check_there(kind: str, content: Any, known: Any, where: str) -> None:
-    if kind == "member":
-        known = None if known is None or known["class"] != content["class"] else content
-    if kind == "variable" and (known is None or known["shape"] != content["shape"]):
-        raise UnsavableError(f"{where} is a variable that was made during the training; make it before")
-    if kind != "variable" and known != content:
-        raise UnsavableError(f"{where} became {content} during the training, which cannot be saved; make it before")
-
-
-def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] | None, where: str) -> None:
-    if known is None or known.get("class") != content.get("class"):
-        what = content.get("class", f"an object of Keras ({kind})")
-        raise UnsavableError(f"{where} became {what} during the training, which cannot be made again; make it before")
-    if kind == "layer" and len(known["variables"]) != len(content["variables"]):
-        raise UnsavableError(f"{where} was built during the training, and cannot be before it; build it before")
-    fixed = differing_names(known.get("fixed", {}), content.get("fixed", {}))
-    if fixed:
-        what = some_of([name.partition(" ")[2] for name in fixed], 3)
-        raise UnsavableError(
-            f"{where}: {what} changed during the training; what a graph was made of cannot be told from that: use a"
-            " variable"
-        )
-    of = dict(known.get("of", ()))
-    for name, item in content.get("of", ()):
-        _check(item, of.get(name), name)
-    befores = known.get("attributes", {})
-    for name, item in list(content.get("attributes", {}).items()):
-        try:
-            _check(item, befores.get(name), f"{where}.{name}")
-        except UnsavableError:
-            if kind != "object" or content["ours"]:
-                raise
-            del content["attributes"][name]
-
-
 def _is_plain(value: Any) -> bool:
     return getattr(type(value), "__setattr__", None) in (object.__setattr__, None) or hasattr(
         type(value), "__dataclass_fields__"
@@ -385,14 +277,3 @@ def _paired(encoded: list[Any], live: Iterable[Any], where: str) -> Iterator[tup
     if len(found) != len(encoded):
         raise UnsavableError(f"{where} had {len(encoded)} variables and has {len(found)} when the script runs again")
     return zip(encoded, found, strict=True)
-
-
-def looked_up(name: str, where: str) -> Any:
-    """A function that a loaded module has under its name; it is looked up, and not called."""
-    module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module) if module.partition(".")[0] in _LIBRARIES else None
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    if not isinstance(found, types.FunctionType):
-        raise UnsavableError(f"{where} was the function {name}, which was made during the training; make it before")
-    return found

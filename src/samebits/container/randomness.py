@@ -27,3 +27,11 @@ def generators(*, wanted: frozenset[str] = frozenset()) -> dict[str, Any]:
 
 
 KERAS = "seed generator of Keras"
+
+
+def generator_kinds() -> tuple[type, ...]:
+    """Random generators that a script may hold, but Keras's."""
+    import numpy as np
+    import tensorflow as tf
+
+    return (random.Random, np.random.Generator, np.random.RandomState, tf.random.Generator)

@@ -14,47 +14,21 @@ import random
 import sys
 import types
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from samebits.container.functions import draws, global_names, is_ours, methods_of
+from samebits.container.layers import fixed_of, parts_of, variables_of
+from samebits.container.randomness import generator_kinds
+from samebits.container.saved import EMPTY, PLAIN, Encoded, Folders, UnsavableError, named
 from samebits.container.tensors import raw_bytes, values_of
 from samebits.digest import Digest
 from samebits.errors import RecordError
 
-Encoded = Any
-"""JSON: None, bool, int and str stand for themselves; all else is an object whose first key names its kind. What may be
-met more than once has a number under `#`, by which it is told again.
-"""
-
-_BY_KIND = (io.IOBase, types.BuiltinFunctionType, types.MethodWrapperType)
-"""What is told by its kind alone: its text names addresses, or files."""
-
 _INLINE = 4096  # bytes: arrays up to this size stand in the JSON itself
 _LARGE = 16 << 20  # bytes: arrays from this size on are kept only if they changed
-EMPTY: Mapping[str, Any] = {"constant": "empty"}
-PLAIN = (bool, int, str, type(None))
 _OF_KERAS_CALLBACKS = frozenset({"model", "_model", "params", "_params", "validation_data"})
-
-
-class UnsavableError(Exception):
-    """Something holds state that cannot be taken out, or put back; the message says what, and what to change."""
-
-
-class Folders:
-    """Folders that are elsewhere in another run, as its own is: in saved text, marks stand for them."""
-
-    def __init__(self, folders: Mapping[str, Path]) -> None:
-        self._marks = [(f"\0{name}\0", str(path)) for name, path in folders.items()]
-
-    def leave(self, text: str) -> Encoded:
-        """Text as it is saved."""
-        left = functools.reduce(lambda found, known: found.replace(known[1], known[0]), self._marks, text)
-        return text if left == text else {"text": left}
-
-    def arrive(self, text: str) -> str:
-        """Text as it reads in this run."""
-        return functools.reduce(lambda found, known: found.replace(known[0], known[1]), self._marks, text)
 
 
 class Reach:
@@ -246,21 +220,8 @@ class Taking:
         if not isinstance(value, (keras.layers.Layer, keras.metrics.Metric, keras.losses.Loss)):
             return None
         variables = [self.encode(variable, f"{where}'s variables") for variable in variables_of(value)]
-        attributes = {name: self.encode(item, f"{where}.{name}") for name, item in sorted(_parts(value))}
-        return {"layer": {"variables": variables, "attributes": attributes, "fixed": self._fixed(value)}}
-
-    def _fixed(self, value: Any) -> dict[str, str]:
-        """Plain attributes of a layer and of those inside: a graph was made of them, so they must not change."""
-        layers = value._flatten_layers() if hasattr(value, "_flatten_layers") else [value]  # noqa: SLF001
-        found = {}
-        for number, layer in enumerate(layers):
-            ours = self._ours(type(layer))
-            for name, item in vars(layer).items():
-                mine = name not in _names_of_keras() if ours else not name.startswith("_")
-                if mine and name not in _KEPT_BY_KERAS and _is_plain_value(item):
-                    found[f"{number} {getattr(layer, 'name', '')}.{name}"] = repr(item)
-            found[f"{number} {getattr(layer, 'name', '')}.trainable"] = repr(getattr(layer, "trainable", None))
-        return found
+        attributes = {name: self.encode(item, f"{where}.{name}") for name, item in sorted(parts_of(value))}
+        return {"layer": {"variables": variables, "attributes": attributes, "fixed": fixed_of(value, self._ours)}}
 
     def _containers(self, value: Any, where: str) -> Encoded | None:
         if isinstance(value, (list, tuple, collections.deque)):
@@ -302,7 +263,7 @@ class Taking:
 
     def _class(self, kind: type, where: str) -> dict[str, Encoded]:
         """What a class of the user's own holds itself; its methods are walked."""
-        for function in _functions(kind):
+        for function in methods_of(kind):
             self._want_globals(function)
         data = {
             name: item
@@ -336,15 +297,15 @@ class Taking:
 
     def _want_globals(self, function: types.FunctionType) -> None:
         module = function.__module__
+        self.draws = self.draws or draws(function)
         known = vars(sys.modules.get(module, types.ModuleType("none")))
-        for name in _global_names(function.__code__):
-            self.draws |= name == "random"  # of Python or NumPy, or a generator's method
+        for name in global_names(function.__code__):
             if name in known:
                 self._wanted[module, name] = None
                 inner = known[name]
                 if isinstance(inner, types.ModuleType) and self._ours_by_name(inner.__name__):
                     self._wanted |= {
-                        (inner.__name__, part): None for part in _global_names(function.__code__) if part in vars(inner)
+                        (inner.__name__, part): None for part in global_names(function.__code__) if part in vars(inner)
                     }
 
     def _object(self, value: Any, where: str) -> Encoded:
@@ -364,6 +325,7 @@ class Taking:
         left_out = _OF_KERAS_CALLBACKS if isinstance(value, keras.callbacks.Callback) else frozenset()
         if isinstance(value, keras.callbacks.CSVLogger):
             left_out |= {"writer"}
+        self.draws |= isinstance(value, keras.utils.PyDataset) and not ours  # which nobody looks into
         self._lenient += not ours
         try:
             encoded = {
@@ -383,89 +345,6 @@ class Taking:
 
     def _ours_by_name(self, module: str) -> bool:
         return is_ours(module, self._code)
-
-
-def is_ours(module: str, code: str) -> bool:
-    """Whether a module is of the user's own code."""
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return module == "__main__" or (file is not None and file.startswith(code))
-
-
-def kind_of(encoded: Mapping[str, Any]) -> str:
-    """What an encoded object is."""
-    return next(key for key in encoded if key not in ("#", "class"))
-
-
-def variables_of(value: Any) -> list[Any]:
-    """A layer's or metric's variables, each once."""
-    found = {id(variable): variable for variable in getattr(value, "variables", ())}
-    for layer in value._flatten_layers() if hasattr(value, "_flatten_layers") else ():  # noqa: SLF001
-        for item in vars(layer).values():  # as a stateful RNN holds its states
-            found |= {id(variable): variable for variable in _loose(item)}
-    return list(found.values())
-
-
-def _loose(value: Any) -> Iterator[Any]:
-    """Variables in an attribute, or in a list of one."""
-    import keras
-    import tensorflow as tf
-
-    for item in value if isinstance(value, (list, tuple)) else [value]:
-        if isinstance(item, (keras.Variable, tf.Variable)):
-            yield item
-
-
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a model holds beside layers: whether it is to stop, its optimizer, and more of its class's own."""
-    import keras
-
-    if isinstance(value, keras.Model):
-        yield "stop_training", bool(getattr(value, "stop_training", False))
-        if getattr(value, "optimizer", None) is not None:
-            yield "optimizer", value.optimizer
-    kinds = (keras.optimizers.Optimizer, keras.random.SeedGenerator, keras.metrics.Metric, *generator_kinds())
-    for name, item in list(vars(value).items()):
-        if name != "optimizer" and not name.startswith("_") and isinstance(item, kinds):
-            yield name, item
-
-
-def generator_kinds() -> tuple[type, ...]:
-    """Random generators that a script may hold, but Keras's."""
-    import numpy as np
-    import tensorflow as tf
-
-    return (random.Random, np.random.Generator, np.random.RandomState, tf.random.Generator)
-
-
-_KEPT_BY_KERAS = frozenset(
-    {
-        "built",
-        "history",
-        "predict_function",
-        "stop_evaluating",
-        "stop_predicting",
-        "stop_training",
-        "test_function",
-        "train_function",
-    }
-)
-"""Attributes that change as a model is built, trained and evaluated, or that are kept otherwise."""
-
-
-@functools.cache
-def _names_of_keras() -> frozenset[str]:
-    """The attributes that every layer and model has."""
-    import keras
-
-    return frozenset(vars(keras.layers.Layer())) | frozenset(vars(keras.Model()))
-
-
-def _is_plain_value(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain_value(item) for item in value)
-    if isinstance(value, Mapping):
-        return all(_is_plain_value(item) for item in value.values())
-    return type(value) in (*PLAIN, float) or type(value).__module__ == "numpy"
 
 
 def _attributes_of(value: Any) -> dict[str, Any] | None:
@@ -490,34 +369,6 @@ def _is_opaque(value: Any) -> bool:
     if isinstance(value, (keras.callbacks.Callback, keras.utils.PyDataset, tf.data.Iterator)):
         return False
     return type(value).__module__.partition(".")[0] in ("tensorflow", "keras")
-
-
-def _functions(kind: type) -> Iterator[types.FunctionType]:
-    """The methods that a class itself has."""
-    for item in vars(kind).values():
-        inner = getattr(item, "fget", None) or getattr(item, "__func__", item)
-        if isinstance(inner, types.FunctionType):
-            yield inner
-
-
-def _global_names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _global_names(constant)
-
-
-def named(value: Any) -> str:
-    """What a thing is, without its state; the same in every run of a script."""
-    if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
-        return f"{value.__module__}:{value.__qualname__}"
-    if isinstance(value, types.ModuleType):
-        return f"module {value.__name__}"
-    if isinstance(value, (range, slice)):
-        return repr(value)
-    kind = f"{type(value).__module__}:{type(value).__qualname__}"
-    text = "" if hasattr(value, "__dict__") or isinstance(value, _BY_KIND) else repr(value)
-    return kind if not text or " at 0x" in text else f"{kind} {text}"
 
 
 def _checksum(array: Any) -> int:

@@ -13,7 +13,9 @@ from samebits.checkpoints import Checkpoint, Place
 from samebits.container import feeding
 from samebits.container.keeping import Keeper, Part, Stage, as_input
 from samebits.container.out_of_reach import OutOfReach
-from samebits.container.reach import Taking, UnsavableError, generator_kinds
+from samebits.container.randomness import generator_kinds
+from samebits.container.reach import Taking
+from samebits.container.saved import UnsavableError
 from samebits.container.tensors import describe_variables, group_digest, model_variables
 from samebits.errors import InputError
 from samebits.ledger import Ledger
