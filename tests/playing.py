@@ -31,7 +31,7 @@ _BEGIN = b"seed"
 class Player:
     """Stages of so many epochs. `noise` is what some epochs compute besides; at `dies` it ends without a word.
 
-    `fails` is an epoch in which the script raises; `unlike` makes the end another one.
+    `fails` is an epoch in which the script raises; `unlike` makes the end another one; a checkpoint holds `state`, too.
     """
 
     recipe: Path = field(default_factory=staged_recipe)
@@ -41,6 +41,7 @@ class Player:
     fails: tuple[int, int] | None = None
     refuses: tuple[str, ...] = ()
     unlike: bytes = b""
+    state: dict[str, Any] = field(default_factory=dict)
     trained: list[tuple[int, int]] = field(default_factory=list)
 
     def __call__(
@@ -80,7 +81,7 @@ class Player:
             }
             ledger.append({**line, "tensors": {"trainable": str(Digest.of_bytes(weights))}})
             here = Place(stage=stage, epoch=epoch + 1)
-            self._keep(folder, record, ledger, here, {"losses": losses[stage]}, weights)
+            self._keep(folder, record, ledger, here, {"losses": losses[stage], **self.state}, weights)
             if here == until:
                 ended = Outcome(state=INTERRUPTED, message=reached(here), exit_status=0)
                 return self._seal(folder, record, ledger, ended)

@@ -422,19 +422,34 @@ def test_sigterm_leaves_a_checkpoint_within_the_epoch(each_runtime: Project) -> 
     assert len(found.result["fits"][0]["history"]["loss"]) == 2 if found.result else False
 
 
-def test_a_weight_moved_in_one_epoch_is_found_in_its_segment(project: Project) -> None:
-    """By one unit in the last place, and by a file that is there for the recorded run alone."""
+MOVES = """
+kernel, bias = model.get_weights()
+kernel[1, 1] = np.nextafter(kernel[1, 1], np.float32(9))
+model.set_weights([kernel, bias])
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        (MOVES, "from fit 0, epoch 13 on: tensors.trainable"),
+        ("np.random.random()", "the state at its end: random generator of NumPy"),
+    ],
+    ids=["moves a weight", "draws a number"],
+)
+def test_what_one_epoch_did_is_found_in_its_segment(project: Project, what: str, reason: str) -> None:
+    """A weight that moves by one unit in the last place, a number that is drawn: in the recorded run alone."""
     there = project.folder.parent / f"{project.folder.name}-moves"
     there.touch()
     project.write(
         PREFACE
         + f"""
+import time
 class Moves(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
+        self.seconds = time.monotonic()
         if epoch == 13 and os.path.exists({str(there)!r}):
-            kernel, bias = model.get_weights()
-            kernel[1, 1] = np.nextafter(kernel[1, 1], np.float32(9))
-            model.set_weights([kernel, bias])
+            exec({what!r})
 model.fit(x, y, epochs=20, verbose=0, callbacks=[Moves()])
 """
     )
@@ -444,8 +459,13 @@ model.fit(x, y, epochs=20, verbose=0, callbacks=[Moves()])
     found = call("verify", "last", "--segments", "--jobs", "2", folder=project.folder)
     assert found.status == 1, found.err
     place = "segment 14 (stage 0, epochs 13 to 14)"
-    what = "from fit 0, epoch 13 on: tensors.trainable (1 of 20 segments)"
-    assert found.out.splitlines()[-1] == f"different: {place}: {what}"
+    assert found.out.splitlines()[-1] == f"different: {place}: {reason} (1 of 20 segments)"
+    again = project.train("--keep", "all", "--threads", "1")
+    assert again.status == 0, again.err
+    found = call("verify", "last", "--segments", "--sample", "2", folder=project.folder)
+    assert found.status == 0, found.err
+    but = "but for what the script itself keeps: callback 0 (Moves).seconds"
+    assert found.out.splitlines()[-1] == f"identical in 2 of 20 segments, drawn with seed 0; {but}"
 
 
 @pytest.mark.engine

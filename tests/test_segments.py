@@ -22,6 +22,7 @@ import pytest
 from conftest import started
 from playing import Played, played, spoil
 from samebits.checkpoints import Place, reached
+from samebits.codec import canonical_json
 from samebits.digest import Digest
 from samebits.errors import Terminated
 from samebits.host import stretches
@@ -169,6 +170,44 @@ def test_a_perturbed_epoch_is_its_segment(played: Played, here: Here, epoch: int
     assert [item.word for item in found.judged].count("identical") == 19
 
 
+def _kept_with(run: RunFolder, place: Place, **more: Any) -> None:
+    """Have a checkpoint hold more state than it did, under a seal of its own."""
+    path, found = run.checkpoints.path(place), run.checkpoints.read(place)
+    path.unlink()
+    path.write_bytes(canonical_json(replace(found, state={**found.state, **more}).to_dict()))
+
+
+def test_a_state_that_the_training_did_not_end_in(played: Played, here: Here) -> None:
+    """The lines are the recorded ones: the next segment begins from something else all the same."""
+    run = played.train("--keep", "all")
+    _kept_with(run, Place(stage=0, epoch=2), feed={"drawn": 3})
+    found = verify(played, run, here)
+    place = "segment 2 (stage 0, epochs 1 to 2)"
+    assert found.line == f"different: {place}: the state at its end: feed (1 of 4 segments)"
+    assert here.stretches == [(None, None), ("0000-000002", None)]
+
+
+def test_what_the_script_itself_keeps_is_told_and_not_judged(played: Played, here: Here) -> None:
+    clock = {"object": {"class": "Clock", "attributes": {"began": {"float": "0x1p+0"}}, "ours": True, "of": []}}
+    objects = {"roots": [["callback 0 (Clock)", clock]], "globals": []}
+    played.player.state = {"objects": {"roots": [], "globals": []}}
+    run = played.train("--keep", "all")
+    _kept_with(run, Place(stage=0, epoch=2), objects=objects)
+    found = verify(played, run, here)
+    but = "but for what the script itself keeps: callback 0 (Clock).began"
+    assert (found.line, found.verdict.exit_status) == (f"identical (4 of 4 segments; {but})", 0)
+    assert found.verdict.reasons == ()
+    assert [segment["own"] for segment in found.to_dict()["segments"]] == [[], ["callback 0 (Clock).began"], [], []]
+
+
+def test_an_end_that_was_not_kept(played: Played, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = played.train("--keep", "all")
+    monkeypatch.setattr(played.player, "_keep", lambda *_: None)
+    found = verify(played, run, here)
+    assert [item.word for item in found.judged] == ["not comparable"] * 3 + ["identical"]
+    assert "segment 1 (stage 0, epochs 0 to 1): what it ended in was not kept: cannot read " in found.line
+
+
 def test_each_of_several_is_found(played: Played, here: Here) -> None:
     played.player.stages = (3, 3)
     played.player.noise = {(0, 1): b"a", (1, 0): b"b", (1, 1): b"c"}
@@ -270,7 +309,7 @@ def test_what_is_kept(played: Played, here: Here, capsys: pytest.CaptureFixture[
     assert said["segments"] == [
         {
             "number": 1, "where": "stage 0, epochs 0 to 4", "begin": None, "end": None, "verdict": "identical",
-            "reason": "",
+            "reason": "", "own": [],
         }
     ]  # fmt: skip
     again = verify(played, run, here)

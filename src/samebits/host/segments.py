@@ -1,8 +1,8 @@
 """`samebits verify --segments`: a run verified in parts, each from one of its checkpoints to the next, side by side.
 
 Consecutive segments are executed in one go, as a run that resumes the recorded one and ends where the last one does.
-Its ledger tells of each of them. Behind a segment that differs nothing can be said of the next: it is executed again,
-from its own checkpoint.
+Its ledger tells of each of them, and its checkpoints whether one ends in the state from which the next begins. Behind a
+segment that differs nothing can be said of the next: it is executed again, from its own checkpoint.
 """
 
 import tempfile
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from samebits import __version__
-from samebits.checkpoints import ALL, LAST, NONE
-from samebits.errors import InputError, some_of
+from samebits.checkpoints import ALL, LAST, Place
+from samebits.errors import InputError, RecordError, some_of
 from samebits.host.checkpoints import Checkpoints, refusals
 from samebits.host.cutting import Segment, Stretch, draw, find_segments
 from samebits.host.diff import OUTPUTS, diff
 from samebits.host.display import say
+from samebits.host.ends import compare_ends
 from samebits.host.hardware import Row
 from samebits.host.parting import Parting, first_parting
 from samebits.host.preflight import Report, preflight
@@ -73,11 +74,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
-    """What came of one segment: `word` is identical, different or not comparable; else `reason` says where and what."""
+    """What came of one segment: `word` is identical, different or not comparable, and `reason` says where and what.
+
+    `own` names what differs at the end of one that is identical, and is the script's own.
+    """
 
     segment: Segment
     word: str
     reason: str = ""
+    own: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -89,6 +94,7 @@ class Judged:
             "end": None if end is None else end.name,
             "verdict": self.word,
             "reason": self.reason,
+            "own": list(self.own),
         }
 
     def __str__(self) -> str:
@@ -123,7 +129,9 @@ class Segmented:
             of = f"{len(self.judged)} segments of {self.total}" if self.sampled else f"{self.total} segments"
             return f"{found[0]} ({len(found)} of {of}{drawn})"
         share = f"{len(found)} of {self.total} segments{drawn}"
-        return f"{IDENTICAL} in {share}" if self.sampled else f"{IDENTICAL} ({share})"
+        own = list(dict.fromkeys(name for item in found for name in item.own))
+        but = f"; but for what the script itself keeps: {some_of(own, 3)}" if own else ""
+        return f"{IDENTICAL} in {share}{but}" if self.sampled else f"{IDENTICAL} ({share}{but})"
 
     def to_dict(self) -> dict[str, Any]:
         """As `verification.json` and `--json` hold it; `by` is None, as no single run stands against the recorded."""
@@ -250,7 +258,7 @@ class _Verifier:
             spec,
             script=spec.script.absolute(),
             data=None if spec.data is None else spec.data.absolute(),
-            keep=NONE,  # it is thrown away
+            keep=self.record.keeping.keep,  # to compare what it ends in
             checkpoint_every=None,
             runs=runs,
         )
@@ -261,20 +269,32 @@ class _Verifier:
         """Of each segment up to the first that differs; of all where the rest cannot be known."""
         parting = first_parting((self.run, self.record), (again, again.read()))
         for segment in stretch:
-            if parting is None or segment.last < parting.number:
-                continue_with = self._at_the_end(segment, again) if segment.end is None else None
-                yield continue_with or Judged(segment=segment, word=IDENTICAL)
-                continue
-            judged = _parted(segment, parting, again.read())
+            if parting is not None and segment.last >= parting.number:
+                judged = _parted(segment, parting, again.read())
+            elif segment.end is None:
+                judged = self._at_the_end(segment, again)
+            else:
+                judged = self._at_its_end(segment, segment.end, again)
             yield judged
             if judged.word == DIFFERENT:
                 return
 
-    def _at_the_end(self, segment: Segment, again: RunFolder) -> Judged | None:
-        """The lines agree up to the end of the run; what of its result does not."""
+    def _at_its_end(self, segment: Segment, end: Place, again: RunFolder) -> Judged:
+        """The lines agree up to a checkpoint; whether the next segment begins in the state that was reached."""
+        try:
+            ends = compare_ends(self.checkpoints.good[end], again.checkpoints.read(end))
+        except RecordError as error:
+            return Judged(segment=segment, word=NOT_COMPARABLE, reason=f"what it ended in was not kept: {error}")
+        if ends.training:
+            reason = f"the state at its end: {some_of(ends.training, 3)}"
+            return Judged(segment=segment, word=DIFFERENT, reason=reason)
+        return Judged(segment=segment, word=IDENTICAL, own=ends.own)
+
+    def _at_the_end(self, segment: Segment, again: RunFolder) -> Judged:
+        """The lines agree up to the end of the run; whether its result does."""
         verdict = judge(self.record, again.read(), BITWISE, Tolerance())
         if verdict.word == IDENTICAL:
-            return None
+            return Judged(segment=segment, word=IDENTICAL)
         names = [f"{item.kind} {item.name}" for item in diff(self.run, again) if item.side == OUTPUTS]
         reasons = [*verdict.reasons, *([some_of(names, 3)] if names and verdict.word == DIFFERENT else [])]
         return Judged(segment=segment, word=verdict.word, reason=": ".join(reasons))

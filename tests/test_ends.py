@@ -1,0 +1,68 @@
+"""What two checkpoints of one place differ in, and whether training computes with it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from samebits.checkpoints import Checkpoint, Place
+from samebits.digest import Digest
+from samebits.host.ends import Ends, compare_ends
+
+_STATE: dict[str, Any] = {
+    "feed": {"drawn": None},
+    "objects": {
+        "roots": [
+            ["model", {"layer": {"variables": [{"variable": {"in": "AAAA"}, "#": 1}], "attributes": {}}, "#": 0}],
+            ["callback 0 (Clock)", {"object": {"class": "Clock", "attributes": {"a": 1, "b": [2]}}, "#": 2}],
+            ["x", {"object": {"class": "Data", "attributes": {"epoch": 1}}, "#": 4}],
+            ["random generator of Python", {"python_random": [3, [1, 2], None], "#": 5}],
+        ],
+        "globals": [["__main__", "best", {"float": "0x1p+0"}]],
+    },
+    "written": {"files": [["a.txt", 420, "sha256:1"]], "folders": [], "links": [], "open": [["a.txt", 7]]},
+}
+
+
+def _checkpoint(state: dict[str, Any]) -> Checkpoint:
+    digest = Digest.of_bytes(b"")
+    return Checkpoint(place=Place(stage=0, epoch=1), recipe=digest, lines=1, last=digest, state=state)
+
+
+def _with(number: int, encoded: Any) -> dict[str, Any]:
+    roots = [[name, encoded if index == number else item] for index, (name, item) in enumerate(_roots())]
+    return {**_STATE, "objects": {**_STATE["objects"], "roots": roots}}
+
+
+def _roots() -> list[list[Any]]:
+    return list(_STATE["objects"]["roots"])
+
+
+_MODEL = {"layer": {"variables": [{"variable": {"in": "BAAA"}, "#": 1}], "attributes": {}}, "#": 0}
+_CLOCK = {"object": {"class": "Clock", "attributes": {"a": 1, "b": [3], "c": 4}}, "#": 2}
+_DATA = {"object": {"class": "Data", "attributes": {"epoch": 2}}, "#": 4}
+_GLOBALS = {**_STATE["objects"], "globals": [["__main__", "best", {"float": "0x2p+0"}]]}
+_NUMBERED = [[name, {**item, "#": item["#"] + 3}] for name, item in _roots()]
+
+
+@pytest.mark.parametrize(
+    ("state", "training", "own"),
+    [
+        (_STATE, (), ()),
+        ({**_STATE, "feed": {"drawn": 1}}, ("feed",), ()),
+        ({name: item for name, item in _STATE.items() if name != "feed"}, ("feed",), ()),
+        (_with(0, _MODEL), ("model",), ()),
+        (_with(0, _CLOCK), ("model.a", "model.b", "model.c"), ()),
+        (_with(1, _CLOCK), (), ("callback 0 (Clock).b", "callback 0 (Clock).c")),
+        (_with(1, {"float": "0x1p+0"}), (), ("callback 0 (Clock).a", "callback 0 (Clock).b")),
+        (_with(2, _DATA), ("x.epoch",), ()),
+        (_with(3, {"python_random": [3, [1, 3], None], "#": 5}), ("random generator of Python",), ()),
+        ({**_STATE, "objects": _GLOBALS}, (), ("__main__.best",)),
+        ({**_STATE, "objects": {**_STATE["objects"], "roots": _NUMBERED}}, (), ()),
+        ({**_STATE, "written": {**_STATE["written"], "files": []}}, (), ("output file a.txt",)),
+        ({**_STATE, "written": {**_STATE["written"], "open": []}}, (), ("how the output folder stands",)),
+    ],
+)
+def test_ends(state: dict[str, Any], training: tuple[str, ...], own: tuple[str, ...]) -> None:
+    one = _checkpoint(_STATE)
+    assert compare_ends(one, replace(one, state=state)) == Ends(training=training, own=own)
