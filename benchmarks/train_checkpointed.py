@@ -6,7 +6,7 @@ import time
 import keras
 import numpy as np
 
-STEPS, EPOCHS = int(os.environ.get("STEPS", "12")), 5
+STEPS, EPOCHS = int(os.environ.get("STEPS", "12")), int(os.environ.get("EPOCHS", "5"))
 rng = np.random.default_rng(1)
 x, y = rng.random((32 * STEPS, 64, 64, 3), dtype="float32"), rng.integers(0, 1000, 32 * STEPS)
 

@@ -9,10 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import ROOT, OtherPin, call
+from samebits.errors import ToolError
+from samebits.host import process
 from samebits.host.engine import Engine, Image
 from samebits.host.image import build_recipe, config_digest, find, laid_out, plan_build, remembered
 from samebits.host.rebuild import Comparison, build_twice, compare
@@ -179,3 +182,28 @@ def test_what_is_remembered_of_an_image_and_damaged(tmp_path: Path, small: Image
     assert config_digest(engine, small) == config
     assert json.loads(path.read_bytes()) == {"config": str(config)}
     assert remembered(small) == {"layers": list(small.layers), "config": str(config)}
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_an_image_that_could_not_be_unpacked(
+    tmp_path: Path, small: Image, failures: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The failure is made up, as nobody can call it forth; the builds are real."""
+    engine, plan = Engine(), plan_build(Engine(), small_kind(tmp_path), tag=small.reference)
+    left = [None] * failures
+
+    def run_tool(*args: Any, **kwargs: Any) -> str:
+        said = process.run_tool(*args, **kwargs)
+        if left:
+            left.pop()
+            raise ToolError("building it failed with status 1")
+        return said
+
+    monkeypatch.setattr("samebits.host.image.run_tool", run_tool)
+    with laid_out(plan) as recipe:
+        if failures == 1:
+            assert build_recipe(engine, plan, recipe).id == small.id
+        else:
+            with pytest.raises(ToolError, match="failed with status 1; where the base"):
+                build_recipe(engine, plan, recipe)
+    assert capfd.readouterr().err.count("could not be unpacked: once more") == 1

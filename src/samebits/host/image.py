@@ -137,8 +137,8 @@ def plan_build(engine: Engine, kind: Kind, *, tag: str | None = None, base: str 
 
 def build(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Image:
     """Build the image, unless the very one is there; raises ToolError where the build fails."""
-    present = engine.find_image(plan.tag)
-    if present is not None and plan.matches(present):
+    present = _present(engine, plan)
+    if present is not None:
         say(f"{plan.tag} is up to date")
         return present
     with laid_out(plan) as recipe:
@@ -167,7 +167,7 @@ def build_recipe(engine: Engine, plan: BuildPlan, recipe: Path, *, offline: bool
         command = plan.command(
             builder=builder, base=base, recipe=recipe, wheelhouse=wheelhouse, metadata=metadata, cached=cached
         )
-        _run_build(command, plan, builder)
+        _run_build(engine, command, plan, builder)
         built = engine.find_image(plan.tag)
         if built is None:
             raise ImageError(f"the build of {plan.tag} ended well, and the engine does not have it; check its builder")
@@ -176,10 +176,27 @@ def build_recipe(engine: Engine, plan: BuildPlan, recipe: Path, *, offline: bool
     return built
 
 
-def _run_build(command: list[str], plan: BuildPlan, builder: Builder) -> None:
-    """With buildx's own progress on stderr: its steps, each with its seconds."""
+def _present(engine: Engine, plan: BuildPlan) -> Image | None:
+    """The image under the plan's tag, if it was built by this very plan."""
+    image = engine.find_image(plan.tag)
+    return image if image is not None and plan.matches(image) else None
+
+
+def _run_build(engine: Engine, command: list[str], plan: BuildPlan, builder: Builder) -> None:
+    """With buildx's own progress on stderr: its steps, each with its seconds.
+
+    Where it failed and the image is there all the same, only unpacking went wrong, as it does now and then where the
+    engine removes an older image meanwhile (github.com/moby/buildkit/issues/6521): it is tried once more.
+    """
+    what = f"building {plan.tag}"
     try:
-        run_tool(command, what=f"building {plan.tag}", show=True)
+        try:
+            run_tool(command, what=what, show=True)
+        except ToolError:
+            if _present(engine, plan) is None:
+                raise
+            say(f"{plan.tag} was built, and could not be unpacked: once more")
+            run_tool(command, what=what, show=True)
     except ToolError as error:
         hint = "where the base cannot be pulled, make one with `make base-image` and name it with --base"
         if builder.name is not None:
