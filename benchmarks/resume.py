@@ -15,6 +15,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 COMMAND = str(Path(sys.executable).with_name("samebits"))
 KEEPS = ("none", "last", "all")
+STEPS_OF_ONE, EPOCHS_OF_ONE = "2", "14"
+"""Of ResNet50: epochs of about a second, where checkpoints weigh most."""
 EPOCHS = "400"
 """Of the example: as many as make its training longer than the start of a process."""
 
@@ -47,7 +49,17 @@ def epochs(keep: str) -> list[float]:
     """The seconds of each epoch of one training."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(HERE / "train_checkpointed.py", folder)
-        words = ("train", "train_checkpointed.py", "--runtime", "venv", "--keep", keep)
+        words = (
+            "train",
+            "train_checkpointed.py",
+            "--runtime",
+            "venv",
+            "--keep",
+            keep,
+            "--",
+            STEPS_OF_ONE,
+            EPOCHS_OF_ONE,
+        )
         lines = (line.split() for line in called(Path(folder), words).splitlines())
         return [float(words[1]) for words in lines if words[:1] == ["epoch"]]
 
