@@ -308,13 +308,28 @@ model.fit(x, y, epochs=3)
 """,
         "what a loss or metric of sequential holds in Python changed during the training",
     ),
-    "a model that is built by its first step": (
+    "a model that its first step builds": (
         """
-model = keras.Sequential([L.Dense(3)])
+class Mine(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = L.Dense(3)
+    def call(self, v): return self.dense(v)
+model = Mine()
 model.compile("sgd", loss)
 model.fit(x, y, epochs=3)
 """,
-        "sequential_1 is not built before fit (dense_1)",
+        "mine is not built before fit (dense_1)",
+    ),
+    "a layer that is frozen while its model is built": (
+        """
+class Freezing(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None): self.model.layers[0].trainable = False
+model = keras.Sequential([L.Dense(4), L.Dense(3)])
+model.compile("sgd", loss)
+model.fit(x, y, epochs=3, callbacks=[Freezing()])
+""",
+        "model: dense_1.trainable changed during the training",
     ),
     "a random cache beside another pipeline": (
         """

@@ -16,6 +16,7 @@ from samebits.checkpoints import Checkpoint, Place
 from samebits.codec import exact_float
 from samebits.container import feeding
 from samebits.container.keeping import Keeper, Part, Stage, as_input
+from samebits.container.layers import built_by_keras
 from samebits.container.saved import UnsavableError
 from samebits.errors import some_of
 
@@ -248,7 +249,7 @@ class Fits:
         _check_arguments(stage.arguments)
         stage.fixed = self._keeper.reach(_fixed(stage)).encoded
         unbuilt = [layer.name for layer in stage.model._flatten_layers(include_self=False) if not layer.built]  # noqa: SLF001
-        if unbuilt:
+        if unbuilt and not built_by_keras(stage.model):
             raise UnsavableError(
                 f"{stage.model.name} is not built before fit ({some_of(unbuilt, 3)}); give it a keras.Input, or call it"
                 " once on a batch"

@@ -55,6 +55,24 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
             yield name, item
 
 
+def built_by_keras(model: Any) -> bool:
+    """Whether Keras alone builds a model, from the shape of its input: a Sequential of Keras's own layers."""
+    import keras
+
+    layers = model._flatten_layers(include_self=False)  # noqa: SLF001
+    return type(model) is keras.Sequential and all(type(layer).__module__.startswith("keras.") for layer in layers)
+
+
+def build_of(value: Any) -> dict[str, Any]:
+    """What a Sequential was built from, as JSON: the shape of its input, None before; nothing of other layers."""
+    import keras
+
+    if type(value) is not keras.Sequential:
+        return {}
+    shape = (value.get_build_config() or {}).get("input_shape") if value.built else None
+    return {"build": None if shape is None else list(shape)}
+
+
 def fixed_of(value: Any, ours: Callable[[type], bool]) -> dict[str, str]:
     """Plain attributes of a layer and of those inside: a graph was made of them, so they must not change.
 

@@ -72,11 +72,12 @@ def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] |
     if known is None or known.get("class") != content.get("class"):
         what = content.get("class", f"an object of Keras ({kind})")
         raise UnsavableError(f"{where} became {what} during the training, which cannot be made again; make it before")
-    if kind == "layer" and len(known["variables"]) != len(content["variables"]):
+    later = "build" in known and known["build"] is None  # it builds itself from what it is given first
+    if kind == "layer" and len(known["variables"]) != len(content["variables"]) and not later:
         raise UnsavableError(f"{where} was built during the training, and cannot be before it; build it before")
-    fixed = differing_names(known.get("fixed", {}), content.get("fixed", {}))
+    fixed = _differing_fixed(known.get("fixed", {}), content.get("fixed", {}), built=later)
     if fixed:
-        what = some_of([name.partition(" ")[2] for name in fixed], 3)
+        what = some_of(fixed, 3)
         raise UnsavableError(
             f"{where}: {what} changed during the training; what a graph was made of cannot be told from that: use a"
             " variable"
@@ -92,3 +93,11 @@ def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] |
             if kind != "object" or content["ours"]:
                 raise
             del content["attributes"][name]
+
+
+def _differing_fixed(known: Mapping[str, str], now: Mapping[str, str], *, built: bool) -> list[str]:
+    """Names of layers' attributes that are others now; building adds layers, and changes only what was None."""
+    if not built:
+        return [name.partition(" ")[2] for name in differing_names(known, now)]
+    before, after = ({name.partition(" ")[2]: text for name, text in found.items()} for found in (known, now))
+    return sorted(name for name, text in before.items() if text not in ("None", after.get(name)))

@@ -146,6 +146,8 @@ class PuttingBack:
         return live
 
     def _layer(self, content: Any, live: Any, where: str) -> Any:
+        if content.get("build") is not None and not live.built:
+            live.build_from_config({"input_shape": tuple(content["build"])})  # as its first step would
         variables = [live.state] if hasattr(live, "state") and not hasattr(live, "variables") else variables_of(live)
         for item, variable in _paired(content["variables"], variables, where):
             self.value(item, variable, where)

@@ -19,7 +19,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from samebits.container.functions import draws, global_names, is_ours, methods_of
-from samebits.container.layers import fixed_of, parts_of, variables_of
+from samebits.container.layers import build_of, fixed_of, parts_of, variables_of
 from samebits.container.randomness import generator_kinds
 from samebits.container.saved import EMPTY, PLAIN, Encoded, Folders, UnsavableError, named
 from samebits.container.tensors import raw_bytes, values_of
@@ -221,7 +221,8 @@ class Taking:
             return None
         variables = [self.encode(variable, f"{where}'s variables") for variable in variables_of(value)]
         attributes = {name: self.encode(item, f"{where}.{name}") for name, item in sorted(parts_of(value))}
-        return {"layer": {"variables": variables, "attributes": attributes, "fixed": fixed_of(value, self._ours)}}
+        fixed = fixed_of(value, self._ours)
+        return {"layer": {"variables": variables, "attributes": attributes, "fixed": fixed, **build_of(value)}}
 
     def _containers(self, value: Any, where: str) -> Encoded | None:
         if isinstance(value, (list, tuple, collections.deque)):
