@@ -183,6 +183,17 @@ adam = keras.optimizers.Adam()
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 model.compile(adam, loss)
 
+class Sees(keras.callbacks.Callback):
+    def see(self, when):
+        out = os.environ["SAMEBITS_OUTPUT"]
+        if os.path.exists(f"{out}/../checkpoints/refused.json") and not os.listdir(out):
+            open(f"{out}/{when}", "w").close()
+    def on_train_batch_begin(self, batch, logs=None): self.see("before the first step")
+    def on_train_batch_end(self, batch, logs=None): self.see("in the first step" if batch == 0 else "later")
+
+def fit(self, *args, callbacks=(), fit=keras.Model.fit, **kwargs):
+    return fit(self, *args, callbacks=[*callbacks, Sees()], **kwargs)
+
 def step(a, b, adam=adam):
     with tf.GradientTape() as tape:
         lost = loss(b, model(a))
@@ -372,10 +383,20 @@ for _ in samebits.checkpoint(range(3), model, adam): step(x + rng.normal(size=(6
 }
 
 
+SEEN_IN_THE_FIRST_STEP = {"a counter of TensorFlow's", "a Python function in a step"}
+"""Where its graph is made."""
+SEEN_LATER = {
+    "an attribute of a layer",
+    "a layer that is frozen on the way",
+    "a layer that is frozen while its model is built",
+    "what a loss reaches",
+}
+
+
 @pytest.mark.parametrize("why", REFUSED)
 def test_what_cannot_be_resumed_is_said_before_training(project: Project, why: str) -> None:
     script, message = REFUSED[why]
-    project.write(PREFACE + script + "\n")
+    project.write(f"{PREFACE}keras.Model.fit = fit\n{script}\n")
     done = project.train("--keep", "all")
     assert done.status == 0, done.err
     said = f"samebits: this run cannot be resumed exactly: {message}"
@@ -386,6 +407,9 @@ def test_what_cannot_be_resumed_is_said_before_training(project: Project, why: s
     assert record.resumable["resumable"] is False
     assert message in record.resumable["reasons"][0]
     assert run.checkpoints.places() == []
+    if why not in SEEN_LATER and "fit(" in script:
+        when = "in the first step" if why in SEEN_IN_THE_FIRST_STEP else "before the first step"
+        assert [path.name for path in run.outputs.iterdir()] == [when]
     refused = call("resume", run.path.name, folder=project.folder)
     assert (refused.status, refused.out) == (2, "")
 
