@@ -19,7 +19,7 @@ from samebits.runfolder import RunFolder
 
 KILLED = SCRIPTS / "resume"
 TO_KILL = sorted(path.stem for path in KILLED.glob("*.py"))
-KILLS = 6
+KILLS = 4
 """Of each script, up to three in a row."""
 
 pytestmark = pytest.mark.locked
