@@ -1,4 +1,4 @@
-"""The command line: `samebits build | train | verify | preflight | diff | …`."""
+"""The command line: `samebits build | check | train | verify | preflight | diff | …`."""
 
 import argparse
 import signal
@@ -14,6 +14,7 @@ from samebits.host.commands import (
     archive_base_command,
     attest_command,
     build_command,
+    check_command,
     diff_command,
     fingerprint_command,
     list_command,
@@ -75,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_build(commands.add_parser("build", help="build the image from the lock"))
     _add_train(commands.add_parser("train", help="train a script and seal a record of it", epilog=_EPILOG))
+    _add_check(commands.add_parser("check", help="find what in a script breaks reproducibility", epilog=_EPILOG))
     _add_resume(
         commands.add_parser(
             "resume", help="go on with a run that did not finish, to the same bits as without", epilog=_EPILOG
@@ -155,6 +157,25 @@ def _add_resume(parser: argparse.ArgumentParser) -> None:
             run=options.run, runs=options.runs, data=options.data, offline=options.offline, as_json=options.json
         )
     )
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "script", type=Path, metavar="SCRIPT", help="the script; the Python files beside it are read, too"
+    )
+    parser.add_argument("--format", default="text", metavar="FORM", help="text (default), json or sarif")
+    parser.add_argument(
+        "--exclude", action="append", metavar="PATTERN", help="leave these files out; may be given several times"
+    )
+    parser.set_defaults(command=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    if options.format not in ("text", "json", "sarif"):
+        raise InputError(f"--format is text, json or sarif, not {options.format!r}")
+    if options.arguments is not None:
+        raise InputError("`samebits check` runs nothing, and takes no arguments after --; remove them")
+    return check_command(spec=make_spec({"script": options.script, "exclude": options.exclude}), form=options.format)
 
 
 def _add_diff(parser: argparse.ArgumentParser) -> None:

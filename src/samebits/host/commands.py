@@ -36,6 +36,28 @@ def build_command(*, gpu: bool, check: bool, offline: bool, tag: str | None, bas
     return EXIT_OK
 
 
+def check_command(*, spec: RunSpec, form: str) -> int:
+    """Say what in a script's tree breaks reproducibility; 1 where something does."""
+    from samebits.host.check import BY_CODE, check
+    from samebits.host.findings import as_sarif
+    from samebits.host.tampering import counted
+
+    checked = check(spec)
+    if form == "sarif":
+        _print_json(as_sarif(checked.findings, BY_CODE))
+    elif form == "json":
+        lists = {"findings": checked.findings, "ignored": checked.ignored}
+        _print_json(
+            {"files": checked.files}
+            | {name: [item.to_dict(BY_CODE) for item in found] for name, found in lists.items()}
+        )
+    else:
+        for finding in checked.findings:
+            print(finding.text(BY_CODE))
+        print(f"{len(checked.findings)} found, {len(checked.ignored)} ignored, in {counted(checked.files, 'file')}")
+    return EXIT_DIFFERENT if checked.findings else EXIT_OK
+
+
 def rebuild_command(*, run: str, runs: Path | None, offline: bool) -> int:
     """Make a run's image again from what the run keeps, and compare digests."""
     from samebits.host.engine import Engine

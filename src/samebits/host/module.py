@@ -1,0 +1,172 @@
+"""One Python file of the user's, parsed: what its names stand for, as far as that shows without running it."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+Place: TypeAlias = tuple[ast.expr | ast.stmt, str]
+"""What breaks a rule, and how it is called there."""
+
+_SAME = (("tensorflow.keras.", "keras."), ("tf_keras.", "keras."), ("tensorflow.compat.v2.", "tensorflow."))
+_OF_SETS = frozenset({"union", "intersection", "difference", "symmetric_difference", "copy"})
+
+
+@dataclass(slots=True)
+class Module:
+    """A file's tree. Names are looked up without regard to scopes or order: one name is taken for one thing.
+
+    `path` is what findings name. Assigned values are kept by name, those of attributes by `.name`.
+    """
+
+    path: str
+    tree: ast.Module
+    text: str
+    aliases: dict[str, str] = field(default_factory=dict)
+    values: dict[str, list[ast.expr]] = field(default_factory=dict)
+    functions: dict[str, Function] = field(default_factory=dict)
+    parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for node in ast.walk(self.tree):
+            for child in ast.iter_child_nodes(node):
+                self.parents[child] = node
+            self._note(node)
+        for name, values in self.values.items():  # L = keras.layers
+            dotted = [self.dotted(value) for value in values if isinstance(value, (ast.Attribute, ast.Name))]
+            if len(values) == 1 and dotted and dotted[0] is not None and name not in self.aliases:
+                self.aliases[name] = dotted[0]
+
+    def _note(self, node: ast.AST) -> None:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            self.aliases |= _imported(node)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            self.functions[node.name] = node
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                self._assign(target, node.value)
+        elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
+            self._assign(node.target, node.value)
+
+    def _assign(self, target: ast.expr, value: ast.expr) -> None:
+        if isinstance(target, ast.Name):
+            self.values.setdefault(target.id, []).append(value)
+        elif isinstance(target, ast.Attribute):
+            self.values.setdefault(f".{target.attr}", []).append(value)
+        elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+            for one, other in zip(target.elts, value.elts, strict=True):
+                self._assign(one, other)
+
+    def calls(self, inside: ast.AST | None = None) -> Iterator[tuple[ast.Call, str]]:
+        """Every call and what is called, as `numpy.random.normal`, or `.map` of a method of something unknown."""
+        for node in ast.walk(inside or self.tree):
+            if isinstance(node, ast.Call):
+                yield node, self.called(node)
+
+    def called(self, call: ast.Call) -> str:
+        """What a call calls."""
+        found = self.dotted(call.func)
+        if found is not None:
+            return found
+        return f".{call.func.attr}" if isinstance(call.func, ast.Attribute) else ""
+
+    def dotted(self, node: ast.AST) -> str | None:
+        """The full name of what a name or attribute stands for; None where that is not known."""
+        if isinstance(node, ast.Name):
+            unknown = node.id not in self.values and node.id not in self.functions  # a builtin, mostly
+            found = self.aliases.get(node.id, node.id if unknown else None)
+        elif isinstance(node, ast.Attribute):
+            base = self.dotted(node.value)
+            found = None if base is None else f"{base}.{node.attr}"
+        else:
+            return None
+        return None if found is None else _as_one(found)
+
+    def assigned(self, node: ast.expr) -> list[ast.expr]:
+        """What was assigned to a name or attribute anywhere."""
+        if isinstance(node, ast.Name):
+            return self.values.get(node.id, [])
+        return self.values.get(f".{node.attr}", []) if isinstance(node, ast.Attribute) else []
+
+    def is_set(self, node: ast.expr, seen: frozenset[ast.expr] = frozenset()) -> bool:
+        """Whether a value is a set, as far as that shows."""
+        if node in seen:
+            return False
+        seen |= {node}
+        if isinstance(node, (ast.Set, ast.SetComp)):
+            return True
+        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)):
+            return self.is_set(node.left, seen) or self.is_set(node.right, seen)
+        if isinstance(node, ast.Call):
+            if self.called(node) in ("set", "frozenset"):
+                return True
+            method = node.func
+            return isinstance(method, ast.Attribute) and method.attr in _OF_SETS and self.is_set(method.value, seen)
+        values = self.assigned(node)
+        return bool(values) and all(self.is_set(value, seen) for value in values)
+
+    def is_dataset(self, node: ast.expr, seen: frozenset[ast.expr] = frozenset()) -> bool:
+        """Whether a value is a tf.data pipeline, as far as that shows."""
+        if node in seen:
+            return False
+        seen |= {node}
+        if isinstance(node, ast.Call):
+            called = self.called(node)
+            if called.startswith("tensorflow.data.") or called.endswith("_dataset_from_directory"):
+                return True
+            return isinstance(node.func, ast.Attribute) and self.is_dataset(node.func.value, seen)
+        return any(self.is_dataset(value, seen) for value in self.assigned(node))
+
+    def function(self, node: ast.expr) -> Function | None:
+        """The function that a name, a method's name, or a lambda stands for, where it is in this file."""
+        if isinstance(node, ast.Lambda):
+            return node
+        name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+        found = self.functions.get(name)
+        if found is None and isinstance(node, ast.Name):
+            found = next((value for value in self.assigned(node) if isinstance(value, ast.Lambda)), None)
+        return found
+
+    def in_function(self, node: ast.AST) -> bool:
+        """Whether something is done only when a function is called."""
+        parent = self.parents.get(node)
+        while parent is not None and not isinstance(parent, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            parent = self.parents.get(parent)
+        return parent is not None
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
+    """The names that an import binds, and what they stand for."""
+    if isinstance(node, ast.Import):
+        tops = {item.name.partition(".")[0] for item in node.names if item.asname is None}
+        return {top: top for top in tops} | {item.asname: item.name for item in node.names if item.asname is not None}
+    if node.level or node.module is None:
+        return {}
+    return {item.asname or item.name: f"{node.module}.{item.name}" for item in node.names}
+
+
+def _as_one(name: str) -> str:
+    """One name for what has several."""
+    for other, ours in _SAME:
+        if f"{name}.".startswith(other):
+            return f"{ours}{name[len(other) :]}".rstrip(".")
+    return name
+
+
+def argument(call: ast.Call, position: int, *names: str) -> ast.expr | None:
+    """An argument by its position or one of its names; position -1 is by name only."""
+    for keyword in call.keywords:
+        if keyword.arg in names:
+            return keyword.value
+    return call.args[position] if 0 <= position < len(call.args) else None
+
+
+def constant(node: ast.expr | None) -> object:
+    """The value of a constant; a new object where it is none, equal to nothing."""
+    return node.value if isinstance(node, ast.Constant) else object()
+
+
+def spreads(call: ast.Call) -> bool:
+    """Whether arguments come out of `*` or `**`, so that nobody knows which are given."""
+    return any(isinstance(item, ast.Starred) for item in call.args) or any(item.arg is None for item in call.keywords)
