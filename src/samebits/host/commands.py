@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samebits.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARABLE, EXIT_OK, InputError
+from samebits.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARABLE, EXIT_OK, InputError, counted
 from samebits.host.display import silence_stdout
 from samebits.record import summary
 from samebits.spec import RunSpec
@@ -40,7 +40,6 @@ def check_command(*, spec: RunSpec, form: str) -> int:
     """Say what in a script's tree breaks reproducibility; 1 where something does."""
     from samebits.host.check import BY_CODE, check
     from samebits.host.findings import as_sarif
-    from samebits.host.tampering import counted
 
     checked = check(spec)
     if form == "sarif":

@@ -9,10 +9,10 @@ from typing import Any
 
 from samebits.codec import Fields
 from samebits.digest import Digest
-from samebits.errors import RecordError
+from samebits.errors import RecordError, counted
 from samebits.host.agreement import Agreement
 from samebits.host.chain import Chain, End, Link
-from samebits.host.tampering import counted, find_problems
+from samebits.host.tampering import find_problems
 from samebits.ledger import VERSION
 from samebits.record import Record
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from samebits import __version__
 from samebits.checkpoints import ALL, LAST, Place
-from samebits.errors import InputError, RecordError, some_of
+from samebits.errors import InputError, RecordError, counted, some_of
 from samebits.host.checkpoints import Checkpoints, refusals
 from samebits.host.cutting import Segment, Stretch, draw, find_segments
 from samebits.host.diff import OUTPUTS, diff
@@ -25,7 +25,6 @@ from samebits.host.parting import Parting, first_parting
 from samebits.host.preflight import Report, preflight
 from samebits.host.runs import seal_of
 from samebits.host.stretches import Work, execute, in_processes
-from samebits.host.tampering import counted
 from samebits.host.verdict import DIFFERENT, IDENTICAL, NOT_COMPARABLE, Tolerance, Verdict, judge, not_comparable
 from samebits.host.verification import sealed, write_verification
 from samebits.host.verify import named

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 
+from samebits.errors import counted
 from samebits.host.chain import Chain, End, Layout, Slot, Stretch, lay_out
 
 Problem = tuple[int, str]
@@ -32,11 +33,6 @@ def find_problems(chain: Chain) -> list[Problem]:
     problems += _changed(broken, loose) if layout.numbered else _not_following(broken, end)
     problems += _misnumbered(layout, broken)
     return sorted(problems)
-
-
-def counted(number: int, what: str = "line") -> str:
-    """`1 line`, `2 lines`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _named(first: int, last: int) -> str:
