@@ -1,7 +1,7 @@
 """One Python file of the user's, parsed: what its names stand for, as far as that shows without running it."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -27,9 +27,13 @@ class Module:
     values: dict[str, list[ast.expr]] = field(default_factory=dict)
     functions: dict[str, Function] = field(default_factory=dict)
     parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
+    nodes: list[ast.AST] = field(default_factory=list)
+    _calls: list[tuple[ast.Call, str]] = field(default_factory=list)
+    _sets: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for node in ast.walk(self.tree):
+        self.nodes = list(ast.walk(self.tree))
+        for node in self.nodes:
             for child in ast.iter_child_nodes(node):
                 self.parents[child] = node
             self._note(node)
@@ -60,9 +64,12 @@ class Module:
 
     def calls(self, inside: ast.AST | None = None) -> Iterator[tuple[ast.Call, str]]:
         """Every call and what is called, as `numpy.random.normal`, or `.map` of a method of something unknown."""
-        for node in ast.walk(inside or self.tree):
-            if isinstance(node, ast.Call):
-                yield node, self.called(node)
+        if inside is None:
+            self._calls = self._calls or self._called(self.nodes)
+        yield from self._calls if inside is None else self._called(ast.walk(inside))
+
+    def _called(self, nodes: Iterable[ast.AST]) -> list[tuple[ast.Call, str]]:
+        return [(node, self.called(node)) for node in nodes if isinstance(node, ast.Call)]
 
     def called(self, call: ast.Call) -> str:
         """What a call calls."""
@@ -104,7 +111,10 @@ class Module:
             method = node.func
             return isinstance(method, ast.Attribute) and method.attr in _OF_SETS and self.is_set(method.value, seen)
         values = self.assigned(node)
-        return bool(values) and all(self.is_set(value, seen) for value in values)
+        name = ast.unparse(node) if values else ""
+        if name not in self._sets:  # asked for wherever the name stands
+            self._sets[name] = bool(values) and all(self.is_set(value, seen) for value in values)
+        return self._sets[name]
 
     def is_dataset(self, node: ast.expr, seen: frozenset[ast.expr] = frozenset()) -> bool:
         """Whether a value is a tf.data pipeline, as far as that shows."""

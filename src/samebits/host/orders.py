@@ -13,7 +13,7 @@ _SEQUENCES = frozenset({"list", "tuple", "enumerate", "iter", "map", "zip", "num
 
 def order_of_a_set(module: Module) -> Iterator[Place]:
     """A set that is gone through, or made a sequence of, in its own order."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.For) and module.is_set(node.iter):
             yield node.iter, ast.unparse(node.iter)
         elif isinstance(node, ast.comprehension) and module.is_set(node.iter):

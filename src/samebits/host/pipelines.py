@@ -69,7 +69,7 @@ def data_with_shared_generator(module: Module) -> Iterator[Place]:
     counts = [constant(argument(call, -1, "workers")) for call, _ in module.calls()]
     if not any(isinstance(count, int) and count > 1 for count in counts):
         return
-    for kind in (node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)):
+    for kind in (node for node in module.nodes if isinstance(node, ast.ClassDef)):
         bases = [module.dotted(base) or "" for base in kind.bases]
         methods = [item for item in kind.body if isinstance(item, ast.FunctionDef) and item.name == "__getitem__"]
         of_data = any(base.endswith((".PyDataset", ".Sequence")) for base in bases)

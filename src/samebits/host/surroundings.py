@@ -30,8 +30,8 @@ _NO_USE = ("tensorflow.config.", "tensorflow.random.set_", "keras.utils.set_rand
 
 def setting_too_late(module: Module) -> Iterator[Place]:
     """A setting that is read before it is made: by the interpreter, or by TensorFlow as it is imported or used."""
-    imported = _first(node for node in ast.walk(module.tree) if _imports_tensorflow(node))
-    for node in (node for node in ast.walk(module.tree) if isinstance(node, ast.Assign)):
+    imported = _first(node for node in module.nodes if _imports_tensorflow(node))
+    for node in (node for node in module.nodes if isinstance(node, ast.Assign)):
         name = _variable(module, node)
         if name.startswith(_VARIABLES) and (name == "PYTHONHASHSEED" or node.lineno > imported):
             yield node, f"os.environ[{name!r}]"
@@ -79,7 +79,7 @@ def sklearn_without_state(module: Module) -> Iterator[Place]:
 
 def control_by_the_clock(module: Module) -> Iterator[Place]:
     """What is done depends on how long it took, or on when."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, (ast.If, ast.While, ast.IfExp)) and (found := changing(module, node.test, CLOCK, 2)):
             yield node.test, f"a condition of {found}"
 
