@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from samebits.record import Record, read_record
+from samebits.runfolder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(__file__).parent / "scripts"
+RESUMABLE = sorted(path.stem for path in (SCRIPTS / "resume").glob("*.py"))
 EXAMPLE = Path(__file__).parent / "data" / "record-1.0.json"
 COMMAND = (str(Path(sys.executable).with_name("samebits")),)
 
@@ -171,6 +173,18 @@ def project(tmp_path: Path) -> Project:
     (tmp_path / "data").mkdir()
     shutil.copy(SCRIPTS / "numbers.csv", tmp_path / "data" / "numbers.csv")
     return Project(tmp_path)
+
+
+@pytest.fixture
+def resumable(project: Project, request: pytest.FixtureRequest) -> Project:
+    """The project with one of the scripts that are killed and resumed."""
+    shutil.copy(SCRIPTS / "resume" / f"{request.param}.py", project.script)
+    return project
+
+
+def newest(project: Project) -> RunFolder:
+    """The run that was begun last."""
+    return RunFolder(max(project.runs.glob("2*/"), key=lambda path: path.stat().st_mtime_ns))
 
 
 @pytest.fixture(params=["venv", pytest.param("docker", marks=pytest.mark.engine)])

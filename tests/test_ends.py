@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from samebits.checkpoints import Checkpoint, Place
+from samebits.codec import as_record
 from samebits.digest import Digest
+from samebits.errors import RecordError
 from samebits.host.ends import Ends, compare_ends
 
 _STATE: dict[str, Any] = {
@@ -66,3 +68,44 @@ _NUMBERED = [[name, {**item, "#": item["#"] + 3}] for name, item in _roots()]
 def test_ends(state: dict[str, Any], training: tuple[str, ...], own: tuple[str, ...]) -> None:
     one = _checkpoint(_STATE)
     assert compare_ends(one, replace(one, state=state)) == Ends(training=training, own=own)
+
+
+_GENERATOR = {"numpy_generator": {"dict": []}, "#": 9}
+_HELD = {"object": {"class": "Clock", "attributes": {"a": 1, "b": [2], "held": {"list": [_GENERATOR]}}}, "#": 2}
+
+
+def test_a_generator_counts_wherever_it_is_held() -> None:
+    one = _checkpoint(_STATE)
+    other = replace(one, state=_with(1, _HELD))
+    assert compare_ends(one, other) == Ends(training=("callback 0 (Clock).held",))
+
+
+_DEEP: Any = 0
+for _ in range(300):
+    _DEEP = [_DEEP]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {**_STATE, "objects": 3},
+        {**_STATE, "objects": {}},
+        {**_STATE, "objects": {"roots": [["a"]], "globals": []}},
+        {**_STATE, "objects": {"roots": [["a", {"object": 3}]], "globals": []}},
+        _with(1, {"object": {"attributes": [1]}}),
+        _with(1, {"object": {"attributes": {"a": _DEEP}}}),
+        {**_STATE, "written": 3},
+        {**_STATE, "written": {"files": [1]}},
+        {**_STATE, "written": {"files": [[1, 2], ["a", 3]]}},
+    ],
+)
+def test_what_no_checkpoint_holds(state: dict[str, Any]) -> None:
+    """It differs, or is told as one error; never as a traceback."""
+    one = _checkpoint(_STATE)
+    for pair in ((one, replace(one, state=state)), (replace(one, state=state), one)):
+        try:
+            with as_record("it"):
+                assert compare_ends(*pair) != Ends()
+        except RecordError as error:
+            assert str(error).startswith("it: a value is not what a record holds there")  # noqa: PT017

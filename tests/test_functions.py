@@ -47,6 +47,71 @@ def _imports_numpy() -> Any:
     return numpy.random.normal()
 
 
+def _imports_within() -> Any:
+    import numpy as np
+
+    return np.random.normal()
+
+
+def _from_numpy() -> Any:
+    from numpy import random as r
+
+    return r.normal()
+
+
+def _under_a_name_of_its_own() -> Any:
+    r = np.random
+    return r.normal()
+
+
+def _by_text() -> Any:
+    return getattr(np, "random").normal()  # noqa: B009
+
+
+def _in_a_class() -> Any:
+    class Inner:
+        drawn = np.random.normal()
+
+    return Inner
+
+
+def _of_images(tf: Any = None) -> Any:
+    return tf.image.random_flip_left_right(1)
+
+
+def _beside(value: Any) -> Any:
+    return value + npr.normal()
+
+
+def _closing(np: Any) -> Any:
+    def draw() -> Any:
+        return np.random.normal()
+
+    return draw
+
+
+_many = {"np": np}
+exec("def f():\n" + "".join(f"    a{n} = b{n}\n" for n in range(300)) + "    return np.random.normal()\n", _many)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        _imports_within,
+        _from_numpy,
+        _under_a_name_of_its_own,
+        _by_text,
+        _in_a_class,
+        _of_images,
+        _beside,
+        _closing(np),
+        _many["f"],
+    ],
+)
+def test_draws_in_other_words(function: Any) -> None:
+    assert functions.draws(function)
+
+
 @pytest.mark.parametrize(
     "function",
     [_of_python, _of_numpy, _under_another_name, _seeds, _by_its_name, _inside, _imports, _imports_numpy],
@@ -67,10 +132,15 @@ def _own_with_bits(index: int) -> Any:
     return np.random.Generator(np.random.Philox(index)).random()
 
 
+def _own_by_a_name(index: int) -> Any:
+    rng = np.random.default_rng([3, index])
+    return rng.random(3) + rng.normal()
+
+
 def _nothing(index: int) -> Any:
     return np.arange(index).mean()
 
 
-@pytest.mark.parametrize("function", [_own, _own_of_python, _own_with_bits, _nothing])
+@pytest.mark.parametrize("function", [_own, _own_of_python, _own_with_bits, _own_by_a_name, _nothing])
 def test_draws_nothing_that_others_share(function: Any) -> None:
     assert not functions.draws(function)

@@ -184,12 +184,18 @@ def test_what_is_remembered_of_an_image_and_damaged(tmp_path: Path, small: Image
     assert remembered(small) == {"layers": list(small.layers), "config": str(config)}
 
 
-@pytest.mark.parametrize("failures", [1, 2])
+@pytest.mark.parametrize(("failures", "there", "once_more"), [(1, False, 1), (2, False, 1), (1, True, 0)])
 def test_an_image_that_could_not_be_unpacked(
-    tmp_path: Path, small: Image, failures: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    small: Image,
+    failures: int,
+    there: bool,
+    once_more: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The failure is made up, as nobody can call it forth; the builds are real."""
-    engine, plan = Engine(), plan_build(Engine(), small_kind(tmp_path), tag=small.reference)
+    """The failure is made up, as nobody can call it forth; the builds are real. An older image tells nothing."""
+    engine, plan = Engine(), plan_build(Engine(), small_kind(tmp_path), tag="samebits-test:unpacked")
     left = [None] * failures
 
     def run_tool(*args: Any, **kwargs: Any) -> str:
@@ -199,11 +205,16 @@ def test_an_image_that_could_not_be_unpacked(
             raise ToolError("building it failed with status 1")
         return said
 
-    monkeypatch.setattr("samebits.host.image.run_tool", run_tool)
-    with laid_out(plan) as recipe:
-        if failures == 1:
-            assert build_recipe(engine, plan, recipe).id == small.id
-        else:
-            with pytest.raises(ToolError, match="failed with status 1; where the base"):
+    try:
+        with laid_out(plan) as recipe:
+            if there:
                 build_recipe(engine, plan, recipe)
-    assert capfd.readouterr().err.count("could not be unpacked: once more") == 1
+            monkeypatch.setattr("samebits.host.image.run_tool", run_tool)
+            if failures == once_more:
+                assert build_recipe(engine, plan, recipe).id == small.id
+            else:
+                with pytest.raises(ToolError, match="failed with status 1; where the base"):
+                    build_recipe(engine, plan, recipe)
+    finally:
+        engine.remove_image(plan.tag)
+    assert capfd.readouterr().err.count("could not be unpacked: once more") == once_more

@@ -1,137 +1,18 @@
-"""Runs that are killed at random moments, and resumed: they end in the bits of the run that nothing interrupted."""
+"""Runs that go on where another ended: to the same bits, or not without a word; runs of their segments."""
 
-import os
-import random
 import shutil
 import signal
-import time
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from conftest import SCRIPTS, Project, call, started
+from conftest import RESUMABLE, Project, call, newest, started
 from samebits.checkpoints import Place
-from samebits.record import FINISHED, RUNNING, Outcome, write_record
+from samebits.record import RUNNING, Outcome, write_record
 from samebits.runfolder import RunFolder
 
-KILLED = SCRIPTS / "resume"
-TO_KILL = sorted(path.stem for path in KILLED.glob("*.py"))
-KILLS = 4
-"""Of each script, up to three in a row."""
-
 pytestmark = pytest.mark.locked
-
-
-@pytest.fixture
-def killed(project: Project, request: pytest.FixtureRequest) -> Project:
-    """A project with one of the scripts."""
-    shutil.copy(KILLED / f"{request.param}.py", project.script)
-    return project
-
-
-def newest(project: Project) -> RunFolder:
-    return RunFolder(max(project.runs.glob("2*/"), key=lambda path: path.stat().st_mtime_ns))
-
-
-def lines_of(run: RunFolder) -> int:
-    return run.ledger.read_bytes().count(b"\n") if run.ledger.exists() else 0
-
-
-@dataclass
-class Moment:
-    """When to kill: so many lines are in the ledger, or a checkpoint is being written; and a while after that."""
-
-    lines: int
-    writing: bool
-    after: float
-
-    def came(self, run: RunFolder) -> bool:
-        if not (run.record.exists() and run.image.exists()):
-            return False
-        if self.writing:
-            store = run.checkpoints
-            return any(name.startswith(".") for folder in (store.folder, store.objects) for name in names_in(folder))
-        return lines_of(run) >= self.lines
-
-
-def names_in(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []
-
-
-def kill(project: Project, command: list[str], moment: Moment) -> bool:
-    """Start, and send SIGKILL to launcher and training at a moment; whether it came before the end."""
-    before = set(project.runs.glob("2*/"))
-    with started(command, cwd=project.folder, start_new_session=True) as process:
-        while process.poll() is None:
-            found = set(project.runs.glob("2*/")) - before
-            if found and moment.came(RunFolder(found.pop())):
-                time.sleep(moment.after)
-                for number in (*training_in(project), process.pid):
-                    with suppress(ProcessLookupError):
-                        os.kill(number, signal.SIGKILL)
-                process.communicate()
-                return newest(project).read().outcome.state != FINISHED
-            time.sleep(0.001)
-        complaint = process.stderr.read() if process.stderr else ""
-        assert process.returncode == 0, complaint
-    return False
-
-
-def training_in(project: Project) -> list[int]:
-    """The processes whose command line names the project's runs."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if str(project.runs).encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-    return found
-
-
-def commands(project: Project, train: list[str]) -> Iterator[list[str]]:
-    """Train, then resume whichever run is the newest."""
-    yield train
-    while True:
-        yield [*train[:1], "resume", newest(project).path.name]
-
-
-def kill_and_resume(project: Project, train: list[str], drawn: random.Random, lines: int) -> int:
-    """Up to three kills in a row, then to the end; how many there were."""
-    for kills, command in enumerate(commands(project, train)):
-        if kills == 3:
-            done = call(*command[1:], folder=project.folder)
-            assert done.status == 0, done.err
-            return kills
-        moment = Moment(
-            lines=drawn.randrange(lines), writing=drawn.random() < 0.3, after=drawn.choice((0, drawn.random() * 0.2))
-        )
-        if not kill(project, command, moment):
-            return kills
-    raise AssertionError
-
-
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("killed", TO_KILL, indirect=True)
-def test_killed_and_resumed(killed: Project, request: pytest.FixtureRequest) -> None:
-    drawn = random.Random(request.node.name)
-    done = killed.train("--keep", "none")
-    assert done.status == 0, done.err
-    uninterrupted = newest(killed)
-    wanted = uninterrupted.read()
-    lines = lines_of(uninterrupted)
-    kills = 0
-    while kills < KILLS:
-        kills += kill_and_resume(killed, killed.command("--checkpoint-every", "3"), drawn, lines)
-        resumed = newest(killed)
-        found = resumed.read()
-        assert found.outcome.state == FINISHED
-        assert found.result == wanted.result
-        assert resumed.ledger.read_bytes() == uninterrupted.ledger.read_bytes()
 
 
 def as_if_killed_after(run: RunFolder, place: Place, runs: Path) -> RunFolder:
@@ -148,22 +29,22 @@ def as_if_killed_after(run: RunFolder, place: Place, runs: Path) -> RunFolder:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("killed", TO_KILL, indirect=True)
-def test_a_resumed_run_keeps_the_same_checkpoints(killed: Project) -> None:
+@pytest.mark.parametrize("resumable", RESUMABLE, indirect=True)
+def test_a_resumed_run_keeps_the_same_checkpoints(resumable: Project) -> None:
     """Whether it goes on at the end of an epoch or within one; so it may be killed and resumed wherever one likes."""
-    done = killed.train("--keep", "all", "--checkpoint-every", "3")
+    done = resumable.train("--keep", "all", "--checkpoint-every", "3")
     assert done.status == 0, done.err
-    whole = newest(killed)
+    whole = newest(resumable)
     places = whole.checkpoints.places()
     within = [place for place in places if place.step is not None]
     at_ends = [place for place in places if place.step is None]
     chosen = [kind[len(kind) // 2] for kind in (at_ends[:-1], within) if kind]
     assert chosen
     for place in chosen:
-        interrupted = as_if_killed_after(whole, place, killed.folder / place.name)
-        done = call("resume", str(interrupted.path), folder=killed.folder)
+        interrupted = as_if_killed_after(whole, place, resumable.folder / place.name)
+        done = call("resume", str(interrupted.path), folder=resumable.folder)
         assert done.status == 0, done.err
-        resumed = newest(killed)
+        resumed = newest(resumable)
         assert resumed.read().result == whole.read().result
         assert resumed.ledger.read_bytes() == whole.ledger.read_bytes()
         assert resumed.checkpoints.places() == places

@@ -205,7 +205,7 @@ def test_an_end_that_was_not_kept(played: Played, here: Here, monkeypatch: pytes
     monkeypatch.setattr(played.player, "_keep", lambda *_: None)
     found = verify(played, run, here)
     assert [item.word for item in found.judged] == ["not comparable"] * 3 + ["identical"]
-    assert "segment 1 (stage 0, epochs 0 to 1): what it ended in was not kept: cannot read " in found.line
+    assert "segment 1 (stage 0, epochs 0 to 1): what it ended in cannot be compared: cannot read " in found.line
 
 
 def test_each_of_several_is_found(played: Played, here: Here) -> None:

@@ -8,7 +8,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,19 +107,15 @@ def _write(descriptor: int, content: memoryview, block: memoryview) -> None:
 def _write_directly(descriptor: int, content: memoryview, block: memoryview) -> int:
     """Write whole pages through `block`, which begins at one; returns how many bytes the file system took."""
     flags, done = fcntl.fcntl(descriptor, fcntl.F_GETFL), 0
-    try:
+    with suppress(OSError):  # as of a file system in memory; what is wrong with the disk an ordinary write tells, too
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
         while size := min(len(block), (len(content) - done) // mmap.PAGESIZE * mmap.PAGESIZE):
             block[:size] = content[done : done + size]
             written = os.write(descriptor, block[:size])
             done += written
-            if written < size:  # the disk is full, which the next ordinary write tells
+            if written < size:
                 break
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # as of a file system in memory
-            raise
-    finally:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
     return done
 
 
@@ -144,7 +140,7 @@ def as_record(where: object) -> Iterator[None]:
     """Turn what goes wrong with values that no record holds at their places into a RecordError that names `where`."""
     try:
         yield
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}"
         raise RecordError(f"{where}: a value is not what a record holds there ({what})") from error
 

@@ -256,17 +256,20 @@ class Fits:
             )
         adapter = stage.feed.data_adapter
         kind = type(adapter).__name__
-        if kind == "PyDatasetAdapter":
-            data = adapter.py_dataset
-            if data.workers > 1 and self._keeper.reach({"x": data}).draws:
-                raise UnsavableError(
-                    f"the {data.workers} workers of the PyDataset share a random generator; draw from one that is made"
-                    " from the index in __getitem__, or use one worker"
-                )
-        elif kind not in ("ArrayDataAdapter", "TFDatasetAdapter"):
+        for data in _data_of(stage).values():
+            self._check_workers(data)
+        if kind not in ("PyDatasetAdapter", "ArrayDataAdapter", "TFDatasetAdapter"):
             raise UnsavableError(
                 f"the data comes from a Python generator ({kind}), whose place cannot be saved; use a"
                 " keras.utils.PyDataset, or a tf.data.Dataset"
+            )
+
+    def _check_workers(self, data: Any) -> None:
+        """Raise UnsavableError where workers of a PyDataset may draw from one generator."""
+        if data.workers > 1 and self._keeper.reach({"x": data}).draws:
+            raise UnsavableError(
+                f"the {data.workers} workers of the PyDataset share a random generator; draw from one that is made from"
+                " the index in __getitem__, or use one worker"
             )
 
 

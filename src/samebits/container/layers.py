@@ -64,12 +64,12 @@ def built_by_keras(model: Any) -> bool:
 
 
 def build_of(value: Any) -> dict[str, Any]:
-    """What a Sequential was built from, as JSON: the shape of its input, None before; nothing of other layers."""
+    """What a model that Keras alone builds was built from: the shape of its input, None before; nothing of others."""
     import keras
 
-    if type(value) is not keras.Sequential:
+    if not isinstance(value, keras.Model) or not built_by_keras(value):
         return {}
-    shape = (value.get_build_config() or {}).get("input_shape") if value.built else None
+    shape = (value.get_build_config() or {}).get("input_shape") if value._functional is not None else None  # noqa: SLF001
     return {"build": None if shape is None else list(shape)}
 
 

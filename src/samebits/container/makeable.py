@@ -50,6 +50,11 @@ def _check_function(content: Mapping[str, Any], known: Mapping[str, Any] | None,
     _check(content["holds"], known["holds"], f"what {where} holds")
 
 
+def _check_methods(content: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
+    for method, before in zip(content.get("methods", ()), known.get("methods", ()), strict=False):
+        _check_function(method, before, f"{where}.{method['name'].rpartition('.')[2]}")
+
+
 def _inside(kind: str, content: Any, known: Any) -> Iterator[tuple[Encoded, Encoded]]:
     """What a container holds, each beside what stood in its place before."""
     if kind == "dict":
@@ -72,7 +77,7 @@ def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] |
     if known is None or known.get("class") != content.get("class"):
         what = content.get("class", f"an object of Keras ({kind})")
         raise UnsavableError(f"{where} became {what} during the training, which cannot be made again; make it before")
-    later = "build" in known and known["build"] is None  # it builds itself from what it is given first
+    later = known.get("build", 0) is None and content.get("build") is not None  # Keras will build it again
     if kind == "layer" and len(known["variables"]) != len(content["variables"]) and not later:
         raise UnsavableError(f"{where} was built during the training, and cannot be before it; build it before")
     fixed = _differing_fixed(known.get("fixed", {}), content.get("fixed", {}), built=later)
@@ -82,6 +87,7 @@ def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] |
             f"{where}: {what} changed during the training; what a graph was made of cannot be told from that: use a"
             " variable"
         )
+    _check_methods(content, known, where)
     of = dict(known.get("of", ()))
     for name, item in content.get("of", ()):
         _check(item, of.get(name), name)
@@ -96,8 +102,12 @@ def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] |
 
 
 def _differing_fixed(known: Mapping[str, str], now: Mapping[str, str], *, built: bool) -> list[str]:
-    """Names of layers' attributes that are others now; building adds layers, and changes only what was None."""
+    """Names of layers' attributes that are others now; building adds layers, sets what was None, and counts axes."""
     if not built:
         return [name.partition(" ")[2] for name in differing_names(known, now)]
     before, after = ({name.partition(" ")[2]: text for name, text in found.items()} for found in (known, now))
-    return sorted(name for name, text in before.items() if text not in ("None", after.get(name)))
+    return sorted(
+        name
+        for name, text in before.items()
+        if text not in ("None", "-1") and after.get(name) not in (text, f"[{text}]")
+    )

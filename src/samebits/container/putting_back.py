@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from samebits.container.functions import holding_methods
 from samebits.container.layers import variables_of
 from samebits.container.saved import EMPTY, PLAIN, Content, Encoded, Folders, UnsavableError, kind_of, looked_up, named
 
@@ -223,6 +224,9 @@ class PuttingBack:
             value = self.value(item, before, f"{where}.{name}")
             if value is not before:
                 setattr(live, name, value)
+        for saved, function in zip(content["methods"], holding_methods(live), strict=False):
+            if saved["name"] == named(function):
+                self._function(saved, function, f"{where}.{function.__name__}")
         return live
 
     def _method(self, content: Any, live: Any, where: str) -> Any:

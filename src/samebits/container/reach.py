@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from samebits.container.functions import draws, global_names, is_ours, methods_of
+from samebits.container.functions import draws, global_names, holding_methods, is_ours, methods_of
 from samebits.container.layers import build_of, fixed_of, parts_of, variables_of
 from samebits.container.randomness import generator_kinds
 from samebits.container.saved import EMPTY, PLAIN, Encoded, Folders, UnsavableError, named
@@ -216,6 +216,7 @@ class Taking:
                 }
             }
         if isinstance(value, keras.random.SeedGenerator):
+            self.draws = True
             return {"layer": {"variables": [self.encode(value.state, where)], "attributes": {}}}
         if not isinstance(value, (keras.layers.Layer, keras.metrics.Metric, keras.losses.Loss)):
             return None
@@ -242,7 +243,11 @@ class Taking:
 
     def _code_of(self, value: Any, where: str) -> Encoded | None:  # noqa: PLR0911  one kind after the other
         if isinstance(value, type):
-            return {"type": {"name": named(value), "attributes": self._class(value, where)}}
+            methods = [
+                {"name": named(function), **self._own_function(function, f"{where}.{function.__name__}")}
+                for function in holding_methods(value)
+            ]
+            return {"type": {"name": named(value), "attributes": self._class(value, where), "methods": methods}}
         if isinstance(value, types.FunctionType):
             return {"function": {"name": named(value), **self._function(value, where)}}
         if isinstance(value, types.MethodType):
@@ -326,7 +331,10 @@ class Taking:
         left_out = _OF_KERAS_CALLBACKS if isinstance(value, keras.callbacks.Callback) else frozenset()
         if isinstance(value, keras.callbacks.CSVLogger):
             left_out |= {"writer"}
-        self.draws |= isinstance(value, keras.utils.PyDataset) and not ours  # which nobody looks into
+        self.draws |= any(  # what a library's own data draws is not looked into
+            issubclass(base, keras.utils.PyDataset) and base is not keras.utils.PyDataset and not self._ours(base)
+            for base in kind.__mro__
+        )
         self._lenient += not ours
         try:
             encoded = {

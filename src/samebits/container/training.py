@@ -93,10 +93,10 @@ class Training:
             say(str(error))
             return self._ended(Outcome(state=FAILED, message=str(error)))
         except Exception as error:  # noqa: BLE001  a defect of ours must not cost the record
-            if self.signals.received is not None:  # a library may turn an interrupt into an error of its own
-                return self._ended(self._interruption())
-            self.status = EXIT_ERROR
             trace = traceback.format_exc()
+            if self.signals.received is not None:  # a library may turn an interrupt into an error of its own
+                return self._ended(replace(self._interruption(), traceback=trace))
+            self.status = EXIT_ERROR
             print(f"{trace}samebits: a defect of samebits itself; please report it", file=sys.stderr)
             return self._ended(Outcome(state=FAILED, message=f"samebits failed: {error!r}", traceback=trace))
 

@@ -7,13 +7,12 @@ from typing import Any
 from samebits.checkpoints import Checkpoint
 from samebits.codec import differing_names
 
-_OF_TRAINING = frozenset(
-    {
-        "layer", "optimizer", "variable", "array", "tensor",
-        "python_random", "numpy_state", "numpy_generator", "tensorflow_generator",
-    }
-)  # fmt: skip
+_GENERATORS = frozenset({"python_random", "numpy_state", "numpy_generator", "tensorflow_generator"})
+_OF_TRAINING = frozenset({"layer", "optimizer", "variable", "array", "tensor"}) | _GENERATORS
 """Kinds of what training computes with, as `container/reach` writes them."""
+
+_NO_CLOCKS = frozenset({"layer", "optimizer", "variable"}) | _GENERATORS
+"""Those that make a difference wherever they are held."""
 
 _DATA = frozenset({"x", "validation_data"})
 
@@ -23,6 +22,7 @@ class Ends:
     """Names of what differs: what the next segment computes with, and what only the script itself holds or wrote.
 
     The latter may hold the time of day, as a callback's seconds or a zipped model do; it is in no line of the ledger.
+    A generator or a variable is none of that, whoever holds it.
     """
 
     training: tuple[str, ...] = ()
@@ -45,8 +45,9 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tup
             objects = [_objects(state[name]) for state in (one, other)]
             for root in differing_names(*objects):
                 before, after = (found.get(root) for found in objects)
-                of_training = root in _DATA or _kind(before) in _OF_TRAINING or _kind(after) in _OF_TRAINING
-                yield from ((inner, of_training) for inner in _inside(root, before, after))
+                of_training = root in _DATA or {_kind(before), _kind(after)} & _OF_TRAINING
+                for inner, *parts in _inside(root, before, after):
+                    yield inner, bool(of_training) or any(_computes(part) for part in parts)
         elif name == "written":
             yield from ((path, False) for path in _files(one[name], other[name]))
         else:
@@ -66,15 +67,24 @@ def _plain(encoded: Any) -> Any:
 
 
 def _kind(encoded: Any) -> str:
-    return next(iter(encoded), "") if isinstance(encoded, Mapping) else ""
+    """What an encoded value is."""
+    return next((name for name in encoded if name not in ("#", "class")), "") if isinstance(encoded, Mapping) else ""
 
 
-def _inside(name: str, one: Any, other: Any) -> list[str]:
-    """The attributes in which two objects of the script's own differ, or the name alone."""
+def _computes(encoded: Any) -> bool:
+    """Whether something that training computes with is held anywhere in a value."""
+    if isinstance(encoded, Mapping):
+        return _kind(encoded) in _NO_CLOCKS or any(_computes(item) for item in encoded.values())
+    return isinstance(encoded, list) and any(_computes(item) for item in encoded)
+
+
+def _inside(name: str, one: Any, other: Any) -> list[tuple[str, Any, Any]]:
+    """The attributes in which two objects of the script's own differ, or the whole; each with its two values."""
     before, after = (
         item.get("object", {}).get("attributes", {}) if isinstance(item, Mapping) else {} for item in (one, other)
     )
-    return [f"{name}.{inner}" for inner in differing_names(before, after)] or [name]
+    found = [(f"{name}.{inner}", before.get(inner), after.get(inner)) for inner in differing_names(before, after)]
+    return found or [(name, one, other)]
 
 
 def _files(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

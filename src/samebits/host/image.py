@@ -185,15 +185,15 @@ def _present(engine: Engine, plan: BuildPlan) -> Image | None:
 def _run_build(engine: Engine, command: list[str], plan: BuildPlan, builder: Builder) -> None:
     """With buildx's own progress on stderr: its steps, each with its seconds.
 
-    Where it failed and the image is there all the same, only unpacking went wrong, as it does now and then where the
+    Where it failed and the image is there since, only unpacking went wrong, as it does now and then where the
     engine removes an older image meanwhile (github.com/moby/buildkit/issues/6521): it is tried once more.
     """
-    what = f"building {plan.tag}"
+    what, before = f"building {plan.tag}", _present(engine, plan)
     try:
         try:
             run_tool(command, what=what, show=True)
         except ToolError:
-            if _present(engine, plan) is None:
+            if before is not None or _present(engine, plan) is None:
                 raise
             say(f"{plan.tag} was built, and could not be unpacked: once more")
             run_tool(command, what=what, show=True)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from samebits import __version__
 from samebits.checkpoints import ALL, LAST, Place
+from samebits.codec import as_record
 from samebits.errors import InputError, RecordError, counted, some_of
 from samebits.host.checkpoints import Checkpoints, refusals
 from samebits.host.cutting import Segment, Stretch, draw, find_segments
@@ -280,10 +281,12 @@ class _Verifier:
 
     def _at_its_end(self, segment: Segment, end: Place, again: RunFolder) -> Judged:
         """The lines agree up to a checkpoint; whether the next segment begins in the state that was reached."""
+        path = again.checkpoints.path(end)
         try:
-            ends = compare_ends(self.checkpoints.good[end], again.checkpoints.read(end))
+            with as_record(path):
+                ends = compare_ends(self.checkpoints.good[end], again.checkpoints.read(end))
         except RecordError as error:
-            return Judged(segment=segment, word=NOT_COMPARABLE, reason=f"what it ended in was not kept: {error}")
+            return Judged(segment=segment, word=NOT_COMPARABLE, reason=f"what it ended in cannot be compared: {error}")
         if ends.training:
             reason = f"the state at its end: {some_of(ends.training, 3)}"
             return Judged(segment=segment, word=DIFFERENT, reason=reason)

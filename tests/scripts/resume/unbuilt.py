@@ -7,7 +7,7 @@ L = keras.layers
 rng = np.random.default_rng(1)
 x, y = rng.normal(size=(120, 6, 2)).astype("float32"), rng.integers(0, 3, 120)
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-dense = [L.Flatten(), L.Dense(16), L.BatchNormalization(), L.Dropout(0.3), L.Dense(3)]
+dense = [L.Flatten(), L.Dense(16), L.BatchNormalization(), L.LayerNormalization(), L.Dropout(0.3), L.Dense(3)]
 recurrent = [L.Bidirectional(L.LSTM(5, dropout=0.2)), keras.Sequential([L.Dense(4, "relu"), L.Dense(3)])]
 for layers, optimizer in ((dense, "adam"), (recurrent, "rmsprop")):
     model = keras.Sequential(layers)
