@@ -4,6 +4,9 @@ import json
 import math
 import os
 import struct
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import on_small_disk, unprivileged
-from samebits.codec import Fields, canonical_json, exact_float, readable_json, write_atomically
+from samebits.codec import Fields, canonical_json, exact_float, readable_json, write_all, write_atomically
 from samebits.errors import RecordError, StorageError
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -216,3 +219,34 @@ for size in (20_000, 100_000):
         "the disk is full: cannot write file; free some space and run again",
         "True ['file']",
     ]
+
+
+_SIZES = (0, 1, 4097, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (4 << 20) + 4095, (9 << 20) + 5)
+
+
+@pytest.mark.parametrize("folder", [None, Path("/dev/shm")], ids=["disk", "memory"])
+def test_what_is_written_past_the_cache(tmp_path: Path, folder: Path | None) -> None:
+    """Also where a file system cannot do that."""
+    with tempfile.TemporaryDirectory(dir=folder or tmp_path) as place:
+        contents = {Path(place) / str(size): os.urandom(size) for size in _SIZES}
+        write_all(contents)
+        assert {path: path.read_bytes() for path in Path(place).iterdir()} == contents
+        assert {path.stat().st_mode & 0o777 for path in contents} == {0o444}
+
+
+_TOO_LARGE = """
+import resource, sys
+from pathlib import Path
+from samebits.codec import write_all
+resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))
+folder = Path(sys.argv[1])
+write_all({folder / "small": b"1", folder / "large": bytes(3 << 20)})
+"""
+
+
+def test_a_large_file_that_the_disk_does_not_take(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _TOO_LARGE, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert "StorageError: cannot write " in done.stderr
+    assert list(tmp_path.iterdir()) == []
