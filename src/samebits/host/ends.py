@@ -7,12 +7,16 @@ from typing import Any
 from samebits.checkpoints import Checkpoint
 from samebits.codec import differing_names
 
-_GENERATORS = frozenset({"python_random", "numpy_state", "numpy_generator", "tensorflow_generator"})
-_OF_TRAINING = frozenset({"layer", "optimizer", "variable", "array", "tensor"}) | _GENERATORS
-"""Kinds of what training computes with, as `container/reach` writes them."""
+_NO_CLOCKS = frozenset(
+    {
+        *("layer", "optimizer", "variable"),
+        *("python_random", "numpy_state", "numpy_generator", "tensorflow_generator"),
+    }
+)
+"""Kinds, as `container/reach` writes them, that make a difference wherever they are held."""
 
-_NO_CLOCKS = frozenset({"layer", "optimizer", "variable"}) | _GENERATORS
-"""Those that make a difference wherever they are held."""
+_OF_TRAINING = _NO_CLOCKS | {"array", "tensor"}
+"""Those that training computes with where they stand by themselves."""
 
 _DATA = frozenset({"x", "validation_data"})
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 Place: TypeAlias = tuple[ast.expr | ast.stmt, str]
 """What breaks a rule, and how it is called there."""
 
@@ -138,12 +139,12 @@ class Module:
             found = next((value for value in self.assigned(node) if isinstance(value, ast.Lambda)), None)
         return found
 
-    def in_function(self, node: ast.AST) -> bool:
-        """Whether something is done only when a function is called."""
+    def enclosing(self, node: ast.AST, kinds: tuple[type[ast.AST], ...]) -> ast.AST | None:
+        """The nearest node of these kinds that something stands in; None where there is none."""
         parent = self.parents.get(node)
-        while parent is not None and not isinstance(parent, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        while parent is not None and not isinstance(parent, kinds):
             parent = self.parents.get(parent)
-        return parent is not None
+        return parent
 
 
 def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:

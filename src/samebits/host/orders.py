@@ -55,9 +55,7 @@ def unsorted_listing(module: Module) -> Iterator[Place]:
 
 def _sorted_later(module: Module, call: ast.Call) -> bool:
     """Whether a name that the listing is given is sorted anywhere, by `names.sort()` or in `sorted(names)`."""
-    parent = module.parents.get(call)
-    while parent is not None and not isinstance(parent, ast.stmt):
-        parent = module.parents.get(parent)
+    parent = module.enclosing(call, (ast.stmt,))
     targets = (
         parent.targets if isinstance(parent, ast.Assign) else [parent.target] if isinstance(parent, ast.For) else []
     )

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from samebits.host.module import Module, Place, argument, constant, spreads
+from samebits.host.module import FUNCTIONS, Module, Place, argument, constant, spreads
 from samebits.host.seeds import CLOCK, changing
 
 _NETWORK = frozenset(
@@ -36,7 +36,9 @@ def setting_too_late(module: Module) -> Iterator[Place]:
         if name.startswith(_VARIABLES) and (name == "PYTHONHASHSEED" or node.lineno > imported):
             yield node, f"os.environ[{name!r}]"
     calls = [(call, called) for call, called in module.calls() if called.startswith(("tensorflow.", "keras."))]
-    used = _first(call for call, called in calls if not called.startswith(_NO_USE) and not module.in_function(call))
+    used = _first(
+        call for call, called in calls if not called.startswith(_NO_USE) and not module.enclosing(call, FUNCTIONS)
+    )
     for call, called in calls:
         if called.startswith(_BEFORE_USE) and call.lineno > used:
             yield call, f"{called}()"
