@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started is used before the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-portable test-gpu lint format lock image base-image engine bench bench-build bench-profiles bench-trace bench-verify bench-resume clean
+.PHONY: help train test test-portable test-gpu lint format lock image base-image engine prove-rules bench bench-build bench-profiles bench-trace bench-verify bench-resume clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,7 @@ lock: .venv/.installed  ## remake the locks from their .in files, and Dockerfile
 	$(COMPILE) --output-file requirements.lock requirements.in
 	$(COMPILE) --output-file requirements-gpu.lock requirements-gpu.in
 	$(COMPILE) --output-file requirements-dev.lock requirements-dev.in
+	$(COMPILE) --constraint requirements.lock --output-file tools/prove_rules.lock tools/prove_rules.in
 	$(BIN)/python tools/dockerfile_gpu.py
 
 image: .venv/.installed  ## build the image that containers train in
@@ -47,6 +48,9 @@ base-image:  ## make a stand-in base from Debian's packages, where the pinned ba
 
 engine:  ## start a private Docker engine on a Debian machine that has none (needs root)
 	@tools/engine.sh up
+
+prove-rules: .venv/.installed  ## run the examples of each rule of `check` twice, and write down what came of it (about ten minutes)
+	@$(BIN)/python tools/prove_rules.py
 
 bench: .venv/.installed  ## measure what BENCHMARKS.md states, side by side
 	@$(ENGINE); $(BIN)/python benchmarks/run.py

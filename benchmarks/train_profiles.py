@@ -22,11 +22,10 @@ if "determinism" in parts:
 if parts & {"rewrites", "exact"}:
     from samebits.container import exact
 
-    if "rewrites" not in parts:
-        exact.REWRITES = ()
-    if "exact" not in parts:
-        exact.REPLACED = ()
-    exact.install()
+    if "rewrites" in parts:
+        exact.switch_rewrites_off()
+    if "exact" in parts:
+        exact.install()
 keras.utils.set_random_seed(0)
 rng = np.random.default_rng(1)
 

@@ -99,7 +99,11 @@ def test_sarif(checked: Callable[..., Done]) -> None:
         ({"train": "x = (\n"}, (), "the script train.py is not valid Python: line 1: '(' was never closed"),
         ({"train": "", "model": "x = (\n"}, (), "model.py is not valid Python: line 1: '(' was never closed; mend it"),
         ({"train": ""}, ("--format", "xml"), "--format is text, json or sarif, not 'xml'"),
-        ({"train": ""}, ("--", "3"), "`samebits check` runs nothing, and takes no arguments after --; remove them"),
+        ({"train": ""}, ("--", "3"), "without --run or --cost nothing is run: arguments after -- cannot be used"),
+        ({"train": ""}, ("--steps", "3"), "without --run or --cost nothing is run: --steps cannot be used; add one of"),
+        ({"train": ""}, ("--rounds", "3"), "--rounds is for --cost; add it"),
+        ({"train": ""}, ("--cost", "--steps", "9"), "--steps must be 10 or more, not 9"),
+        ({"train": ""}, ("--run", "--steps", "0"), "--steps must be 1 or more, not 0"),
     ],
 )
 def test_bad_input(

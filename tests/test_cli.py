@@ -211,14 +211,14 @@ def test_show_by_any_of_its_names(samebits: Callable[..., Done], run: RunFolder,
 
 
 def test_show_as_json_keeps_what_only_a_newer_version_knows(samebits: Callable[..., Done], run: RunFolder) -> None:
-    value = json.loads(EXAMPLE.read_bytes()) | {"version": "1.3", "weather": "fine"}
+    value = json.loads(EXAMPLE.read_bytes()) | {"version": "1.4", "weather": "fine"}
     del value["seal"]
     value["seal"] = str(Digest.of_json(value))
     run.record.chmod(0o644)
     run.record.write_bytes(readable_json(value))
     done = samebits("show", _ID, "--json")
     assert (done.status, done.out) == (0, run.record.read_text("utf-8"))
-    assert done.complaint == "record version 1.3 is newer than 1.2; what is new in it is not shown"
+    assert done.complaint == "record version 1.4 is newer than 1.3; what is new in it is not shown"
 
 
 def test_show_as_json_of_a_run_that_died(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:

@@ -140,12 +140,12 @@ def test_a_removed_or_added_part_is_refused(value: dict[str, Any]) -> None:
     [
         ({"format": "other"}, "'format' is 'other'; this is no record of a run"),
         ({"format": None}, "missing value in 'format'"),
-        ({"version": "2.0"}, "record version 2.0 is newer than this samebits reads (1.2); upgrade samebits"),
-        ({"version": "10.0"}, "record version 10.0 is newer than this samebits reads (1.2); upgrade samebits"),
+        ({"version": "2.0"}, "record version 2.0 is newer than this samebits reads (1.3); upgrade samebits"),
+        ({"version": "10.0"}, "record version 10.0 is newer than this samebits reads (1.3); upgrade samebits"),
         ({"version": "0.9"}, "there is no record version 0.9; the first is 1.0"),
         ({"version": "0.0"}, "there is no record version 0.0; the first is 1.0"),
-        ({"version": "1"}, "'version' must be like 1.2, not '1'"),
-        ({"version": "1.0.1"}, "'version' must be like 1.2, not '1.0.1'"),
+        ({"version": "1"}, "'version' must be like 1.3, not '1'"),
+        ({"version": "1.0.1"}, "'version' must be like 1.3, not '1.0.1'"),
         ({"version": 1.0}, "'version' must be str, not 1.0"),
         ({"outcome": {"state": "w"}}, "'outcome.state' must be one of running, finished, failed, interrupted, not 'w'"),
         ({"recipe": {}}, "missing value in 'recipe.image'"),
@@ -167,8 +167,8 @@ def test_a_sealed_file_that_is_no_record_of_ours(value: dict[str, Any], changes:
 
 
 def test_a_newer_minor_version_is_read_with_a_warning(value: dict[str, Any], example: Record) -> None:
-    newer = _resealed(value, version="1.3", weather="fine")
-    with pytest.warns(UserWarning, match=r"^record version 1\.3 is newer than 1\.2; what is new in it is not shown$"):
+    newer = _resealed(value, version="1.4", weather="fine")
+    with pytest.warns(UserWarning, match=r"^record version 1\.4 is newer than 1\.3; what is new in it is not shown$"):
         assert Record.from_dict(newer) == example
 
 

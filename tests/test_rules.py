@@ -1,7 +1,10 @@
-"""What each rule accuses, and what it does not: the examples of docs/rules.md, and more of both kinds."""
+"""What each rule accuses, and what it does not: the examples of docs/rules, and more of both kinds."""
 
 import ast
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +20,8 @@ _IMPORTS = (
     "from sklearn.model_selection import KFold, train_test_split\n"
 )
 _TENSORFLOW = "import keras\nimport tensorflow as tf\n"
-_PAGE = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
-_SECTIONS = {section[:5]: section for section in re.split(r"^## ", _PAGE, flags=re.MULTILINE)[1:]}
+_PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "rules").glob("SB*.md"))}
+_PROVE = ROOT / "tools" / "prove_rules.py"
 
 
 def _codes(text: str) -> set[str]:
@@ -28,19 +31,53 @@ def _codes(text: str) -> set[str]:
 
 
 def _example(code: str, kind: str) -> str:
-    found = re.findall(rf"```python {kind}\n(.*?)```", _SECTIONS[code], re.DOTALL)
+    found = re.findall(rf"```python {kind}\n(.*?)```", _PAGES[code], re.DOTALL)
     assert len(found) == 1, f"{code} has {len(found)} {kind} examples"
     return str(found[0])
 
 
-def test_every_rule_has_its_section() -> None:
-    assert list(_SECTIONS) == list(BY_CODE)
+def test_every_rule_has_its_page() -> None:
+    assert list(_PAGES) == list(BY_CODE)
+    index = (ROOT / "docs" / "rules" / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| \[(SB\d+)\]\(\1\.md\) \|.*\| (yes|no).* \|$", index, re.MULTILINE))
+    assert list(rows) == list(BY_CODE)
+    for code, bites in rows.items():
+        assert (_measured(code)[0][0] == "differ") == (bites == "yes"), code
+
+
+def _measured(code: str) -> list[list[str]]:
+    """What the bad and the good example did with samebits's settings, and without them."""
+    rows = [line.split(" | ") for line in _PAGES[code].splitlines() if line.endswith(" |") and "`: " in line]
+    return [[cell.rpartition(": ")[2].removesuffix(" |") for cell in row[1:]] for row in rows]
 
 
 @pytest.mark.parametrize("code", BY_CODE)
 def test_the_page_of_a_rule(code: str) -> None:
-    assert _codes(_example(code, "bad")) == {code}
-    assert _codes(_example(code, "good")) == set()
+    for kind, codes in (("bad", {code}), ("good", set())):
+        text = _example(code, kind)
+        assert {found.code for found in findings_in(Module(path="train.py", tree=ast.parse(text), text=text))} == codes
+    with_settings, without = _measured(code)
+    assert with_settings in (["differ", "the same"], ["the same", "the same"])
+    assert without == ["differ", "the same"]
+
+
+@pytest.mark.locked
+@pytest.mark.parametrize("code", BY_CODE)
+def test_what_a_page_says_was_measured(code: str) -> None:
+    """Two runs of the bad example differ, two of the good one do not; here, too."""
+    done = subprocess.run([sys.executable, str(_PROVE), "--check", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.locked
+def test_a_page_that_is_wrong(tmp_path: Path) -> None:
+    """Proofs can fail: the good example in the bad one's place."""
+    page = _PAGES["SB105"].replace(_example("SB105", "bad"), _example("SB105", "good"))
+    (tmp_path / "SB105.md").write_text(page, encoding="utf-8")
+    words = [sys.executable, str(_PROVE), "--check", "--pages", str(tmp_path), "SB105"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.count("the same") == 2
 
 
 _WORKERS = """

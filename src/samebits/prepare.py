@@ -132,6 +132,8 @@ def publish(planned: PlannedRun) -> tuple[RunFolder, Record]:
         outcome=Outcome(state=RUNNING),
         trace=spec.trace,
         keeping=spec.keeping,
+        strict=spec.strict,
+        trial=spec.trial,
         exclude=spec.exclude,
         origin={
             "script": _readable(spec.script),

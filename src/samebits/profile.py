@@ -7,10 +7,11 @@ the thread pools, OpenBLAS's threads and each library's choice of instructions w
 NumPy 2.4.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from samebits.errors import InputError, SettingError
+from samebits.trial import Trial
 
 NATIVE = "native"
 PORTABLE = "portable"
@@ -36,11 +37,16 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """A named set of settings; `threads` is the size of TensorFlow's intra-op and inter-op pools."""
+    """A named set of settings; `threads` is the size of TensorFlow's intra-op and inter-op pools.
+
+    In a trial the hash seed may be another, and settings be left out: those `without` which it is made.
+    """
 
     name: str = NATIVE
     threads: int = DEFAULT_THREADS[NATIVE]
     device: str = "cpu"
+    hash_seed: str = "0"
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name not in PROFILES:
@@ -57,22 +63,37 @@ class Profile:
         """Whether other CPUs are to compute the same bits."""
         return self.name == PORTABLE
 
+    def in_trial(self, trial: Trial) -> "Profile":
+        """As a trial has it."""
+        return replace(self, hash_seed=trial.hash_seed, without=trial.without)
+
     @property
     def settings(self) -> tuple[Setting, ...]:
         """Every environment setting, those that a run may vary last."""
+        return tuple(setting for setting in self._all_settings() if self.has(setting.name))
+
+    def has(self, setting: str) -> bool:
+        """Whether a setting, an environment variable or one of `trial.IN_PROCESS`, is in force."""
+        return setting not in self.without
+
+    def _all_settings(self) -> Iterator[Setting]:
+        for setting in FIXED_SETTINGS:
+            yield setting if setting.name != "PYTHONHASHSEED" else replace(setting, value=self.hash_seed)
+        yield from PORTABLE_SETTINGS if self.portable else NATIVE_SETTINGS
+        yield from GPU_SETTINGS if self.device == "gpu" else ()
         threads = str(self.threads)
-        return (
-            *FIXED_SETTINGS,
-            *(PORTABLE_SETTINGS if self.portable else NATIVE_SETTINGS),
-            *(GPU_SETTINGS if self.device == "gpu" else ()),
-            Setting(name="TF_NUM_INTRAOP_THREADS", value=threads, why="bits follow the size of this pool"),
-            Setting(name="TF_NUM_INTEROP_THREADS", value=threads, why="else it follows the machine's cores"),
-        )
+        yield Setting(name="TF_NUM_INTRAOP_THREADS", value=threads, why="bits follow the size of this pool")
+        yield Setting(name="TF_NUM_INTEROP_THREADS", value=threads, why="else it follows the machine's cores")
 
     @property
     def variables(self) -> dict[str, str]:
         """The settings as an environment."""
         return {setting.name: setting.value for setting in self.settings}
+
+    @property
+    def unset(self) -> tuple[str, ...]:
+        """The variables that must not be there, although an image has them baked in."""
+        return tuple(setting.name for setting in self._all_settings() if not self.has(setting.name))
 
     def check(self, environment: Mapping[str, str], source: str) -> None:
         """Raise SettingError where `environment` holds another value for a setting; `source` says whose it is."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from samebits.digest import Digest, confirm_seal
 from samebits.errors import RecordError
 from samebits.recipe import Recipe
 from samebits.trace import Trace
+from samebits.trial import Trial
 
 FORMAT = "samebits.record"
-VERSION = "1.2"
+VERSION = "1.3"
 RUNNING = "running"
 FINISHED = "finished"
 FAILED = "failed"
@@ -54,12 +55,37 @@ class Outcome:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Taken:
+    """A place where the script took randomness that no seed reaches: the `call` that stands there, and how often."""
+
+    path: str
+    line: int
+    call: str
+    times: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.call}"
+
+    def to_dict(self) -> dict[str, str | int]:
+        """As the record's environment holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Taken":
+        """Read what `to_dict` wrote."""
+        line, times = (fields.get(name, int) for name in ("line", "times"))
+        return cls(path=fields.get("path", str), line=line, call=fields.get("call", str), times=times)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """One run. `origin` says where script and data were found; `timings` are seconds, `started` is UTC in ISO 8601.
 
     `trace` came with version 1.1; before it there were lines for epochs only. `keeping` and `resumable` came with 1.2;
     before it there were no checkpoints. `resumable` is None until training has begun, else why not, where it is not.
+    `strict` and `trial` came with 1.3: whether randomness that no seed reaches is an error, and what is tried, if it is
+    a trial.
     """
 
     id: str
@@ -70,6 +96,8 @@ class Record:
     trace: Trace = field(default_factory=Trace)
     keeping: Keeping = field(default_factory=Keeping)
     resumable: Mapping[str, Any] | None = None
+    strict: bool = False
+    trial: Trial | None = None
     exclude: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -87,6 +115,11 @@ class Record:
         """Names the result, where there is one."""
         return None if self.result is None else Digest.of_json(self.result)
 
+    @property
+    def entropy(self) -> tuple[Taken, ...]:
+        """Where the script took randomness that no seed reaches; since 1.3, before it nobody looked."""
+        return tuple(Taken.from_fields(Fields(place)) for place in self.environment.get("entropy", ()))
+
     def to_dict(self) -> dict[str, Any]:
         """As the file holds it; `seal` is the digest of all the rest."""
         result_digest = self.result_digest
@@ -102,6 +135,8 @@ class Record:
             "trace": self.trace.to_dict(),
             "checkpoints": self.keeping.to_dict(),
             "resumable": None if self.resumable is None else dict(self.resumable),
+            "strict": self.strict,
+            "trial": None if self.trial is None else self.trial.to_dict(),
             "exclude": list(self.exclude),
             "origin": dict(self.origin),
             "environment": dict(self.environment),
@@ -129,6 +164,8 @@ class Record:
             trace=Trace.from_fields(fields.inner("trace")) if "trace" in names else Trace(),
             keeping=Keeping.from_fields(fields.inner("checkpoints")) if "checkpoints" in names else Keeping(keep=NONE),
             resumable=fields.optional("resumable", dict),
+            strict=fields.get("strict", bool) if "strict" in names else False,
+            trial=Trial.from_fields(fields.inner("trial")) if fields.optional("trial", dict) is not None else None,
             exclude=fields.texts("exclude"),
             origin=fields.get("origin", dict),
             environment=fields.get("environment", dict),

@@ -15,6 +15,7 @@ from samebits.errors import InputError, RecordError
 from samebits.profile import NATIVE, Profile, make_profile
 from samebits.recipe import KERAS_ORDER, PER_EPOCH
 from samebits.trace import Trace
+from samebits.trial import Trial
 
 BITWISE = "bitwise"
 METRICS = "metrics"
@@ -25,6 +26,7 @@ SHUFFLES = (KERAS_ORDER, PER_EPOCH)
 CONFIG_NAME = "samebits.toml"
 _PATHS = ("data", "runs")  # relative to the file that names them
 _LISTS = ("arguments", "exclude", "ignore_outputs")
+_NOT_OPTIONS = ("script", "trial")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +50,8 @@ class RunSpec:
     image: str | None = None
     gpus: str | None = None
     runtime: str = "auto"
+    strict: bool = False
+    trial: Trial | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -66,7 +70,13 @@ class RunSpec:
     @property
     def determinism(self) -> Profile:
         """The profile with its threads."""
-        return make_profile(self.profile, self.threads, "cpu" if self.gpus is None else "gpu")
+        profile = make_profile(self.profile, self.threads, "cpu" if self.gpus is None else "gpu")
+        return profile if self.trial is None else profile.in_trial(self.trial)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What has to be in the environment before the interpreter starts."""
+        return self.determinism.variables | ({} if self.trial is None else self.trial.variables)
 
     @property
     def keeping(self) -> Keeping:
@@ -101,8 +111,8 @@ class OneLineParser(argparse.ArgumentParser):
         raise InputError(f"{message}; see '{self.prog} --help'")
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """The options that a run has wherever it starts, with or without a launcher."""
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """What is trained: the options that the recipe follows from."""
     parser.add_argument("script", type=Path, help="the training script; its folder is the code")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the data, found by the script at $SAMEBITS_DATA")
     parser.add_argument("--seed", type=int, metavar="N", help="for Python, NumPy, TensorFlow and Keras (default: 0)")
@@ -123,6 +133,21 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="order of fit(shuffle=True) on arrays: keras (default): one for all epochs; per-epoch: one for each",
     )
     parser.add_argument(
+        "--exclude", action="append", metavar="GLOB", help="files beside the script that are not code; may be repeated"
+    )
+    parser.add_argument(
+        "--ignore-output",
+        action="append",
+        metavar="GLOB",
+        dest="ignore_outputs",
+        help="output files that do not count in the result, such as logs with times; may be repeated",
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options that a run has wherever it starts, with or without a launcher."""
+    add_recipe_options(parser)
+    parser.add_argument(
         "--trace",
         metavar="LEVEL",
         help="lines of the ledger: epoch (default), step, or tensor: each gradient and layer's output, too, slower",
@@ -138,18 +163,14 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="write one within epochs, too, after every N steps; at the end of every epoch there is one",
     )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        default=None,
+        help="randomness that no seed reaches is an error, there and then",
+    )
     parser.add_argument("--goal", metavar="GRADE", help="bitwise (default), metrics or documented")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs/)")
-    parser.add_argument(
-        "--exclude", action="append", metavar="GLOB", help="files beside the script that are not code; may be repeated"
-    )
-    parser.add_argument(
-        "--ignore-output",
-        action="append",
-        metavar="GLOB",
-        dest="ignore_outputs",
-        help="output files that do not count in the result, such as logs with times; may be repeated",
-    )
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...] | None]:
@@ -189,8 +210,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _options(values: Fields, folder: Path) -> dict[str, Any]:
-    kinds: dict[str, type] = {"seed": int, "threads": int, "checkpoint_every": int}
-    names = {item.name.replace("_", "-"): item.name for item in fields(RunSpec) if item.name != "script"}
+    kinds: dict[str, type] = {"seed": int, "threads": int, "checkpoint_every": int, "strict": bool}
+    names = {item.name.replace("_", "-"): item.name for item in fields(RunSpec) if item.name not in _NOT_OPTIONS}
     found: dict[str, Any] = {}
     for key in sorted(values.names()):
         if key not in names:

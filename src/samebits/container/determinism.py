@@ -13,6 +13,7 @@ from samebits.container import exact
 from samebits.container.fingerprint import Fingerprint
 from samebits.errors import SettingError
 from samebits.profile import GPU_SETTINGS, Profile
+from samebits.trial import EXACT, OP_DETERMINISM, REWRITES, SEEDS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,9 +37,10 @@ def prepare_environment(profile: Profile) -> "Guard":
     """
     profile.check(os.environ, "the environment")
     check_variables(os.environ, profile)
-    if sys.flags.hash_randomization:
+    if profile.has("PYTHONHASHSEED") and _hash_seed() != profile.hash_seed:
         raise SettingError(
-            "PYTHONHASHSEED=0 was not set when Python started; start through the image or `samebits train`"
+            f"PYTHONHASHSEED={profile.hash_seed} was not set when Python started; start through the image or"
+            " `samebits train`"
         )
     os.environ.update(profile.variables)
     guard = Guard(profile)
@@ -135,14 +137,20 @@ def seed_everything(seed: int, profile: Profile) -> None:
     import keras
     import tensorflow as tf
 
-    tf.config.experimental.enable_op_determinism()
-    if profile.device == "gpu":
+    if profile.has(OP_DETERMINISM):
+        tf.config.experimental.enable_op_determinism()
+    if profile.device == "gpu" and profile.has("NVIDIA_TF32_OVERRIDE"):
         tf.config.experimental.enable_tensor_float_32_execution(enabled=False)
-    tf.config.threading.set_intra_op_parallelism_threads(profile.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(profile.threads)
-    if profile.portable:
+    if profile.has("TF_NUM_INTRAOP_THREADS"):
+        tf.config.threading.set_intra_op_parallelism_threads(profile.threads)
+    if profile.has("TF_NUM_INTEROP_THREADS"):
+        tf.config.threading.set_inter_op_parallelism_threads(profile.threads)
+    if profile.portable and profile.has(REWRITES):
+        exact.switch_rewrites_off()
+    if profile.portable and profile.has(EXACT):
         exact.install()
-    keras.utils.set_random_seed(seed)
+    if profile.has(SEEDS):
+        keras.utils.set_random_seed(seed)
 
 
 def read_back_seeds(seed: int) -> list[ReadBack]:
@@ -166,7 +174,7 @@ def read_back_seeds(seed: int) -> list[ReadBack]:
 
 def read_back_settings(profile: Profile) -> list[ReadBack]:
     """Every setting from the library that uses it; can be asked at any time. Raises SettingError where one differs."""
-    return _checked(_settings(profile))
+    return _checked(setting for setting in _settings(profile) if profile.has(setting.name))
 
 
 def read_back_keras() -> list[ReadBack]:
@@ -192,7 +200,7 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
     threads = str(profile.threads)
     threading = tf.config.threading
     found: tuple[tuple[str, str, Any, str], ...] = (
-        ("PYTHONHASHSEED", "0", _hash_seed(), "sys.flags"),
+        ("PYTHONHASHSEED", profile.hash_seed, _hash_seed(), "sys.flags"),
         ("PYTHONNOUSERSITE", "1", sys.flags.no_user_site, "sys.flags"),
         ("TF_ENABLE_ONEDNN_OPTS", "1", int(_pywrap_util_port.IsMklEnabled()), "tensorflow port"),
         ("OPENBLAS_NUM_THREADS", "1", openblas_threads(), "openblas_get_num_threads"),
@@ -201,13 +209,13 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
         ("TZ", "UTC", os.environ.get("TZ"), "os.environ"),
         (
             "ONEDNN_MAX_CPU_ISA",
-            profile.variables["ONEDNN_MAX_CPU_ISA"],
+            profile.variables.get("ONEDNN_MAX_CPU_ISA", ""),
             os.environ.get("ONEDNN_MAX_CPU_ISA"),
             "os.environ",
         ),
         ("TF_NUM_INTRAOP_THREADS", threads, threading.get_intra_op_parallelism_threads(), "tf.config.threading"),
         ("TF_NUM_INTEROP_THREADS", threads, threading.get_inter_op_parallelism_threads(), "tf.config.threading"),
-        ("op determinism", "True", is_op_determinism_enabled(), "tensorflow config"),
+        (OP_DETERMINISM, "True", is_op_determinism_enabled(), "tensorflow config"),
     )
     if profile.device == "gpu":
         tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
@@ -216,11 +224,13 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
             *((item.name, item.value, os.environ.get(item.name), "os.environ") for item in GPU_SETTINGS),
         )
     if profile.portable:
-        asked = profile.variables["NPY_DISABLE_CPU_FEATURES"]
+        asked = profile.variables.get("NPY_DISABLE_CPU_FEATURES", "")
+        core = profile.variables.get("OPENBLAS_CORETYPE", "")
         found += (
             ("NPY_DISABLE_CPU_FEATURES", asked, numpy_disabled(asked), "numpy __cpu_features__"),
-            ("OPENBLAS_CORETYPE", profile.variables["OPENBLAS_CORETYPE"], openblas_core(), "openblas_get_corename"),
-            ("exact operations", "True", exact.still_installed(), "tf.math, tf.config.optimizer"),
+            ("OPENBLAS_CORETYPE", core, openblas_core(), "openblas_get_corename"),
+            (REWRITES, "off", "off" if exact.rewrites_are_off() else "on", "tf.config.optimizer"),
+            (EXACT, "True", exact.still_installed(), "tf.math"),
         )
     return (ReadBack(name=name, asked=asked, found=str(value), by=by) for name, asked, value, by in found)
 
@@ -269,7 +279,11 @@ def _checked(found: Iterator[ReadBack]) -> list[ReadBack]:
 
 
 def _hash_seed() -> str:
-    return "random" if sys.flags.hash_randomization else os.environ.get("PYTHONHASHSEED", "unset")
+    """What PYTHONHASHSEED was when the interpreter started; the flag tells whether it looked."""
+    with open("/proc/self/environ", "rb") as file:
+        given = dict(item.partition(b"=")[::2] for item in file.read().split(b"\0"))
+    seed = given.get(b"PYTHONHASHSEED", b"").decode(errors="replace")
+    return seed if seed.isdecimal() and bool(sys.flags.hash_randomization) == (seed != "0") else "random"
 
 
 def openblas_threads() -> int | None:

@@ -23,13 +23,27 @@ REWRITES: tuple[str, ...] = ("arithmetic_optimization", "constant_folding", "rem
 """Grappler's rewritings that are switched off."""
 
 
+def switch_rewrites_off() -> None:
+    """Have Grappler leave graphs as they are where its forms approximate; before anything is computed."""
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options(dict.fromkeys(REWRITES, False))
+
+
+def rewrites_are_off() -> bool:
+    """Whether nobody switched them on again."""
+    import tensorflow as tf
+
+    options = tf.config.optimizer.get_experimental_options()
+    return not any(options.get(name, True) for name in REWRITES)
+
+
 def install() -> None:
     """Put the exact forms in place, wherever Keras and TensorFlow look the others up; before anything is computed."""
     import keras.src.backend.tensorflow.linalg as keras_linalg
     import tensorflow as tf
     from tensorflow.python.ops import gen_math_ops, math_ops, nn_ops
 
-    tf.config.optimizer.set_experimental_options(dict.fromkeys(REWRITES, False))
     for function in REPLACED:
         modules = (tf.nn, nn_ops) if function is gelu else (tf.math, math_ops, gen_math_ops)
         for module in modules:
@@ -42,10 +56,9 @@ def still_installed() -> bool:
     import keras.src.backend.tensorflow.linalg as keras_linalg
     import tensorflow as tf
 
-    options = tf.config.optimizer.get_experimental_options()
     functions = (getattr(tf.nn if function is gelu else tf.math, function.__name__) for function in REPLACED)
     replaced = all(found is ours for found, ours in zip(functions, REPLACED, strict=True))
-    return replaced and hasattr(keras_linalg.qr, "exact") and not any(options.get(name, True) for name in REWRITES)
+    return replaced and hasattr(keras_linalg.qr, "exact")
 
 
 def reciprocal(x: Any, name: str | None = None) -> Any:

@@ -35,16 +35,19 @@ _SHOWN = 5
 class Machine:
     """Takes the fingerprint beside the script, and judges before the first step and at the end."""
 
-    def __init__(self, profile: Profile, note: Callable[[dict[str, Any], list[ReadBack]], None]) -> None:
-        """`note` takes what was observed, and settings as read back, for the record."""
+    def __init__(
+        self, profile: Profile, note: Callable[[dict[str, Any], list[ReadBack]], None], *, fingerprinted: bool = True
+    ) -> None:
+        """`note` takes what was observed, and settings as read back, for the record; a trial has no fingerprint."""
         self._profile = profile
+        self._fingerprinted = fingerprinted and profile.device == "cpu"
         self._note = note
         self._reached: Reached | None = None
         self._fingerprinting: Fingerprinting | None = None
 
     def watch(self, guard: Guard) -> None:
         """Start; after seeding, and before the script. Not forked with a GPU, whose driver may be at work already."""
-        if self._profile.device == "cpu":
+        if self._fingerprinted:
             self._fingerprinting = Fingerprinting()
         if self._profile.portable:
             self._reached = Reached(guard)

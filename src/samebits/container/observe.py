@@ -45,7 +45,8 @@ class Observer:
     """Collects what a run trains; `models` is where trained models are saved, `tensors` where bytes of them are kept.
 
     `before_training` is called once, before the first step, `after_epoch` after each epoch; what they raise ends the
-    run. Calls of `fit` are carried out within `fits`, and `stepping` is told of an optimizer's steps.
+    run. Calls of `fit` are carried out within `fits`, `stepping` is told of an optimizer's steps before they are made,
+    and `behind_steps` is called behind each.
     """
 
     def __init__(  # noqa: PLR0913  each is a part of what it observes
@@ -60,6 +61,7 @@ class Observer:
         fits: Callable[[Any, Mapping[str, Any]], AbstractContextManager[None]] = lambda *_: nullcontext(),
         stepping: Callable[[Any], None] = lambda _: None,
         after_epoch: Callable[[], None] = lambda: None,
+        behind_steps: Callable[[], None] | None = None,
     ) -> None:
         self._ledger = ledger
         self._models = models
@@ -76,7 +78,9 @@ class Observer:
         self.keeps_digested = False
         self._digested: dict[int, tuple[Any, Digest]] = {}
         self.fits: list[Fit] = []
-        self._tracer = Tracer(trace, ledger.append, tensors, guard=self.work, trained=self.trained)
+        self._tracer = Tracer(
+            trace, ledger.append, tensors, guard=self.work, trained=self.trained, behind_steps=behind_steps
+        )
         self.error: SamebitsError | TraceEnded | None = None
 
     def install(self) -> None:

@@ -33,12 +33,20 @@ class Pending:
 class Tracer:
     """Writes the lines for steps by `append`, and ends the run behind its window by raising TraceEnded.
 
-    Work in callbacks is done under `guard`; `tensors` is as `StepLines` has it; `trained` grows as models are trained.
+    Work in callbacks is done under `guard`; `tensors` is as `StepLines` has it; `trained` grows as models are trained;
+    `behind_steps` is called behind each step, and may end the run.
     It is what taps hand over to (`Sink`).
     """
 
     def __init__(
-        self, trace: Trace, append: Append, tensors: Path, *, guard: Guard, trained: Sequence[Trained]
+        self,
+        trace: Trace,
+        append: Append,
+        tensors: Path,
+        *,
+        guard: Guard,
+        trained: Sequence[Trained],
+        behind_steps: Callable[[], None] | None = None,
     ) -> None:
         self._lines = StepLines(trace, append, tensors)
         self._guard = guard
@@ -46,7 +54,9 @@ class Tracer:
         self._batching = 0
         self._said: set[str] = set()
         self._window = Window(trace)
-        self.steps = trace.steps
+        self._written = trace.steps
+        self._behind_steps = behind_steps or (lambda: None)
+        self.steps = trace.steps or behind_steps is not None
         self._taps = Taps(self) if trace.values else None
 
     def install(self) -> None:
@@ -180,15 +190,18 @@ class Tracer:
         """The models that an optimizer just trained, outside of Keras's loops, each with its number."""
         for number, trained in numbered:
             step = self._window.count(number)
-            if self._window.holds_step(number, step):
+            if self._written and self._window.holds_step(number, step):
                 self._lines.write({"loop": number, "step": step}, trained.name, trained.variables())
         self._lines.forget()
         self._window.end_steps()
+        if numbered:
+            self._behind_steps()
 
     def _fitted(self, trained: Trained, batches: Batches) -> None:
         """`fit` came back from these steps."""
-        if self._window.holds(batches):
+        if self._written and self._window.holds(batches):
             place = {"fit": batches.fit, "epoch": batches.epoch, "step": batches.last}
             self._lines.write(place, trained.name, model_variables(trained.target))
         self._lines.forget()
         self._window.end_batches(batches)
+        self._behind_steps()

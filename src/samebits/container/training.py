@@ -25,7 +25,9 @@ from samebits.container.outputs import describe_outputs
 from samebits.container.process import Signals, kept_output, plain_progress, quiet_import, say
 from samebits.container.rounds import Rounds
 from samebits.container.script import run_script
+from samebits.container.sentinel import Sentinel
 from samebits.container.shuffling import Shuffling
+from samebits.container.trying import Trying
 from samebits.errors import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
@@ -47,6 +49,7 @@ from samebits.record import FAILED, FINISHED, INTERRUPTED, Outcome, Record, read
 from samebits.runfolder import RunFolder
 from samebits.trace import TraceEnded
 from samebits.tree import Tree, differing_paths, hash_tree, read_manifest
+from samebits.trial import SEEDS
 
 
 @dataclass(slots=True)
@@ -103,7 +106,9 @@ class Training:
     def _attempt(self, ledger: Ledger) -> Record:
         recipe = self.record.recipe
         profile = Profile(name=recipe.profile, threads=recipe.threads, device=recipe.device.kind)
-        machine = Machine(profile, self._note)
+        trying = Trying(self.record.trial)
+        profile = trying.before_import(profile)
+        machine = Machine(profile, self._note, fingerprinted=self.record.trial is None)
         folders = {"run": self.folder.path} | ({} if self.data is None else {"data": self.data})
         keeper = Keeper(self.record, self.folder, ledger, folders)
         fits = Fits(keeper, preempted=self.signals.waits, end=self.signals.again)
@@ -119,6 +124,7 @@ class Training:
             fits=fits.fit,
             stepping=rounds.stepping,
             after_epoch=lambda: None if fits.ends_epochs else self.signals.again(),
+            behind_steps=trying.count,
         )
         self._check_code("code changed before it ran")
         self._keep_image_recipe()
@@ -126,6 +132,9 @@ class Training:
         self._set_up(profile, observer)
         self._keep_checkpoints(keeper, fits, rounds, observer, out_of_reach)
         machine.watch(guard)
+        trying.before_script()
+        sentinel = Sentinel(self.folder.code, stop=guard.stop if self.record.strict else None)
+        sentinel.install()
         with kept_output(self.folder.log), self._timed("script"):
             os.environ["SAMEBITS_OUTPUT"] = str(self.folder.outputs)
             if self.data is not None:
@@ -138,6 +147,8 @@ class Training:
                 raise
             finally:
                 self.record = replace(self.record, resumable=keeper.resumable)
+                self._note({"entropy": [taken.to_dict() for taken in sentinel.found()], **trying.observed()}, [])
+                self.timings |= trying.seconds()
         guard.check()
         observer.check()
         self.timings["observe"] = round(observer.seconds, 3)
@@ -184,11 +195,9 @@ class Training:
             observer.install()
             observed = observe_environment(on_gpu=profile.device == "gpu")
             determinism.seed_everything(self.record.recipe.seed, profile)
-            settings = [
-                *determinism.read_back_settings(profile),
-                *determinism.read_back_keras(),
-                *determinism.read_back_seeds(self.record.recipe.seed),
-            ]
+            settings = [*determinism.read_back_settings(profile), *determinism.read_back_keras()]
+            if profile.has(SEEDS):
+                settings += determinism.read_back_seeds(self.record.recipe.seed)
             self._note(observed, settings)
 
     def _keep_checkpoints(

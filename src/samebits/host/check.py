@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
-from samebits.errors import InputError
+from samebits.errors import InputError, counted
 from samebits.host.findings import Finding, Rule
 from samebits.host.module import Module
 from samebits.host.rules import RULES
@@ -28,6 +29,17 @@ class Checked:
     files: int
     findings: tuple[Finding, ...]
     ignored: tuple[Finding, ...]
+
+    def lines(self) -> list[str]:
+        """For people; the last line counts."""
+        count = f"{len(self.findings)} found, {len(self.ignored)} ignored, in {counted(self.files, 'file')}"
+        return [*(finding.text(BY_CODE) for finding in self.findings), count]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        found = {"findings": self.findings, "ignored": self.ignored}
+        lists = {name: [item.to_dict(BY_CODE) for item in items] for name, items in found.items()}
+        return {"files": self.files, **lists}
 
 
 def check(spec: RunSpec) -> Checked:

@@ -29,7 +29,7 @@ from samebits.host.commands import (
 )
 from samebits.host.display import silence_stdout
 from samebits.profile import PORTABLE
-from samebits.spec import OneLineParser, add_run_options, make_spec, split_arguments
+from samebits.spec import OneLineParser, add_recipe_options, add_run_options, make_spec, split_arguments
 
 _EPILOG = (
     "exit status: 0 done, 1 the script failed, or what was compared differs, 2 an error, 3 not comparable,"
@@ -136,15 +136,20 @@ def _add_archive_base(parser: argparse.ArgumentParser) -> None:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.usage = "samebits train [options] SCRIPT [-- script's arguments]"
     add_run_options(parser)
+    _add_place(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="print run, recipe and result as one line of JSON at the end"
+    )
+    parser.set_defaults(command=lambda options: train_command(spec=make_spec(vars(options)), as_json=options.json))
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    """Where a script is trained."""
     parser.add_argument("--image", metavar="NAME", help="the image (default: samebits:cpu, with --gpus samebits:gpu)")
     parser.add_argument("--gpus", metavar="all|N", help="ask the engine for GPUs")
     parser.add_argument(
         "--runtime", metavar="KIND", help="docker, venv, or auto: docker where an engine answers (default)"
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print run, recipe and result as one line of JSON at the end"
-    )
-    parser.set_defaults(command=lambda options: train_command(spec=make_spec(vars(options)), as_json=options.json))
 
 
 def _add_resume(parser: argparse.ArgumentParser) -> None:
@@ -160,22 +165,41 @@ def _add_resume(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "script", type=Path, metavar="SCRIPT", help="the script; the Python files beside it are read, too"
-    )
+    parser.usage = "samebits check [options] SCRIPT [-- script's arguments]"
     parser.add_argument("--format", default="text", metavar="FORM", help="text (default), json or sarif")
     parser.add_argument(
-        "--exclude", action="append", metavar="PATTERN", help="leave these files out; may be given several times"
+        "--run", action="store_true", help="make two short runs in other surroundings, too, and say what parts them"
     )
+    parser.add_argument(
+        "--cost", action="store_true", help="measure what each determinism setting costs this training, too"
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of a short run (default: 5, with --cost 40)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="with --cost: how often each is measured (default: 3)")
+    add_recipe_options(parser)
+    _add_place(parser)
     parser.set_defaults(command=_check)
 
 
 def _check(options: argparse.Namespace) -> int:
     if options.format not in ("text", "json", "sarif"):
         raise InputError(f"--format is text, json or sarif, not {options.format!r}")
-    if options.arguments is not None:
-        raise InputError("`samebits check` runs nothing, and takes no arguments after --; remove them")
-    return check_command(spec=make_spec({"script": options.script, "exclude": options.exclude}), form=options.format)
+    runs = options.run or options.cost
+    for name, value in (("--steps", options.steps), ("arguments after --", options.arguments)):
+        if value is not None and not runs:
+            raise InputError(f"without --run or --cost nothing is run: {name} cannot be used; add one of them")
+    if options.rounds is not None and not options.cost:
+        raise InputError("--rounds is for --cost; add it")
+    for name, number, least in (("--steps", options.steps, 10 if options.cost else 1), ("--rounds", options.rounds, 1)):
+        if number is not None and number < least:
+            raise InputError(f"{name} must be {least} or more, not {number}")
+    return check_command(
+        spec=make_spec(vars(options)),
+        form=options.format,
+        run=options.run,
+        cost=options.cost,
+        steps=options.steps,
+        rounds=options.rounds,
+    )
 
 
 def _add_diff(parser: argparse.ArgumentParser) -> None:

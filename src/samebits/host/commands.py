@@ -5,13 +5,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samebits.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARABLE, EXIT_OK, InputError, counted
+from samebits.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARABLE, EXIT_OK, InputError
 from samebits.host.display import silence_stdout
 from samebits.record import summary
 from samebits.spec import RunSpec
 
 if TYPE_CHECKING:
+    from samebits.host.check import Checked
+    from samebits.host.cost import Costs
     from samebits.host.rebuild import Comparison
+    from samebits.host.trials import Tried
     from samebits.runfolder import RunFolder
 
 
@@ -36,25 +39,44 @@ def build_command(*, gpu: bool, check: bool, offline: bool, tag: str | None, bas
     return EXIT_OK
 
 
-def check_command(*, spec: RunSpec, form: str) -> int:
-    """Say what in a script's tree breaks reproducibility; 1 where something does."""
-    from samebits.host.check import BY_CODE, check
-    from samebits.host.findings import as_sarif
+def check_command(*, spec: RunSpec, form: str, run: bool, cost: bool, steps: int | None, rounds: int | None) -> int:
+    """Say what in a script breaks reproducibility, by its text and, if asked, by running it; 1 where something does."""
+    from samebits.host.check import check
 
     checked = check(spec)
+    if form == "text":
+        _print_at_once("\n".join(checked.lines()))  # the rest takes longer
+    tried = costs = None
+    if run:
+        from samebits.host import trials
+
+        tried = trials.try_out(spec, checked, steps or trials.STEPS)
+    if cost:
+        from samebits.host.cost import ROUNDS, STEPS, measure
+
+        if tried is not None and form == "text":
+            _print_at_once("\n".join(tried.lines()))
+        costs = measure(spec, steps=steps or STEPS, rounds=rounds or ROUNDS)
+    _print_checked(form, spec.script.name, checked, tried, costs)
+    return EXIT_DIFFERENT if checked.findings or not (tried is None or tried.passed) else EXIT_OK
+
+
+def _print_checked(form: str, script: str, checked: "Checked", tried: "Tried | None", costs: "Costs | None") -> None:
+    """The end of a check; what a reading found has been printed for people already."""
+    from samebits.host.check import BY_CODE
+    from samebits.host.findings import OF_RUNS, as_sarif
+
     if form == "sarif":
-        _print_json(as_sarif(checked.findings, BY_CODE))
+        seen = () if tried is None else tried.findings(script)
+        _print_json(as_sarif((*checked.findings, *seen), BY_CODE | OF_RUNS))
     elif form == "json":
-        lists = {"findings": checked.findings, "ignored": checked.ignored}
-        _print_json(
-            {"files": checked.files}
-            | {name: [item.to_dict(BY_CODE) for item in found] for name, found in lists.items()}
-        )
-    else:
-        for finding in checked.findings:
-            print(finding.text(BY_CODE))
-        print(f"{len(checked.findings)} found, {len(checked.ignored)} ignored, in {counted(checked.files, 'file')}")
-    return EXIT_DIFFERENT if checked.findings else EXIT_OK
+        runs = {"run": tried, "cost": costs}
+        ran = {name: found.to_dict() for name, found in runs.items() if found is not None}
+        _print_json(checked.to_dict() | ran)
+    elif costs is not None:
+        costs.print()
+    elif tried is not None:
+        print("\n".join(tried.lines()))
 
 
 def rebuild_command(*, run: str, runs: Path | None, offline: bool) -> int:

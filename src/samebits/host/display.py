@@ -11,6 +11,8 @@ from typing import Any
 from samebits.tree import Progress
 
 _PATIENCE = 2.0  # seconds before a progress bar appears
+_BAR = 40  # characters of the longest bar
+_WIDE = 120  # of a line
 _BEAT = 10.0  # seconds between two lines of what takes long and cannot tell how far it is
 
 
@@ -89,6 +91,22 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_bars(columns: list[str], rows: list[list[str]], values: list[float]) -> None:
+    """A table on stdout, whose last column is a bar for each value, with its number; the longest has the full width."""
+    from rich.bar import Bar
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number in {0, len(columns) - 1} else "right", no_wrap=True)
+    for row, value in zip(rows, values, strict=True):
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(f"{value:.2f}", Bar(max(values), 0, value, width=_BAR, color="default"))
+        table.add_row(*row, bar)
+    Console(highlight=False, width=_WIDE).print(table)
 
 
 def silence_stdout() -> None:

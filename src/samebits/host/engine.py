@@ -43,11 +43,14 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerRequest:
-    """One container, as it will be started: `mounts` are (host path, container path, read-only)."""
+    """One container, as it will be started: `mounts` are (host path, container path, read-only).
+
+    Of the `environment`, what is None is not there, although the image has it.
+    """
 
     image: str
     command: tuple[str, ...]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str | None]
     mounts: tuple[tuple[Path, str, bool], ...]
     user: str
     gpus: str | None = None

@@ -47,6 +47,13 @@ class Finding:
         }
 
 
+ENTROPY = Rule(code="SB701", what="takes randomness that no seed reaches", fix="give it a seed")
+PARTING = Rule(code="SB702", what="two short runs part", fix="look for what `samebits check --run` says of it")
+UNDETERMINED = Rule(code="SB703", what="has no deterministic form", fix="go round it as `samebits check --run` says")
+OF_RUNS = {rule.code: rule for rule in (ENTROPY, PARTING, UNDETERMINED)}
+"""What no reading finds, but short runs do."""
+
+
 def as_sarif(findings: Sequence[Finding], rules: dict[str, Rule]) -> dict[str, Any]:
     """SARIF 2.1.0, which code hosts and editors show beside the code."""
     described = [

@@ -139,13 +139,16 @@ def _in_step(parting: Parting, traced: tuple[Ran, Ran]) -> Location:
     found = first_parting(*traced)
     if found is None or found.one is None or found.other is None:
         return _placed(parting, note="trained again, the two agree there: each training parts at another place")
-    causes = _causes(found, (Kept(traced[0][0]), Kept(traced[1][0])))
+    causes = causes_in(found, (Kept(traced[0][0]), Kept(traced[1][0])))
     names = some_of([name for name, _, _ in found.differences()], 3)
     return _placed(found, causes=tuple(causes), note="" if causes else f"no value differs there, only {names}")
 
 
-def _causes(parting: Parting, kept: tuple[Kept, Kept]) -> list[Cause]:
-    """The tensors of the first list that differs: outputs as they were computed, gradients from the loss backwards."""
+def causes_in(parting: Parting, kept: tuple[Kept, Kept] | None = None) -> list[Cause]:
+    """The tensors of the first list that differs: outputs as they were computed, gradients from the loss backwards.
+
+    How far they are apart is told where their bytes were `kept`.
+    """
     for kind in LISTS:
         lists = [(line or {}).get(kind) or [] for line in (parting.one, parting.other)]
         pairs = list(zip(*lists, strict=False))
@@ -162,7 +165,7 @@ _VALUE = ("dtype", "shape", "digest")
 """What makes two listed tensors the same; their names do not."""
 
 
-def _cause(kind: str, one: Mapping[str, Any], other: Mapping[str, Any], kept: tuple[Kept, Kept]) -> Cause:
+def _cause(kind: str, one: Mapping[str, Any], other: Mapping[str, Any], kept: tuple[Kept, Kept] | None) -> Cause:
     path = str(one.get("layer") or one.get("path"))
     layer = path if "layer" in one else path.rpartition("/")[0] or path
     part = one.get("part")
@@ -170,5 +173,5 @@ def _cause(kind: str, one: Mapping[str, Any], other: Mapping[str, Any], kept: tu
         kind=INPUT if part == INPUT else _SINGULAR[kind],
         tensor=path if part in {None, INPUT} else f"{path} {part}",
         layer=layer,
-        distance=distance(one, other, kept),
+        distance=None if kept is None else distance(one, other, kept),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from samebits.checkpoints import Place
 from samebits.codec import as_record
-from samebits.errors import InputError, RecordError, some_of
+from samebits.errors import InputError, RecordError, counted, some_of
 from samebits.host.checkpoints import hindrance, refusals
 from samebits.host.display import print_table, say
 from samebits.host.integrity import check_ledger
@@ -149,6 +149,7 @@ def _row(folder: RunFolder, record: Record) -> list[str]:
 def _outcome_rows(record: Record) -> list[tuple[str, Any]]:
     outcome = record.outcome
     rows = [("outcome", outcome.state if outcome.message is None else f"{outcome.state}: {outcome.message}")]
+    rows += [("no seed reaches", f"{taken} ({counted(taken.times, 'time')})") for taken in record.entropy]
     return [*rows, ("started", record.started), ("goal", record.goal)]
 
 

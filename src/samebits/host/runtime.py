@@ -129,7 +129,7 @@ def plan_container(folder: RunFolder, spec: RunSpec, image: "Image") -> "Contain
         (folder.path.resolve(), inside, False),
         (folder.code.resolve(), f"{inside}/{folder.code.name}", True),
     ]
-    variables = dict(spec.determinism.variables)
+    variables: dict[str, str | None] = {**dict.fromkeys(spec.determinism.unset), **spec.variables}
     if spec.data is not None:
         mounts.append((spec.data.resolve(), _CONTAINER_DATA, True))
         variables["SAMEBITS_DATA"] = _CONTAINER_DATA
@@ -152,7 +152,7 @@ def _venv_runtime(device: Device, identity: ImageIdentity, recipe: Path | None =
     environment = {"runtime": "venv", "engine": None, "image_note": "a virtual environment has no image digest"}
 
     def run(folder: RunFolder, spec: RunSpec, streams: Streams) -> int:
-        variables = dict(spec.determinism.variables)
+        variables = spec.variables
         if spec.data is not None:
             variables["SAMEBITS_DATA"] = str(spec.data.resolve())
         return run_in_venv(("--run", str(folder.path.resolve())), variables, recipe, streams)

@@ -11,7 +11,7 @@ from typing import Any
 
 from samebits import __version__
 from samebits.checkpoints import NONE
-from samebits.errors import SamebitsError
+from samebits.errors import SamebitsError, some_of
 from samebits.host.diff import INPUTS, Difference, diff, print_difference
 from samebits.host.hardware import Row
 from samebits.host.integrity import check_ledger
@@ -145,8 +145,16 @@ def _judged(run: RunFolder, other: RunFolder, request: Request) -> Verification:
     verdict = judge(*records, request.goal_of(records[0]), request.tolerance)
     differences = tuple(diff(run, other))
     if verdict.word == DIFFERENT and not any(item.side == INPUTS for item in differences):
-        verdict = replace(verdict, reasons=(*verdict.reasons, _UNRECORDED))
+        verdict = replace(verdict, reasons=(*verdict.reasons, _unrecorded(*records)))
     return Verification(verified=run, verdict=verdict, tolerance=request.tolerance, by=other, differences=differences)
+
+
+def _unrecorded(*records: Record) -> str:
+    """What may be behind it where the inputs are the same."""
+    places = sorted({str(taken) for record in records for taken in record.entropy})
+    if not places:
+        return _UNRECORDED
+    return f"no input differs, and the script takes randomness that no seed reaches: {some_of(places, 3)}"
 
 
 def _located(run: RunFolder, other: RunFolder, reports: tuple[Report, Report]) -> Location:

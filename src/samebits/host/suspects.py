@@ -1,0 +1,66 @@
+"""What may be behind two runs that part: lines of the script, operations, or else what to look for."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from samebits.host.check import BY_CODE, Checked
+from samebits.record import Taken
+from samebits.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, USER
+
+ITSELF = "nothing of these, it does not repeat by itself"
+
+_RULES = {
+    HASH_SEED: ("SB201", "SB202", "SB401"),
+    FOLDERS: ("SB203", "SB304"),
+    CORES: ("SB401", "SB103", "SB305", "SB601"),
+    CLOCK: ("SB104", "SB601"),
+    USER: ("SB104",),
+    HOST: ("SB104",),
+    MEMORY: ("SB104", "SB201"),
+    ITSELF: ("SB101", "SB102", "SB103", "SB104", "SB105", "SB201", "SB303", "SB305", "SB501", "SB601", "SB602"),
+}
+"""The rules that can be broken where this parts two runs."""
+
+_HINTS = {
+    HASH_SEED: "look for a set that is gone through, or hash() of a text; use sorted(…) around the one, zlib.crc32 for"
+    " the other",
+    FOLDERS: "look for a folder that is listed; put sorted(…) around it",
+    CORES: "look for os.cpu_count(), and for threads or processes that share something",
+    CLOCK: "look for a date or a time that decides something",
+    USER: "look for a user's name, number or home that decides something",
+    HOST: "look for the host's name",
+    MEMORY: "look for id(), for sets of objects that hash by their address, and for values that were never written",
+    ITSELF: "look for threads or processes that race for something, for what hangs on the clock or on addresses (id(),"
+    " sets of objects), and for randomness of other libraries",
+}
+"""What to look for where no rule was broken."""
+
+
+def suspects(because: str, checked: Checked, entropy: Sequence[Taken]) -> Iterator[str]:
+    """Lines of the script that may be the cause: what was seen in the run, what a rule finds, else what to look for."""
+    if because == ITSELF:
+        yield from (f"{taken} takes randomness that no seed reaches" for taken in entropy)
+    codes = _RULES.get(because, tuple(BY_CODE))
+    broken = [item for item in (*checked.findings, *checked.ignored) if item.code in codes]
+    yield from (item.text(BY_CODE) for item in broken)
+    if not broken and not (because == ITSELF and entropy):
+        yield _HINTS.get(because, "look for what depends on two of them at once")
+
+
+def untold(entropy: Sequence[Taken], checked: Checked) -> Iterator[Taken]:
+    """What was seen in a run where no rule has found anything, nor was anything let pass."""
+    known = {(item.path, item.line) for item in (*checked.findings, *checked.ignored)}
+    yield from (taken for taken in entropy if (taken.path, taken.line) not in known)
+
+
+def describe_undetermined(item: Mapping[str, Any], step: float | None) -> str:
+    """An operation without a deterministic form, for people."""
+    layer = f" (layer {item['layer']})" if item["layer"] else ""
+    where = "on a GPU" if item["gpu_only"] else "anywhere"
+    way = item["way"] or 'there is no way round but `with tf.device("CPU:0")`'
+    seconds = item["seconds"]
+    cost = ""
+    if seconds is not None:
+        share = f", {seconds / step:.0%} of a step" if step else ""
+        cost = f"; on this CPU it takes {seconds * 1000:.2f} ms{share}"
+    return f"{item['operation']}{layer} has no deterministic form {where}: {way}{cost}"

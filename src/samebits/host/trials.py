@@ -1,0 +1,205 @@
+"""`samebits check --run`: two short runs that differ in all that must not matter; where they part, what parts them.
+
+The first is as a run always is. The second has another hash seed, order of folders, number of cores, clock, user, host
+name and memory layout. Where they part, the first is repeated as it was, and then with half of what is left changed,
+until that is one thing.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from samebits.checkpoints import NONE
+from samebits.codec import as_record
+from samebits.errors import some_of
+from samebits.host.check import Checked
+from samebits.host.diff import OUTPUTS, diff
+from samebits.host.display import hashing_progress, say
+from samebits.host.findings import ENTROPY, PARTING, UNDETERMINED, Finding
+from samebits.host.locate import Cause, causes_in
+from samebits.host.parting import first_parting
+from samebits.host.process import Streams
+from samebits.host.runtime import Runtime, choose_runtime
+from samebits.host.suspects import ITSELF, describe_undetermined, suspects, untold
+from samebits.host.train import carry_out
+from samebits.prepare import PlannedRun, plan_run
+from samebits.record import FAILED, Record, Taken
+from samebits.runfolder import RunFolder
+from samebits.spec import RunSpec
+from samebits.trace import TENSOR, Trace
+from samebits.trial import MEMORY, SURROUNDINGS, Trial
+
+STEPS = 5
+_NODE = "[[{{node "
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Apart:
+    """Where two runs part, and in which tensors; `note` is what else is to be said."""
+
+    where: str
+    causes: tuple[Cause, ...] = ()
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.causes[0] if self.causes else self.note}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tried:
+    """What two short runs showed: `because` is what alone parts them, `suspects` may be behind it.
+
+    `failure` is how the first one failed, where it did; `undetermined` are operations as the record's environment has
+    them, `entropy` what no rule has found, `step` is seconds.
+    """
+
+    steps: int
+    apart: Apart | None = None
+    because: str = ""
+    suspects: tuple[str, ...] = ()
+    failure: str = ""
+    undetermined: tuple[dict[str, Any], ...] = ()
+    step: float | None = None
+    entropy: tuple[Taken, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found."""
+        return self.apart is None and not self.failure and not self.entropy
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        apart = self.apart
+        return {
+            "steps": self.steps,
+            "same": apart is None and not self.failure,
+            "where": None if apart is None else apart.where,
+            "note": None if apart is None else apart.note,
+            "causes": [] if apart is None else [cause.to_dict() for cause in apart.causes],
+            "because": self.because or None,
+            "suspects": list(self.suspects),
+            "failure": self.failure or None,
+            "entropy": [taken.to_dict() for taken in self.entropy],
+            "undetermined": list(self.undetermined),
+        }
+
+    def findings(self, script: str) -> Iterator[Finding]:
+        """As findings with a place, which is the script's first line where none is known."""
+        for taken in self.entropy:
+            yield Finding(path=taken.path, line=taken.line, column=1, code=ENTROPY.code, about=taken.call)
+        said = [(PARTING, str(text)) for text in (self.apart, self.failure) if text]
+        said += [(UNDETERMINED, describe_undetermined(item, self.step)) for item in self.undetermined]
+        yield from (Finding(path=script, line=1, column=1, code=rule.code, about=about) for rule, about in said)
+
+    def lines(self) -> Iterator[str]:
+        """For people; the last line is the verdict."""
+        for taken in self.entropy:
+            yield f"{taken} takes randomness that no seed reaches (seen in the run)"
+        for item in self.undetermined:
+            yield describe_undetermined(item, self.step)
+        if self.failure:
+            yield self.failure
+        elif self.apart is None:
+            yield f"two short runs are the same ({self.steps} steps at most), with other {', '.join(SURROUNDINGS)}"
+        else:
+            yield f"two short runs part at {self.apart}"
+            yield from (f"    also {cause}" for cause in self.apart.causes[1:4])
+            yield f"what parts them: {self.because}"
+            yield from (f"likely: {suspect}" for suspect in self.suspects)
+
+
+def try_out(spec: RunSpec, checked: Checked, steps: int) -> Tried:
+    """Make the two runs, and as many more as it takes to say what parts them; nothing of them is kept."""
+    runtime = choose_runtime(spec)
+    with tempfile.TemporaryDirectory(prefix="samebits-check-") as scratch:
+        trials = Trials(spec, runtime, Path(scratch))
+        first = trials.run("a short run", Trial(steps=steps))
+        if first[1].outcome.state == FAILED:
+            return _failed(first[1], steps)
+        everything = Trial(steps=steps, changed=SURROUNDINGS)
+        entropy = first[1].entropy
+        other = trials.run(f"another, with other {', '.join(SURROUNDINGS)}", everything)
+        found = Tried(
+            steps=steps,
+            apart=_apart(first, other),
+            undetermined=tuple(first[1].environment.get("undetermined", ())),
+            step=first[1].timings.get("step"),
+            entropy=tuple(untold(entropy, checked)),
+        )
+        if found.apart is None:
+            return found
+        because, apart = _because(trials, first, found.apart, steps)
+        behind = tuple(suspects(because, checked, entropy))
+        return replace(found, because=because, apart=apart, suspects=behind)
+
+
+class Trials:
+    """Short runs of one script, whose code and data are hashed once."""
+
+    def __init__(self, spec: RunSpec, runtime: Runtime, scratch: Path, trace: Trace | None = None) -> None:
+        self._runtime = runtime
+        trace = Trace(level=TENSOR) if trace is None else trace
+        spec = replace(spec, runs=scratch, trace=trace, keep=NONE, checkpoint_every=None)
+        with hashing_progress("hashing the data") as progress:
+            self._planned: PlannedRun = plan_run(spec, runtime.setup, progress)
+
+    def run(self, what: str, trial: Trial) -> tuple[RunFolder, Record]:
+        """One of them, without a word of the script's: its record tells how it went."""
+        say(f"trying: {what}")
+        planned = replace(self._planned, spec=replace(self._planned.spec, trial=trial))
+        with open(os.devnull, "wb") as nowhere:
+            folder, _ = carry_out(planned, self._runtime, Streams(out=nowhere, err=nowhere))
+        return folder, folder.read()
+
+
+def _because(trials: Trials, first: tuple[RunFolder, Record], apart: Apart, steps: int) -> tuple[str, Apart]:
+    """What alone parts the runs, and where; all of it together where no one thing does."""
+    again = _apart(first, trials.run("the first one again", Trial(steps=steps)))
+    if again is not None:
+        return ITSELF, again
+    moved = _apart(first, trials.run(f"with another {MEMORY} alone", Trial(steps=steps, changed=(MEMORY,))))
+    if moved is not None:  # asked for by itself: whatever else is changed moves things in memory, too
+        return MEMORY, moved
+    left, sure = tuple(name for name in SURROUNDINGS if name != MEMORY), False
+    while len(left) > 1 or not sure:
+        half, rest = left[: (len(left) + 1) // 2], left[(len(left) + 1) // 2 :]
+        found = _apart(first, trials.run(f"with another {', '.join(half)} alone", Trial(steps=steps, changed=half)))
+        if found is None and not rest:
+            return f"no one thing, but together: {', '.join(SURROUNDINGS)}", apart
+        left, sure, apart = (rest, False, apart) if found is None else (half, True, found)
+    return left[0], apart
+
+
+def _apart(one: tuple[RunFolder, Record], other: tuple[RunFolder, Record]) -> Apart | None:
+    """Where they part: in a line of the ledger, in how they ended, or in what came out."""
+    ends = [record.outcome for _, record in (one, other)]
+    parting = first_parting(one, other)
+    if parting is not None and (parting.one is not None and parting.other is not None):
+        names = some_of([name for name, _, _ in parting.differences()], 3)
+        return Apart(where=parting.where, causes=tuple(causes_in(parting)), note=f"{names} differ")
+    if (ends[0].state, ends[0].message) != (ends[1].state, ends[1].message):
+        return Apart(where="the end", note=f"one {_ended(one[1])}, the other {_ended(other[1])}")
+    if parting is not None:
+        return Apart(where=parting.where, note="one has no such line")
+    if one[1].result_digest != other[1].result_digest:
+        with as_record("a short run"):
+            outputs = [item.name for item in diff(one[0], other[0]) if item.side == OUTPUTS]
+        return Apart(where="the end", note=f"{some_of(outputs, 3)} differ")
+    return None
+
+
+def _ended(record: Record) -> str:
+    outcome = record.outcome
+    return f"{outcome.state}: {outcome.message}" if outcome.message else outcome.state
+
+
+def _failed(record: Record, steps: int) -> Tried:
+    """The script failed as it stands: most likely for an operation, which is named."""
+    undetermined = tuple(record.environment.get("undetermined", ()))
+    lines = [line.strip() for line in (record.outcome.traceback or "").splitlines()]
+    places = [number for number, line in enumerate(lines) if line.startswith(_NODE)]
+    reason = f" {lines[places[0] - 1]}" if places else ""  # what is wrong stands above the node of the graph
+    return Tried(steps=steps, failure=f"{record.outcome.message}{reason}", undetermined=undetermined)
