@@ -47,7 +47,7 @@ def run(command: str, folder: Path) -> str:
 def test_every_command_is_known() -> None:
     """A command that is added to the README must be run by one of the tests below."""
     assert set(COMMANDS) == {"make train", "make test", *SCRIPT, *IMAGES, *ENGINE}
-    assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (18, 6, 3)
+    assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (20, 6, 3)
 
 
 @pytest.mark.engine
@@ -55,7 +55,10 @@ def test_the_commands_for_a_script_of_ones_own(in_docker: Project) -> None:
     _copy_families(in_docker.folder / "examples" / "families", group="losses")
     outputs = {command: run(command, in_docker.folder) for command in SCRIPT}
     trained = [output.splitlines()[-1] for command, output in outputs.items() if _trains(command)]
-    assert outputs["samebits check train.py"].startswith("0 found, 0 ignored, in ")
+    checks = [output.splitlines() for command, output in outputs.items() if " check " in command]
+    assert [lines[0].rpartition(" in ")[0] for lines in checks] == ["0 found, 0 ignored"] * 3
+    assert checks[1][1].startswith("two short runs are the same (5 steps at most)")
+    assert checks[2][-1].startswith("with all of them a step takes ")
     assert len(trained) == 4
     assert re.fullmatch(r"result sha256:[0-9a-f]{64}", trained[0])
     assert trained[0] == trained[1], "the launcher and plain docker run must agree"

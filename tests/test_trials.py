@@ -6,6 +6,15 @@ from pathlib import Path
 import pytest
 
 from conftest import SCRIPTS, Done, call
+from samebits.codec import Fields
+from samebits.errors import InputError, RecordError
+from samebits.host.check import Checked
+from samebits.host.findings import Finding
+from samebits.host.locate import Cause
+from samebits.host.suspects import ITSELF, suspects, untold
+from samebits.host.trials import Apart, Tried
+from samebits.record import Taken
+from samebits.trial import CLOCK, FOLDERS, SURROUNDINGS, Trial
 
 _BAD = sorted((SCRIPTS / "check" / "bad").glob("*.py"))
 _GOOD = sorted((SCRIPTS / "check" / "good").glob("*.py"))
@@ -46,3 +55,97 @@ def test_good(tmp_path: Path, script: Path) -> None:
     done = _check(tmp_path, script, "--run")
     assert done.status == 0, done.out + done.err
     assert done.out.splitlines()[-1].startswith("two short runs are the same (5 steps at most), with other hash seed,")
+
+
+_TAKEN = Taken(path="train.py", line=4, call="np.random.default_rng()", times=2)
+_FINDINGS = tuple(
+    Finding(path="train.py", line=line, column=1, code=code, about=about)
+    for line, code, about in ((4, "SB101", "default_rng()"), (7, "SB203", "listdir()"), (9, "SB601", "a decision"))
+)
+_CHECKED = Checked(files=1, findings=_FINDINGS[:2], ignored=_FINDINGS[2:])
+_CAUSE = Cause(kind="output", tensor="noise", layer="noise")
+
+
+@pytest.mark.parametrize(
+    ("because", "places"),
+    [(FOLDERS, ["train.py:7:1"]), (CLOCK, ["train.py:9:1"]), (ITSELF, ["train.py:4", "train.py:4:1", "train.py:9:1"])],
+)
+def test_suspects_belong_to_what_parts(because: str, places: list[str]) -> None:
+    """What a comment lets pass is one as well: the comment may be wrong."""
+    found = list(suspects(because, _CHECKED, [_TAKEN]))
+    assert [line.partition(": ")[0] for line in found] == places
+
+
+def test_without_a_suspect_there_is_a_hint() -> None:
+    nothing = Checked(files=1, findings=(), ignored=())
+    for because in (*SURROUNDINGS, ITSELF, "no one thing, but together"):
+        (hint,) = suspects(because, nothing, [])
+        assert hint.startswith("look for ")
+
+
+def test_what_rules_found_is_not_told_twice() -> None:
+    other = Taken(path="model.py", line=4, call="os.urandom(3)", times=1)
+    assert list(untold([_TAKEN, other], _CHECKED)) == [other]
+
+
+def test_the_forms_of_what_was_found() -> None:
+    undetermined = {"operation": "Timestamp", "layer": "", "way": "leave it", "gpu_only": False, "seconds": 0.002}
+    tried = Tried(
+        steps=5,
+        apart=Apart(where="fit 0, epoch 0, step 1", causes=(_CAUSE, _CAUSE)),
+        because=CLOCK,
+        suspects=("look for a date",),
+        undetermined=(undetermined,),
+        step=0.01,
+        entropy=(_TAKEN,),
+    )
+    assert not tried.passed
+    assert list(tried.lines()) == [
+        "train.py:4: np.random.default_rng() takes randomness that no seed reaches (seen in the run)",
+        "Timestamp has no deterministic form anywhere: leave it; on this CPU it takes 2.00 ms, 20% of a step",
+        "two short runs part at fit 0, epoch 0, step 1: output noise (layer noise)",
+        "    also output noise (layer noise)",
+        "what parts them: clock",
+        "likely: look for a date",
+    ]
+    assert [(found.code, found.line) for found in tried.findings("train.py")] == [
+        ("SB701", 4),
+        ("SB702", 1),
+        ("SB703", 1),
+    ]
+    assert json.loads(json.dumps(tried.to_dict()))["causes"][0]["layer"] == "noise"
+    failed = Tried(steps=5, failure="the script failed: ValueError")
+    assert (failed.passed, list(failed.lines())) == (False, ["the script failed: ValueError"])
+    assert failed.to_dict()["same"] is False
+
+
+def test_a_trial_comes_back_as_it_was_written() -> None:
+    for trial in (Trial(), Trial(steps=3, changed=(CLOCK, FOLDERS), without=("seeds",))):
+        assert Trial.from_fields(Fields(trial.to_dict())) == trial
+    with pytest.raises(RecordError, match="there is no 'weather' to change"):
+        Trial.from_fields(Fields({"changed": ["weather"]}))
+    with pytest.raises(InputError, match="at least one step, not 0"):
+        Trial(steps=0)
+
+
+@pytest.mark.locked
+def test_as_sarif(tmp_path: Path) -> None:
+    """What only the run found is in it, too."""
+    done = _check(tmp_path, SCRIPTS / "check" / "bad" / "unseeded.py", "--run", "--format", "sarif")
+    results = json.loads(done.out)["runs"][0]["results"]
+    assert [(item["ruleId"], item["locations"][0]["physicalLocation"]["region"]["startLine"]) for item in results] == [
+        ("SB701", 6),
+        ("SB702", 1),
+    ]
+
+
+@pytest.mark.locked
+def test_a_script_that_trains_nothing(tmp_path: Path) -> None:
+    """Then what it leaves is compared."""
+    script = tmp_path / "script.py"
+    script.write_text("import os\nopen(os.environ['SAMEBITS_OUTPUT'] + '/x', 'w').write(str(os.cpu_count()))\n")
+    (tmp_path / "project").mkdir()
+    done = _check(tmp_path / "project", script, "--run")
+    assert done.status == 1
+    assert "two short runs part at the end: x differ" in done.out
+    assert "what parts them: cores" in done.out

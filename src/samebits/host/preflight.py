@@ -76,6 +76,7 @@ def recorded_spec(run: RunFolder, record: Record, *, data: Path | None, runs: Pa
         exclude=record.exclude,
         ignore_outputs=recipe.ignore_outputs,
         gpus=None if recipe.device.kind == "cpu" else str(recipe.device.count),
+        strict=record.strict,
     )
 
 

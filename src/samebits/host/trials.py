@@ -132,7 +132,7 @@ def try_out(spec: RunSpec, checked: Checked, steps: int) -> Tried:
         if found.apart is None:
             return found
         because, apart = _because(trials, first, found.apart, steps)
-        behind = tuple(suspects(because, checked, entropy))
+        behind = (*_inside(because, apart), *suspects(because, checked, entropy))
         return replace(found, because=because, apart=apart, suspects=behind)
 
 
@@ -171,6 +171,13 @@ def _because(trials: Trials, first: tuple[RunFolder, Record], apart: Apart, step
             return f"no one thing, but together: {', '.join(SURROUNDINGS)}", apart
         left, sure, apart = (rest, False, apart) if found is None else (half, True, found)
     return left[0], apart
+
+
+def _inside(because: str, apart: Apart) -> Iterator[str]:
+    """The layer, where it gives something else for the same input."""
+    first = apart.causes[0] if apart.causes else None
+    if because == ITSELF and first is not None and first.kind == "output":
+        yield f"layer {first.layer} gives something else for the same input: its weights, random numbers or operations"
 
 
 def _apart(one: tuple[RunFolder, Record], other: tuple[RunFolder, Record]) -> Apart | None:
