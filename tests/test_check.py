@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Done
+from conftest import Done, call
 from samebits.host.check import check
 from samebits.spec import RunSpec
 
@@ -54,7 +54,6 @@ def test_the_modules_beside_the_script(checked: Callable[..., Done], tmp_path: P
     [
         ("# samebits: ignore[SB101] a demonstration", 0, 1),
         ("# samebits: ignore[SB203, SB101] a demonstration", 0, 1),
-        ("# samebits: ignore[SB101]", 1, 0),
         ("# samebits: ignore[SB102] the wrong rule", 1, 0),
         ("'# samebits: ignore[SB101] no comment'", 1, 0),
     ],
@@ -65,6 +64,29 @@ def test_what_a_comment_lets_pass(checked: Callable[..., Done], comment: str, fo
     done = checked(train=f"import numpy as np\nrng = np.random.default_rng(){join}{comment}\n")
     assert done.out.splitlines()[-1] == f"{found} found, {ignored} ignored, in 1 file"
     assert done.status == (1 if found else 0)
+
+
+def test_at_the_end_of_a_call(checked: Callable[..., Done]) -> None:
+    """Where formatters put it."""
+    done = checked(
+        train="import numpy as np\nrng = np.random.default_rng(\n)  # samebits: ignore[SB101] a demonstration\n"
+    )
+    assert done.out == "0 found, 1 ignored, in 1 file\n"
+
+
+@pytest.mark.parametrize(
+    ("comment", "why"),
+    [
+        ("# samebits: ignore[SB101]", "write a code and a reason"),
+        ("# samebits: ignore it is fine", "write a code and a reason"),
+        ("# samebits: ignore[SB999] as I say", "there is no rule SB999"),
+        ("# Samebits: Ignore[sb101] as I say", "write a code and a reason"),
+    ],
+)
+def test_a_comment_that_lets_nothing_pass(checked: Callable[..., Done], comment: str, why: str) -> None:
+    done = checked(train=f"import numpy as np\nrng = np.random.default_rng()  {comment}\n")
+    assert (done.status, done.out.splitlines()[-1]) == (1, "1 found, 0 ignored, in 1 file")
+    assert done.complaint == (f"train.py:2: this comment lets nothing pass: {why}: # samebits: ignore[SB203] because …")
 
 
 def test_json(checked: Callable[..., Done]) -> None:
@@ -97,7 +119,6 @@ def test_sarif(checked: Callable[..., Done]) -> None:
     [
         ({}, (), "the script train.py does not exist; name a Python file"),
         ({"train": "x = (\n"}, (), "the script train.py is not valid Python: line 1: '(' was never closed"),
-        ({"train": "", "model": "x = (\n"}, (), "model.py is not valid Python: line 1: '(' was never closed; mend it"),
         ({"train": ""}, ("--format", "xml"), "--format is text, json or sarif, not 'xml'"),
         ({"train": ""}, ("--", "3"), "without --run or --cost nothing is run: arguments after -- cannot be used"),
         ({"train": ""}, ("--steps", "3"), "without --run or --cost nothing is run: --steps cannot be used; add one of"),
@@ -123,4 +144,21 @@ def test_ten_thousand_lines(tmp_path: Path) -> None:
     begun = time.process_time()
     found = check(RunSpec(script=tmp_path / "train.py"))
     assert time.process_time() - begun < 3
-    assert (found.files, len(found.findings)) == (14, 26)
+    assert (len(found.sources), len(found.findings)) == (14, 26)
+
+
+def test_a_file_beside_it_that_is_no_python(checked: Callable[..., Done]) -> None:
+    """Nobody may ever import it: the others are looked at, and it is named."""
+    done = checked(train="x = hash('a')\n", model="x = (\n")
+    assert (done.status, len(done.out.splitlines())) == (1, 2)
+    assert done.complaint == (
+        "model.py is not valid Python: line 1: '(' was never closed; mend it, or leave it out with --exclude;"
+        " it was not looked at"
+    )
+
+
+def test_a_script_by_any_name(tmp_path: Path) -> None:
+    """What was named is read."""
+    (tmp_path / "train").write_text("x = hash('a')\n")
+    done = call("check", "train", folder=tmp_path)
+    assert (done.status, done.out.splitlines()[-1]) == (1, "1 found, 0 ignored, in 1 file")

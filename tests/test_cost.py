@@ -35,9 +35,9 @@ def test_a_setting_that_costs(tmp_path: Path) -> None:
     cost = json.loads(done.out)["cost"]
     kept = {row["setting"]: row["kept"][0] for row in cost["settings"]}
     assert list(kept) == [name for name, _ in settings_of(Profile())]
-    assert kept.pop("op determinism") < 0.6
+    assert kept.pop("op determinism") < 0.6  # 0.2 by itself: eight calls at a time take the place of one
     assert kept.pop("all of them") < 0.6
-    assert all(0.6 < value < 1.7 for value in kept.values()), kept
+    assert all(value > 0.6 for value in kept.values()), kept
     assert cost["seconds"][0] > 0.08  # ten calls of 0.01 s, one by one
     assert not list(tmp_path.glob("runs*"))
 
@@ -51,7 +51,8 @@ def test_as_a_table(tmp_path: Path) -> None:
     assert done.status == 0, done.err
     lines = done.out.splitlines()
     assert lines[0] == "0 found, 0 ignored, in 1 file"
-    assert lines[1].startswith("two short runs are the same (10 steps at most)")
+    assert lines[1].startswith("two short runs are the same, with another hash seed, ")
+    assert lines[1].endswith(": 10 steps; what comes behind was not run")
     assert lines[2].split()[0] == "setting"
     assert [line.partition("  ")[0] for line in lines[3:-1]] == [name for name, _ in settings_of(Profile())]
     assert all("█" in line for line in lines[3:-1])
@@ -63,8 +64,17 @@ def test_too_few_steps(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("print('no training')\n")
     done = call("check", "train.py", "--cost", "--runtime", "venv", folder=tmp_path)
     assert done.status == 2
+    assert done.err.splitlines()[-1] == ("samebits: the script made too few steps to time one: 0; train for 10 or more")
+
+
+@pytest.mark.locked
+def test_a_training_that_fails(tmp_path: Path) -> None:
+    """It is not measured up to there."""
+    (tmp_path / "train.py").write_text(f"{_SERIALISED}raise ValueError('late')\n")
+    done = call("check", "train.py", "--cost", "--steps", "90", "--runtime", "venv", folder=tmp_path)
+    assert done.status == 2
     assert done.err.splitlines()[-1] == (
-        "samebits: the script made too few steps to time one (finished); train for ten steps or more"
+        "samebits: round 1 of 3, with all settings: the script failed: ValueError: late; see `samebits check --run`"
     )
 
 

@@ -41,18 +41,34 @@ if os.fork() == 0:
 os.wait()
 """
 _SEEDED = """
-import copy, random, tempfile
+import copy, os, pickle, random, tempfile
 
 import keras
 import numpy as np
 
 rng = np.random.default_rng(3)
 copy.deepcopy(random.Random(3)).random()
+pickle.loads(pickle.dumps(random.Random(3)))
+np.random.RandomState(3).normal()
+state, seed = np.random.RandomState, 4
+state(
+    seed=seed,
+)
 random.seed(5)
 np.random.seed(5)
 np.random.normal(size=3)
 tempfile.mkdtemp()
 keras.layers.Dense(3).build((None, 2))
+assert pickle.loads(pickle.dumps([os.urandom, os.getrandom, random.seed, random.Random.seed])) == [
+    os.urandom, os.getrandom, random.seed, random.Random.seed
+]
+
+
+class Own(random.Random):
+    pass
+
+
+assert Own(4).random() == random.Random(4).random()
 """
 _TOOK = [
     (17, "x = x * np.random.default_rng().normal()", 1),
@@ -112,6 +128,30 @@ def test_strict(project: Project, place: str) -> None:
 
 
 @pytest.mark.locked
+def test_strict_in_a_forked_process(project: Project) -> None:
+    """The child fails there; that its parent goes on makes no run of it."""
+    project.write(
+        "import multiprocessing, os\n"
+        "multiprocessing.get_context('fork').Process(target=lambda: os.urandom(3)).start()\n"
+    )
+    done = project.train("--strict")
+    assert done.status == 2
+    assert "train.py:2: os.urandom(3) takes randomness that no seed reaches, and the run is strict" in done.err
+    assert project.only_run().outcome.state == "failed"
+
+
+@pytest.mark.locked
+def test_many_times(project: Project) -> None:
+    """In the script's own process all are counted, and none is kept; of a forked one a thousand are."""
+    project.write(
+        "import os\nif os.fork() == 0:\n    for _ in range(3000): os.urandom(1)\n    os._exit(0)\nos.wait()\n"
+        "for _ in range(20_000): os.urandom(1)\n"
+    )
+    assert project.train().status == 0
+    assert [(taken.line, taken.times) for taken in project.only_run().entropy] == [(3, 1000), (6, 20_000)]
+
+
+@pytest.mark.locked
 def test_a_verification_names_it(project: Project) -> None:
     """What parts two runs of one recipe is named by its line."""
     project.write(
@@ -127,7 +167,7 @@ def test_a_verification_names_it(project: Project) -> None:
 def test_a_module_of_the_script(tmp_path: Path) -> None:
     """The words of a call are those of its own file; of one that goes over lines, the first."""
     sentinel = Sentinel(tmp_path)
-    watched = sentinel._watched(lambda *_: 3)
+    watched = sentinel._watched(lambda *_: 3, "noise", "watched")
     code = tmp_path / "parts" / "noise.py"
     code.parent.mkdir()
     code.write_text('text = "ü"; watched(\n    4,\n)\n')
@@ -139,7 +179,7 @@ def test_a_module_of_the_script(tmp_path: Path) -> None:
 
 def test_a_library_is_not_the_script(tmp_path: Path) -> None:
     sentinel = Sentinel(tmp_path / "code")
-    sentinel._watched(lambda: 3)()
+    sentinel._watched(lambda: 3, "noise", "watched")()
     assert sentinel.found() == []
 
 

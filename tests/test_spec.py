@@ -108,7 +108,7 @@ def test_command_line_over_toml(tmp_path: Path, toml: str | None, words: list[st
         ("sede = 1", "unknown key 'sede'; did you mean 'seed'?"),
         ("ignore_outputs = []", "unknown key 'ignore_outputs'; did you mean 'ignore-outputs'?"),
         ("epochs = 5", "unknown key 'epochs'; remove it"),
-        ("script = 'x.py'", "unknown key 'script'; remove it"),
+        ("script = 'x.py'", "unknown key 'script'; did you mean 'strict'?"),
         ("seed = '1'", "'seed' must be int, not '1'"),
         ("seed = true", "'seed' must be int, not True"),
         ("threads = 2.0", "'threads' must be int, not 2.0"),

@@ -13,7 +13,8 @@ from samebits.spec import RunSpec
 from samebits.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, SURROUNDINGS, USER, Trial
 
 _TELLS = """
-import datetime, getpass, glob, json, os, pathlib, platform, socket, sys, time
+import copy, datetime, getpass, glob, json, os, pathlib, pickle, platform, pwd, socket, sys, time
+import numpy as np
 import tensorflow as tf
 
 data = os.environ["SAMEBITS_DATA"]
@@ -41,6 +42,20 @@ told = {
     "host name": [socket.gethostname(), platform.node(), os.uname().nodename, socket.getfqdn()],
     "memory layout": [os.environ.get("PYTHONMALLOC")],
 }
+class Stamp(datetime.datetime):
+    pass
+
+
+assert type(now) is datetime.datetime and type(Stamp.now()) is Stamp and not isinstance(now, Stamp)
+parsed = datetime.datetime.strptime("2020-01-02", "%Y-%m-%d")
+ordinary = np.datetime64("2020-01-02T03:04").item()
+for value in (now, parsed, ordinary, now.date(), datetime.date.today(), datetime.datetime.now(datetime.UTC)):
+    assert pickle.loads(pickle.dumps(value)) == value and copy.deepcopy(value) == value, value
+    assert isinstance(value, datetime.date)
+assert ordinary < now and (now - ordinary).days > 2000 and np.datetime64(now) > np.datetime64(ordinary)
+assert sorted(os.listdir(path=data)) == sorted(entry.name for entry in os.scandir(path=data))
+assert pwd.getpwuid(os.getuid()).pw_dir
+socket.getaddrinfo(socket.gethostname(), 80) and socket.gethostbyname(socket.gethostname())
 assert isinstance(now, datetime.datetime) and isinstance(now, datetime.date)
 assert isinstance(datetime.datetime(2020, 1, 2), datetime.datetime) and not isinstance(3, datetime.date)
 assert issubclass(datetime.datetime, datetime.date)

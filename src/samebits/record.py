@@ -118,7 +118,7 @@ class Record:
     @property
     def entropy(self) -> tuple[Taken, ...]:
         """Where the script took randomness that no seed reaches; since 1.3, before it nobody looked."""
-        return tuple(Taken.from_fields(Fields(place)) for place in self.environment.get("entropy", ()))
+        return tuple(Taken.from_fields(Fields(place)) for place in self.environment.get("entropy") or ())
 
     def to_dict(self) -> dict[str, Any]:
         """As the file holds it; `seal` is the digest of all the rest."""

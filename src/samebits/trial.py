@@ -76,4 +76,4 @@ class Trial:
                 without=fields.texts("without"),
             )
         except InputError as error:
-            raise RecordError(f"'{fields.path('trial')}': {error}") from error
+            raise RecordError(f"'{fields.path('changed')}': {error}") from error

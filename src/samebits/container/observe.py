@@ -46,7 +46,7 @@ class Observer:
 
     `before_training` is called once, before the first step, `after_epoch` after each epoch; what they raise ends the
     run. Calls of `fit` are carried out within `fits`, `stepping` is told of an optimizer's steps before they are made,
-    and `behind_steps` is called behind each.
+    and `behind_steps` behind them, with the number of the model and how many they were.
     """
 
     def __init__(  # noqa: PLR0913  each is a part of what it observes
@@ -61,7 +61,7 @@ class Observer:
         fits: Callable[[Any, Mapping[str, Any]], AbstractContextManager[None]] = lambda *_: nullcontext(),
         stepping: Callable[[Any], None] = lambda _: None,
         after_epoch: Callable[[], None] = lambda: None,
-        behind_steps: Callable[[], None] | None = None,
+        behind_steps: Callable[[int, int], None] | None = None,
     ) -> None:
         self._ledger = ledger
         self._models = models

@@ -126,9 +126,9 @@ class Reached:
 
             return execute
 
-        def create_op(graph: Any, name: str, *arguments: Any, **options: Any) -> Any:
-            operation = in_graph(graph, name, *arguments, **options)
-            self._add(name, operation.outputs, operation.inputs)
+        def create_op(graph: Any, kind: str, *arguments: Any, **options: Any) -> Any:  # they have a `name` of their own
+            operation = in_graph(graph, kind, *arguments, **options)
+            self._add(kind, operation.outputs, operation.inputs)
             return operation
 
         pywrap_tfe.TFE_Py_FastPathExecute = fast_path

@@ -2,11 +2,14 @@
 clock or name for it. Hash seed and memory layout are the launcher's, as the interpreter takes them before it starts.
 """
 
+import copyreg
 import datetime as dt
+import functools
 import getpass
 import glob
 import os
 import platform
+import pwd
 import socket
 import tempfile
 import time
@@ -43,54 +46,57 @@ def _cores() -> None:
 
 def _clock() -> None:
     """Later, in `time` and `datetime`; monotonic clocks count from nowhere as it is."""
-    now, now_ns, stamp = time.time, time.time_ns, dt.datetime.now
-    later = dt.timedelta(seconds=_LATER)
-
+    now, now_ns = time.time, time.time_ns
     for name in ("localtime", "gmtime", "ctime"):
         setattr(time, name, _at(getattr(time, name)))
     time.asctime, time.strftime = _of_tuple(time.asctime, 0), _of_tuple(time.strftime, 1)
     time.time = lambda: now() + _LATER
     time.time_ns = lambda: now_ns() + int(_LATER * 1e9)
 
-    class Datetime(dt.datetime, metaclass=_Like):
-        """Instances are ordinary ones, and ordinary ones are instances."""
-
-        like = dt.datetime
-
-        @classmethod
-        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:  # type: ignore[override]
-            return stamp(tz) + later
-
-        @classmethod
-        def utcnow(cls) -> dt.datetime:  # type: ignore[override]
-            return cls.now(dt.UTC).replace(tzinfo=None)
-
-        @classmethod
-        def today(cls) -> dt.datetime:  # type: ignore[override]
-            return cls.now()
-
-    class Date(dt.date, metaclass=_Like):
-        """The same."""
-
-        like = dt.date
-
-        @classmethod
-        def today(cls) -> dt.date:  # type: ignore[override]
-            return Datetime.now().date()
-
+    for real, other in ((dt.datetime, Datetime), (dt.date, Date)):
+        copyreg.pickle(real, functools.partial(_reduced, other))
     dt.datetime, dt.date = Datetime, Date  # type: ignore[misc]
+
+
+def _reduced(other: Callable[..., Any], value: dt.date) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """How an ordinary one is pickled: as one of the type that now has its name."""
+    return other, tuple(value.__reduce_ex__(2)[1])
 
 
 class _Like(type):
     """The type of a type that stands for another: whatever is an instance of that one is one of it."""
 
-    like: type
-
     def __instancecheck__(cls, value: object) -> bool:
-        return isinstance(value, cls.like)
+        return isinstance(value, cls.__dict__["like"]) if "like" in cls.__dict__ else super().__instancecheck__(value)
 
     def __subclasscheck__(cls, other: type) -> bool:
-        return issubclass(other, cls.like)
+        return issubclass(other, cls.__dict__["like"]) if "like" in cls.__dict__ else super().__subclasscheck__(other)
+
+
+class Datetime(dt.datetime, metaclass=_Like):
+    """Follows `time.time`; the C implementation's own asks the system. Ordinary ones are its instances, too."""
+
+    like = dt.datetime
+
+    @classmethod
+    def now(cls, tz: dt.tzinfo | None = None) -> Self:
+        """As the changed clock has it."""
+        return cls.fromtimestamp(time.time(), tz)
+
+    @classmethod
+    def utcnow(cls) -> Self:
+        """The same in UTC."""
+        return cls.fromtimestamp(time.time(), dt.UTC).replace(tzinfo=None)
+
+
+class Date(dt.date, metaclass=_Like):
+    """What `datetime.date` has to be for the other one to be a subclass of it."""
+
+    like = dt.date
+
+
+for _class, _name in ((Datetime, "datetime"), (Date, "date")):  # pickles name them so
+    _class.__module__, _class.__name__, _class.__qualname__ = "datetime", _name, _name
 
 
 def _at(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -106,6 +112,9 @@ def _user() -> None:
     """Another name, number and home."""
     home = tempfile.mkdtemp(prefix="home-")
     os.environ.update(USER=_NAME, LOGNAME=_NAME, USERNAME=_NAME, HOME=home)
+    known = pwd.getpwuid
+    entry = pwd.struct_passwd((_NAME, "x", _NUMBER, os.getgid(), "", home, "/bin/sh"))
+    pwd.getpwuid = lambda number: entry if number == _NUMBER else known(number)
     for name in ("getuid", "geteuid"):
         setattr(os, name, lambda: _NUMBER)
     os.getlogin = getpass.getuser = lambda: _NAME
@@ -118,16 +127,23 @@ def _host() -> None:
     os.uname = lambda: other
     socket.gethostname = lambda: _NAME
     socket.getfqdn = lambda name="": name or _NAME
+    socket.gethostbyname = _known_here(socket.gethostbyname)
+    socket.getaddrinfo = _known_here(socket.getaddrinfo)
     platform.node = lambda: _NAME
+
+
+def _known_here(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The other name is this machine's."""
+    return lambda host, *more, **named: original("localhost" if host == _NAME else host, *more, **named)
 
 
 def _folders() -> None:
     """From behind what the file system gives from the front."""
     import tensorflow as tf
 
-    listdir, scandir = os.listdir, os.scandir
-    os.listdir = lambda *where: listdir(*where)[::-1]  # type: ignore[assignment]
-    os.scandir = lambda *where: _Scanned(scandir(*where))  # type: ignore[assignment]
+    scandir = os.scandir
+    os.listdir = _reversed(os.listdir)
+    os.scandir = lambda *where, **named: _Scanned(scandir(*where, **named))  # type: ignore[assignment]
     for name in ("_Globber", "_StringGlobber"):
         globber: Any = getattr(glob, name, None)
         if hasattr(globber, "scandir"):  # newer Pythons keep the function there for pathlib

@@ -34,7 +34,7 @@ class Tracer:
     """Writes the lines for steps by `append`, and ends the run behind its window by raising TraceEnded.
 
     Work in callbacks is done under `guard`; `tensors` is as `StepLines` has it; `trained` grows as models are trained;
-    `behind_steps` is called behind each step, and may end the run.
+    `behind_steps` is called behind steps with the number of the model and how many they were, and may end the run.
     It is what taps hand over to (`Sink`).
     """
 
@@ -46,7 +46,7 @@ class Tracer:
         *,
         guard: Guard,
         trained: Sequence[Trained],
-        behind_steps: Callable[[], None] | None = None,
+        behind_steps: Callable[[int, int], None] | None = None,
     ) -> None:
         self._lines = StepLines(trace, append, tensors)
         self._guard = guard
@@ -55,7 +55,7 @@ class Tracer:
         self._said: set[str] = set()
         self._window = Window(trace)
         self._written = trace.steps
-        self._behind_steps = behind_steps or (lambda: None)
+        self._behind_steps = behind_steps or (lambda _model, _steps: None)
         self.steps = trace.steps or behind_steps is not None
         self._taps = Taps(self) if trace.values else None
 
@@ -195,7 +195,7 @@ class Tracer:
         self._lines.forget()
         self._window.end_steps()
         if numbered:
-            self._behind_steps()
+            self._behind_steps(numbered[0][0], 1)
 
     def _fitted(self, trained: Trained, batches: Batches) -> None:
         """`fit` came back from these steps."""
@@ -204,4 +204,4 @@ class Tracer:
             self._lines.write(place, trained.name, model_variables(trained.target))
         self._lines.forget()
         self._window.end_batches(batches)
-        self._behind_steps()
+        self._behind_steps(self._trained.index(trained), batches.last - batches.first + 1)

@@ -148,8 +148,9 @@ class Training:
             finally:
                 self.record = replace(self.record, resumable=keeper.resumable)
                 self._note({"entropy": [taken.to_dict() for taken in sentinel.found()], **trying.observed()}, [])
-                self.timings |= trying.seconds()
+                self.timings |= trying.timings()
         guard.check()
+        sentinel.check()
         observer.check()
         self.timings["observe"] = round(observer.seconds, 3)
         if self.signals.received is not None:  # the script may have caught it, and ended early all the same

@@ -3,7 +3,6 @@
 import statistics
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 from samebits.container.surroundings import change, change_order
@@ -20,7 +19,9 @@ class Trying:
 
     def __init__(self, trial: Trial | None) -> None:
         self._trial = trial
-        self._behind: list[float] = []
+        self._steps = 0
+        self._behind = 0.0
+        self._took: dict[int, list[tuple[float, int]]] = {}
         self._watch = Watch()
 
     def before_import(self, profile: Profile) -> Profile:
@@ -37,23 +38,32 @@ class Trying:
             self._watch.install()
 
     @property
-    def count(self) -> Callable[[], None] | None:
-        """What is to be called behind each step; None where nobody counts."""
+    def count(self) -> Callable[[int, int], None] | None:
+        """What is to be called behind steps, with their model's number and how many; None where nobody counts."""
         return None if self._trial is None else self._count
 
-    def _count(self) -> None:
-        """Another step is done, of whatever model; raises TraceEnded behind the last."""
-        self._behind.append(time.perf_counter())
-        if self._trial is not None and len(self._behind) == self._trial.steps:
+    def _count(self, model: int, steps: int) -> None:
+        """So many steps are done; raises TraceEnded behind the last."""
+        now = time.perf_counter()
+        self._steps += steps
+        if self._steps > _WARMING:
+            self._took.setdefault(model, []).append((now - self._behind, steps))
+        self._behind = now
+        if self._trial is not None and self._trial.steps is not None and self._steps >= self._trial.steps:
             raise TraceEnded(self._trial.message)
 
     def observed(self) -> dict[str, Any]:
         """For the record's environment: the operations without a deterministic form, and what they cost on the CPU."""
         return {} if self._trial is None else {"undetermined": self._watch.found()}
 
-    def seconds(self) -> dict[str, float]:
-        """For the record's timings: the median of a step, once the first ones are over, where there were enough."""
-        behind = self._behind[_WARMING:]
-        if len(behind) < 2:
+    def timings(self) -> dict[str, float]:
+        """For the record's: how many `steps` there were, and the seconds of a `step` once the first ones are over.
+
+        Of each model it is the median; where several take turns, as in a GAN, the mean of those by their steps.
+        """
+        if self._trial is None:
             return {}
-        return {"step": statistics.median(after - before for before, after in pairwise(behind))}
+        timed = {model: [spent / steps for spent, steps in took] for model, took in self._took.items()}
+        number = sum(len(seconds) for seconds in timed.values())
+        mean = sum(statistics.median(seconds) * len(seconds) for seconds in timed.values()) / max(number, 1)
+        return {"steps": self._steps} | ({"step": round(mean, 9)} if number > 1 else {})

@@ -67,12 +67,12 @@ class Watch:
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def create_op(graph: Any, name: str, *arguments: Any, **options: Any) -> Any:
-            operation = original(graph, name, *arguments, **options)
+        def create_op(graph: Any, kind: str, *arguments: Any, **options: Any) -> Any:
+            operation = original(graph, kind, *arguments, **options)
             scope = operation.name.rpartition("/")[0]
             if scope not in self._layers:
                 self._layers[scope] = self._path()
-            if name in OPERATIONS and _undetermined(operation):
+            if kind in OPERATIONS and _undetermined(operation):
                 self._found.setdefault(operation.name, operation)
             return operation
 

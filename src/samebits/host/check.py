@@ -4,14 +4,14 @@ import ast
 import re
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from samebits.errors import InputError, counted
-from samebits.host.findings import Finding, Rule
+from samebits.host.findings import OF_RUNS, Finding, Rule
 from samebits.host.module import Module
 from samebits.host.rules import RULES
 from samebits.prepare import check_script, code_filter
@@ -19,41 +19,67 @@ from samebits.spec import RunSpec
 from samebits.tree import list_tree
 
 BY_CODE: dict[str, Rule] = {rule.code: rule for rule, _ in RULES}
+_LOOKS = re.compile(r"#\s*samebits:\s*ignore", re.IGNORECASE)
 _IGNORE = re.compile(r"#\s*samebits:\s*ignore\[([A-Z0-9,\s]+)\]\s*(.*)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checked:
-    """What was found in so many files; `ignored` is what a comment of the script's own lets pass."""
+    """What was found in the files of a script, by their paths; `ignored` is what a comment of its own lets pass.
 
-    files: int
-    findings: tuple[Finding, ...]
-    ignored: tuple[Finding, ...]
+    `allowed` are all such comments: file, line and code, whether anything was found there or not. `notes` say which
+    file could not be read, and which comment lets nothing pass.
+    """
+
+    sources: Mapping[str, str]
+    findings: tuple[Finding, ...] = ()
+    ignored: tuple[Finding, ...] = ()
+    allowed: frozenset[tuple[str, int, str]] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For people; the last line counts."""
-        count = f"{len(self.findings)} found, {len(self.ignored)} ignored, in {counted(self.files, 'file')}"
+        count = f"{len(self.findings)} found, {len(self.ignored)} ignored, in {counted(len(self.sources), 'file')}"
         return [*(finding.text(BY_CODE) for finding in self.findings), count]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         found = {"findings": self.findings, "ignored": self.ignored}
         lists = {name: [item.to_dict(BY_CODE) for item in items] for name, items in found.items()}
-        return {"files": self.files, **lists}
+        return {"files": len(self.sources), **lists, "notes": list(self.notes)}
 
 
 def check(spec: RunSpec) -> Checked:
     """Look at a script and at all Python files beside it that would be its code; raises InputError."""
     check_script(spec.script, sys.version_info[:2])
-    paths = [path for path, *_ in list_tree(spec.code_folder, "code", code_filter(spec)) if path.endswith(".py")]
+    names = [path for path, *_ in list_tree(spec.code_folder, "code", code_filter(spec)) if path.endswith(".py")]
     found: list[Finding] = []
     ignored: list[Finding] = []
-    for path in paths:
-        module = read_module(spec.code_folder / path, path)
-        allowed = _allowed(module)
+    allowed: set[tuple[str, int, str]] = set()
+    sources: dict[str, str] = {}
+    notes: list[str] = []
+    for path in sorted({*names, spec.script.name}):
+        try:
+            module = read_module(spec.code_folder / path, path)
+        except InputError as error:
+            if path == spec.script.name:
+                raise
+            notes.append(f"{error}, or leave it out with --exclude; it was not looked at")
+            continue
+        sources[path] = module.text
+        passing = _allowed(module)
+        notes += _idle(module)
+        allowed |= {(path, line, code) for line, codes in passing.items() for code in codes}
         for finding in findings_in(module):
-            (ignored if finding.code in allowed.get(finding.line, ()) else found).append(finding)
-    return Checked(files=len(paths), findings=tuple(found), ignored=tuple(ignored))
+            lines = range(finding.line, finding.last + 1)
+            (ignored if any(finding.code in passing.get(line, ()) for line in lines) else found).append(finding)
+    return Checked(
+        sources=sources,
+        findings=tuple(found),
+        ignored=tuple(ignored),
+        allowed=frozenset(allowed),
+        notes=tuple(notes),
+    )
 
 
 def read_module(file: Path, path: str) -> Module:
@@ -73,7 +99,14 @@ def read_module(file: Path, path: str) -> Module:
 def findings_in(module: Module) -> list[Finding]:
     """What every rule finds in a file, from its first line to its last."""
     found = {
-        Finding(path=module.path, line=node.lineno, column=node.col_offset + 1, code=rule.code, about=about)
+        Finding(
+            path=module.path,
+            line=node.lineno,
+            column=node.col_offset + 1,
+            code=rule.code,
+            about=about,
+            last=(node.end_lineno or node.lineno) if isinstance(node, ast.expr) else node.lineno,
+        )
         for rule, look in RULES
         for node, about in look(module)
     }
@@ -87,6 +120,18 @@ def _allowed(module: Module) -> dict[int, frozenset[str]]:
         for line, comment in _comments(module.text)
         if (match := _IGNORE.search(comment)) and match[2].strip()
     }
+
+
+def _idle(module: Module) -> Iterator[str]:
+    """Comments that look as if they let something pass, and do not."""
+    for line, comment in _comments(module.text):
+        if not _LOOKS.search(comment):
+            continue
+        match = _IGNORE.search(comment)
+        unknown = [code for code in re.findall(r"\w+", match[1]) if code not in BY_CODE | OF_RUNS] if match else []
+        if match is None or unknown or not match[2].strip():
+            why = f"there is no rule {unknown[0]}" if unknown else "write a code and a reason"
+            yield f"{module.path}:{line}: this comment lets nothing pass: {why}: # samebits: ignore[SB203] because …"
 
 
 def _comments(text: str) -> Iterator[tuple[int, str]]:

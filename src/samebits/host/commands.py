@@ -42,8 +42,11 @@ def build_command(*, gpu: bool, check: bool, offline: bool, tag: str | None, bas
 def check_command(*, spec: RunSpec, form: str, run: bool, cost: bool, steps: int | None, rounds: int | None) -> int:
     """Say what in a script breaks reproducibility, by its text and, if asked, by running it; 1 where something does."""
     from samebits.host.check import check
+    from samebits.host.display import say
 
     checked = check(spec)
+    for note in checked.notes:
+        say(note)
     if form == "text":
         _print_at_once("\n".join(checked.lines()))  # the rest takes longer
     tried = costs = None

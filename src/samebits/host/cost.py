@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samebits.errors import InputError
+from samebits.errors import InputError, counted
 from samebits.host.display import print_bars
 from samebits.host.runtime import choose_runtime
 from samebits.host.trials import Trials
 from samebits.profile import Profile
+from samebits.record import FAILED
 from samebits.spec import RunSpec
 from samebits.trace import EPOCHS
 from samebits.trial import EXACT, OP_DETERMINISM, REWRITES, SEEDS, Trial
 
 STEPS = 40
 ROUNDS = 3
+FEWEST = 10
+"""Steps that can be timed at all."""
+
 _EVERYTHING = "all of them"
 
 _SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -81,7 +85,7 @@ class Costs:
         print_bars(columns, rows, kept)
         print(
             f"with all of them a step takes {statistics.median(self.seconds) * 1000:.2f} ms;"
-            f" medians of {len(self.seconds)} rounds of {self.steps} steps"
+            f" medians of {counted(len(self.seconds), 'round')} of {counted(self.steps, 'step')}"
         )
 
 
@@ -94,10 +98,11 @@ def measure(spec: RunSpec, *, steps: int, rounds: int) -> Costs:
     with tempfile.TemporaryDirectory(prefix="samebits-check-") as scratch:
         trials = Trials(spec, runtime, Path(scratch), EPOCHS)
         for number in range(1, rounds + 1):
-            whole.append(_timed(trials, f"round {number} of {rounds}, with all settings", Trial(steps=steps)))
+            step, made = _timed(trials, f"round {number} of {rounds}, with all settings", Trial(steps=steps))
+            whole.append(step)
             for name, variables in rows:
                 what = f"round {number} of {rounds}, without {name}"
-                without[name].append(_timed(trials, what, Trial(steps=steps, without=variables)))
+                without[name].append(_timed(trials, what, Trial(steps=steps, without=variables))[0])
     costs = (
         Cost(
             setting=name,
@@ -106,7 +111,7 @@ def measure(spec: RunSpec, *, steps: int, rounds: int) -> Costs:
         )
         for name, spent in without.items()
     )
-    return Costs(steps=steps, seconds=tuple(whole), settings=tuple(costs))
+    return Costs(steps=made, seconds=tuple(whole), settings=tuple(costs))
 
 
 def settings_of(profile: Profile) -> list[tuple[str, tuple[str, ...]]]:
@@ -118,10 +123,12 @@ def settings_of(profile: Profile) -> list[tuple[str, tuple[str, ...]]]:
     return [*rows, (_EVERYTHING, everything)]
 
 
-def _timed(trials: Trials, what: str, trial: Trial) -> float:
+def _timed(trials: Trials, what: str, trial: Trial) -> tuple[float, int]:
+    """Seconds of a step, and how many there were."""
     _, record = trials.run(what, trial)
-    step = record.timings.get("step")
-    if not isinstance(step, float):
-        how = record.outcome.message or record.outcome.state
-        raise InputError(f"the script made too few steps to time one ({how}); train for ten steps or more")
-    return step
+    if record.outcome.state == FAILED:
+        raise InputError(f"{what}: {record.outcome.message}; see `samebits check --run`")
+    step, made = record.timings.get("step"), record.timings.get("steps", 0)
+    if not isinstance(step, float) or made < FEWEST:
+        raise InputError(f"the script made too few steps to time one: {made}; train for {FEWEST} or more")
+    return step, made

@@ -20,13 +20,14 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Finding:
-    """A rule's code at a place: `line` from 1, `column` from 1; `about` is what stands there."""
+    """A rule's code at a place: `line` from 1, `column` from 1; `about` is what stands there, down to line `last`."""
 
     path: str
     line: int
     column: int
     code: str
     about: str
+    last: int = 0
 
     def text(self, rules: dict[str, Rule]) -> str:
         """One line."""
@@ -50,7 +51,8 @@ class Finding:
 ENTROPY = Rule(code="SB701", what="takes randomness that no seed reaches", fix="give it a seed")
 PARTING = Rule(code="SB702", what="two short runs part", fix="look for what `samebits check --run` says of it")
 UNDETERMINED = Rule(code="SB703", what="has no deterministic form", fix="go round it as `samebits check --run` says")
-OF_RUNS = {rule.code: rule for rule in (ENTROPY, PARTING, UNDETERMINED)}
+FAILURE = Rule(code="SB704", what="a short run failed", fix="mend that first")
+OF_RUNS = {rule.code: rule for rule in (ENTROPY, PARTING, UNDETERMINED, FAILURE)}
 """What no reading finds, but short runs do."""
 
 

@@ -25,7 +25,11 @@ RULES: tuple[tuple[Rule, Callable[[Module], Iterator[Place]]], ...] = (
         unseeded_numpy,
     ),
     (
-        Rule(code="SB102", what="takes its seed from the operating system", fix="give it one: random.Random(7)"),
+        Rule(
+            code="SB102",
+            what="takes its seed from the operating system",
+            fix="give it one: random.Random(7), tf.random.Generator.from_seed(7)",
+        ),
         unseeded_python,
     ),
     (

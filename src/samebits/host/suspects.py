@@ -1,9 +1,12 @@
 """What may be behind two runs that part: lines of the script, operations, or else what to look for."""
 
+import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from samebits.host.check import BY_CODE, Checked
+from samebits.host.findings import ENTROPY
 from samebits.record import Taken
 from samebits.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, USER
 
@@ -17,9 +20,26 @@ _RULES = {
     USER: ("SB104",),
     HOST: ("SB104",),
     MEMORY: ("SB104", "SB201"),
-    ITSELF: ("SB101", "SB102", "SB103", "SB104", "SB105", "SB201", "SB303", "SB305", "SB501", "SB601", "SB602"),
+    ITSELF: ("SB101", "SB102", "SB103", "SB104", "SB105", "SB303", "SB305", "SB501", "SB601", "SB602"),
 }
-"""The rules that can be broken where this parts two runs."""
+"""The rules that can be broken where this parts two runs, the likely ones first."""
+
+_ENTROPY = ("SB101", "SB102", "SB104", "SB105", ENTROPY.code)
+"""The rules on randomness that no seed reaches."""
+
+_WORDS = {
+    HASH_SEED: r"\b(frozenset|hash|set)\(|= *\{[^:]*\}",
+    FOLDERS: r"(glob|iterdir|listdir|scandir|walk)\(",
+    CORES: r"cpu_count|sched_getaffinity|workers",
+    CLOCK: r"\b(ctime|gmtime|localtime|now|strftime|time|time_ns|today|utcnow)\(",
+    USER: r"expanduser|getlogin|getuid|getuser|home\(|LOGNAME|USER",
+    HOST: r"gethostname|getfqdn|node\(|uname",
+    MEMORY: r"\bid\(|\bset\(|empty\(|empty_like\(",
+    ITSELF: r"as_completed|imap_unordered|Process\(|Thread|workers|\bid\(|\b(now|time|time_ns)\(",
+}
+"""Words to look for in the script where no rule was broken."""
+
+_MOST = 3  # lines with them
 
 _HINTS = {
     HASH_SEED: "look for a set that is gone through, or hash() of a text; use sorted(…) around the one, zlib.crc32 for"
@@ -37,30 +57,42 @@ _HINTS = {
 
 
 def suspects(because: str, checked: Checked, entropy: Sequence[Taken]) -> Iterator[str]:
-    """Lines of the script that may be the cause: what was seen in the run, what a rule finds, else what to look for."""
+    """Lines of the script that may be the cause: what was seen in the run, what a rule finds; else what to look for."""
     if because == ITSELF:
         yield from (f"{taken} takes randomness that no seed reaches" for taken in entropy)
     codes = _RULES.get(because, tuple(BY_CODE))
     broken = [item for item in (*checked.findings, *checked.ignored) if item.code in codes]
-    yield from (item.text(BY_CODE) for item in broken)
+    yield from (item.text(BY_CODE) for item in sorted(broken, key=lambda item: codes.index(item.code)))
     if not broken and not (because == ITSELF and entropy):
+        yield from _lines_with(_WORDS.get(because), checked)
         yield _HINTS.get(because, "look for what depends on two of them at once")
 
 
+def _lines_with(words: str | None, checked: Checked) -> Iterator[str]:
+    """The first lines in which one of these stands."""
+    if words is None:
+        return
+    found = (
+        f"{path}:{number}: {line.strip()}"
+        for path, text in checked.sources.items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.search(words, line.partition("#")[0]) and not re.match(r"\s*(import|from)\s", line)
+    )
+    yield from itertools.islice(found, _MOST)
+
+
 def untold(entropy: Sequence[Taken], checked: Checked) -> Iterator[Taken]:
-    """What was seen in a run where no rule has found anything, nor was anything let pass."""
-    known = {(item.path, item.line) for item in (*checked.findings, *checked.ignored)}
+    """What was seen in a run where no rule on that has found anything, and no comment lets it pass."""
+    known = {(item.path, item.line) for item in checked.findings if item.code in _ENTROPY}
+    known |= {(path, line) for path, line, code in checked.allowed if code in _ENTROPY}
     yield from (taken for taken in entropy if (taken.path, taken.line) not in known)
 
 
-def describe_undetermined(item: Mapping[str, Any], step: float | None) -> str:
+def describe_undetermined(item: Mapping[str, Any]) -> str:
     """An operation without a deterministic form, for people."""
     layer = f" (layer {item['layer']})" if item["layer"] else ""
     where = "on a GPU" if item["gpu_only"] else "anywhere"
     way = item["way"] or 'there is no way round but `with tf.device("CPU:0")`'
     seconds = item["seconds"]
-    cost = ""
-    if seconds is not None:
-        share = f", {seconds / step:.0%} of a step" if step else ""
-        cost = f"; on this CPU it takes {seconds * 1000:.2f} ms{share}"
+    cost = "" if seconds is None else f"; on this CPU it takes {seconds * 1000:.2f} ms"
     return f"{item['operation']}{layer} has no deterministic form {where}: {way}{cost}"

@@ -6,6 +6,7 @@ until that is one thing.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,20 +15,19 @@ from typing import Any
 
 from samebits.checkpoints import NONE
 from samebits.codec import as_record
-from samebits.errors import some_of
+from samebits.errors import counted, some_of
 from samebits.host.check import Checked
 from samebits.host.diff import OUTPUTS, diff
 from samebits.host.display import hashing_progress, say
-from samebits.host.findings import ENTROPY, PARTING, UNDETERMINED, Finding
-from samebits.host.locate import Cause, causes_in
+from samebits.host.findings import ENTROPY, FAILURE, PARTING, UNDETERMINED, Finding
+from samebits.host.locate import Cause, Ran, causes_in
 from samebits.host.parting import first_parting
 from samebits.host.process import Streams
 from samebits.host.runtime import Runtime, choose_runtime
 from samebits.host.suspects import ITSELF, describe_undetermined, suspects, untold
 from samebits.host.train import carry_out
 from samebits.prepare import PlannedRun, plan_run
-from samebits.record import FAILED, Record, Taken
-from samebits.runfolder import RunFolder
+from samebits.record import FAILED, FINISHED, Record, Taken
 from samebits.spec import RunSpec
 from samebits.trace import TENSOR, Trace
 from samebits.trial import MEMORY, SURROUNDINGS, Trial
@@ -53,7 +53,7 @@ class Tried:
     """What two short runs showed: `because` is what alone parts them, `suspects` may be behind it.
 
     `failure` is how the first one failed, where it did; `undetermined` are operations as the record's environment has
-    them, `entropy` what no rule has found, `step` is seconds.
+    them, `entropy` what no rule has found; `made` are the steps that the first one made, to its end if it is `whole`.
     """
 
     steps: int
@@ -62,7 +62,8 @@ class Tried:
     suspects: tuple[str, ...] = ()
     failure: str = ""
     undetermined: tuple[dict[str, Any], ...] = ()
-    step: float | None = None
+    made: int = 0
+    whole: bool = False
     entropy: tuple[Taken, ...] = ()
 
     @property
@@ -75,7 +76,9 @@ class Tried:
         apart = self.apart
         return {
             "steps": self.steps,
-            "same": apart is None and not self.failure,
+            "same": None if self.failure else apart is None,
+            "made": self.made,
+            "whole": self.whole,
             "where": None if apart is None else apart.where,
             "note": None if apart is None else apart.note,
             "causes": [] if apart is None else [cause.to_dict() for cause in apart.causes],
@@ -90,8 +93,8 @@ class Tried:
         """As findings with a place, which is the script's first line where none is known."""
         for taken in self.entropy:
             yield Finding(path=taken.path, line=taken.line, column=1, code=ENTROPY.code, about=taken.call)
-        said = [(PARTING, str(text)) for text in (self.apart, self.failure) if text]
-        said += [(UNDETERMINED, describe_undetermined(item, self.step)) for item in self.undetermined]
+        said = [(rule, str(text)) for rule, text in ((PARTING, self.apart), (FAILURE, self.failure)) if text]
+        said += [(UNDETERMINED, describe_undetermined(item)) for item in self.undetermined]
         yield from (Finding(path=script, line=1, column=1, code=rule.code, about=about) for rule, about in said)
 
     def lines(self) -> Iterator[str]:
@@ -99,16 +102,22 @@ class Tried:
         for taken in self.entropy:
             yield f"{taken} takes randomness that no seed reaches (seen in the run)"
         for item in self.undetermined:
-            yield describe_undetermined(item, self.step)
+            yield describe_undetermined(item)
         if self.failure:
             yield self.failure
         elif self.apart is None:
-            yield f"two short runs are the same ({self.steps} steps at most), with other {', '.join(SURROUNDINGS)}"
+            yield f"two short runs are the same, with another {', '.join(SURROUNDINGS)}: {self._reach}"
         else:
             yield f"two short runs part at {self.apart}"
             yield from (f"    also {cause}" for cause in self.apart.causes[1:4])
             yield f"what parts them: {self.because}"
             yield from (f"likely: {suspect}" for suspect in self.suspects)
+
+    @property
+    def _reach(self) -> str:
+        if self.whole:
+            return f"{counted(self.made, 'step')} that could be seen, to the end of the script"
+        return f"{counted(self.made, 'step')}; what comes behind was not run"
 
 
 def try_out(spec: RunSpec, checked: Checked, steps: int) -> Tried:
@@ -118,7 +127,7 @@ def try_out(spec: RunSpec, checked: Checked, steps: int) -> Tried:
         trials = Trials(spec, runtime, Path(scratch))
         first = trials.run("a short run", Trial(steps=steps))
         if first[1].outcome.state == FAILED:
-            return _failed(first[1], steps)
+            return _failed(first, steps, checked)
         everything = Trial(steps=steps, changed=SURROUNDINGS)
         entropy = first[1].entropy
         other = trials.run(f"another, with other {', '.join(SURROUNDINGS)}", everything)
@@ -126,7 +135,8 @@ def try_out(spec: RunSpec, checked: Checked, steps: int) -> Tried:
             steps=steps,
             apart=_apart(first, other),
             undetermined=tuple(first[1].environment.get("undetermined", ())),
-            step=first[1].timings.get("step"),
+            made=first[1].timings.get("steps", 0),
+            whole=first[1].outcome.state == FINISHED,
             entropy=tuple(untold(entropy, checked)),
         )
         if found.apart is None:
@@ -142,11 +152,11 @@ class Trials:
     def __init__(self, spec: RunSpec, runtime: Runtime, scratch: Path, trace: Trace | None = None) -> None:
         self._runtime = runtime
         trace = Trace(level=TENSOR) if trace is None else trace
-        spec = replace(spec, runs=scratch, trace=trace, keep=NONE, checkpoint_every=None)
+        spec = replace(spec, runs=scratch, trace=trace, keep=NONE, checkpoint_every=None, strict=False)
         with hashing_progress("hashing the data") as progress:
             self._planned: PlannedRun = plan_run(spec, runtime.setup, progress)
 
-    def run(self, what: str, trial: Trial) -> tuple[RunFolder, Record]:
+    def run(self, what: str, trial: Trial) -> Ran:
         """One of them, without a word of the script's: its record tells how it went."""
         say(f"trying: {what}")
         planned = replace(self._planned, spec=replace(self._planned.spec, trial=trial))
@@ -155,22 +165,36 @@ class Trials:
         return folder, folder.read()
 
 
-def _because(trials: Trials, first: tuple[RunFolder, Record], apart: Apart, steps: int) -> tuple[str, Apart]:
+def _because(trials: Trials, first: Ran, apart: Apart, steps: int) -> tuple[str, Apart]:
     """What alone parts the runs, and where; all of it together where no one thing does."""
     again = _apart(first, trials.run("the first one again", Trial(steps=steps)))
     if again is not None:
         return ITSELF, again
-    moved = _apart(first, trials.run(f"with another {MEMORY} alone", Trial(steps=steps, changed=(MEMORY,))))
-    if moved is not None:  # asked for by itself: whatever else is changed moves things in memory, too
-        return MEMORY, moved
-    left, sure = tuple(name for name in SURROUNDINGS if name != MEMORY), False
-    while len(left) > 1 or not sure:
+    left, other = _halved(trials, first, steps)
+    if other is None:
+        return f"no one thing, but together: {', '.join(left)}", apart
+    again = _apart(other, trials.run(f"that once more, with another {left[0]}", Trial(steps=steps, changed=left)))
+    return (left[0], _apart(first, other) or apart) if again is None else (ITSELF, again)
+
+
+def _halved(trials: Trials, first: Ran, steps: int) -> tuple[tuple[str, ...], Ran | None]:
+    """The one thing that alone parts a run from the first, and that run; else the fewest that were seen to."""
+    moved = trials.run(f"with another {MEMORY} alone", Trial(steps=steps, changed=(MEMORY,)))
+    if _apart(first, moved) is not None:  # asked for by itself: whatever else is changed moves things in memory, too
+        return (MEMORY,), moved
+    left: tuple[str, ...] = tuple(name for name in SURROUNDINGS if name != MEMORY)
+    enough: tuple[str, ...] = SURROUNDINGS
+    other: Ran | None = None
+    while len(left) > 1 or other is None:
         half, rest = left[: (len(left) + 1) // 2], left[(len(left) + 1) // 2 :]
-        found = _apart(first, trials.run(f"with another {', '.join(half)} alone", Trial(steps=steps, changed=half)))
-        if found is None and not rest:
-            return f"no one thing, but together: {', '.join(SURROUNDINGS)}", apart
-        left, sure, apart = (rest, False, apart) if found is None else (half, True, found)
-    return left[0], apart
+        ran = trials.run(f"with another {', '.join(half)} alone", Trial(steps=steps, changed=half))
+        if _apart(first, ran) is not None:
+            left, enough, other = half, half, ran
+        elif rest:
+            left, other = rest, None
+        else:
+            return enough, None
+    return left, other
 
 
 def _inside(because: str, apart: Apart) -> Iterator[str]:
@@ -180,7 +204,7 @@ def _inside(because: str, apart: Apart) -> Iterator[str]:
         yield f"layer {first.layer} gives something else for the same input: its weights, random numbers or operations"
 
 
-def _apart(one: tuple[RunFolder, Record], other: tuple[RunFolder, Record]) -> Apart | None:
+def _apart(one: Ran, other: Ran) -> Apart | None:
     """Where they part: in a line of the ledger, in how they ended, or in what came out."""
     ends = [record.outcome for _, record in (one, other)]
     parting = first_parting(one, other)
@@ -203,10 +227,21 @@ def _ended(record: Record) -> str:
     return f"{outcome.state}: {outcome.message}" if outcome.message else outcome.state
 
 
-def _failed(record: Record, steps: int) -> Tried:
-    """The script failed as it stands: most likely for an operation, which is named."""
-    undetermined = tuple(record.environment.get("undetermined", ()))
-    lines = [line.strip() for line in (record.outcome.traceback or "").splitlines()]
-    places = [number for number, line in enumerate(lines) if line.startswith(_NODE)]
-    reason = f" {lines[places[0] - 1]}" if places else ""  # what is wrong stands above the node of the graph
-    return Tried(steps=steps, failure=f"{record.outcome.message}{reason}", undetermined=undetermined)
+def _failed(first: Ran, steps: int, checked: Checked) -> Tried:
+    """The script failed as it stands: why, and in which of its lines; an operation may be behind it, which is named."""
+    folder, record = first
+    trace = record.outcome.traceback or ""
+    lines = [line.strip() for line in trace.splitlines()]
+    nodes = [number for number, line in enumerate(lines) if number and line.startswith(_NODE)]
+    said = [line.strip() for line in folder.log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    reason = f" {lines[nodes[0] - 1]}" if nodes else ""  # what is wrong stands above the node of the graph
+    if not trace and said:
+        reason = f": {said[-1]}"
+    frames = re.findall(rf'File ".*/{folder.path.name}/{folder.code.name}/(.*)", line (\d+)', trace)
+    where = f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""
+    return Tried(
+        steps=steps,
+        failure=f"{record.outcome.message}{reason}{where}",
+        undetermined=tuple(record.environment.get("undetermined", ())),
+        entropy=tuple(untold(record.entropy, checked)),
+    )
