@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from samebits.digest import Digest
 from samebits.host.cache import cache_folder, exclusive
 from samebits.host.cost import settings_of
 from samebits.host.runtime import choose_runtime
@@ -62,7 +63,7 @@ def prove(code: str, page: Path) -> None:
         print(f"{code} {settings}: bad {cells[0]}, good {cells[1]}", flush=True)
         rows.append(f"| {settings} | {cells[0]} | {cells[1]} |")
     table = "\n".join(["| settings | bad | good |", "|---|---|---|", *rows])
-    page.write_text(f"{text}\n## Measured\n\n{_HOW}\n\n{table}\n", encoding="utf-8")
+    page.write_text(f"{text}\n## Measured\n\n{_HOW}\n\n{table}\n\n{examined(text)}\n", encoding="utf-8")
 
 
 _HOW = (
@@ -74,6 +75,9 @@ _HOW = (
 
 def agrees(code: str, text: str) -> bool:
     """Whether two new runs of each example bear the page out."""
+    if examined(text) not in text:
+        print(f"{code}: the examples are not those that were measured; run `make prove-rules`")
+        return False
     rows = [line.split(" | ") for line in text.splitlines() if line.endswith(" |")]
     said = next((row for row in rows if len(row) == 3 and row[1].endswith(DIFFER) and SAME in row[2]), None)
     if said is None:
@@ -84,6 +88,12 @@ def agrees(code: str, text: str) -> bool:
     borne_out = found[0].endswith(DIFFER) and found[1].endswith(SAME)
     print(f"{code} with settings {settings}: bad {found[0]}, good {found[1]}")
     return borne_out
+
+
+def examined(text: str) -> str:
+    """Names the examples that were measured: a page whose examples changed since then is wrong."""
+    digests = (Digest.of_bytes(example(text, kind).encode()).short for kind in ("bad", "good"))
+    return f"<!-- examples: {' '.join(digests)} -->"
 
 
 def example(text: str, kind: str) -> str:
