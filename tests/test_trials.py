@@ -13,10 +13,10 @@ from samebits.errors import InputError, RecordError
 from samebits.host.check import Checked
 from samebits.host.findings import Finding
 from samebits.host.locate import Cause
-from samebits.host.suspects import ITSELF, suspects, untold
+from samebits.host.suspects import ITSELF, pointed_to, suspects, untold
 from samebits.host.trials import Apart, Tried
 from samebits.record import Taken
-from samebits.trial import CLOCK, FOLDERS, SURROUNDINGS, Trial
+from samebits.trial import CLOCK, CORES, FOLDERS, SURROUNDINGS, USER, Trial
 
 _BAD = sorted((SCRIPTS / "check" / "bad").glob("*.py"))
 _GOOD = sorted((SCRIPTS / "check" / "good").glob("*.py"))
@@ -97,6 +97,13 @@ def test_lines_that_say_the_word() -> None:
         "train.py:3: rate = 0.1 * date.today().day  # now(",
         "look for a date or a time that decides something",
     ]
+
+
+def test_what_is_tried_by_itself_first() -> None:
+    """What a rule or a word speaks of."""
+    assert pointed_to(_CHECKED) == [FOLDERS, CORES, CLOCK]  # SB601 hangs on how fast a machine is, too
+    assert pointed_to(Checked(sources={"train.py": "from os import getuid\nprint(getuid())\n"})) == [USER]
+    assert pointed_to(Checked(sources={"train.py": "print(id(3))\n"})) == []
 
 
 def test_what_rules_found_is_not_told_twice() -> None:

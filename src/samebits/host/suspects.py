@@ -8,7 +8,7 @@ from typing import Any
 from samebits.host.check import BY_CODE, Checked
 from samebits.host.findings import ENTROPY
 from samebits.record import Taken
-from samebits.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, USER
+from samebits.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, SURROUNDINGS, USER
 
 ITSELF = "nothing of these, it does not repeat by itself"
 
@@ -66,6 +66,16 @@ def suspects(because: str, checked: Checked, entropy: Sequence[Taken]) -> Iterat
     if not broken and not (because == ITSELF and entropy):
         yield from _lines_with(_WORDS.get(because), checked)
         yield _HINTS.get(because, "look for what depends on two of them at once")
+
+
+def pointed_to(checked: Checked) -> list[str]:
+    """What rules or words of the script speak of, but for the memory layout."""
+    codes = {item.code for item in (*checked.findings, *checked.ignored)}
+    return [
+        name
+        for name in SURROUNDINGS
+        if name != MEMORY and (codes.intersection(_RULES[name]) or any(_lines_with(_WORDS[name], checked)))
+    ]
 
 
 def _lines_with(words: str | None, checked: Checked) -> Iterator[str]:

@@ -8,7 +8,7 @@ until that is one thing.
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from samebits.host.locate import Cause, Ran, causes_in
 from samebits.host.parting import first_parting
 from samebits.host.process import Streams
 from samebits.host.runtime import Runtime, choose_runtime
-from samebits.host.suspects import ITSELF, describe_undetermined, suspects, untold
+from samebits.host.suspects import ITSELF, describe_undetermined, pointed_to, suspects, untold
 from samebits.host.train import carry_out
 from samebits.prepare import PlannedRun, plan_run
 from samebits.record import FAILED, FINISHED, Record, Taken
@@ -33,6 +33,7 @@ from samebits.trace import TENSOR, Trace
 from samebits.trial import MEMORY, SURROUNDINGS, Trial
 
 STEPS = 5
+_FEW = 2  # things that are tried one by one
 _NODE = "[[{{node "
 
 
@@ -141,7 +142,7 @@ def try_out(spec: RunSpec, checked: Checked, steps: int) -> Tried:
         )
         if found.apart is None:
             return found
-        because, apart = _because(trials, first, found.apart, steps)
+        because, apart = _because(trials, first, found.apart, pointed_to(checked))
         behind = (*_inside(because, apart), *suspects(because, checked, entropy))
         return replace(found, because=because, apart=apart, suspects=behind)
 
@@ -165,29 +166,36 @@ class Trials:
         return folder, folder.read()
 
 
-def _because(trials: Trials, first: Ran, apart: Apart, steps: int) -> tuple[str, Apart]:
+def _because(trials: Trials, first: Ran, apart: Apart, likely: Sequence[str]) -> tuple[str, Apart]:
     """What alone parts the runs, and where; all of it together where no one thing does."""
-    again = _apart(first, trials.run("the first one again", Trial(steps=steps)))
+    plain = first[1].trial or Trial()
+    again = _apart(first, trials.run("the first one again", plain))
     if again is not None:
         return ITSELF, again
-    left, other = _halved(trials, first, steps)
+    left, other = _halved(trials, first, likely)
     if other is None:
         return f"no one thing, but together: {', '.join(left)}", apart
-    again = _apart(other, trials.run(f"that once more, with another {left[0]}", Trial(steps=steps, changed=left)))
+    again = _apart(other, trials.run(f"that once more, with another {left[0]}", replace(plain, changed=left)))
     return (left[0], _apart(first, other) or apart) if again is None else (ITSELF, again)
 
 
-def _halved(trials: Trials, first: Ran, steps: int) -> tuple[tuple[str, ...], Ran | None]:
-    """The one thing that alone parts a run from the first, and that run; else the fewest that were seen to."""
-    moved = trials.run(f"with another {MEMORY} alone", Trial(steps=steps, changed=(MEMORY,)))
-    if _apart(first, moved) is not None:  # asked for by itself: whatever else is changed moves things in memory, too
-        return (MEMORY,), moved
+def _halved(trials: Trials, first: Ran, likely: Sequence[str]) -> tuple[tuple[str, ...], Ran | None]:
+    """The one thing that alone parts a run from the first, and that run; else the fewest that were seen to.
+
+    The memory layout is asked for by itself, as whatever else is changed moves things in memory, too; then what the
+    script points to, where that is one thing or two.
+    """
+    plain = first[1].trial or Trial()
+    for name in (MEMORY, *(likely if len(likely) <= _FEW else ())):
+        ran = trials.run(f"with another {name} alone", replace(plain, changed=(name,)))
+        if _apart(first, ran) is not None:
+            return (name,), ran
     left: tuple[str, ...] = tuple(name for name in SURROUNDINGS if name != MEMORY)
     enough: tuple[str, ...] = SURROUNDINGS
     other: Ran | None = None
     while len(left) > 1 or other is None:
         half, rest = left[: (len(left) + 1) // 2], left[(len(left) + 1) // 2 :]
-        ran = trials.run(f"with another {', '.join(half)} alone", Trial(steps=steps, changed=half))
+        ran = trials.run(f"with another {', '.join(half)} alone", replace(plain, changed=half))
         if _apart(first, ran) is not None:
             left, enough, other = half, half, ran
         elif rest:
