@@ -36,7 +36,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "engine" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.engine)
-    items.sort(key=lambda item: item.path.name == "test_rebuild.py")  # an engine is slow behind images that it removes
 
 
 @dataclass(frozen=True, kw_only=True)

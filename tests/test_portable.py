@@ -182,19 +182,23 @@ def test_settings_are_read_back(project: Project, profile: Profile) -> None:
     assert all(item["asked"] == item["found"] for item in settings.values())
     assert profile.variables.keys() <= settings.keys()
     assert {"intra-op threads", "inter-op threads"} <= settings.keys()
-    assert ({"exact operations", "oneDNN's instructions"} <= settings.keys()) == profile.portable
+    assert ({"exact operations", "graph rewrites", "oneDNN's instructions"} <= settings.keys()) == profile.portable
 
 
-UNDO = """
-import tensorflow as tf
-tf.config.optimizer.set_experimental_options({"constant_folding": True})
-"""
-
-
-def test_a_script_that_undoes_a_setting(project: Project) -> None:
-    project.write(UNDO)
+@pytest.mark.parametrize(
+    ("undoing", "said"),
+    [
+        (
+            'tf.config.optimizer.set_experimental_options({"constant_folding": True})',
+            "graph rewrites was asked as off and found as on",
+        ),
+        ("tf.math.rsqrt = tf.raw_ops.Rsqrt", "exact operations was asked as True and found as False"),
+    ],
+)
+def test_a_script_that_undoes_a_setting(project: Project, undoing: str, said: str) -> None:
+    project.write(f"import tensorflow as tf\n{undoing}\n")
     done = project.train("--profile", "portable")
-    assert (done.status, "exact operations was asked as True and found as False" in done.err) == (2, True)
+    assert (done.status, said in done.err) == (2, True)
 
 
 @pytest.mark.parametrize("runtime", ["venv", pytest.param("docker", marks=pytest.mark.engine)])
