@@ -396,3 +396,10 @@ def test_the_emulator_is_another_cpu(tmp_path: Path, emulator: str, cpu: str) ->
         )
         answers.append(json.loads(done.stdout)["operations"])
     assert answers[0] != answers[1]
+
+
+def test_a_graph_of_the_scripts_own(project: Project) -> None:
+    """Its operations are made by a call of another form."""
+    project.write("import tensorflow as tf\nwith tf.Graph().as_default():\n    tf.constant(1.0) + 1\n")
+    done = project.train("--profile", "portable")
+    assert done.status == 0, done.err
