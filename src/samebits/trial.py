@@ -28,6 +28,9 @@ IN_PROCESS = (OP_DETERMINISM, SEEDS, REWRITES, EXACT)
 
 OTHER_HASH_SEED = "4242"
 
+FEWEST_TIMED = 10
+"""Steps of a training that can be timed at all."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:

@@ -217,11 +217,11 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
         ("TF_NUM_INTEROP_THREADS", threads, threading.get_inter_op_parallelism_threads(), "tf.config.threading"),
         (OP_DETERMINISM, "True", is_op_determinism_enabled(), "tensorflow config"),
     )
-    if profile.device == "gpu" and profile.has("NVIDIA_TF32_OVERRIDE"):
-        tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
-        found += (("TF32", "False", tf32, "tf.config.experimental"),)
     if profile.device == "gpu":
-        found += (*((item.name, item.value, os.environ.get(item.name), "os.environ") for item in GPU_SETTINGS),)
+        if profile.has("NVIDIA_TF32_OVERRIDE"):  # one setting, read back in two places
+            tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
+            found += (("TF32", "False", tf32, "tf.config.experimental"),)
+        found += tuple((item.name, item.value, os.environ.get(item.name), "os.environ") for item in GPU_SETTINGS)
     if profile.portable:
         asked = profile.variables.get("NPY_DISABLE_CPU_FEATURES", "")
         core = profile.variables.get("OPENBLAS_CORETYPE", "")

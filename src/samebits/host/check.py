@@ -4,7 +4,7 @@ import ast
 import re
 import sys
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -19,6 +19,9 @@ from samebits.spec import RunSpec
 from samebits.tree import list_tree
 
 BY_CODE: dict[str, Rule] = {rule.code: rule for rule, _ in RULES}
+Comment = tuple[int, str]
+"""Its line, and its words."""
+
 _LOOKS = re.compile(r"#\s*samebits:\s*ignore", re.IGNORECASE)
 _IGNORE = re.compile(r"#\s*samebits:\s*ignore\[([A-Z0-9,\s]+)\]\s*(.*)")
 
@@ -67,8 +70,9 @@ def check(spec: RunSpec) -> Checked:
             notes.append(f"{error}, or leave it out with --exclude; it was not looked at")
             continue
         sources[path] = module.text
-        passing = _allowed(module)
-        notes += _idle(module)
+        comments = list(_comments(module.text))
+        passing = _allowed(comments)
+        notes += _idle(path, comments)
         allowed |= {(path, line, code) for line, codes in passing.items() for code in codes}
         for finding in findings_in(module):
             lines = range(finding.line, finding.last + 1)
@@ -113,28 +117,27 @@ def findings_in(module: Module) -> list[Finding]:
     return sorted(found)
 
 
-def _allowed(module: Module) -> dict[int, frozenset[str]]:
+def _allowed(comments: Iterable[Comment]) -> dict[int, frozenset[str]]:
     """The codes that a comment allows, with a reason, by line."""
     return {
         line: frozenset(re.findall(r"[A-Z0-9]+", match[1]))
-        for line, comment in _comments(module.text)
+        for line, comment in comments
         if (match := _IGNORE.search(comment)) and match[2].strip()
     }
 
 
-def _idle(module: Module) -> Iterator[str]:
+def _idle(path: str, comments: Iterable[Comment]) -> Iterator[str]:
     """Comments that look as if they let something pass, and do not."""
-    for line, comment in _comments(module.text):
-        if not _LOOKS.search(comment):
-            continue
+    for line, comment in comments:
         match = _IGNORE.search(comment)
         unknown = [code for code in re.findall(r"\w+", match[1]) if code not in BY_CODE | OF_RUNS] if match else []
         if match is None or unknown or not match[2].strip():
             why = f"there is no rule {unknown[0]}" if unknown else "write a code and a reason"
-            yield f"{module.path}:{line}: this comment lets nothing pass: {why}: # samebits: ignore[SB203] because …"
+            yield f"{path}:{line}: this comment lets nothing pass: {why}: # samebits: ignore[SB203] because …"
 
 
-def _comments(text: str) -> Iterator[tuple[int, str]]:
+def _comments(text: str) -> Iterator[Comment]:
+    """Those that are meant for us, or look so."""
     for token in tokenize.generate_tokens(StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
+        if token.type == tokenize.COMMENT and _LOOKS.search(token.string):
             yield token.start[0], token.string

@@ -30,6 +30,7 @@ from samebits.host.commands import (
 from samebits.host.display import silence_stdout
 from samebits.profile import PORTABLE
 from samebits.spec import OneLineParser, add_recipe_options, add_run_options, make_spec, split_arguments
+from samebits.trial import FEWEST_TIMED
 
 _EPILOG = (
     "exit status: 0 done, 1 the script failed, or what was compared differs, 2 an error, 3 not comparable,"
@@ -189,7 +190,8 @@ def _check(options: argparse.Namespace) -> int:
             raise InputError(f"without --run or --cost nothing is run: {name} cannot be used; add one of them")
     if options.rounds is not None and not options.cost:
         raise InputError("--rounds is for --cost; add it")
-    for name, number, least in (("--steps", options.steps, 10 if options.cost else 1), ("--rounds", options.rounds, 1)):
+    fewest = FEWEST_TIMED if options.cost else 1
+    for name, number, least in (("--steps", options.steps, fewest), ("--rounds", options.rounds, 1)):
         if number is not None and number < least:
             raise InputError(f"{name} must be {least} or more, not {number}")
     return check_command(

@@ -18,13 +18,10 @@ from samebits.profile import Profile
 from samebits.record import FAILED
 from samebits.spec import RunSpec
 from samebits.trace import EPOCHS
-from samebits.trial import EXACT, OP_DETERMINISM, REWRITES, SEEDS, Trial
+from samebits.trial import EXACT, FEWEST_TIMED, OP_DETERMINISM, REWRITES, SEEDS, Trial
 
 STEPS = 40
 ROUNDS = 3
-FEWEST = 10
-"""Steps that can be timed at all."""
-
 _EVERYTHING = "all of them"
 
 _SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -129,6 +126,6 @@ def _timed(trials: Trials, what: str, trial: Trial) -> tuple[float, int]:
     if record.outcome.state == FAILED:
         raise InputError(f"{what}: {record.outcome.message}; see `samebits check --run`")
     step, made = record.timings.get("step"), record.timings.get("steps", 0)
-    if not isinstance(step, float) or made < FEWEST:
-        raise InputError(f"the script made too few steps to time one: {made}; train for {FEWEST} or more")
+    if not isinstance(step, float) or made < FEWEST_TIMED:
+        raise InputError(f"the script made too few steps to time one: {made}; train for {FEWEST_TIMED} or more")
     return step, made

@@ -12,9 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from samebits.errors import Terminated
-from samebits.host.process import Streams
 from samebits.host.runtime import Runtime, in_recorded_image, in_recorded_venv
-from samebits.host.train import carry_out
+from samebits.host.train import carry_out_silently
 from samebits.prepare import PlannedRun
 from samebits.record import Record
 from samebits.runfolder import RunFolder
@@ -40,13 +39,13 @@ def execute(work: Work) -> Path:
     run = RunFolder(work.run)
     watch = _Watch(recorded=run.ledger, runs=work.planned.spec.runs)
     try:
-        with _terminable() as terminable, open(os.devnull, "wb") as nowhere, ExitStack() as quiet:
+        with _terminable() as terminable, ExitStack() as quiet:
             runtime = _runtime(run, run.read(), offline=work.offline)
             if terminable:
                 quiet.enter_context(redirect_stderr(quiet.enter_context(open(os.devnull, "w", encoding="utf-8"))))
                 watch.begin()
             try:
-                return carry_out(work.planned, runtime, Streams(out=nowhere, err=nowhere))[0].path
+                return carry_out_silently(work.planned, runtime).path
             finally:
                 watch.end()
     except Terminated:

@@ -59,7 +59,7 @@ _HINTS = {
 def suspects(because: str, checked: Checked, entropy: Sequence[Taken]) -> Iterator[str]:
     """Lines of the script that may be the cause: what was seen in the run, what a rule finds; else what to look for."""
     if because == ITSELF:
-        yield from (f"{taken} takes randomness that no seed reaches" for taken in entropy)
+        yield from (f"{taken} {ENTROPY.what}" for taken in entropy)
     codes = _RULES.get(because, tuple(BY_CODE))
     broken = [item for item in (*checked.findings, *checked.ignored) if item.code in codes]
     yield from (item.text(BY_CODE) for item in sorted(broken, key=lambda item: codes.index(item.code)))

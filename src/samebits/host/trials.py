@@ -5,7 +5,6 @@ name and memory layout. Where they part, the first is repeated as it was, and th
 until that is one thing.
 """
 
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,10 +21,9 @@ from samebits.host.display import hashing_progress, say
 from samebits.host.findings import ENTROPY, FAILURE, PARTING, UNDETERMINED, Finding
 from samebits.host.locate import Cause, Ran, causes_in
 from samebits.host.parting import first_parting
-from samebits.host.process import Streams
 from samebits.host.runtime import Runtime, choose_runtime
 from samebits.host.suspects import ITSELF, describe_undetermined, pointed_to, suspects, untold
-from samebits.host.train import carry_out
+from samebits.host.train import carry_out_silently
 from samebits.prepare import PlannedRun, plan_run
 from samebits.record import FAILED, FINISHED, Record, Taken
 from samebits.spec import RunSpec
@@ -101,7 +99,7 @@ class Tried:
     def lines(self) -> Iterator[str]:
         """For people; the last line is the verdict."""
         for taken in self.entropy:
-            yield f"{taken} takes randomness that no seed reaches (seen in the run)"
+            yield f"{taken} {ENTROPY.what} (seen in the run)"
         for item in self.undetermined:
             yield describe_undetermined(item)
         if self.failure:
@@ -161,8 +159,7 @@ class Trials:
         """One of them, without a word of the script's: its record tells how it went."""
         say(f"trying: {what}")
         planned = replace(self._planned, spec=replace(self._planned.spec, trial=trial))
-        with open(os.devnull, "wb") as nowhere:
-            folder, _ = carry_out(planned, self._runtime, Streams(out=nowhere, err=nowhere))
+        folder = carry_out_silently(planned, self._runtime)
         return folder, folder.read()
 
 

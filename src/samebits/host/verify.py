@@ -13,13 +13,14 @@ from samebits import __version__
 from samebits.checkpoints import NONE
 from samebits.errors import SamebitsError, some_of
 from samebits.host.diff import INPUTS, Difference, diff, print_difference
+from samebits.host.findings import ENTROPY
 from samebits.host.hardware import Row
 from samebits.host.integrity import check_ledger
 from samebits.host.locate import Location, Ran, Side, locate
 from samebits.host.preflight import Report, preflight
 from samebits.host.process import OURS, Streams
 from samebits.host.runs import seal_of
-from samebits.host.train import carry_out
+from samebits.host.train import carry_out, carry_out_silently
 from samebits.host.verdict import DIFFERENT, Tolerance, Verdict, check_metrics, judge, not_comparable
 from samebits.host.verification import sealed, write_verification
 from samebits.record import Record
@@ -154,7 +155,7 @@ def _unrecorded(*records: Record) -> str:
     places = sorted({str(taken) for record in records for taken in record.entropy})
     if not places:
         return _UNRECORDED
-    return f"no input differs, and the script takes randomness that no seed reaches: {some_of(places, 3)}"
+    return f"no input differs, and the script {ENTROPY.what}: {some_of(places, 3)}"
 
 
 def _located(run: RunFolder, other: RunFolder, reports: tuple[Report, Report]) -> Location:
@@ -174,8 +175,7 @@ def _side(report: Report) -> Side:
     def train_again(trace: Trace, runs: Path) -> Ran:
         spec = replace(report.spec, trace=trace, keep=NONE, checkpoint_every=None, runs=runs)
         planned = replace(report, spec=spec).planned()
-        with open(os.devnull, "wb") as nowhere:
-            run, _ = carry_out(planned, report.at_hand, Streams(out=nowhere, err=nowhere))
+        run = carry_out_silently(planned, report.at_hand)
         return run, run.read()
 
     return train_again
