@@ -43,7 +43,7 @@ ENV PYTHONHASHSEED=0 \
 
 WORKDIR /work
 USER 1000:1000
-ENTRYPOINT ["/opt/samebits/venv/bin/python", "-P", "-m", "samebits.container"]
+ENTRYPOINT ["/opt/samebits/venv/bin/python", "-P", "-m", "samebits.runner"]
 
 # What changes most comes last: the context itself, from which a run's folder gets it, and `samebits rebuild` the image.
 ARG BASE_NAME

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from samebits.host.engine import Engine
-from samebits.host.image import BuildPlan, build_recipe, find, laid_out, plan_build
-from samebits.host.source import CPU, context_file
-from samebits.host.wheelhouse import filled_wheelhouse
+from samebits.host.docker import Engine
+from samebits.host.image.build import BuildPlan, build_recipe, find, laid_out, plan_build
+from samebits.host.image.build_context import CPU, context_file
+from samebits.host.image.wheelhouse import filled_wheelhouse
 
 COMMAND = str(Path(sys.executable).with_name("samebits"))
 NAIVE = """\

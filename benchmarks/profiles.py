@@ -15,9 +15,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from samebits.host.source import staged_recipe
-from samebits.host.venv import locked_python
-from samebits.profile import Profile
+from samebits.core.determinism_profile import Profile
+from samebits.host.image.build_context import staged_recipe
+from samebits.host.launch.venv import locked_python
 
 HERE = Path(__file__).parent
 COMMAND = str(Path(sys.executable).with_name("samebits"))

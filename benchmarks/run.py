@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from samebits.cpu import describe_cpu
-from samebits.host.venv import locked_python
-from samebits.profile import Profile
-from samebits.tree import hash_tree
+from samebits.core.cpu_info import describe_cpu
+from samebits.core.determinism_profile import Profile
+from samebits.core.file_tree import hash_tree
+from samebits.host.launch.venv import locked_python
 
 HERE = Path(__file__).parent
 COMMAND = str(Path(sys.executable).with_name("samebits"))

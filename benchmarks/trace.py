@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from samebits.trace import LEVELS
+from samebits.core.trace_level import LEVELS
 
 HERE = Path(__file__).parent
 COMMAND = str(Path(sys.executable).with_name("samebits"))

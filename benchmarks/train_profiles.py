@@ -20,7 +20,7 @@ tf.config.threading.set_inter_op_parallelism_threads(threads)
 if "determinism" in parts:
     tf.config.experimental.enable_op_determinism()
 if parts & {"rewrites", "exact"}:
-    from samebits.container import exact
+    from samebits.runner.determinism import exact_ops as exact
 
     if "rewrites" in parts:
         exact.switch_rewrites_off()

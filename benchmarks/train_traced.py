@@ -58,7 +58,7 @@ for name, build in MODELS.items():
     print(f"{name} {(time.perf_counter() - started) / steps:.6f}", flush=True)
 
 if "SAMEBITS_OUTPUT" in os.environ and Path(__file__).with_name("parts").exists():
-    from samebits.container.tensors import describe, named_variables, raw_bytes
+    from samebits.runner.digests.tensors import describe, named_variables, raw_bytes
 
     variables = [*model.variables, *model.optimizer.variables]
     named = named_variables(variables)

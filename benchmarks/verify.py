@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from samebits.host.diff import diff
-from samebits.host.integrity import check_ledger
-from samebits.ledger import Ledger
-from samebits.record import Record, read_record, write_record
-from samebits.runfolder import RunFolder
+from samebits.core.ledger import Ledger
+from samebits.core.record import Record, read_record, write_record
+from samebits.core.run_dir import RunFolder
+from samebits.host.audit.ledger_audit import check_ledger
+from samebits.host.compare.run_diff import diff
 
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("samebits"))

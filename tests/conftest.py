@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from samebits.record import Record, read_record
-from samebits.runfolder import RunFolder
+from samebits.core.record import Record, read_record
+from samebits.core.run_dir import RunFolder
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -147,9 +147,9 @@ class OtherPin:
 @pytest.fixture(scope="session")
 def other_pin(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OtherPin]:
     """The CPU image with another version of a small package, built once; about a minute."""
-    from samebits.host.engine import Engine
-    from samebits.host.image import build, plan_build
-    from samebits.host.source import CPU, Kind, context_file
+    from samebits.host.docker import Engine
+    from samebits.host.image.build import build, plan_build
+    from samebits.host.image.build_context import CPU, Kind, context_file
 
     assert engine
     pin = OtherPin(tag="samebits-test:other-pin", name="termcolor", old="3.3.0", new="3.2.0")

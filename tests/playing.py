@@ -15,14 +15,24 @@ from typing import Any
 import pytest
 
 from conftest import Done, Project
-from samebits.checkpoints import Checkpoint, Place, reached
-from samebits.digest import Digest
-from samebits.host.cli import main
-from samebits.host.process import OURS, Streams
-from samebits.host.source import staged_recipe
-from samebits.ledger import Ledger
-from samebits.record import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, Record, read_record, seal, write_record
-from samebits.runfolder import RunFolder
+from samebits.core.checkpoint_store import Checkpoint, Place, reached
+from samebits.core.digest import Digest
+from samebits.core.ledger import Ledger
+from samebits.core.record import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    RUNNING,
+    Outcome,
+    Record,
+    read_record,
+    seal,
+    write_record,
+)
+from samebits.core.run_dir import RunFolder
+from samebits.host.cli.parser import main
+from samebits.host.image.build_context import staged_recipe
+from samebits.host.subprocesses import OURS, Streams
 
 _BEGIN = b"seed"
 
@@ -155,8 +165,8 @@ class Played:
 def played(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Played]:
     """The small project, with a player in the place of its trainings."""
     player = Player()
-    monkeypatch.setattr("samebits.host.venv.run_in_venv", player)
-    monkeypatch.setattr("samebits.host.venv.locked_python", lambda _: None)
+    monkeypatch.setattr("samebits.host.launch.venv.run_in_venv", player)
+    monkeypatch.setattr("samebits.host.launch.venv.locked_python", lambda _: None)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.chdir(project.folder)
     before = signal.getsignal(signal.SIGTERM)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import COMMAND, Done, Project, call, started
-from samebits.record import read_record
+from samebits.core.record import read_record
 
 
 def _no_script(project: Project) -> None:

@@ -18,16 +18,16 @@ from threading import Thread
 import pytest
 
 from conftest import call
-from samebits.digest import Digest
-from samebits.errors import ToolError
-from samebits.host import builder as module
-from samebits.host.base import default_base
-from samebits.host.builder import BUILDKIT, Builder, choose_builder, creation, own_name
-from samebits.host.engine import Engine, Image
-from samebits.host.image import BuildPlan, build_recipe, find, laid_out, plan_build, remembered
-from samebits.host.process import run_tool
-from samebits.host.rebuild import compare
-from samebits.host.wheelhouse import filled_wheelhouse
+from samebits.core.digest import Digest
+from samebits.core.errors import ToolError
+from samebits.host.docker import Engine, Image
+from samebits.host.image import buildkit as module
+from samebits.host.image.base_image import default_base
+from samebits.host.image.build import BuildPlan, build_recipe, find, laid_out, plan_build, remembered
+from samebits.host.image.buildkit import BUILDKIT, Builder, choose_builder, creation, own_name
+from samebits.host.image.rebuild import compare
+from samebits.host.image.wheelhouse import filled_wheelhouse
+from samebits.host.subprocesses import run_tool
 from test_image import small_kind
 
 _NOWHERE = f"127.0.0.1:9/moby/buildkit:v0@sha256:{'0' * 64}"

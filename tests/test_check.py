@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Done, call
-from samebits.host.check import check
-from samebits.spec import RunSpec
+from samebits.core.run_config import RunSpec
+from samebits.host.lint.linter import check
 
 _BAD = "import os\nimport numpy as np\nrng = np.random.default_rng()\nfor name in os.listdir('data'): print(name)\n"
 _FIRST = (

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from conftest import on_small_disk, unprivileged
-from samebits.checkpoints import ALL, LAST, NONE, Checkpoint, Keeping, Place, Store, reached
-from samebits.codec import Fields, canonical_json
-from samebits.digest import Digest
-from samebits.errors import InputError, RecordError, StorageError
+from samebits.core.checkpoint_store import ALL, LAST, NONE, Checkpoint, Keeping, Place, Store, reached
+from samebits.core.digest import Digest
+from samebits.core.errors import InputError, RecordError, StorageError
+from samebits.core.jsonio import Fields, canonical_json
 
 _RECIPE = Digest.of_bytes(b"recipe")
 _PLACES = [
@@ -235,9 +235,9 @@ def test_a_full_disk_leaves_no_checkpoint(tmp_path: Path) -> None:
     """Its bytes do not fit; the one before it is whole, and still there."""
     code = """
 from pathlib import Path
-from samebits.checkpoints import Checkpoint, Place, Store
-from samebits.digest import Digest
-from samebits.errors import StorageError
+from samebits.core.checkpoint_store import Checkpoint, Place, Store
+from samebits.core.digest import Digest
+from samebits.core.errors import StorageError
 store = Store(Path("checkpoints"))
 for epoch, size in ((1, 10_000), (2, 100_000)):
     content = bytes([epoch]) * size

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from conftest import COMMAND, EXAMPLE, Done, unprivileged
-from samebits.codec import readable_json
-from samebits.digest import Digest
-from samebits.errors import InputError
-from samebits.host.runs import find_run, read_runs
-from samebits.ledger import Ledger, hold
-from samebits.record import RUNNING, Outcome, Record, write_record
-from samebits.runfolder import RunFolder
+from samebits.core.digest import Digest
+from samebits.core.errors import InputError
+from samebits.core.jsonio import readable_json
+from samebits.core.ledger import Ledger, hold
+from samebits.core.record import RUNNING, Outcome, Record, write_record
+from samebits.core.run_dir import RunFolder
+from samebits.host.runs.registry import find_run, read_runs
 
 _ID = "20260801T101500Z-train-bba4ec6d"
 
@@ -65,7 +65,9 @@ def test_help_comes_at_once(tmp_path: Path) -> None:
     assert _seconds("--help", folder=tmp_path) <= 0.2
 
 
-@pytest.mark.parametrize(("module", "imported"), [("samebits.host.cli", []), ("samebits.host.engine", ["docker"])])
+@pytest.mark.parametrize(
+    ("module", "imported"), [("samebits.host.cli.parser", []), ("samebits.host.docker", ["docker"])]
+)
 def test_what_is_heavy_waits_until_it_is_needed(module: str, imported: list[str]) -> None:
     code = f"import sys, {module}; print([name for name in ('docker', 'pynvml', 'rich') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import on_small_disk, unprivileged
-from samebits.codec import Fields, canonical_json, exact_float, readable_json, write_all, write_atomically
-from samebits.errors import RecordError, StorageError
+from samebits.core.errors import RecordError, StorageError
+from samebits.core.jsonio import Fields, canonical_json, exact_float, readable_json, write_all, write_atomically
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 _JSON = st.recursive(_SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -205,8 +205,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     code = """
 import os
 from pathlib import Path
-from samebits.codec import write_atomically
-from samebits.errors import StorageError
+from samebits.core.jsonio import write_atomically
+from samebits.core.errors import StorageError
 for size in (20_000, 100_000):
     try:
         write_atomically(Path("file"), bytes(size))
@@ -237,7 +237,7 @@ def test_what_is_written_past_the_cache(tmp_path: Path, folder: Path | None) -> 
 _TOO_LARGE = """
 import resource, sys
 from pathlib import Path
-from samebits.codec import write_all
+from samebits.core.jsonio import write_all
 resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))
 folder = Path(sys.argv[1])
 write_all({folder / "small": b"1", folder / "large": bytes(3 << 20)})

@@ -11,11 +11,11 @@ import pytest
 from docker.errors import APIError
 
 from conftest import Done, Project, started
-from samebits.errors import EngineError
-from samebits.host.engine import ContainerRequest, Engine, Image
-from samebits.host.source import CPU, source_digest
-from samebits.profile import FIXED_SETTINGS
-from samebits.record import read_record
+from samebits.core.determinism_profile import FIXED_SETTINGS
+from samebits.core.errors import EngineError
+from samebits.core.record import read_record
+from samebits.host.docker import ContainerRequest, Engine, Image
+from samebits.host.image.build_context import CPU, source_digest
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
 
@@ -331,7 +331,7 @@ def test_the_image_holds_what_it_says() -> None:
     program = (
         "import importlib.metadata as m; print(sorted(d.metadata['Name'].lower().replace('_', '-') for d in"
         " m.distributions())); import pathlib; print(list(pathlib.Path('/opt/samebits/source').rglob('host')));"
-        " import samebits.container; print(sorted(p.name for p in pathlib.Path('/opt/samebits').iterdir()))"
+        " import samebits.runner; print(sorted(p.name for p in pathlib.Path('/opt/samebits').iterdir()))"
     )
     done = subprocess.run(
         ["docker", "run", "--rm", "--entrypoint", "python", "samebits:cpu", "-c", program],

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from conftest import call
-from samebits.host.cost import settings_of
-from samebits.profile import Profile
+from samebits.core.determinism_profile import Profile
+from samebits.host.probe.overhead import settings_of
 
 _SERIALISED = """
 import time

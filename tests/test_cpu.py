@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from samebits import cpu
-from samebits.cpu import describe_cpu, instruction_set
+from samebits.core import cpu_info as cpu
+from samebits.core.cpu_info import describe_cpu, instruction_set
 
 _LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 
@@ -74,7 +74,7 @@ def test_description() -> None:
 
 def test_only_the_usable_cores_count() -> None:
     core = min(os.sched_getaffinity(0))
-    code = "from samebits.cpu import describe_cpu; print(describe_cpu()['cores_usable'])"
+    code = "from samebits.core.cpu_info import describe_cpu; print(describe_cpu()['cores_usable'])"
     done = subprocess.run(
         ["taskset", "--cpu-list", str(core), sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

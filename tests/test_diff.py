@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import EXAMPLE, Done, Project, call
-from samebits.digest import Digest
-from samebits.host.diff import Difference, diff
-from samebits.ledger import Ledger
-from samebits.record import Record, read_record, write_record
-from samebits.runfolder import RunFolder
-from samebits.tree import Tree, TreeEntry, hash_tree
+from samebits.core.digest import Digest
+from samebits.core.file_tree import Tree, TreeEntry, hash_tree
+from samebits.core.ledger import Ledger
+from samebits.core.record import Record, read_record, write_record
+from samebits.core.run_dir import RunFolder
+from samebits.host.compare.run_diff import Difference, diff
 
 
 def make(folder: Path, record: Record, *, lines: int = 2, last: str = "x", code: str = "print(1)\n") -> RunFolder:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from samebits.digest import Digest
-from samebits.errors import RecordError
+from samebits.core.digest import Digest
+from samebits.core.errors import RecordError
 
 _EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from samebits.container.process import plain_progress
-from samebits.host import display
-from samebits.host.display import hashing_progress, print_table, taking
-from samebits.tree import hash_tree
+from samebits.core.file_tree import hash_tree
+from samebits.host import console as display
+from samebits.host.console import hashing_progress, print_table, taking
+from samebits.runner.process.console import plain_progress
 
 
 @pytest.fixture

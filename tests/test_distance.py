@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samebits.digest import Digest
-from samebits.host.distance import Distance, Kept, distance, measure
-from samebits.runfolder import RunFolder
+from samebits.core.digest import Digest
+from samebits.core.run_dir import RunFolder
+from samebits.host.compare.tensor_diff import Distance, Kept, distance, measure
 
 
 def _bytes(values: Any, dtype: str = "float32") -> bytes:

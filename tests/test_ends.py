@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from samebits.checkpoints import Checkpoint, Place
-from samebits.codec import as_record
-from samebits.digest import Digest
-from samebits.errors import RecordError
-from samebits.host.ends import Ends, compare_ends
+from samebits.core.checkpoint_store import Checkpoint, Place
+from samebits.core.digest import Digest
+from samebits.core.errors import RecordError
+from samebits.core.jsonio import as_record
+from samebits.host.rerun.state_diff import Ends, compare_ends
 
 _STATE: dict[str, Any] = {
     "feed": {"drawn": None},

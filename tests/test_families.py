@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, busy, call, cores
-from samebits.host.attest import GROUPS, Golden, models
-from samebits.record import read_record
+from samebits.core.record import read_record
+from samebits.host.rerun.golden import GROUPS, Golden, models
 
 FAMILIES = ROOT / "examples" / "families"
 GOLDEN = Golden.read(FAMILIES / "golden.json").rows

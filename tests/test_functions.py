@@ -8,7 +8,7 @@ import numpy as np
 import numpy.random as npr
 import pytest
 
-from samebits.container import functions
+from samebits.runner.checkpoint import code_inspection as functions
 
 
 def _of_python() -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, Project
-from samebits.record import read_record
+from samebits.core.record import read_record
 
 pytestmark = pytest.mark.gpu
 

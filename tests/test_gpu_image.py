@@ -8,11 +8,11 @@ import subprocess
 import pytest
 
 from conftest import COMMAND, ROOT, Project
-from samebits.container.training import _check_device
-from samebits.errors import SettingError
-from samebits.host.lock import read_lock
-from samebits.host.source import CPU, GPU, context_file, cuda_lock
-from samebits.profile import GPU_SETTINGS
+from samebits.core.determinism_profile import GPU_SETTINGS
+from samebits.core.errors import SettingError
+from samebits.host.image.build_context import CPU, GPU, context_file, cuda_lock
+from samebits.host.image.lockfile import read_lock
+from samebits.runner.session import _check_device
 
 
 @pytest.fixture(scope="module")

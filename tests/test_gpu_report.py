@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from samebits.errors import SettingError
-from samebits.gpu import MINIMUM_DRIVER, Gpu, GpuReport, read_gpus
-from samebits.recipe import Device
+from samebits.core.errors import SettingError
+from samebits.core.gpu_info import MINIMUM_DRIVER, Gpu, GpuReport, read_gpus
+from samebits.core.recipe import Device
 
 _H200 = Gpu(name="NVIDIA H200", compute_capability="9.0", memory=150_754_820_096)
 _L4 = Gpu(name="NVIDIA L4", compute_capability="8.9", memory=24_152_899_584)

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, OtherPin, call
-from samebits.errors import ToolError
-from samebits.host import process
-from samebits.host.engine import Engine, Image
-from samebits.host.image import build_recipe, config_digest, find, laid_out, plan_build, remembered
-from samebits.host.rebuild import Comparison, build_twice, compare
-from samebits.host.source import CPU, Kind, context_file
+from samebits.core.errors import ToolError
+from samebits.host import subprocesses as process
+from samebits.host.docker import Engine, Image
+from samebits.host.image.build import build_recipe, config_digest, find, laid_out, plan_build, remembered
+from samebits.host.image.build_context import CPU, Kind, context_file
+from samebits.host.image.rebuild import Comparison, build_twice, compare
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
 
@@ -209,7 +209,7 @@ def test_an_image_that_could_not_be_unpacked(
         with laid_out(plan) as recipe:
             if there:
                 build_recipe(engine, plan, recipe)
-            monkeypatch.setattr("samebits.host.image.run_tool", run_tool)
+            monkeypatch.setattr("samebits.host.image.build.run_tool", run_tool)
             if failures == once_more:
                 assert build_recipe(engine, plan, recipe).id == small.id
             else:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from conftest import RESUMABLE, Project, call, newest, started
-from samebits.record import FINISHED
-from samebits.runfolder import RunFolder
+from samebits.core.record import FINISHED
+from samebits.core.run_dir import RunFolder
 
 KILLS = 4
 """Of each script, up to three in a row."""

@@ -14,7 +14,7 @@ import samebits
 _PACKAGE = Path(samebits.__file__).parent
 _TRAINING = {"tensorflow", "keras"}
 _ARRAYS = {"numpy", "h5py"}
-_WITH_ARRAYS = "samebits.host.distance"
+_WITH_ARRAYS = "samebits.host.compare.tensor_diff"
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def imports_of(module: str, source: str) -> Iterator[Import]:
 
 
 def _layer(module: str) -> str:
-    """`host`, `container` or `shared`; `python -m samebits` is the host's command line."""
+    """`host`, `runner` or `core`; `python -m samebits` is the host's command line, the public API is core."""
     part = module.split(".")[1:2]
-    return "host" if part == ["__main__"] else part[0] if part in (["host"], ["container"]) else "shared"
+    return "host" if part == ["__main__"] else part[0] if part in (["host"], ["runner"]) else "core"
 
 
 def _only_in(package: str, *modules: str) -> Callable[[Import], bool]:
@@ -75,20 +75,23 @@ def _only_in(package: str, *modules: str) -> Callable[[Import], bool]:
 RULES: dict[str, Callable[[Import], bool]] = {
     "relative": lambda found: found.target.startswith("."),
     # A layer imports itself and the shared core.
-    "layers": lambda found: (
-        found.package == "samebits" and _layer(found.target) not in ("shared", _layer(found.module))
-    ),
+    "layers": lambda found: found.package == "samebits" and _layer(found.target) not in ("core", _layer(found.module)),
     # One door to each outside thing.
-    "docker": _only_in("docker", "samebits.host.engine"),
-    "programs": _only_in("subprocess", "samebits.host.process", "samebits.container.process"),
-    "rich": _only_in("rich", "samebits.host.display"),
-    "nvml": _only_in("pynvml", "samebits.gpu"),
+    "docker": _only_in("docker", "samebits.host.docker"),
+    "programs": _only_in(
+        "subprocess",
+        "samebits.host.subprocesses",
+        "samebits.runner.process.launcher_watch",
+        "samebits.runner.process.output_capture",
+    ),
+    "rich": _only_in("rich", "samebits.host.console"),
+    "nvml": _only_in("pynvml", "samebits.core.gpu_info"),
     # TensorFlow and its kin are imported in the container's half, by the functions that need them.
-    "training": lambda found: found.package in _TRAINING and (_layer(found.module) != "container" or found.at_top),
+    "training": lambda found: found.package in _TRAINING and (_layer(found.module) != "runner" or found.at_top),
     # The host reads kept tensors in one place, and only when it must: the command line starts without.
     "arrays": lambda found: (
         found.package in _ARRAYS
-        and (found.at_top or (_layer(found.module) != "container" and found.module != _WITH_ARRAYS))
+        and (found.at_top or (_layer(found.module) != "runner" and found.module != _WITH_ARRAYS))
     ),
     # Beside the script there is the standard library, and what requirements.lock holds.
     "foreign": lambda found: (
@@ -127,25 +130,25 @@ def test_no_cycles() -> None:
 
 
 _BROKEN = [
-    ("relative", "samebits.tree", "from . import digest"),
-    ("layers", "samebits.host.runs", "import samebits.container.script"),
-    ("layers", "samebits.host.runs", "def f():\n from samebits import container"),
-    ("layers", "samebits.container.script", "from samebits.host.runs import find_run"),
-    ("layers", "samebits.tree", "from samebits.host import runs"),
-    ("layers", "samebits.tree", "try:\n from samebits.container import script\nexcept OSError:\n pass"),
-    ("layers", "samebits.tree", "if TYPE_CHECKING:\n from samebits.host.engine import Engine"),
-    ("docker", "samebits.host.image", "from docker.errors import APIError"),
-    ("programs", "samebits.host.image", "def f():\n import subprocess"),
-    ("rich", "samebits.host.runs", "import rich.table"),
-    ("nvml", "samebits.container.environment", "import pynvml"),
-    ("arrays", "samebits.container.tensors", "import numpy as np"),
-    ("arrays", "samebits.container.tensors", "class A:\n import h5py"),
-    ("arrays", "samebits.codec", "def f():\n import numpy"),
-    ("arrays", "samebits.host.distance", "import h5py"),
-    ("training", "samebits.container.tensors", "import tensorflow as tf"),
-    ("training", "samebits.host.runs", "def f():\n import keras.utils"),
-    ("foreign", "samebits.codec", "import requests"),
-    ("foreign", "samebits.container.script", "def f():\n import blake3"),
+    ("relative", "samebits.core.file_tree", "from . import digest"),
+    ("layers", "samebits.host.runs.registry", "import samebits.runner.script_runner"),
+    ("layers", "samebits.host.runs.registry", "def f():\n from samebits import runner"),
+    ("layers", "samebits.runner.script_runner", "from samebits.host.runs.registry import find_run"),
+    ("layers", "samebits.core.file_tree", "from samebits.host import runs"),
+    ("layers", "samebits.core.file_tree", "try:\n from samebits.runner import script\nexcept OSError:\n pass"),
+    ("layers", "samebits.core.file_tree", "if TYPE_CHECKING:\n from samebits.host.docker import Engine"),
+    ("docker", "samebits.host.image.build", "from docker.errors import APIError"),
+    ("programs", "samebits.host.image.build", "def f():\n import subprocess"),
+    ("rich", "samebits.host.runs.registry", "import rich.table"),
+    ("nvml", "samebits.runner.observe.environment", "import pynvml"),
+    ("arrays", "samebits.runner.digests.tensors", "import numpy as np"),
+    ("arrays", "samebits.runner.digests.tensors", "class A:\n import h5py"),
+    ("arrays", "samebits.core.jsonio", "def f():\n import numpy"),
+    ("arrays", "samebits.host.compare.tensor_diff", "import h5py"),
+    ("training", "samebits.runner.digests.tensors", "import tensorflow as tf"),
+    ("training", "samebits.host.runs.registry", "def f():\n import keras.utils"),
+    ("foreign", "samebits.core.jsonio", "import requests"),
+    ("foreign", "samebits.runner.script_runner", "def f():\n import blake3"),
 ]
 
 
@@ -161,11 +164,11 @@ def test_every_rule_is_shown_to_break() -> None:
 @pytest.mark.parametrize(
     ("one", "other", "found"),
     [
-        ("from samebits.codec import x", "import samebits.tree", True),
-        ("from samebits import codec", "class A:\n from samebits import tree", True),
-        ("from samebits.codec import x", "def f():\n import samebits.tree", False),
-        ("from samebits.codec import x", "if TYPE_CHECKING:\n import samebits.tree", False),
+        ("from samebits.core.jsonio import x", "import samebits.core.file_tree", True),
+        ("from samebits.core import jsonio", "class A:\n from samebits.core import file_tree", True),
+        ("from samebits.core.jsonio import x", "def f():\n import samebits.core.file_tree", False),
+        ("from samebits.core.jsonio import x", "if TYPE_CHECKING:\n import samebits.core.file_tree", False),
     ],
 )
 def test_a_cycle_can_be_found(one: str, other: str, found: bool) -> None:
-    assert bool(cycle({"samebits.tree": one, "samebits.codec": other})) == found
+    assert bool(cycle({"samebits.core.file_tree": one, "samebits.core.jsonio": other})) == found

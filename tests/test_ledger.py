@@ -19,12 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import EXAMPLE, on_small_disk, unprivileged
-from samebits.codec import canonical_json
-from samebits.digest import Digest
-from samebits.errors import InputError, RecordError, StorageError
-from samebits.host.integrity import LedgerCheck, check_ledger
-from samebits.ledger import Ledger, hold, is_alive, line_place
-from samebits.record import Record, read_record
+from samebits.core.digest import Digest
+from samebits.core.errors import InputError, RecordError, StorageError
+from samebits.core.jsonio import canonical_json
+from samebits.core.ledger import Ledger, hold, is_alive, line_place
+from samebits.core.record import Record, read_record
+from samebits.host.audit.ledger_audit import LedgerCheck, check_ledger
 
 DATA = EXAMPLE.parent
 
@@ -283,7 +283,7 @@ def test_what_an_unsealed_run_shows(
 
 
 def test_a_newer_minor_version(tmp_path: Path, sealed: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samebits.ledger.VERSION", "1.2")
+    monkeypatch.setattr("samebits.core.ledger.VERSION", "1.2")
     newer = _sealed(tmp_path / "newer.jsonl", sealed, [{"event": "new", "x": 1}, {}])
     monkeypatch.undo()
     assert check_ledger(tmp_path / "newer.jsonl", newer) == LedgerCheck(lines=2)
@@ -568,8 +568,8 @@ def test_alive_until_killed(tmp_path: Path, code: str) -> None:
     script = f"""
 import sys
 from pathlib import Path
-from samebits.digest import Digest
-from samebits.ledger import Ledger, hold
+from samebits.core.digest import Digest
+from samebits.core.ledger import Ledger, hold
 path = Path(sys.argv[1])
 {code}
 print("held", flush=True)
@@ -604,7 +604,7 @@ def test_those_who_ask_do_not_see_each_other(tmp_path: Path) -> None:
     script = f"""
 import sys
 from pathlib import Path
-from samebits.ledger import is_alive
+from samebits.core.ledger import is_alive
 path = Path(sys.argv[1])
 print("ready", flush=True)
 input()
@@ -651,9 +651,9 @@ def test_a_full_disk_holds_whole_lines(tmp_path: Path) -> None:
     """A line that the disk takes in part is taken back; what fits afterwards follows."""
     code = """
 from pathlib import Path
-from samebits.digest import Digest
-from samebits.errors import StorageError
-from samebits.ledger import Ledger
+from samebits.core.digest import Digest
+from samebits.core.errors import StorageError
+from samebits.core.ledger import Ledger
 path = Path("ledger")
 with Ledger(path, Digest.of_bytes(b"")) as ledger:
     for size in (7000, 7000, 700):

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samebits.digest import Digest
-from samebits.errors import SamebitsError
-from samebits.host.locate import Location, Ran, Side, locate
-from samebits.ledger import Ledger
-from samebits.record import FAILED, INTERRUPTED, Outcome, Record
-from samebits.runfolder import RunFolder
-from samebits.trace import STEP, TENSOR, Trace
+from samebits.core.digest import Digest
+from samebits.core.errors import SamebitsError
+from samebits.core.ledger import Ledger
+from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record
+from samebits.core.run_dir import RunFolder
+from samebits.core.trace_level import STEP, TENSOR, Trace
+from samebits.host.rerun.divergence import Location, Ran, Side, locate
 
 Line = dict[str, Any]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from samebits.digest import Digest
-from samebits.errors import InputError
-from samebits.host.lock import Pin, read_lock
+from samebits.core.digest import Digest
+from samebits.core.errors import InputError
+from samebits.host.image.lockfile import Pin, read_lock
 
 _A, _B = "a" * 64, "b" * 64
 _LOCK = f"""\

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from conftest import ROOT
-from samebits.host import wheelhouse
+from samebits.host.image import wheelhouse
 
 _LOCKS = sorted(ROOT.glob("requirements*.lock"))
 _PLATFORMS = [word for flag, word in pairwise(wheelhouse._download(ROOT)) if flag == "--platform"]

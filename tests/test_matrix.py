@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import SCRIPTS, Done, OtherPin, Project, call
-from samebits.record import read_record
+from samebits.core.record import read_record
 from test_container import plain_run
 
 STEPS = 4

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from conftest import Project
-from samebits.record import Record
+from samebits.core.record import Record
 
 START = """
 import os
@@ -185,8 +185,8 @@ def _bare(project: Project) -> str:
     import os
     import subprocess
 
-    from samebits.host.venv import locked_python
-    from samebits.profile import Profile
+    from samebits.core.determinism_profile import Profile
+    from samebits.host.launch.venv import locked_python
 
     done = subprocess.run(
         [locked_python(), "bare.py"],

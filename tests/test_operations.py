@@ -5,9 +5,9 @@ import re
 import pytest
 
 from conftest import ROOT
-from samebits.container import machine
-from samebits.container.fingerprint import Fingerprint
-from samebits.container.operations import MOVING, ROUNDING_ONCE, Proven, c_library, computing, read_proven
+from samebits.runner.determinism import portability as machine
+from samebits.runner.determinism.fingerprint import Fingerprint
+from samebits.runner.determinism.op_audit import MOVING, ROUNDING_ONCE, Proven, c_library, computing, read_proven
 
 
 def test_the_lists_hold_names_of_operations() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import SCRIPTS, busy, call, cores
-from samebits.record import read_record
+from samebits.core.record import read_record
 
 EFFECTS = {
     "in_order": False,

@@ -4,16 +4,16 @@ import os
 import subprocess
 from pathlib import Path
 
-from samebits.container.outputs import describe_outputs
-from samebits.digest import Digest
-from samebits.host.source import staged_recipe
-from samebits.host.venv import locked_python
+from samebits.core.digest import Digest
+from samebits.host.image.build_context import staged_recipe
+from samebits.host.launch.venv import locked_python
+from samebits.runner.digests.output_files import describe_outputs
 
 PROGRAM = r"""
 import pathlib, sys, time, zipfile
 import keras, numpy as np
-from samebits.container.outputs import describe_outputs
-from samebits.digest import Digest
+from samebits.runner.digests.output_files import describe_outputs
+from samebits.core.digest import Digest
 folder = pathlib.Path(sys.argv[1])
 keras.utils.set_random_seed(1)
 model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)], name="m")

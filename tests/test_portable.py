@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, SCRIPTS, Project, call
-from samebits.container.fingerprint import Fingerprint, Fingerprinting
-from samebits.errors import SettingError
-from samebits.host.attest import Golden, models
-from samebits.host.runtime import choose_runtime
-from samebits.host.source import staged_recipe
-from samebits.host.venv import locked_python, plan_process
-from samebits.prepare import plan_run, publish
-from samebits.profile import Profile
-from samebits.spec import RunSpec
+from samebits.core.determinism_profile import Profile
+from samebits.core.errors import SettingError
+from samebits.core.run_config import RunSpec
+from samebits.core.run_setup import plan_run, publish
+from samebits.host.image.build_context import staged_recipe
+from samebits.host.launch.runtime import choose_runtime
+from samebits.host.launch.venv import locked_python, plan_process
+from samebits.host.rerun.golden import Golden, models
+from samebits.runner.determinism.fingerprint import Fingerprint, Fingerprinting
 
 FAMILIES = ROOT / "examples" / "families"
 GOLDEN = Golden.read(FAMILIES / "golden.json").rows
@@ -233,7 +233,7 @@ def other_table(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     venvs = locked_python().parents[2]
     (cache / "venvs").symlink_to(venvs)
     monkeypatch.setenv("SAMEBITS_CACHE", str(cache))
-    table = staged_recipe() / "source" / "samebits" / "container" / "proven.json"
+    table = staged_recipe() / "source" / "samebits" / "runner" / "determinism" / "proven.json"
     values = json.loads(table.read_bytes())
     values["fingerprint"]["tf.exp"] = "0" * 16
     table.write_text(json.dumps(values))
@@ -246,15 +246,15 @@ def other_table(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 )
 def test_a_fingerprint_that_cannot_be_taken(body: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without TensorFlow, which the process would ask first."""
-    monkeypatch.setattr("samebits.container.fingerprint._hide_gpus", lambda: exec(body, {"os": os}))
+    monkeypatch.setattr("samebits.runner.determinism.fingerprint._hide_gpus", lambda: exec(body, {"os": os}))
     with pytest.raises(SettingError, match=r"^the fingerprint of this machine could not be taken") as caught:
         Fingerprinting().finish()
     assert reason in str(caught.value)
 
 
 def test_a_fingerprint_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samebits.container.fingerprint._hide_gpus", lambda: time.sleep(60))
-    monkeypatch.setattr("samebits.container.fingerprint._PATIENCE", 0.2)
+    monkeypatch.setattr("samebits.runner.determinism.fingerprint._hide_gpus", lambda: time.sleep(60))
+    monkeypatch.setattr("samebits.runner.determinism.fingerprint._PATIENCE", 0.2)
     with pytest.raises(SettingError, match="status -9, it said nothing"):
         Fingerprinting().finish()
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from conftest import Project, on_small_disk, unprivileged
-from samebits.digest import Digest
-from samebits.errors import InputError, SamebitsError, StorageError
-from samebits.prepare import PlannedRun, Setup, check_script, hash_code, plan_run, publish
-from samebits.recipe import ImageIdentity, differing_parts
-from samebits.record import RUNNING, Outcome, read_record
-from samebits.runfolder import MARKER
-from samebits.spec import RunSpec
-from samebits.tree import hash_tree, read_manifest
+from samebits.core.digest import Digest
+from samebits.core.errors import InputError, SamebitsError, StorageError
+from samebits.core.file_tree import hash_tree, read_manifest
+from samebits.core.recipe import ImageIdentity, differing_parts
+from samebits.core.record import RUNNING, Outcome, read_record
+from samebits.core.run_config import RunSpec
+from samebits.core.run_dir import MARKER
+from samebits.core.run_setup import PlannedRun, Setup, check_script, hash_code, plan_run, publish
 
 _HERE = sys.version_info[:2]
 _NEWER = (_HERE[0], _HERE[1] + 1)
@@ -366,11 +366,11 @@ def test_a_full_disk(spec: RunSpec, tmp_path: Path) -> None:
     code = f"""
 import os
 from pathlib import Path
-from samebits.digest import Digest
-from samebits.errors import StorageError
-from samebits.prepare import Setup, plan_run, publish
-from samebits.recipe import ImageIdentity
-from samebits.spec import RunSpec
+from samebits.core.digest import Digest
+from samebits.core.errors import StorageError
+from samebits.core.run_setup import Setup, plan_run, publish
+from samebits.core.recipe import ImageIdentity
+from samebits.core.run_config import RunSpec
 digest = Digest.of_bytes(b"")
 setup = Setup(image=ImageIdentity(lock=digest, source=digest))
 try:

@@ -3,9 +3,9 @@
 import pytest
 
 from conftest import ROOT
-from samebits.container.determinism import check_variables
-from samebits.errors import InputError, SettingError
-from samebits.profile import DEFAULT_THREADS, FIXED_SETTINGS, GPU_SETTINGS, Profile, Setting
+from samebits.core.determinism_profile import DEFAULT_THREADS, FIXED_SETTINGS, GPU_SETTINGS, Profile, Setting
+from samebits.core.errors import InputError, SettingError
+from samebits.runner.determinism.settings import check_variables
 
 
 def test_variables() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, Project
-from samebits.host.attest import Golden
-from samebits.spec import read_config
+from samebits.core.run_config import read_config
+from samebits.host.rerun.golden import Golden
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
@@ -130,7 +130,7 @@ def test_the_options_file(tmp_path: Path) -> None:
 
 
 def test_the_table_of_settings_is_complete() -> None:
-    from samebits.profile import Profile
+    from samebits.core.determinism_profile import Profile
 
     for profile in (Profile(), Profile(name="portable", threads=1), Profile(device="gpu")):
         for setting in profile.settings:

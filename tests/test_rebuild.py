@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from conftest import Project, call
-from samebits.digest import Digest
-from samebits.errors import ImageError
-from samebits.host import commands
-from samebits.host.base import default_base, provide_base
-from samebits.host.engine import Engine, Image
-from samebits.host.image import BuildPlan, laid_out, plan_build
-from samebits.host.rebuild import Comparison, check_recipe, compare
-from samebits.host.source import CPU, source_digest
-from samebits.recipe import ImageIdentity
-from samebits.record import read_record
+from samebits.core.digest import Digest
+from samebits.core.errors import ImageError
+from samebits.core.recipe import ImageIdentity
+from samebits.core.record import read_record
+from samebits.host.cli import commands
+from samebits.host.docker import Engine, Image
+from samebits.host.image.base_image import default_base, provide_base
+from samebits.host.image.build import BuildPlan, laid_out, plan_build
+from samebits.host.image.build_context import CPU, source_digest
+from samebits.host.image.rebuild import Comparison, check_recipe, compare
 from test_container import plain_run
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
@@ -47,7 +47,7 @@ def _flip(path: Path) -> None:
 _SPOILED = [
     ("lock/requirements.lock", "the lock in {run}/image/lock/requirements.lock is not the recorded one: "),
     ("source/samebits/digest.py", "the source or Dockerfile in {run}/image is not the recorded one: "),
-    ("source/samebits/container/tensors.py", "the source or Dockerfile in {run}/image is not the recorded one: "),
+    ("source/samebits/runner/digests/tensors.py", "the source or Dockerfile in {run}/image is not the recorded one: "),
     ("Dockerfile", "the source or Dockerfile in {run}/image is not the recorded one: "),
 ]
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from samebits.codec import Fields
-from samebits.digest import Digest
-from samebits.errors import RecordError
-from samebits.recipe import Code, Device, ImageIdentity, Recipe, differing_parts
-from samebits.record import Record
+from samebits.core.digest import Digest
+from samebits.core.errors import RecordError
+from samebits.core.jsonio import Fields
+from samebits.core.recipe import Code, Device, ImageIdentity, Recipe, differing_parts
+from samebits.core.record import Record
 
 _OTHER = Digest.of_bytes(b"other")
 _BARE = Recipe(

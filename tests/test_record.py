@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import EXAMPLE
-from samebits.checkpoints import Keeping
-from samebits.codec import readable_json
-from samebits.digest import Digest
-from samebits.errors import RecordError
-from samebits.record import (
+from samebits.core.checkpoint_store import Keeping
+from samebits.core.digest import Digest
+from samebits.core.errors import RecordError
+from samebits.core.jsonio import readable_json
+from samebits.core.record import (
     FINISHED,
     RUNNING,
     STATES,
@@ -30,7 +30,7 @@ from samebits.record import (
     summary,
     write_record,
 )
-from samebits.trace import Trace
+from samebits.core.trace_level import Trace
 
 COMMITTED = sorted(EXAMPLE.parent.glob("record-*.json"))
 

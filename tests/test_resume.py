@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from conftest import RESUMABLE, Project, call, newest, started
-from samebits.checkpoints import Place
-from samebits.record import RUNNING, Outcome, write_record
-from samebits.runfolder import RunFolder
+from samebits.core.checkpoint_store import Place
+from samebits.core.record import RUNNING, Outcome, write_record
+from samebits.core.run_dir import RunFolder
 
 pytestmark = pytest.mark.locked
 

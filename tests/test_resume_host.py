@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 
 from playing import Played, played, spoil, unsealed
-from samebits.checkpoints import Checkpoint, Place, Store
-from samebits.codec import canonical_json
-from samebits.digest import Digest
-from samebits.errors import RecordError
-from samebits.host.integrity import check_ledger
-from samebits.host.runs import seal_of
-from samebits.ledger import hold
-from samebits.prepare import Resumption
-from samebits.record import read_record
-from samebits.runfolder import RunFolder
+from samebits.core.checkpoint_store import Checkpoint, Place, Store
+from samebits.core.digest import Digest
+from samebits.core.errors import RecordError
+from samebits.core.jsonio import canonical_json
+from samebits.core.ledger import hold
+from samebits.core.record import read_record
+from samebits.core.run_dir import RunFolder
+from samebits.core.run_setup import Resumption
+from samebits.host.audit.ledger_audit import check_ledger
+from samebits.host.runs.registry import seal_of
 
 __all__ = ["played"]
 
@@ -373,7 +373,7 @@ def test_a_ledger_that_became_shorter_meanwhile(tmp_path: Path) -> None:
 
 
 def test_a_record_that_says_nothing_sensible_of_being_resumable(played: Played) -> None:
-    from samebits.host.checkpoints import refusals
+    from samebits.host.audit.checkpoint_audit import refusals
 
     run = played.train()
     record = replace(run.read(), resumable={"resumable": False, "reasons": []})

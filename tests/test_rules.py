@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from samebits.host.check import BY_CODE, findings_in
-from samebits.host.module import Module
+from samebits.host.lint.linter import BY_CODE, findings_in
+from samebits.host.lint.source_module import Module
 
 _IMPORTS = (
     "import datetime, glob, hashlib, math, multiprocessing, os, random, secrets, threading, time, uuid, zlib\n"

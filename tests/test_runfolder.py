@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from conftest import EXAMPLE, unprivileged
-from samebits.errors import RecordError, StorageError
-from samebits.ledger import hold
-from samebits.record import RUNNING, Outcome, Record, write_record
-from samebits.runfolder import MARKER, RunFolder, claim, prepare_runs
+from samebits.core.errors import RecordError, StorageError
+from samebits.core.ledger import hold
+from samebits.core.record import RUNNING, Outcome, Record, write_record
+from samebits.core.run_dir import MARKER, RunFolder, claim, prepare_runs
 
 
 def test_names_within_the_folder() -> None:

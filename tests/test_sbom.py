@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from conftest import Done
-from samebits.host.engine import Engine
-from samebits.host.lock import read_lock
-from samebits.host.sbom import read_packages
-from samebits.host.source import CPU, context_file
+from samebits.host.docker import Engine
+from samebits.host.image.build_context import CPU, context_file
+from samebits.host.image.lockfile import read_lock
+from samebits.host.image.sbom import read_packages
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
 

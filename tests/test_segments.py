@@ -21,19 +21,19 @@ import pytest
 
 from conftest import started
 from playing import Played, played, spoil
-from samebits.checkpoints import Place, reached
-from samebits.codec import canonical_json
-from samebits.digest import Digest
-from samebits.errors import Terminated
-from samebits.host import stretches
-from samebits.host.checkpoints import Checkpoints
-from samebits.host.cutting import Segment, cut, draw, find_segments
-from samebits.host.parting import Parting
-from samebits.host.runs import seal_of
-from samebits.host.segments import Request, Segmented, verify_segments
-from samebits.host.stretches import Work, in_processes
-from samebits.host.verification import read_verification
-from samebits.runfolder import RunFolder
+from samebits.core.checkpoint_store import Place, reached
+from samebits.core.digest import Digest
+from samebits.core.errors import Terminated
+from samebits.core.jsonio import canonical_json
+from samebits.core.run_dir import RunFolder
+from samebits.host.audit.checkpoint_audit import Checkpoints
+from samebits.host.compare.ledger_diff import Parting
+from samebits.host.rerun import segment_worker as stretches
+from samebits.host.rerun.segment_plan import Segment, cut, draw, find_segments
+from samebits.host.rerun.segment_worker import Work, in_processes
+from samebits.host.rerun.segments import Request, Segmented, verify_segments
+from samebits.host.runs.registry import seal_of
+from samebits.host.runs.verification_file import read_verification
 
 __all__ = ["played"]
 
@@ -385,7 +385,7 @@ def test_the_command(played: Played, here: Here, monkeypatch: pytest.MonkeyPatch
     """As a user calls it, with an executor that plays: the line that differs comes before the last."""
     from contextlib import nullcontext
 
-    monkeypatch.setattr("samebits.host.segments.in_processes", lambda _: nullcontext(here))
+    monkeypatch.setattr("samebits.host.rerun.segments.in_processes", lambda _: nullcontext(here))
     played.player.noise[0, 1] = b"noise"
     run = played.train("--keep", "all")
     played.player.noise.clear()
@@ -461,7 +461,7 @@ _SUBMITS = """
 import sys, time
 from pathlib import Path
 from test_segments import _sleep
-from samebits.host.stretches import in_processes
+from samebits.host.rerun.segment_worker import in_processes
 if __name__ == "__main__":
     with in_processes(1) as pool:
         pool.submit(_sleep, Path("mark"))

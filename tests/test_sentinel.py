@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Project, call
-from samebits.container.sentinel import Sentinel
-from samebits.record import read_record
+from samebits.core.record import read_record
+from samebits.runner.determinism.entropy_monitor import Sentinel
 
 _TAKING = """
 import os, random, secrets, tempfile, uuid

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from conftest import Done, Project
-from samebits.record import read_record
+from samebits.core.record import read_record
 
 pytestmark = pytest.mark.locked
 

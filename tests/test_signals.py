@@ -16,16 +16,16 @@ from typing import Self
 import pytest
 
 from conftest import Project, call, containers, started
-from samebits.container.training import Training
-from samebits.digest import Digest
-from samebits.host.source import staged_recipe
-from samebits.host.venv import locked_python
-from samebits.ledger import Ledger
-from samebits.prepare import Setup, plan_run, publish
-from samebits.recipe import ImageIdentity
-from samebits.record import Outcome, Record, read_record
-from samebits.runfolder import RunFolder
-from samebits.spec import RunSpec
+from samebits.core.digest import Digest
+from samebits.core.ledger import Ledger
+from samebits.core.recipe import ImageIdentity
+from samebits.core.record import Outcome, Record, read_record
+from samebits.core.run_config import RunSpec
+from samebits.core.run_dir import RunFolder
+from samebits.core.run_setup import Setup, plan_run, publish
+from samebits.host.image.build_context import staged_recipe
+from samebits.host.launch.venv import locked_python
+from samebits.runner.session import Training
 
 WAITING = "import os, time\nprint('ready', os.getpid(), flush=True)\nwhile True: time.sleep(0.05)\n"
 STUBBORN = WAITING.replace(
@@ -194,7 +194,7 @@ _INTERRUPTING = """
 import os, signal, sys
 class Finder:
     def find_spec(self, name, *_):
-        if name == "samebits.record":
+        if name == "samebits.core.record":
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
 """
@@ -204,7 +204,7 @@ def test_ctrl_c_while_the_entrypoint_is_imported(tmp_path: Path) -> None:
     """The moment that test_ctrl_c_at_the_start only meets now and then."""
     (tmp_path / "sitecustomize.py").write_text(_INTERRUPTING)
     done = subprocess.run(
-        [locked_python(), "-P", "-m", "samebits.container", "--run", str(tmp_path)],
+        [locked_python(), "-P", "-m", "samebits.runner", "--run", str(tmp_path)],
         env={"PYTHONPATH": f"{tmp_path}:{staged_recipe() / 'source'}", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,

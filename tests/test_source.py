@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 
 from conftest import ROOT
-from samebits.digest import Digest
-from samebits.host.source import (
+from samebits.core.digest import Digest
+from samebits.host.image.build_context import (
     CPU,
     GPU,
     Kind,
@@ -46,8 +46,10 @@ def test_the_recipes_folder(kind: Kind, tmp_path: Path) -> None:
     files = {str(path.relative_to(target)): path for path in target.rglob("*") if path.is_file()}
     package = ROOT / "src" / "samebits"
     ours = {f"source/samebits/{path.name}": path for path in package.glob("*.py") if path.name != "__main__.py"}
-    ours |= {f"source/samebits/container/{path.name}": path for path in (package / "container").glob("*.py")}
-    ours |= {"source/samebits/container/proven.json": package / "container" / "proven.json"}
+    for half in ("core", "runner"):
+        ours |= {f"source/samebits/{path.relative_to(package)}": path for path in (package / half).rglob("*.py")}
+    proven = package / "runner" / "determinism" / "proven.json"
+    ours |= {"source/samebits/runner/determinism/proven.json": proven}
     ours |= {"Dockerfile": ROOT / kind.dockerfile, "lock/requirements.lock": ROOT / kind.lock}
     made = {"image.json"} | ({"cuda/requirements.lock"} if kind is GPU else set())
     assert files.keys() == ours.keys() | made
@@ -63,7 +65,7 @@ def test_the_recipes_folder(kind: Kind, tmp_path: Path) -> None:
     "change",
     [
         lambda recipe: (recipe / "Dockerfile").write_bytes((recipe / "Dockerfile").read_bytes() + b"\n"),
-        lambda recipe: (recipe / "source" / "samebits" / "container" / "new.py").touch(),
+        lambda recipe: (recipe / "source" / "samebits" / "runner" / "trace" / "new.py").touch(),
         lambda recipe: (recipe / "source" / "samebits" / "digest.py").unlink(),
         lambda recipe: (recipe / "source" / "samebits" / "digest.py").rename(recipe / "source" / "digest.py"),
     ],

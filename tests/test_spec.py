@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from samebits.checkpoints import Keeping
-from samebits.errors import InputError
-from samebits.spec import OneLineParser, RunSpec, add_run_options, make_spec, read_config, split_arguments
+from samebits.core.checkpoint_store import Keeping
+from samebits.core.errors import InputError
+from samebits.core.run_config import OneLineParser, RunSpec, add_run_options, make_spec, read_config, split_arguments
 
 _SCRIPT = Path("train.py")
 

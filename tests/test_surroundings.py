@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from conftest import Project
-from samebits.host.runtime import choose_runtime
-from samebits.host.trials import Trials
-from samebits.spec import RunSpec
-from samebits.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, SURROUNDINGS, USER, Trial
+from samebits.core.run_config import RunSpec
+from samebits.core.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, SURROUNDINGS, USER, Trial
+from samebits.host.launch.runtime import choose_runtime
+from samebits.host.probe.experiment import Trials
 
 _TELLS = """
 import copy, datetime, getpass, glob, json, os, pathlib, pickle, platform, pwd, socket, sys, time

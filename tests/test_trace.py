@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, Project, call
-from samebits.codec import Fields
-from samebits.errors import InputError, RecordError
-from samebits.host.attest import Golden, models
-from samebits.recipe import Recipe
-from samebits.record import Record, read_record
-from samebits.runfolder import RunFolder
-from samebits.spec import OneLineParser, RunSpec, add_run_options, make_spec
-from samebits.trace import LEVELS, Trace
+from samebits.core.errors import InputError, RecordError
+from samebits.core.jsonio import Fields
+from samebits.core.recipe import Recipe
+from samebits.core.record import Record, read_record
+from samebits.core.run_config import OneLineParser, RunSpec, add_run_options, make_spec
+from samebits.core.run_dir import RunFolder
+from samebits.core.trace_level import LEVELS, Trace
+from samebits.host.rerun.golden import Golden, models
 
 Line = dict[str, Any]
 
@@ -313,11 +313,11 @@ def test_what_xla_compiles_is_said(project: Project) -> None:
 WINDOWED = """
 import json, sys
 from pathlib import Path
-from samebits.host.process import OURS
-from samebits.host.runtime import choose_runtime
-from samebits.prepare import plan_run, publish
-from samebits.spec import RunSpec
-from samebits.trace import Trace
+from samebits.host.subprocesses import OURS
+from samebits.host.launch.runtime import choose_runtime
+from samebits.core.run_setup import plan_run, publish
+from samebits.core.run_config import RunSpec
+from samebits.core.trace_level import Trace
 asked = json.loads(sys.argv[1])
 spec = RunSpec(script=Path("train.py"), data=Path("data"), runtime="venv", trace=Trace(**asked["trace"]))
 runtime = choose_runtime(spec)

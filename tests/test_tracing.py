@@ -3,9 +3,9 @@
 import pytest
 
 from conftest import Project
-from samebits.host.integrity import check_ledger
-from samebits.record import read_record
-from samebits.trace import Trace
+from samebits.core.record import read_record
+from samebits.core.trace_level import Trace
+from samebits.host.audit.ledger_audit import check_ledger
 from test_trace import EAGER, FIT, GRAPH, START, Line, lines_of, run_traced, traced
 
 
@@ -216,7 +216,8 @@ def test_a_fit_that_raised_keeps_no_loop_from_its_line(project: Project) -> None
 
 
 UNTAPPED = """
-from samebits.container import rewriting, taps
+from samebits.runner.trace import graph_taps as taps
+from samebits.runner.trace import grappler_check as rewriting
 def broken(*_):
     raise RuntimeError("cannot be asked")
 {broken}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from conftest import Project, call
-from samebits.host.integrity import LedgerCheck, check_ledger
-from samebits.recipe import differing_parts
-from samebits.record import read_record
+from samebits.core.recipe import differing_parts
+from samebits.core.record import read_record
+from samebits.host.audit.ledger_audit import LedgerCheck, check_ledger
 
 
 def test_repeats_and_seals_a_record(each_runtime: Project) -> None:

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import unprivileged
-from samebits.digest import Digest
-from samebits.errors import InputError, RecordError
-from samebits.tree import Tree, TreeEntry, TreeFilter, differing_paths, hash_tree, list_tree, read_manifest
+from samebits.core.digest import Digest
+from samebits.core.errors import InputError, RecordError
+from samebits.core.file_tree import Tree, TreeEntry, TreeFilter, differing_paths, hash_tree, list_tree, read_manifest
 
 
 @pytest.fixture

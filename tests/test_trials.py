@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from conftest import SCRIPTS, Done, call
-from samebits.codec import Fields
-from samebits.errors import InputError, RecordError
-from samebits.host.check import Checked
-from samebits.host.findings import Finding
-from samebits.host.locate import Cause
-from samebits.host.suspects import ITSELF, pointed_to, suspects, untold
-from samebits.host.trials import Apart, Tried
-from samebits.record import Taken
-from samebits.trial import CLOCK, CORES, FOLDERS, SURROUNDINGS, USER, Trial
+from samebits.core.errors import InputError, RecordError
+from samebits.core.jsonio import Fields
+from samebits.core.record import Taken
+from samebits.core.trial import CLOCK, CORES, FOLDERS, SURROUNDINGS, USER, Trial
+from samebits.host.lint.findings import Finding
+from samebits.host.lint.linter import Checked
+from samebits.host.probe.diagnosis import ITSELF, pointed_to, suspects, untold
+from samebits.host.probe.experiment import Apart, Tried
+from samebits.host.rerun.divergence import Cause
 
 _BAD = sorted((SCRIPTS / "check" / "bad").glob("*.py"))
 _GOOD = sorted((SCRIPTS / "check" / "good").glob("*.py"))

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from conftest import Project
-from samebits.container.trying import Trying
-from samebits.host.runtime import choose_runtime
-from samebits.host.trials import Trials
-from samebits.spec import RunSpec
-from samebits.trace import EPOCHS, TraceEnded
-from samebits.trial import Trial
+from samebits.core.run_config import RunSpec
+from samebits.core.trace_level import EPOCHS, TraceEnded
+from samebits.core.trial import Trial
+from samebits.host.launch.runtime import choose_runtime
+from samebits.host.probe.experiment import Trials
+from samebits.runner.trial.trial_runner import Trying
 
 _LOOPS = """
 import keras, numpy as np, tensorflow as tf

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from samebits.errors import InputError
-from samebits.host.verdict import (
+from samebits.core.errors import InputError
+from samebits.core.record import FAILED, RUNNING, Outcome, Record
+from samebits.host.compare.verdict import (
     DIFFERENT,
     EQUIVALENT,
     IDENTICAL,
@@ -18,7 +19,6 @@ from samebits.host.verdict import (
     check_metrics,
     judge,
 )
-from samebits.record import FAILED, RUNNING, Outcome, Record
 
 _LOSS = "0x1.0p+0"
 

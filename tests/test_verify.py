@@ -15,17 +15,17 @@ import pytest
 
 import samebits
 from conftest import EXAMPLE, ROOT, Done, Project, call
-from samebits.digest import Digest
-from samebits.errors import SamebitsError
-from samebits.gpu import Gpu, GpuReport
-from samebits.host import hardware, preflight
-from samebits.host import verify as verifying
-from samebits.host.runs import seal_of
-from samebits.host.runtime import Runtime
-from samebits.ledger import hold
-from samebits.prepare import Setup
-from samebits.record import RUNNING, Outcome, Record, read_record, write_record
-from samebits.runfolder import RunFolder
+from samebits.core.digest import Digest
+from samebits.core.errors import SamebitsError
+from samebits.core.gpu_info import Gpu, GpuReport
+from samebits.core.ledger import hold
+from samebits.core.record import RUNNING, Outcome, Record, read_record, write_record
+from samebits.core.run_dir import RunFolder
+from samebits.core.run_setup import Setup
+from samebits.host.launch.runtime import Runtime
+from samebits.host.rerun import hardware, preflight
+from samebits.host.rerun import verify as verifying
+from samebits.host.runs.registry import seal_of
 from test_container import plain_run
 
 
@@ -469,7 +469,7 @@ def older(place: Path, *words: str, folder: Path) -> None:
         shutil.copytree(Path(samebits.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("Dockerfile", "requirements.lock"):
             shutil.copy(ROOT / name, place / "old" / name)
-        with (package / "container" / "script.py").open("a") as file:
+        with (package / "runner" / "script_runner.py").open("a") as file:
             file.write("\n# An older version.\n")
     command = [sys.executable, "-m", "samebits", *words]
     environment = {**os.environ, "PYTHONPATH": str(package.parent)}
@@ -490,11 +490,11 @@ def test_a_run_of_another_version_of_samebits(project: Project, tmp_path: Path) 
     """Its own source is what runs again, from the run's folder."""
     older(tmp_path, *project.command("--", "--epochs", "1")[1:], folder=project.folder)
     run = RunFolder(project.runs / project.only_run().id)
-    kept = run.image / "source" / "samebits" / "container" / "script.py"
+    kept = run.image / "source" / "samebits" / "runner" / "script_runner.py"
     assert kept.read_text().endswith("# An older version.\n")
     done = verify(project)
     assert (done.status, answer(done)) == (0, "identical"), done.err
-    again = project.folder / done.run / "image" / "source" / "samebits" / "container" / "script.py"
+    again = project.folder / done.run / "image" / "source" / "samebits" / "runner" / "script_runner.py"
     assert again.read_text() == kept.read_text()
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from samebits.errors import ImageError, InputError, ToolError
-from samebits.host.wheelhouse import IMAGE_TARGET, Target, filled_wheelhouse
+from samebits.core.errors import ImageError, InputError, ToolError
+from samebits.host.image.wheelhouse import IMAGE_TARGET, Target, filled_wheelhouse
 
 _TAG = "cp313-cp313-manylinux_2_28_x86_64"
 

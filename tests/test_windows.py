@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from samebits.trace import Batches, Trace, TraceEnded, Window
+from samebits.core.trace_level import Batches, Trace, TraceEnded, Window
 
 FITS = [(0, 0), (0, 1), (1, 0)]
 Place = tuple[int, int, int]

@@ -1,6 +1,6 @@
 """Make the tables of the portable profile on this machine, which has an engine: `python tools/prove.py`; some minutes.
 
-`src/samebits/container/proven.json` is what every run and every `samebits fingerprint` is compared with;
+`src/samebits/runner/determinism/proven.json` is what every run and every `samebits fingerprint` is compared with;
 `examples/families/golden.json` is what `samebits attest` and the tests compare. Run it where versions in the lock or
 the profile's settings have changed, then `make test-portable`: the tables are true once other CPUs agree.
 """
@@ -12,12 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from samebits.codec import readable_json, write_atomically
-from samebits.host.attest import GROUPS, write_golden
+from samebits.core.jsonio import readable_json, write_atomically
+from samebits.host.rerun.golden import GROUPS, write_golden
 
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("samebits"))
-PROVEN = ROOT / "src" / "samebits" / "container" / "proven.json"
+PROVEN = ROOT / "src" / "samebits" / "runner" / "determinism" / "proven.json"
 FAMILIES = ROOT / "examples" / "families"
 EXACT_IN_FLOAT64 = {"Erfc float64", "Exp float64"}
 """What the exact operations compute by; convolutions in float64 were found to follow the CPU's caches."""

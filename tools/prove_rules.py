@@ -17,14 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from samebits.digest import Digest
-from samebits.host.cache import cache_folder, exclusive
-from samebits.host.cost import settings_of
-from samebits.host.runtime import choose_runtime
-from samebits.host.trials import Trials
-from samebits.spec import RunSpec
-from samebits.trace import EPOCHS
-from samebits.trial import HASH_SEED, SURROUNDINGS, Trial
+from samebits.core.digest import Digest
+from samebits.core.run_config import RunSpec
+from samebits.core.trace_level import EPOCHS
+from samebits.core.trial import HASH_SEED, SURROUNDINGS, Trial
+from samebits.host.cache_dir import cache_folder, exclusive
+from samebits.host.launch.runtime import choose_runtime
+from samebits.host.probe.experiment import Trials
+from samebits.host.probe.overhead import settings_of
 
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "docs" / "rules"

@@ -2,6 +2,6 @@
 
 import sys
 
-from samebits.host.cli import main
+from samebits.host.cli.parser import main
 
 sys.exit(main())

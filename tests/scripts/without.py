@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
-from samebits.profile import Profile
+from samebits.core.determinism_profile import Profile
 
 part, families = sys.argv[1], sys.argv[2:]
 variables = Profile(name="portable", threads=1).variables
@@ -21,15 +21,16 @@ else:
     variables.pop(part, None)
 os.environ.update(variables)
 
-from samebits.container import determinism, exact  # noqa: E402
-from samebits.container.fingerprint import Fingerprinting  # noqa: E402
-from samebits.container.observe import Observer  # noqa: E402
-from samebits.container.operations import read_proven  # noqa: E402
-from samebits.container.process import Signals  # noqa: E402
-from samebits.container.script import run_script  # noqa: E402
-from samebits.digest import Digest  # noqa: E402
-from samebits.host.attest import models  # noqa: E402
-from samebits.ledger import Ledger  # noqa: E402
+from samebits.core.digest import Digest  # noqa: E402
+from samebits.core.ledger import Ledger  # noqa: E402
+from samebits.host.rerun.golden import models  # noqa: E402
+from samebits.runner.determinism import exact_ops as exact  # noqa: E402
+from samebits.runner.determinism import settings as determinism  # noqa: E402
+from samebits.runner.determinism.fingerprint import Fingerprinting  # noqa: E402
+from samebits.runner.determinism.op_audit import read_proven  # noqa: E402
+from samebits.runner.observe.observer import Observer  # noqa: E402
+from samebits.runner.process.signals import Signals  # noqa: E402
+from samebits.runner.script_runner import run_script  # noqa: E402
 
 threads = 2 if part == "threads" else 1
 exact.REWRITES = tuple(name for name in exact.REWRITES if name != part)

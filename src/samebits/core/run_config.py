@@ -1,0 +1,226 @@
+"""What the user asks for: command line and `samebits.toml` become one frozen request."""
+
+import argparse
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from samebits.core.checkpoint_store import LAST, Keeping
+from samebits.core.determinism_profile import NATIVE, Profile, make_profile
+from samebits.core.errors import InputError, RecordError
+from samebits.core.jsonio import Fields
+from samebits.core.recipe import KERAS_ORDER, PER_EPOCH
+from samebits.core.trace_level import Trace
+from samebits.core.trial import Trial
+
+BITWISE = "bitwise"
+METRICS = "metrics"
+DOCUMENTED = "documented"
+GOALS = (BITWISE, METRICS, DOCUMENTED)
+RUNTIMES = ("auto", "docker", "venv")
+SHUFFLES = (KERAS_ORDER, PER_EPOCH)
+CONFIG_NAME = "samebits.toml"
+_PATHS = ("data", "runs")  # relative to the file that names them
+_LISTS = ("arguments", "exclude", "ignore_outputs")
+_NOT_OPTIONS = ("script", "trial")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSpec:
+    """One training as asked for; nothing is looked at yet."""
+
+    script: Path
+    arguments: tuple[str, ...] = ()
+    data: Path | None = None
+    seed: int = 0
+    threads: int | None = None
+    profile: str = NATIVE
+    shuffle: str = KERAS_ORDER
+    trace: Trace = field(default_factory=Trace)
+    keep: str = LAST
+    checkpoint_every: int | None = None
+    goal: str = BITWISE
+    runs: Path = field(default=Path("runs"))
+    exclude: tuple[str, ...] = ()
+    ignore_outputs: tuple[str, ...] = ()
+    image: str | None = None
+    gpus: str | None = None
+    runtime: str = "auto"
+    strict: bool = False
+    trial: Trial | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not {self.seed}")
+        check_goal(self.goal)
+        _one_of("runtime", self.runtime, RUNTIMES)
+        _one_of("shuffle", self.shuffle, SHUFFLES)
+        if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
+            raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
+        for argument in (self.script.name, *self.arguments, *self.exclude, *self.ignore_outputs, self.image or ""):
+            if argument != argument.encode("utf-8", "replace").decode():
+                raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; a record holds UTF-8 only")
+        self.determinism  # noqa: B018  checks name and threads
+        self.keeping  # noqa: B018  checks both
+
+    @property
+    def determinism(self) -> Profile:
+        """The profile with its threads."""
+        profile = make_profile(self.profile, self.threads, "cpu" if self.gpus is None else "gpu")
+        return profile if self.trial is None else profile.in_trial(self.trial)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What has to be in the environment before the interpreter starts."""
+        return self.determinism.variables | ({} if self.trial is None else self.trial.variables)
+
+    @property
+    def keeping(self) -> Keeping:
+        """Which checkpoints are written and kept."""
+        return Keeping(keep=self.keep, every=self.checkpoint_every)
+
+    @property
+    def code_folder(self) -> Path:
+        """The folder whose files are the code."""
+        return self.script.parent
+
+
+def check_goal(goal: str) -> str:
+    """The goal itself; raises InputError where it is none."""
+    _one_of("goal", goal, GOALS)
+    return goal
+
+
+def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage in front of it, and takes no abbreviations."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise InputError; `main` prints it."""
+        raise InputError(f"{message}; see '{self.prog} --help'")
+
+
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """What is trained: the options that the recipe follows from."""
+    parser.add_argument("script", type=Path, help="the training script; its folder is the code")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the data, found by the script at $SAMEBITS_DATA")
+    parser.add_argument("--seed", type=int, metavar="N", help="for Python, NumPy, TensorFlow and Keras (default: 0)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="TensorFlow's thread pools (default: 2, with --profile portable 1); bits follow it",
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="native: repeats on the same class of machine (default); portable: on every x86-64-v3 CPU, slower",
+    )
+    parser.add_argument(
+        "--shuffle",
+        metavar="HOW",
+        help="order of fit(shuffle=True) on arrays: keras (default): one for all epochs; per-epoch: one for each",
+    )
+    parser.add_argument(
+        "--exclude", action="append", metavar="GLOB", help="files beside the script that are not code; may be repeated"
+    )
+    parser.add_argument(
+        "--ignore-output",
+        action="append",
+        metavar="GLOB",
+        dest="ignore_outputs",
+        help="output files that do not count in the result, such as logs with times; may be repeated",
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options that a run has wherever it starts, with or without a launcher."""
+    add_recipe_options(parser)
+    parser.add_argument(
+        "--trace",
+        metavar="LEVEL",
+        help="lines of the ledger: epoch (default), step, or tensor: each gradient and layer's output, too, slower",
+    )
+    parser.add_argument(
+        "--keep",
+        metavar="WHICH",
+        help="checkpoints that stay: last (default), all, every:N, or none, which writes none",
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        type=int,
+        metavar="N",
+        help="write one within epochs, too, after every N steps; at the end of every epoch there is one",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        default=None,
+        help="randomness that no seed reaches is an error, there and then",
+    )
+    parser.add_argument("--goal", metavar="GRADE", help="bitwise (default), metrics or documented")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs/)")
+
+
+def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...] | None]:
+    """Part a command line at its first `--`: ours before it, the script's after it; None where there is no `--`."""
+    words = list(argv)
+    if "--" not in words:
+        return words, None
+    at = words.index("--")
+    return words[:at], tuple(words[at + 1 :])
+
+
+def make_spec(options: Mapping[str, Any]) -> RunSpec:
+    """Merge the options given (None: not given) over `samebits.toml` over the built-in ones."""
+    script: Path = options["script"]
+    known = {item.name for item in fields(RunSpec)}
+    merged = read_config(script.parent / CONFIG_NAME)
+    merged |= {name: value for name, value in options.items() if name in known and value is not None}
+    for name in _LISTS:
+        merged[name] = tuple(merged.get(name, ()))
+    if "trace" in merged:
+        merged["trace"] = Trace(level=merged["trace"])
+    return RunSpec(**merged)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options that a `samebits.toml` holds, by their names in RunSpec; none where there is no such file."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}; mend it or remove it") from error
+    try:
+        return _options(Fields(values), path.parent)
+    except RecordError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _options(values: Fields, folder: Path) -> dict[str, Any]:
+    kinds: dict[str, type] = {"seed": int, "threads": int, "checkpoint_every": int, "strict": bool}
+    names = {item.name.replace("_", "-"): item.name for item in fields(RunSpec) if item.name not in _NOT_OPTIONS}
+    found: dict[str, Any] = {}
+    for key in sorted(values.names()):
+        if key not in names:
+            close = difflib.get_close_matches(key, names, n=1)
+            raise RecordError(f"unknown key {key!r}; " + (f"did you mean {close[0]!r}?" if close else "remove it"))
+        name = names[key]
+        found[name] = values.texts(key) if name in _LISTS else values.get(key, kinds.get(name, str))
+        if "\0" in str(found[name]):
+            raise RecordError(f"'{key}' holds a NUL character; remove it")
+        if name in _PATHS:
+            found[name] = folder / found[name]
+    return found

@@ -1,0 +1,277 @@
+"""From a request to a run's folder: hash code and data, write the recipe down, and publish the folder as `running`."""
+
+import os
+import re
+import shutil
+import stat
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from samebits.core.checkpoint_store import Place, Store
+from samebits.core.cpu_info import instruction_set
+from samebits.core.determinism_profile import PORTABLE_INSTRUCTIONS
+from samebits.core.errors import InputError, RecordError
+from samebits.core.file_tree import Progress, Tree, TreeFilter, hash_tree, list_tree
+from samebits.core.jsonio import storage_error
+from samebits.core.recipe import Code, Device, ImageIdentity, Recipe
+from samebits.core.record import RUNNING, Outcome, Record, write_record
+from samebits.core.run_config import RunSpec
+from samebits.core.run_dir import MARKER, RunFolder, claim, prepare_runs
+
+_CODE_FILES = 5_000
+_CODE_BYTES = 50 << 20
+_NOT_CODE = ("__pycache__", "*.pyc")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What the side that starts a run knows beyond the request."""
+
+    image: ImageIdentity
+    device: Device = field(default_factory=Device)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    python: tuple[int, int] = sys.version_info[:2]
+    """The Python that will run the script; a newer one's syntax cannot be checked here."""
+    verifies: Mapping[str, str] | None = None
+    """The run that this one is to verify: its `id` and its record's `seal`."""
+    resumes: "Resumption | None" = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resumption:
+    """The run that a new one goes on from: its `id`, its record's `seal`, and what of its folder is taken over.
+
+    From `checkpoint` (None: from the beginning) it goes on to `until` (None: to its end). Of the `ledger` the first
+    `size` bytes are taken, of the `store` the checkpoints at `places`.
+    """
+
+    id: str
+    seal: str
+    ledger: Path
+    size: int
+    store: Store
+    places: tuple[Place, ...] = ()
+    checkpoint: Place | None = None
+    until: Place | None = None
+
+    def to_dict(self) -> dict[str, str | None]:
+        """As the new record's `origin` holds it."""
+        return {
+            "id": self.id,
+            "seal": self.seal,
+            "checkpoint": None if self.checkpoint is None else self.checkpoint.name,
+            "until": None if self.until is None else self.until.name,
+        }
+
+    def lay_into(self, folder: RunFolder) -> None:
+        """Put ledger and checkpoints into the new run's folder; raises RecordError where they have become fewer."""
+        with self.ledger.open("rb") as source, folder.ledger.open("wb") as target:
+            left = self.size
+            while left and (part := source.read(min(left, 1 << 20))):
+                target.write(part)
+                left -= len(part)
+        if left:
+            raise RecordError(f"{self.ledger} has become shorter; is something else writing to it?")
+        if self.places:
+            self.store.share(self.places, folder.checkpoints)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedRun:
+    """A run whose inputs were checked and hashed; it has no folder yet."""
+
+    spec: RunSpec
+    setup: Setup
+    started: datetime
+    code: Tree
+    data: Tree | None
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """UTC time, script, and the beginning of the recipe digest."""
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", self.spec.script.stem)[:60]
+        return f"{self.started:%Y%m%dT%H%M%SZ}-{stem}-{self.recipe.digest.short}"
+
+
+def plan_run(spec: RunSpec, setup: Setup, progress: Progress | None = None) -> PlannedRun:
+    """Check and hash what was asked for, so that a run cannot fail later for what can be known now.
+
+    Raises InputError for what the user named wrongly, StorageError where runs cannot be kept.
+    """
+    check_script(spec.script, setup.python)
+    check_runs(spec)
+    if spec.determinism.portable:
+        check_portable_cpu()
+    code = hash_code(spec)
+    data = None if spec.data is None else hash_data(spec.data, progress)
+    return plan_hashed(spec, setup, code=code, data=data)
+
+
+def plan_hashed(spec: RunSpec, setup: Setup, *, code: Tree, data: Tree | None) -> PlannedRun:
+    """A run whose code and data were checked and hashed already; raises StorageError where runs cannot be kept."""
+    recipe = make_recipe(spec, setup, code, data)
+    prepare_runs(spec.runs)
+    return PlannedRun(spec=spec, setup=setup, started=datetime.now(UTC), code=code, data=data, recipe=recipe)
+
+
+def publish(planned: PlannedRun) -> tuple[RunFolder, Record]:
+    """Make the run's folder with code, manifests and record; raises StorageError, and leaves nothing behind then."""
+    spec = planned.spec
+    folder = claim(spec.runs, planned.name)
+    record = Record(
+        id=folder.path.name,
+        goal=spec.goal,
+        recipe=planned.recipe,
+        started=planned.started.isoformat(timespec="seconds"),
+        outcome=Outcome(state=RUNNING),
+        trace=spec.trace,
+        keeping=spec.keeping,
+        strict=spec.strict,
+        trial=spec.trial,
+        exclude=spec.exclude,
+        origin={
+            "script": _readable(spec.script),
+            "data": None if spec.data is None else _readable(spec.data),
+            **({} if planned.setup.verifies is None else {"verifies": dict(planned.setup.verifies)}),
+            **({} if planned.setup.resumes is None else {"resumes": planned.setup.resumes.to_dict()}),
+        },
+        environment=dict(planned.setup.environment),
+    )
+    try:
+        _fill(folder, planned, record)
+    except BaseException as error:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise storage_error(error, folder.path) from error
+        raise
+    return folder, record
+
+
+def check_script(script: Path, python: tuple[int, int]) -> None:
+    """Raise InputError unless `script` is a readable Python file; its syntax is judged where this Python can."""
+    try:
+        if not stat.S_ISREG(os.stat(script).st_mode):
+            raise InputError(f"the script {script} is not a file; name a Python file")
+        source = script.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"the script {script} does not exist; name a Python file") from None
+    except OSError as error:
+        raise InputError(f"cannot read the script {script}: {error.strerror}; name a Python file") from error
+    try:
+        with warnings.catch_warnings(action="ignore"):  # the script's own run will show them
+            compile(source, str(script), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        if not error.lineno:  # NUL bytes, or an unknown encoding
+            raise InputError(f"the script {script} is not Python source: {error.msg}; name a Python file") from error
+        if python <= sys.version_info[:2]:
+            raise InputError(
+                f"the script {script} is not valid Python: line {error.lineno}: {error.msg}; mend it and run again"
+            ) from error
+    except (ValueError, MemoryError, RecursionError) as error:
+        reason = str(error) or "nested too deeply"
+        raise InputError(f"the script {script} is not Python source: {reason}; name a Python file") from error
+
+
+def check_portable_cpu() -> None:
+    """Raise InputError where this CPU lacks the instructions that the portable profile holds every library to."""
+    if instruction_set() not in {PORTABLE_INSTRUCTIONS, "x86-64-v4"}:
+        raise InputError(
+            f"the portable profile needs a CPU with {PORTABLE_INSTRUCTIONS}, and this one has {instruction_set()};"
+            " use the native profile"
+        )
+
+
+def check_runs(spec: RunSpec) -> None:
+    """Raise InputError where runs would be kept among what they are made of."""
+    runs, code = (Path(os.path.realpath(path)) for path in (spec.runs, spec.code_folder))
+    if runs == code:
+        raise InputError(f"runs cannot be kept in the script's own folder {spec.runs}; name another with --runs")
+    if spec.data is not None and runs.is_relative_to(os.path.realpath(spec.data)):
+        raise InputError(f"runs cannot be kept in the data folder {spec.data}; name another with --runs")
+
+
+def code_filter(spec: RunSpec) -> TreeFilter:
+    """What lies beside a script without being code: hidden files, caches, virtual environments, data and runs."""
+    folders = (spec.runs,) if spec.data is None else (spec.runs, spec.data)
+    return TreeFilter(
+        patterns=(*_NOT_CODE, *spec.exclude), folders=folders, markers=("pyvenv.cfg", MARKER), hidden=True
+    )
+
+
+def hash_code(spec: RunSpec) -> Tree:
+    """The tree of the script's folder; raises InputError where it is too large to be code."""
+    leave_out = code_filter(spec)
+    files = list_tree(spec.code_folder, "code", leave_out)
+    size = sum(item[2] for item in files)
+    if len(files) > _CODE_FILES or size > _CODE_BYTES:
+        raise InputError(
+            f"the script's folder {spec.code_folder.absolute()} holds {len(files):,} files, {size / 2**20:.0f} MiB:"
+            " too much for code; name the data with --data, or leave files out with --exclude"
+        )
+    tree = hash_tree(spec.code_folder, "code", leave_out=leave_out)
+    if spec.script.name not in (entry.path for entry in tree.entries):
+        raise InputError(f"the script {spec.script} is left out as a hidden or excluded file; rename it")
+    return tree
+
+
+def hash_kept_code(run: RunFolder) -> Tree:
+    """The tree of the code that a run keeps; what Python leaves beside it is none of it."""
+    return hash_tree(run.code, "code", leave_out=TreeFilter(patterns=_NOT_CODE))
+
+
+def hash_data(folder: Path, progress: Progress | None = None) -> Tree:
+    """The data's tree; raises InputError where there is none."""
+    tree = hash_tree(folder, "data", progress=progress)
+    if not tree.entries:
+        raise InputError(f"the data folder {folder} is empty; name a folder that holds the data")
+    return tree
+
+
+def _readable(path: Path) -> str:
+    """An absolute path as text, whatever bytes it is made of."""
+    return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
+
+
+def make_recipe(spec: RunSpec, setup: Setup, code: Tree, data: Tree | None) -> Recipe:
+    """All that determines the bits, of what was asked for and what was found."""
+    return Recipe(
+        image=setup.image,
+        code=Code(tree=code.digest, entry=spec.script.name, arguments=spec.arguments),
+        data=None if data is None else data.digest,
+        seed=spec.seed,
+        profile=spec.profile,
+        threads=spec.determinism.threads,
+        instruction_set=PORTABLE_INSTRUCTIONS if spec.determinism.portable else instruction_set(),
+        device=setup.device,
+        ignore_outputs=spec.ignore_outputs,
+        shuffle=spec.shuffle,
+    )
+
+
+def _fill(folder: RunFolder, planned: PlannedRun, record: Record) -> None:
+    """Write everything; the record last, as it makes the folder a run."""
+    _copy(planned.spec.code_folder, folder.code, planned.code)
+    planned.code.write(folder.code_manifest)
+    if planned.data is not None:
+        planned.data.write(folder.data_manifest)
+    folder.create_inside()
+    if planned.setup.resumes is not None:
+        planned.setup.resumes.lay_into(folder)
+    write_record(folder.record, record)
+
+
+def _copy(source: Path, target: Path, tree: Tree) -> None:
+    target.mkdir()
+    for entry in tree.entries:
+        path = target / entry.path
+        if entry.digest is None:
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / entry.path, path)

@@ -1,0 +1,1 @@
+"""Is a run's folder as it was written?"""

@@ -1,0 +1,156 @@
+"""How far two tensors are apart, where their values are kept: in `models/`, or of a traced step in `tensors/`.
+
+A value is found by its digest, whatever the place it is kept at: what has another digest is not it.
+"""
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samebits.core.digest import Digest
+from samebits.core.run_dir import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Distance:
+    """The largest distances of any two elements: as numbers (None where one is NaN or infinite), and in ULPs.
+
+    `ulps` counts the floats that lie between, and is None for other types. `differing` of `elements` are not equal.
+    """
+
+    absolute: float | None
+    ulps: int | None
+    differing: int
+    elements: int
+
+    def __str__(self) -> str:
+        """As a line's end."""
+        parts = [f"{self.differing} of {self.elements} values differ"]
+        if self.absolute is not None:
+            parts.append(f"by {self.absolute:.3g} at most")
+        if self.ulps is not None:
+            parts.append(f"{self.ulps} ULP{'s' if self.ulps != 1 else ''}")
+        return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "absolute": None if self.absolute is None else self.absolute.hex(),
+            "ulps": self.ulps,
+            "differing": self.differing,
+            "elements": self.elements,
+        }
+
+
+class Kept:
+    """The tensors that a run keeps, by digest; models are searched once, where a traced step has not kept it."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._models: dict[str, tuple[Path, str]] | None = None
+
+    def find(self, digest: str) -> bytes | None:
+        """The bytes of a tensor, row-major and little-endian."""
+        with suppress(OSError):
+            values = (self._run.tensors / Digest.parse(digest).hex).read_bytes()
+            return values if str(Digest.of_bytes(values)) == digest else None
+        if self._models is None:
+            self._models = dict(self._in_models())
+        if digest not in self._models:
+            return None
+        path, name = self._models[digest]
+        with _weights(path) as file:
+            return _bytes_of(file[name])
+
+    def _in_models(self) -> Iterator[tuple[str, tuple[Path, str]]]:
+        """The digest of every dataset, and where it is."""
+        for path in sorted(self._run.models.glob("*")) if self._run.models.is_dir() else ():
+            with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), _weights(path) as file:
+                for name in _datasets(file):
+                    yield str(Digest.of_bytes(_bytes_of(file[name]))), (path, name)
+
+
+@contextmanager
+def _weights(path: Path) -> Iterator[Any]:
+    """The HDF5 file of weights: it lies in a `.keras` archive, or is one itself."""
+    import h5py
+
+    if path.suffix != ".keras":
+        with h5py.File(path) as file:
+            yield file
+        return
+    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as weights, h5py.File(weights) as file:
+        yield file
+
+
+def _datasets(file: Any) -> list[str]:
+    names: list[str] = []
+
+    def note(name: str, item: Any) -> None:
+        if hasattr(item, "dtype") and item.dtype.kind in "biuf":
+            names.append(name)
+
+    file.visititems(note)
+    return names
+
+
+def _bytes_of(dataset: Any) -> bytes:
+    import numpy as np
+
+    values = np.ascontiguousarray(dataset[()])
+    return bytes(values.astype(values.dtype.newbyteorder("<")).tobytes())
+
+
+def distance(one: Mapping[str, Any], other: Mapping[str, Any], kept: tuple[Kept, Kept]) -> Distance | None:
+    """Of two tensors as lines and records describe them; None where a value is not kept, or they have other shapes."""
+    if any(one.get(name) != other.get(name) for name in ("dtype", "shape")):
+        return None
+    values = [side.find(item["digest"]) for side, item in zip(kept, (one, other), strict=True)]
+    if values[0] is None or values[1] is None:
+        return None
+    return measure(values[0], values[1], one["dtype"])
+
+
+def measure(one: bytes, other: bytes, dtype: str) -> Distance | None:
+    """The distance of two tensors by their bytes; None for a type that is not known here."""
+    import numpy as np
+
+    bits = {"float16": np.uint16, "bfloat16": np.uint16, "float32": np.uint32, "float64": np.uint64}.get(dtype)
+    if bits is not None:
+        patterns = [np.frombuffer(values, dtype=bits) for values in (one, other)]
+        ordered = [_ordered(pattern) for pattern in patterns]
+        apart = np.maximum(*ordered) - np.minimum(*ordered)
+        numbers = [_numbers(pattern, dtype) for pattern in patterns]
+    elif dtype in {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"}:
+        patterns = [np.frombuffer(values, dtype=dtype) for values in (one, other)]
+        apart, numbers = None, [pattern.astype(np.float64) for pattern in patterns]
+    else:
+        return None
+    differing = int(np.count_nonzero(patterns[0] != patterns[1]))
+    with np.errstate(invalid="ignore"):  # of infinities
+        largest = float(np.max(np.abs(numbers[0] - numbers[1]), initial=0.0))
+    return Distance(
+        absolute=largest if np.isfinite(largest) else None,
+        ulps=None if apart is None else int(np.max(apart, initial=0)),
+        differing=differing,
+        elements=int(patterns[0].size),
+    )
+
+
+def _ordered(pattern: Any) -> Any:
+    """The bits of floats as integers in the floats' own order; +0 and -0 are one apart."""
+    import numpy as np
+
+    sign = pattern.dtype.type(1 << (pattern.dtype.itemsize * 8 - 1))
+    return np.where(pattern & sign, ~pattern, pattern | sign)
+
+
+def _numbers(pattern: Any, dtype: str) -> Any:
+    import numpy as np
+
+    if dtype == "bfloat16":  # a float32's upper half
+        return (pattern.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
+    return pattern.view(dtype).astype(np.float64)

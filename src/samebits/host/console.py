@@ -1,0 +1,114 @@
+"""What the host says on stderr: lines, tables, and a progress bar for what takes longer."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from samebits.core.file_tree import Progress
+
+_PATIENCE = 2.0  # seconds before a progress bar appears
+_BAR = 40  # characters of the longest bar
+_WIDE = 120  # of a line
+_BEAT = 10.0  # seconds between two lines of what takes long and cannot tell how far it is
+
+
+def say(line: str) -> None:
+    """One line of ours, apart from what the script prints."""
+    print(f"samebits: {line}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def taking(what: str) -> Iterator[None]:
+    """Say what is being done, every ten seconds for how long already, and how long it took where that was longer."""
+    say(what)
+    started = time.monotonic()
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(_BEAT):
+            say(f"{what}: {time.monotonic() - started:.0f} s so far")
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    seconds = time.monotonic() - started
+    if seconds > _BEAT:
+        say(f"{what}: done in {seconds:.0f} s")
+
+
+@contextmanager
+def hashing_progress(what: str) -> Iterator[Progress]:
+    """A progress callback that shows a bar once it takes more than two seconds."""
+    bar = _LateBar(what)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+class _LateBar:
+    """Imports rich and draws only where the work is long."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._started = time.monotonic()
+        self._progress: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self._started < _PATIENCE:
+            return
+        if self._progress is None:
+            self._open(total)
+        self._progress.update(self._task, completed=done)
+
+    def _open(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn(self._what), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console)
+        self._task = self._progress.add_task(self._what, total=total)
+        self._progress.start()
+
+    def close(self) -> None:
+        """Leave the finished bar on the screen."""
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    """Aligned columns on stdout; a thousand rows must not take a second."""
+    table = [["".join(c if c.isprintable() else "\ufffd" for c in cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_bars(columns: list[str], rows: list[list[str]], values: list[float]) -> None:
+    """A table on stdout, whose last column is a bar for each value, with its number; the longest has the full width."""
+    from rich.bar import Bar
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="")
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number in {0, len(columns) - 1} else "right", no_wrap=True)
+    for row, value in zip(rows, values, strict=True):
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(f"{value:.2f}", Bar(max(values), 0, value, width=_BAR, color="default"))
+        table.add_row(*row, bar)
+    Console(highlight=False, width=_WIDE).print(table)
+
+
+def silence_stdout() -> None:
+    """Let what is still to be printed go nowhere: the reader went away."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

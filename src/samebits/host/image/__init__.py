@@ -1,0 +1,1 @@
+"""The image and what it is made of: planned, built, rebuilt, listed."""

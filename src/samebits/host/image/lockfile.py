@@ -1,0 +1,121 @@
+"""Read a lock as pip-compile writes it: exact pins, each with its hashes, and nothing else."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from samebits.core.digest import Digest
+from samebits.core.errors import InputError, RecordError
+
+_COMMENT = re.compile(r"(^|\s)#.*")
+_OPTION = re.compile(r"\s--?[A-Za-z]")
+_HASH = re.compile(r"--hash=([^:\s]*):(\S*)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pin:
+    """One package of a lock: its canonical name, the one version, and the sha256 of each of its files."""
+
+    name: str
+    version: str
+    hashes: frozenset[Digest]
+    marker: str | None
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.name}=={self.version}"
+
+
+def read_lock(lock: str | Path) -> tuple[Pin, ...]:
+    """The pins of a lock, given as its text or its path, in their order.
+
+    Raises InputError, which names the line and the package, for whatever would not be checked by a hash.
+    """
+    where = str(lock) if isinstance(lock, Path) else "lock"
+    pins: dict[str, Pin] = {}
+    for line, text in _logical_lines(_text(lock)):
+        pin = _pin(text, line, f"{where}:{line}")
+        first = pins.setdefault(pin.name, pin)
+        if first is not pin:
+            raise InputError(f"{where}:{line}: {pin.name} is pinned already in line {first.line}; drop one of them")
+    return tuple(pins.values())
+
+
+def _text(lock: str | Path) -> str:
+    if isinstance(lock, str):
+        return lock
+    try:
+        return lock.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"the lock {lock} does not exist; make one with pip-compile --generate-hashes") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InputError(f"the lock {lock} cannot be read: {reason}; name a file that pip-compile wrote") from error
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Each entry with the number of its first line: comments dropped, lines that end in a backslash joined."""
+    start, parts = 0, list[str]()
+    for number, line in enumerate(text.splitlines(), 1):
+        bare = _COMMENT.sub("", line).strip()
+        start = start if parts else number
+        parts.append(bare.removesuffix("\\").strip())
+        if not bare.endswith("\\"):
+            if entry := " ".join(parts).strip():
+                yield start, entry
+            parts = []
+    if entry := " ".join(parts).strip():
+        yield start, entry
+
+
+def _pin(text: str, line: int, place: str) -> Pin:
+    """One entry; `place` is `file:line`, for messages."""
+    if text.startswith("-"):
+        raise InputError(f"{place}: {text.split(maxsplit=1)[0]} is an option; a lock holds pins alone, so drop it")
+    option = _OPTION.search(text)
+    requirement = _requirement(text[: option.start()] if option else text, place)
+    name = canonicalize_name(requirement.name)
+    return Pin(
+        name=name,
+        version=next(iter(requirement.specifier)).version,
+        hashes=_hashes(text[option.start() :] if option else "", f"{place}: {name}"),
+        marker=str(requirement.marker) if requirement.marker else None,
+        line=line,
+    )
+
+
+def _requirement(text: str, place: str) -> Requirement:
+    """Parse what must be `name==version`, with a marker at most."""
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        requirement = None
+    specifiers = list(requirement.specifier) if requirement else []
+    exact = len(specifiers) == 1 and specifiers[0].operator == "==" and not specifiers[0].version.endswith(".*")
+    if requirement is None or not exact or requirement.extras or requirement.url:
+        raise InputError(f"{place}: {text.strip()!r} is not name==version; make the lock again with pip-compile")
+    return requirement
+
+
+def _hashes(options: str, place: str) -> frozenset[Digest]:
+    """The hashes behind a requirement; `place` is `file:line: package`."""
+    hashes = set()
+    for word in options.split():
+        match = _HASH.fullmatch(word)
+        if match is None:
+            raise InputError(f"{place} has {word!r} where only --hash=sha256:… may stand; drop it")
+        if match[1] != "sha256":
+            raise InputError(
+                f"{place} has a hash of the algorithm {match[1]!r}; only sha256 is known, so lock it again"
+            )
+        try:
+            hashes.add(Digest.parse(f"sha256:{match[2]}"))
+        except RecordError as error:
+            raise InputError(f"{place} has the hash {word!r}, which is not a sha256; lock it again") from error
+    if not hashes:
+        raise InputError(f"{place} has no hash; make the lock again with pip-compile --generate-hashes")
+    return frozenset(hashes)

@@ -1,0 +1,300 @@
+"""The wheels that an image is made of: a store by sha256 for all locks, and for each lock a folder of links into it."""
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.markers import Marker
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
+from samebits.core.digest import Digest
+from samebits.core.errors import ImageError, ToolError
+from samebits.core.jsonio import storage_error
+from samebits.host.cache_dir import cache_folder, exclusive
+from samebits.host.console import say, taking
+from samebits.host.image.build_context import context_file
+from samebits.host.image.lockfile import Pin, read_lock
+from samebits.host.subprocesses import run_tool
+
+IMAGE_PYTHON = (3, 13)
+"""The Python of the base image; the wheels are chosen for it."""
+
+_DRAFT = ".filling-"
+_REQUIREMENTS, _LOG = "requirements.txt", "pip.log"  # in a draft folder, beside what pip brings
+_BLOCK = 1 << 20
+_CPYTHON_ON_LINUX = {
+    "implementation_name": "cpython",
+    "os_name": "posix",
+    "platform_python_implementation": "CPython",
+    "platform_release": "",
+    "platform_system": "Linux",
+    "platform_version": "",
+    "sys_platform": "linux",
+}
+_OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+_ABSENT = re.compile(r"No matching distribution found for ([^=\s]+)==")
+_MISMATCH = re.compile(r"DO NOT MATCH THE HASHES.*?\s([\w.-]+)==\S+ from (\S+)", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """The CPython on Linux that wheels are chosen for; `glibc` is the newest 2.x that they may ask for."""
+
+    python: tuple[int, int]
+    machine: str = "x86_64"
+    glibc: int = 28
+
+    def __str__(self) -> str:
+        return f"{self.abi}-manylinux_2_{self.glibc}_{self.machine}"
+
+    @property
+    def abi(self) -> str:
+        """`cp313`."""
+        return f"cp{self.python[0]}{self.python[1]}"
+
+    @property
+    def platforms(self) -> list[str]:
+        """The platform tags, the newest glibc first."""
+        minors = range(self.glibc, 4, -1)
+        names = ((f"manylinux_2_{minor}", _OLD_NAMES.get(minor)) for minor in minors)
+        return [f"{name}_{self.machine}" for pair in names for name in pair if name]
+
+    @property
+    def ranks(self) -> dict[Tag, int]:
+        """Every tag that a wheel may have; of two wheels the one with the lower rank is taken."""
+        own = cpython_tags(self.python, [self.abi], self.platforms)
+        common = compatible_tags(self.python, self.abi, self.platforms)
+        return {tag: rank for rank, tag in enumerate([*own, *common])}
+
+    def wants(self, marker: str | None) -> bool:
+        """Whether a marker of the lock holds there; of the base's Python the patch release counts as 0."""
+        version = f"{self.python[0]}.{self.python[1]}"
+        versions = {"python_version": version, "python_full_version": f"{version}.0"}
+        own = {**versions, "implementation_version": f"{version}.0", "platform_machine": self.machine}
+        return marker is None or Marker(marker).evaluate({**_CPYTHON_ON_LINUX, **own})
+
+
+IMAGE_TARGET = Target(python=IMAGE_PYTHON)
+
+
+def filled_wheelhouse(lock: Path | None = None, target: Target = IMAGE_TARGET, *, offline: bool = False) -> Path:
+    """A folder with exactly the wheels of the lock (ours where none is named) for the target; each is hashed anew.
+
+    Raises ImageError on other machines and where a wheel cannot be had, InputError for a lock that is not one,
+    ToolError where pip fails otherwise.
+    """
+    if platform.machine() != target.machine:
+        wanted = f"images are built for {target.machine.replace('_', '-')} only"
+        raise ImageError(f"{wanted}, and this machine is {platform.machine()}; use another machine")
+    lock = lock or context_file("requirements.lock")
+    pins = [pin for pin in read_lock(lock) if target.wants(pin.marker)]
+    folder = cache_folder("wheelhouse") / f"{Digest.of_file(lock).hex[:16]}-{target}"
+    store = _Store(cache_folder("wheels"), target, lock)
+    with exclusive(store.root, "store"):
+        try:
+            _remove_drafts(store.root, folder.parent)
+            _link_all(store.wheels(pins, offline=offline), folder)
+        except OSError as error:
+            raise storage_error(error, Path(error.filename or store.root)) from error
+    return folder
+
+
+class _Store:
+    """The wheels of all locks as `<sha256>/<filename>.whl`, seen for one target; its user holds the lock on it.
+
+    Nothing is synced to the disk: what a power cut spoils is found by its hash. `chosen` remembers the wheel of each
+    pin for which pip was asked. Without it, a wheel that was fetched for another Python and happens to fit would be
+    taken where pip finds a better one, and the image would depend on what was built before; offline it must do.
+    """
+
+    def __init__(self, root: Path, target: Target, lock: Path) -> None:
+        self.root = root
+        self._target = target
+        self._lock = lock
+        self._ranks = target.ranks
+
+    def wheels(self, pins: Sequence[Pin], *, offline: bool) -> list[Path]:
+        """One wheel for each pin, every one with the right bytes; what is missing or corrupted is fetched."""
+        found = {pin: self._usable(pin, offline=offline) for pin in pins}
+        missing = [pin for pin, wheel in found.items() if wheel is None]
+        if missing and offline:
+            names = ", ".join(map(str, missing[:3])) + (", …" if missing[3:] else "")
+            raise ImageError(f"{len(missing)} of the wheels of {self._lock.name} are missing: {names}; run once online")
+        if missing:
+            self._fetch(missing)
+            found.update({pin: self._usable(pin, offline=False) for pin in missing})
+        lost = [str(pin) for pin, wheel in found.items() if wheel is None]
+        if lost:
+            raise ImageError(f"the wheel of {lost[0]} that pip brought cannot be used; check the index and your disk")
+        return [wheel for wheel in found.values() if wheel is not None]
+
+    def _usable(self, pin: Pin, *, offline: bool) -> Path | None:
+        """The pin's best wheel, if its bytes are right; a corrupted one is removed."""
+        wheel = self._best(pin)
+        if wheel is None or not (offline or len(pin.hashes) == 1 or self._is_chosen(pin, wheel)):
+            return None
+        if _sha256(wheel) == wheel.parent.name:
+            return wheel
+        if offline:
+            raise ImageError(
+                f"the wheel {wheel.name} in the wheelhouse is corrupted; run once online to fetch it again"
+            )
+        say(f"the wheel {wheel.name} in the wheelhouse was corrupted: fetching it again")
+        wheel.unlink()
+        return None
+
+    def _best(self, pin: Pin) -> Path | None:
+        """Of the wheels that are here the one that pip would take: by tag, then by the higher build number."""
+        here = {digest.hex for digest in pin.hashes} & set(os.listdir(self.root))
+        files = (file for name in sorted(here) for file in sorted((self.root / name).glob("*.whl")))
+        ranked = [(rank, file) for file in files if (rank := self._rank(file.name, pin)) is not None]
+        return max(ranked)[1] if ranked else None
+
+    def _rank(self, filename: str, pin: Pin) -> tuple[int, tuple[int, str] | tuple[()]] | None:
+        """Higher is better; None for a wheel of something else, or for another Python or platform."""
+        try:
+            name, version, build, tags = parse_wheel_filename(filename)
+        except InvalidWheelFilename:
+            return None
+        ranks = [self._ranks[tag] for tag in tags if tag in self._ranks]
+        if name != pin.name or version != Version(pin.version) or not ranks:
+            return None
+        return -min(ranks), build
+
+    def _choice(self, pin: Pin) -> Path:
+        """The file that holds the sha256 of the wheel chosen for this pin, among these hashes, for this target."""
+        key = [str(self._target), str(pin), sorted(digest.hex for digest in pin.hashes)]
+        return self.root / "chosen" / Digest.of_json(key).hex
+
+    def _is_chosen(self, pin: Pin, wheel: Path) -> bool:
+        path = self._choice(pin)
+        return path.exists() and path.read_text(errors="replace") == wheel.parent.name
+
+    def _fetch(self, pins: Sequence[Pin]) -> None:
+        """Have pip bring the wheels of these pins, and keep those whose bytes the lock names."""
+        what = f"downloading {len(pins)} wheel{'s' if pins[1:] else ''}"
+        with taking(what), tempfile.TemporaryDirectory(dir=self.root, prefix=_DRAFT) as name:
+            draft = Path(name)
+            (draft / _REQUIREMENTS).write_text("".join(map(_requirement, pins)))
+            try:
+                run_tool(_download(draft, self._target), what="downloading the locked wheels")
+            except ToolError as error:
+                raise self._explained(draft / _LOG, pins) or error from error
+            brought = {_name(file): file for file in draft.glob("*.whl")}
+            for pin in pins:
+                self._keep(pin, brought.get(pin.name))
+
+    def _keep(self, pin: Pin, file: Path | None) -> None:
+        """Move what pip brought for a pin to its place."""
+        if file is None:
+            raise ImageError(f"pip brought no wheel of {self._place(pin)}; check the lock and the index")
+        digest = Digest(_sha256(file))
+        if digest not in pin.hashes:
+            raise self._mismatch(pin, file.name)
+        place = self.root / digest.hex / file.name
+        place.parent.mkdir(exist_ok=True)
+        if not place.exists() or _sha256(place) != digest.hex:
+            file.chmod(0o444)
+            file.replace(place)
+        if best := self._best(pin):
+            (self.root / "chosen").mkdir(exist_ok=True)
+            self._choice(pin).write_text(best.parent.name)
+
+    def _explained(self, log: Path, pins: Sequence[Pin]) -> ImageError | None:
+        """Pip's failure in one line of ours, where it is about a pin."""
+        text = log.read_text(errors="replace") if log.exists() else ""
+        by_name = {pin.name: pin for pin in pins}
+        wrong, absent = _MISMATCH.search(text), _ABSENT.search(text)
+        if wrong and (pin := by_name.get(canonicalize_name(wrong[1]))):
+            return self._mismatch(pin, wrong[2].rpartition("/")[2].partition("#")[0])
+        if absent and (pin := by_name.get(canonicalize_name(absent[1]))):
+            advice = "check your network" if "connection broken" in text else "check the lock and the index"
+            return ImageError(f"no index has a wheel of {self._place(pin)} for {self._target}; {advice}")
+        return None
+
+    def _mismatch(self, pin: Pin, filename: str) -> ImageError:
+        return ImageError(
+            f"the index's {filename} has none of the hashes of {self._place(pin)}; trust neither until you know why"
+        )
+
+    def _place(self, pin: Pin) -> str:
+        return f"{pin} ({self._lock.name}:{pin.line})"
+
+
+def _download(draft: Path, target: Target = IMAGE_TARGET) -> list[str]:
+    """The call of pip that fills a draft folder with the wheels that a file in it asks for."""
+    return [
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes"),
+        *("--no-deps", "--only-binary", ":all:", "--implementation", "cp", "--python-version", target.abi[2:]),
+        *("--abi", target.abi, "--abi", "abi3", "--abi", "none"),
+        *(word for name in target.platforms for word in ("--platform", name)),
+        *("--log", str(draft / _LOG), "--dest", str(draft), "-r", str(draft / _REQUIREMENTS)),
+    ]
+
+
+def _link_all(wheels: Iterable[Path], folder: Path) -> None:
+    """Make `folder` hold these wheels and nothing else; a new one appears whole, in an old one file by file."""
+    wanted = {wheel.name: wheel for wheel in wheels}
+    present = set(os.listdir(folder)) if folder.exists() else set()
+    wrong = [wheel for name, wheel in wanted.items() if name not in present or not _same(folder / name, wheel)]
+    if folder.exists() and not wrong and present == set(wanted):
+        return
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_DRAFT) as name:
+        draft = Path(name) / "wheels"
+        draft.mkdir()
+        for wheel in wrong:
+            _link(wheel, draft / wheel.name)
+        if not folder.exists():
+            draft.rename(folder)
+            return
+        for extra in present - set(wanted):
+            (folder / extra).rename(Path(name) / f"extra-{extra}")
+        for wheel in wrong:
+            (draft / wheel.name).replace(folder / wheel.name)
+
+
+def _link(wheel: Path, place: Path) -> None:
+    """A second name for the same file; a copy where the file system has no such thing."""
+    try:
+        os.link(wheel, place)
+    except OSError:
+        shutil.copyfile(wheel, place)
+
+
+def _same(file: Path, wheel: Path) -> bool:
+    """Whether a file in a lock's folder is the wheel of the store, or a copy of it."""
+    return file.is_file() and (file.samefile(wheel) or _sha256(file) == wheel.parent.name)
+
+
+def _sha256(file: Path) -> str:
+    """The hex digits of a file's sha256, read in blocks of 1 MiB."""
+    state = hashlib.sha256()
+    with file.open("rb", buffering=0) as opened:
+        while block := opened.read(_BLOCK):
+            state.update(block)
+    return state.hexdigest()
+
+
+def _remove_drafts(*folders: Path) -> None:
+    """Clear away what a killed process left; nobody else is at work, as we hold the store."""
+    for folder in folders:
+        for draft in folder.glob(f"{_DRAFT}*"):
+            shutil.rmtree(draft)
+
+
+def _name(wheel: Path) -> str:
+    return canonicalize_name(wheel.name.partition("-")[0])
+
+
+def _requirement(pin: Pin) -> str:
+    """A pin as pip reads it; its marker was evaluated here, as pip would ask the Python that runs it."""
+    return f"{pin} {' '.join(sorted(f'--hash={digest}' for digest in pin.hashes))}\n"

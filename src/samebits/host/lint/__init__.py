@@ -1,0 +1,1 @@
+"""`samebits check`: rules over a script's source."""

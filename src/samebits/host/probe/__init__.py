@@ -1,0 +1,1 @@
+"""`samebits check --run` and `--cost`: short experiments and their diagnosis."""

@@ -1,0 +1,1 @@
+"""A run again: preflight, verify, resume, segments, the golden table."""

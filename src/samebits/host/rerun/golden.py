@@ -1,0 +1,108 @@
+"""Golden results of the portable profile: a table of what every CPU must reach, and the machines that did.
+
+The table lies beside the script that it is for: `golden.json` in `examples/families`.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samebits.core.cpu_info import describe_cpu
+from samebits.core.determinism_profile import PORTABLE
+from samebits.core.digest import Digest
+from samebits.core.errors import InputError, RecordError, SamebitsError
+from samebits.core.jsonio import Fields, differing_names, readable_json, write_atomically
+from samebits.core.run_config import RunSpec
+from samebits.host.console import say
+from samebits.host.launch.train import train
+
+FORMAT = "samebits.golden"
+VERSION = "1.0"
+TABLE = "golden.json"
+GROUPS = ("layers", "optimizers", "losses", "applications")
+"""The arguments that the script is trained with, one run each."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Golden:
+    """A digest by group and model, and the CPUs that reached them; `emulator` is None for a real one."""
+
+    rows: dict[str, dict[str, str]]
+    confirmed: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> "Golden":
+        """Raise InputError where there is no such table, or another one."""
+        try:
+            fields = Fields(json.loads(path.read_bytes()))
+            found = f"{fields.get('format', str)} {fields.get('version', str)}"
+            rows, confirmed = fields.get("rows", dict), fields.get("confirmed", list)
+        except OSError as error:
+            raise InputError(f"cannot read the table {path}: {error.strerror}; name a folder with a {TABLE}") from error
+        except (ValueError, RecordError) as error:
+            raise InputError(f"{path} is no table of golden results: {error}; name another folder") from error
+        if found != f"{FORMAT} {VERSION}":
+            raise InputError(f"{path} is a table of {found}, and this samebits reads {FORMAT} {VERSION}")
+        return cls(rows=rows, confirmed=confirmed)
+
+    def write(self, path: Path) -> None:
+        """Replace the file."""
+        table = {"format": FORMAT, "version": VERSION, "rows": self.rows, "confirmed": self.confirmed}
+        write_atomically(path, readable_json(table))
+
+
+def models(record: Mapping[str, Any]) -> dict[str, str]:
+    """Each model's name, and a digest of its tensors and metrics."""
+    result = record["result"]
+    fits = [[fit for fit in result["fits"] if fit["model"] == number] for number in range(len(result["models"]))]
+    return {
+        model["name"]: str(Digest.of_json({"digest": model["digest"], "histories": [fit["history"] for fit in fitted]}))
+        for model, fitted in zip(result["models"], fits, strict=True)
+    }
+
+
+def write_golden(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
+    """A new table from one record for each group; this machine is the only one yet to confirm it."""
+    Golden(rows={group: models(record) for group, record in records.items()}, confirmed=[machine()]).write(path)
+
+
+def machine() -> dict[str, Any]:
+    """What the table says of a machine that confirmed it."""
+    cpu = describe_cpu()
+    known = {name: cpu[name] for name in ("model", "vendor", "family_model_stepping", "instruction_set", "caches")}
+    return known | {"emulator": None}
+
+
+def attest(folder: Path, *, runtime: str, image: str | None) -> list[str]:
+    """Train every group of a folder's table; add this CPU where all agree, and return the models that do not."""
+    path = folder / TABLE
+    golden = Golden.read(path)
+    different: list[str] = []
+    for group, wanted in golden.rows.items():
+        found = _trained(folder / "train.py", group, runtime=runtime, image=image)
+        names = differing_names(wanted, found)
+        say(f"{group}: {len(wanted) - len(names)} of {len(wanted)} models as in the table")
+        different += [f"{group} {name}" for name in names]
+    if different:
+        say(f"{path} stays as it is")
+    elif machine() in golden.confirmed:
+        say(f"{path} names this CPU already")
+    else:
+        golden.confirmed.append(machine())
+        golden.write(path)
+        say(f"this CPU was added to {path}")
+    return different
+
+
+def _trained(script: Path, group: str, *, runtime: str, image: str | None) -> dict[str, str]:
+    with tempfile.TemporaryDirectory(prefix="samebits-attest-") as runs:
+        spec = RunSpec(
+            script=script, arguments=(group,), profile=PORTABLE, runs=Path(runs), runtime=runtime, image=image
+        )
+        run, status = train(spec)
+        if status != 0:
+            raise SamebitsError(f"the group {group} was not trained to its end; see the lines above")
+        return models(run.read().to_dict())

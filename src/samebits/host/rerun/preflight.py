@@ -1,0 +1,282 @@
+"""Whether this host can reproduce a recorded run, and with which promise: seconds, before hours."""
+
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from samebits.core.determinism_profile import PORTABLE
+from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError, RecordError, some_of
+from samebits.core.file_tree import Tree, differing_paths, read_manifest
+from samebits.core.jsonio import as_record, differing_names
+from samebits.core.recipe import differing_parts
+from samebits.core.record import FINISHED, Record
+from samebits.core.run_config import BITWISE, GOALS, METRICS, RunSpec
+from samebits.core.run_dir import RunFolder
+from samebits.core.run_setup import (
+    PlannedRun,
+    Resumption,
+    check_runs,
+    hash_data,
+    hash_kept_code,
+    make_recipe,
+    plan_hashed,
+)
+from samebits.core.trace_level import Trace
+from samebits.host.audit.ledger_audit import check_ledger
+from samebits.host.compare.verdict import NO_METRICS, NOTHING, has_metrics, holds_nothing
+from samebits.host.console import hashing_progress, print_table
+from samebits.host.image.build_context import check_kept
+from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv
+from samebits.host.rerun.hardware import Row, hardware, memory
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """All rows, and what they were made of; `runtime` is None where the software is not here."""
+
+    rows: tuple[Row, ...]
+    spec: RunSpec
+    code: Tree
+    data: Tree | None
+    runtime: Runtime | None
+
+    def reasons(self, goal: str) -> list[str]:
+        """Why nothing can be said at this goal; empty where it can."""
+        return [f"{row.name}: {row.follows}" for row in self.rows if goal in row.blocks]
+
+    @property
+    def at_hand(self) -> Runtime:
+        """The runtime; raises EngineError where there is none."""
+        if self.runtime is None:
+            raise EngineError("the software of the run is not here; see `samebits preflight`")
+        return self.runtime
+
+    def planned(self, verifies: Mapping[str, str] | None = None, resumes: Resumption | None = None) -> PlannedRun:
+        """The run that repeats the recorded one, or goes on from it, and names it where that is so."""
+        setup = replace(self.at_hand.setup, verifies=verifies, resumes=resumes)
+        return plan_hashed(self.spec, setup, code=self.code, data=self.data)
+
+
+def recorded_spec(run: RunFolder, record: Record, *, data: Path | None, runs: Path) -> RunSpec:
+    """The request that a record was made of, over the code that the run keeps; `data` is where the data is now."""
+    recipe, origin = record.recipe, record.origin.get("data")
+    if recipe.data is None and data is not None:
+        raise InputError(f"the run {record.id} has no data; leave --data out")
+    if recipe.data is not None and data is None and origin is not None:
+        data = Path(origin)
+    return RunSpec(
+        script=run.code / recipe.code.entry,
+        arguments=recipe.code.arguments,
+        data=data,
+        seed=recipe.seed,
+        threads=recipe.threads,
+        profile=recipe.profile,
+        shuffle=recipe.shuffle,
+        trace=Trace() if record.trace.narrow else record.trace,
+        keep=record.keeping.keep,
+        checkpoint_every=record.keeping.every,
+        goal=record.goal,
+        runs=runs,
+        exclude=record.exclude,
+        ignore_outputs=recipe.ignore_outputs,
+        gpus=None if recipe.device.kind == "cpu" else str(recipe.device.count),
+        strict=record.strict,
+    )
+
+
+def preflight(
+    run: RunFolder,
+    *,
+    data: Path | None,
+    runs: Path,
+    rebuild: bool = False,
+    offline: bool = False,
+    needs_result: bool = True,
+) -> Report:
+    """Hold this host against a run's record; `rebuild` makes an image again that is not here.
+
+    A run that is to be resumed needs no result yet. Raises RecordError where the record itself cannot be read.
+    """
+    with as_record(run.record):
+        record = run.read()
+        outcome = [_outcome(record)] if needs_result else []
+        return _report(run, record, outcome, data=data, runs=runs, rebuild=rebuild, offline=offline)
+
+
+def _report(
+    run: RunFolder, record: Record, rows: list[Row], *, data: Path | None, runs: Path, rebuild: bool, offline: bool
+) -> Report:
+    spec = recorded_spec(run, record, data=data, runs=runs)
+    check_runs(spec)
+    code, code_row = _code(run, record)
+    tree, data_row = _data(spec, run, record)
+    rows = [*rows, *_ledger(run, record), code_row, data_row, *hardware(record), *memory(record)]
+    runtime = None
+    if not any(set(row.blocks) == set(GOALS) for row in rows):
+        software, runtime = _software(run, record, rebuild=rebuild, offline=offline)
+        rows += software
+    if runtime is not None:
+        rows += [*_fingerprint(record, spec, runtime), _recipe(record, spec, runtime, code, tree)]
+    rows.append(_promise(record, blocked=any(row.blocks for row in rows), here=runtime is not None))
+    return Report(rows=tuple(rows), spec=spec, code=code, data=tree, runtime=runtime)
+
+
+def _outcome(record: Record) -> Row:
+    blocks: tuple[str, ...] = ()
+    follows = ""
+    if record.result is None:
+        blocks, follows = GOALS, "the run has no result that could be reached again"
+    elif holds_nothing(record):
+        blocks, follows = (BITWISE, METRICS), NOTHING
+    elif not has_metrics(record):
+        blocks, follows = (METRICS,), NO_METRICS
+    return Row(name="outcome", wanted=FINISHED, found=record.outcome.state, follows=follows, blocks=blocks)
+
+
+def _ledger(run: RunFolder, record: Record) -> Iterator[Row]:
+    if record.ledger is not None:
+        check = check_ledger(run.ledger, record)
+        yield Row(
+            name="ledger",
+            wanted=f"{record.ledger['lines']} lines",
+            found=check.describe(),
+            follows="; ".join(check.problems),
+            blocks=GOALS if check.problems else (),
+        )
+
+
+def _code(run: RunFolder, record: Record) -> tuple[Tree, Row]:
+    wanted = record.recipe.code.tree
+    try:
+        found = hash_kept_code(run)
+    except InputError as error:
+        follows = f"{error}; restore the run's folder"
+        return Tree(entries=()), Row(name="code", wanted=wanted.short, found="none", follows=follows, blocks=GOALS)
+    return found, _tree_row("code", wanted.short, found, run.code_manifest, same=found.digest == wanted)
+
+
+def _tree_row(name: str, wanted: str, found: Tree, manifest: Path, *, same: bool) -> Row:
+    if same:
+        return Row(name=name, wanted=wanted, found=found.digest.short)
+    try:
+        changed = some_of(differing_paths(read_manifest(manifest), found), _SHOWN)
+    except RecordError:
+        changed = ""
+    follows = f"not what was recorded: {changed or 'which files, its manifest does not tell'}"
+    return Row(name=name, wanted=wanted, found=found.digest.short, follows=follows, blocks=GOALS)
+
+
+def _data(spec: RunSpec, run: RunFolder, record: Record) -> tuple[Tree | None, Row]:
+    wanted = record.recipe.data
+    if wanted is None:
+        return None, Row(name="data", wanted="none", found="none")
+    if spec.data is None:
+        follows = "the record does not say where the data was; name the folder that holds it with --data"
+        return None, Row(name="data", wanted=wanted.short, found="none", follows=follows, blocks=GOALS)
+    try:
+        with hashing_progress("hashing the data") as progress:
+            found = hash_data(spec.data, progress)
+    except InputError as error:
+        follows = f"{str(error).partition(';')[0]}; name the folder that holds it with --data"
+        return None, Row(name="data", wanted=wanted.short, found="none", follows=follows, blocks=GOALS)
+    return found, _tree_row("data", wanted.short, found, run.data_manifest, same=found.digest == wanted)
+
+
+def _software(run: RunFolder, record: Record, *, rebuild: bool, offline: bool) -> tuple[list[Row], Runtime | None]:
+    """The image or the virtual environment that the run was made in, and what it takes to have it."""
+    try:
+        if record.environment.get("runtime") == "docker":
+            return _image(run, record, rebuild=rebuild, offline=offline)
+        return _venv(run, record)
+    except (NoEngineError, ImageError, RecordError, InputError) as error:
+        wanted = str(record.recipe.image.config or record.recipe.image.lock)
+        return [Row(name="software", wanted=wanted, found="not to be had", follows=str(error), blocks=GOALS)], None
+
+
+def _image(run: RunFolder, record: Record, *, rebuild: bool, offline: bool) -> tuple[list[Row], Runtime | None]:
+    from samebits.host.docker import Engine
+    from samebits.host.image.rebuild import find_recorded, provide_recorded
+
+    recorded = record.recipe.image
+    wanted = recorded.config.short if recorded.config is not None else f"of source {recorded.source.short}"
+    engine = Engine()
+    image = provide_recorded(engine, run, record, offline=offline) if rebuild else find_recorded(engine, record)
+    if image is None:
+        check_kept(run.image, recorded)
+        follows = "`samebits verify` rebuilds it from what the run keeps, and compares its digest"
+        return [Row(name="image", wanted=wanted, found="not here", follows=follows)], None
+    rows = [Row(name="image", wanted=wanted, found=f"{wanted} as {image.reference}")]
+    return rows, in_recorded_image(engine, image, record)
+
+
+def _venv(run: RunFolder, record: Record) -> tuple[list[Row], Runtime | None]:
+    recorded, python = record.recipe.image, platform.python_version()
+    runtime = in_recorded_venv(run, record)
+    other = "" if recorded.python == python else "another Python is another recipe; run samebits with the recorded one"
+    return [
+        Row(name="lock", wanted=recorded.lock.short, found=f"{recorded.lock.short} in the run's folder"),
+        Row(
+            name="python",
+            wanted=str(recorded.python),
+            found=python,
+            follows=other,
+            blocks=(BITWISE,) if other else (),
+        ),
+    ], runtime
+
+
+def _fingerprint(record: Record, spec: RunSpec, runtime: Runtime) -> Iterator[Row]:
+    """Have the run's own software compute what it computed then, and compare operation by operation."""
+    known = record.environment.get("fingerprint")
+    if known is None:
+        return
+    runtime.make_ready()
+    words = ("fingerprint", "--profile", spec.profile, "--threads", str(spec.determinism.threads), "--json")
+    status, text = runtime.ask(words, spec.determinism.variables)
+    wanted = f"{len(known['operations'])} operations"
+    try:
+        found: dict[str, str] = dict(json.loads(text)["operations"])
+    except (ValueError, KeyError, TypeError):
+        follows = f"the recorded software ended with status {status}; see the lines on stderr"
+        yield Row(name="fingerprint", wanted=wanted, found="not to be had", follows=follows, blocks=GOALS)
+        return
+    names = differing_names(known["operations"], found)
+    follows = f"this machine computes otherwise: {some_of(names, _SHOWN)}" if names else ""
+    same = f"{len(known['operations'].keys() - set(names))} the same"
+    yield Row(name="fingerprint", wanted=wanted, found=same, follows=follows, blocks=(BITWISE,) if names else ())
+
+
+def _recipe(record: Record, spec: RunSpec, runtime: Runtime, code: Tree, data: Tree | None) -> Row:
+    """The recipe that would run here: the last word on what the rows before are about."""
+    found = make_recipe(spec, runtime.setup, code, data)
+    parts = differing_parts(record.recipe, found)
+    follows = f"another recipe: {', '.join(parts)}" if parts else ""
+    return Row(
+        name="recipe",
+        wanted=record.recipe.digest.short,
+        found=found.digest.short,
+        follows=follows,
+        blocks=(BITWISE,) if parts else (),
+    )
+
+
+def _promise(record: Record, *, blocked: bool, here: bool) -> Row:
+    """What may be expected of the result."""
+    profile = (record.environment.get("promise") or {}).get("profile", "native")
+    where = "every x86-64-v3 CPU" if profile == PORTABLE else "the same class of machine"
+    follows = "" if here else "the machine is asked once the image is here"
+    if blocked:
+        follows = "see the rows above"
+    found = "none" if blocked else "identical" if here else "not known"
+    return Row(name="promise", wanted=f"the same bits on {where}", found=found, follows=follows)
+
+
+def print_report(report: Report, goal: str) -> None:
+    """For people, on stdout; the last line is the answer."""
+    rows = [[row.name, row.wanted, row.found, row.follows or "ok"] for row in report.rows]
+    print_table(["", "wanted", "found", "what follows"], rows)
+    print("not comparable" if report.reasons(goal) else f"can be verified at the goal {goal}")

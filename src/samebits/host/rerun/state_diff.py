@@ -1,0 +1,96 @@
+"""Whether a segment ends in the state that the next one begins from: two checkpoints of one place, part by part."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from samebits.core.checkpoint_store import Checkpoint
+from samebits.core.jsonio import differing_names
+
+_NO_CLOCKS = frozenset(
+    {
+        *("layer", "optimizer", "variable"),
+        *("python_random", "numpy_state", "numpy_generator", "tensorflow_generator"),
+    }
+)
+"""Kinds, as `container/reach` writes them, that make a difference wherever they are held."""
+
+_OF_TRAINING = _NO_CLOCKS | {"array", "tensor"}
+"""Those that training computes with where they stand by themselves."""
+
+_DATA = frozenset({"x", "validation_data"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ends:
+    """Names of what differs: what the next segment computes with, and what only the script itself holds or wrote.
+
+    The latter may hold the time of day, as a callback's seconds or a zipped model do; it is in no line of the ledger.
+    A generator or a variable is none of that, whoever holds it.
+    """
+
+    training: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+
+
+def compare_ends(one: Checkpoint, other: Checkpoint) -> Ends:
+    """Everything in which two checkpoints of the same place differ."""
+    found = list(_differing(one.state, other.state))
+    return Ends(
+        training=tuple(name for name, of_training in found if of_training),
+        own=tuple(name for name, of_training in found if not of_training),
+    )
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Each name, and whether training computes with it."""
+    for name in differing_names(one, other):
+        if name == "objects":
+            objects = [_objects(state[name]) for state in (one, other)]
+            for root in differing_names(*objects):
+                before, after = (found.get(root) for found in objects)
+                of_training = root in _DATA or {_kind(before), _kind(after)} & _OF_TRAINING
+                for inner, *parts in _inside(root, before, after):
+                    yield inner, bool(of_training) or any(_computes(part) for part in parts)
+        elif name == "written":
+            yield from ((path, False) for path in _files(one[name], other[name]))
+        else:
+            yield name, True
+
+
+def _objects(encoded: Mapping[str, Any]) -> dict[str, Any]:
+    """Roots and globals by name, without the numbers by which things met again are told: those shift."""
+    roots = {name: _plain(item) for name, item in encoded["roots"]}
+    return roots | {f"{module}.{name}": _plain(item) for module, name, item in encoded["globals"]}
+
+
+def _plain(encoded: Any) -> Any:
+    if isinstance(encoded, Mapping):
+        return {name: None if name == "again" else _plain(item) for name, item in encoded.items() if name != "#"}
+    return [_plain(item) for item in encoded] if isinstance(encoded, list) else encoded
+
+
+def _kind(encoded: Any) -> str:
+    """What an encoded value is."""
+    return next((name for name in encoded if name not in ("#", "class")), "") if isinstance(encoded, Mapping) else ""
+
+
+def _computes(encoded: Any) -> bool:
+    """Whether something that training computes with is held anywhere in a value."""
+    if isinstance(encoded, Mapping):
+        return _kind(encoded) in _NO_CLOCKS or any(_computes(item) for item in encoded.values())
+    return isinstance(encoded, list) and any(_computes(item) for item in encoded)
+
+
+def _inside(name: str, one: Any, other: Any) -> list[tuple[str, Any, Any]]:
+    """The attributes in which two objects of the script's own differ, or the whole; each with its two values."""
+    before, after = (
+        item.get("object", {}).get("attributes", {}) if isinstance(item, Mapping) else {} for item in (one, other)
+    )
+    found = [(f"{name}.{inner}", before.get(inner), after.get(inner)) for inner in differing_names(before, after)]
+    return found or [(name, one, other)]
+
+
+def _files(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    held = [{path: rest for path, *rest in written["files"]} for written in (one, other)]
+    return [f"output file {path}" for path in differing_names(*held)] or ["how the output folder stands"]

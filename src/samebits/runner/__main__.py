@@ -1,0 +1,10 @@
+"""`python -P -m samebits.runner`: the entrypoint of image and virtual environment."""
+
+import sys
+
+try:
+    from samebits.runner.entrypoint import main
+
+    sys.exit(main())
+except KeyboardInterrupt:  # before there was anything to seal
+    sys.exit(130)

@@ -1,0 +1,295 @@
+"""Saved state put back into the objects that a script has made again, in place, as others hold them.
+
+Nothing is constructed but plain containers, arrays, generators and numbers, so that a file can never name what is to be
+run. Whether that will do is checked when the state is taken out, not when it is needed.
+"""
+
+import base64
+import collections
+import enum
+import functools
+import random
+import sys
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from samebits.runner.checkpoint.code_inspection import holding_methods
+from samebits.runner.checkpoint.encoding import (
+    EMPTY,
+    PLAIN,
+    Content,
+    Encoded,
+    Folders,
+    UnsavableError,
+    kind_of,
+    looked_up,
+    named,
+)
+from samebits.runner.checkpoint.keras_state import variables_of
+
+
+class PuttingBack:
+    """One walk over what was saved, beside the objects that it goes back into."""
+
+    def __init__(self, content: Content, folders: Folders) -> None:
+        self._content = content
+        self._folders = folders
+        self._objects: dict[int, Any] = {}
+        self.optimizers: list[Any] = []
+
+    def roots(self, encoded: Mapping[str, Any], roots: Mapping[str, Any]) -> None:
+        """Put the roots back, then the globals, in the order in which they were taken."""
+        for name, item in encoded["roots"]:
+            self.value(item, roots[name], name)
+        for module, name, item in encoded["globals"]:
+            live = vars(sys.modules[module])
+            live[name] = self.value(item, live.get(name), f"{module}.{name}")
+
+    def value(self, encoded: Encoded, live: Any, where: str) -> Any:
+        """The value that was saved: the object that is there, changed in place, or a plain one made anew."""
+        if type(encoded) in PLAIN:
+            return encoded
+        kind = kind_of(encoded)
+        content = encoded[kind]
+        if kind in ("float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member"):
+            found = self._immutable(kind, content, live, where)
+        else:
+            self._objects[encoded["#"]] = live  # what refers to itself
+            found = getattr(self, f"_{kind}")(content, live, where)
+        if "#" in encoded:
+            self._objects[encoded["#"]] = found
+        return found
+
+    def _immutable(self, kind: str, content: Any, live: Any, where: str) -> Any:
+        if kind == "again":
+            return self._objects[content]
+        if kind == "constant":
+            if named(live) != content:
+                raise UnsavableError(f"{where} was {content}, and is {named(live)} when the script runs again")
+            return live
+        if kind == "member":
+            return type(live)[content["name"]] if isinstance(live, enum.Enum) else live
+        if kind in ("text", "path"):
+            text = self._folders.arrive(content if isinstance(content, str) else content["text"])
+            return text if kind == "text" else live if _is_path(live, text) else Path(text)
+        return self._number(kind, content)
+
+    def _number(self, kind: str, content: Any) -> Any:
+        if kind == "complex":
+            return complex(*(float.fromhex(part) for part in content))
+        if kind == "scalar":
+            return self._content.array(content)[()]
+        return float.fromhex(content) if kind == "float" else base64.b64decode(content)
+
+    def _variable(self, content: Any, live: Any, where: str) -> Any:
+        import tensorflow as tf
+
+        saved = self._content.array(content)
+        if not hasattr(live, "assign") or list(live.shape) != content["shape"]:
+            raise UnsavableError(f"{where}: the variable that was saved is another one when the script runs again")
+        live.assign(tf.constant(saved))
+        return live
+
+    def _array(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002
+        import numpy as np
+
+        saved = self._content.array(content)
+        if isinstance(live, np.ndarray) and live.shape == saved.shape and live.dtype == saved.dtype:
+            if np.array_equal(live.reshape(-1).view("uint8"), saved.reshape(-1).view("uint8")):
+                return live
+            if live.flags.writeable:
+                live[...] = saved
+                return live
+        return saved
+
+    def _unchanged(self, content: Any, live: Any, where: str) -> Any:
+        return self._immutable("constant", content, live, where)
+
+    def _tensor(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002
+        import tensorflow as tf
+
+        return tf.constant(self._content.array(content))
+
+    def _python_random(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002
+        if not isinstance(live, random.Random):
+            live = random.Random()  # noqa: S311  its state is put back
+        version, state, gauss = content
+        live.setstate((version, tuple(state), None if gauss is None else float.fromhex(gauss)))
+        return live
+
+    def _numpy_state(self, content: Any, live: Any, where: str) -> Any:
+        import numpy as np
+
+        state = self.value(content, None, where)
+        live = live if isinstance(live, np.random.RandomState) else np.random.RandomState()
+        live.set_state(state)
+        return live
+
+    def _numpy_generator(self, content: Any, live: Any, where: str) -> Any:
+        import numpy as np
+
+        state = self.value(content, None, where)
+        if not isinstance(live, np.random.Generator) or type(live.bit_generator).__name__ != state["bit_generator"]:
+            if state["bit_generator"] not in ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"):
+                raise UnsavableError(f"{where} is a generator of an unknown kind")
+            live = np.random.Generator(getattr(np.random, state["bit_generator"])())
+        live.bit_generator.state = state
+        return live
+
+    def _tensorflow_generator(self, content: Any, live: Any, where: str) -> Any:
+        self.value(content, getattr(live, "state", None), where)
+        return live
+
+    def _optimizer(self, content: Any, live: Any, where: str) -> Any:
+        from keras.src.backend.common.name_scope import name_scope
+
+        if not hasattr(live, "variables"):
+            raise UnsavableError(f"{where} is no optimizer when the script runs again")
+        trained = [self.value(item, None, where) for item in content["trained"]]
+        if content["built"] and not live.built:
+            with name_scope(live.name, caller=live):  # as its first step would
+                live.build(trained)
+        for item, variable in _paired(content["variables"], live.variables, where):
+            self.value(item, variable, where)
+        self.optimizers.append(live)
+        return live
+
+    def _layer(self, content: Any, live: Any, where: str) -> Any:
+        if content.get("build") is not None and not live.built:
+            live.build_from_config({"input_shape": tuple(content["build"])})  # as its first step would
+        variables = [live.state] if hasattr(live, "state") and not hasattr(live, "variables") else variables_of(live)
+        for item, variable in _paired(content["variables"], variables, where):
+            self.value(item, variable, where)
+        self._attributes(content["attributes"], live, where)
+        return live
+
+    def _list(self, content: Any, live: Any, where: str) -> Any:
+        items = self._items(content, live, where)
+        if not isinstance(live, list):
+            return items
+        if len(live) != len(items) or any(one is not other for one, other in zip(live, items, strict=True)):
+            live[:] = items
+        return live
+
+    def _tuple(self, content: Any, live: Any, where: str) -> Any:
+        items = self._items(content, live, where)
+        same = isinstance(live, tuple) and len(live) == len(items)
+        if same and all(one is other for one, other in zip(live, items, strict=True)):
+            return live
+        return type(live)(*items) if isinstance(live, tuple) and hasattr(live, "_fields") else tuple(items)
+
+    def _deque(self, content: Any, live: Any, where: str) -> Any:
+        items = self._items(content, list(live) if isinstance(live, collections.deque) else None, where)
+        live = live if isinstance(live, collections.deque) else collections.deque()
+        live.clear()
+        live.extend(items)
+        return live
+
+    def _items(self, content: Any, live: Any, where: str) -> list[Any]:
+        known = list(live) if isinstance(live, (list, tuple)) else []
+        known += [None] * (len(content) - len(known))
+        return [self.value(item, known[index], f"{where}[{index}]") for index, item in enumerate(content)]
+
+    def _dict(self, content: Any, live: Any, where: str) -> Any:
+        live = live if isinstance(live, collections.abc.MutableMapping) else {}
+        items = {}
+        for encoded, item in content:
+            key = self.value(encoded, None, where)
+            items[key] = self.value(item, live.get(key), f"{where}[{key!r}]")
+        if list(live) != list(items):
+            live.clear()
+        for key, item in items.items():
+            if key not in live or live[key] is not item:
+                live[key] = item
+        return live
+
+    def _set(self, content: Any, live: Any, where: str) -> Any:
+        items = [self.value(item, None, where) for item in content]
+        if not isinstance(live, set):
+            return set(items)
+        live.clear()
+        live.update(items)
+        return live
+
+    def _frozenset(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002
+        return frozenset(self.value(item, None, where) for item in content)
+
+    def _function(self, content: Any, live: Any, where: str) -> Any:
+        if not isinstance(live, types.FunctionType) or named(live) != content["name"]:
+            live = looked_up(content["name"], where)
+        if content["holds"] is not None:
+            self.value(content["holds"], [list(live.__defaults__ or ()), live.__kwdefaults__ or {}, vars(live)], where)
+        for item, cell in zip(content["cells"], live.__closure__ or (), strict=False):
+            if item != EMPTY:
+                cell.cell_contents = self.value(item, _held(cell), where)
+        return live
+
+    def _type(self, content: Any, live: Any, where: str) -> Any:
+        if named(live) != content["name"]:
+            raise UnsavableError(f"{where} was the class {content['name']}, and is {named(live)} now")
+        for name, item in content["attributes"].items():
+            before = vars(live).get(name)
+            value = self.value(item, before, f"{where}.{name}")
+            if value is not before:
+                setattr(live, name, value)
+        for saved, function in zip(content["methods"], holding_methods(live), strict=False):
+            if saved["name"] == named(function):
+                self._function(saved, function, f"{where}.{function.__name__}")
+        return live
+
+    def _method(self, content: Any, live: Any, where: str) -> Any:
+        owner = self.value(content["of"], getattr(live, "__self__", None), where)
+        return live if isinstance(live, types.MethodType) else getattr(owner, content["name"])
+
+    def _partial(self, content: Any, live: Any, where: str) -> Any:
+        if not isinstance(live, functools.partial):
+            raise UnsavableError(f"{where} is no partial function when the script runs again")
+        for item, part in zip(content, (live.func, live.args, live.keywords), strict=True):
+            self.value(item, part, where)
+        return live
+
+    def _object(self, content: Any, live: Any, where: str) -> Any:
+        if named(type(live)) != content["class"]:
+            raise UnsavableError(
+                f"{where} was an object of {content['class']} that was made during the training, and cannot be made"
+                " again; make it before"
+            )
+        bases = {named(base): base for base in type(live).__mro__}
+        for name, item in content["of"]:
+            self.value(item, bases.get(name), name)
+        self._attributes(content["attributes"], live, where)
+        return live
+
+    def _attributes(self, content: Mapping[str, Any], live: Any, where: str) -> None:
+        for name, item in content.items():
+            before = getattr(live, name, None)
+            value = self.value(item, before, f"{where}.{name}")
+            if value is not before or before is None:
+                put = object.__setattr__ if _is_plain(live) else setattr  # a frozen dataclass, too
+                put(live, name, value)
+
+
+def _is_plain(value: Any) -> bool:
+    return getattr(type(value), "__setattr__", None) in (object.__setattr__, None) or hasattr(
+        type(value), "__dataclass_fields__"
+    )
+
+
+def _is_path(value: Any, text: str) -> bool:
+    return isinstance(value, PurePath) and str(value) == text
+
+
+def _held(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _paired(encoded: list[Any], live: Iterable[Any], where: str) -> Iterator[tuple[Any, Any]]:
+    found = list(live)
+    if len(found) != len(encoded):
+        raise UnsavableError(f"{where} had {len(encoded)} variables and has {len(found)} when the script runs again")
+    return zip(encoded, found, strict=True)

@@ -1,0 +1,138 @@
+"""How the machine computes under a run: its fingerprint, the operations reached on it, and the promise that follows."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from samebits.core.determinism_profile import NATIVE, PORTABLE, Profile
+from samebits.core.errors import SettingError, some_of
+from samebits.runner.determinism.fingerprint import Fingerprint, Fingerprinting, fingerprint
+from samebits.runner.determinism.op_audit import (
+    Proven,
+    Reached,
+    c_library,
+    computing,
+    read_proven,
+    refuse_compiling,
+    refuse_weighted_bincount,
+)
+from samebits.runner.determinism.settings import (
+    Guard,
+    ReadBack,
+    numpy_features,
+    openblas_core,
+    prepare_environment,
+    read_back_fingerprint,
+    read_back_settings,
+    seed_everything,
+)
+from samebits.runner.process.console import say
+from samebits.runner.process.output_capture import quiet_import
+
+_SHOWN = 5
+
+
+class Machine:
+    """Takes the fingerprint beside the script, and judges before the first step and at the end."""
+
+    def __init__(
+        self, profile: Profile, note: Callable[[dict[str, Any], list[ReadBack]], None], *, fingerprinted: bool = True
+    ) -> None:
+        """`note` takes what was observed, and settings as read back, for the record; a trial has no fingerprint."""
+        self._profile = profile
+        self._fingerprinted = fingerprinted and profile.device == "cpu"
+        self._note = note
+        self._reached: Reached | None = None
+        self._fingerprinting: Fingerprinting | None = None
+
+    def watch(self, guard: Guard) -> None:
+        """Start; after seeding, and before the script. Not forked with a GPU, whose driver may be at work already."""
+        if self._fingerprinted:
+            self._fingerprinting = Fingerprinting()
+        if self._profile.portable:
+            self._reached = Reached(guard)
+            self._reached.install()
+            refuse_compiling(guard)
+            guard.refuse_unknown()
+        else:
+            refuse_weighted_bincount(guard, self._profile.threads)
+
+    def check(self) -> None:
+        """Raise SettingError where a setting did not take effect, or the profile's promise cannot be kept here."""
+        if self._fingerprinting is None:
+            return
+        found, self._fingerprinting = self._fingerprinting.finish(), None
+        described = {"digest": str(found.digest), "operations": found.operations}
+        observed = {"fingerprint": described, "onednn": found.onednn, "openblas": openblas_core()}
+        self._note(observed | {"numpy_features": numpy_features()}, [])
+        self._note({}, read_back_fingerprint(self._profile, found))
+        if self._profile.portable:
+            check_proven(found, read_proven())
+
+    def conclude(self) -> None:
+        """Note the promise that the run kept to; says on stderr where it shrank."""
+        self.check()
+        self._note({"promise": self._promise()}, [])
+
+    def _promise(self) -> dict[str, Any]:
+        """The profile that the run keeps to, the operations it computed by, and those that keep it from a wider one."""
+        if self._reached is None:
+            return {"profile": NATIVE}
+        reached = computing(self._reached.operations)
+        proven = read_proven()
+        names = [name for name in reached if name not in proven.operations]
+        if c_library() not in proven.libc:
+            names.append(f"functions of the C library {c_library()}")
+        if names:
+            say(
+                "this run promises the same bits on the same class of machine only; not proven to be portable:"
+                f" {some_of(names, _SHOWN)}"
+            )
+        return {"profile": NATIVE if names else PORTABLE, "operations": reached, "unproven": names}
+
+
+def fingerprint_of(profile: Profile) -> tuple[Fingerprint, list[str]]:
+    """The fingerprint under a profile, where nothing is trained, and the operations that it computes by.
+
+    Raises SettingError where a setting did not take effect.
+    """
+    guard = prepare_environment(profile)
+    with quiet_import(Path(os.devnull)):
+        import keras  # noqa: F401
+
+    seed_everything(0, profile)
+    read_back_settings(profile)
+    found = Fingerprinting().finish()
+    read_back_fingerprint(profile, found)
+    reached = Reached(guard)
+    reached.install()
+    fingerprint()
+    return found, computing(reached.operations)
+
+
+def check_proven(found: Fingerprint, proven: Proven) -> None:
+    """Raise SettingError where this machine, or other packages, compute otherwise than the table says."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    versions = {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
+    if versions != proven.versions:
+        wanted = ", ".join(f"{name} {version}" for name, version in proven.versions.items())
+        raise SettingError(f"the portable profile is proven for {wanted} only; use the native profile")
+    names = differing(found, proven)
+    if names:
+        raise SettingError(
+            f"this machine computes {len(names)} of {len(found.operations)} operations otherwise than the portable"
+            f" profile promises ({some_of(names, _SHOWN)}); use the native profile, and please report the CPU"
+        )
+
+
+def differing(found: Fingerprint, proven: Proven) -> list[str]:
+    """The operations that are not as in the table; of what an unknown C library computes, nothing can be said."""
+    expected = proven.expected(c_library())
+    if expected is not None:
+        return found.differing(expected)
+    of_libc = set().union(*proven.libc.values())
+    return [name for name in found.differing(proven.fingerprint) if name not in of_libc]

@@ -1,0 +1,1 @@
+"""Digests of what a training leaves: tensors, models, output files."""

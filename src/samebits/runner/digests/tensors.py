@@ -1,0 +1,140 @@
+"""Digests of tensors, variables and models."""
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from samebits.core.digest import Digest
+
+_WORTH_A_THREAD = 1 << 20
+"""Bytes: fewer are digested sooner than threads are woken."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Named:
+    """An array with what is said of it beside its bytes: path, type, shape and the like."""
+
+    about: dict[str, Any]
+    array: Any
+
+    def described(self, digest: Digest) -> dict[str, Any]:
+        """As ledger and result hold it."""
+        return self.about | {"digest": str(digest)}
+
+
+def tensor_digest(values: Any) -> Digest:
+    """The sha256 of an array's bytes, row-major and little-endian, with neither shape nor type."""
+    return Digest(hashlib.sha256(raw_bytes(values)).hexdigest())
+
+
+def raw_bytes(values: Any) -> Any:
+    """An array's bytes as digested: row-major and little-endian; not copied where they lie so already."""
+    import numpy as np
+
+    array = np.ascontiguousarray(values)
+    if array.dtype.byteorder == ">" or (array.dtype.byteorder == "=" and not np.little_endian):
+        array = array.astype(array.dtype.newbyteorder("<"))
+    return array.tobytes() if array.dtype.hasobject else array.reshape(-1).view("uint8")
+
+
+def named_variables(variables: Iterable[Any]) -> list[Named]:
+    """Path, type, shape and values of each variable, in the order given."""
+    return [
+        Named(
+            about={
+                "path": getattr(variable, "path", variable.name),
+                "dtype": type_name(variable),
+                "shape": [int(size) for size in variable.shape],
+            },
+            array=values_of(variable),
+        )
+        for variable in variables
+    ]
+
+
+def describe_variables(variables: Iterable[Any]) -> list[dict[str, Any]]:
+    """Path, type, shape and digest of each variable, in the order given."""
+    return describe(named_variables(variables))
+
+
+def describe(named: Sequence[Named], keep: Callable[[Digest, Any], object] | None = None) -> list[dict[str, Any]]:
+    """Each with its digest, in the order given; `keep` is called with each digest and the bytes that it is of."""
+    distinct = {id(item.array): raw_bytes(item.array) for item in named}
+    digests = dict(zip(distinct, _digests([*distinct.values()]), strict=True))
+    if keep is not None:
+        for key, content in distinct.items():
+            keep(digests[key], content)
+    return [item.described(digests[id(item.array)]) for item in named]
+
+
+def type_name(values: Any) -> str:
+    """The element type of a tensor or variable, of Keras or of TensorFlow."""
+    return str(getattr(values.dtype, "name", values.dtype))
+
+
+def group_digest(described: list[dict[str, Any]]) -> str:
+    """One digest for a group of described variables."""
+    return str(Digest.of_json(described))
+
+
+def model_variables(model: Any) -> dict[str, list[Any]]:
+    """A model's variables by group; its optimizer's where it has one that is built."""
+    optimizer = getattr(model, "optimizer", None)
+    groups = {"trainable": list(model.trainable_weights), "non_trainable": list(model.non_trainable_weights)}
+    if optimizer is not None and optimizer.built:
+        groups["optimizer"] = list(optimizer.variables)
+    return groups
+
+
+def values_of(variable: Any) -> Any:
+    """A variable's values as an array: TensorFlow's own memory where it can be had, a copy elsewhere.
+
+    TensorFlow does not write to memory that someone else still reads, but takes new; so it must be let go of soon.
+    """
+    import keras
+
+    inner = variable.value if isinstance(variable, keras.Variable) else variable
+    try:
+        return inner.read_value()._numpy()  # noqa: SLF001  `numpy()` is the same with a copy
+    except AttributeError:  # one that is spread over devices
+        return variable.numpy()
+
+
+def _digests(arrays: Sequence[Any]) -> list[Digest]:
+    """The sha256 of each; on all cores where there is much, as hashlib lets go of the interpreter's lock."""
+    found: list[Digest | None] = [None] * len(arrays)
+
+    def work(share: Sequence[int]) -> None:
+        for index in share:
+            found[index] = Digest(hashlib.sha256(arrays[index]).hexdigest())
+
+    sizes = [len(array) for array in arrays]
+    if sum(sizes) < _WORTH_A_THREAD:
+        work(range(len(arrays)))
+    else:
+        list(_threads().map(work, _shares(sizes, _cores())))
+    return [digest for digest in found if digest is not None]
+
+
+def _shares(sizes: Sequence[int], number: int) -> list[list[int]]:
+    """Indices parted into shares of about one size: the largest first, each to the smallest share."""
+    shares: list[list[int]] = [[] for _ in range(number)]
+    filled = [0] * number
+    for index in sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True):
+        smallest = filled.index(min(filled))
+        shares[smallest].append(index)
+        filled[smallest] += sizes[index]
+    return shares
+
+
+def _cores() -> int:
+    return min(8, len(os.sched_getaffinity(0)))
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_cores(), thread_name_prefix="samebits-digest")

@@ -1,0 +1,134 @@
+"""What runs in the container: with `--run FOLDER` a run that a launcher prepared, else, as under a plain `docker run`,
+one that is prepared here first.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from samebits import __version__
+from samebits.core.cpu_info import describe_cpu
+from samebits.core.determinism_profile import PORTABLE, make_profile
+from samebits.core.digest import Digest
+from samebits.core.errors import EXIT_DIFFERENT, EXIT_INTERRUPTED, EXIT_OK, InputError, SamebitsError, SettingError
+from samebits.core.gpu_info import GpuReport, read_gpus
+from samebits.core.jsonio import Fields
+from samebits.core.recipe import Device, ImageIdentity
+from samebits.core.record import read_record, summary
+from samebits.core.run_config import OneLineParser, add_run_options, make_spec, split_arguments
+from samebits.core.run_dir import RunFolder
+from samebits.core.run_setup import Setup, plan_run, publish
+from samebits.runner.determinism.op_audit import c_library, read_proven
+from samebits.runner.determinism.portability import differing, fingerprint_of
+from samebits.runner.process.console import plain_progress, say
+from samebits.runner.process.launcher_watch import tie_to_launcher
+from samebits.runner.session import Training
+
+IMAGE_MANIFEST = Path("/opt/samebits/recipe/image.json")
+"""Baked in by the image build: digests of base, lock and source."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one training; returns the exit status."""
+    try:
+        return _main(sys.argv[1:] if argv is None else list(argv))
+    except SamebitsError as error:
+        say(str(error))
+        return error.exit_status
+    except KeyboardInterrupt:  # before there was a record to seal
+        return EXIT_INTERRUPTED
+
+
+def _main(argv: list[str]) -> int:
+    options, arguments = split_arguments(argv)
+    if options[:1] == ["--run"] and len(options) == 2:
+        tie_to_launcher()
+        folder = RunFolder(Path(options[1]))
+        data = os.environ.get("SAMEBITS_DATA")
+        return Training(folder, read_record(folder.record), Path(data) if data else None).run()
+    if options[:1] == ["fingerprint"]:
+        return _fingerprint(options[1:])
+    return _start_here(options, arguments)
+
+
+def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
+    """A plain `docker run`: prepare, train, and say what the launcher would say."""
+    parser = OneLineParser(prog="samebits", description="Train a Keras script; mount code at /work, data at /data.")
+    parser.add_argument("--version", action="version", version=__version__)
+    add_run_options(parser)
+    given = vars(parser.parse_args(options)) | {"arguments": arguments}
+    given["runs"] = given["runs"] or Path("/runs")  # what is mounted, whatever a samebits.toml says of the host
+    given["data"] = given["data"] or (Path("/data") if Path("/data").is_dir() else None)
+    spec = make_spec(given)
+    if not spec.runs.is_dir():
+        raise InputError(f'there is no {spec.runs}; mount a folder for the runs: -v "$PWD/runs:{spec.runs}"')
+    if not os.access(spec.runs, os.W_OK):
+        raise InputError(
+            f'{spec.runs} may not be written to by user {os.getuid()}; add --user "$(id -u):$(id -g)" to docker run'
+        )
+    environment = {
+        "runtime": "docker",
+        "engine": None,
+        "image_note": "started without a launcher: the image's own digest was not given",
+    }
+    fields = read_image_manifest()
+    report = read_gpus() if fields.get("device", str) == "gpu" else GpuReport()
+    if report.gpus:
+        report.check_driver()
+        spec = replace(spec, gpus="all")
+    elif spec.gpus is not None:
+        raise SettingError("the run asks for a GPU and this container has none; add --gpus all to docker run")
+    spec.determinism.check(os.environ, "the environment")
+    device = report.device(len(report.gpus)) if report.gpus else Device()
+    setup = Setup(image=image_identity(fields), device=device, environment=environment)
+    folder, record = publish(plan_run(spec, setup, plain_progress("hashing the data")))
+    status = Training(folder, record, spec.data).run()
+    print(summary(folder.path, read_record(folder.record)))
+    return status
+
+
+def _fingerprint(options: list[str]) -> int:
+    """Say how this machine computes; 1 where that is not as the portable profile promises."""
+    parser = OneLineParser(
+        prog="samebits fingerprint", description="Compute about a hundred operations; a digest of each."
+    )
+    parser.add_argument("--profile", default=PORTABLE)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(options)
+    profile = make_profile(given.profile, given.threads)
+    found, reached = fingerprint_of(profile)
+    different = differing(found, read_proven())
+    if given.json:
+        described = {"digest": str(found.digest), "operations": found.operations, "differing": different}
+        described |= {"reached": reached, "onednn": found.onednn, "libc": c_library(), "cpu": describe_cpu()}
+        print(json.dumps(described, indent=1, sort_keys=True))
+    else:
+        for name in different:
+            print(f"different {name}")
+        print(
+            f"{len(found.operations) - len(different)} of {len(found.operations)} operations as in the portable table"
+        )
+        print(f"fingerprint {found.digest}")
+    return EXIT_DIFFERENT if profile.portable and different else EXIT_OK
+
+
+def read_image_manifest(path: Path = IMAGE_MANIFEST) -> Fields:
+    """What the image knows of itself."""
+    try:
+        return Fields(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; this is no image built by `samebits build`") from error
+
+
+def image_identity(fields: Fields) -> ImageIdentity:
+    """The digests of the image's manifest; its own digest cannot be among them."""
+    base = fields.optional("base", str)
+    return ImageIdentity(
+        lock=Digest.parse(fields.get("lock", str)),
+        source=Digest.parse(fields.get("source", str)),
+        base=None if base is None else Digest.parse(base),
+    )

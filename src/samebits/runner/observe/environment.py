@@ -1,0 +1,62 @@
+"""What the run was observed to run on: versions, settings, machine. No host name, no variable outside the allowlist."""
+
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import Any
+
+from samebits.core.cpu_info import describe_cpu
+from samebits.core.gpu_info import read_gpus
+
+_ALLOWED_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "NVIDIA_DRIVER_CAPABILITIES",
+    "NVIDIA_TF32_OVERRIDE",
+    "NVIDIA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "TF_CPP_MIN_LOG_LEVEL",
+    "XLA_FLAGS",
+)
+"""The variables that are recorded beside the profile's own settings; all others may hold secrets."""
+
+
+def observe_environment(*, on_gpu: bool) -> dict[str, Any]:
+    """Everything but the settings' read-back; TensorFlow must be importable, and on a GPU have opened its devices."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    build = tf.sysconfig.get_build_info()
+    return {
+        "python": platform.python_version(),
+        "implementation": sys.implementation.name,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "cuda_built_for": build.get("cuda_version"),
+        "cudnn_built_for": build.get("cudnn_version"),
+        "distributions": distributions(),
+        "system": _system(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "libc": " ".join(platform.libc_ver()),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "cpu": describe_cpu(),
+        "gpu": read_gpus(multiprocessors=on_gpu).to_dict(),
+        "variables": {name: os.environ[name] for name in _ALLOWED_VARIABLES if name in os.environ},
+    }
+
+
+def distributions() -> dict[str, str]:
+    """Name and version of every installed distribution."""
+    found = ((item.metadata["Name"], item.version) for item in importlib.metadata.distributions())
+    return dict(sorted((name.lower().replace("_", "-"), version) for name, version in found))
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
+    except OSError:
+        return platform.system()

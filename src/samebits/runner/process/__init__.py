@@ -1,0 +1,1 @@
+"""The process around the script: console, signals, captured output, the launcher."""

@@ -1,0 +1,283 @@
+"""One prepared run on its way to a sealed record: settings, script, observation, checks, seal."""
+
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import samebits
+from samebits.core.determinism_profile import Profile
+from samebits.core.errors import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_SCRIPT_FAILED,
+    EXIT_TERMINATED,
+    InputError,
+    SamebitsError,
+    SettingError,
+    StorageError,
+    Terminated,
+    some_of,
+)
+from samebits.core.file_tree import Tree, differing_paths, hash_tree, read_manifest
+from samebits.core.jsonio import storage_error
+from samebits.core.ledger import Ledger
+from samebits.core.record import FAILED, FINISHED, INTERRUPTED, Outcome, Record, read_record, seal, write_record
+from samebits.core.run_dir import RunFolder
+from samebits.core.run_setup import hash_kept_code
+from samebits.core.trace_level import TraceEnded
+from samebits.core.trial import SEEDS
+from samebits.loop import follow
+from samebits.runner.checkpoint.fit_checkpoints import Fits
+from samebits.runner.checkpoint.loop_checkpoints import Rounds
+from samebits.runner.checkpoint.manager import Keeper
+from samebits.runner.checkpoint.unsupported_ops import OutOfReach
+from samebits.runner.determinism import settings as determinism
+from samebits.runner.determinism.entropy_monitor import Sentinel
+from samebits.runner.determinism.portability import Machine
+from samebits.runner.determinism.shuffle import Shuffling
+from samebits.runner.digests.output_files import describe_outputs
+from samebits.runner.observe.environment import observe_environment
+from samebits.runner.observe.observer import Observer
+from samebits.runner.process.console import plain_progress, say
+from samebits.runner.process.output_capture import kept_output, quiet_import
+from samebits.runner.process.signals import Signals
+from samebits.runner.script_runner import run_script
+from samebits.runner.trial.trial_runner import Trying
+
+
+@dataclass(slots=True)
+class Training:
+    """One prepared run on its way to a sealed record."""
+
+    folder: RunFolder
+    record: Record
+    data: Path | None
+    signals: Signals = field(default_factory=Signals)
+    timings: dict[str, float] = field(default_factory=dict)
+    status: int = EXIT_OK
+
+    def run(self) -> int:
+        """Train and seal. Returns 0, 1 for a script that failed, 2 for an error of ours, 130 or 143 for a signal."""
+        started = time.monotonic()
+        self.signals.listen()
+        with Ledger(self.folder.ledger, self.record.recipe.digest) as ledger:
+            try:
+                self.record = self._trained(ledger)
+                self.signals.ignore()
+            except (KeyboardInterrupt, Terminated):  # between the two
+                self.signals.ignore()
+                self.record = self._ended(self._interruption())
+            self._note({"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10}, [])
+            self.folder.reserve.unlink(missing_ok=True)
+            ledger.sync()  # what a sealed record names must not be lost with the power
+            number, last = ledger.ends()
+            lines = {"lines": number, "last": str(last)}
+            timings = {**self.timings, "total": round(time.monotonic() - started, 3)}
+            seal(self.folder.record, replace(self.record, ledger=lines, timings=timings))
+        return self.status
+
+    def _trained(self, ledger: Ledger) -> Record:
+        """The record with outcome and, where the script finished, the result."""
+        try:
+            return self._attempt(ledger)
+        except (KeyboardInterrupt, Terminated):
+            return self._ended(self._interruption())
+        except TraceEnded as ended:
+            return self._ended(Outcome(state=INTERRUPTED, message=str(ended), exit_status=EXIT_OK))
+        except SamebitsError as error:
+            self.status = error.exit_status
+            say(str(error))
+            return self._ended(Outcome(state=FAILED, message=str(error)))
+        except Exception as error:  # noqa: BLE001  a defect of ours must not cost the record
+            trace = traceback.format_exc()
+            if self.signals.received is not None:  # a library may turn an interrupt into an error of its own
+                return self._ended(replace(self._interruption(), traceback=trace))
+            self.status = EXIT_ERROR
+            print(f"{trace}samebits: a defect of samebits itself; please report it", file=sys.stderr)
+            return self._ended(Outcome(state=FAILED, message=f"samebits failed: {error!r}", traceback=trace))
+
+    def _attempt(self, ledger: Ledger) -> Record:
+        recipe = self.record.recipe
+        profile = Profile(name=recipe.profile, threads=recipe.threads, device=recipe.device.kind)
+        trying = Trying(self.record.trial)
+        profile = trying.before_import(profile)
+        machine = Machine(profile, self._note, fingerprinted=self.record.trial is None)
+        folders = {"run": self.folder.path} | ({} if self.data is None else {"data": self.data})
+        keeper = Keeper(self.record, self.folder, ledger, folders)
+        fits = Fits(keeper, preempted=self.signals.waits, end=self.signals.again)
+        out_of_reach = OutOfReach(keeper)
+        rounds = Rounds(keeper, ledger, out_of_reach)
+        observer = Observer(
+            ledger,
+            self.folder.models,
+            trace=self.record.trace,
+            tensors=self.folder.tensors,
+            shuffling=Shuffling(recipe.seed, recipe.shuffle),
+            before_training=lambda: self._before_training(machine),
+            fits=fits.fit,
+            stepping=rounds.stepping,
+            after_epoch=lambda: None if fits.ends_epochs else self.signals.again(),
+            behind_steps=trying.count,
+        )
+        self._check_code("code changed before it ran")
+        self._keep_image_recipe()
+        guard = determinism.prepare_environment(profile)
+        self._set_up(profile, observer)
+        self._keep_checkpoints(keeper, fits, rounds, observer, out_of_reach)
+        machine.watch(guard)
+        trying.before_script()
+        sentinel = Sentinel(self.folder.code, stop=guard.stop if self.record.strict else None)
+        sentinel.install()
+        with kept_output(self.folder.log), self._timed("script"):
+            os.environ["SAMEBITS_OUTPUT"] = str(self.folder.outputs)
+            if self.data is not None:
+                os.environ["SAMEBITS_DATA"] = str(self.data)
+            try:
+                script = self.folder.code / recipe.code.entry
+                outcome = run_script(script, recipe.code.arguments, self.signals, observer.check)
+            except SettingError:
+                guard.check()  # the words that were raised; Keras wraps them in its own
+                raise
+            finally:
+                self.record = replace(self.record, resumable=keeper.resumable)
+                self._note({"entropy": [taken.to_dict() for taken in sentinel.found()], **trying.observed()}, [])
+                self.timings |= trying.timings()
+        guard.check()
+        sentinel.check()
+        observer.check()
+        self.timings["observe"] = round(observer.seconds, 3)
+        if self.signals.received is not None:  # the script may have caught it, and ended early all the same
+            return self._ended(self._interruption())
+        if outcome.state != FINISHED:
+            self.status = EXIT_SCRIPT_FAILED
+            return self._ended(outcome)
+        result = self._result(profile, observer)
+        machine.conclude()
+        return replace(self._ended(outcome), result=result)
+
+    def _before_training(self, machine: Machine) -> None:
+        """What was observed so far is written down: a run that is killed has no other chance, and may be resumed."""
+        machine.check()
+        with suppress(StorageError):  # a full disk is told by what must be written
+            if not read_record(self.folder.record).sealed:  # by a launcher that gave up waiting
+                write_record(self.folder.record, self.record)
+
+    def _note(self, observed: dict[str, Any], settings: list[determinism.ReadBack]) -> None:
+        """Add to what was observed of the environment, and to the settings as asked and as found."""
+        known = self.record.environment
+        listed = [*known.get("settings", []), *(setting.to_dict() for setting in settings)]
+        self.record = replace(self.record, environment={**known, **observed, "settings": listed})
+
+    def _keep_image_recipe(self) -> None:
+        """Copy what the image was built from; our own source lies in it, as <recipe>/source/samebits."""
+        recipe, part = Path(samebits.__file__).parents[2], self.folder.path / ".image"
+        try:
+            shutil.copytree(recipe, part, ignore=shutil.ignore_patterns("__pycache__"))
+            part.rename(self.folder.image)
+        except OSError as error:
+            raise storage_error(error, self.folder.image) from error
+
+    def _set_up(self, profile: Profile, observer: Observer) -> None:
+        """Settings, environment and seeds, in the order that leaves nothing drawn before the script."""
+        with self._timed("import"), quiet_import(self.folder.log):
+            import keras  # noqa: F401
+            import tensorflow as tf
+        if caution := self.record.trace.caution(profile.device):
+            say(caution)
+        with self._timed("setup"):
+            _check_device(self.record.recipe.device.kind, len(tf.config.list_physical_devices("GPU")))
+            observer.install()
+            observed = observe_environment(on_gpu=profile.device == "gpu")
+            determinism.seed_everything(self.record.recipe.seed, profile)
+            settings = [*determinism.read_back_settings(profile), *determinism.read_back_keras()]
+            if profile.has(SEEDS):
+                settings += determinism.read_back_seeds(self.record.recipe.seed)
+            self._note(observed, settings)
+
+    def _keep_checkpoints(
+        self, keeper: Keeper, fits: Fits, rounds: Rounds, observer: Observer, out_of_reach: OutOfReach
+    ) -> None:
+        """Have checkpoints written, and the run go on from where it resumes another."""
+        follow(rounds)
+        if keeper.active:
+            keeper.watch(observer)
+            observer.keeps_digested = keeper.writes
+            fits.install()
+            rounds.install()
+            out_of_reach.install()
+            self.signals.wait_where(lambda: fits.can_wait)
+
+    def _result(self, profile: Profile, observer: Observer) -> dict[str, Any]:
+        """Digests of all that came out; raises where the inputs or the settings did not stay what they were."""
+        determinism.read_back_settings(profile)
+        with self._timed("digest_result"):
+            result = observer.finish() | {
+                "outputs": describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs)
+            }
+        if not result["models"]:
+            say("no Keras model was trained: the result covers the output files only")
+        with self._timed("check_inputs"):
+            self._check_code("the script changed its own code; write to $SAMEBITS_OUTPUT instead")
+            self._check_data()
+        return result
+
+    def _check_code(self, meaning: str) -> None:
+        """Raise InputError where the code is not what the recipe says."""
+        found = hash_kept_code(self.folder)
+        if found.digest != self.record.recipe.code.tree:
+            raise _changed(meaning, read_manifest(self.folder.code_manifest), found)
+
+    def _check_data(self) -> None:
+        """Raise InputError where the data is not what was hashed before the run."""
+        if self.data is None or self.record.recipe.data is None:
+            return
+        found = hash_tree(self.data, "data", progress=plain_progress("checking the data"))
+        if found.digest != self.record.recipe.data:
+            raise _changed("the data changed during the run", read_manifest(self.folder.data_manifest), found)
+
+    def _interruption(self) -> Outcome:
+        by_hand = self.signals.received == signal.SIGINT
+        self.status = EXIT_INTERRUPTED if by_hand else EXIT_TERMINATED
+        return Outcome(state=INTERRUPTED, message="Ctrl-C" if by_hand else "SIGTERM, or the launcher ended")
+
+    def _ended(self, outcome: Outcome) -> Record:
+        return replace(self.record, outcome=outcome)
+
+    def _timed(self, name: str) -> "_Timer":
+        return _Timer(self.timings, name)
+
+
+class _Timer:
+    """Adds the seconds of a block to `timings`."""
+
+    def __init__(self, timings: dict[str, float], name: str) -> None:
+        self._timings = timings
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._timings[self._name] = round(time.monotonic() - self._started, 3)
+
+
+def _check_device(kind: str, gpus: int) -> None:
+    """Raise SettingError where TensorFlow would not train on what the recipe says."""
+    if kind == "gpu" and gpus == 0:
+        raise SettingError("the run asks for a GPU and TensorFlow sees none; run without --gpus, or mend the driver")
+    if kind == "cpu" and gpus > 0:
+        raise SettingError(f"the recipe is for a CPU and TensorFlow sees {gpus} GPUs; ask for them with --gpus")
+
+
+def _changed(meaning: str, before: Tree, after: Tree) -> InputError:
+    paths = differing_paths(before, after)
+    return InputError(f"{meaning}: {some_of(paths, 3)}; the result does not belong to the recipe, run again")

@@ -1,0 +1,1 @@
+"""Ledger lines finer than an epoch: steps, gradients, layers' outputs."""

@@ -1,0 +1,1 @@
+"""A short run of `samebits check --run`, in the process that trains."""
