@@ -74,7 +74,7 @@ def build_cold(engine: Engine, plan: BuildPlan) -> None:
 def build_changed(engine: Engine, plan: BuildPlan) -> None:
     """The real build with cache, after a byte of the source has changed."""
     with laid_out(plan) as recipe:
-        file = recipe / "source" / "samebits" / "errors.py"
+        file = recipe / "source" / "samebits" / "core" / "errors.py"
         file.write_text(f"{file.read_text()}# {time.time_ns()}\n")
         build_recipe(engine, plan, recipe)
 

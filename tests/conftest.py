@@ -1,28 +1,19 @@
 """What the tests share: the command as a user calls it, a small project to train, and the two runtimes."""
 
-import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from samebits.core.record import Record, read_record
-from samebits.core.run_dir import RunFolder
-
-ROOT = Path(__file__).parents[1]
-SCRIPTS = Path(__file__).parent / "scripts"
-RESUMABLE = sorted(path.stem for path in (SCRIPTS / "resume").glob("*.py"))
-EXAMPLE = Path(__file__).parent / "data" / "record-1.0.json"
-COMMAND = (str(Path(sys.executable).with_name("samebits")),)
+from support.command import EXAMPLE, SCRIPTS, Done, Project, call
+from support.images import OtherPin
+from support.machine import containers
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest itself selects by marks
@@ -36,85 +27,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "engine" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.engine)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    """A finished call."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def complaint(self) -> str:
-        """The one line of ours on stderr; fails where there is none, or more than one, or a traceback."""
-        lines = [line for line in self.err.splitlines() if line.startswith("samebits: ")]
-        assert "Traceback" not in self.err, self.err
-        assert len(lines) == 1, self.err
-        return lines[0].removeprefix("samebits: ")
-
-    @property
-    def run(self) -> Path:
-        """The run's folder, from the last lines."""
-        return Path(self.line("run"))
-
-    def line(self, name: str) -> str:
-        """The value behind `name` in the last lines."""
-        found = [line for line in self.out.splitlines() if line.startswith(f"{name} ")]
-        assert found, self.out + self.err
-        return found[-1].removeprefix(f"{name} ")
-
-
-@dataclass
-class Project:
-    """A folder with a script and data, as a user has one."""
-
-    folder: Path
-    runtime: str = "venv"
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def script(self) -> Path:
-        return self.folder / "train.py"
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
-
-    @property
-    def runs(self) -> Path:
-        return self.folder / "runs"
-
-    def command(self, *options: str) -> list[str]:
-        return [*COMMAND, "train", "train.py", "--data", "data", "--runtime", self.runtime, *options]
-
-    def train(self, *options: str, **environment: str) -> Done:
-        """`samebits train train.py --data data …`."""
-        return call(*self.command(*options)[1:], folder=self.folder, **environment)
-
-    def write(self, text: str) -> None:
-        """Replace the script."""
-        self.script.write_text(text)
-
-    def only_run(self) -> Record:
-        """The record of the one run there is."""
-        (path,) = self.runs.glob("*/record.json")
-        return read_record(path)
-
-
-def call(*arguments: str, folder: Path, **environment: str) -> Done:
-    """Call samebits as a user would, in a folder."""
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return Done(status=done.returncode, out=done.stdout, err=done.stderr)
 
 
 @pytest.fixture
@@ -132,16 +44,6 @@ def engine() -> str:
             pytest.fail("an engine is demanded, and none answers")
         pytest.skip("no container engine answers")
     return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OtherPin:
-    """An image that differs from samebits:cpu in one pin of its lock."""
-
-    tag: str
-    name: str
-    old: str
-    new: str
 
 
 @pytest.fixture(scope="session")
@@ -182,11 +84,6 @@ def resumable(project: Project, request: pytest.FixtureRequest) -> Project:
     return project
 
 
-def newest(project: Project) -> RunFolder:
-    """The run that was begun last."""
-    return RunFolder(max(project.runs.glob("2*/"), key=lambda path: path.stat().st_mtime_ns))
-
-
 @pytest.fixture(params=["venv", pytest.param("docker", marks=pytest.mark.engine)])
 def each_runtime(request: pytest.FixtureRequest, project: Project) -> Project:
     """The project in either runtime."""
@@ -202,22 +99,6 @@ def in_docker(engine: str, project: Project) -> Project:
     assert engine
     project.runtime = "docker"
     return project
-
-
-def containers() -> list[str]:
-    """The ids of all our containers, running or not."""
-    listed = subprocess.run(
-        ["docker", "ps", "--all", "--quiet", "--filter", "label=samebits=run"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return listed.stdout.split()
-
-
-def load_json(text: str) -> Any:
-    """JSON from a command's stdout."""
-    return json.loads(text)
 
 
 @pytest.fixture
@@ -241,54 +122,3 @@ def open_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Without root's right to read and write everything; as ourselves where we are not root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
-@contextmanager
-def cores(number: int) -> Iterator[None]:
-    """On so many cores, if there are as many; what is started here inherits them."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(before)[:number])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-@contextmanager
-def started(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process whose stdout and stderr are read; whatever comes of the test, it does not outlive it."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-@contextmanager
-def busy() -> Iterator[None]:
-    """Beside a process that never rests."""
-    with started([sys.executable, "-c", "while True: pass"]):
-        yield
-
-
-def on_small_disk(code: str, folder: Path) -> list[str]:
-    """The lines that Python code prints in `folder`, where a disk of 64 KiB is mounted for it alone."""
-    mounted = 'mount -t tmpfs -o size=64k none "$0" && cd "$0"'
-    namespace = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
-    if subprocess.run([*namespace, mounted, str(folder)], capture_output=True, check=False).returncode != 0:
-        pytest.skip("no disk may be mounted here")
-    command = [*namespace, f'{mounted} && exec "$1" -c "$2"', str(folder), sys.executable, code]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -32,12 +32,12 @@ fi
 # both take about as long.
 run() { .venv/bin/python -m pytest "$@"; }
 beside=$(mktemp)
-run -m 'not engine' --ignore-glob='*/test_re*.py' --ignore-glob='*/test_[s-z]*.py' "${arguments[@]}" >"$beside" 2>&1 &
+run -m 'not engine' tests/unit tests/command tests/portable "${arguments[@]}" >"$beside" 2>&1 &
 process=$!
 trap 'kill $process 2>/dev/null || true; rm -f "$beside"' EXIT
 found=()
 run -m engine "${arguments[@]}" && found+=(0) || found+=($?)
-run -m 'not engine' --ignore-glob='*/test_[a-q]*.py' --ignore-glob='*/test_ru*.py' "${arguments[@]}" && found+=(0) || found+=($?)
+run -m 'not engine' tests/runner "${arguments[@]}" && found+=(0) || found+=($?)
 echo "test: what ran beside:"
 wait $process && found+=(0) || found+=($?)
 cat "$beside"

@@ -1,0 +1,138 @@
+"""Every command that the README shows is run, as it stands there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from samebits.core.run_config import read_config
+from samebits.host.rerun.golden import Golden
+from support.command import ROOT, Project
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line[2:] for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
+SCRIPT, IMAGES = (
+    [command for command in dict.fromkeys(found) if "make" not in command.split()]
+    for found in (
+        [command for command in COMMANDS if README.index(f"$ {command}\n") < README.index("## Images and locks")],
+        [command for command in COMMANDS if README.index(f"$ {command}\n") > README.index("## Images and locks")],
+    )
+)
+ENGINE = [command for command in COMMANDS if command in {"make engine", "make base-image"} or "make image" in command]
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a line as a shell would, with the command on the path."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # `make test` calls us
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env={**ours, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_every_command_is_known() -> None:
+    """A command that is added to the README must be run by one of the tests below."""
+    assert set(COMMANDS) == {"make train", "make test", *SCRIPT, *IMAGES, *ENGINE}
+    assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (20, 6, 3)
+
+
+@pytest.mark.engine
+def test_the_commands_for_a_script_of_ones_own(in_docker: Project) -> None:
+    _copy_families(in_docker.folder / "examples" / "families", group="losses")
+    outputs = {command: run(command, in_docker.folder) for command in SCRIPT}
+    trained = [output.splitlines()[-1] for command, output in outputs.items() if _trains(command)]
+    checks = [output.splitlines() for command, output in outputs.items() if " check " in command]
+    assert [lines[0].rpartition(", in ")[0] for lines in checks] == ["0 found, 0 ignored"] * 3
+    assert checks[1][1].endswith(": 5 steps; what comes behind was not run")
+    assert checks[2][-1].startswith("with all of them a step takes ")
+    assert len(trained) == 4
+    assert re.fullmatch(r"result sha256:[0-9a-f]{64}", trained[0])
+    assert trained[0] == trained[1], "the launcher and plain docker run must agree"
+    assert trained[0] != trained[3], "the portable profile computes otherwise"
+    verified = [output.splitlines()[-1] for command, output in outputs.items() if " verify " in command]
+    assert verified[:3] == ["identical"] * 3
+    assert verified[3:] == ["identical (2 of 2 segments)", "identical in 1 of 2 segments, drawn with seed 0"]
+    assert outputs["samebits attest examples/families"].splitlines()[-1] == "identical"
+
+
+def _trains(command: str) -> bool:
+    return "train.py" in command and " check " not in command
+
+
+def _copy_families(target: Path, *, group: str) -> None:
+    """The folder that `samebits attest` is shown with; one group of it, as all take minutes."""
+    shutil.copytree(ROOT / "examples" / "families", target)
+    golden = Golden.read(target / "golden.json")
+    Golden(rows={group: golden.rows[group]}, confirmed=[]).write(target / "golden.json")
+
+
+@pytest.mark.engine
+def test_the_commands_for_images(in_docker: Project) -> None:
+    """Two builds from nothing and a rebuild: some minutes."""
+    assert in_docker.train().status == 0
+    outputs = {command: run(command, in_docker.folder) for command in IMAGES}
+    for command in ("samebits build --check", "samebits rebuild last"):
+        verdict, wanted, found = outputs[command].split()
+        assert (verdict, wanted) == ("identical", found)
+    assert outputs["samebits build --check"] == outputs["samebits rebuild last"]
+
+
+@pytest.mark.engine
+def test_make_train_twice_and_in_both_runtimes(engine: str, tmp_path: Path) -> None:
+    assert engine
+    first, second = (run("make train", ROOT).splitlines() for _ in range(2))
+    assert first[-3:-2] != second[-3:-2]
+    assert first[-2:] == second[-2:]
+    pasted = re.search(r"\$ make train\n…\n(.*?)```", README, re.DOTALL)
+    assert pasted is not None
+    shapes = [re.sub(r"[0-9a-f]{8,}|\d+", "#", line) for line in pasted[1].splitlines()]
+    assert shapes == [re.sub(r"[0-9a-f]{8,}|\d+", "#", line) for line in second[-4:]]
+    outside = run(f"DOCKER_HOST=unix://{tmp_path}/none.sock make ENGINE=: train", ROOT)  # where no engine answers
+    assert outside.splitlines()[-1] == first[-1]
+    assert outside.splitlines()[-2] != first[-2], "a virtual environment has another recipe"
+    assert float(re.findall(r"^test accuracy: (.*)$", "\n".join(first), re.MULTILINE)[0]) >= 0.97
+
+
+@pytest.mark.engine
+def test_the_commands_for_an_engine(engine: str) -> None:
+    """They end at once where their work is done, as it is wherever `make test` started the engine."""
+    private = f"unix://{ROOT}/.engine/docker.sock"
+    if engine != private:
+        pytest.skip(f"another engine is in use, {engine}; starting a second one would take its network")
+    for command in ENGINE:
+        run(command, ROOT)
+
+
+def test_make_test_is_what_ci_runs() -> None:
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert lines[-2:] == ["make test", "SAMEBITS_EMULATED=losses make test-portable"]
+
+
+def test_the_options_file(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "samebits.toml").write_text(block)
+    found = read_config(tmp_path / "samebits.toml")
+    assert len(found) == len(tomllib.loads(block)) == 6
+
+
+def test_the_table_of_settings_is_complete() -> None:
+    from samebits.core.determinism_profile import Profile
+
+    for profile in (Profile(), Profile(name="portable", threads=1), Profile(device="gpu")):
+        for setting in profile.settings:
+            assert f"`{setting.name}`" in README, setting.name
+            assert setting.value in README, setting.name

@@ -1,0 +1,86 @@
+"""Every family of models under both profiles: on two cores, on one, and on a busy machine, against the golden table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samebits.core.record import read_record
+from samebits.host.rerun.golden import GROUPS, Golden, models
+from support.command import ROOT, call
+from support.machine import busy, cores
+
+FAMILIES = ROOT / "examples" / "families"
+GOLDEN = Golden.read(FAMILIES / "golden.json").rows
+QUICK = tuple(group for group in GROUPS if group != "applications")
+"""Those that are trained again and again."""
+
+pytestmark = pytest.mark.locked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a run says of itself."""
+
+    models: dict[str, str]
+    environment: dict[str, Any]
+
+
+def train(runs: Path, profile: str, *words: str, runtime: str = "venv") -> Trained:
+    """One training of the families named."""
+    options = ("--profile", profile, "--runtime", runtime, "--runs", str(runs))
+    done = call("train", str(FAMILIES / "train.py"), *options, "--", *words, folder=FAMILIES)
+    assert done.status == 0, done.err
+    record = read_record(done.run / "record.json")
+    return Trained(models=models(record.to_dict()), environment=dict(record.environment))
+
+
+@pytest.fixture(scope="module", params=["native", "portable"])
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+    """Runs on one machine that is made to look like three; of the portable profile the table holds the first."""
+    runs = tmp_path_factory.mktemp(request.param)
+    words = QUICK if request.param == "portable" else (*QUICK, "native")
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONHASHSEED", raising=False)
+        if request.param == "native":
+            with cores(2):
+                found["two cores"] = train(runs, request.param, *words)
+        with cores(1):
+            found["one core"] = train(runs, request.param, *words)
+        with cores(2), busy():
+            found["busy"] = train(runs, request.param, *words)
+    return found
+
+
+def test_families_repeat(trained: dict[str, Trained]) -> None:
+    first = trained["one core"]
+    assert {name: run.models for name, run in trained.items()} == dict.fromkeys(trained, first.models)
+    assert len(first.models) >= sum(len(GOLDEN[group]) for group in QUICK)
+    if first.environment["promise"]["profile"] == "portable":
+        assert first.models == {name: digest for group in QUICK for name, digest in GOLDEN[group].items()}
+
+
+def test_every_run_records_its_fingerprint(trained: dict[str, Trained]) -> None:
+    digests = {run.environment["fingerprint"]["digest"] for run in trained.values()}
+    assert len(digests) == 1
+    assert len(trained["busy"].environment["fingerprint"]["operations"]) > 100
+
+
+def test_the_profiles_differ(tmp_path: Path) -> None:
+    """Else the golden table would say nothing."""
+    assert train(tmp_path, "native", "normalisation").models["normalisation"] != GOLDEN["layers"]["normalisation"]
+
+
+def test_large_models(tmp_path: Path) -> None:
+    assert train(tmp_path, "portable", "applications").models == GOLDEN["applications"]
+
+
+@pytest.mark.engine
+def test_in_a_container(engine: str, tmp_path: Path) -> None:
+    assert engine
+    found = train(tmp_path, "portable", "losses", "initialisers", "preprocessed", runtime="docker")
+    wanted = GOLDEN["losses"] | {name: GOLDEN["layers"][name] for name in ("initialisers", "preprocessed")}
+    assert found.models == wanted
+    assert found.environment["promise"]["unproven"] == []

@@ -1,0 +1,405 @@
+"""The portable profile's promise: what holds it, what it refuses, and that other CPUs keep it."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samebits.core.determinism_profile import Profile
+from samebits.core.errors import SettingError
+from samebits.core.run_config import RunSpec
+from samebits.core.run_setup import plan_run, publish
+from samebits.host.image.build_context import staged_recipe
+from samebits.host.launch.runtime import choose_runtime
+from samebits.host.launch.venv import locked_python, plan_process
+from samebits.host.rerun.golden import Golden, models
+from samebits.runner.determinism.fingerprint import Fingerprint, Fingerprinting
+from support.command import ROOT, SCRIPTS, Project, call
+
+FAMILIES = ROOT / "examples" / "families"
+GOLDEN = Golden.read(FAMILIES / "golden.json").rows
+CPUS = ("Haswell", "Skylake-Client", "EPYC")
+EMULATED_GROUPS = tuple(os.environ.get("SAMEBITS_EMULATED", "layers optimizers losses").split())
+"""The large ones take ten minutes more on each CPU: SAMEBITS_EMULATED=applications."""
+
+
+@pytest.mark.locked
+@pytest.mark.parametrize(
+    ("part", "family"),
+    [
+        ("TF_ENABLE_ONEDNN_OPTS", "convolution"),
+        ("ONEDNN_MAX_CPU_ISA", "dense_wide"),
+        ("NPY_DISABLE_CPU_FEATURES", "preprocessed"),
+        ("OPENBLAS_CORETYPE", "preprocessed"),
+        ("OPENBLAS_NUM_THREADS", "preprocessed"),
+        ("threads", "convolution"),
+        ("arithmetic_optimization", "rmsprop"),
+        ("constant_folding", "convolution"),
+        ("remapping", "simple_rnn"),
+        ("reciprocal", "special"),
+        ("rsqrt", "normalisation"),
+        ("erfc", "special"),
+        ("gelu", "dense_wide"),
+        ("qr", "initialisers"),
+        ("nothing", "special"),
+    ],
+)
+def test_each_part_is_needed(part: str, family: str) -> None:
+    """Without one of them this machine no longer reaches the golden digest, and so would others."""
+    if part in {"ONEDNN_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE"} and not _has_avx512():
+        pytest.skip("it holds back what this CPU does not have")
+    done = subprocess.run(
+        [str(locked_python()), str(SCRIPTS / "without.py"), part, family],
+        env={"PATH": os.environ["PATH"], "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT / "src"), "HOME": "/tmp"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer = json.loads(done.stdout.splitlines()[-1])
+    wanted = GOLDEN["optimizers" if family == "rmsprop" else "layers"][family]
+    assert (answer["models"][family] == wanted) == (part == "nothing")
+    assert bool(answer["fingerprint"]) == (part not in {"nothing", "OPENBLAS_NUM_THREADS", "remapping"})
+
+
+def _has_avx512() -> bool:
+    return "avx512f" in Path("/proc/cpuinfo").read_text()
+
+
+TRAINING = """
+import keras, numpy as np, tensorflow as tf
+layers = keras.layers
+model = keras.Sequential([layers.Input((4,)), layers.Dense(8), {layer}, layers.Dense(2)])
+model.compile("adam", "mse")
+model.fit(np.ones((32, 4)), np.ones((32, 2)), epochs=1, verbose=0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("layer", "unproven"),
+    [
+        ('layers.Activation("relu")', []),
+        ("layers.Activation(lambda x: tf.atan2(x, 1.0 + x * x))", ["Atan2 float32"]),
+        ("layers.Activation(lambda x: tf.raw_ops.Rsqrt(x=1.0 + x * x))", ["Rsqrt float32"]),
+        (
+            "layers.Activation(lambda x: x + 0.0 * tf.cast(tf.random.categorical(x, 1), x.dtype))",
+            ["Multinomial float32"],
+        ),
+        ("layers.Activation(lambda x: (tf.print('seen', tf.shape(x)), x)[1])", []),
+        ("layers.Activation(lambda x: tf.math.real(tf.cast(x, 'complex64') * 2.0))", ["Mul complex64", "Real float32"]),
+        ('layers.Dense(4, dtype="float64")', ["BiasAdd float64", "BiasAddGrad float64"]),
+    ],
+    ids=["proven", "atan2", "raw", "integers", "print", "complex", "float64"],
+)
+def test_the_promise_shrinks(project: Project, layer: str, unproven: list[str]) -> None:
+    """What no other CPU was seen to compute the same is named."""
+    project.write(TRAINING.format(layer=layer))
+    done = project.train("--profile", "portable")
+    assert done.status == 0, done.err
+    promise = project.only_run().environment["promise"]
+    assert promise["profile"] == ("native" if unproven else "portable")
+    assert set(unproven) <= set(promise["unproven"])
+    assert bool(promise["unproven"]) == bool(unproven)
+    said = "samebits: this run promises the same bits on the same class of machine only" in done.err
+    assert said == bool(unproven)
+    shown = call("show", "last", folder=project.folder).out
+    assert [name for name in unproven if "  not proven  " not in shown or name not in shown] == []
+
+
+REFUSED = {
+    "bfloat16": 'keras.config.set_dtype_policy("mixed_bfloat16")\n' + TRAINING.format(layer="layers.ReLU()"),
+    "float16": 'keras.config.set_dtype_policy("mixed_float16")\n' + TRAINING.format(layer="layers.ReLU()"),
+    "XLA": "import tensorflow as tf\ntf.function(lambda x: x + 1, jit_compile=True)(tf.ones(3))\n",
+    "concrete": """
+import tensorflow as tf
+tf.function(lambda x: x + 1, jit_compile=True).get_concrete_function(tf.TensorSpec([3]))(tf.ones(3))
+""",
+    "scope": """
+import tensorflow as tf
+with tf.xla.experimental.jit_scope():
+    pass
+""",
+    "swallowed": """
+import tensorflow as tf
+try:
+    tf.function(lambda x: x + 1, jit_compile=True)(1)
+except Exception:
+    pass
+""",
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused_by_name(project: Project, what: str) -> None:
+    project.write("import keras\n" + REFUSED[what])
+    done = project.train("--profile", "portable")
+    assert done.status == 2
+    complaint = done.err.splitlines()[-1]
+    named = f"computes in {what} (" if "float" in what else "compiles with XLA (jit_compile=True"
+    assert complaint.startswith(f"samebits: the script {named}"), done.err
+    assert complaint.endswith("native profile")
+    assert project.only_run().outcome.state == "failed"
+
+
+def test_a_variable_that_the_script_sets(project: Project) -> None:
+    project.write("import os\nos.environ['TF_XLA_FLAGS'] = '--tf_xla_auto_jit=2'\nos.environ['MINE'] = '1'\n")
+    done = project.train("--profile", "portable")
+    assert done.status == 2
+    assert "the script sets TF_XLA_FLAGS=--tf_xla_auto_jit=2, which may change bits" in done.err
+    assert project.train().status == 0
+
+
+def test_native_takes_what_portable_refuses(project: Project) -> None:
+    project.write("import keras\n" + REFUSED["XLA"])
+    assert project.train().status == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--threads", "2"], "the portable profile trains with 1 thread, not 2; drop --threads"),
+        (["--gpus", "1"], "the portable profile is for CPUs; drop --gpus, or use the native profile"),
+    ],
+)
+def test_contradictions(project: Project, options: list[str], complaint: str) -> None:
+    done = project.train("--profile", "portable", *options)
+    assert (done.status, done.complaint) == (2, complaint)
+
+
+@pytest.mark.parametrize("profile", [Profile(), Profile(name="portable", threads=1)], ids=["native", "portable"])
+def test_settings_are_read_back(project: Project, profile: Profile) -> None:
+    assert project.train("--profile", profile.name).status == 0
+    record = project.only_run()
+    settings = {item["name"]: item for item in record.environment["settings"]}
+    assert record.recipe.threads == profile.threads
+    assert (record.recipe.instruction_set == "x86-64-v3") or not profile.portable
+    assert all(item["asked"] == item["found"] for item in settings.values())
+    assert profile.variables.keys() <= settings.keys()
+    assert {"intra-op threads", "inter-op threads"} <= settings.keys()
+    assert ({"exact operations", "graph rewrites", "oneDNN's instructions"} <= settings.keys()) == profile.portable
+
+
+@pytest.mark.parametrize(
+    ("undoing", "said"),
+    [
+        (
+            'tf.config.optimizer.set_experimental_options({"constant_folding": True})',
+            "graph rewrites was asked as off and found as on",
+        ),
+        ("tf.math.rsqrt = tf.raw_ops.Rsqrt", "exact operations was asked as True and found as False"),
+    ],
+)
+def test_a_script_that_undoes_a_setting(project: Project, undoing: str, said: str) -> None:
+    project.write(f"import tensorflow as tf\n{undoing}\n")
+    done = project.train("--profile", "portable")
+    assert (done.status, said in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("runtime", ["venv", pytest.param("docker", marks=pytest.mark.engine)])
+def test_fingerprint_command(runtime: str, tmp_path: Path) -> None:
+    done = call("fingerprint", "--runtime", runtime, folder=tmp_path)
+    assert done.status == 0, done.out + done.err
+    count, digest = done.out.splitlines()
+    assert count == f"{int(count.split()[0])} of {int(count.split()[0])} operations as in the portable table"
+    assert int(count.split()[0]) > 100
+    native = call("fingerprint", "--profile", "native", "--runtime", runtime, "--json", folder=tmp_path)
+    answer = json.loads(native.out)
+    assert (native.status, "tf.rsqrt" in answer["differing"]) == (0, True)
+    assert digest.removeprefix("fingerprint ") != answer["digest"]
+
+
+def test_a_machine_that_computes_otherwise(project: Project, other_table: Path) -> None:
+    """The table is changed, as the machine cannot be: the run ends before its first step."""
+    done = project.train("--profile", "portable", SAMEBITS_CACHE=str(other_table))
+    assert done.status == 2
+    assert "this machine computes 1 of " in done.err
+    assert "(tf.exp); use the native profile, and please report the CPU" in done.err
+    record = project.only_run()
+    assert record.result is None
+    assert record.ledger == {"lines": 0, "last": str(record.recipe.digest)}
+    assert "tf.exp" in record.environment["fingerprint"]["operations"]
+
+
+@pytest.fixture
+def other_table(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache whose staged source has another digest for one operation."""
+    cache = tmp_path_factory.mktemp("cache")
+    venvs = locked_python().parents[2]
+    (cache / "venvs").symlink_to(venvs)
+    monkeypatch.setenv("SAMEBITS_CACHE", str(cache))
+    table = staged_recipe() / "source" / "samebits" / "runner" / "determinism" / "proven.json"
+    values = json.loads(table.read_bytes())
+    values["fingerprint"]["tf.exp"] = "0" * 16
+    table.write_text(json.dumps(values))
+    return cache
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [("os.kill(os.getpid(), 9)", "status -9, it said nothing"), ("1 / 0", "status 0, it said ZeroDivisionError")],
+)
+def test_a_fingerprint_that_cannot_be_taken(body: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TensorFlow, which the process would ask first."""
+    monkeypatch.setattr("samebits.runner.determinism.fingerprint._hide_gpus", lambda: exec(body, {"os": os}))
+    with pytest.raises(SettingError, match=r"^the fingerprint of this machine could not be taken") as caught:
+        Fingerprinting().finish()
+    assert reason in str(caught.value)
+
+
+def test_a_fingerprint_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("samebits.runner.determinism.fingerprint._hide_gpus", lambda: time.sleep(60))
+    monkeypatch.setattr("samebits.runner.determinism.fingerprint._PATIENCE", 0.2)
+    with pytest.raises(SettingError, match="status -9, it said nothing"):
+        Fingerprinting().finish()
+
+
+def test_differing_operations() -> None:
+    found = Fingerprint(operations={"a": "1", "b": "2"}, onednn="", intra_threads=1, inter_threads=1)
+    assert found.differing({"a": "1", "b": "3", "c": "4"}) == ["b", "c"]
+    assert found.differing({"a": "1", "b": "2"}) == []
+
+
+def test_attest(tmp_path: Path) -> None:
+    """A table of one group, right and wrong; the CPU is added once."""
+    (tmp_path / "train.py").write_bytes((FAMILIES / "train.py").read_bytes())
+    rows = {"special": {"special": GOLDEN["layers"]["special"]}}
+    _write_table(tmp_path, rows)
+    for said in ("this CPU was added to golden.json", "golden.json names this CPU already"):
+        done = call("attest", ".", "--runtime", "venv", folder=tmp_path)
+        assert (done.status, done.out.splitlines()[-1]) == (0, "identical"), done.err
+        assert f"samebits: {said}\n" in done.err
+    (confirmed,) = Golden.read(tmp_path / "golden.json").confirmed
+    assert confirmed["emulator"] is None
+    _write_table(tmp_path, {"special": {"special": "sha256:" + "0" * 64}})
+    done = call("attest", ".", "--runtime", "venv", folder=tmp_path)
+    assert (done.status, done.out.splitlines()[-2:]) == (1, ["different special special", "different"])
+    assert Golden.read(tmp_path / "golden.json").confirmed == []
+
+
+def _write_table(folder: Path, rows: dict[str, dict[str, str]]) -> None:
+    Golden(rows=rows, confirmed=[]).write(folder / "golden.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("{", "Expecting"), ('{"format": "samebits.golden", "version": "2.0", "rows": {}, "confirmed": []}', "2.0")],
+)
+def test_attest_with_no_table(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "golden.json").write_text(content)
+    done = call("attest", ".", folder=tmp_path)
+    assert done.status == 2
+    assert reason in done.complaint
+    (tmp_path / "golden.json").unlink()
+    wanted = "cannot read the table golden.json: No such file or directory; name a folder with a golden.json"
+    assert call("attest", ".", folder=tmp_path).complaint == wanted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emulated:
+    """A training on an emulated CPU."""
+
+    models: dict[str, str]
+    environment: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def emulator() -> str:
+    """QEMU's, fetched where it is not there."""
+    command = [ROOT / "tools" / "emulator.sh"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def emulated(
+    emulator: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[tuple[str, str], "Future[Emulated]"]]:
+    """Every group on every CPU, two at a time."""
+    folder = tmp_path_factory.mktemp("emulated")
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            (cpu, group): pool.submit(_train_emulated, emulator, cpu, group, folder)
+            for group in EMULATED_GROUPS
+            for cpu in CPUS
+        }
+
+
+def _train_emulated(emulator: str, cpu: str, group: str, folder: Path) -> Emulated:
+    """The entrypoint as the launcher starts it, in an emulator."""
+    runs = folder / f"{cpu}-{group}"
+    runs.mkdir()
+    spec = RunSpec(
+        script=FAMILIES / "train.py",
+        arguments=(group,),
+        exclude=("golden.json",),
+        profile="portable",
+        runs=runs,
+        runtime="venv",
+    )
+    run, _ = publish(plan_run(spec, choose_runtime(spec).setup))
+    request = plan_process(
+        ("--run", str(run.path)),
+        spec.determinism.variables,
+        scratch=runs,
+        python=locked_python(),
+        source=staged_recipe() / "source",
+    )
+    reading, writing = os.pipe()
+    try:
+        done = subprocess.run(
+            [emulator, "-cpu", cpu, *request.command],
+            env=dict(request.environment),
+            stdin=reading,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = run.read()
+    return Emulated(models=models(record.to_dict()), environment=dict(record.environment))
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize("cpu", CPUS)
+@pytest.mark.parametrize("group", EMULATED_GROUPS)
+@pytest.mark.timeout(2400)
+def test_on_another_cpu(emulated: dict[tuple[str, str], "Future[Emulated]"], cpu: str, group: str) -> None:
+    """The same digests with other instructions, caches and reciprocals."""
+    found = emulated[cpu, group].result()
+    assert found.models == GOLDEN[group]
+    assert found.environment["promise"]["unproven"] == []
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize("cpu", CPUS)
+def test_the_emulator_is_another_cpu(tmp_path: Path, emulator: str, cpu: str) -> None:
+    """Under the native profile it computes otherwise than this machine does: the portable one has something to do."""
+    answers = []
+    for prefix in ([emulator, "-cpu", cpu], []):
+        request = plan_process(
+            ("fingerprint", "--profile", "native", "--json"),
+            Profile().variables,
+            scratch=tmp_path,
+            python=locked_python(),
+            source=staged_recipe() / "source",
+        )
+        done = subprocess.run(
+            [*prefix, *request.command], env=dict(request.environment), capture_output=True, text=True, check=True
+        )
+        answers.append(json.loads(done.stdout)["operations"])
+    assert answers[0] != answers[1]
+
+
+def test_a_graph_of_the_scripts_own(project: Project) -> None:
+    """Its operations are made by a call of another form."""
+    project.write("import tensorflow as tf\nwith tf.Graph().as_default():\n    tf.constant(1.0) + 1\n")
+    done = project.train("--profile", "portable")
+    assert done.status == 0, done.err

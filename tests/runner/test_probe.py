@@ -1,0 +1,176 @@
+"""Short runs in other surroundings: each bad script is found, with what breaks it; no good one is accused."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from samebits.core.errors import InputError, RecordError
+from samebits.core.jsonio import Fields
+from samebits.core.record import Taken
+from samebits.core.trial import CLOCK, CORES, FOLDERS, SURROUNDINGS, USER, Trial
+from samebits.host.lint.findings import Finding
+from samebits.host.lint.linter import Checked
+from samebits.host.probe.diagnosis import ITSELF, pointed_to, suspects, untold
+from samebits.host.probe.experiment import Apart, Tried
+from samebits.host.rerun.divergence import Cause
+from support.command import SCRIPTS, Done, call
+
+_BAD = sorted((SCRIPTS / "check" / "bad").glob("*.py"))
+_GOOD = sorted((SCRIPTS / "check" / "good").glob("*.py"))
+
+
+def _check(folder: Path, script: Path, *options: str) -> Done:
+    """`samebits check train.py …` beside three data files."""
+    data = folder / "data"
+    data.mkdir()
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (data / name).write_text(name)
+    (folder / "train.py").write_text(script.read_text())
+    return call("check", "train.py", "--data", "data", "--runtime", "venv", *options, folder=folder)
+
+
+@pytest.mark.locked
+@pytest.mark.parametrize("script", _BAD, ids=lambda path: path.stem)
+def test_bad(tmp_path: Path, script: Path) -> None:
+    """The first line of each script says what has to be found."""
+    kind, _, wanted = script.read_text().splitlines()[0].removeprefix("# ").partition(": ")
+    done = _check(tmp_path, script, "--run", "--format", "json")
+    assert done.status == 1, done.err
+    found = json.loads(done.out)["run"]
+    assert not found["same"]
+    if kind == "fails":
+        assert wanted in f"{found['failure']} {found['undetermined']}"
+    else:
+        assert found["because"] == wanted
+        assert found["where"].startswith("fit 0, epoch 0, step 0")
+        assert found["causes"]
+        assert found["suspects"]
+    assert not list(tmp_path.glob("runs*"))
+
+
+@pytest.mark.locked
+@pytest.mark.parametrize("script", _GOOD, ids=lambda path: path.stem)
+def test_good(tmp_path: Path, script: Path) -> None:
+    done = _check(tmp_path, script, "--run")
+    assert done.status == 0, done.out + done.err
+    last = done.out.splitlines()[-1]
+    assert last.startswith("two short runs are the same, with another hash seed, directory order, cores, clock, user, ")
+    assert re.search(
+        ": (5 steps; what comes behind was not run|[34] steps that could be seen, to the end of .*)$", last
+    )
+
+
+_TAKEN = Taken(path="train.py", line=4, call="np.random.default_rng()", times=2)
+_FINDINGS = tuple(
+    Finding(path="train.py", line=line, column=1, code=code, about=about)
+    for line, code, about in ((4, "SB101", "default_rng()"), (7, "SB203", "listdir()"), (9, "SB601", "a decision"))
+)
+_CHECKED = Checked(sources={"train.py": ""}, findings=_FINDINGS[:2], ignored=_FINDINGS[2:])
+_CAUSE = Cause(kind="output", tensor="noise", layer="noise")
+
+
+@pytest.mark.parametrize(
+    ("because", "places"),
+    [(FOLDERS, ["train.py:7:1"]), (CLOCK, ["train.py:9:1"]), (ITSELF, ["train.py:4", "train.py:4:1", "train.py:9:1"])],
+)
+def test_suspects_belong_to_what_parts(because: str, places: list[str]) -> None:
+    """What a comment lets pass is one as well: the comment may be wrong."""
+    found = list(suspects(because, _CHECKED, [_TAKEN]))
+    assert [line.partition(": ")[0] for line in found] == places
+
+
+def test_without_a_suspect_there_is_a_hint() -> None:
+    nothing = Checked(sources={"train.py": "import time\n"})
+    for because in (*SURROUNDINGS, ITSELF, "no one thing, but together"):
+        (hint,) = suspects(because, nothing, [])
+        assert hint.startswith("look for ")
+
+
+def test_lines_that_say_the_word() -> None:
+    """Where no rule is broken, the lines to look at come before the advice."""
+    text = "import time\nfrom datetime import date\nrate = 0.1 * date.today().day  # now(\nprint(3)\n"
+    found = list(suspects(CLOCK, Checked(sources={"train.py": text}), []))
+    assert found == [
+        "train.py:3: rate = 0.1 * date.today().day  # now(",
+        "look for a date or a time that decides something",
+    ]
+
+
+def test_what_is_tried_by_itself_first() -> None:
+    """What a rule or a word speaks of."""
+    assert pointed_to(_CHECKED) == [FOLDERS, CORES, CLOCK]  # SB601 hangs on how fast a machine is, too
+    assert pointed_to(Checked(sources={"train.py": "from os import getuid\nprint(getuid())\n"})) == [USER]
+    assert pointed_to(Checked(sources={"train.py": "print(id(3))\n"})) == []
+
+
+def test_what_rules_found_is_not_told_twice() -> None:
+    """Nor what a comment lets pass; a finding of another kind in the same line hides nothing."""
+    others = [Taken(path="train.py", line=line, call="os.urandom(3)", times=1) for line in (7, 9, 11)]
+    checked = replace(_CHECKED, allowed=frozenset({("train.py", 9, "SB701"), ("train.py", 11, "SB203")}))
+    assert list(untold([_TAKEN, *others], checked)) == [others[0], others[2]]
+
+
+def test_the_forms_of_what_was_found() -> None:
+    undetermined = {"operation": "Timestamp", "layer": "", "way": "leave it", "gpu_only": False, "seconds": 0.002}
+    tried = Tried(
+        steps=5,
+        apart=Apart(where="fit 0, epoch 0, step 1", causes=(_CAUSE, _CAUSE)),
+        because=CLOCK,
+        suspects=("look for a date",),
+        undetermined=(undetermined,),
+        entropy=(_TAKEN,),
+    )
+    assert not tried.passed
+    assert list(tried.lines()) == [
+        "train.py:4: np.random.default_rng() takes randomness that no seed reaches (seen in the run)",
+        "Timestamp has no deterministic form anywhere: leave it; on this CPU it takes 2.00 ms",
+        "two short runs part at fit 0, epoch 0, step 1: output noise (layer noise)",
+        "    also output noise (layer noise)",
+        "what parts them: clock",
+        "likely: look for a date",
+    ]
+    assert [(found.code, found.line) for found in tried.findings("train.py")] == [
+        ("SB701", 4),
+        ("SB702", 1),
+        ("SB703", 1),
+    ]
+    assert json.loads(json.dumps(tried.to_dict()))["causes"][0]["layer"] == "noise"
+    failed = Tried(steps=5, failure="the script failed: ValueError")
+    assert (failed.passed, list(failed.lines())) == (False, ["the script failed: ValueError"])
+    assert failed.to_dict()["same"] is None
+    assert [found.code for found in failed.findings("train.py")] == ["SB704"]
+
+
+def test_a_trial_comes_back_as_it_was_written() -> None:
+    for trial in (Trial(), Trial(steps=3, changed=(CLOCK, FOLDERS), without=("seeds",))):
+        assert Trial.from_fields(Fields(trial.to_dict())) == trial
+    with pytest.raises(RecordError, match=r"^'trial\.changed': there is no 'weather' to change"):
+        Trial.from_fields(Fields({"trial": {"changed": ["weather"]}}).inner("trial"))
+    with pytest.raises(InputError, match="at least one step, not 0"):
+        Trial(steps=0)
+
+
+@pytest.mark.locked
+def test_as_sarif(tmp_path: Path) -> None:
+    """What only the run found is in it, too."""
+    done = _check(tmp_path, SCRIPTS / "check" / "bad" / "unseeded.py", "--run", "--format", "sarif")
+    results = json.loads(done.out)["runs"][0]["results"]
+    assert [(item["ruleId"], item["locations"][0]["physicalLocation"]["region"]["startLine"]) for item in results] == [
+        ("SB701", 6),
+        ("SB702", 1),
+    ]
+
+
+@pytest.mark.locked
+def test_a_script_that_trains_nothing(tmp_path: Path) -> None:
+    """Then what it leaves is compared."""
+    script = tmp_path / "script.py"
+    script.write_text("import os\nopen(os.environ['SAMEBITS_OUTPUT'] + '/x', 'w').write(str(os.cpu_count()))\n")
+    (tmp_path / "project").mkdir()
+    done = _check(tmp_path / "project", script, "--run")
+    assert done.status == 1
+    assert "two short runs part at the end: x differ" in done.out
+    assert "what parts them: cores" in done.out

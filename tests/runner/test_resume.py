@@ -1,0 +1,399 @@
+"""Runs that go on where another ended: to the same bits, or not without a word; runs of their segments."""
+
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from samebits.core.checkpoint_store import Place
+from samebits.core.record import RUNNING, Outcome, write_record
+from samebits.core.run_dir import RunFolder
+from support.command import RESUMABLE, Project, call, newest
+from support.machine import started
+
+pytestmark = pytest.mark.locked
+
+
+def as_if_killed_after(run: RunFolder, place: Place, runs: Path) -> RunFolder:
+    """A copy of a finished run as it stood when the checkpoint had just been written; the ledger may be further."""
+    copy = RunFolder(runs / run.path.name)
+    shutil.copytree(run.path, copy.path)
+    for later in copy.checkpoints.places():
+        if later.order > place.order:
+            copy.checkpoints.path(later).unlink()
+    record = run.read()
+    copy.record.unlink()
+    write_record(copy.record, replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings={}))
+    return copy
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("resumable", RESUMABLE, indirect=True)
+def test_a_resumed_run_keeps_the_same_checkpoints(resumable: Project) -> None:
+    """Whether it goes on at the end of an epoch or within one; so it may be killed and resumed wherever one likes."""
+    done = resumable.train("--keep", "all", "--checkpoint-every", "3")
+    assert done.status == 0, done.err
+    whole = newest(resumable)
+    places = whole.checkpoints.places()
+    within = [place for place in places if place.step is not None]
+    at_ends = [place for place in places if place.step is None]
+    chosen = [kind[len(kind) // 2] for kind in (at_ends[:-1], within) if kind]
+    assert chosen
+    for place in chosen:
+        interrupted = as_if_killed_after(whole, place, resumable.folder / place.name)
+        done = call("resume", str(interrupted.path), folder=resumable.folder)
+        assert done.status == 0, done.err
+        resumed = newest(resumable)
+        assert resumed.read().result == whole.read().result
+        assert resumed.ledger.read_bytes() == whole.ledger.read_bytes()
+        assert resumed.checkpoints.places() == places
+        for kept in places:
+            assert resumed.checkpoints.path(kept).read_bytes() == whole.checkpoints.path(kept).read_bytes(), kept
+
+
+PREFACE = """
+import itertools, os
+import keras, numpy as np, tensorflow as tf
+import samebits
+L = keras.layers
+rng = np.random.default_rng(1)
+x, y = rng.normal(size=(64, 4)).astype("float32"), rng.integers(0, 3, 64)
+model = keras.Sequential([L.Input((4,)), L.Dense(3)])
+adam = keras.optimizers.Adam()
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+model.compile(adam, loss)
+
+class Sees(keras.callbacks.Callback):
+    def see(self, when):
+        out = os.environ["SAMEBITS_OUTPUT"]
+        if os.path.exists(f"{out}/../checkpoints/refused.json") and not os.listdir(out):
+            open(f"{out}/{when}", "w").close()
+    def on_train_batch_begin(self, batch, logs=None): self.see("before the first step")
+    def on_train_batch_end(self, batch, logs=None): self.see("in the first step" if batch == 0 else "later")
+
+def fit(self, *args, callbacks=(), fit=keras.Model.fit, **kwargs):
+    return fit(self, *args, callbacks=[*callbacks, Sees()], **kwargs)
+
+def step(a, b, adam=adam):
+    with tf.GradientTape() as tape:
+        lost = loss(b, model(a))
+    adam.apply(tape.gradient(lost, model.trainable_variables), model.trainable_variables)
+
+"""
+REFUSED = {
+    "generator": (
+        """
+def batches():
+    while True: yield x[:8], y[:8]
+model.fit(batches(), steps_per_epoch=4, epochs=3)
+""",
+        "x is a Python generator, whose place cannot be saved; use a PyDataset",
+    ),
+    "from_generator": (
+        """
+spec = (tf.TensorSpec([4]), tf.TensorSpec([], tf.int64))
+data = tf.data.Dataset.from_generator(lambda: zip(x, y), output_signature=spec)
+model.fit(data.batch(8), epochs=3)
+""",
+        "the tf.data pipeline calls Python",
+    ),
+    "py_function": (
+        """
+data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+data = data.map(lambda a, b: (tf.ensure_shape(tf.numpy_function(lambda v: v, [a], tf.float32), [None, 4]), b))
+model.fit(data, epochs=3)
+""",
+        "the tf.data pipeline calls Python",
+    ),
+    "a counter of TensorFlow's": (
+        """
+class Noise(L.Layer):
+    def call(self, v): return v + tf.random.normal(tf.shape(v))
+model = keras.Sequential([L.Input((4,)), Noise(), L.Dense(3)])
+model.compile("sgd", loss)
+model.fit(x, y, epochs=3)
+""",
+        "the training draws random numbers by RandomStandardNormal",
+    ),
+    "a Python function in a step": (
+        """
+class Through(L.Layer):
+    def call(self, v): return tf.ensure_shape(tf.numpy_function(lambda a: a, [v], tf.float32), v.shape)
+model = keras.Sequential([L.Input((4,)), Through(), L.Dense(3)])
+model.compile('sgd', loss)
+model.fit(x, y, epochs=3)
+""",
+        "the training calls Python from a graph (py_function or numpy_function)",
+    ),
+    "a step that was tried before the loop": (
+        """
+@tf.function
+def noisy(a, b): step(a + tf.random.normal(tf.shape(a)), b)
+noisy(x, y)
+for _ in samebits.checkpoint(range(3), model, adam, rng): noisy(x, y)
+""",
+        "the training draws random numbers by RandomStandardNormal",
+    ),
+    "workers that share a generator": (
+        """
+class Data(keras.utils.PyDataset):
+    def __len__(self): return 4
+    def __getitem__(self, i): return x[:8] + rng.normal(size=(8, 4)), y[:8]
+model.fit(Data(workers=2), epochs=3)
+""",
+        "the 2 workers of the PyDataset share a random generator",
+    ),
+    "workers that share NumPy's generator": (
+        """
+class Data(keras.utils.PyDataset):
+    def __len__(self): return 4
+    def __getitem__(self, i): return x[:8] + np.random.normal(size=(8, 4)), y[:8]
+model.fit(Data(workers=2), epochs=3)
+""",
+        "the 2 workers of the PyDataset share a random generator",
+    ),
+    "an iterator": (
+        """
+class Counting(keras.callbacks.Callback):
+    numbers = None
+    def __init__(self):
+        super().__init__()
+        self.numbers = itertools.count()
+    def on_epoch_end(self, epoch, logs=None): next(self.numbers)
+model.fit(x, y, epochs=3, callbacks=[Counting()])
+""",
+        "callback 0 (Counting).numbers is an iterator (count), whose place cannot be saved",
+    ),
+    "an attribute of a layer": (
+        """
+class Growing(L.Layer):
+    calls = 0
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+    def call(self, v):
+        self.calls += 1
+        return v * (1 + 0.1 * self.calls)
+model = keras.Sequential([L.Input((4,)), Growing(), L.Dense(3)])
+model.compile("sgd", loss, run_eagerly=True)
+model.fit(x, y, epochs=3)
+""",
+        "model: growing.calls changed during the training",
+    ),
+    "a layer that is frozen on the way": (
+        """
+class Freezing(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None): self.model.layers[0].trainable = False
+model.fit(x, y, epochs=3, callbacks=[Freezing()])
+""",
+        "model: dense.trainable changed during the training",
+    ),
+    "what a loss reaches": (
+        """
+held = {"by": 1.0}
+def lost(a, b):
+    held["by"] *= 0.9
+    return loss(a, b) * held["by"]
+model.compile("sgd", lost, run_eagerly=True)
+model.fit(x, y, epochs=3)
+""",
+        "what a loss or metric of sequential holds in Python changed during the training",
+    ),
+    "a model that its first step builds": (
+        """
+class Mine(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = L.Dense(3)
+    def call(self, v): return self.dense(v)
+model = Mine()
+model.compile("sgd", loss)
+model.fit(x, y, epochs=3)
+""",
+        "mine is not built before fit (dense_1)",
+    ),
+    "a layer that is frozen while its model is built": (
+        """
+class Freezing(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None): self.model.layers[0].trainable = False
+model = keras.Sequential([L.Dense(4), L.Dense(3)])
+model.compile("sgd", loss)
+model.fit(x, y, epochs=3, callbacks=[Freezing()])
+""",
+        "model: dense_1.trainable changed during the training",
+    ),
+    "a random cache beside another pipeline": (
+        """
+data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64).cache()
+data = tf.data.Dataset.zip(data, tf.data.Dataset.range(64).shuffle(64)).map(lambda both, _: both)
+model.fit(data.batch(8), epochs=3)
+""",
+        "x joins a random pipeline that is cached with another one",
+    ),
+    "a pipeline that a callback iterates": (
+        """
+data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64).batch(8)
+class Evaluating(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None): next(iter(data))
+model.fit(x, y, epochs=3, callbacks=[Evaluating()])
+""",
+        "a callback iterates, or evaluates on, a tf.data pipeline that reshuffles",
+    ),
+    "an optimizer that is not named": (
+        """
+sgd = keras.optimizers.SGD()
+for _ in samebits.checkpoint(range(3), model, rng): step(x, y, sgd)
+""",
+        "the optimizer sgd makes steps in a loop around samebits.checkpoint, without being named to it",
+    ),
+    "a pipeline that is not named": (
+        """
+data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64).batch(8)
+for _ in samebits.checkpoint(range(3), model, adam, rng):
+    for a, b in data: step(a, b)
+""",
+        "a tf.data pipeline that reshuffles, or changes variables, is iterated in a loop around samebits.checkpoint",
+    ),
+    "a generator that is not named": (
+        """
+for _ in samebits.checkpoint(range(3), model, adam): step(x + rng.normal(size=(64, 4)), y)
+""",
+        "the random generator rng is not named to samebits.checkpoint; name it, too",
+    ),
+}
+
+
+SEEN_IN_THE_FIRST_STEP = {"a counter of TensorFlow's", "a Python function in a step"}
+"""Where its graph is made."""
+SEEN_LATER = {
+    "an attribute of a layer",
+    "a layer that is frozen on the way",
+    "a layer that is frozen while its model is built",
+    "what a loss reaches",
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_cannot_be_resumed_is_said_before_training(project: Project, why: str) -> None:
+    script, message = REFUSED[why]
+    project.write(f"{PREFACE}keras.Model.fit = fit\n{script}\n")
+    done = project.train("--keep", "all")
+    assert done.status == 0, done.err
+    said = f"samebits: this run cannot be resumed exactly: {message}"
+    assert sum(said in line for line in done.err.splitlines()) == 1, done.err
+    run = newest(project)
+    record = run.read()
+    assert record.resumable is not None
+    assert record.resumable["resumable"] is False
+    assert message in record.resumable["reasons"][0]
+    assert run.checkpoints.places() == []
+    if why not in SEEN_LATER and "fit(" in script:
+        when = "in the first step" if why in SEEN_IN_THE_FIRST_STEP else "before the first step"
+        assert [path.name for path in run.outputs.iterdir()] == [when]
+    refused = call("resume", run.path.name, folder=project.folder)
+    assert (refused.status, refused.out) == (2, "")
+
+
+PREEMPTED = """
+import time
+import keras, numpy as np
+L = keras.layers
+rng = np.random.default_rng(1)
+x, y = rng.normal(size=(160, 4)).astype("float32"), rng.integers(0, 3, 160)
+model = keras.Sequential([L.Input((4,)), L.Dense(8), L.Dropout(0.3), L.Dense(3)])
+model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+
+class Slow(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 5:
+            print("ready", flush=True)
+        time.sleep(0.1)
+
+model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[Slow()])
+"""
+
+
+def test_sigterm_leaves_a_checkpoint_within_the_epoch(each_runtime: Project) -> None:
+    each_runtime.write(PREEMPTED)
+    with started(each_runtime.command(), cwd=each_runtime.folder) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        _, complaint = process.communicate(timeout=60)
+        assert process.returncode == 143, complaint
+    interrupted = newest(each_runtime)
+    record = interrupted.read()
+    assert (record.sealed, record.outcome.state, record.resumable) == (
+        True,
+        "interrupted",
+        {"resumable": True, "reasons": []},
+    )
+    (place,) = interrupted.checkpoints.places()
+    assert (place.stage, place.epoch) == (0, 0)
+    assert place.step is not None
+    assert 6 <= place.step < 20
+    done = call("resume", "last", folder=each_runtime.folder)
+    assert done.status == 0, done.err
+    found = newest(each_runtime).read()
+    whole = each_runtime.train()
+    assert whole.status == 0, whole.err
+    assert newest(each_runtime).read().result == found.result
+    assert len(found.result["fits"][0]["history"]["loss"]) == 2 if found.result else False
+
+
+MOVES = """
+kernel, bias = model.get_weights()
+kernel[1, 1] = np.nextafter(kernel[1, 1], np.float32(9))
+model.set_weights([kernel, bias])
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        (MOVES, "from fit 0, epoch 13 on: tensors.trainable"),
+        ("np.random.random()", "the state at its end: random generator of NumPy"),
+    ],
+    ids=["moves a weight", "draws a number"],
+)
+def test_what_one_epoch_did_is_found_in_its_segment(project: Project, what: str, reason: str) -> None:
+    """A weight that moves by one unit in the last place, a number that is drawn: in the recorded run alone."""
+    there = project.folder.parent / f"{project.folder.name}-moves"
+    there.touch()
+    project.write(
+        PREFACE
+        + f"""
+import time
+class Moves(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds = time.monotonic()
+        if epoch == 13 and os.path.exists({str(there)!r}):
+            exec({what!r})
+model.fit(x, y, epochs=20, verbose=0, callbacks=[Moves()])
+"""
+    )
+    done = project.train("--keep", "all", "--threads", "1")
+    assert done.status == 0, done.err
+    there.unlink()
+    found = call("verify", "last", "--segments", "--jobs", "2", folder=project.folder)
+    assert found.status == 1, found.err
+    place = "segment 14 (stage 0, epochs 13 to 14)"
+    assert found.out.splitlines()[-1] == f"different: {place}: {reason} (1 of 20 segments)"
+    again = project.train("--keep", "all", "--threads", "1")
+    assert again.status == 0, again.err
+    found = call("verify", "last", "--segments", "--sample", "2", folder=project.folder)
+    assert found.status == 0, found.err
+    but = "but for what the script itself keeps: callback 0 (Moves).seconds"
+    assert found.out.splitlines()[-1] == f"identical in 2 of 20 segments, drawn with seed 0; {but}"
+
+
+@pytest.mark.engine
+def test_segments_in_containers(in_docker: Project) -> None:
+    done = in_docker.train("--keep", "all", "--threads", "1")
+    assert done.status == 0, done.err
+    epochs = len(newest(in_docker).checkpoints.places())
+    found = call("verify", "last", "--segments", "--jobs", "2", folder=in_docker.folder)
+    assert found.status == 0, found.err
+    assert found.out.splitlines()[-1] == f"identical ({epochs} of {epochs} segments)"

@@ -1,0 +1,78 @@
+"""The steps of a trial: counted whatever makes them, timed by model, and the end behind the last."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from samebits.core.run_config import RunSpec
+from samebits.core.trace_level import EPOCHS, TraceEnded
+from samebits.core.trial import Trial
+from samebits.host.launch.runtime import choose_runtime
+from samebits.host.probe.experiment import Trials
+from samebits.runner.trial.trial_runner import Trying
+from support.command import Project
+
+_LOOPS = """
+import keras, numpy as np, tensorflow as tf
+
+with tf.Graph().as_default():
+    tf.constant(1.0) + 1
+
+one, other = (keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)]) for _ in range(2))
+turns = [(one, keras.optimizers.SGD()), (other, keras.optimizers.Adam())]
+for _ in range(100):
+    for model, optimizer in turns:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(np.ones((2, 3))) ** 2)
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+"""
+_AT_ONCE = """
+import keras, numpy as np
+
+model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+model.compile("sgd", "mse", steps_per_execution=4)
+model.fit(np.ones((800, 3)), np.ones((800, 1)), batch_size=2, verbose=0)
+"""
+_FITS = """
+import keras, numpy as np
+
+for _ in range(3):
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(np.ones((8, 3)), np.ones((8, 1)), batch_size=2, verbose=0)
+"""
+
+
+@pytest.mark.locked
+@pytest.mark.parametrize(
+    ("script", "state", "steps"), [(_LOOPS, "interrupted", 9), (_AT_ONCE, "interrupted", 12), (_FITS, "finished", 12)]
+)
+def test_steps_are_counted(project: Project, tmp_path: Path, script: str, state: str, steps: int) -> None:
+    """Of loops, of several at once (none is cut in two), and over many calls of `fit`."""
+    project.write(script)
+    spec = RunSpec(script=project.script, runtime="venv")
+    trials = Trials(spec, choose_runtime(spec), tmp_path / "trials", EPOCHS)
+    _, record = trials.run("a trial", Trial(steps=9 if state == "interrupted" else 50))
+    assert (record.outcome.state, record.timings["steps"]) == (state, steps), record.outcome
+    assert 0 < record.timings["step"] < 1
+
+
+def test_models_that_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that is dear and one that is cheap have a mean, whichever of them a median would fall on."""
+    clock: Iterator[float] = itertools.accumulate(itertools.cycle([0.1, 0.5]))
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    trial = Trying(Trial(steps=43))
+    count = trial.count
+    assert count is not None
+    for number in range(42):
+        count(number % 2, 1)
+    with pytest.raises(TraceEnded, match="ended after 43 steps, as asked"):
+        count(0, 1)
+    assert trial.timings() == {"steps": 43, "step": pytest.approx(0.3, abs=0.01)}
+
+
+def test_without_a_trial_nothing_is_counted() -> None:
+    nothing = Trying(None)
+    assert (nothing.count, nothing.timings(), nothing.observed()) == (None, {}, {})

@@ -1,0 +1,191 @@
+"""A training without TensorFlow that plays the container's half where a runtime would start it.
+
+Its weights are bytes: each epoch's are the digest of those before. It writes ledger, checkpoints and record as a real
+one does, through the same code, and so it can be resumed, and ended where it is asked to.
+"""
+
+import shutil
+import signal
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samebits.core.checkpoint_store import Checkpoint, Place, reached
+from samebits.core.digest import Digest
+from samebits.core.ledger import Ledger
+from samebits.core.record import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    RUNNING,
+    Outcome,
+    Record,
+    read_record,
+    seal,
+    write_record,
+)
+from samebits.core.run_dir import RunFolder
+from samebits.host.cli.parser import main
+from samebits.host.image.build_context import staged_recipe
+from samebits.host.subprocesses import OURS, Streams
+from support.command import Done, Project
+
+_BEGIN = b"seed"
+
+
+@dataclass
+class Player:
+    """Stages of so many epochs. `noise` is what some epochs compute besides; at `dies` it ends without a word.
+
+    `fails` is an epoch in which the script raises; `unlike` makes the end another one; a checkpoint holds `state`, too.
+    """
+
+    recipe: Path = field(default_factory=staged_recipe)
+    stages: tuple[int, ...] = (4,)
+    noise: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    dies: tuple[int, int] | None = None
+    fails: tuple[int, int] | None = None
+    refuses: tuple[str, ...] = ()
+    unlike: bytes = b""
+    state: dict[str, Any] = field(default_factory=dict)
+    trained: list[tuple[int, int]] = field(default_factory=list)
+
+    def __call__(
+        self, words: tuple[str, ...], _variables: Mapping[str, str], recipe: Path | None = None, _to: Streams = OURS
+    ) -> int:
+        """Instead of `run_in_venv`."""
+        assert words[0] == "--run"
+        folder = RunFolder(Path(words[1]))
+        if not folder.image.exists():
+            shutil.copytree(recipe or self.recipe, folder.image, ignore=shutil.ignore_patterns("__pycache__"))
+        record = read_record(folder.record)
+        with Ledger(folder.ledger, record.recipe.digest) as ledger:
+            return self._play(folder, record, ledger)
+
+    def _play(self, folder: RunFolder, record: Record, ledger: Ledger) -> int:
+        resumes = record.origin.get("resumes") or {}
+        place, until = (
+            None if resumes.get(name) is None else Place.parse(resumes[name]) for name in ("checkpoint", "until")
+        )
+        weights, losses = self._state(folder, place, ledger)
+        if self.refuses:
+            folder.checkpoints.refuse(self.refuses)
+        for stage, epoch in self._left(place):
+            if (stage, epoch) == self.dies:
+                return -9
+            if (stage, epoch) == self.fails:
+                return self._seal(folder, record, ledger, Outcome(state=FAILED, message="no", exit_status=1))
+            weights = Digest.of_bytes(weights + self.noise.get((stage, epoch), b"")).hex.encode()
+            losses[stage].append(float(weights[0]).hex())
+            self.trained.append((stage, epoch))
+            line = {
+                "event": "epoch",
+                "fit": stage,
+                "epoch": epoch,
+                "model": "m",
+                "metrics": {"loss": losses[stage][-1]},
+            }
+            ledger.append({**line, "tensors": {"trainable": str(Digest.of_bytes(weights))}})
+            here = Place(stage=stage, epoch=epoch + 1)
+            self._keep(folder, record, ledger, here, {"losses": losses[stage], **self.state}, weights)
+            if here == until:
+                ended = Outcome(state=INTERRUPTED, message=reached(here), exit_status=0)
+                return self._seal(folder, record, ledger, ended)
+        digest = Digest.of_bytes(weights + self.unlike)
+        ledger.append({"event": "end", "models": [str(digest)]})
+        fits = [{"model": 0, "epochs": len(values), "history": {"loss": values}} for values in losses]
+        model = {"name": "m", "how": "fit", "tensors": {}, "digest": str(digest)}
+        record = replace(record, result={"models": [model], "fits": fits, "outputs": []})
+        return self._seal(folder, record, ledger, Outcome(state=FINISHED, exit_status=0))
+
+    def _state(self, folder: RunFolder, place: Place | None, ledger: Ledger) -> tuple[bytes, list[list[str]]]:
+        losses: list[list[str]] = [[] for _ in self.stages]
+        if place is None:
+            return _BEGIN, losses
+        for needed in folder.checkpoints.needed(place):
+            found = folder.checkpoints.read(needed)
+            losses[needed.stage] = list(found.state["losses"])
+        ledger.go_on(found.lines, found.last)
+        return folder.checkpoints.content(Digest.parse(found.objects[0])), losses
+
+    def _keep(
+        self, folder: RunFolder, record: Record, ledger: Ledger, here: Place, state: dict[str, Any], weights: bytes
+    ) -> None:
+        if not record.keeping.writes or self.refuses:
+            return
+        text = str(Digest.of_bytes(weights))
+        recipe, lines, last = record.recipe.digest, ledger.lines, ledger.last
+        found = Checkpoint(place=here, recipe=recipe, lines=lines, last=last, state=state, objects=(text,))
+        folder.checkpoints.write(found, {text: weights})
+        folder.checkpoints.thin(record.keeping)
+
+    def _left(self, place: Place | None) -> Iterator[tuple[int, int]]:
+        for stage, epochs in enumerate(self.stages):
+            for epoch in range(epochs):
+                if place is None or (stage, epoch + 1) > (place.stage, place.epoch):
+                    yield stage, epoch
+
+    def _seal(self, folder: RunFolder, record: Record, ledger: Ledger, outcome: Outcome) -> int:
+        resumable: dict[str, Any] = {"resumable": not self.refuses, "reasons": list(self.refuses)}
+        lines = {"lines": ledger.lines, "last": str(ledger.last)}
+        folder.reserve.unlink(missing_ok=True)
+        seal(folder.record, replace(record, outcome=outcome, resumable=resumable, ledger=lines, timings={"total": 1.0}))
+        return outcome.exit_status or 0
+
+
+@dataclass
+class Played:
+    """A project whose trainings are played, in this process."""
+
+    project: Project
+    player: Player
+    output: pytest.CaptureFixture[str]
+
+    def call(self, *words: str) -> Done:
+        """The command line, without a process of its own."""
+        self.output.readouterr()
+        status = main(words)
+        said = self.output.readouterr()
+        return Done(status=status, out=said.out, err=said.err)
+
+    def train(self, *options: str) -> RunFolder:
+        """One training, however it ends."""
+        return RunFolder(Path(self.call(*self.project.command(*options)[1:]).run))
+
+    def runs(self) -> int:
+        """How many there are."""
+        return len(list(self.project.runs.glob("*/record.json")))
+
+
+@pytest.fixture
+def played(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Played]:
+    """The small project, with a player in the place of its trainings."""
+    player = Player()
+    monkeypatch.setattr("samebits.host.launch.venv.run_in_venv", player)
+    monkeypatch.setattr("samebits.host.launch.venv.locked_python", lambda _: None)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.chdir(project.folder)
+    before = signal.getsignal(signal.SIGTERM)
+    yield Played(project, player, capsys)
+    signal.signal(signal.SIGTERM, before)
+
+
+def unsealed(run: RunFolder) -> RunFolder:
+    """The run as a power cut leaves it: nobody has sealed its record."""
+    record = run.read()
+    run.record.unlink()
+    write_record(run.record, replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings={}))
+    run.reserve.write_bytes(b"room")
+    return run
+
+
+def spoil(path: Path, old: bytes, new: bytes) -> None:
+    """Change a file that may be read-only, and shared with other runs, in place of this one only."""
+    content = path.read_bytes()
+    assert old in content
+    path.unlink()
+    path.write_bytes(content.replace(old, new, 1))

@@ -1,0 +1,263 @@
+"""The form of checkpoints: places and what is kept of them, files that come back as written, and changes that show."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from samebits.core.checkpoint_store import ALL, LAST, NONE, Checkpoint, Keeping, Place, Store, reached
+from samebits.core.digest import Digest
+from samebits.core.errors import InputError, RecordError, StorageError
+from samebits.core.jsonio import Fields, canonical_json
+from support.machine import on_small_disk, unprivileged
+
+_RECIPE = Digest.of_bytes(b"recipe")
+_PLACES = [
+    Place(stage=0, epoch=1),
+    Place(stage=0, epoch=1, step=50),
+    Place(stage=0, epoch=2),
+    Place(stage=1, epoch=0, step=7),
+    Place(stage=1, epoch=12345678),
+    Place(stage=12345, epoch=1),
+]
+
+
+def _write(store: Store, place: Place, *contents: bytes) -> Checkpoint:
+    texts = {str(Digest.of_bytes(content)): content for content in contents}
+    found = Checkpoint(
+        place=place, recipe=_RECIPE, lines=3, last=_RECIPE, state={"at": place.name}, objects=tuple(texts)
+    )
+    store.write(found, texts)
+    return found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "checkpoints")
+
+
+@pytest.mark.parametrize("place", _PLACES)
+def test_a_place_is_its_name(place: Place) -> None:
+    assert Place.parse(place.name) == place
+
+
+def test_names_sort_as_places_do() -> None:
+    assert sorted(_PLACES, key=lambda place: place.order) == _PLACES
+    assert sorted(place.name for place in _PLACES[:4]) == [place.name for place in _PLACES[:4]]
+
+
+@pytest.mark.parametrize("name", ["", "0000", "0000-1", "0000-000001-1", "x0000-000001", "0000-000001.json", "objects"])
+def test_what_names_no_place(name: str) -> None:
+    with pytest.raises(RecordError, match=rf"^{re.escape(repr(name))} does not name a checkpoint$"):
+        Place.parse(name)
+
+
+def test_places_for_people() -> None:
+    assert str(_PLACES[0]) == "stage 0 after 1 epoch"
+    assert str(_PLACES[1]) == "stage 0 after 1 epoch, 50 steps into the next"
+    assert reached(_PLACES[2]) == "ended at stage 0 after 2 epochs, as asked"
+
+
+@pytest.mark.parametrize(
+    ("keep", "every", "message"),
+    [
+        ("some", None, "keep must be all, last, none or every:N, not 'some'"),
+        ("every:", None, "keep must be all, last, none or every:N, not 'every:'"),
+        ("every:0", None, "keep must be all, last, none or every:N, not 'every:0'"),
+        ("every:-1", None, "keep must be all, last, none or every:N, not 'every:-1'"),
+        ("3", None, "keep must be all, last, none or every:N, not '3'"),
+        ("last", 0, "checkpoint-every is a number of steps from 1, not 0"),
+        ("none", 5, "with keep none no checkpoint is written; drop checkpoint-every"),
+    ],
+)
+def test_what_cannot_be_kept(keep: str, every: int | None, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Keeping(keep=keep, every=every)
+    assert str(caught.value) == message
+    with pytest.raises(RecordError, match=r"^'keep': "):
+        Keeping.from_fields(Fields({"keep": keep, "every": every}))
+
+
+@pytest.mark.parametrize(
+    "keeping", [Keeping(), Keeping(keep=ALL, every=3), Keeping(keep="every:7"), Keeping(keep=NONE)]
+)
+def test_keeping_round_trips(keeping: Keeping) -> None:
+    assert Keeping.from_fields(Fields(keeping.to_dict())) == keeping
+    assert keeping.writes == (keeping.keep != NONE)
+
+
+def test_a_checkpoint_comes_back_as_it_was_written(store: Store) -> None:
+    written = [_write(store, place, b"same", place.name.encode()) for place in _PLACES]
+    assert store.places() == _PLACES
+    assert [store.read(place) for place in _PLACES] == written
+    assert len(list(store.objects.iterdir())) == len(_PLACES) + 1, "what does not change is there once"
+    for found in written:
+        assert [store.content(Digest.parse(text)) for text in found.objects] == [b"same", found.place.name.encode()]
+    assert not any(path.stat().st_mode & 0o222 for path in store.objects.iterdir())
+
+
+def test_no_folder_holds_no_checkpoint(store: Store) -> None:
+    assert store.places() == []
+    assert store.refused() == ()
+
+
+def _changed(value: dict[str, object], **changes: object) -> dict[str, object]:
+    body = {name: item for name, item in {**value, **changes}.items() if name != "seal"}
+    return body | {"seal": str(Digest.of_json(body))}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: {**value, "recipe": str(Digest.of_bytes(b"x"))}, "the seal does not match: the checkpoint was "),
+        (lambda value: _changed(value, version="2.0"), "checkpoint version 2.0 is newer than this samebits "),
+        (lambda value: _changed(value, format="x.record"), "'format' is 'x.record'; this is no checkpoint"),
+        (lambda value: _changed(value, ledger={"last": str(_RECIPE)}), "missing value in 'ledger.lines'"),
+        (lambda value: _changed(value, objects=[1]), "'objects[0]' must be str, not 1"),
+        (lambda value: _changed(value, place="1"), "'1' does not name a checkpoint"),
+        (lambda _: [], "the file must hold an object, not list"),
+        (lambda _: None, "the file must hold an object, not NoneType"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_checkpoint_of_ours(
+    store: Store, change: Callable[[dict[str, object]], object], message: str
+) -> None:
+    place = _PLACES[0]
+    path = store.path(place)
+    value = _write(store, place).to_dict()
+    path.unlink()
+    path.write_bytes(canonical_json(change(value)))
+    with pytest.raises(RecordError) as caught:
+        store.read(place)
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_files_that_are_cut_renamed_or_gone(store: Store) -> None:
+    _write(store, _PLACES[0], b"content")
+    path, other = store.path(_PLACES[0]), store.path(_PLACES[2])
+    with pytest.raises(RecordError, match=r"^cannot read .*/0000-000002\.json: No such file or directory$"):
+        store.read(_PLACES[2])
+    path.rename(other)
+    with pytest.raises(RecordError, match=r"0000-000002\.json holds the checkpoint 0000-000001: it was renamed$"):
+        store.read(_PLACES[2])
+    content = other.read_bytes()
+    other.unlink()
+    other.write_bytes(content[:-9])
+    with pytest.raises(RecordError, match=r"0000-000002\.json: "):
+        store.read(_PLACES[2])
+    digest = Digest.of_bytes(b"content")
+    (store.objects / digest.hex).unlink()
+    with pytest.raises(RecordError, match=rf"^cannot read .*/objects/{digest.hex}: No such file or directory$"):
+        store.content(digest)
+    (store.objects / digest.hex).write_bytes(b"Content")
+    with pytest.raises(RecordError, match=r" is not what its name says: it was changed after it was written$"):
+        store.content(digest)
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [
+        (ALL, ["0000-000001", "0000-000002", "0000-000003", "0001-000000-00000005", "0001-000001"]),
+        (LAST, ["0000-000003", "0001-000001"]),
+        ("every:2", ["0000-000002", "0000-000003", "0001-000001"]),
+    ],
+)
+def test_what_is_not_to_be_kept_is_removed_with_its_bytes(store: Store, keep: str, left: list[str]) -> None:
+    places = [Place(stage=0, epoch=epoch) for epoch in (1, 2, 3)]
+    places += [Place(stage=1, epoch=0, step=5), Place(stage=1, epoch=1)]
+    for place in places:
+        _write(store, place, b"same", place.name.encode())
+    store.thin(Keeping(keep=keep))
+    assert [place.name for place in store.places()] == left
+    used = {Digest.parse(text).hex for place in store.places() for text in store.read(place).objects}
+    assert {path.name for path in store.objects.iterdir()} == used
+    assert len(used) == len(left) + 1
+
+
+def test_what_it_takes_to_go_on(store: Store) -> None:
+    for place in (_PLACES[0], _PLACES[2], Place(stage=1, epoch=1), Place(stage=1, epoch=2), Place(stage=2, epoch=1)):
+        _write(store, place)
+    assert store.needed(Place(stage=1, epoch=1)) == [_PLACES[2], Place(stage=1, epoch=1)]
+    assert store.needed(Place(stage=2, epoch=1)) == [_PLACES[2], Place(stage=1, epoch=2), Place(stage=2, epoch=1)]
+    assert store.needed(_PLACES[0]) == [_PLACES[0]]
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_sharing(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool) -> None:
+    """As links, which take no room; as copies where the disk knows none."""
+    if not linked:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+    first, second = (_write(store, place, b"same", place.name.encode()) for place in (_PLACES[0], _PLACES[2]))
+    other = Store(tmp_path / "other" / "checkpoints")
+    for _ in range(2):  # once more changes nothing
+        store.share([first.place], other)
+    assert other.places() == [first.place]
+    assert other.read(first.place) == first
+    assert len(list(other.objects.iterdir())) == 2
+    assert other.path(first.place).samefile(store.path(first.place)) == linked
+    store.thin(Keeping(keep=LAST))
+    assert other.content(Digest.of_bytes(b"same")) == b"same", "what one removes stays here"
+    store.share([second.place], other)
+    assert len(list(other.objects.iterdir())) == 3
+
+
+def test_refusals(store: Store) -> None:
+    store.refuse(["a generator was given", "workers share one"])
+    assert store.refused() == ("a generator was given", "workers share one")
+    assert store.places() == []
+    for content in (b"", b"[]", b'{"reasons": [1]}', b"\xff"):
+        store.refusal.unlink()
+        store.refusal.write_bytes(content)
+        with pytest.raises(RecordError, match=r"refused\.json: "):
+            store.refused()
+
+
+def test_folders_that_may_not_be_written_to(open_folder: Path) -> None:
+    store = Store(open_folder / "checkpoints")
+    source = Store(open_folder / "source")
+    _write(source, _PLACES[0], b"content")
+    open_folder.chmod(0o555)
+    message = r"Permission denied; choose a folder that you may write to$"
+    with unprivileged():
+        with pytest.raises(StorageError, match=message):
+            _write(store, _PLACES[0])
+        with pytest.raises(StorageError, match=message):
+            store.refuse(["no"])
+        with pytest.raises(StorageError, match=message):
+            source.share([_PLACES[0]], store)
+
+
+def test_a_full_disk_leaves_no_checkpoint(tmp_path: Path) -> None:
+    """Its bytes do not fit; the one before it is whole, and still there."""
+    code = """
+from pathlib import Path
+from samebits.core.checkpoint_store import Checkpoint, Place, Store
+from samebits.core.digest import Digest
+from samebits.core.errors import StorageError
+store = Store(Path("checkpoints"))
+for epoch, size in ((1, 10_000), (2, 100_000)):
+    content = bytes([epoch]) * size
+    digest = Digest.of_bytes(content)
+    found = Checkpoint(place=Place(stage=0, epoch=epoch), recipe=digest, lines=0, last=digest, state={},
+                       objects=(str(digest),))
+    try:
+        store.write(found, {str(digest): content})
+    except StorageError as error:
+        print(error)
+print([place.name for place in store.places()], [len(list(store.objects.iterdir()))])
+print(len(store.content(Digest.parse(store.read(Place(stage=0, epoch=1)).objects[0]))))
+"""
+    lines = on_small_disk(code, tmp_path)
+    assert lines[0].startswith("the disk is full: cannot write checkpoints/objects/")
+    assert lines[1:] == ["['0000-000001'] [1]", "10000"]
+
+
+def test_from_dict_is_the_inverse_of_to_dict() -> None:
+    found = Checkpoint(place=_PLACES[1], recipe=_RECIPE, lines=0, last=_RECIPE, state={"a": [1, "ü"]})
+    value = json.loads(canonical_json(found.to_dict()))
+    assert Checkpoint.from_dict(value) == found
+    assert Checkpoint.from_dict(replace(found, lines=9).to_dict()).lines == 9

@@ -1,0 +1,111 @@
+"""A run's folder: a name of its own, and a record that reads as what became of the run."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from samebits.core.errors import RecordError, StorageError
+from samebits.core.ledger import hold
+from samebits.core.record import RUNNING, Outcome, Record, write_record
+from samebits.core.run_dir import MARKER, RunFolder, claim, prepare_runs
+from support.command import EXAMPLE
+from support.machine import unprivileged
+
+
+def test_names_within_the_folder() -> None:
+    folder = RunFolder(Path("runs/r"))
+    assert RunFolder(Path("runs/r")).checkpoints.folder == Path("runs/r/checkpoints")
+    names = ["record", "ledger", "code", "code_manifest", "data_manifest", "outputs", "models", "log", "reserve"]
+    assert [str(getattr(folder, name).relative_to("runs/r")) for name in names] == [
+        "record.json",
+        "ledger.jsonl",
+        "code",
+        "code.jsonl",
+        "data.jsonl",
+        "outputs",
+        "models",
+        "log.txt",
+        ".reserve",
+    ]
+
+
+def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
+    assert [claim(tmp_path, "r").path.name for _ in range(3)] == ["r", "r-2", "r-3"]
+    (tmp_path / "s").touch()
+    assert claim(tmp_path, "s").path.name == "s-2"
+    assert sorted(os.listdir(tmp_path)) == ["r", "r-2", "r-3", "s", "s-2"]
+
+
+def test_names_come_to_an_end(tmp_path: Path) -> None:
+    for number in range(1000):
+        (tmp_path / f"r-{number}").mkdir()
+    (tmp_path / "r").mkdir()
+    with pytest.raises(StorageError) as caught:
+        claim(tmp_path, "r")
+    assert str(caught.value) == f"{tmp_path} holds a thousand runs named r; choose another folder with --runs"
+
+
+@pytest.mark.parametrize(
+    ("runs", "reason"),
+    [("file", "File exists"), ("file/runs", "Not a directory"), ("/proc/runs", "No such file or directory")],
+)
+def test_a_folder_of_runs_that_cannot_be(tmp_path: Path, runs: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError) as caught:
+        prepare_runs(tmp_path / runs)
+    assert str(caught.value) == f"cannot write {tmp_path / runs}: {reason}; choose a folder that you may write to"
+
+
+def test_a_folder_of_runs_that_may_not_be_written_to(open_folder: Path) -> None:
+    message = "Permission denied; choose a folder that you may write to"
+    with unprivileged(), pytest.raises(StorageError) as caught:
+        prepare_runs(open_folder)
+    assert str(caught.value) == f"cannot write {open_folder}: {message}"
+    with unprivileged(), pytest.raises(StorageError) as caught:
+        claim(open_folder, "r")
+    assert str(caught.value) == f"cannot write {open_folder / 'r'}: {message}"
+
+
+def test_a_folder_of_runs_is_marked(tmp_path: Path) -> None:
+    for _ in range(2):
+        prepare_runs(tmp_path / "deep" / "runs")
+    assert os.listdir(tmp_path / "deep" / "runs") == [MARKER]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, example: Record) -> RunFolder:
+    """A run that is going on, as far as its record knows."""
+    folder = claim(tmp_path, "r")
+    folder.create_inside()
+    write_record(folder.record, replace(example, outcome=Outcome(state=RUNNING), result=None, ledger=None))
+    return folder
+
+
+def test_what_is_written_to_while_the_run_goes_on(folder: RunFolder) -> None:
+    assert sorted(os.listdir(folder.path)) == [".reserve", "ledger.jsonl", "models", "outputs", "record.json"]
+    assert folder.ledger.read_bytes() == b""
+    assert folder.reserve.stat().st_blocks * 512 >= 2 << 20
+
+
+def test_a_running_record_reads_by_who_holds_the_run(folder: RunFolder) -> None:
+    with open(hold(folder.ledger), "rb"):
+        assert folder.read().outcome == Outcome(state=RUNNING)
+    assert folder.read().outcome == Outcome(
+        state="interrupted", message="the run ended without sealing its record (killed, or power was lost)"
+    )
+    folder.ledger.unlink()
+    assert folder.read().outcome.state == "interrupted"
+
+
+def test_a_sealed_record_reads_as_it_is(folder: RunFolder, example: Record) -> None:
+    folder.record.write_bytes(EXAMPLE.read_bytes())
+    with open(hold(folder.ledger), "rb"):
+        assert folder.read() == example
+    assert folder.read() == example
+
+
+def test_a_folder_without_a_record(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"^cannot read .*/record\.json: No such file or directory$"):
+        RunFolder(tmp_path).read()

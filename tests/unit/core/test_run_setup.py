@@ -1,0 +1,421 @@
+"""From a request to a run's folder: what is refused beforehand, what is code, and what the recipe is a function of."""
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samebits.core.digest import Digest
+from samebits.core.errors import InputError, SamebitsError, StorageError
+from samebits.core.file_tree import hash_tree, read_manifest
+from samebits.core.recipe import ImageIdentity, differing_parts
+from samebits.core.record import RUNNING, Outcome, read_record
+from samebits.core.run_config import RunSpec
+from samebits.core.run_dir import MARKER
+from samebits.core.run_setup import PlannedRun, Setup, check_script, hash_code, plan_run, publish
+from support.command import Project
+from support.machine import on_small_disk, unprivileged
+
+_HERE = sys.version_info[:2]
+_NEWER = (_HERE[0], _HERE[1] + 1)
+_TOO_DEEP = (
+    "nested too deeply",  # a MemoryError, which says nothing
+    "maximum recursion depth exceeded during compilation",
+    "maximum recursion depth exceeded during ast construction",
+)
+_SETUP = Setup(
+    image=ImageIdentity(lock=Digest.of_bytes(b"lock"), source=Digest.of_bytes(b"source")),
+    environment={"runtime": "venv"},
+)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> RunSpec:
+    """A script with a module beside it, and data elsewhere."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text("import model\n")
+    (tmp_path / "code" / "model.py").write_text("layers = 3\n")
+    (tmp_path / "data" / "empty").mkdir(parents=True)
+    (tmp_path / "data" / "x.csv").write_text("1,2\n")
+    return RunSpec(
+        script=tmp_path / "code" / "train.py",
+        data=tmp_path / "data",
+        runs=tmp_path / "runs",
+        arguments=("--epochs", "3"),
+    )
+
+
+def _plan(spec: RunSpec, setup: Setup = _SETUP) -> PlannedRun:
+    return plan_run(spec, setup)
+
+
+_NULL_BYTES = "is not Python source: source code string cannot contain null bytes; name a Python file"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"x = 1\0", _NULL_BYTES),
+        (bytes(range(256)), _NULL_BYTES),
+        ("x = 1".encode("utf-16"), _NULL_BYTES),
+        (b"x = 1\ny = (\n", "is not valid Python: line 2: '(' was never closed; mend it and run again"),
+        (b"x = 1\ny = 1 +\n", "is not valid Python: line 2: invalid syntax; mend it and run again"),
+        (b"x = 1\nreturn\n", "is not valid Python: line 2: 'return' outside function; mend it and run again"),
+        (b"await x\n", "is not valid Python: line 1: 'await' outside function; mend it and run again"),
+        (b"# coding: klingon\n", "unknown encoding: klingon"),
+        (b"x = 1\ny = '\xe9'\n", "is not valid Python: line 2: (unicode error) 'utf-8' codec can't decode byte 0xe9"),
+    ],
+)
+def test_a_script_that_is_no_python(spec: RunSpec, content: bytes, complaint: str) -> None:
+    spec.script.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        _plan(spec)
+    assert str(caught.value).startswith(f"the script {spec.script} ")
+    assert complaint in str(caught.value)
+    assert not spec.runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent.py", "the script {script} does not exist; name a Python file"),
+        ("absent/train.py", "the script {script} does not exist; name a Python file"),
+        ("train.py/train.py", "cannot read the script {script}: Not a directory; name a Python file"),
+        (".", "the script {script} is not a file; name a Python file"),
+        (".train.py", "the script {script} is left out as a hidden or excluded file; rename it"),
+        ("train.pyc", "the script {script} is left out as a hidden or excluded file; rename it"),
+        ("test_x.py", "the script {script} is left out as a hidden or excluded file; rename it"),
+    ],
+)
+def test_a_script_that_is_not_there(spec: RunSpec, name: str, message: str) -> None:
+    for hidden in (".train.py", "train.pyc", "test_x.py"):
+        (spec.code_folder / hidden).touch()
+    script = spec.code_folder / name
+    with pytest.raises(InputError) as caught:
+        _plan(replace(spec, script=script, exclude=("test_*",)))
+    assert str(caught.value) == message.format(script=script)
+    assert not spec.runs.exists()
+
+
+def test_syntax_that_only_a_newer_python_knows(spec: RunSpec) -> None:
+    """The Python that runs the script decides; here it cannot be judged."""
+    spec.script.write_text("from __future__ import sooner or later\n")
+    check_script(spec.script, _NEWER)
+    for python in (_HERE, (3, 0)):
+        with pytest.raises(
+            InputError, match=f"^the script {re.escape(str(spec.script))} is not valid Python: line 1: "
+        ):
+            check_script(spec.script, python)
+    spec.script.write_bytes(b"\0")
+    with pytest.raises(InputError, match="is not Python source"):
+        check_script(spec.script, _NEWER)
+
+
+@pytest.mark.parametrize("text", ["-" * 100_000 + "1", "a" + ".b" * 100_000], ids=["signs", "attributes"])
+def test_a_script_that_python_cannot_take_in(spec: RunSpec, text: str) -> None:
+    spec.script.write_text(text)
+    with pytest.raises(InputError) as caught:
+        check_script(spec.script, _HERE)
+    beginning, _, reason = str(caught.value).partition(" is not Python source: ")
+    assert beginning == f"the script {spec.script}"
+    assert reason.removesuffix("; name a Python file") in _TOO_DEEP
+
+
+def test_a_script_that_returns(project: Project) -> None:
+    project.write("x = 1\nif x:\n    return\n")
+    done = project.train()
+    assert (done.status, done.out) == (2, "")
+    assert done.complaint == (
+        "the script train.py is not valid Python: line 3: 'return' outside function; mend it and run again"
+    )
+    assert not project.runs.exists()
+
+
+def test_a_script_that_may_not_be_read(open_folder: Path) -> None:
+    script = open_folder / "train.py"
+    script.touch(mode=0)
+    with unprivileged(), pytest.raises(InputError) as caught:
+        check_script(script, _HERE)
+    assert str(caught.value) == f"cannot read the script {script}: Permission denied; name a Python file"
+
+
+def test_a_script_that_is_a_pipe(spec: RunSpec) -> None:
+    pipe = spec.code_folder / "pipe.py"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError) as caught:
+        check_script(pipe, _HERE)
+    assert str(caught.value) == f"the script {pipe} is not a file; name a Python file"
+
+
+def test_what_is_code(spec: RunSpec) -> None:
+    folder = spec.code_folder
+    for name in (
+        ".git/config", ".env", "__pycache__/model.cpython-313.pyc", "model.pyc", "lib/__pycache__/x.pyc", "lib/util.py",
+        "venv/pyvenv.cfg", "venv/lib/a.py", f"old-runs/{MARKER}", "old-runs/r/record.json", "runs/r/record.json",
+        "data/x.csv", "notes/a.md", "config.yaml",
+    ):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (folder.parent / "link").symlink_to("code")
+    ours = replace(spec, data=folder.parent / "link" / "data", runs=folder / "runs", exclude=("notes/*",))
+    paths = [entry.path for entry in hash_code(ours).entries]
+    assert paths == ["config.yaml", "lib/util.py", "model.py", "train.py"]
+    assert [entry.path for entry in hash_code(replace(ours, data=None, exclude=())).entries] == sorted(
+        [*paths, "data/x.csv", "notes/a.md"]
+    )
+
+
+@pytest.mark.parametrize("name", ["code", "code/../code", "link"])
+def test_runs_kept_in_the_scripts_own_folder_are_refused(spec: RunSpec, tmp_path: Path, name: str) -> None:
+    (tmp_path / "link").symlink_to("code")
+    with pytest.raises(InputError) as caught:
+        _plan(replace(spec, runs=tmp_path / name))
+    assert str(caught.value) == (
+        f"runs cannot be kept in the script's own folder {tmp_path / name}; name another with --runs"
+    )
+    assert sorted(os.listdir(spec.code_folder)) == ["model.py", "train.py"]
+
+
+@pytest.mark.parametrize("name", ["data", "data/runs", "data/empty", "data/a/b", "link/runs"])
+def test_runs_kept_in_the_data_are_refused(spec: RunSpec, tmp_path: Path, name: str) -> None:
+    (tmp_path / "link").symlink_to("data")
+    assert spec.data is not None
+    with pytest.raises(InputError) as caught:
+        _plan(replace(spec, runs=tmp_path / name))
+    assert str(caught.value) == f"runs cannot be kept in the data folder {spec.data}; name another with --runs"
+    assert sorted(os.listdir(spec.data)) == ["empty", "x.csv"]
+
+
+@pytest.mark.parametrize("name", ["runs", "code/runs", "data-2", "."])
+def test_runs_kept_elsewhere_change_nothing(spec: RunSpec, tmp_path: Path, name: str) -> None:
+    ours = replace(spec, runs=tmp_path / name)
+    first, _ = publish(_plan(ours))
+    assert differing_parts(read_record(first.record).recipe, _plan(ours).recipe) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--runs", "."], "runs cannot be kept in the script's own folder .; name another with --runs"),
+        (["--runs", "data/runs"], "runs cannot be kept in the data folder data; name another with --runs"),
+        (["--data", "."], "runs cannot be kept in the data folder .; name another with --runs"),
+        (["--gpus", "0"], "gpus must be 'all' or a number, not '0'"),
+    ],
+)
+def test_a_refusal_is_one_line(project: Project, options: list[str], complaint: str) -> None:
+    before = sorted(os.listdir(project.folder))
+    done = project.train(*options)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.count("\n") == 1
+    assert done.complaint == complaint
+    assert sorted(os.listdir(project.folder)) == before
+
+
+@pytest.mark.parametrize("name", ["runs", "data"])
+def test_a_folder_that_is_a_link_to_itself(spec: RunSpec, tmp_path: Path, name: str) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    changes: dict[str, Any] = {name: loop}
+    with pytest.raises(SamebitsError, match=re.escape(str(loop))):
+        _plan(replace(spec, **changes))
+
+
+@pytest.mark.parametrize(
+    ("files", "size", "holds"), [(5001, 0, "5,003 files, 0 MiB"), (1, 60 << 20, "3 files, 60 MiB")]
+)
+def test_too_large_for_code(spec: RunSpec, files: int, size: int, holds: str) -> None:
+    for number in range(files):
+        with (spec.code_folder / f"{number}.bin").open("wb") as file:
+            file.truncate(size)
+    with pytest.raises(InputError) as caught:
+        _plan(spec)
+    assert str(caught.value) == (
+        f"the script's folder {spec.code_folder} holds {holds}: too much for code;"
+        " name the data with --data, or leave files out with --exclude"
+    )
+    plan_run(replace(spec, exclude=("*.bin",)), _SETUP)
+
+
+def _empty(data: Path) -> None:
+    shutil.rmtree(data)
+    data.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (shutil.rmtree, "the data folder {data} does not exist; name a folder that holds the data"),
+        (_empty, "the data folder {data} is empty; name a folder that holds the data"),
+        (
+            lambda data: (data / "l").symlink_to("l"),
+            "the data folder holds a link that loops: {data}/l; remove the link",
+        ),
+    ],
+    ids=["absent", "empty", "loop"],
+)
+def test_data_that_cannot_be_used(spec: RunSpec, spoil: Callable[[Path], object], message: str) -> None:
+    assert spec.data is not None
+    spoil(spec.data)
+    with pytest.raises(InputError) as caught:
+        _plan(spec)
+    assert str(caught.value) == message.format(data=spec.data)
+    assert not spec.runs.exists()
+
+
+def _append(name: str) -> Callable[[RunSpec], RunSpec]:
+    """A change to one byte beside the script or in the data."""
+
+    def change(spec: RunSpec) -> RunSpec:
+        with (spec.code_folder.parent / name).open("r+b") as file:
+            file.write(b"9")
+        return spec
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda spec: spec, []),
+        (lambda spec: replace(spec, runs=spec.runs / "other", goal="documented"), []),
+        (lambda spec: replace(spec, ignore_outputs=("*.log",)), ["ignore_outputs"]),
+        (_append("data/x.csv"), ["data.tree"]),
+        (lambda spec: replace(spec, data=None), ["data.tree"]),
+        (_append("code/model.py"), ["code.tree"]),
+        (lambda spec: replace(spec, exclude=("model.py",)), ["code.tree"]),
+        (lambda spec: replace(spec, script=spec.code_folder / "model.py"), ["code.entry"]),
+        (lambda spec: replace(spec, arguments=("--epochs", "4")), ["code.arguments"]),
+        (lambda spec: replace(spec, arguments=("--epochs 3",)), ["code.arguments"]),
+        (lambda spec: replace(spec, seed=1), ["seed"]),
+        (lambda spec: replace(spec, threads=1), ["profile.threads"]),
+    ],
+)
+def test_what_the_recipe_is_a_function_of(
+    spec: RunSpec, change: Callable[[RunSpec], RunSpec], parts: list[str]
+) -> None:
+    before = _plan(spec).recipe
+    after = _plan(change(spec)).recipe
+    assert differing_parts(before, after) == parts
+    assert (before.digest == after.digest) == (not parts)
+
+
+def test_the_recipe_does_not_follow_the_place(spec: RunSpec, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(spec.code_folder, other / "c")
+    shutil.copytree(tmp_path / "data", other / "d")
+    moved = replace(spec, script=other / "c" / "train.py", data=other / "d", runs=other / "r")
+    assert _plan(moved).recipe == _plan(spec).recipe
+
+
+def test_the_folder_of_a_run(spec: RunSpec) -> None:
+    assert spec.data is not None
+    (spec.code_folder / "run.sh").touch(mode=0o755)
+    (spec.code_folder / "assets" / "none").mkdir(parents=True)
+    (spec.code_folder / "alias.py").symlink_to("model.py")
+    planned = _plan(spec)
+    folder, record = publish(planned)
+    assert sorted(os.listdir(folder.path)) == [
+        ".reserve", "code", "code.jsonl", "data.jsonl", "ledger.jsonl", "models", "outputs", "record.json",
+    ]  # fmt: skip
+    assert folder.path.name == f"{planned.started:%Y%m%dT%H%M%SZ}-train-{planned.recipe.digest.short}"
+    assert read_record(folder.record) == record
+    assert hash_tree(folder.code, "code") == planned.code == read_manifest(folder.code_manifest)
+    assert not (folder.code / "alias.py").is_symlink()
+    assert os.access(folder.code / "run.sh", os.X_OK)
+    assert read_manifest(folder.data_manifest) == planned.data == hash_tree(spec.data, "data")
+    assert record.outcome == Outcome(state=RUNNING)
+    assert record.recipe == planned.recipe
+    assert record.environment == {"runtime": "venv"}
+    assert record.origin == {"script": str(spec.script), "data": str(spec.data)}
+    assert json.loads(folder.record.read_bytes())["recipe_digest"] == str(planned.recipe.digest)
+
+
+def test_a_second_run_of_the_same_recipe_has_a_folder_of_its_own(spec: RunSpec) -> None:
+    planned = _plan(spec)
+    assert [publish(planned)[0].path.name for _ in range(2)] == [planned.name, f"{planned.name}-2"]
+
+
+def test_a_run_without_data(spec: RunSpec) -> None:
+    folder, record = publish(_plan(replace(spec, data=None)))
+    assert not folder.data_manifest.exists()
+    assert record.recipe.data is None
+    assert record.origin["data"] is None
+
+
+def test_a_name_that_is_no_good_for_a_folder_is_mended(spec: RunSpec) -> None:
+    script = spec.script.rename(spec.code_folder / "größe (1).py")
+    folder, _ = publish(_plan(replace(spec, script=script)))
+    assert re.fullmatch(r"\d{8}T\d{6}Z-gr__e__1_-[0-9a-f]{8}", folder.path.name)
+
+
+def test_nothing_is_left_of_a_folder_that_could_not_be_filled(spec: RunSpec) -> None:
+    planned = _plan(spec)
+    (spec.code_folder / "model.py").unlink()
+    with pytest.raises(StorageError):
+        publish(planned)
+    assert os.listdir(spec.runs) == [MARKER]
+
+
+def test_a_full_disk(spec: RunSpec, tmp_path: Path) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from samebits.core.digest import Digest
+from samebits.core.errors import StorageError
+from samebits.core.run_setup import Setup, plan_run, publish
+from samebits.core.recipe import ImageIdentity
+from samebits.core.run_config import RunSpec
+digest = Digest.of_bytes(b"")
+setup = Setup(image=ImageIdentity(lock=digest, source=digest))
+try:
+    publish(plan_run(RunSpec(script=Path({str(spec.script)!r}), runs=Path()), setup))
+except StorageError as error:
+    print(error)
+print(os.listdir())
+"""
+    (tmp_path / "disk").mkdir()
+    complaint, left = on_small_disk(code, tmp_path / "disk")
+    assert re.fullmatch(r"the disk is full: cannot write \S+; free some space and run again", complaint)
+    assert left == f"['{MARKER}']"
+
+
+def test_a_folder_of_runs_that_may_not_be_written_to(open_folder: Path) -> None:
+    (open_folder / "train.py").touch()
+    runs = open_folder / "runs"
+    with unprivileged(), pytest.raises(StorageError) as caught:
+        _plan(RunSpec(script=open_folder / "train.py", runs=runs))
+    assert str(caught.value) == f"cannot write {runs}: Permission denied; choose a folder that you may write to"
+
+
+_FF = os.fsdecode(b"\xff")
+
+
+def test_an_argument_that_is_not_utf8(spec: RunSpec) -> None:
+    for arguments in ((_FF,), ("--note", "a" + _FF)):
+        with pytest.raises(InputError) as caught:
+            replace(spec, arguments=arguments)
+        assert str(caught.value) == f"not UTF-8: {os.fsencode(arguments[-1])!r}; a record holds UTF-8 only"
+
+
+def test_a_place_that_is_not_utf8(spec: RunSpec, tmp_path: Path) -> None:
+    """A path says where things were found, and decides nothing."""
+    script = Path(shutil.copytree(spec.code_folder, tmp_path / _FF)) / "train.py"
+    data = Path(shutil.copytree(tmp_path / "data", tmp_path / f"data{_FF}"))
+    folder, record = publish(_plan(replace(spec, script=script, data=data)))
+    assert record.origin == {"script": rf"{tmp_path}/\xff/train.py", "data": rf"{tmp_path}/data\xff"}
+    assert read_record(folder.record) == record
+    assert record.recipe == _plan(spec).recipe
+
+
+@pytest.mark.parametrize("name", ["exclude", "ignore_outputs"])
+def test_a_pattern_that_is_not_utf8(spec: RunSpec, name: str) -> None:
+    changes: dict[str, Any] = {name: (_FF,)}
+    with pytest.raises(InputError, match="UTF-8"):
+        publish(_plan(replace(spec, **changes)))

@@ -1,0 +1,164 @@
+"""The command: what it reads, how it says what it found, and what a comment lets pass."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from samebits.core.run_config import RunSpec
+from samebits.host.lint.linter import check
+from support.command import Done, call
+
+_BAD = "import os\nimport numpy as np\nrng = np.random.default_rng()\nfor name in os.listdir('data'): print(name)\n"
+_FIRST = (
+    "train.py:3:7: SB101 default_rng(): takes its seed from the operating system; give it one: np.random.default_rng(7)"
+)
+_SECOND = "train.py:4:13: SB203 os.listdir('data'): is in the file system's order; put sorted(…) around it"
+
+
+@pytest.fixture
+def checked(tmp_path: Path, samebits: Callable[..., Done]) -> Callable[..., Done]:
+    """Write files, and check the script among them."""
+
+    def run(*options: str, **files: str) -> Done:
+        for name, text in files.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        return samebits("check", "train.py", *options)
+
+    return run
+
+
+def test_text(checked: Callable[..., Done]) -> None:
+    done = checked(train=_BAD)
+    assert (done.status, done.err) == (1, "")
+    assert done.out.splitlines() == [_FIRST, _SECOND, "2 found, 0 ignored, in 1 file"]
+
+
+def test_nothing_found(checked: Callable[..., Done]) -> None:
+    done = checked(train="import keras\n", model="layers = 3\n")
+    assert (done.status, done.out, done.err) == (0, "0 found, 0 ignored, in 2 files\n", "")
+
+
+def test_the_modules_beside_the_script(checked: Callable[..., Done], tmp_path: Path) -> None:
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "other.py").write_text(_BAD)
+    done = checked(train="import model\n", model="order = hash('a')\n")
+    assert done.out.splitlines()[0].startswith("model.py:1:9: SB202 hash('a'): is another number in another process; ")
+    assert checked("--exclude", "model.py").status == 0
+
+
+@pytest.mark.parametrize(
+    ("comment", "found", "ignored"),
+    [
+        ("# samebits: ignore[SB101] a demonstration", 0, 1),
+        ("# samebits: ignore[SB203, SB101] a demonstration", 0, 1),
+        ("# samebits: ignore[SB102] the wrong rule", 1, 0),
+        ("'# samebits: ignore[SB101] no comment'", 1, 0),
+    ],
+)
+def test_what_a_comment_lets_pass(checked: Callable[..., Done], comment: str, found: int, ignored: int) -> None:
+    """A reason must stand behind it."""
+    join = "; " if comment.startswith("'") else "  "
+    done = checked(train=f"import numpy as np\nrng = np.random.default_rng(){join}{comment}\n")
+    assert done.out.splitlines()[-1] == f"{found} found, {ignored} ignored, in 1 file"
+    assert done.status == (1 if found else 0)
+
+
+def test_at_the_end_of_a_call(checked: Callable[..., Done]) -> None:
+    """Where formatters put it."""
+    done = checked(
+        train="import numpy as np\nrng = np.random.default_rng(\n)  # samebits: ignore[SB101] a demonstration\n"
+    )
+    assert done.out == "0 found, 1 ignored, in 1 file\n"
+
+
+@pytest.mark.parametrize(
+    ("comment", "why"),
+    [
+        ("# samebits: ignore[SB101]", "write a code and a reason"),
+        ("# samebits: ignore it is fine", "write a code and a reason"),
+        ("# samebits: ignore[SB999] as I say", "there is no rule SB999"),
+        ("# Samebits: Ignore[sb101] as I say", "write a code and a reason"),
+    ],
+)
+def test_a_comment_that_lets_nothing_pass(checked: Callable[..., Done], comment: str, why: str) -> None:
+    done = checked(train=f"import numpy as np\nrng = np.random.default_rng()  {comment}\n")
+    assert (done.status, done.out.splitlines()[-1]) == (1, "1 found, 0 ignored, in 1 file")
+    assert done.complaint == (f"train.py:2: this comment lets nothing pass: {why}: # samebits: ignore[SB203] because …")
+
+
+def test_json(checked: Callable[..., Done]) -> None:
+    done = checked("--format", "json", train=_BAD)
+    said = json.loads(done.out)
+    assert (said["files"], said["ignored"]) == (1, [])
+    assert [(item["code"], item["line"], item["column"]) for item in said["findings"]] == [
+        ("SB101", 3, 7),
+        ("SB203", 4, 13),
+    ]
+    assert said["findings"][1]["fix"] == "put sorted(…) around it"
+
+
+def test_sarif(checked: Callable[..., Done]) -> None:
+    done = checked("--format", "sarif", train=_BAD)
+    assert done.status == 1
+    said = json.loads(done.out)
+    (run,) = said["runs"]
+    known = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    places = [
+        (result["ruleId"], result["locations"][0]["physicalLocation"]["region"]["startLine"])
+        for result in run["results"]
+    ]
+    assert (said["version"], places) == ("2.1.0", [("SB101", 3), ("SB203", 4)])
+    assert {code for code, _ in places} <= known
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "complaint"),
+    [
+        ({}, (), "the script train.py does not exist; name a Python file"),
+        ({"train": "x = (\n"}, (), "the script train.py is not valid Python: line 1: '(' was never closed"),
+        ({"train": ""}, ("--format", "xml"), "--format is text, json or sarif, not 'xml'"),
+        ({"train": ""}, ("--", "3"), "without --run or --cost nothing is run: arguments after -- cannot be used"),
+        ({"train": ""}, ("--steps", "3"), "without --run or --cost nothing is run: --steps cannot be used; add one of"),
+        ({"train": ""}, ("--rounds", "3"), "--rounds is for --cost; add it"),
+        ({"train": ""}, ("--cost", "--steps", "9"), "--steps must be 10 or more, not 9"),
+        ({"train": ""}, ("--run", "--steps", "0"), "--steps must be 1 or more, not 0"),
+    ],
+)
+def test_bad_input(
+    checked: Callable[..., Done], files: dict[str, str], options: tuple[str, ...], complaint: str
+) -> None:
+    done = checked(*options, **files)
+    assert (done.status, done.out) == (2, "")
+    assert complaint in done.complaint
+
+
+def test_ten_thousand_lines(tmp_path: Path) -> None:
+    """In a second of processor time, and some room for a slower machine."""
+    text = _BAD + "def f(a, b):\n    total = [a * b for _ in range(3)]\n    return sorted(set(total))\n" * 250
+    for number in range(13):
+        (tmp_path / f"part{number}.py").write_text(text)
+    (tmp_path / "train.py").write_text("")
+    begun = time.process_time()
+    found = check(RunSpec(script=tmp_path / "train.py"))
+    assert time.process_time() - begun < 3
+    assert (len(found.sources), len(found.findings)) == (14, 26)
+
+
+def test_a_file_beside_it_that_is_no_python(checked: Callable[..., Done]) -> None:
+    """Nobody may ever import it: the others are looked at, and it is named."""
+    done = checked(train="x = hash('a')\n", model="x = (\n")
+    assert (done.status, len(done.out.splitlines())) == (1, 2)
+    assert done.complaint == (
+        "model.py is not valid Python: line 1: '(' was never closed; mend it, or leave it out with --exclude;"
+        " it was not looked at"
+    )
+
+
+def test_a_script_by_any_name(tmp_path: Path) -> None:
+    """What was named is read."""
+    (tmp_path / "train").write_text("x = hash('a')\n")
+    done = call("check", "train", folder=tmp_path)
+    assert (done.status, done.out.splitlines()[-1]) == (1, "1 found, 0 ignored, in 1 file")

@@ -1,0 +1,384 @@
+"""Resuming, as the host does it: what is refused, what the new run is given, and that the old one stays as it is.
+
+The trainings are played (`playing`); what a real one does with all this is tried elsewhere.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samebits.core.checkpoint_store import Checkpoint, Place, Store
+from samebits.core.digest import Digest
+from samebits.core.errors import RecordError
+from samebits.core.jsonio import canonical_json
+from samebits.core.ledger import hold
+from samebits.core.record import read_record
+from samebits.core.run_dir import RunFolder
+from samebits.core.run_setup import Resumption
+from samebits.host.audit.ledger_audit import check_ledger
+from samebits.host.runs.registry import seal_of
+from support.fake_runner import Played, played, spoil, unsealed
+
+__all__ = ["played"]
+
+
+def _whole(played: Played, *options: str) -> str:
+    """The result of the same training without an interruption."""
+    result = played.train(*options).read().result_digest
+    played.player.trained.clear()
+    return str(result)
+
+
+def _killed(played: Played, stage: int, epoch: int, *options: str) -> RunFolder:
+    played.player.dies = stage, epoch
+    run = played.train(*options)
+    played.player.dies = None
+    played.player.trained.clear()
+    return run
+
+
+def _resumed(played: Played, run: RunFolder, *options: str) -> RunFolder:
+    done = played.call("resume", run.path.name, *options)
+    assert done.status == 0, done.err
+    assert done.out.splitlines()[-1].startswith("result sha256:")
+    return RunFolder(done.run)
+
+
+def _ends_well(run: RunFolder, result: str) -> None:
+    record = run.read()
+    assert str(record.result_digest) == result
+    assert not check_ledger(run.ledger, record).problems
+
+
+@pytest.mark.parametrize("keep", ["last", "all", "every:2"])
+def test_a_killed_run_ends_in_the_same_bits(played: Played, keep: str) -> None:
+    played.player.stages = (2, 4)
+    result = _whole(played, "--keep", keep)
+    run = _killed(played, 1, 3, "--keep", keep)
+    assert "most likely for want of memory" in str(run.read().outcome.message)
+    before = {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()}
+    again = _resumed(played, run)
+    _ends_well(again, result)
+    assert played.player.trained == [(1, 3)]
+    assert {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()} == before
+    record = again.read()
+    assert again.path.parent.samefile(run.path.parent)
+    assert record.id == again.path.name != run.path.name
+    assert record.recipe == run.read().recipe
+    assert record.keeping == run.read().keeping
+    assert record.origin["resumes"] == {
+        "id": run.path.name, "seal": seal_of(run), "checkpoint": "0001-000003", "until": None
+    }  # fmt: skip
+    names = {
+        "last": ["0000-000002", "0001-000004"],
+        "all": ["0000-000001", "0000-000002", "0001-000001", "0001-000002", "0001-000003", "0001-000004"],
+        "every:2": ["0000-000002", "0001-000002", "0001-000004"],
+    }
+    assert [place.name for place in again.checkpoints.places()] == names[keep]
+    assert played.call("verify", again.path.name).out.splitlines()[-1] == "identical"
+    assert played.call("diff", run.path.name, again.path.name).status == 1
+
+
+def test_a_run_that_nobody_sealed_is_sealed_first(played: Played) -> None:
+    result = _whole(played)
+    run = unsealed(_killed(played, 0, 2))
+    again = _resumed(played, run)
+    _ends_well(again, result)
+    record = read_record(run.record)
+    assert record.outcome.state == "interrupted"
+    assert record.outcome.message == "the run ended without sealing its record (killed, or power was lost)"
+    assert not run.reserve.exists()
+    assert again.read().origin["resumes"]["seal"] == seal_of(run) == json.loads(run.record.read_bytes())["seal"]
+
+
+def test_killed_again_and_again(played: Played) -> None:
+    result = _whole(played)
+    run = _killed(played, 0, 1)
+    for epoch in (2, 3):
+        played.player.dies = 0, epoch
+        done = played.call("resume", run.path.name)
+        assert done.status == 2
+        assert RunFolder(done.run).read().origin["resumes"]["id"] == run.path.name
+        run = unsealed(RunFolder(done.run))
+    played.player.dies = None
+    _ends_well(_resumed(played, run), result)
+
+
+def test_a_script_that_failed_fails_no_more(played: Played) -> None:
+    result = _whole(played)
+    played.player.fails = 0, 2
+    run = played.train()
+    assert run.read().outcome.exit_status == 1
+    assert played.call("resume", run.path.name).status == 1
+    played.player.fails = None
+    _ends_well(_resumed(played, run), result)
+
+
+def test_a_line_that_was_torn_is_left_out(played: Played) -> None:
+    result = _whole(played)
+    run = unsealed(_killed(played, 0, 3))
+    whole = run.ledger.read_bytes()
+    run.ledger.write_bytes(whole + b'{"event":"epo')
+    done = played.call("resume", run.path.name)
+    again = RunFolder(done.run)
+    assert again.ledger.read_bytes().startswith(whole)
+    _ends_well(again, result)
+
+
+def test_lines_behind_the_checkpoint_are_kept_to_be_compared(played: Played) -> None:
+    """The furthest checkpoint is lost, and its epoch is told again in the same words, or the run fails."""
+    result = _whole(played)
+    run = _killed(played, 0, 3, "--keep", "all")
+    lines = run.ledger.read_bytes()
+    run.checkpoints.path(Place(stage=0, epoch=3)).unlink()
+    again = _resumed(played, run)
+    assert again.ledger.read_bytes().startswith(lines)
+    assert played.player.trained[0] == (0, 2)
+    _ends_well(again, result)
+    played.player.noise[0, 2] = b"other"
+    done = played.call("resume", run.path.name)
+    assert done.status == 2
+    assert "does not repeat: line 3 of the ledger was another one before (fit 0, epoch 2)" in done.err
+
+
+def test_without_a_checkpoint_it_begins_again(played: Played) -> None:
+    result = _whole(played)
+    run = _killed(played, 0, 0)
+    done = played.call("resume", run.path.name)
+    assert f"samebits: resuming {run.path.name} from the beginning: it has no checkpoint" in done.err.splitlines()
+    assert RunFolder(done.run).read().origin["resumes"]["checkpoint"] is None
+    assert len(played.player.trained) == 4
+    _ends_well(RunFolder(done.run), result)
+
+
+def _object(run: RunFolder, place: Place) -> Path:
+    (text,) = run.checkpoints.read(place).objects
+    return run.checkpoints.objects / Digest.parse(text).hex
+
+
+def _damaged_object(run: RunFolder) -> None:
+    path = _object(run, _THIRD)
+    content = path.read_bytes()
+    spoil(path, content, bytes([content[0] ^ 1]) + content[1:])
+
+
+def _written(run: RunFolder, **changes: Any) -> None:
+    """The third checkpoint, sealed as well as ours are."""
+    found = replace(run.checkpoints.read(_THIRD), **changes)
+    run.checkpoints.path(_THIRD).unlink()
+    run.checkpoints.path(_THIRD).write_bytes(canonical_json(found.to_dict()))
+
+
+def _renamed(run: RunFolder) -> None:
+    run.checkpoints.path(Place(stage=0, epoch=2)).rename(run.checkpoints.path(Place(stage=0, epoch=9)))
+
+
+_THIRD = Place(stage=0, epoch=3)
+_OTHER = Digest.of_bytes(b"other")
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint", "checkpoint"),
+    [
+        (_damaged_object, "objects/{hex} is not what its name says: it was changed after", "0000-000002"),
+        (lambda run: _object(run, _THIRD).unlink(), "cannot read {store}/objects/{hex}: No such file", "0000-000002"),
+        (
+            lambda run: spoil(run.checkpoints.path(_THIRD), b'"lines":3', b'"lines":2'),
+            "0000-000003.json: the seal does not match: the checkpoint was changed after it was written",
+            "0000-000002",
+        ),
+        (
+            lambda run: spoil(run.checkpoints.path(_THIRD), b"}", b""),
+            "0000-000003.json: ",
+            "0000-000002",
+        ),
+        (_renamed, "0000-000009.json holds the checkpoint 0000-000002: it was renamed", "0000-000003"),
+        (
+            lambda run: _written(run, recipe=_OTHER),
+            f"0000-000003.json is of another recipe, {_OTHER.short}",
+            "0000-000002",
+        ),
+        (lambda run: _written(run, lines=7), "0000-000003.json names line 7 of a ledger that has 3", "0000-000002"),
+        (
+            lambda run: _written(run, last=_OTHER),
+            "0000-000003.json names another line 3 than the ledger has",
+            "0000-000002",
+        ),
+    ],
+    ids=["object", "no object", "seal", "no JSON", "renamed", "recipe", "too far", "another line"],
+)  # fmt: skip
+def test_a_checkpoint_that_cannot_be_relied_on(
+    played: Played, damage: Callable[[RunFolder], object], complaint: str, checkpoint: str
+) -> None:
+    """It is named, and costs time, not exactness."""
+    result = _whole(played, "--keep", "all")
+    run = _killed(played, 0, 3, "--keep", "all")
+    name = _object(run, _THIRD).name
+    damage(run)
+    done = played.call("resume", run.path.name)
+    assert done.status == 0, done.err
+    told = [line for line in done.err.splitlines() if line.endswith("; taking an earlier checkpoint")]
+    assert len(told) == 1, done.err
+    assert complaint.format(hex=name, store=Path("runs", run.path.name, "checkpoints")) in told[0]
+    again = RunFolder(done.run)
+    assert again.read().origin["resumes"]["checkpoint"] == checkpoint
+    _ends_well(again, result)
+    for place in again.checkpoints.places():
+        for text in again.checkpoints.read(place).objects:
+            again.checkpoints.content(Digest.parse(text))
+
+
+def test_an_earlier_stage_that_is_damaged_takes_the_later_ones_with_it(played: Played) -> None:
+    played.player.stages = (2, 3)
+    result = _whole(played, "--keep", "all")
+    run = _killed(played, 1, 2, "--keep", "all")
+    run.checkpoints.path(Place(stage=0, epoch=2)).write_text("{}")
+    done = played.call("resume", run.path.name)
+    assert done.err.count("taking an earlier checkpoint") == 1
+    again = RunFolder(done.run)
+    assert again.read().origin["resumes"]["checkpoint"] == "0000-000001"
+    _ends_well(again, result)
+
+
+_GENERATOR = "a generator was given to fit; give a tf.data.Dataset"
+
+
+def _refused_in_its_record(played: Played) -> RunFolder:
+    played.player.refuses = (_GENERATOR,)
+    played.player.fails = 0, 2
+    run = played.train()
+    (run.checkpoints.refusal).unlink()
+    return run
+
+
+def _refused_before_it_died(played: Played) -> RunFolder:
+    played.player.refuses = (_GENERATOR,)
+    return unsealed(_killed(played, 0, 2))
+
+
+def _spoilt_ledger(played: Played) -> RunFolder:
+    run = unsealed(_killed(played, 0, 3))
+    run.ledger.write_bytes(run.ledger.read_bytes().replace(b'"epoch":1', b'"epoch":7'))
+    return run
+
+
+def _other_data(played: Played) -> RunFolder:
+    run = _killed(played, 0, 3)
+    (played.project.data / "numbers.csv").write_text("1,2\n")
+    return run
+
+
+def _other_code(played: Played) -> RunFolder:
+    run = _killed(played, 0, 3)
+    (run.code / "train.py").write_text("pass\n")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda played: played.train(), "the run {id} cannot be resumed: it finished already; nothing to resume"),
+        (
+            lambda played: _killed(played, 0, 2, "--keep", "none"),
+            "the run {id} cannot be resumed: it keeps no checkpoints (keep none); train it anew",
+        ),
+        (
+            _refused_in_its_record,
+            f"the run {{id}} cannot be resumed: not exactly: {_GENERATOR}; train it anew",
+        ),
+        (
+            _refused_before_it_died,
+            f"the run {{id}} cannot be resumed: not exactly: {_GENERATOR}; train it anew",
+        ),
+        (_spoilt_ledger, "runs/{id}/ledger.jsonl: line 2 or line 3 was changed; nothing can go on from it, train anew"),
+        (_other_data, "cannot resume exactly here: data: not what was recorded: numbers.csv"),
+        (_other_code, "cannot resume exactly here: code: not what was recorded: train.py"),
+    ],
+    ids=["finished", "keep none", "refused", "refused and killed", "ledger", "data", "code"],
+)
+def test_what_cannot_be_resumed(played: Played, make: Callable[[Played], RunFolder], complaint: str) -> None:
+    run = make(played)
+    before = run.record.read_bytes()
+    done = played.call("resume", run.path.name)
+    assert (done.status, done.out) == (2, "")
+    assert done.complaint == complaint.format(id=run.path.name)
+    assert played.runs() == 1
+    assert run.record.read_bytes() == before
+
+
+def test_a_run_that_is_alive_is_left_alone(played: Played) -> None:
+    run = unsealed(_killed(played, 0, 2))
+    held = hold(run.ledger)
+    try:
+        done = played.call("resume", run.path.name)
+    finally:
+        os.close(held)
+    assert done.status == 2
+    assert done.complaint.endswith("cannot be resumed: it is still running; stop it, or wait for its end")
+    assert not read_record(run.record).sealed
+
+
+def test_another_recipe_is_named(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = _killed(played, 0, 2)
+    monkeypatch.setattr("platform.python_version", lambda: "3.9.9")
+    done = played.call("resume", run.path.name)
+    assert done.status == 2
+    assert done.complaint.endswith("; recipe: another recipe: image.python")
+
+
+def test_data_that_was_moved_and_runs_kept_elsewhere(played: Played) -> None:
+    result = _whole(played)
+    run = _killed(played, 0, 2)
+    played.project.data.rename(played.project.folder / "elsewhere")
+    done = played.call("resume", str(run.path), "--data", "elsewhere", "--runs", "more", "--json")
+    said = json.loads(done.out.splitlines()[-1])
+    assert (said["outcome"], said["result"]) == ("finished", result)
+    assert Path(said["run"]).parent == Path("more")
+
+
+def test_what_show_and_list_say(played: Played) -> None:
+    run = _killed(played, 0, 2)
+    shown = played.call("show", run.path.name).out
+    assert re.search(r"^resumable +yes$", shown, re.MULTILINE)
+    assert re.search(r"^checkpoints +1 \(keep last\)$", shown, re.MULTILINE)
+    assert "resumes" not in shown
+    again = _resumed(played, run)
+    shown = played.call("show", again.path.name).out
+    assert re.search(rf"^resumes +{run.path.name} from stage 0 after 2 epochs$", shown, re.MULTILINE)
+    assert re.search(r"^resumable +no: it finished$", shown, re.MULTILINE)
+    listed = json.loads(played.call("list", "--json").out)
+    assert [row["resumes"] for row in listed] == [None, run.path.name]
+    played.player.refuses = ("workers share a generator",)
+    shown = played.call("show", played.train().path.name).out
+    assert re.search(r"^resumable +no: it finished; nor could .* exactly: workers share a ", shown, re.MULTILINE)
+    shown = played.call("show", played.train("--keep", "none").path.name).out
+    assert "resumable" not in shown
+
+
+def test_a_ledger_that_became_shorter_meanwhile(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / "old").write_bytes(b"abc")
+    store = Store(tmp_path / "none")
+    for size, content in ((2, b"ab"), (3, b"abc")):
+        Resumption(id="a", seal="b", ledger=tmp_path / "old", size=size, store=store).lay_into(folder)
+        assert folder.ledger.read_bytes() == content
+    with pytest.raises(RecordError, match=r"old has become shorter; is something else writing to it\?$"):
+        Resumption(id="a", seal="b", ledger=tmp_path / "old", size=4, store=store).lay_into(folder)
+
+
+def test_a_record_that_says_nothing_sensible_of_being_resumable(played: Played) -> None:
+    from samebits.host.audit.checkpoint_audit import refusals
+
+    run = played.train()
+    record = replace(run.read(), resumable={"resumable": False, "reasons": []})
+    assert refusals(run, record) == ("it does not say why",)
+    for wrong in ({}, {"resumable": 1}, {"resumable": False, "reasons": [1]}):
+        with pytest.raises(RecordError, match=r"^(missing value in )?'resumable\."):
+            refusals(run, replace(record, resumable=wrong))
+    assert isinstance(run.checkpoints.read(run.checkpoints.places()[-1]), Checkpoint)
