@@ -12,6 +12,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from samebits.runner.digests.tensors import describe_tensor
+
 layers = keras.layers
 rng = np.random.default_rng(1)
 
@@ -58,11 +60,11 @@ for name, build in MODELS.items():
     print(f"{name} {(time.perf_counter() - started) / steps:.6f}", flush=True)
 
 if "SAMEBITS_OUTPUT" in os.environ and Path(__file__).with_name("parts").exists():
-    from samebits.runner.digests.tensors import describe, named_variables, raw_bytes
+    from samebits.runner.digests.tensors import named_variables, raw_bytes
 
     variables = [*model.variables, *model.optimizer.variables]
     named = named_variables(variables)
     print(f"bytes {sum(len(raw_bytes(item.array)) for item in named)}")
     print(f"reading {seconds(lambda: named_variables(variables)):.6f}")
-    print(f"digesting {seconds(lambda: describe(named)):.6f}")
+    print(f"digesting {seconds(lambda: describe_tensor(named)):.6f}")
     print(f"one-thread {seconds(lambda: [hashlib.sha256(raw_bytes(item.array)).digest() for item in named]):.6f}")

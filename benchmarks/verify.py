@@ -14,7 +14,7 @@ from pathlib import Path
 
 from samebits.core.ledger import Ledger
 from samebits.core.record import Record, read_record, write_record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.compare.run_diff import diff
 
@@ -34,9 +34,9 @@ def main() -> None:
         print_verifying(Path(folder), rounds)
 
 
-def made(folder: Path, record: Record, lines: int) -> RunFolder:
+def made(folder: Path, record: Record, lines: int) -> RunDir:
     """A run of `lines` epochs; its last one is another in a run of another seed."""
-    run = RunFolder(folder)
+    run = RunDir(folder)
     folder.mkdir()
     with Ledger(run.ledger, record.recipe.digest) as ledger:
         for number in range(lines):

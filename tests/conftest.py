@@ -51,7 +51,7 @@ def other_pin(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The CPU image with another version of a small package, built once; about a minute."""
     from samebits.host.docker import Engine
     from samebits.host.image.build import build, plan_build
-    from samebits.host.image.build_context import CPU, Kind, context_file
+    from samebits.host.image.build_context import CPU, ImageKind, context_file
 
     assert engine
     pin = OtherPin(tag="samebits-test:other-pin", name="termcolor", old="3.3.0", new="3.2.0")
@@ -62,7 +62,7 @@ def other_pin(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert changed == 1
     lock = tmp_path_factory.mktemp("other-pin") / "requirements.lock"
     lock.write_text(text)
-    kind = Kind(device=CPU.device, dockerfile=CPU.dockerfile, lock=str(lock))
+    kind = ImageKind(device=CPU.device, dockerfile=CPU.dockerfile, lock=str(lock))
     build(Engine(), plan_build(Engine(), kind, tag=pin.tag))
     yield pin
     Engine().remove_image(pin.tag)

@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from samebits.core.digest import Digest
-from samebits.core.run_config import RunSpec
+from samebits.core.run_config import RunConfig
 from samebits.core.trace_level import EPOCHS
-from samebits.core.trial import HASH_SEED, SURROUNDINGS, Trial
+from samebits.core.trial import HASH_SEED, PERTURBATIONS, Trial
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.launch.runtime import choose_runtime
-from samebits.host.probe.experiment import Trials
+from samebits.host.probe.experiment import Experiments
 from samebits.host.probe.overhead import settings_of
 
 HERE = Path(__file__).parent
@@ -119,7 +119,7 @@ def digests_of(code: str, script: str, settings: str) -> tuple[str, str]:
             data = installed()
             script = f"import os, sys\nsys.path.insert(0, os.environ['SAMEBITS_DATA'])\n{script}"
         (beside / "train.py").write_text(script)
-        spec = RunSpec(
+        spec = RunConfig(
             script=beside / "train.py",
             data=data,
             arguments=(address,) if code in ADDRESS else (),
@@ -127,8 +127,8 @@ def digests_of(code: str, script: str, settings: str) -> tuple[str, str]:
         )
         pinned = settings == WITH
         without = () if pinned else settings_of(spec.determinism)[-1][1]
-        changed = tuple(name for name in SURROUNDINGS if name != HASH_SEED or not pinned)
-        trials = Trials(spec, choose_runtime(spec), Path(folder) / "runs", EPOCHS)
+        changed = tuple(name for name in PERTURBATIONS if name != HASH_SEED or not pinned)
+        trials = Experiments(spec, choose_runtime(spec), Path(folder) / "runs", EPOCHS)
         both = (Trial(without=without), Trial(without=without, changed=changed))
         records = [trials.run(f"{code} with settings {settings}", trial)[1] for trial in both]
     one, other = (record.result_digest.short if record.result_digest else record.outcome.state for record in records)

@@ -19,12 +19,12 @@ from samebits.core.digest import Digest
 from samebits.core.ledger import Ledger
 from samebits.core.recipe import ImageIdentity
 from samebits.core.record import Outcome, Record, read_record
-from samebits.core.run_config import RunSpec
-from samebits.core.run_dir import RunFolder
-from samebits.core.run_setup import Setup, plan_run, publish
+from samebits.core.run_config import RunConfig
+from samebits.core.run_dir import RunDir
+from samebits.core.run_setup import RunSetup, plan_run, publish
 from samebits.host.image.build_context import staged_recipe
 from samebits.host.launch.venv import locked_python
-from samebits.runner.session import Training
+from samebits.runner.session import Session
 from support.command import Project, call
 from support.machine import containers, started
 
@@ -48,7 +48,7 @@ def training(project: Project, **environment: str) -> Iterator[subprocess.Popen[
 def _run(project: Project) -> Record:
     """The one run, as it reads."""
     (path,) = project.runs.glob("*/record.json")
-    return RunFolder(path.parent).read()
+    return RunDir(path.parent).read()
 
 
 def _gone(project: Project, before: list[str], seconds: float = 20) -> bool:
@@ -187,7 +187,7 @@ def test_ctrl_c_at_the_start(each_runtime: Project, seconds: float) -> None:
     for path in each_runtime.runs.glob("*/record.json"):
         record = read_record(path)
         assert (record.sealed, record.outcome.state) == (True, "interrupted")
-        assert RunFolder(path.parent).read() == record
+        assert RunDir(path.parent).read() == record
     assert len(list(each_runtime.runs.glob("*/"))) <= 1
 
 
@@ -215,7 +215,7 @@ def test_ctrl_c_while_the_entrypoint_is_imported(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-class _Importing(Training):
+class _Importing(Session):
     """Ctrl-C comes while an extension module is imported, which says that it could not be imported."""
 
     def _attempt(self, ledger: Ledger) -> Record:
@@ -229,8 +229,8 @@ class _Importing(Training):
 
 def test_ctrl_c_that_a_library_turns_into_an_error(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
     image = ImageIdentity(lock=Digest.of_bytes(b"lock"), source=Digest.of_bytes(b"source"))
-    spec = RunSpec(script=project.script, runs=project.runs)
-    folder, record = publish(plan_run(spec, Setup(image=image, environment={"runtime": "venv"})))
+    spec = RunConfig(script=project.script, runs=project.runs)
+    folder, record = publish(plan_run(spec, RunSetup(image=image, environment={"runtime": "venv"})))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         assert _Importing(folder, record, None).run() == 130

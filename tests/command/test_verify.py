@@ -17,22 +17,22 @@ import samebits
 from samebits.core.digest import Digest
 from samebits.core.errors import SamebitsError
 from samebits.core.gpu_info import Gpu, GpuReport
-from samebits.core.ledger import hold
+from samebits.core.ledger import lock_alive
 from samebits.core.record import RUNNING, Outcome, Record, read_record, write_record
-from samebits.core.run_dir import RunFolder
-from samebits.core.run_setup import Setup
+from samebits.core.run_dir import RunDir
+from samebits.core.run_setup import RunSetup
 from samebits.host.launch.runtime import Runtime
 from samebits.host.rerun import hardware, preflight
 from samebits.host.rerun import verify as verifying
-from samebits.host.runs.registry import seal_of
+from samebits.host.runs.registry import checksum_of
 from support.command import EXAMPLE, ROOT, Done, Project, call
 from support.images import plain_run
 
 
-def trained(project: Project, *options: str) -> RunFolder:
+def trained(project: Project, *options: str) -> RunDir:
     done = project.train(*options)
     assert done.status == 0, done.err
-    return RunFolder(project.folder / done.run)
+    return RunDir(project.folder / done.run)
 
 
 def verify(project: Project, *options: str, run: str = "last", **environment: str) -> Done:
@@ -55,14 +55,14 @@ def test_the_same_again(each_runtime: Project) -> None:
     assert (done.status, answer(done)) == (0, "identical"), done.err
     assert {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()} == before
 
-    again = RunFolder(each_runtime.folder / done.run)
+    again = RunDir(each_runtime.folder / done.run)
     record = again.read()
-    assert record.origin["verifies"] == {"id": run.path.name, "seal": seal_of(run)}
+    assert record.origin["verifies"] == {"id": run.path.name, "seal": checksum_of(run)}
     assert record.recipe == run.read().recipe
     said = json.loads(again.verification.read_text())
     assert (said["format"], said["verdict"], said["goal"]) == ("samebits.verification", "identical", "bitwise")
-    assert said["verified"]["seal"] == seal_of(run)
-    assert said["by"]["seal"] == seal_of(again)
+    assert said["verified"]["seal"] == checksum_of(run)
+    assert said["by"]["seal"] == checksum_of(again)
     assert said["by"]["result"] == said["verified"]["result"]
     assert said["seal"] == str(Digest.of_json({key: value for key, value in said.items() if key != "seal"}))
     assert not os.access(again.verification, os.W_OK) or os.geteuid() == 0
@@ -240,7 +240,7 @@ def test_a_second_training_that_was_killed(project: Project) -> None:
 
 def test_against_what_is_not_done_or_not_whole(project: Project) -> None:
     one = trained(project, "--", "--epochs", "1")
-    other = RunFolder(project.runs / "other")
+    other = RunDir(project.runs / "other")
     shutil.copytree(one.path, other.path)
     with other.ledger.open("rb") as file:
         lines = file.read()
@@ -253,7 +253,7 @@ def test_against_what_is_not_done_or_not_whole(project: Project) -> None:
     other.record.unlink()
     running = replace(one.read(), outcome=Outcome(state=RUNNING), result=None, ledger=None)
     write_record(other.record, running)
-    held = hold(other.ledger)
+    held = lock_alive(other.ledger)
     try:
         done = verify(project, "--against", str(other.path), run=str(one.path))
     finally:
@@ -281,11 +281,11 @@ def test_tolerances_are_checked_before_anything_runs(
 def test_software_that_does_not_run(example: Record) -> None:
     """A fingerprint that cannot be had blocks everything; so it would be with instructions that this CPU lacks."""
     record = replace(example, environment={"fingerprint": {"operations": {"a": "1"}}})
-    spec = preflight.recorded_spec(RunFolder(Path("run")), record, data=Path("data"), runs=Path("runs"))
+    spec = preflight.recorded_config(RunDir(Path("run")), record, data=Path("data"), runs=Path("runs"))
     for status, text in ((-4, ""), (2, "{}"), (0, "[]"), (0, '{"operations": 1}')):
         runtime = Runtime(
-            setup=Setup(image=record.recipe.image),
-            make_ready=lambda: None,
+            setup=RunSetup(image=record.recipe.image),
+            prepare=lambda: None,
             run=lambda *_: 0,
             ask=lambda *_, status=status, text=text: (status, text),
         )
@@ -387,7 +387,7 @@ def test_what_was_asked_wrongly(project: Project, words: tuple[str, ...], compla
     assert (done.status, done.out, done.complaint) == (2, "", complaint)
 
 
-def _edited(run: RunFolder, name: str, edit: Callable[[dict[str, Any]], object]) -> None:
+def _edited(run: RunDir, name: str, edit: Callable[[dict[str, Any]], object]) -> None:
     """Seal another record in the place of a run's, as another machine would have."""
     record = run.read()
     value = json.loads(json.dumps(dict(getattr(record, name))))
@@ -489,7 +489,7 @@ def test_memory(project: Project) -> None:
 def test_a_run_of_another_version_of_samebits(project: Project, tmp_path: Path) -> None:
     """Its own source is what runs again, from the run's folder."""
     older(tmp_path, *project.command("--", "--epochs", "1")[1:], folder=project.folder)
-    run = RunFolder(project.runs / project.only_run().id)
+    run = RunDir(project.runs / project.only_run().id)
     kept = run.image / "source" / "samebits" / "runner" / "script_runner.py"
     assert kept.read_text().endswith("# An older version.\n")
     done = verify(project)
@@ -525,7 +525,7 @@ def test_a_plain_docker_run(in_docker: Project) -> None:
     assert plain_run(in_docker, "train.py", "--", "--epochs", "1").status == 0
     done = verify(in_docker, "--data", "data")
     assert (done.status, answer(done)) == (0, "identical"), done.out + done.err
-    assert RunFolder(in_docker.folder / done.run).read().recipe.digest == in_docker_recipe(in_docker)
+    assert RunDir(in_docker.folder / done.run).read().recipe.digest == in_docker_recipe(in_docker)
 
 
 def in_docker_recipe(project: Project) -> Digest:

@@ -107,7 +107,7 @@ def test_a_registry_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_a_registry_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_ANSWER", 1)
+    monkeypatch.setattr(module, "REQUEST_TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         buildkit = f"127.0.0.1:{silent.getsockname()[1]}/moby/buildkit:v0@sha256:{'0' * 64}"
         started = time.monotonic()
@@ -120,7 +120,7 @@ def test_a_registry_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("engine")
 def test_an_image_that_is_no_buildkit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It starts, and BuildKit never answers: nothing of it is left."""
-    monkeypatch.setattr(module, "_START", 3)
+    monkeypatch.setattr(module, "_START_TIMEOUT", 3)
     chosen = choose_builder(Engine(), f"python@sha256:{'0' * 64}", buildkit="samebits:cpu")
     assert chosen.name is None
     assert chosen.why.startswith("starting samebits:cpu ")

@@ -14,13 +14,13 @@ import pytest
 
 from samebits.core.determinism_profile import Profile
 from samebits.core.errors import SettingError
-from samebits.core.run_config import RunSpec
+from samebits.core.run_config import RunConfig
 from samebits.core.run_setup import plan_run, publish
 from samebits.host.image.build_context import staged_recipe
 from samebits.host.launch.runtime import choose_runtime
 from samebits.host.launch.venv import locked_python, plan_process
 from samebits.host.rerun.golden import Golden, models
-from samebits.runner.determinism.fingerprint import Fingerprint, Fingerprinting
+from samebits.runner.determinism.fingerprint import Fingerprint, FingerprintJob
 from support.command import ROOT, SCRIPTS, Project, call
 
 FAMILIES = ROOT / "examples" / "families"
@@ -248,15 +248,15 @@ def test_a_fingerprint_that_cannot_be_taken(body: str, reason: str, monkeypatch:
     """Without TensorFlow, which the process would ask first."""
     monkeypatch.setattr("samebits.runner.determinism.fingerprint._hide_gpus", lambda: exec(body, {"os": os}))
     with pytest.raises(SettingError, match=r"^the fingerprint of this machine could not be taken") as caught:
-        Fingerprinting().finish()
+        FingerprintJob().finish()
     assert reason in str(caught.value)
 
 
 def test_a_fingerprint_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("samebits.runner.determinism.fingerprint._hide_gpus", lambda: time.sleep(60))
-    monkeypatch.setattr("samebits.runner.determinism.fingerprint._PATIENCE", 0.2)
+    monkeypatch.setattr("samebits.runner.determinism.fingerprint.FINGERPRINT_TIMEOUT", 0.2)
     with pytest.raises(SettingError, match="status -9, it said nothing"):
-        Fingerprinting().finish()
+        FingerprintJob().finish()
 
 
 def test_differing_operations() -> None:
@@ -333,7 +333,7 @@ def _train_emulated(emulator: str, cpu: str, group: str, folder: Path) -> Emulat
     """The entrypoint as the launcher starts it, in an emulator."""
     runs = folder / f"{cpu}-{group}"
     runs.mkdir()
-    spec = RunSpec(
+    spec = RunConfig(
         script=FAMILIES / "train.py",
         arguments=(group,),
         exclude=("golden.json",),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from samebits.core.record import read_record
-from samebits.runner.determinism.entropy_monitor import Sentinel
+from samebits.runner.determinism.entropy_monitor import EntropyMonitor
 from support.command import DATA, Project, call
 
 _TAKING = """
@@ -166,7 +166,7 @@ def test_a_verification_names_it(project: Project) -> None:
 
 def test_a_module_of_the_script(tmp_path: Path) -> None:
     """The words of a call are those of its own file; of one that goes over lines, the first."""
-    sentinel = Sentinel(tmp_path)
+    sentinel = EntropyMonitor(tmp_path)
     watched = sentinel._watched(lambda *_: 3, "noise", "watched")
     code = tmp_path / "parts" / "noise.py"
     code.parent.mkdir()
@@ -178,7 +178,7 @@ def test_a_module_of_the_script(tmp_path: Path) -> None:
 
 
 def test_a_library_is_not_the_script(tmp_path: Path) -> None:
-    sentinel = Sentinel(tmp_path / "code")
+    sentinel = EntropyMonitor(tmp_path / "code")
     sentinel._watched(lambda: 3, "noise", "watched")()
     assert sentinel.found() == []
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from samebits.core.record import FINISHED
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from support.command import RESUMABLE, Project, call, newest
 from support.machine import started
 
@@ -22,7 +22,7 @@ KILLS = 4
 pytestmark = pytest.mark.locked
 
 
-def lines_of(run: RunFolder) -> int:
+def lines_of(run: RunDir) -> int:
     return run.ledger.read_bytes().count(b"\n") if run.ledger.exists() else 0
 
 
@@ -34,7 +34,7 @@ class Moment:
     writing: bool
     after: float
 
-    def came(self, run: RunFolder) -> bool:
+    def came(self, run: RunDir) -> bool:
         if not (run.record.exists() and run.image.exists()):
             return False
         if self.writing:
@@ -56,7 +56,7 @@ def kill(project: Project, command: list[str], moment: Moment) -> bool:
     with started(command, cwd=project.folder, start_new_session=True) as process:
         while process.poll() is None:
             found = set(project.runs.glob("2*/")) - before
-            if found and moment.came(RunFolder(found.pop())):
+            if found and moment.came(RunDir(found.pop())):
                 time.sleep(moment.after)
                 for number in (*training_in(project), process.pid):
                     with suppress(ProcessLookupError):

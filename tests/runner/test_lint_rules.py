@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from samebits.host.lint.linter import BY_CODE, findings_in
-from samebits.host.lint.source_module import Module
+from samebits.host.lint.source_module import SourceModule
 from support.command import ROOT
 
 _IMPORTS = (
@@ -28,7 +28,7 @@ _PROVE = ROOT / "tools" / "prove_rules.py"
 def _codes(text: str) -> set[str]:
     ours = "" if "import tensorflow" in text else _TENSORFLOW
     text = f"{_IMPORTS}{ours}{text}\n"
-    return {finding.code for finding in findings_in(Module(path="train.py", tree=ast.parse(text), text=text))}
+    return {finding.code for finding in findings_in(SourceModule(path="train.py", tree=ast.parse(text), text=text))}
 
 
 def _example(code: str, kind: str) -> str:
@@ -56,7 +56,9 @@ def _measured(code: str) -> list[list[str]]:
 def test_the_page_of_a_rule(code: str) -> None:
     for kind, codes in (("bad", {code}), ("good", set())):
         text = _example(code, kind)
-        assert {found.code for found in findings_in(Module(path="train.py", tree=ast.parse(text), text=text))} == codes
+        assert {
+            found.code for found in findings_in(SourceModule(path="train.py", tree=ast.parse(text), text=text))
+        } == codes
     with_settings, without = _measured(code)
     assert with_settings in (["differ", "the same"], ["the same", "the same"])
     assert without == ["differ", "the same"]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from samebits.core.run_config import RunSpec
-from samebits.core.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, SURROUNDINGS, USER, Trial
+from samebits.core.run_config import RunConfig
+from samebits.core.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, PERTURBATIONS, USER, Trial
 from samebits.host.launch.runtime import choose_runtime
-from samebits.host.probe.experiment import Trials
+from samebits.host.probe.experiment import Experiments
 from support.command import Project
 
 _TELLS = """
@@ -68,8 +68,8 @@ _PARTS = {HASH_SEED: 2, FOLDERS: 7, CORES: 2, CLOCK: 10, USER: 4, HOST: 4, MEMOR
 
 def _told(project: Project, runs: Path, *trials: Trial) -> list[dict[str, list[Any]]]:
     project.write(_TELLS)
-    spec = RunSpec(script=project.script, data=project.data, runtime=project.runtime)
-    running = Trials(spec, choose_runtime(spec), runs)
+    spec = RunConfig(script=project.script, data=project.data, runtime=project.runtime)
+    running = Experiments(spec, choose_runtime(spec), runs)
     told = []
     for trial in trials:
         folder, record = running.run("a trial", trial)
@@ -88,7 +88,7 @@ def three_files(project: Project) -> Project:
 
 @pytest.mark.locked
 def test_everything_is_another(three_files: Project, tmp_path: Path) -> None:
-    first, other = _told(three_files, tmp_path / "trials", Trial(), Trial(changed=SURROUNDINGS))
+    first, other = _told(three_files, tmp_path / "trials", Trial(), Trial(changed=PERTURBATIONS))
     for name, number in _PARTS.items():
         assert len(first[name]) == number
         for before, after in zip(first[name], other[name], strict=True):
@@ -109,7 +109,7 @@ def test_nothing_else_is(three_files: Project, tmp_path: Path, name: str) -> Non
 def test_in_a_container(three_files: Project, tmp_path: Path, engine: str) -> None:
     assert engine
     three_files.runtime = "docker"
-    first, other = _told(three_files, tmp_path / "trials", Trial(), Trial(changed=SURROUNDINGS))
+    first, other = _told(three_files, tmp_path / "trials", Trial(), Trial(changed=PERTURBATIONS))
     assert {name for name in first if any(map(_same, first[name], other[name]))} == set()
 
 
@@ -125,8 +125,8 @@ def test_a_setting_that_the_image_has_is_let_go(project: Project, tmp_path: Path
         "import os, pathlib\nnames = 'TF_ENABLE_ONEDNN_OPTS', 'OPENBLAS_NUM_THREADS'\n"
         "pathlib.Path(os.environ['SAMEBITS_OUTPUT'], 'told').write_text(str([*map(os.environ.get, names)]))\n"
     )
-    spec = RunSpec(script=project.script, runtime="docker")
-    trials = Trials(spec, choose_runtime(spec), tmp_path / "trials")
+    spec = RunConfig(script=project.script, runtime="docker")
+    trials = Experiments(spec, choose_runtime(spec), tmp_path / "trials")
     for without, told in (((), "['1', '1']"), (("OPENBLAS_NUM_THREADS", "op determinism"), "['1', None]")):
         folder, record = trials.run("a trial", Trial(without=without))
         assert (folder.outputs / "told").read_text() == told

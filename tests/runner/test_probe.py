@@ -9,12 +9,12 @@ import pytest
 
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields
-from samebits.core.record import Taken
-from samebits.core.trial import CLOCK, CORES, FOLDERS, SURROUNDINGS, USER, Trial
+from samebits.core.record import EntropyUse
+from samebits.core.trial import CLOCK, CORES, FOLDERS, PERTURBATIONS, USER, Trial
 from samebits.host.lint.findings import Finding
-from samebits.host.lint.linter import Checked
-from samebits.host.probe.diagnosis import ITSELF, pointed_to, suspects, untold
-from samebits.host.probe.experiment import Apart, Tried
+from samebits.host.lint.linter import LintResult
+from samebits.host.probe.diagnosis import ITSELF, likely_causes, pointed_to, unexplained
+from samebits.host.probe.experiment import ProbeDivergence, ProbeResult
 from samebits.host.rerun.divergence import Cause
 from support.command import SCRIPTS, Done, call
 
@@ -63,12 +63,12 @@ def test_good(tmp_path: Path, script: Path) -> None:
     )
 
 
-_TAKEN = Taken(path="train.py", line=4, call="np.random.default_rng()", times=2)
+_TAKEN = EntropyUse(path="train.py", line=4, call="np.random.default_rng()", times=2)
 _FINDINGS = tuple(
     Finding(path="train.py", line=line, column=1, code=code, about=about)
     for line, code, about in ((4, "SB101", "default_rng()"), (7, "SB203", "listdir()"), (9, "SB601", "a decision"))
 )
-_CHECKED = Checked(sources={"train.py": ""}, findings=_FINDINGS[:2], ignored=_FINDINGS[2:])
+_CHECKED = LintResult(sources={"train.py": ""}, findings=_FINDINGS[:2], ignored=_FINDINGS[2:])
 _CAUSE = Cause(kind="output", tensor="noise", layer="noise")
 
 
@@ -78,21 +78,21 @@ _CAUSE = Cause(kind="output", tensor="noise", layer="noise")
 )
 def test_suspects_belong_to_what_parts(because: str, places: list[str]) -> None:
     """What a comment lets pass is one as well: the comment may be wrong."""
-    found = list(suspects(because, _CHECKED, [_TAKEN]))
+    found = list(likely_causes(because, _CHECKED, [_TAKEN]))
     assert [line.partition(": ")[0] for line in found] == places
 
 
 def test_without_a_suspect_there_is_a_hint() -> None:
-    nothing = Checked(sources={"train.py": "import time\n"})
-    for because in (*SURROUNDINGS, ITSELF, "no one thing, but together"):
-        (hint,) = suspects(because, nothing, [])
+    nothing = LintResult(sources={"train.py": "import time\n"})
+    for because in (*PERTURBATIONS, ITSELF, "no one thing, but together"):
+        (hint,) = likely_causes(because, nothing, [])
         assert hint.startswith("look for ")
 
 
 def test_lines_that_say_the_word() -> None:
     """Where no rule is broken, the lines to look at come before the advice."""
     text = "import time\nfrom datetime import date\nrate = 0.1 * date.today().day  # now(\nprint(3)\n"
-    found = list(suspects(CLOCK, Checked(sources={"train.py": text}), []))
+    found = list(likely_causes(CLOCK, LintResult(sources={"train.py": text}), []))
     assert found == [
         "train.py:3: rate = 0.1 * date.today().day  # now(",
         "look for a date or a time that decides something",
@@ -102,24 +102,24 @@ def test_lines_that_say_the_word() -> None:
 def test_what_is_tried_by_itself_first() -> None:
     """What a rule or a word speaks of."""
     assert pointed_to(_CHECKED) == [FOLDERS, CORES, CLOCK]  # SB601 hangs on how fast a machine is, too
-    assert pointed_to(Checked(sources={"train.py": "from os import getuid\nprint(getuid())\n"})) == [USER]
-    assert pointed_to(Checked(sources={"train.py": "print(id(3))\n"})) == []
+    assert pointed_to(LintResult(sources={"train.py": "from os import getuid\nprint(getuid())\n"})) == [USER]
+    assert pointed_to(LintResult(sources={"train.py": "print(id(3))\n"})) == []
 
 
 def test_what_rules_found_is_not_told_twice() -> None:
     """Nor what a comment lets pass; a finding of another kind in the same line hides nothing."""
-    others = [Taken(path="train.py", line=line, call="os.urandom(3)", times=1) for line in (7, 9, 11)]
+    others = [EntropyUse(path="train.py", line=line, call="os.urandom(3)", times=1) for line in (7, 9, 11)]
     checked = replace(_CHECKED, allowed=frozenset({("train.py", 9, "SB701"), ("train.py", 11, "SB203")}))
-    assert list(untold([_TAKEN, *others], checked)) == [others[0], others[2]]
+    assert list(unexplained([_TAKEN, *others], checked)) == [others[0], others[2]]
 
 
 def test_the_forms_of_what_was_found() -> None:
     undetermined = {"operation": "Timestamp", "layer": "", "way": "leave it", "gpu_only": False, "seconds": 0.002}
-    tried = Tried(
+    tried = ProbeResult(
         steps=5,
-        apart=Apart(where="fit 0, epoch 0, step 1", causes=(_CAUSE, _CAUSE)),
+        apart=ProbeDivergence(where="fit 0, epoch 0, step 1", causes=(_CAUSE, _CAUSE)),
         because=CLOCK,
-        suspects=("look for a date",),
+        likely_causes=("look for a date",),
         undetermined=(undetermined,),
         entropy=(_TAKEN,),
     )
@@ -138,7 +138,7 @@ def test_the_forms_of_what_was_found() -> None:
         ("SB703", 1),
     ]
     assert json.loads(json.dumps(tried.to_dict()))["causes"][0]["layer"] == "noise"
-    failed = Tried(steps=5, failure="the script failed: ValueError")
+    failed = ProbeResult(steps=5, failure="the script failed: ValueError")
     assert (failed.passed, list(failed.lines())) == (False, ["the script failed: ValueError"])
     assert failed.to_dict()["same"] is None
     assert [found.code for found in failed.findings("train.py")] == ["SB704"]

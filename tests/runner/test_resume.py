@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from samebits.core.checkpoint_store import Place
+from samebits.core.checkpoint_store import Position
 from samebits.core.record import RUNNING, Outcome, write_record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from support.command import RESUMABLE, Project, call, newest
 from support.machine import started
 
 pytestmark = pytest.mark.locked
 
 
-def as_if_killed_after(run: RunFolder, place: Place, runs: Path) -> RunFolder:
+def as_if_killed_after(run: RunDir, place: Position, runs: Path) -> RunDir:
     """A copy of a finished run as it stood when the checkpoint had just been written; the ledger may be further."""
-    copy = RunFolder(runs / run.path.name)
+    copy = RunDir(runs / run.path.name)
     shutil.copytree(run.path, copy.path)
     for later in copy.checkpoints.places():
         if later.order > place.order:

@@ -228,7 +228,7 @@ def broken(*_):
     ("broken", "why"),
     [
         ("taps.unchanging = broken", "cannot be tapped"),
-        ("taps.Taps._tap_of = broken", "cannot be tapped"),
+        ("taps.GraphTaps._tap_of = broken", "cannot be tapped"),
         ("rewriting._ROUNDS = 0", "would be changed by a tap"),
     ],
     ids=["asking", "tapping", "rounds"],

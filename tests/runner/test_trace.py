@@ -11,8 +11,8 @@ from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields
 from samebits.core.recipe import Recipe
 from samebits.core.record import Record, read_record
-from samebits.core.run_config import OneLineParser, RunSpec, add_run_options, make_spec
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_config import OneLineParser, RunConfig, add_run_options, make_config
+from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import LEVELS, Trace
 from samebits.host.rerun.golden import Golden, models
 from support.command import ROOT, Project, call
@@ -74,12 +74,12 @@ def test_a_level_as_asked_for(tmp_path: Path, toml: str, words: list[str], level
     (tmp_path / "samebits.toml").write_text(toml)
     parser = OneLineParser(prog="samebits train")
     add_run_options(parser)
-    spec = make_spec(vars(parser.parse_args([str(tmp_path / "train.py"), *words])))
+    spec = make_config(vars(parser.parse_args([str(tmp_path / "train.py"), *words])))
     assert spec.trace == Trace(level=level)
 
 
 def test_a_level_is_no_part_of_the_recipe(example: Record) -> None:
-    assert "trace" not in {name for name in RunSpec.__dataclass_fields__ if name in Recipe.__dataclass_fields__}
+    assert "trace" not in {name for name in RunConfig.__dataclass_fields__ if name in Recipe.__dataclass_fields__}
     assert "trace" not in example.recipe.to_dict()
 
 
@@ -300,7 +300,7 @@ def test_a_window_of_a_fit(
     assert folder.tensors.exists() == (trace.level == "tensor" and trace.fit is not None)
 
 
-def kept(folder: RunFolder, item: Line) -> bytes:
+def kept(folder: RunDir, item: Line) -> bytes:
     """The bytes of a tensor of a line, checked against their name."""
     name: str = item["digest"].removeprefix("sha256:")
     content = (folder.tensors / name).read_bytes()

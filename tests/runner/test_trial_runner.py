@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from samebits.core.run_config import RunSpec
+from samebits.core.run_config import RunConfig
 from samebits.core.trace_level import EPOCHS, TraceEnded
 from samebits.core.trial import Trial
 from samebits.host.launch.runtime import choose_runtime
-from samebits.host.probe.experiment import Trials
-from samebits.runner.trial.trial_runner import Trying
+from samebits.host.probe.experiment import Experiments
+from samebits.runner.trial.trial_runner import TrialRunner
 from support.command import Project
 
 _LOOPS = """
@@ -52,8 +52,8 @@ for _ in range(3):
 def test_steps_are_counted(project: Project, tmp_path: Path, script: str, state: str, steps: int) -> None:
     """Of loops, of several at once (none is cut in two), and over many calls of `fit`."""
     project.write(script)
-    spec = RunSpec(script=project.script, runtime="venv")
-    trials = Trials(spec, choose_runtime(spec), tmp_path / "trials", EPOCHS)
+    spec = RunConfig(script=project.script, runtime="venv")
+    trials = Experiments(spec, choose_runtime(spec), tmp_path / "trials", EPOCHS)
     _, record = trials.run("a trial", Trial(steps=9 if state == "interrupted" else 50))
     assert (record.outcome.state, record.timings["steps"]) == (state, steps), record.outcome
     assert 0 < record.timings["step"] < 1
@@ -63,7 +63,7 @@ def test_models_that_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that is dear and one that is cheap have a mean, whichever of them a median would fall on."""
     clock: Iterator[float] = itertools.accumulate(itertools.cycle([0.1, 0.5]))
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    trial = Trying(Trial(steps=43))
+    trial = TrialRunner(Trial(steps=43))
     count = trial.count
     assert count is not None
     for number in range(42):
@@ -74,5 +74,5 @@ def test_models_that_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_trial_nothing_is_counted() -> None:
-    nothing = Trying(None)
+    nothing = TrialRunner(None)
     assert (nothing.count, nothing.timings(), nothing.observed()) == (None, {}, {})

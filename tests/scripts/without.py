@@ -26,7 +26,7 @@ from samebits.core.ledger import Ledger  # noqa: E402
 from samebits.host.rerun.golden import models  # noqa: E402
 from samebits.runner.determinism import exact_ops as exact  # noqa: E402
 from samebits.runner.determinism import settings as determinism  # noqa: E402
-from samebits.runner.determinism.fingerprint import Fingerprinting  # noqa: E402
+from samebits.runner.determinism.fingerprint import FingerprintJob  # noqa: E402
 from samebits.runner.determinism.op_audit import read_proven  # noqa: E402
 from samebits.runner.observe.observer import Observer  # noqa: E402
 from samebits.runner.process.signals import Signals  # noqa: E402
@@ -42,7 +42,7 @@ profile = Profile(name="portable", threads=1)
 with patch.object(Profile, "portable", True):
     object.__setattr__(profile, "threads", threads)
     determinism.seed_everything(0, profile)
-differing = Fingerprinting().finish().differing(read_proven().fingerprint)
+differing = FingerprintJob().finish().differing(read_proven().fingerprint)
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     with Ledger(folder / "ledger", Digest.of_json({})) as ledger:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.record import Record, read_record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -99,9 +99,9 @@ def call(*arguments: str, folder: Path, **environment: str) -> Done:
     return Done(status=done.returncode, out=done.stdout, err=done.stderr)
 
 
-def newest(project: Project) -> RunFolder:
+def newest(project: Project) -> RunDir:
     """The run that was begun last."""
-    return RunFolder(max(project.runs.glob("2*/"), key=lambda path: path.stat().st_mtime_ns))
+    return RunDir(max(project.runs.glob("2*/"), key=lambda path: path.stat().st_mtime_ns))
 
 
 def load_json(text: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from samebits.core.checkpoint_store import Checkpoint, Place, reached
+from samebits.core.checkpoint_store import Checkpoint, Position, describe_reached
 from samebits.core.digest import Digest
 from samebits.core.ledger import Ledger
 from samebits.core.record import (
@@ -24,11 +24,11 @@ from samebits.core.record import (
     RUNNING,
     Outcome,
     Record,
+    finalize,
     read_record,
-    seal,
     write_record,
 )
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from samebits.host.cli.parser import main
 from samebits.host.image.build_context import staged_recipe
 from samebits.host.subprocesses import OURS, Streams
@@ -59,17 +59,17 @@ class Player:
     ) -> int:
         """Instead of `run_in_venv`."""
         assert words[0] == "--run"
-        folder = RunFolder(Path(words[1]))
+        folder = RunDir(Path(words[1]))
         if not folder.image.exists():
             shutil.copytree(recipe or self.recipe, folder.image, ignore=shutil.ignore_patterns("__pycache__"))
         record = read_record(folder.record)
         with Ledger(folder.ledger, record.recipe.digest) as ledger:
             return self._play(folder, record, ledger)
 
-    def _play(self, folder: RunFolder, record: Record, ledger: Ledger) -> int:
+    def _play(self, folder: RunDir, record: Record, ledger: Ledger) -> int:
         resumes = record.origin.get("resumes") or {}
         place, until = (
-            None if resumes.get(name) is None else Place.parse(resumes[name]) for name in ("checkpoint", "until")
+            None if resumes.get(name) is None else Position.parse(resumes[name]) for name in ("checkpoint", "until")
         )
         weights, losses = self._state(folder, place, ledger)
         if self.refuses:
@@ -90,10 +90,10 @@ class Player:
                 "metrics": {"loss": losses[stage][-1]},
             }
             ledger.append({**line, "tensors": {"trainable": str(Digest.of_bytes(weights))}})
-            here = Place(stage=stage, epoch=epoch + 1)
+            here = Position(stage=stage, epoch=epoch + 1)
             self._keep(folder, record, ledger, here, {"losses": losses[stage], **self.state}, weights)
             if here == until:
-                ended = Outcome(state=INTERRUPTED, message=reached(here), exit_status=0)
+                ended = Outcome(state=INTERRUPTED, message=describe_reached(here), exit_status=0)
                 return self._seal(folder, record, ledger, ended)
         digest = Digest.of_bytes(weights + self.unlike)
         ledger.append({"event": "end", "models": [str(digest)]})
@@ -102,38 +102,40 @@ class Player:
         record = replace(record, result={"models": [model], "fits": fits, "outputs": []})
         return self._seal(folder, record, ledger, Outcome(state=FINISHED, exit_status=0))
 
-    def _state(self, folder: RunFolder, place: Place | None, ledger: Ledger) -> tuple[bytes, list[list[str]]]:
+    def _state(self, folder: RunDir, place: Position | None, ledger: Ledger) -> tuple[bytes, list[list[str]]]:
         losses: list[list[str]] = [[] for _ in self.stages]
         if place is None:
             return _BEGIN, losses
         for needed in folder.checkpoints.needed(place):
             found = folder.checkpoints.read(needed)
             losses[needed.stage] = list(found.state["losses"])
-        ledger.go_on(found.lines, found.last)
+        ledger.resume_at(found.lines, found.last)
         return folder.checkpoints.content(Digest.parse(found.objects[0])), losses
 
     def _keep(
-        self, folder: RunFolder, record: Record, ledger: Ledger, here: Place, state: dict[str, Any], weights: bytes
+        self, folder: RunDir, record: Record, ledger: Ledger, here: Position, state: dict[str, Any], weights: bytes
     ) -> None:
-        if not record.keeping.writes or self.refuses:
+        if not record.retention.writes or self.refuses:
             return
         text = str(Digest.of_bytes(weights))
         recipe, lines, last = record.recipe.digest, ledger.lines, ledger.last
         found = Checkpoint(place=here, recipe=recipe, lines=lines, last=last, state=state, objects=(text,))
         folder.checkpoints.write(found, {text: weights})
-        folder.checkpoints.thin(record.keeping)
+        folder.checkpoints.prune(record.retention)
 
-    def _left(self, place: Place | None) -> Iterator[tuple[int, int]]:
+    def _left(self, place: Position | None) -> Iterator[tuple[int, int]]:
         for stage, epochs in enumerate(self.stages):
             for epoch in range(epochs):
                 if place is None or (stage, epoch + 1) > (place.stage, place.epoch):
                     yield stage, epoch
 
-    def _seal(self, folder: RunFolder, record: Record, ledger: Ledger, outcome: Outcome) -> int:
+    def _seal(self, folder: RunDir, record: Record, ledger: Ledger, outcome: Outcome) -> int:
         resumable: dict[str, Any] = {"resumable": not self.refuses, "reasons": list(self.refuses)}
         lines = {"lines": ledger.lines, "last": str(ledger.last)}
         folder.reserve.unlink(missing_ok=True)
-        seal(folder.record, replace(record, outcome=outcome, resumable=resumable, ledger=lines, timings={"total": 1.0}))
+        finalize(
+            folder.record, replace(record, outcome=outcome, resumable=resumable, ledger=lines, timings={"total": 1.0})
+        )
         return outcome.exit_status or 0
 
 
@@ -152,9 +154,9 @@ class Played:
         said = self.output.readouterr()
         return Done(status=status, out=said.out, err=said.err)
 
-    def train(self, *options: str) -> RunFolder:
+    def train(self, *options: str) -> RunDir:
         """One training, however it ends."""
-        return RunFolder(Path(self.call(*self.project.command(*options)[1:]).run))
+        return RunDir(Path(self.call(*self.project.command(*options)[1:]).run))
 
     def runs(self) -> int:
         """How many there are."""
@@ -174,7 +176,7 @@ def played(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     signal.signal(signal.SIGTERM, before)
 
 
-def unsealed(run: RunFolder) -> RunFolder:
+def unsealed(run: RunDir) -> RunDir:
     """The run as a power cut leaves it: nobody has sealed its record."""
     record = run.read()
     run.record.unlink()

@@ -6,21 +6,21 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from samebits.host.image.build_context import CPU, Kind, context_file
+from samebits.host.image.build_context import CPU, ImageKind, context_file
 from support.command import Done, Project
 
 _SMALL = ("packaging", "pygments", "rich")  # of the lock's wheels: a build of a few seconds
 COMPILING = "--invalidation-mode unchecked-hash /opt/samebits/venv/lib"  # the step that keeps times out of each .pyc
 
 
-def small_kind(folder: Path, compiling: str = COMPILING) -> Kind:
+def small_kind(folder: Path, compiling: str = COMPILING) -> ImageKind:
     """The CPU image with a few wheels only, built in seconds; its step of compiling can be replaced."""
     dockerfile = context_file(CPU.dockerfile).read_text()
     assert dockerfile.count(COMPILING) == 1
     blocks = re.split(r"^(?=\S)", context_file(CPU.lock).read_text(), flags=re.MULTILINE)
     (folder / "Dockerfile").write_text(dockerfile.replace(COMPILING, compiling))
     (folder / "some.lock").write_text("".join(block for block in blocks if block.startswith(_SMALL)))
-    return Kind(device=CPU.device, dockerfile=str(folder / "Dockerfile"), lock=str(folder / "some.lock"))
+    return ImageKind(device=CPU.device, dockerfile=str(folder / "Dockerfile"), lock=str(folder / "some.lock"))
 
 
 @dataclass(frozen=True, kw_only=True)

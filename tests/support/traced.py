@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.record import read_record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import Trace
 from support.command import Project
 
@@ -50,12 +50,12 @@ from pathlib import Path
 from samebits.host.subprocesses import OURS
 from samebits.host.launch.runtime import choose_runtime
 from samebits.core.run_setup import plan_run, publish
-from samebits.core.run_config import RunSpec
+from samebits.core.run_config import RunConfig
 from samebits.core.trace_level import Trace
 asked = json.loads(sys.argv[1])
-spec = RunSpec(script=Path("train.py"), data=Path("data"), runtime="venv", trace=Trace(**asked["trace"]))
+spec = RunConfig(script=Path("train.py"), data=Path("data"), runtime="venv", trace=Trace(**asked["trace"]))
 runtime = choose_runtime(spec)
-runtime.make_ready()
+runtime.prepare()
 folder, _ = publish(plan_run(spec, runtime.setup))
 if asked["spoil"]:
     folder.tensors.write_text("in the way")
@@ -70,7 +70,7 @@ def lines_of(folder: Path, *events: str) -> list[Line]:
     return [{name: value for name, value in line.items() if name not in {"previous", "line"}} for line in kept]
 
 
-def run_traced(project: Project, body: str, trace: Trace, *, spoil: bool = False) -> tuple[RunFolder, int, str]:
+def run_traced(project: Project, body: str, trace: Trace, *, spoil: bool = False) -> tuple[RunDir, int, str]:
     """One training with a window, which the command line has no word for; with something in the way of `tensors`."""
     project.write(START + body)
     asked = json.dumps({"trace": trace.to_dict(), "spoil": spoil})
@@ -78,7 +78,7 @@ def run_traced(project: Project, body: str, trace: Trace, *, spoil: bool = False
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=300, check=False)
     paths = [*project.runs.glob("*/record.json")]
     assert len(paths) == 1, done.stderr
-    folder = RunFolder(paths[0].parent)
+    folder = RunDir(paths[0].parent)
     assert folder.read().trace == trace
     return folder, done.returncode, done.stderr
 

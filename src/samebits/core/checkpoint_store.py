@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from samebits.core.digest import Digest, confirm_seal
+from samebits.core.digest import Digest, confirm_checksum
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import (
     Fields,
@@ -35,12 +35,12 @@ VERSION = "1.0"
 ALL = "all"
 LAST = "last"
 NONE = "none"
-_EVERY = "every:"
+_EVERY_STEPS = "every:"
 _NAME = re.compile(r"(\d{4,})-(\d{6,})(?:-(\d{8,}))?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Keeping:
+class RetentionPolicy:
     """Which checkpoints a run writes and keeps; decides no bit of the result.
 
     One is written at the end of every epoch, and within epochs after every `every` steps. `keep` is `all` of them; the
@@ -51,7 +51,7 @@ class Keeping:
     every: int | None = None
 
     def __post_init__(self) -> None:
-        number = self.keep.removeprefix(_EVERY)
+        number = self.keep.removeprefix(_EVERY_STEPS)
         if self.keep not in (ALL, LAST, NONE) and not (number != self.keep and number.isdecimal() and int(number) > 0):
             raise InputError(f"keep must be all, last, none or every:N, not {self.keep!r}")
         if self.every is not None and self.every < 1:
@@ -64,11 +64,15 @@ class Keeping:
         """Whether there are checkpoints at all."""
         return self.keep != NONE
 
-    def outlives(self, place: "Place") -> bool:
+    def outlives(self, place: "Position") -> bool:
         """Whether the checkpoint at this place stays when a later one of its stage is there."""
         if self.keep == ALL:
             return True
-        return self.keep.startswith(_EVERY) and place.step is None and place.epoch % int(self.keep[len(_EVERY) :]) == 0
+        return (
+            self.keep.startswith(_EVERY_STEPS)
+            and place.step is None
+            and place.epoch % int(self.keep[len(_EVERY_STEPS) :]) == 0
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As the record holds it."""
@@ -84,7 +88,7 @@ class Keeping:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class Position:
     """How far a run has come: a stage, the epochs of it that are done, and the steps of the next one, if any."""
 
     stage: int
@@ -115,7 +119,7 @@ class Place:
         return f"stage {self.stage} after {self.epoch} epoch{'' if self.epoch == 1 else 's'}{steps}"
 
 
-def reached(place: Place) -> str:
+def describe_reached(place: Position) -> str:
     """What a run says that ended where it was asked to."""
     return f"ended at {place}, as asked"
 
@@ -127,7 +131,7 @@ class Checkpoint:
     `objects` are the digests of the bytes that `state` names.
     """
 
-    place: Place
+    place: Position
     recipe: Digest
     lines: int
     last: Digest
@@ -152,10 +156,10 @@ class Checkpoint:
         """Read what `to_dict` wrote; raises RecordError."""
         fields = Fields(value)
         check_version(fields, FORMAT, VERSION)
-        confirm_seal(value, "checkpoint")
+        confirm_checksum(value, "checkpoint")
         ledger = fields.inner("ledger")
         return cls(
-            place=Place.parse(fields.get("place", str)),
+            place=Position.parse(fields.get("place", str)),
             recipe=Digest.parse(fields.get("recipe", str)),
             lines=ledger.get("lines", int),
             last=Digest.parse(ledger.get("last", str)),
@@ -165,7 +169,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class CheckpointStore:
     """A run's `checkpoints/`."""
 
     folder: Path
@@ -180,24 +184,24 @@ class Store:
         """Written where a run found out that it cannot be resumed exactly, and why."""
         return self.folder / "refused.json"
 
-    def path(self, place: Place) -> Path:
+    def path(self, place: Position) -> Path:
         """The file of a checkpoint."""
         return self.folder / f"{place.name}.json"
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[Position]:
         """Of every checkpoint there is, the furthest last."""
         try:
             names = [path.stem for path in self.folder.iterdir() if path.suffix == ".json"]
         except FileNotFoundError:
             return []
-        return sorted((Place.parse(name) for name in names if _NAME.fullmatch(name)), key=lambda place: place.order)
+        return sorted((Position.parse(name) for name in names if _NAME.fullmatch(name)), key=lambda place: place.order)
 
-    def needed(self, place: Place) -> list[Place]:
+    def needed(self, place: Position) -> list[Position]:
         """What it takes to go on from a checkpoint: itself, and the furthest one of each stage before."""
         furthest = {found.stage: found for found in self.places() if found.order <= place.order}
         return [furthest[stage] for stage in sorted(furthest) if stage < place.stage] + [place]
 
-    def read(self, place: Place) -> Checkpoint:
+    def read(self, place: Position) -> Checkpoint:
         """Read one; raises RecordError, which names the file."""
         path = self.path(place)
         try:
@@ -234,7 +238,7 @@ class Store:
         write_all({path: contents[text] for text, path in paths.items() if not path.exists()})
         write_atomically(self.path(checkpoint.place), canonical_json(checkpoint.to_dict()), mode=0o444)
 
-    def adopt(self, path: Path, announce: Callable[[str], None] = lambda _: None) -> Digest:
+    def store_file(self, path: Path, announce: Callable[[str], None] = lambda _: None) -> Digest:
         """Keep a copy of a file; raises StorageError. `announce` is told its digest before it can be removed again."""
         file = None
         try:
@@ -257,7 +261,7 @@ class Store:
             raise storage_error(error, self.objects) from error
         return digest
 
-    def thin(self, keeping: Keeping, coming: Callable[[], frozenset[str]] = frozenset) -> None:
+    def prune(self, keeping: RetentionPolicy, coming: Callable[[], frozenset[str]] = frozenset) -> None:
         """Remove what is not to be kept: a later checkpoint of its stage is there.
 
         `coming` gives the bytes that checkpoints name which are still to be written.
@@ -292,7 +296,7 @@ class Store:
         except (OSError, ValueError, RecordError) as error:
             raise RecordError(f"{self.refusal}: {error}") from error
 
-    def share(self, places: Sequence[Place], other: "Store") -> None:
+    def share(self, places: Sequence[Position], other: "CheckpointStore") -> None:
         """Put checkpoints into another run's folder as well: the same files where the disk can, else copies."""
         try:
             other.objects.mkdir(parents=True, exist_ok=True)

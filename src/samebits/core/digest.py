@@ -52,7 +52,7 @@ class Digest:
             return cls(hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def confirm_seal(value: object, what: str) -> None:
+def confirm_checksum(value: object, what: str) -> None:
     """Raise RecordError unless `seal` is the digest of all the rest of a file's object."""
     if not isinstance(value, Mapping):
         raise RecordError("the file must hold an object")

@@ -53,11 +53,11 @@ class Terminated(BaseException):
     """SIGTERM arrived; like KeyboardInterrupt, it must pass through `except Exception` of a user's script."""
 
 
-def some_of(names: Sequence[str], most: int) -> str:
+def shorten(names: Sequence[str], most: int) -> str:
     """The first names for a line of one error, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def counted(number: int, what: str = "line") -> str:
+def pluralize(number: int, what: str = "line") -> str:
     """`1 line`, `2 lines`."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from samebits.core.errors import RecordError, StorageError
 
 T = TypeVar("T")
-_TOGETHER = 128  # files that are open at once
-_LARGE = 1 << 20  # bytes: from this size on, content is written past the kernel's cache
-_AT_ONCE = 4 << 20  # bytes of one such write
+MAX_OPEN_FILES = 128  # files that are open at once
+_DIRECT_WRITE_BYTES = 1 << 20  # bytes: from this size on, content is written past the kernel's cache
+_DIRECT_BLOCK_BYTES = 4 << 20  # bytes of one such write
 
 
 def canonical_json(value: object) -> bytes:
@@ -64,9 +64,9 @@ def write_all(contents: Mapping[Path, Any]) -> None:
     They are waited for together: a wait for each would take as long as all of them.
     """
     items = list(contents.items())
-    with mmap.mmap(-1, _AT_ONCE) as memory, memoryview(memory) as block:
-        for begin in range(0, len(items), _TOGETHER):
-            _write_together(dict(items[begin : begin + _TOGETHER]), block)
+    with mmap.mmap(-1, _DIRECT_BLOCK_BYTES) as memory, memoryview(memory) as block:
+        for begin in range(0, len(items), MAX_OPEN_FILES):
+            _write_together(dict(items[begin : begin + MAX_OPEN_FILES]), block)
     for folder in {path.parent for path in contents}:
         sync_folder(folder)
 
@@ -99,7 +99,7 @@ def _write(descriptor: int, content: memoryview, block: memoryview) -> None:
 
     Nobody reads it soon, and taking memory for it costs a training beside more time than the disk does.
     """
-    done = _write_directly(descriptor, content, block) if len(content) >= _LARGE else 0
+    done = _write_directly(descriptor, content, block) if len(content) >= _DIRECT_WRITE_BYTES else 0
     while done < len(content):
         done += os.write(descriptor, content[done:])
 

@@ -36,7 +36,7 @@ class Ledger:
             self._before = self._file.read().splitlines(keepends=True)
         except OSError as error:
             raise storage_error(error, path) from error
-        self._written = _Written(lines=0, last=recipe, size=0)
+        self._written = _LedgerTail(lines=0, last=recipe, size=0)
 
     def __enter__(self) -> Self:
         return self
@@ -58,12 +58,12 @@ class Ledger:
         """The digest of the last line, or the recipe's where there is none yet."""
         return self._written.last
 
-    def go_on(self, lines: int, last: Digest) -> None:
+    def resume_at(self, lines: int, last: Digest) -> None:
         """Take the place behind a line that was there before; raises RecordError where it is not that line."""
         before = self._before[:lines]
         if lines and (len(before) < lines or Digest.of_bytes(before[-1].rstrip(b"\n")) != last):
             raise RecordError(f"{self._path} has no line {lines} that a checkpoint names; it was changed")
-        self._written = _Written(lines=lines, last=last, size=sum(map(len, before)))
+        self._written = _LedgerTail(lines=lines, last=last, size=sum(map(len, before)))
 
     def ends(self) -> tuple[int, Digest]:
         """How many lines the file holds, and the digest of the last: also of those that are still to be told again."""
@@ -82,7 +82,7 @@ class Ledger:
         before = self._written
         number = before.lines + 1
         line = canonical_json({**values, "version": VERSION, "line": number, "previous": str(before.last)})
-        after = _Written(lines=number, last=Digest.of_bytes(line), size=before.size + len(line) + 1)
+        after = _LedgerTail(lines=number, last=Digest.of_bytes(line), size=before.size + len(line) + 1)
         if before.lines < len(self._before):
             if self._before[before.lines] != line + b"\n":
                 raise InputError(
@@ -122,7 +122,7 @@ class Ledger:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Written:
+class _LedgerTail:
     """What the file holds; one value, so that an interrupt finds either the old or the new state."""
 
     lines: int
@@ -136,7 +136,7 @@ def line_place(values: Mapping[str, object]) -> str:
     return ", ".join(known) or str(values.get("event"))
 
 
-def hold(path: Path) -> int:
+def lock_alive(path: Path) -> int:
     """Take the liveness lock of a run without writing to its ledger; returns a descriptor to close."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     _lock(descriptor)

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from samebits.core.checkpoint_store import NONE, Keeping
-from samebits.core.digest import Digest, confirm_seal
+from samebits.core.checkpoint_store import NONE, RetentionPolicy
+from samebits.core.digest import Digest, confirm_checksum
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import Fields, check_version, readable_json, write_atomically
 from samebits.core.recipe import Recipe
@@ -56,7 +56,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class Taken:
+class EntropyUse:
     """A place where the script took randomness that no seed reaches: the `call` that stands there, and how often."""
 
     path: str
@@ -72,7 +72,7 @@ class Taken:
         return asdict(self)
 
     @classmethod
-    def from_fields(cls, fields: Fields) -> "Taken":
+    def from_fields(cls, fields: Fields) -> "EntropyUse":
         """Read what `to_dict` wrote."""
         line, times = (fields.get(name, int) for name in ("line", "times"))
         return cls(path=fields.get("path", str), line=line, call=fields.get("call", str), times=times)
@@ -94,7 +94,7 @@ class Record:
     started: str
     outcome: Outcome
     trace: Trace = field(default_factory=Trace)
-    keeping: Keeping = field(default_factory=Keeping)
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     resumable: Mapping[str, Any] | None = None
     strict: bool = False
     trial: Trial | None = None
@@ -116,9 +116,9 @@ class Record:
         return None if self.result is None else Digest.of_json(self.result)
 
     @property
-    def entropy(self) -> tuple[Taken, ...]:
+    def entropy(self) -> tuple[EntropyUse, ...]:
         """Where the script took randomness that no seed reaches; since 1.3, before it nobody looked."""
-        return tuple(Taken.from_fields(Fields(place)) for place in self.environment.get("entropy") or ())
+        return tuple(EntropyUse.from_fields(Fields(place)) for place in self.environment.get("entropy") or ())
 
     def to_dict(self) -> dict[str, Any]:
         """As the file holds it; `seal` is the digest of all the rest."""
@@ -133,7 +133,7 @@ class Record:
             "started": self.started,
             "outcome": self.outcome.to_dict(),
             "trace": self.trace.to_dict(),
-            "checkpoints": self.keeping.to_dict(),
+            "checkpoints": self.retention.to_dict(),
             "resumable": None if self.resumable is None else dict(self.resumable),
             "strict": self.strict,
             "trial": None if self.trial is None else self.trial.to_dict(),
@@ -162,7 +162,9 @@ class Record:
             started=fields.get("started", str),
             outcome=Outcome.from_fields(fields.inner("outcome")),
             trace=Trace.from_fields(fields.inner("trace")) if "trace" in names else Trace(),
-            keeping=Keeping.from_fields(fields.inner("checkpoints")) if "checkpoints" in names else Keeping(keep=NONE),
+            retention=RetentionPolicy.from_fields(fields.inner("checkpoints"))
+            if "checkpoints" in names
+            else RetentionPolicy(keep=NONE),
             resumable=fields.optional("resumable", dict),
             strict=fields.get("strict", bool) if "strict" in names else False,
             trial=Trial.from_fields(fields.inner("trial")) if fields.optional("trial", dict) is not None else None,
@@ -174,13 +176,13 @@ class Record:
             timings=fields.get("timings", dict),
         )
         if check_seal:
-            confirm_seal(value, "record")
+            confirm_checksum(value, "record")
             _check_digest(fields, "recipe_digest", record.recipe.digest)
             _check_digest(fields, "result_digest", record.result_digest)
         return record
 
 
-def seal(path: Path, record: Record) -> None:
+def finalize(path: Path, record: Record) -> None:
     """Write the final record over the running one; raises RecordError where the run's record is sealed already."""
     if not record.sealed:
         raise RecordError("a record is sealed with an outcome, not while it is running")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from samebits.core.checkpoint_store import LAST, Keeping
+from samebits.core.checkpoint_store import LAST, RetentionPolicy
 from samebits.core.determinism_profile import NATIVE, Profile, make_profile
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields
@@ -20,7 +20,7 @@ from samebits.core.trial import Trial
 BITWISE = "bitwise"
 METRICS = "metrics"
 DOCUMENTED = "documented"
-GOALS = (BITWISE, METRICS, DOCUMENTED)
+REPRODUCIBILITY_LEVELS = (BITWISE, METRICS, DOCUMENTED)
 RUNTIMES = ("auto", "docker", "venv")
 SHUFFLES = (KERAS_ORDER, PER_EPOCH)
 CONFIG_NAME = "samebits.toml"
@@ -30,7 +30,7 @@ _NOT_OPTIONS = ("script", "trial")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunSpec:
+class RunConfig:
     """One training as asked for; nothing is looked at yet."""
 
     script: Path
@@ -56,7 +56,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not {self.seed}")
-        check_goal(self.goal)
+        check_level(self.goal)
         _one_of("runtime", self.runtime, RUNTIMES)
         _one_of("shuffle", self.shuffle, SHUFFLES)
         if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
@@ -65,7 +65,7 @@ class RunSpec:
             if argument != argument.encode("utf-8", "replace").decode():
                 raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; a record holds UTF-8 only")
         self.determinism  # noqa: B018  checks name and threads
-        self.keeping  # noqa: B018  checks both
+        self.retention  # noqa: B018  checks both
 
     @property
     def determinism(self) -> Profile:
@@ -79,9 +79,9 @@ class RunSpec:
         return self.determinism.variables | ({} if self.trial is None else self.trial.variables)
 
     @property
-    def keeping(self) -> Keeping:
+    def retention(self) -> RetentionPolicy:
         """Which checkpoints are written and kept."""
-        return Keeping(keep=self.keep, every=self.checkpoint_every)
+        return RetentionPolicy(keep=self.keep, every=self.checkpoint_every)
 
     @property
     def code_folder(self) -> Path:
@@ -89,9 +89,9 @@ class RunSpec:
         return self.script.parent
 
 
-def check_goal(goal: str) -> str:
+def check_level(goal: str) -> str:
     """The goal itself; raises InputError where it is none."""
-    _one_of("goal", goal, GOALS)
+    _one_of("goal", goal, REPRODUCIBILITY_LEVELS)
     return goal
 
 
@@ -182,17 +182,17 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...] | N
     return words[:at], tuple(words[at + 1 :])
 
 
-def make_spec(options: Mapping[str, Any]) -> RunSpec:
+def make_config(options: Mapping[str, Any]) -> RunConfig:
     """Merge the options given (None: not given) over `samebits.toml` over the built-in ones."""
     script: Path = options["script"]
-    known = {item.name for item in fields(RunSpec)}
+    known = {item.name for item in fields(RunConfig)}
     merged = read_config(script.parent / CONFIG_NAME)
     merged |= {name: value for name, value in options.items() if name in known and value is not None}
     for name in _LISTS:
         merged[name] = tuple(merged.get(name, ()))
     if "trace" in merged:
         merged["trace"] = Trace(level=merged["trace"])
-    return RunSpec(**merged)
+    return RunConfig(**merged)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def _options(values: Fields, folder: Path) -> dict[str, Any]:
     kinds: dict[str, type] = {"seed": int, "threads": int, "checkpoint_every": int, "strict": bool}
-    names = {item.name.replace("_", "-"): item.name for item in fields(RunSpec) if item.name not in _NOT_OPTIONS}
+    names = {item.name.replace("_", "-"): item.name for item in fields(RunConfig) if item.name not in _NOT_OPTIONS}
     found: dict[str, Any] = {}
     for key in sorted(values.names()):
         if key not in names:

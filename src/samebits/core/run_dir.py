@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from samebits.core.checkpoint_store import Store
+from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.errors import StorageError
 from samebits.core.jsonio import storage_error
 from samebits.core.ledger import is_alive
@@ -17,7 +17,7 @@ _RESERVE_BYTES = 2 << 20  # room for a record of about 10,000 tensors
 
 
 @dataclass(frozen=True, slots=True)
-class RunFolder:
+class RunDir:
     """`runs/<id>/`."""
 
     path: Path
@@ -68,9 +68,9 @@ class RunFolder:
         return self.path / "tensors"
 
     @property
-    def checkpoints(self) -> Store:
+    def checkpoints(self) -> CheckpointStore:
         """What the run can be resumed from."""
-        return Store(self.path / "checkpoints")
+        return CheckpointStore(self.path / "checkpoints")
 
     @property
     def verification(self) -> Path:
@@ -112,7 +112,7 @@ def prepare_runs(runs: Path) -> None:
         raise storage_error(error, runs) from error
 
 
-def claim(runs: Path, run_id: str) -> RunFolder:
+def claim(runs: Path, run_id: str) -> RunDir:
     """Make the folder of a new run; a name that is taken gets a number. It is no run until its record is written."""
     for attempt in range(1, 1000):
         path = runs / (run_id if attempt == 1 else f"{run_id}-{attempt}")
@@ -122,5 +122,5 @@ def claim(runs: Path, run_id: str) -> RunFolder:
             continue
         except OSError as error:
             raise storage_error(error, path) from error
-        return RunFolder(path)
+        return RunDir(path)
     raise StorageError(f"{runs} holds a thousand runs named {run_id}; choose another folder with --runs")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from samebits.core.checkpoint_store import Place, Store
+from samebits.core.checkpoint_store import CheckpointStore, Position
 from samebits.core.cpu_info import instruction_set
 from samebits.core.determinism_profile import PORTABLE_INSTRUCTIONS
 from samebits.core.errors import InputError, RecordError
@@ -20,8 +20,8 @@ from samebits.core.file_tree import Progress, Tree, TreeFilter, hash_tree, list_
 from samebits.core.jsonio import storage_error
 from samebits.core.recipe import Code, Device, ImageIdentity, Recipe
 from samebits.core.record import RUNNING, Outcome, Record, write_record
-from samebits.core.run_config import RunSpec
-from samebits.core.run_dir import MARKER, RunFolder, claim, prepare_runs
+from samebits.core.run_config import RunConfig
+from samebits.core.run_dir import MARKER, RunDir, claim, prepare_runs
 
 _CODE_FILES = 5_000
 _CODE_BYTES = 50 << 20
@@ -29,7 +29,7 @@ _NOT_CODE = ("__pycache__", "*.pyc")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
+class RunSetup:
     """What the side that starts a run knows beyond the request."""
 
     image: ImageIdentity
@@ -54,10 +54,10 @@ class Resumption:
     seal: str
     ledger: Path
     size: int
-    store: Store
-    places: tuple[Place, ...] = ()
-    checkpoint: Place | None = None
-    until: Place | None = None
+    store: CheckpointStore
+    places: tuple[Position, ...] = ()
+    checkpoint: Position | None = None
+    until: Position | None = None
 
     def to_dict(self) -> dict[str, str | None]:
         """As the new record's `origin` holds it."""
@@ -68,7 +68,7 @@ class Resumption:
             "until": None if self.until is None else self.until.name,
         }
 
-    def lay_into(self, folder: RunFolder) -> None:
+    def copy_into(self, folder: RunDir) -> None:
         """Put ledger and checkpoints into the new run's folder; raises RecordError where they have become fewer."""
         with self.ledger.open("rb") as source, folder.ledger.open("wb") as target:
             left = self.size
@@ -85,8 +85,8 @@ class Resumption:
 class PlannedRun:
     """A run whose inputs were checked and hashed; it has no folder yet."""
 
-    spec: RunSpec
-    setup: Setup
+    spec: RunConfig
+    setup: RunSetup
     started: datetime
     code: Tree
     data: Tree | None
@@ -99,7 +99,7 @@ class PlannedRun:
         return f"{self.started:%Y%m%dT%H%M%SZ}-{stem}-{self.recipe.digest.short}"
 
 
-def plan_run(spec: RunSpec, setup: Setup, progress: Progress | None = None) -> PlannedRun:
+def plan_run(spec: RunConfig, setup: RunSetup, progress: Progress | None = None) -> PlannedRun:
     """Check and hash what was asked for, so that a run cannot fail later for what can be known now.
 
     Raises InputError for what the user named wrongly, StorageError where runs cannot be kept.
@@ -113,14 +113,14 @@ def plan_run(spec: RunSpec, setup: Setup, progress: Progress | None = None) -> P
     return plan_hashed(spec, setup, code=code, data=data)
 
 
-def plan_hashed(spec: RunSpec, setup: Setup, *, code: Tree, data: Tree | None) -> PlannedRun:
+def plan_hashed(spec: RunConfig, setup: RunSetup, *, code: Tree, data: Tree | None) -> PlannedRun:
     """A run whose code and data were checked and hashed already; raises StorageError where runs cannot be kept."""
     recipe = make_recipe(spec, setup, code, data)
     prepare_runs(spec.runs)
     return PlannedRun(spec=spec, setup=setup, started=datetime.now(UTC), code=code, data=data, recipe=recipe)
 
 
-def publish(planned: PlannedRun) -> tuple[RunFolder, Record]:
+def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
     """Make the run's folder with code, manifests and record; raises StorageError, and leaves nothing behind then."""
     spec = planned.spec
     folder = claim(spec.runs, planned.name)
@@ -131,7 +131,7 @@ def publish(planned: PlannedRun) -> tuple[RunFolder, Record]:
         started=planned.started.isoformat(timespec="seconds"),
         outcome=Outcome(state=RUNNING),
         trace=spec.trace,
-        keeping=spec.keeping,
+        retention=spec.retention,
         strict=spec.strict,
         trial=spec.trial,
         exclude=spec.exclude,
@@ -187,7 +187,7 @@ def check_portable_cpu() -> None:
         )
 
 
-def check_runs(spec: RunSpec) -> None:
+def check_runs(spec: RunConfig) -> None:
     """Raise InputError where runs would be kept among what they are made of."""
     runs, code = (Path(os.path.realpath(path)) for path in (spec.runs, spec.code_folder))
     if runs == code:
@@ -196,7 +196,7 @@ def check_runs(spec: RunSpec) -> None:
         raise InputError(f"runs cannot be kept in the data folder {spec.data}; name another with --runs")
 
 
-def code_filter(spec: RunSpec) -> TreeFilter:
+def code_filter(spec: RunConfig) -> TreeFilter:
     """What lies beside a script without being code: hidden files, caches, virtual environments, data and runs."""
     folders = (spec.runs,) if spec.data is None else (spec.runs, spec.data)
     return TreeFilter(
@@ -204,7 +204,7 @@ def code_filter(spec: RunSpec) -> TreeFilter:
     )
 
 
-def hash_code(spec: RunSpec) -> Tree:
+def hash_code(spec: RunConfig) -> Tree:
     """The tree of the script's folder; raises InputError where it is too large to be code."""
     leave_out = code_filter(spec)
     files = list_tree(spec.code_folder, "code", leave_out)
@@ -220,7 +220,7 @@ def hash_code(spec: RunSpec) -> Tree:
     return tree
 
 
-def hash_kept_code(run: RunFolder) -> Tree:
+def hash_kept_code(run: RunDir) -> Tree:
     """The tree of the code that a run keeps; what Python leaves beside it is none of it."""
     return hash_tree(run.code, "code", leave_out=TreeFilter(patterns=_NOT_CODE))
 
@@ -238,7 +238,7 @@ def _readable(path: Path) -> str:
     return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
 
 
-def make_recipe(spec: RunSpec, setup: Setup, code: Tree, data: Tree | None) -> Recipe:
+def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None) -> Recipe:
     """All that determines the bits, of what was asked for and what was found."""
     return Recipe(
         image=setup.image,
@@ -254,7 +254,7 @@ def make_recipe(spec: RunSpec, setup: Setup, code: Tree, data: Tree | None) -> R
     )
 
 
-def _fill(folder: RunFolder, planned: PlannedRun, record: Record) -> None:
+def _fill(folder: RunDir, planned: PlannedRun, record: Record) -> None:
     """Write everything; the record last, as it makes the folder a run."""
     _copy(planned.spec.code_folder, folder.code, planned.code)
     planned.code.write(folder.code_manifest)
@@ -262,7 +262,7 @@ def _fill(folder: RunFolder, planned: PlannedRun, record: Record) -> None:
         planned.data.write(folder.data_manifest)
     folder.create_inside()
     if planned.setup.resumes is not None:
-        planned.setup.resumes.lay_into(folder)
+        planned.setup.resumes.copy_into(folder)
     write_record(folder.record, record)
 
 

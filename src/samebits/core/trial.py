@@ -16,7 +16,7 @@ CLOCK = "clock"
 USER = "user"
 HOST = "host name"
 MEMORY = "memory layout"
-SURROUNDINGS = (HASH_SEED, FOLDERS, CORES, CLOCK, USER, HOST, MEMORY)
+PERTURBATIONS = (HASH_SEED, FOLDERS, CORES, CLOCK, USER, HOST, MEMORY)
 """What must not matter to the bits of a run, in the order in which causes are looked for."""
 
 OP_DETERMINISM = "op determinism"
@@ -47,8 +47,8 @@ class Trial:
         if self.steps is not None and self.steps < 1:
             raise InputError(f"a trial makes at least one step, not {self.steps}")
         for name in self.changed:
-            if name not in SURROUNDINGS:
-                raise InputError(f"there is no {name!r} to change; choose from: {', '.join(SURROUNDINGS)}")
+            if name not in PERTURBATIONS:
+                raise InputError(f"there is no {name!r} to change; choose from: {', '.join(PERTURBATIONS)}")
 
     @property
     def hash_seed(self) -> str:

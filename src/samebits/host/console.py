@@ -10,27 +10,27 @@ from typing import Any
 
 from samebits.core.file_tree import Progress
 
-_PATIENCE = 2.0  # seconds before a progress bar appears
+_QUIET_SECONDS = 2.0  # seconds before a progress bar appears
 _BAR = 40  # characters of the longest bar
 _WIDE = 120  # of a line
-_BEAT = 10.0  # seconds between two lines of what takes long and cannot tell how far it is
+_REPORT_SECONDS = 10.0  # seconds between two lines of what takes long and cannot tell how far it is
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """One line of ours, apart from what the script prints."""
     print(f"samebits: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def taking(what: str) -> Iterator[None]:
+def elapsed_progress(what: str) -> Iterator[None]:
     """Say what is being done, every ten seconds for how long already, and how long it took where that was longer."""
-    say(what)
+    log(what)
     started = time.monotonic()
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(_BEAT):
-            say(f"{what}: {time.monotonic() - started:.0f} s so far")
+        while not ended.wait(_REPORT_SECONDS):
+            log(f"{what}: {time.monotonic() - started:.0f} s so far")
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -40,8 +40,8 @@ def taking(what: str) -> Iterator[None]:
         ended.set()
         thread.join()
     seconds = time.monotonic() - started
-    if seconds > _BEAT:
-        say(f"{what}: done in {seconds:.0f} s")
+    if seconds > _REPORT_SECONDS:
+        log(f"{what}: done in {seconds:.0f} s")
 
 
 @contextmanager
@@ -63,7 +63,7 @@ class _LateBar:
         self._progress: Any = None
 
     def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self._started < _PATIENCE:
+        if time.monotonic() - self._started < _QUIET_SECONDS:
             return
         if self._progress is None:
             self._open(total)

@@ -23,12 +23,14 @@ from requests.exceptions import RequestException
 from samebits.core.digest import Digest
 from samebits.core.errors import EngineError, NoEngineError, Terminated
 from samebits.core.jsonio import storage_error
-from samebits.host.console import say
+from samebits.host.console import log
 from samebits.host.subprocesses import OURS, Streams
 
-_GRACE = 15  # seconds that a stopped container has to seal its record
-_STARTS = 3  # times that a container is started whose runtime fails before anything of it has run
-_ANSWER = 300  # seconds that the engine has to answer one request: removing large images can block it for minutes
+STOP_SECONDS = 15  # seconds that a stopped container has to seal its record
+_START_ATTEMPTS = 3  # times that a container is started whose runtime fails before anything of it has run
+REQUEST_TIMEOUT = (
+    300  # seconds that the engine has to answer one request: removing large images can block it for minutes
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +116,7 @@ class Engine:
         """
         if not self._containerd_store(self._info()):
             return Digest.parse(image.id)
-        say(f"reading the configuration digest of {image.reference} (once for this image)")
+        log(f"reading the configuration digest of {image.reference} (once for this image)")
         try:
             export: Any = _Stream(self._client.api.get_image(image.id))
             with tarfile.open(fileobj=export, mode="r|") as archive:
@@ -157,7 +159,7 @@ class Engine:
 
     def pull(self, reference: str) -> Image:
         """Fetch an image that is named by digest; raises EngineError where its registry does not give it."""
-        say(f"pulling {reference}")
+        log(f"pulling {reference}")
         try:
             self._client.images.pull(reference)
         except (DockerException, RequestException) as error:
@@ -203,10 +205,10 @@ class Engine:
         SIGTERM are passed on and raised again once it has ended. Raises EngineError where it cannot be started, or the
         engine goes away.
         """
-        for _ in range(_STARTS - 1):
+        for _ in range(_START_ATTEMPTS - 1):
             with suppress(_NotStartedError):
                 return self._run_once(request, streams)
-            say("the container's runtime lost its first process before it ran; starting it again")
+            log("the container's runtime lost its first process before it ran; starting it again")
         return self._run_once(request, streams)
 
     def _run_once(self, request: ContainerRequest, streams: Streams) -> int:
@@ -244,7 +246,7 @@ class Engine:
         try:
             _copy_output(attached, streams)
         except (KeyboardInterrupt, Terminated) as stop:
-            say("stopping; the record is being sealed")
+            log("stopping; the record is being sealed")
             number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
             self._stop(identifier, attached, streams, number)
             raise
@@ -252,7 +254,7 @@ class Engine:
     def _stop(self, identifier: str, attached: Any, streams: Streams, number: int) -> None:
         """Pass a signal on and show what the container still says; kill it after a while, or on a second Ctrl-C."""
         api = self._client.api
-        killer = threading.Timer(_GRACE, lambda: api.kill(identifier, signal.SIGKILL))
+        killer = threading.Timer(STOP_SECONDS, lambda: api.kill(identifier, signal.SIGKILL))
         killer.daemon = True
         killer.start()
         try:
@@ -272,7 +274,7 @@ def _as_image(reference: str, found: Any) -> Image:
     return Image(reference=reference, id=str(found.id), labels=dict(found.labels), layers=layers)
 
 
-def _connect(seconds: int = _ANSWER) -> docker.DockerClient:
+def _connect(seconds: int = REQUEST_TIMEOUT) -> docker.DockerClient:
     """To `DOCKER_HOST`, else to the current Docker context, which the SDK does not look at by itself."""
     context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context()
     if context is None or context.name == "default":
@@ -300,7 +302,7 @@ class _Ending:
 
     def status(self) -> int:
         """The exit status; raises EngineError where the engine went away first."""
-        self._thread.join(_ANSWER)
+        self._thread.join(REQUEST_TIMEOUT)
         if "StatusCode" not in self._answer:
             raise EngineError("the container engine went away while the script ran; start it and run again")
         return int(self._answer["StatusCode"])

@@ -18,14 +18,14 @@ from samebits.core.gpu_info import GpuReport, read_gpus
 from samebits.core.jsonio import Fields
 from samebits.core.recipe import Device, ImageIdentity
 from samebits.core.record import read_record, summary
-from samebits.core.run_config import OneLineParser, add_run_options, make_spec, split_arguments
-from samebits.core.run_dir import RunFolder
-from samebits.core.run_setup import Setup, plan_run, publish
+from samebits.core.run_config import OneLineParser, add_run_options, make_config, split_arguments
+from samebits.core.run_dir import RunDir
+from samebits.core.run_setup import RunSetup, plan_run, publish
 from samebits.runner.determinism.op_audit import c_library, read_proven
 from samebits.runner.determinism.portability import differing, fingerprint_of
-from samebits.runner.process.console import plain_progress, say
+from samebits.runner.process.console import log, plain_progress
 from samebits.runner.process.launcher_watch import tie_to_launcher
-from samebits.runner.session import Training
+from samebits.runner.session import Session
 
 IMAGE_MANIFEST = Path("/opt/samebits/recipe/image.json")
 """Baked in by the image build: digests of base, lock and source."""
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _main(sys.argv[1:] if argv is None else list(argv))
     except SamebitsError as error:
-        say(str(error))
+        log(str(error))
         return error.exit_status
     except KeyboardInterrupt:  # before there was a record to seal
         return EXIT_INTERRUPTED
@@ -46,9 +46,9 @@ def _main(argv: list[str]) -> int:
     options, arguments = split_arguments(argv)
     if options[:1] == ["--run"] and len(options) == 2:
         tie_to_launcher()
-        folder = RunFolder(Path(options[1]))
+        folder = RunDir(Path(options[1]))
         data = os.environ.get("SAMEBITS_DATA")
-        return Training(folder, read_record(folder.record), Path(data) if data else None).run()
+        return Session(folder, read_record(folder.record), Path(data) if data else None).run()
     if options[:1] == ["fingerprint"]:
         return _fingerprint(options[1:])
     return _start_here(options, arguments)
@@ -62,7 +62,7 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     given = vars(parser.parse_args(options)) | {"arguments": arguments}
     given["runs"] = given["runs"] or Path("/runs")  # what is mounted, whatever a samebits.toml says of the host
     given["data"] = given["data"] or (Path("/data") if Path("/data").is_dir() else None)
-    spec = make_spec(given)
+    spec = make_config(given)
     if not spec.runs.is_dir():
         raise InputError(f'there is no {spec.runs}; mount a folder for the runs: -v "$PWD/runs:{spec.runs}"')
     if not os.access(spec.runs, os.W_OK):
@@ -83,9 +83,9 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
         raise SettingError("the run asks for a GPU and this container has none; add --gpus all to docker run")
     spec.determinism.check(os.environ, "the environment")
     device = report.device(len(report.gpus)) if report.gpus else Device()
-    setup = Setup(image=image_identity(fields), device=device, environment=environment)
+    setup = RunSetup(image=image_identity(fields), device=device, environment=environment)
     folder, record = publish(plan_run(spec, setup, plain_progress("hashing the data")))
-    status = Training(folder, record, spec.data).run()
+    status = Session(folder, record, spec.data).run()
     print(summary(folder.path, read_record(folder.record)))
     return status
 

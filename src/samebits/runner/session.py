@@ -25,40 +25,40 @@ from samebits.core.errors import (
     SettingError,
     StorageError,
     Terminated,
-    some_of,
+    shorten,
 )
 from samebits.core.file_tree import Tree, differing_paths, hash_tree, read_manifest
 from samebits.core.jsonio import storage_error
 from samebits.core.ledger import Ledger
-from samebits.core.record import FAILED, FINISHED, INTERRUPTED, Outcome, Record, read_record, seal, write_record
-from samebits.core.run_dir import RunFolder
+from samebits.core.record import FAILED, FINISHED, INTERRUPTED, Outcome, Record, finalize, read_record, write_record
+from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import hash_kept_code
 from samebits.core.trace_level import TraceEnded
 from samebits.core.trial import SEEDS
 from samebits.loop import follow
-from samebits.runner.checkpoint.fit_checkpoints import Fits
-from samebits.runner.checkpoint.loop_checkpoints import Rounds
-from samebits.runner.checkpoint.manager import Keeper
-from samebits.runner.checkpoint.unsupported_ops import OutOfReach
+from samebits.runner.checkpoint.fit_checkpoints import FitCheckpoints
+from samebits.runner.checkpoint.loop_checkpoints import LoopCheckpoints
+from samebits.runner.checkpoint.manager import CheckpointManager
+from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
 from samebits.runner.determinism import settings as determinism
-from samebits.runner.determinism.entropy_monitor import Sentinel
-from samebits.runner.determinism.portability import Machine
-from samebits.runner.determinism.shuffle import Shuffling
+from samebits.runner.determinism.entropy_monitor import EntropyMonitor
+from samebits.runner.determinism.portability import PortabilityMonitor
+from samebits.runner.determinism.shuffle import FitShuffle
 from samebits.runner.digests.output_files import describe_outputs
 from samebits.runner.observe.environment import observe_environment
 from samebits.runner.observe.observer import Observer
-from samebits.runner.process.console import plain_progress, say
+from samebits.runner.process.console import log, plain_progress
 from samebits.runner.process.output_capture import kept_output, quiet_import
 from samebits.runner.process.signals import Signals
 from samebits.runner.script_runner import run_script
-from samebits.runner.trial.trial_runner import Trying
+from samebits.runner.trial.trial_runner import TrialRunner
 
 
 @dataclass(slots=True)
-class Training:
+class Session:
     """One prepared run on its way to a sealed record."""
 
-    folder: RunFolder
+    folder: RunDir
     record: Record
     data: Path | None
     signals: Signals = field(default_factory=Signals)
@@ -82,7 +82,7 @@ class Training:
             number, last = ledger.ends()
             lines = {"lines": number, "last": str(last)}
             timings = {**self.timings, "total": round(time.monotonic() - started, 3)}
-            seal(self.folder.record, replace(self.record, ledger=lines, timings=timings))
+            finalize(self.folder.record, replace(self.record, ledger=lines, timings=timings))
         return self.status
 
     def _trained(self, ledger: Ledger) -> Record:
@@ -95,7 +95,7 @@ class Training:
             return self._ended(Outcome(state=INTERRUPTED, message=str(ended), exit_status=EXIT_OK))
         except SamebitsError as error:
             self.status = error.exit_status
-            say(str(error))
+            log(str(error))
             return self._ended(Outcome(state=FAILED, message=str(error)))
         except Exception as error:  # noqa: BLE001  a defect of ours must not cost the record
             trace = traceback.format_exc()
@@ -108,20 +108,20 @@ class Training:
     def _attempt(self, ledger: Ledger) -> Record:
         recipe = self.record.recipe
         profile = Profile(name=recipe.profile, threads=recipe.threads, device=recipe.device.kind)
-        trying = Trying(self.record.trial)
+        trying = TrialRunner(self.record.trial)
         profile = trying.before_import(profile)
-        machine = Machine(profile, self._note, fingerprinted=self.record.trial is None)
+        machine = PortabilityMonitor(profile, self._note, fingerprinted=self.record.trial is None)
         folders = {"run": self.folder.path} | ({} if self.data is None else {"data": self.data})
-        keeper = Keeper(self.record, self.folder, ledger, folders)
-        fits = Fits(keeper, preempted=self.signals.waits, end=self.signals.again)
-        out_of_reach = OutOfReach(keeper)
-        rounds = Rounds(keeper, ledger, out_of_reach)
+        keeper = CheckpointManager(self.record, self.folder, ledger, folders)
+        fits = FitCheckpoints(keeper, preempted=self.signals.waits, end=self.signals.again)
+        out_of_reach = UnsupportedOpWatcher(keeper)
+        rounds = LoopCheckpoints(keeper, ledger, out_of_reach)
         observer = Observer(
             ledger,
             self.folder.models,
             trace=self.record.trace,
             tensors=self.folder.tensors,
-            shuffling=Shuffling(recipe.seed, recipe.shuffle),
+            shuffling=FitShuffle(recipe.seed, recipe.shuffle),
             before_training=lambda: self._before_training(machine),
             fits=fits.fit,
             stepping=rounds.stepping,
@@ -135,7 +135,7 @@ class Training:
         self._keep_checkpoints(keeper, fits, rounds, observer, out_of_reach)
         machine.watch(guard)
         trying.before_script()
-        sentinel = Sentinel(self.folder.code, stop=guard.stop if self.record.strict else None)
+        sentinel = EntropyMonitor(self.folder.code, stop=guard.stop if self.record.strict else None)
         sentinel.install()
         with kept_output(self.folder.log), self._timed("script"):
             os.environ["SAMEBITS_OUTPUT"] = str(self.folder.outputs)
@@ -164,7 +164,7 @@ class Training:
         machine.conclude()
         return replace(self._ended(outcome), result=result)
 
-    def _before_training(self, machine: Machine) -> None:
+    def _before_training(self, machine: PortabilityMonitor) -> None:
         """What was observed so far is written down: a run that is killed has no other chance, and may be resumed."""
         machine.check()
         with suppress(StorageError):  # a full disk is told by what must be written
@@ -192,7 +192,7 @@ class Training:
             import keras  # noqa: F401
             import tensorflow as tf
         if caution := self.record.trace.caution(profile.device):
-            say(caution)
+            log(caution)
         with self._timed("setup"):
             _check_device(self.record.recipe.device.kind, len(tf.config.list_physical_devices("GPU")))
             observer.install()
@@ -204,7 +204,12 @@ class Training:
             self._note(observed, settings)
 
     def _keep_checkpoints(
-        self, keeper: Keeper, fits: Fits, rounds: Rounds, observer: Observer, out_of_reach: OutOfReach
+        self,
+        keeper: CheckpointManager,
+        fits: FitCheckpoints,
+        rounds: LoopCheckpoints,
+        observer: Observer,
+        out_of_reach: UnsupportedOpWatcher,
     ) -> None:
         """Have checkpoints written, and the run go on from where it resumes another."""
         follow(rounds)
@@ -224,7 +229,7 @@ class Training:
                 "outputs": describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs)
             }
         if not result["models"]:
-            say("no Keras model was trained: the result covers the output files only")
+            log("no Keras model was trained: the result covers the output files only")
         with self._timed("check_inputs"):
             self._check_code("the script changed its own code; write to $SAMEBITS_OUTPUT instead")
             self._check_data()
@@ -280,4 +285,4 @@ def _check_device(kind: str, gpus: int) -> None:
 
 def _changed(meaning: str, before: Tree, after: Tree) -> InputError:
     paths = differing_paths(before, after)
-    return InputError(f"{meaning}: {some_of(paths, 3)}; the result does not belong to the recipe, run again")
+    return InputError(f"{meaning}: {shorten(paths, 3)}; the result does not belong to the recipe, run again")

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from samebits.core.checkpoint_store import ALL, LAST, NONE, Checkpoint, Keeping, Place, Store, reached
+from samebits.core.checkpoint_store import (
+    ALL,
+    LAST,
+    NONE,
+    Checkpoint,
+    CheckpointStore,
+    Position,
+    RetentionPolicy,
+    describe_reached,
+)
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, StorageError
 from samebits.core.jsonio import Fields, canonical_json
@@ -17,16 +26,16 @@ from support.machine import on_small_disk, unprivileged
 
 _RECIPE = Digest.of_bytes(b"recipe")
 _PLACES = [
-    Place(stage=0, epoch=1),
-    Place(stage=0, epoch=1, step=50),
-    Place(stage=0, epoch=2),
-    Place(stage=1, epoch=0, step=7),
-    Place(stage=1, epoch=12345678),
-    Place(stage=12345, epoch=1),
+    Position(stage=0, epoch=1),
+    Position(stage=0, epoch=1, step=50),
+    Position(stage=0, epoch=2),
+    Position(stage=1, epoch=0, step=7),
+    Position(stage=1, epoch=12345678),
+    Position(stage=12345, epoch=1),
 ]
 
 
-def _write(store: Store, place: Place, *contents: bytes) -> Checkpoint:
+def _write(store: CheckpointStore, place: Position, *contents: bytes) -> Checkpoint:
     texts = {str(Digest.of_bytes(content)): content for content in contents}
     found = Checkpoint(
         place=place, recipe=_RECIPE, lines=3, last=_RECIPE, state={"at": place.name}, objects=tuple(texts)
@@ -36,13 +45,13 @@ def _write(store: Store, place: Place, *contents: bytes) -> Checkpoint:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "checkpoints")
+def store(tmp_path: Path) -> CheckpointStore:
+    return CheckpointStore(tmp_path / "checkpoints")
 
 
 @pytest.mark.parametrize("place", _PLACES)
-def test_a_place_is_its_name(place: Place) -> None:
-    assert Place.parse(place.name) == place
+def test_a_place_is_its_name(place: Position) -> None:
+    assert Position.parse(place.name) == place
 
 
 def test_names_sort_as_places_do() -> None:
@@ -53,13 +62,13 @@ def test_names_sort_as_places_do() -> None:
 @pytest.mark.parametrize("name", ["", "0000", "0000-1", "0000-000001-1", "x0000-000001", "0000-000001.json", "objects"])
 def test_what_names_no_place(name: str) -> None:
     with pytest.raises(RecordError, match=rf"^{re.escape(repr(name))} does not name a checkpoint$"):
-        Place.parse(name)
+        Position.parse(name)
 
 
 def test_places_for_people() -> None:
     assert str(_PLACES[0]) == "stage 0 after 1 epoch"
     assert str(_PLACES[1]) == "stage 0 after 1 epoch, 50 steps into the next"
-    assert reached(_PLACES[2]) == "ended at stage 0 after 2 epochs, as asked"
+    assert describe_reached(_PLACES[2]) == "ended at stage 0 after 2 epochs, as asked"
 
 
 @pytest.mark.parametrize(
@@ -76,21 +85,27 @@ def test_places_for_people() -> None:
 )
 def test_what_cannot_be_kept(keep: str, every: int | None, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        Keeping(keep=keep, every=every)
+        RetentionPolicy(keep=keep, every=every)
     assert str(caught.value) == message
     with pytest.raises(RecordError, match=r"^'keep': "):
-        Keeping.from_fields(Fields({"keep": keep, "every": every}))
+        RetentionPolicy.from_fields(Fields({"keep": keep, "every": every}))
 
 
 @pytest.mark.parametrize(
-    "keeping", [Keeping(), Keeping(keep=ALL, every=3), Keeping(keep="every:7"), Keeping(keep=NONE)]
+    "keeping",
+    [
+        RetentionPolicy(),
+        RetentionPolicy(keep=ALL, every=3),
+        RetentionPolicy(keep="every:7"),
+        RetentionPolicy(keep=NONE),
+    ],
 )
-def test_keeping_round_trips(keeping: Keeping) -> None:
-    assert Keeping.from_fields(Fields(keeping.to_dict())) == keeping
+def test_keeping_round_trips(keeping: RetentionPolicy) -> None:
+    assert RetentionPolicy.from_fields(Fields(keeping.to_dict())) == keeping
     assert keeping.writes == (keeping.keep != NONE)
 
 
-def test_a_checkpoint_comes_back_as_it_was_written(store: Store) -> None:
+def test_a_checkpoint_comes_back_as_it_was_written(store: CheckpointStore) -> None:
     written = [_write(store, place, b"same", place.name.encode()) for place in _PLACES]
     assert store.places() == _PLACES
     assert [store.read(place) for place in _PLACES] == written
@@ -100,7 +115,7 @@ def test_a_checkpoint_comes_back_as_it_was_written(store: Store) -> None:
     assert not any(path.stat().st_mode & 0o222 for path in store.objects.iterdir())
 
 
-def test_no_folder_holds_no_checkpoint(store: Store) -> None:
+def test_no_folder_holds_no_checkpoint(store: CheckpointStore) -> None:
     assert store.places() == []
     assert store.refused() == ()
 
@@ -124,7 +139,7 @@ def _changed(value: dict[str, object], **changes: object) -> dict[str, object]:
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_checkpoint_of_ours(
-    store: Store, change: Callable[[dict[str, object]], object], message: str
+    store: CheckpointStore, change: Callable[[dict[str, object]], object], message: str
 ) -> None:
     place = _PLACES[0]
     path = store.path(place)
@@ -136,7 +151,7 @@ def test_a_file_that_is_no_checkpoint_of_ours(
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
-def test_files_that_are_cut_renamed_or_gone(store: Store) -> None:
+def test_files_that_are_cut_renamed_or_gone(store: CheckpointStore) -> None:
     _write(store, _PLACES[0], b"content")
     path, other = store.path(_PLACES[0]), store.path(_PLACES[2])
     with pytest.raises(RecordError, match=r"^cannot read .*/0000-000002\.json: No such file or directory$"):
@@ -166,46 +181,56 @@ def test_files_that_are_cut_renamed_or_gone(store: Store) -> None:
         ("every:2", ["0000-000002", "0000-000003", "0001-000001"]),
     ],
 )
-def test_what_is_not_to_be_kept_is_removed_with_its_bytes(store: Store, keep: str, left: list[str]) -> None:
-    places = [Place(stage=0, epoch=epoch) for epoch in (1, 2, 3)]
-    places += [Place(stage=1, epoch=0, step=5), Place(stage=1, epoch=1)]
+def test_what_is_not_to_be_kept_is_removed_with_its_bytes(store: CheckpointStore, keep: str, left: list[str]) -> None:
+    places = [Position(stage=0, epoch=epoch) for epoch in (1, 2, 3)]
+    places += [Position(stage=1, epoch=0, step=5), Position(stage=1, epoch=1)]
     for place in places:
         _write(store, place, b"same", place.name.encode())
-    store.thin(Keeping(keep=keep))
+    store.prune(RetentionPolicy(keep=keep))
     assert [place.name for place in store.places()] == left
     used = {Digest.parse(text).hex for place in store.places() for text in store.read(place).objects}
     assert {path.name for path in store.objects.iterdir()} == used
     assert len(used) == len(left) + 1
 
 
-def test_what_it_takes_to_go_on(store: Store) -> None:
-    for place in (_PLACES[0], _PLACES[2], Place(stage=1, epoch=1), Place(stage=1, epoch=2), Place(stage=2, epoch=1)):
+def test_what_it_takes_to_go_on(store: CheckpointStore) -> None:
+    for place in (
+        _PLACES[0],
+        _PLACES[2],
+        Position(stage=1, epoch=1),
+        Position(stage=1, epoch=2),
+        Position(stage=2, epoch=1),
+    ):
         _write(store, place)
-    assert store.needed(Place(stage=1, epoch=1)) == [_PLACES[2], Place(stage=1, epoch=1)]
-    assert store.needed(Place(stage=2, epoch=1)) == [_PLACES[2], Place(stage=1, epoch=2), Place(stage=2, epoch=1)]
+    assert store.needed(Position(stage=1, epoch=1)) == [_PLACES[2], Position(stage=1, epoch=1)]
+    assert store.needed(Position(stage=2, epoch=1)) == [
+        _PLACES[2],
+        Position(stage=1, epoch=2),
+        Position(stage=2, epoch=1),
+    ]
     assert store.needed(_PLACES[0]) == [_PLACES[0]]
 
 
 @pytest.mark.parametrize("linked", [True, False])
-def test_sharing(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool) -> None:
+def test_sharing(store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool) -> None:
     """As links, which take no room; as copies where the disk knows none."""
     if not linked:
         monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
     first, second = (_write(store, place, b"same", place.name.encode()) for place in (_PLACES[0], _PLACES[2]))
-    other = Store(tmp_path / "other" / "checkpoints")
+    other = CheckpointStore(tmp_path / "other" / "checkpoints")
     for _ in range(2):  # once more changes nothing
         store.share([first.place], other)
     assert other.places() == [first.place]
     assert other.read(first.place) == first
     assert len(list(other.objects.iterdir())) == 2
     assert other.path(first.place).samefile(store.path(first.place)) == linked
-    store.thin(Keeping(keep=LAST))
+    store.prune(RetentionPolicy(keep=LAST))
     assert other.content(Digest.of_bytes(b"same")) == b"same", "what one removes stays here"
     store.share([second.place], other)
     assert len(list(other.objects.iterdir())) == 3
 
 
-def test_refusals(store: Store) -> None:
+def test_refusals(store: CheckpointStore) -> None:
     store.refuse(["a generator was given", "workers share one"])
     assert store.refused() == ("a generator was given", "workers share one")
     assert store.places() == []
@@ -217,8 +242,8 @@ def test_refusals(store: Store) -> None:
 
 
 def test_folders_that_may_not_be_written_to(open_folder: Path) -> None:
-    store = Store(open_folder / "checkpoints")
-    source = Store(open_folder / "source")
+    store = CheckpointStore(open_folder / "checkpoints")
+    source = CheckpointStore(open_folder / "source")
     _write(source, _PLACES[0], b"content")
     open_folder.chmod(0o555)
     message = r"Permission denied; choose a folder that you may write to$"
@@ -235,21 +260,21 @@ def test_a_full_disk_leaves_no_checkpoint(tmp_path: Path) -> None:
     """Its bytes do not fit; the one before it is whole, and still there."""
     code = """
 from pathlib import Path
-from samebits.core.checkpoint_store import Checkpoint, Place, Store
+from samebits.core.checkpoint_store import Checkpoint, CheckpointStore, Position
 from samebits.core.digest import Digest
 from samebits.core.errors import StorageError
-store = Store(Path("checkpoints"))
+store = CheckpointStore(Path("checkpoints"))
 for epoch, size in ((1, 10_000), (2, 100_000)):
     content = bytes([epoch]) * size
     digest = Digest.of_bytes(content)
-    found = Checkpoint(place=Place(stage=0, epoch=epoch), recipe=digest, lines=0, last=digest, state={},
+    found = Checkpoint(place=Position(stage=0, epoch=epoch), recipe=digest, lines=0, last=digest, state={},
                        objects=(str(digest),))
     try:
         store.write(found, {str(digest): content})
     except StorageError as error:
         print(error)
 print([place.name for place in store.places()], [len(list(store.objects.iterdir()))])
-print(len(store.content(Digest.parse(store.read(Place(stage=0, epoch=1)).objects[0]))))
+print(len(store.content(Digest.parse(store.read(Position(stage=0, epoch=1)).objects[0]))))
 """
     lines = on_small_disk(code, tmp_path)
     assert lines[0].startswith("the disk is full: cannot write checkpoints/objects/")

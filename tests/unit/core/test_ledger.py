@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, StorageError
 from samebits.core.jsonio import canonical_json
-from samebits.core.ledger import Ledger, hold, is_alive, line_place
+from samebits.core.ledger import Ledger, is_alive, line_place, lock_alive
 from samebits.core.record import Record, read_record
 from samebits.host.audit.ledger_audit import LedgerCheck, check_ledger
 from support.command import EXAMPLE
@@ -558,7 +558,7 @@ def test_where_power_was_lost_nothing_is_called_tampering(
     assert check.torn == (not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0)
 
 
-_HOLDERS = {"a launcher": "held = hold(path)", "a training": "held = Ledger(path, Digest('0'))"}
+_HOLDERS = {"a launcher": "held = lock_alive(path)", "a training": "held = Ledger(path, Digest('0'))"}
 
 
 @pytest.mark.parametrize("code", _HOLDERS.values(), ids=_HOLDERS.keys())
@@ -570,7 +570,7 @@ def test_alive_until_killed(tmp_path: Path, code: str) -> None:
 import sys
 from pathlib import Path
 from samebits.core.digest import Digest
-from samebits.core.ledger import Ledger, hold
+from samebits.core.ledger import Ledger, lock_alive
 path = Path(sys.argv[1])
 {code}
 print("held", flush=True)
@@ -589,7 +589,7 @@ input()
 
 def test_launcher_and_training_hold_it_together(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    with Ledger(path, _RECIPE), open(hold(path), "rb"):
+    with Ledger(path, _RECIPE), open(lock_alive(path), "rb"):
         assert is_alive(path)
     assert not is_alive(path)
     assert not is_alive(tmp_path / "absent")
@@ -627,7 +627,7 @@ def test_asking_does_not_keep_anyone_from_holding(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     path.touch()
     for _ in range(100):
-        with open(hold(path), "rb"):
+        with open(lock_alive(path), "rb"):
             assert is_alive(path)
         assert not is_alive(path)
 
@@ -637,7 +637,7 @@ def test_a_run_of_somebody_else_is_alive(open_folder: Path) -> None:
         pytest.skip("only root can be somebody else")
     path = open_folder / "ledger.jsonl"
     path.touch()
-    with open(hold(path), "rb"), unprivileged():
+    with open(lock_alive(path), "rb"), unprivileged():
         assert is_alive(path)
 
 
@@ -711,7 +711,7 @@ def test_a_disk_that_fails_is_told_before_the_seal(tmp_path: Path, monkeypatch: 
 
 def _appended(path: Path, lines: int, last: Digest, *values: Mapping[str, object]) -> Ledger:
     with Ledger(path, _RECIPE) as ledger:
-        ledger.go_on(lines, last)
+        ledger.resume_at(lines, last)
         for one in values:
             ledger.append(one)
         return ledger

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samebits.core.checkpoint_store import Keeping
+from samebits.core.checkpoint_store import RetentionPolicy
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import readable_json
@@ -23,9 +23,9 @@ from samebits.core.record import (
     VERSION,
     Outcome,
     Record,
+    finalize,
     interrupted,
     read_record,
-    seal,
     summary,
     write_record,
 )
@@ -76,9 +76,9 @@ def test_what_version_1_0_does_not_hold(example: Record) -> None:
 def test_what_came_with_version_1_2() -> None:
     for path in COMMITTED[:2]:
         record = read_record(path)
-        assert (record.keeping, record.resumable) == (Keeping(keep="none"), None), path
+        assert (record.retention, record.resumable) == (RetentionPolicy(keep="none"), None), path
     newest = read_record(COMMITTED[2])
-    assert newest.keeping == Keeping(keep="every:5", every=100)
+    assert newest.retention == RetentionPolicy(keep="every:5", every=100)
     assert newest.resumable == {"resumable": True, "reasons": []}
     assert set(newest.origin["resumes"]) == {"id", "seal", "checkpoint", "until"}
 
@@ -177,13 +177,13 @@ def test_sealing(running: Record, tmp_path: Path, state: str) -> None:
     path = tmp_path / "record.json"
     write_record(path, running)
     final = replace(running, outcome=Outcome(state=state, message="m", traceback="t\n", exit_status=3))
-    seal(path, final)
+    finalize(path, final)
     assert read_record(path) == final
     assert path.stat().st_mode & 0o777 == 0o444
     content = path.read_bytes()
     for again in (final, replace(final, outcome=Outcome(state=FINISHED))):
         with pytest.raises(RecordError) as caught:
-            seal(path, again)
+            finalize(path, again)
         assert str(caught.value) == f"{path} is sealed already and stays as it is"
     assert path.read_bytes() == content
 
@@ -192,7 +192,7 @@ def test_a_running_record_is_not_sealed(running: Record, tmp_path: Path) -> None
     path = tmp_path / "record.json"
     write_record(path, running)
     with pytest.raises(RecordError, match=r"^a record is sealed with an outcome, not while it is running$"):
-        seal(path, running)
+        finalize(path, running)
     assert read_record(path) == running
 
 

@@ -5,9 +5,16 @@ from typing import Any
 
 import pytest
 
-from samebits.core.checkpoint_store import Keeping
+from samebits.core.checkpoint_store import RetentionPolicy
 from samebits.core.errors import InputError
-from samebits.core.run_config import OneLineParser, RunSpec, add_run_options, make_spec, read_config, split_arguments
+from samebits.core.run_config import (
+    OneLineParser,
+    RunConfig,
+    add_run_options,
+    make_config,
+    read_config,
+    split_arguments,
+)
 
 _SCRIPT = Path("train.py")
 
@@ -33,7 +40,7 @@ _SCRIPT = Path("train.py")
 )
 def test_a_value_that_cannot_be(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        RunSpec(script=_SCRIPT, **values)
+        RunConfig(script=_SCRIPT, **values)
     assert str(caught.value) == message
 
 
@@ -41,7 +48,7 @@ def test_a_value_that_cannot_be(values: dict[str, Any], message: str) -> None:
     "values", [{"seed": 0}, {"seed": 2**32 - 1}, {"gpus": "all"}, {"gpus": "2"}, {"goal": "metrics"}]
 )
 def test_a_value_at_the_edge(values: dict[str, Any]) -> None:
-    spec = RunSpec(script=_SCRIPT, **values)
+    spec = RunConfig(script=_SCRIPT, **values)
     assert {name: getattr(spec, name) for name in values} == values
 
 
@@ -61,12 +68,12 @@ def test_split_arguments(argv: list[str], parted: tuple[list[str], tuple[str, ..
     assert split_arguments(argv) == parted
 
 
-def _parse(folder: Path, *words: str) -> RunSpec:
+def _parse(folder: Path, *words: str) -> RunConfig:
     """As the command line does it."""
     ours, arguments = split_arguments([str(folder / "train.py"), *words])
     parser = OneLineParser(prog="samebits train")
     add_run_options(parser)
-    return make_spec(vars(parser.parse_args(ours)) | {"arguments": arguments})
+    return make_config(vars(parser.parse_args(ours)) | {"arguments": arguments})
 
 
 @pytest.mark.parametrize(
@@ -86,10 +93,10 @@ def _parse(folder: Path, *words: str) -> RunSpec:
         ("threads = 3\nprofile = 'native'\ngoal = 'documented'", [], {"threads": 3, "goal": "documented"}),
         ("image = 'mine'\ngpus = 'all'\nruntime = 'docker'", [], {"image": "mine", "gpus": "all", "runtime": "docker"}),
         ("", ["--ignore-output", "a/*"], {"ignore_outputs": ("a/*",)}),
-        ("", [], {"keeping": Keeping(keep="last")}),
-        ("keep = 'every:5'\ncheckpoint-every = 100", [], {"keeping": Keeping(keep="every:5", every=100)}),
-        ("keep = 'all'", ["--keep", "none"], {"keeping": Keeping(keep="none")}),
-        ("checkpoint-every = 3", ["--checkpoint-every", "4"], {"keeping": Keeping(keep="last", every=4)}),
+        ("", [], {"retention": RetentionPolicy(keep="last")}),
+        ("keep = 'every:5'\ncheckpoint-every = 100", [], {"retention": RetentionPolicy(keep="every:5", every=100)}),
+        ("keep = 'all'", ["--keep", "none"], {"retention": RetentionPolicy(keep="none")}),
+        ("checkpoint-every = 3", ["--checkpoint-every", "4"], {"retention": RetentionPolicy(keep="last", every=4)}),
     ],
 )
 def test_command_line_over_toml(tmp_path: Path, toml: str | None, words: list[str], expected: dict[str, Any]) -> None:

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from samebits.core.errors import RecordError, StorageError
-from samebits.core.ledger import hold
+from samebits.core.ledger import lock_alive
 from samebits.core.record import RUNNING, Outcome, Record, write_record
-from samebits.core.run_dir import MARKER, RunFolder, claim, prepare_runs
+from samebits.core.run_dir import MARKER, RunDir, claim, prepare_runs
 from support.command import EXAMPLE
 from support.machine import unprivileged
 
 
 def test_names_within_the_folder() -> None:
-    folder = RunFolder(Path("runs/r"))
-    assert RunFolder(Path("runs/r")).checkpoints.folder == Path("runs/r/checkpoints")
+    folder = RunDir(Path("runs/r"))
+    assert RunDir(Path("runs/r")).checkpoints.folder == Path("runs/r/checkpoints")
     names = ["record", "ledger", "code", "code_manifest", "data_manifest", "outputs", "models", "log", "reserve"]
     assert [str(getattr(folder, name).relative_to("runs/r")) for name in names] == [
         "record.json",
@@ -75,7 +75,7 @@ def test_a_folder_of_runs_is_marked(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, example: Record) -> RunFolder:
+def folder(tmp_path: Path, example: Record) -> RunDir:
     """A run that is going on, as far as its record knows."""
     folder = claim(tmp_path, "r")
     folder.create_inside()
@@ -83,14 +83,14 @@ def folder(tmp_path: Path, example: Record) -> RunFolder:
     return folder
 
 
-def test_what_is_written_to_while_the_run_goes_on(folder: RunFolder) -> None:
+def test_what_is_written_to_while_the_run_goes_on(folder: RunDir) -> None:
     assert sorted(os.listdir(folder.path)) == [".reserve", "ledger.jsonl", "models", "outputs", "record.json"]
     assert folder.ledger.read_bytes() == b""
     assert folder.reserve.stat().st_blocks * 512 >= 2 << 20
 
 
-def test_a_running_record_reads_by_who_holds_the_run(folder: RunFolder) -> None:
-    with open(hold(folder.ledger), "rb"):
+def test_a_running_record_reads_by_who_holds_the_run(folder: RunDir) -> None:
+    with open(lock_alive(folder.ledger), "rb"):
         assert folder.read().outcome == Outcome(state=RUNNING)
     assert folder.read().outcome == Outcome(
         state="interrupted", message="the run ended without sealing its record (killed, or power was lost)"
@@ -99,13 +99,13 @@ def test_a_running_record_reads_by_who_holds_the_run(folder: RunFolder) -> None:
     assert folder.read().outcome.state == "interrupted"
 
 
-def test_a_sealed_record_reads_as_it_is(folder: RunFolder, example: Record) -> None:
+def test_a_sealed_record_reads_as_it_is(folder: RunDir, example: Record) -> None:
     folder.record.write_bytes(EXAMPLE.read_bytes())
-    with open(hold(folder.ledger), "rb"):
+    with open(lock_alive(folder.ledger), "rb"):
         assert folder.read() == example
     assert folder.read() == example
 
 
 def test_a_folder_without_a_record(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"^cannot read .*/record\.json: No such file or directory$"):
-        RunFolder(tmp_path).read()
+        RunDir(tmp_path).read()

@@ -17,9 +17,9 @@ from samebits.core.errors import InputError, SamebitsError, StorageError
 from samebits.core.file_tree import hash_tree, read_manifest
 from samebits.core.recipe import ImageIdentity, differing_parts
 from samebits.core.record import RUNNING, Outcome, read_record
-from samebits.core.run_config import RunSpec
+from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import MARKER
-from samebits.core.run_setup import PlannedRun, Setup, check_script, hash_code, plan_run, publish
+from samebits.core.run_setup import PlannedRun, RunSetup, check_script, hash_code, plan_run, publish
 from support.command import Project
 from support.machine import on_small_disk, unprivileged
 
@@ -30,21 +30,21 @@ _TOO_DEEP = (
     "maximum recursion depth exceeded during compilation",
     "maximum recursion depth exceeded during ast construction",
 )
-_SETUP = Setup(
+_SETUP = RunSetup(
     image=ImageIdentity(lock=Digest.of_bytes(b"lock"), source=Digest.of_bytes(b"source")),
     environment={"runtime": "venv"},
 )
 
 
 @pytest.fixture
-def spec(tmp_path: Path) -> RunSpec:
+def spec(tmp_path: Path) -> RunConfig:
     """A script with a module beside it, and data elsewhere."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "train.py").write_text("import model\n")
     (tmp_path / "code" / "model.py").write_text("layers = 3\n")
     (tmp_path / "data" / "empty").mkdir(parents=True)
     (tmp_path / "data" / "x.csv").write_text("1,2\n")
-    return RunSpec(
+    return RunConfig(
         script=tmp_path / "code" / "train.py",
         data=tmp_path / "data",
         runs=tmp_path / "runs",
@@ -52,7 +52,7 @@ def spec(tmp_path: Path) -> RunSpec:
     )
 
 
-def _plan(spec: RunSpec, setup: Setup = _SETUP) -> PlannedRun:
+def _plan(spec: RunConfig, setup: RunSetup = _SETUP) -> PlannedRun:
     return plan_run(spec, setup)
 
 
@@ -73,7 +73,7 @@ _NULL_BYTES = "is not Python source: source code string cannot contain null byte
         (b"x = 1\ny = '\xe9'\n", "is not valid Python: line 2: (unicode error) 'utf-8' codec can't decode byte 0xe9"),
     ],
 )
-def test_a_script_that_is_no_python(spec: RunSpec, content: bytes, complaint: str) -> None:
+def test_a_script_that_is_no_python(spec: RunConfig, content: bytes, complaint: str) -> None:
     spec.script.write_bytes(content)
     with pytest.raises(InputError) as caught:
         _plan(spec)
@@ -94,7 +94,7 @@ def test_a_script_that_is_no_python(spec: RunSpec, content: bytes, complaint: st
         ("test_x.py", "the script {script} is left out as a hidden or excluded file; rename it"),
     ],
 )
-def test_a_script_that_is_not_there(spec: RunSpec, name: str, message: str) -> None:
+def test_a_script_that_is_not_there(spec: RunConfig, name: str, message: str) -> None:
     for hidden in (".train.py", "train.pyc", "test_x.py"):
         (spec.code_folder / hidden).touch()
     script = spec.code_folder / name
@@ -104,7 +104,7 @@ def test_a_script_that_is_not_there(spec: RunSpec, name: str, message: str) -> N
     assert not spec.runs.exists()
 
 
-def test_syntax_that_only_a_newer_python_knows(spec: RunSpec) -> None:
+def test_syntax_that_only_a_newer_python_knows(spec: RunConfig) -> None:
     """The Python that runs the script decides; here it cannot be judged."""
     spec.script.write_text("from __future__ import sooner or later\n")
     check_script(spec.script, _NEWER)
@@ -119,7 +119,7 @@ def test_syntax_that_only_a_newer_python_knows(spec: RunSpec) -> None:
 
 
 @pytest.mark.parametrize("text", ["-" * 100_000 + "1", "a" + ".b" * 100_000], ids=["signs", "attributes"])
-def test_a_script_that_python_cannot_take_in(spec: RunSpec, text: str) -> None:
+def test_a_script_that_python_cannot_take_in(spec: RunConfig, text: str) -> None:
     spec.script.write_text(text)
     with pytest.raises(InputError) as caught:
         check_script(spec.script, _HERE)
@@ -146,7 +146,7 @@ def test_a_script_that_may_not_be_read(open_folder: Path) -> None:
     assert str(caught.value) == f"cannot read the script {script}: Permission denied; name a Python file"
 
 
-def test_a_script_that_is_a_pipe(spec: RunSpec) -> None:
+def test_a_script_that_is_a_pipe(spec: RunConfig) -> None:
     pipe = spec.code_folder / "pipe.py"
     os.mkfifo(pipe)
     with pytest.raises(InputError) as caught:
@@ -154,7 +154,7 @@ def test_a_script_that_is_a_pipe(spec: RunSpec) -> None:
     assert str(caught.value) == f"the script {pipe} is not a file; name a Python file"
 
 
-def test_what_is_code(spec: RunSpec) -> None:
+def test_what_is_code(spec: RunConfig) -> None:
     folder = spec.code_folder
     for name in (
         ".git/config", ".env", "__pycache__/model.cpython-313.pyc", "model.pyc", "lib/__pycache__/x.pyc", "lib/util.py",
@@ -173,7 +173,7 @@ def test_what_is_code(spec: RunSpec) -> None:
 
 
 @pytest.mark.parametrize("name", ["code", "code/../code", "link"])
-def test_runs_kept_in_the_scripts_own_folder_are_refused(spec: RunSpec, tmp_path: Path, name: str) -> None:
+def test_runs_kept_in_the_scripts_own_folder_are_refused(spec: RunConfig, tmp_path: Path, name: str) -> None:
     (tmp_path / "link").symlink_to("code")
     with pytest.raises(InputError) as caught:
         _plan(replace(spec, runs=tmp_path / name))
@@ -184,7 +184,7 @@ def test_runs_kept_in_the_scripts_own_folder_are_refused(spec: RunSpec, tmp_path
 
 
 @pytest.mark.parametrize("name", ["data", "data/runs", "data/empty", "data/a/b", "link/runs"])
-def test_runs_kept_in_the_data_are_refused(spec: RunSpec, tmp_path: Path, name: str) -> None:
+def test_runs_kept_in_the_data_are_refused(spec: RunConfig, tmp_path: Path, name: str) -> None:
     (tmp_path / "link").symlink_to("data")
     assert spec.data is not None
     with pytest.raises(InputError) as caught:
@@ -194,7 +194,7 @@ def test_runs_kept_in_the_data_are_refused(spec: RunSpec, tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("name", ["runs", "code/runs", "data-2", "."])
-def test_runs_kept_elsewhere_change_nothing(spec: RunSpec, tmp_path: Path, name: str) -> None:
+def test_runs_kept_elsewhere_change_nothing(spec: RunConfig, tmp_path: Path, name: str) -> None:
     ours = replace(spec, runs=tmp_path / name)
     first, _ = publish(_plan(ours))
     assert differing_parts(read_record(first.record).recipe, _plan(ours).recipe) == []
@@ -219,7 +219,7 @@ def test_a_refusal_is_one_line(project: Project, options: list[str], complaint: 
 
 
 @pytest.mark.parametrize("name", ["runs", "data"])
-def test_a_folder_that_is_a_link_to_itself(spec: RunSpec, tmp_path: Path, name: str) -> None:
+def test_a_folder_that_is_a_link_to_itself(spec: RunConfig, tmp_path: Path, name: str) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to("loop")
     changes: dict[str, Any] = {name: loop}
@@ -230,7 +230,7 @@ def test_a_folder_that_is_a_link_to_itself(spec: RunSpec, tmp_path: Path, name: 
 @pytest.mark.parametrize(
     ("files", "size", "holds"), [(5001, 0, "5,003 files, 0 MiB"), (1, 60 << 20, "3 files, 60 MiB")]
 )
-def test_too_large_for_code(spec: RunSpec, files: int, size: int, holds: str) -> None:
+def test_too_large_for_code(spec: RunConfig, files: int, size: int, holds: str) -> None:
     for number in range(files):
         with (spec.code_folder / f"{number}.bin").open("wb") as file:
             file.truncate(size)
@@ -260,7 +260,7 @@ def _empty(data: Path) -> None:
     ],
     ids=["absent", "empty", "loop"],
 )
-def test_data_that_cannot_be_used(spec: RunSpec, spoil: Callable[[Path], object], message: str) -> None:
+def test_data_that_cannot_be_used(spec: RunConfig, spoil: Callable[[Path], object], message: str) -> None:
     assert spec.data is not None
     spoil(spec.data)
     with pytest.raises(InputError) as caught:
@@ -269,10 +269,10 @@ def test_data_that_cannot_be_used(spec: RunSpec, spoil: Callable[[Path], object]
     assert not spec.runs.exists()
 
 
-def _append(name: str) -> Callable[[RunSpec], RunSpec]:
+def _append(name: str) -> Callable[[RunConfig], RunConfig]:
     """A change to one byte beside the script or in the data."""
 
-    def change(spec: RunSpec) -> RunSpec:
+    def change(spec: RunConfig) -> RunConfig:
         with (spec.code_folder.parent / name).open("r+b") as file:
             file.write(b"9")
         return spec
@@ -298,7 +298,7 @@ def _append(name: str) -> Callable[[RunSpec], RunSpec]:
     ],
 )
 def test_what_the_recipe_is_a_function_of(
-    spec: RunSpec, change: Callable[[RunSpec], RunSpec], parts: list[str]
+    spec: RunConfig, change: Callable[[RunConfig], RunConfig], parts: list[str]
 ) -> None:
     before = _plan(spec).recipe
     after = _plan(change(spec)).recipe
@@ -306,7 +306,7 @@ def test_what_the_recipe_is_a_function_of(
     assert (before.digest == after.digest) == (not parts)
 
 
-def test_the_recipe_does_not_follow_the_place(spec: RunSpec, tmp_path: Path) -> None:
+def test_the_recipe_does_not_follow_the_place(spec: RunConfig, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(spec.code_folder, other / "c")
     shutil.copytree(tmp_path / "data", other / "d")
@@ -314,7 +314,7 @@ def test_the_recipe_does_not_follow_the_place(spec: RunSpec, tmp_path: Path) -> 
     assert _plan(moved).recipe == _plan(spec).recipe
 
 
-def test_the_folder_of_a_run(spec: RunSpec) -> None:
+def test_the_folder_of_a_run(spec: RunConfig) -> None:
     assert spec.data is not None
     (spec.code_folder / "run.sh").touch(mode=0o755)
     (spec.code_folder / "assets" / "none").mkdir(parents=True)
@@ -337,25 +337,25 @@ def test_the_folder_of_a_run(spec: RunSpec) -> None:
     assert json.loads(folder.record.read_bytes())["recipe_digest"] == str(planned.recipe.digest)
 
 
-def test_a_second_run_of_the_same_recipe_has_a_folder_of_its_own(spec: RunSpec) -> None:
+def test_a_second_run_of_the_same_recipe_has_a_folder_of_its_own(spec: RunConfig) -> None:
     planned = _plan(spec)
     assert [publish(planned)[0].path.name for _ in range(2)] == [planned.name, f"{planned.name}-2"]
 
 
-def test_a_run_without_data(spec: RunSpec) -> None:
+def test_a_run_without_data(spec: RunConfig) -> None:
     folder, record = publish(_plan(replace(spec, data=None)))
     assert not folder.data_manifest.exists()
     assert record.recipe.data is None
     assert record.origin["data"] is None
 
 
-def test_a_name_that_is_no_good_for_a_folder_is_mended(spec: RunSpec) -> None:
+def test_a_name_that_is_no_good_for_a_folder_is_mended(spec: RunConfig) -> None:
     script = spec.script.rename(spec.code_folder / "größe (1).py")
     folder, _ = publish(_plan(replace(spec, script=script)))
     assert re.fullmatch(r"\d{8}T\d{6}Z-gr__e__1_-[0-9a-f]{8}", folder.path.name)
 
 
-def test_nothing_is_left_of_a_folder_that_could_not_be_filled(spec: RunSpec) -> None:
+def test_nothing_is_left_of_a_folder_that_could_not_be_filled(spec: RunConfig) -> None:
     planned = _plan(spec)
     (spec.code_folder / "model.py").unlink()
     with pytest.raises(StorageError):
@@ -363,19 +363,19 @@ def test_nothing_is_left_of_a_folder_that_could_not_be_filled(spec: RunSpec) -> 
     assert os.listdir(spec.runs) == [MARKER]
 
 
-def test_a_full_disk(spec: RunSpec, tmp_path: Path) -> None:
+def test_a_full_disk(spec: RunConfig, tmp_path: Path) -> None:
     code = f"""
 import os
 from pathlib import Path
 from samebits.core.digest import Digest
 from samebits.core.errors import StorageError
-from samebits.core.run_setup import Setup, plan_run, publish
+from samebits.core.run_setup import RunSetup, plan_run, publish
 from samebits.core.recipe import ImageIdentity
-from samebits.core.run_config import RunSpec
+from samebits.core.run_config import RunConfig
 digest = Digest.of_bytes(b"")
-setup = Setup(image=ImageIdentity(lock=digest, source=digest))
+setup = RunSetup(image=ImageIdentity(lock=digest, source=digest))
 try:
-    publish(plan_run(RunSpec(script=Path({str(spec.script)!r}), runs=Path()), setup))
+    publish(plan_run(RunConfig(script=Path({str(spec.script)!r}), runs=Path()), setup))
 except StorageError as error:
     print(error)
 print(os.listdir())
@@ -390,21 +390,21 @@ def test_a_folder_of_runs_that_may_not_be_written_to(open_folder: Path) -> None:
     (open_folder / "train.py").touch()
     runs = open_folder / "runs"
     with unprivileged(), pytest.raises(StorageError) as caught:
-        _plan(RunSpec(script=open_folder / "train.py", runs=runs))
+        _plan(RunConfig(script=open_folder / "train.py", runs=runs))
     assert str(caught.value) == f"cannot write {runs}: Permission denied; choose a folder that you may write to"
 
 
 _FF = os.fsdecode(b"\xff")
 
 
-def test_an_argument_that_is_not_utf8(spec: RunSpec) -> None:
+def test_an_argument_that_is_not_utf8(spec: RunConfig) -> None:
     for arguments in ((_FF,), ("--note", "a" + _FF)):
         with pytest.raises(InputError) as caught:
             replace(spec, arguments=arguments)
         assert str(caught.value) == f"not UTF-8: {os.fsencode(arguments[-1])!r}; a record holds UTF-8 only"
 
 
-def test_a_place_that_is_not_utf8(spec: RunSpec, tmp_path: Path) -> None:
+def test_a_place_that_is_not_utf8(spec: RunConfig, tmp_path: Path) -> None:
     """A path says where things were found, and decides nothing."""
     script = Path(shutil.copytree(spec.code_folder, tmp_path / _FF)) / "train.py"
     data = Path(shutil.copytree(tmp_path / "data", tmp_path / f"data{_FF}"))
@@ -415,7 +415,7 @@ def test_a_place_that_is_not_utf8(spec: RunSpec, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["exclude", "ignore_outputs"])
-def test_a_pattern_that_is_not_utf8(spec: RunSpec, name: str) -> None:
+def test_a_pattern_that_is_not_utf8(spec: RunConfig, name: str) -> None:
     changes: dict[str, Any] = {name: (_FF,)}
     with pytest.raises(InputError, match="UTF-8"):
         publish(_plan(replace(spec, **changes)))

@@ -9,7 +9,7 @@ import pytest
 
 from samebits.core.file_tree import hash_tree
 from samebits.host import console as display
-from samebits.host.console import hashing_progress, print_table, taking
+from samebits.host.console import elapsed_progress, hashing_progress, print_table
 from samebits.runner.process.console import plain_progress
 
 
@@ -43,18 +43,18 @@ def test_hashing_little_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_what_takes_long_says_for_how_long(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    with taking("thinking"):
+    with elapsed_progress("thinking"):
         pass
     assert capsys.readouterr().err == "samebits: thinking\n"
-    monkeypatch.setattr(display, "_BEAT", 0.4)
-    with taking("thinking"):
+    monkeypatch.setattr(display, "_REPORT_SECONDS", 0.4)
+    with elapsed_progress("thinking"):
         time.sleep(1.0)
     first, *beats, last = capsys.readouterr().err.splitlines()
     assert first == "samebits: thinking"
     assert beats
     assert all(re.fullmatch(r"samebits: thinking: \d s so far", beat) for beat in beats)
     assert re.fullmatch(r"samebits: thinking: done in \d s", last)
-    with pytest.raises(OSError, match=r"^no$"), taking("thinking"):
+    with pytest.raises(OSError, match=r"^no$"), elapsed_progress("thinking"):
         raise OSError("no")
     assert capsys.readouterr().err == "samebits: thinking\n"
 

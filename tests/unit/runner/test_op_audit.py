@@ -6,7 +6,7 @@ import pytest
 
 from samebits.runner.determinism import portability as machine
 from samebits.runner.determinism.fingerprint import Fingerprint
-from samebits.runner.determinism.op_audit import MOVING, ROUNDING_ONCE, Proven, c_library, computing, read_proven
+from samebits.runner.determinism.op_audit import MOVING, ROUNDING_ONCE, ProvenTable, c_library, computing, read_proven
 from support.command import ROOT
 
 
@@ -44,7 +44,7 @@ def test_what_the_c_library_computes(
 ) -> None:
     """Each release by its own line; of one that is not known nothing is said, and the rest still counts."""
     monkeypatch.setattr(machine, "c_library", lambda: libc)
-    proven = Proven(
+    proven = ProvenTable(
         versions={},
         operations=frozenset(),
         fingerprint={"a": "1", "numpy.tan": "x"},

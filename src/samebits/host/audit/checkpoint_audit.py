@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-from samebits.core.checkpoint_store import LAST, Checkpoint, Place
+from samebits.core.checkpoint_store import LAST, Checkpoint, Position
 from samebits.core.digest import Digest
-from samebits.core.errors import RecordError, some_of
+from samebits.core.errors import RecordError, shorten
 from samebits.core.jsonio import Fields
 from samebits.core.record import FINISHED, RUNNING, Record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from samebits.host.audit.ledger_audit import check_ledger
 
 
-def refusals(run: RunFolder, record: Record) -> tuple[str, ...]:
+def refusals(run: RunDir, record: Record) -> tuple[str, ...]:
     """Why a run cannot be resumed exactly, as it found out itself; a run that was killed has left it in a file."""
     found = run.checkpoints.refused()
     if found or record.resumable is None:
@@ -24,13 +24,13 @@ def refusals(run: RunFolder, record: Record) -> tuple[str, ...]:
     return fields.texts("reasons") or ("it does not say why",)
 
 
-def hindrance(run: RunFolder, record: Record) -> str | None:
+def why_not_resumable(run: RunDir, record: Record) -> str | None:
     """Why a run cannot be resumed, whatever its checkpoints are; None where it can."""
     if record.outcome.state == RUNNING:
         return "it is still running; stop it, or wait for its end"
     if record.outcome.state == FINISHED:
         return "it finished already; nothing to resume"
-    if not record.keeping.writes:
+    if not record.retention.writes:
         return "it keeps no checkpoints (keep none); train it anew"
     if not run.image.exists():
         return "it ended before its training began; train it anew"
@@ -39,7 +39,7 @@ def hindrance(run: RunFolder, record: Record) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lines:
+class LedgerLines:
     """A ledger's whole lines: how many there are, how many bytes, and at some of them, bytes so far and digest."""
 
     lines: int
@@ -47,11 +47,11 @@ class Lines:
     marks: dict[int, tuple[int, Digest]]
 
 
-def read_lines(run: RunFolder, record: Record, numbers: Iterable[int]) -> Lines:
+def read_lines(run: RunDir, record: Record, numbers: Iterable[int]) -> LedgerLines:
     """Follow the ledger, without a line that was cut off; raises RecordError where it is not as it was written."""
     check = check_ledger(run.ledger, record)
     if check.problems:
-        raise RecordError(f"{run.ledger}: {some_of(check.problems, 1)}; nothing can go on from it, train anew")
+        raise RecordError(f"{run.ledger}: {shorten(check.problems, 1)}; nothing can go on from it, train anew")
     wanted, marks, size = set(numbers), {0: (0, record.recipe.digest)}, 0
     try:
         with run.ledger.open("rb") as file:
@@ -61,21 +61,21 @@ def read_lines(run: RunFolder, record: Record, numbers: Iterable[int]) -> Lines:
                     marks[number] = size, Digest.of_bytes(raw.removesuffix(b"\n"))
     except OSError as error:
         raise RecordError(f"cannot read {run.ledger}: {error.strerror}") from error
-    return Lines(lines=check.lines, size=size, marks=marks)
+    return LedgerLines(lines=check.lines, size=size, marks=marks)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Checkpoints:
+class CheckpointAudit:
     """A run's checkpoints, each read once: those that belong to it by their own word, and what is wrong with others."""
 
-    run: RunFolder
-    ledger: Lines
-    good: dict[Place, Checkpoint]
-    bad: dict[Place, str]
+    run: RunDir
+    ledger: LedgerLines
+    good: dict[Position, Checkpoint]
+    bad: dict[Position, str]
     _seen: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, run: RunFolder, record: Record) -> Self:
+    def of(cls, run: RunDir, record: Record) -> Self:
         """Read all of them, without the bytes that they name; raises RecordError where the ledger is not whole."""
         good, bad = {}, {}
         for place in run.checkpoints.places():
@@ -90,15 +90,15 @@ class Checkpoints:
                 del good[place]
         return cls(run=run, ledger=ledger, good=good, bad=bad)
 
-    def size(self, place: Place | None) -> int:
+    def size(self, place: Position | None) -> int:
         """How many bytes of the ledger there were at a good checkpoint; None is the beginning."""
         return 0 if place is None else self.ledger.marks[self.good[place].lines][0]
 
-    def lines(self, place: Place | None) -> int:
+    def lines(self, place: Position | None) -> int:
         """How many lines of the ledger there were at a good checkpoint; None is the beginning."""
         return 0 if place is None else self.good[place].lines
 
-    def wrong(self, place: Place) -> str | None:
+    def wrong(self, place: Position) -> str | None:
         """What is wrong with one checkpoint, its bytes included; None where it can be relied on."""
         if place in self.bad:
             return self.bad[place]
@@ -112,12 +112,12 @@ class Checkpoints:
             self._seen.add(text)
         return None
 
-    def wrong_with_needed(self, place: Place) -> str | None:
+    def wrong_with_needed(self, place: Position) -> str | None:
         """The same of all that it takes to go on from there."""
         found = (self.wrong(needed) for needed in self.run.checkpoints.needed(place))
         return next((wrong for wrong in found if wrong is not None), None)
 
-    def furthest(self, tell: Callable[[str], None]) -> Place | None:
+    def furthest(self, tell: Callable[[str], None]) -> Position | None:
         """The last that can be gone on from; what is wrong with a later one is told, once."""
         told = set()
         for place in sorted({*self.good, *self.bad}, key=lambda place: place.order, reverse=True):
@@ -129,7 +129,7 @@ class Checkpoints:
             told.add(wrong)
         return None
 
-    def taken_over(self, place: Place | None, keep: str) -> tuple[Place, ...]:
+    def taken_over(self, place: Position | None, keep: str) -> tuple[Position, ...]:
         """What a run that goes on from there is given: what it needs, and what it would have kept as well."""
         if place is None:
             return ()
@@ -139,7 +139,7 @@ class Checkpoints:
         return tuple(sorted([*needed, *more], key=lambda place: place.order))
 
 
-def _foreign(found: Checkpoint, record: Record, ledger: Lines) -> str | None:
+def _foreign(found: Checkpoint, record: Record, ledger: LedgerLines) -> str | None:
     """Why a checkpoint is none of this run's, for the end of a sentence that begins with its path."""
     if found.recipe != record.recipe.digest:
         return f"is of another recipe, {found.recipe.short}"

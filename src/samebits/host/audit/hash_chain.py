@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Link:
+class LineLink:
     """What chains a line: the number it gives itself (none before version 1.1), the digest it carries, and its own."""
 
     number: int | None
@@ -20,7 +20,7 @@ class Link:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class End:
+class LedgerEnd:
     """Where a sealed record says that its ledger ends."""
 
     lines: int
@@ -28,7 +28,7 @@ class End:
 
 
 @dataclass(kw_only=True, slots=True)
-class Stretch:
+class IntactRun:
     """Lines that follow each other as they were written, `first` to `end`; `place` is the first's in the file.
 
     `previous` is the digest that the first carries, `digest` the end's own (unknown where None), `at_end` that of the
@@ -63,20 +63,20 @@ class Unreadable:
 class Chain:
     """Takes the lines in the order of the file, and says at the end what is wrong with them."""
 
-    def __init__(self, recipe: str, end: End | None) -> None:
+    def __init__(self, recipe: str, end: LedgerEnd | None) -> None:
         self.recipe = recipe
         self.end = end
         self._previous = recipe
         self._place = 0
-        self.items: list[Stretch | Unreadable] = []
+        self.items: list[IntactRun | Unreadable] = []
 
-    def add(self, link: Link) -> bool:
+    def add(self, link: LineLink) -> bool:
         """One line; returns whether it follows the one before it, which is then as it was written."""
         self._place += 1
         number = link.number or self._place
         last = self.items[-1] if self.items else None
         follows = link.previous == self._previous
-        if isinstance(last, Stretch) and follows and number == last.end + 1:
+        if isinstance(last, IntactRun) and follows and number == last.end + 1:
             last.end, last.digest = number, link.digest
         else:
             last = self._begin(number, link, linked=follows)
@@ -85,8 +85,8 @@ class Chain:
         self._previous = link.digest
         return follows
 
-    def _begin(self, number: int, link: Link, *, linked: bool) -> Stretch:
-        stretch = Stretch(
+    def _begin(self, number: int, link: LineLink, *, linked: bool) -> IntactRun:
+        stretch = IntactRun(
             first=number,
             end=number,
             place=self._place,
@@ -110,18 +110,18 @@ class Chain:
 
 
 @dataclass(kw_only=True, slots=True)
-class Slot:
+class Gap:
     """What stands between two stretches that are in order: `after` line (0: the beginning), before the next one.
 
     `missing` are the ranges of numbers that should stand here.
     """
 
     after: int
-    strays: list[Stretch]
+    strays: list[IntactRun]
     unreadable: list[Unreadable]
     missing: list[range]
 
-    def holds(self, stretch: Stretch) -> bool:
+    def holds(self, stretch: IntactRun) -> bool:
         """Whether all of the stretch is missing here."""
         return any(stretch.first in numbers and stretch.end in numbers for numbers in self.missing)
 
@@ -145,8 +145,8 @@ class Slot:
 class Layout:
     """The stretches in order, and what stands between them: one slot more than stretches."""
 
-    kept: list[Stretch]
-    slots: list[Slot]
+    kept: list[IntactRun]
+    slots: list[Gap]
 
     @property
     def numbered(self) -> bool:
@@ -154,14 +154,14 @@ class Layout:
         return all(stretch.numbered for stretch in self.kept)
 
 
-def lay_out(items: list[Stretch | Unreadable], end: End | None) -> Layout:
+def arrange(items: list[IntactRun | Unreadable], end: LedgerEnd | None) -> Layout:
     """Part the stretches that are in order, as many lines as possible, from what stands between them."""
-    items = list(_parted(_renumbered(items)))
-    stretches = [item for item in items if isinstance(item, Stretch)]
+    items = list(_breaks(_renumbered(items)))
+    stretches = [item for item in items if isinstance(item, IntactRun)]
     lines = max((stretch.end for stretch in stretches), default=0) if end is None else end.lines
     in_order = {id(stretches[index]) for index in _longest_order(stretches)}
-    kept: list[Stretch] = []
-    slots = [Slot(after=0, strays=[], unreadable=[], missing=[])]
+    kept: list[IntactRun] = []
+    slots = [Gap(after=0, strays=[], unreadable=[], missing=[])]
     for item in items:
         if isinstance(item, Unreadable):
             slots[-1].unreadable.append(item)
@@ -169,7 +169,7 @@ def lay_out(items: list[Stretch | Unreadable], end: End | None) -> Layout:
             slots[-1].strays.append(item)
         else:
             slots[-1].missing = _range(slots[-1].after + 1, min(item.first, lines + 1))
-            slots.append(Slot(after=item.end, strays=[], unreadable=[], missing=[]))
+            slots.append(Gap(after=item.end, strays=[], unreadable=[], missing=[]))
             kept.append(item)
     slots[-1].missing = _range(slots[-1].after + 1, lines + 1)
     return Layout(kept=kept, slots=slots)
@@ -179,9 +179,9 @@ def _range(start: int, stop: int) -> list[range]:
     return [range(start, stop)] if start < stop else []
 
 
-def _renumbered(items: list[Stretch | Unreadable]) -> Iterator[Stretch | Unreadable]:
+def _renumbered(items: list[IntactRun | Unreadable]) -> Iterator[IntactRun | Unreadable]:
     """A line that carries the right digest is the one that belongs there, whatever it calls itself."""
-    before: Stretch | None = None
+    before: IntactRun | None = None
     for number, item in enumerate(items):
         if isinstance(item, Unreadable):
             before = None
@@ -194,11 +194,11 @@ def _renumbered(items: list[Stretch | Unreadable]) -> Iterator[Stretch | Unreada
         yield item
 
 
-def _parted(items: Iterator[Stretch | Unreadable]) -> Iterator[Stretch | Unreadable]:
+def _breaks(items: Iterator[IntactRun | Unreadable]) -> Iterator[IntactRun | Unreadable]:
     """Part a stretch where the next begins again within it: what is there twice is one of its own."""
-    held: Stretch | Unreadable | None = None
+    held: IntactRun | Unreadable | None = None
     for item in items:
-        if isinstance(held, Stretch) and isinstance(item, Stretch) and held.first < item.first <= held.end:
+        if isinstance(held, IntactRun) and isinstance(item, IntactRun) and held.first < item.first <= held.end:
             yield replace(held, end=item.first - 1, digest=None)
             held = replace(held, first=item.first, place=held.place + item.first - held.first)
         if held is not None:
@@ -208,16 +208,16 @@ def _parted(items: Iterator[Stretch | Unreadable]) -> Iterator[Stretch | Unreada
         yield held
 
 
-_MANY = 1 << 40  # more than there are lines: of two orders with as many, the one with more lines in their places
+_MAX_ORDERED = 1 << 40  # more than there are lines: of two orders with as many, the one with more lines in their places
 
 
-def _longest_order(stretches: list[Stretch]) -> list[int]:
+def _longest_order(stretches: list[IntactRun]) -> list[int]:
     """The stretches whose numbers rise, with as many lines as possible, in n log n."""
     ends, best = [0], [(0, -1)]
     before: list[int] = []
     for index, stretch in enumerate(stretches):
         weight, previous = best[bisect_left(ends, stretch.first) - 1]
-        weight += stretch.count * (_MANY + (stretch.first == stretch.place))
+        weight += stretch.count * (_MAX_ORDERED + (stretch.first == stretch.place))
         before.append(previous)
         if best[bisect_right(ends, stretch.end) - 1][0] >= weight:
             continue

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.digest import Digest
-from samebits.core.errors import RecordError, counted
+from samebits.core.errors import RecordError, pluralize
 from samebits.core.jsonio import Fields
 from samebits.core.ledger import VERSION
 from samebits.core.record import Record
-from samebits.host.audit.hash_chain import Chain, End, Link
-from samebits.host.audit.record_consistency import Agreement
+from samebits.host.audit.hash_chain import Chain, LedgerEnd, LineLink
+from samebits.host.audit.record_consistency import RecordConsistency
 from samebits.host.audit.tamper_report import find_problems
 
 
@@ -31,8 +31,8 @@ class LedgerCheck:
     def describe(self) -> str:
         """In one line; of problems only how many there are."""
         if self.problems:
-            return f"{counted(self.lines)}, and {counted(len(self.problems), 'problem')}"
-        followed = f"{counted(self.lines)}, each follows the one before"
+            return f"{pluralize(self.lines)}, and {pluralize(len(self.problems), 'problem')}"
+        followed = f"{pluralize(self.lines)}, each follows the one before"
         if not self.torn:
             return followed
         them = "it" if self.lines == 1 else "them"
@@ -50,7 +50,7 @@ def check_ledger(path: Path, record: Record) -> LedgerCheck:
             for raw in file:
                 reading.take(raw)
     except OSError as error:
-        named = "" if reading.end is None else f", and the record names {counted(reading.end.lines)}"
+        named = "" if reading.end is None else f", and the record names {pluralize(reading.end.lines)}"
         return LedgerCheck(lines=reading.lines, problems=(f"cannot read {path}: {error.strerror}{named}",))
     return reading.conclude()
 
@@ -62,7 +62,7 @@ class _Reading:
         self.end = None if record.ledger is None else _end(record.ledger)
         self.lines = 0
         self._chain = Chain(str(record.recipe.digest), self.end)
-        self._agreement = Agreement(record.result)
+        self._agreement = RecordConsistency(record.result)
         self._waiting: tuple[int, str, dict[str, Any]] | None = None
         self._garbled: str | None = None  # whether it is the last line decides what it means
         self._torn = False
@@ -133,12 +133,12 @@ class _Reading:
             self._chain.add_unreadable("it is cut off", cut=True)
 
 
-def _end(ledger: Mapping[str, object]) -> End:
+def _end(ledger: Mapping[str, object]) -> LedgerEnd:
     fields = Fields(ledger, "ledger")
-    return End(lines=fields.get("lines", int), last=fields.get("last", str))
+    return LedgerEnd(lines=fields.get("lines", int), last=fields.get("last", str))
 
 
-def _link(values: object, line: bytes) -> Link:
+def _link(values: object, line: bytes) -> LineLink:
     """What chains a line; raises RecordError where it is none of a ledger's, or of a version to come."""
     if not isinstance(values, dict):
         raise RecordError("it holds no object")
@@ -147,7 +147,7 @@ def _link(values: object, line: bytes) -> Link:
     number = fields.get("line", int) if needs_number or "line" in values else None
     if number is not None and number < 1:
         raise RecordError(f"'line' must be 1 or more, not {number}")
-    return Link(number=number, previous=fields.get("previous", str), digest=str(Digest.of_bytes(line)))
+    return LineLink(number=number, previous=fields.get("previous", str), digest=str(Digest.of_bytes(line)))
 
 
 @lru_cache(maxsize=8)  # all lines of a ledger have the same

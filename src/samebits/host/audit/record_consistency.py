@@ -12,7 +12,7 @@ Values = Mapping[str, Any]
 
 
 @dataclass(kw_only=True, slots=True)
-class Fit:
+class FitSummary:
     """What the record holds of one `fit`, and how much of it the ledger has told.
 
     `base` is the number of its first epoch, which need not be 0. A metric that not every epoch has is followed by how
@@ -26,7 +26,7 @@ class Fit:
     told: dict[str, int] = field(default_factory=dict)
 
 
-class Agreement:
+class RecordConsistency:
     """Takes the lines that are as they were written; without a result there is nothing to compare."""
 
     def __init__(self, result: Values | None) -> None:
@@ -63,14 +63,14 @@ class Agreement:
         elif self._placed(fit := self._fits[number], epoch):
             yield from self._metrics(fit, f"epoch {epoch} of fit {number}", epoch, metrics)
 
-    def _placed(self, fit: Fit, epoch: int) -> bool:
+    def _placed(self, fit: FitSummary, epoch: int) -> bool:
         """Whether it is known where in the fit this epoch is; behind a gap, its first may have been another one."""
         if fit.base is None and not self._gaps:
             fit.base = epoch
         fit.seen += 1
         return fit.base is not None
 
-    def _metrics(self, fit: Fit, named: str, epoch: int, metrics: Values) -> Iterator[str]:
+    def _metrics(self, fit: FitSummary, named: str, epoch: int, metrics: Values) -> Iterator[str]:
         if fit.base is None or not 0 <= epoch - fit.base < fit.epochs:
             yield f"the record has no {named}"
             return
@@ -81,7 +81,7 @@ class Agreement:
             if one != other:
                 yield f"{name} in {named} is {_text(one)}, in the record {_text(other)}"
 
-    def _recorded(self, fit: Fit, name: str, index: int, *, told: bool) -> Any:
+    def _recorded(self, fit: FitSummary, name: str, index: int, *, told: bool) -> Any:
         """A metric's value by the record; not every epoch has every metric."""
         values = fit.history.get(name, [])
         if len(values) == fit.epochs:
@@ -112,12 +112,14 @@ class Agreement:
             yield f"the record has a result, and the ledger {self._ends} lines of an end"
 
 
-def _fits(result: Values) -> Iterator[Fit]:
+def _fits(result: Values) -> Iterator[FitSummary]:
     """Raises RecordError for what is no result."""
     for value in Fields(result, "result").get("fits", list):
         fields = Fields(value, "result.fits")
         history = Fields(fields.get("history", dict), "result.fits.history")
-        yield Fit(epochs=fields.get("epochs", int), history={name: history.get(name, list) for name in history.names()})
+        yield FitSummary(
+            epochs=fields.get("epochs", int), history={name: history.get(name, list) for name in history.names()}
+        )
 
 
 def _digests(result: Values) -> list[str]:

@@ -4,21 +4,21 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 
-from samebits.core.errors import counted
-from samebits.host.audit.hash_chain import Chain, End, Layout, Slot, Stretch, lay_out
+from samebits.core.errors import pluralize
+from samebits.host.audit.hash_chain import Chain, Gap, IntactRun, Layout, LedgerEnd, arrange
 
 Problem = tuple[int, str]
 """The number of the first line that is meant, and what is wrong."""
 
-_MOST_STRAYS = 1000  # beyond, who moved where is no help to anyone
+_MAX_STRAYS = 1000  # beyond, who moved where is no help to anyone
 
 
 def find_problems(chain: Chain) -> list[Problem]:
     """All that is wrong, by line; nothing where each follows the one before, from the recipe to the record's last."""
     end = chain.end
     if not chain.items and end is not None and end.lines:
-        return [(0, f"the ledger is empty, and the record names {counted(end.lines)}")]
-    layout = lay_out(chain.items, end)
+        return [(0, f"the ledger is empty, and the record names {pluralize(end.lines)}")]
+    layout = arrange(chain.items, end)
     broken, loose = _broken_links(layout, chain.recipe, end)
     problems: list[Problem] = []
     if _is_foreign(layout, broken, loose):
@@ -47,14 +47,14 @@ def _where(after: int) -> str:
     return f"after line {after}" if after else "at the beginning"
 
 
-def _broken_links(layout: Layout, recipe: str, end: End | None) -> tuple[set[int], set[int]]:
+def _broken_links(layout: Layout, recipe: str, end: LedgerEnd | None) -> tuple[set[int], set[int]]:
     """The lines whose digest is not the one that the next line, or the record, has; and those without such a witness.
 
     0 is the recipe, whose digest the first line must carry.
     """
     broken, loose = set(), set()
     stop = None if end is None else end.lines
-    first = Stretch(first=0, end=0, place=0, previous="", digest=recipe)
+    first = IntactRun(first=0, end=0, place=0, previous="", digest=recipe)
     for stretch, after in pairwise((first, *layout.kept, None)):
         if stretch is None:
             continue
@@ -77,7 +77,7 @@ def _is_foreign(layout: Layout, broken: set[int], loose: set[int]) -> bool:
 def _strays(layout: Layout) -> Iterator[Problem]:
     """Lines that are not in their places."""
     strays = [(index, stray) for index, slot in enumerate(layout.slots) for stray in slot.strays]
-    if len(strays) > _MOST_STRAYS:
+    if len(strays) > _MAX_STRAYS:
         for slot in layout.slots:
             slot.missing = []
         first = min(stray.first for _, stray in strays)
@@ -109,7 +109,7 @@ def _homes(layout: Layout) -> Iterator[tuple[int, int]]:
                 yield id(stray), home
 
 
-def _moved(layout: Layout, homes: dict[int, int], done: set[int], index: int, stray: Stretch) -> Problem:
+def _moved(layout: Layout, homes: dict[int, int], done: set[int], index: int, stray: IntactRun) -> Problem:
     """A line that stands elsewhere; where another one has its place in return, both are named."""
     home = homes[id(stray)]
     for other in layout.slots[home].strays:
@@ -123,12 +123,12 @@ def _moved(layout: Layout, homes: dict[int, int], done: set[int], index: int, st
     return stray.first, f"{_were(stray.first, stray.end)} moved: now {_where(layout.slots[index].after)}"
 
 
-def _exchanged(one: Stretch, other: Stretch) -> Problem:
+def _exchanged(one: IntactRun, other: IntactRun) -> Problem:
     one, other = sorted((one, other), key=lambda stretch: stretch.first)
     return one.first, f"{_named(one.first, one.end)} and {_named(other.first, other.end)} were exchanged"
 
 
-def _lost(slot: Slot, *, at_the_end: bool = False) -> Iterator[Problem]:
+def _lost(slot: Gap, *, at_the_end: bool = False) -> Iterator[Problem]:
     """What cannot be read, and what is not there at all."""
     for item in slot.unreadable:
         lost = slot.take(item.count if at_the_end else None)
@@ -145,20 +145,20 @@ def _lost(slot: Slot, *, at_the_end: bool = False) -> Iterator[Problem]:
         yield numbers[0], f"{_were(numbers[0], numbers[-1])} removed{' from the end' if at_the_end else ''}"
 
 
-def _lost_at_the_end(layout: Layout, end: End | None) -> Iterator[Problem]:
+def _lost_at_the_end(layout: Layout, end: LedgerEnd | None) -> Iterator[Problem]:
     slot = layout.slots[-1]
     if layout.numbered or end is None or slot.unreadable or not slot.missing:
         yield from _lost(slot, at_the_end=True)
     else:  # without numbers, lines that were removed before the end look the same
-        yield slot.after, f"the ledger has {counted(slot.after)}, and the record names {end.lines}"
+        yield slot.after, f"the ledger has {pluralize(slot.after)}, and the record names {end.lines}"
 
 
-def _added(layout: Layout, end: End | None) -> Iterator[Problem]:
+def _added(layout: Layout, end: LedgerEnd | None) -> Iterator[Problem]:
     """Lines behind the last one that the record names."""
     last = layout.kept[-1].end if layout.kept else 0
     if end is not None and last > end.lines:
         first = end.lines + 1
-        yield first, f"{_were(first, last)} added at the end: the record names {counted(end.lines)}"
+        yield first, f"{_were(first, last)} added at the end: the record names {pluralize(end.lines)}"
 
 
 def _changed(broken: set[int], loose: set[int]) -> Iterator[Problem]:
@@ -185,7 +185,7 @@ def _changed(broken: set[int], loose: set[int]) -> Iterator[Problem]:
             yield link, f"line {link} was changed, and {_named(first, link - 1)} perhaps too"
 
 
-def _not_following(broken: set[int], end: End | None) -> Iterator[Problem]:
+def _not_following(broken: set[int], end: LedgerEnd | None) -> Iterator[Problem]:
     """The same of lines without numbers: the chain alone cannot tell what was done."""
     for link in sorted(broken):
         if end is not None and link == end.lines:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from samebits.core.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARABLE, EXIT_OK, InputError
 from samebits.core.record import summary
-from samebits.core.run_config import RunSpec
+from samebits.core.run_config import RunConfig
 from samebits.host.console import silence_stdout
 
 if TYPE_CHECKING:
-    from samebits.core.run_dir import RunFolder
+    from samebits.core.run_dir import RunDir
     from samebits.host.image.rebuild import Comparison
-    from samebits.host.lint.linter import Checked
-    from samebits.host.probe.experiment import Tried
-    from samebits.host.probe.overhead import Costs
+    from samebits.host.lint.linter import LintResult
+    from samebits.host.probe.experiment import ProbeResult
+    from samebits.host.probe.overhead import OverheadReport
 
 
 def build_command(*, gpu: bool, check: bool, offline: bool, tag: str | None, base: str | None, as_json: bool) -> int:
@@ -39,32 +39,34 @@ def build_command(*, gpu: bool, check: bool, offline: bool, tag: str | None, bas
     return EXIT_OK
 
 
-def check_command(*, spec: RunSpec, form: str, run: bool, cost: bool, steps: int | None, rounds: int | None) -> int:
+def check_command(*, spec: RunConfig, form: str, run: bool, cost: bool, steps: int | None, rounds: int | None) -> int:
     """Say what in a script breaks reproducibility, by its text and, if asked, by running it; 1 where something does."""
-    from samebits.host.console import say
+    from samebits.host.console import log
     from samebits.host.lint.linter import check
 
     checked = check(spec)
     for note in checked.notes:
-        say(note)
+        log(note)
     if form == "text":
         _print_at_once("\n".join(checked.lines()))  # the rest takes longer
     tried = costs = None
     if run:
         from samebits.host.probe import experiment as trials
 
-        tried = trials.try_out(spec, checked, steps or trials.STEPS)
+        tried = trials.probe(spec, checked, steps or trials.STEPS)
     if cost:
-        from samebits.host.probe.overhead import ROUNDS, STEPS, measure
+        from samebits.host.probe.overhead import ROUNDS, STEPS, measure_overhead
 
         if tried is not None and form == "text":
             _print_at_once("\n".join(tried.lines()))
-        costs = measure(spec, steps=steps or STEPS, rounds=rounds or ROUNDS)
+        costs = measure_overhead(spec, steps=steps or STEPS, rounds=rounds or ROUNDS)
     _print_checked(form, spec.script.name, checked, tried, costs)
     return EXIT_DIFFERENT if checked.findings or not (tried is None or tried.passed) else EXIT_OK
 
 
-def _print_checked(form: str, script: str, checked: "Checked", tried: "Tried | None", costs: "Costs | None") -> None:
+def _print_checked(
+    form: str, script: str, checked: "LintResult", tried: "ProbeResult | None", costs: "OverheadReport | None"
+) -> None:
     """The end of a check; what a reading found has been printed for people already."""
     from samebits.host.lint.findings import OF_RUNS, as_sarif
     from samebits.host.lint.linter import BY_CODE
@@ -111,7 +113,7 @@ def _print_comparison(comparison: "Comparison", *, as_json: bool = False) -> int
     return EXIT_OK if comparison.identical else EXIT_DIFFERENT
 
 
-def train_command(*, spec: RunSpec, as_json: bool) -> int:
+def train_command(*, spec: RunConfig, as_json: bool) -> int:
     """Train, and end with the three lines."""
     from samebits.host.launch.train import train
 
@@ -132,7 +134,7 @@ def resume_command(*, run: str, runs: Path | None, data: Path | None, offline: b
     return status
 
 
-def _print_trained(folder: "RunFolder", *, as_json: bool) -> None:
+def _print_trained(folder: "RunDir", *, as_json: bool) -> None:
     """The last lines of a training."""
     from samebits.host.launch.train import describe_run
 
@@ -193,8 +195,8 @@ def verify_segments_command(  # noqa: PLR0913  what a user may say of one verifi
     as_json: bool,
 ) -> int:
     """Execute a run's segments again, side by side, and give the verdict as the last line and as the exit status."""
-    from samebits.core.run_config import BITWISE, check_goal
-    from samebits.host.rerun.segments import Request, print_segmented, verify_in_processes
+    from samebits.core.run_config import BITWISE, check_level
+    from samebits.host.rerun.segments import Request, print_segment_verification, verify_in_processes
     from samebits.host.runs.registry import find_run, runs_beside, runs_folder
 
     kept = runs_folder(runs)
@@ -202,7 +204,7 @@ def verify_segments_command(  # noqa: PLR0913  what a user may say of one verifi
     request = Request(
         runs=runs or runs_beside(one, kept), data=data, offline=offline, jobs=jobs, sample=sample, seed=seed
     )
-    asked = check_goal(goal or one.read().goal)
+    asked = check_level(goal or one.read().goal)
     if asked != BITWISE:
         raise InputError(
             f"--segments is for the goal {BITWISE}, and this is {asked}; add --goal {BITWISE}, or leave it out"
@@ -211,7 +213,7 @@ def verify_segments_command(  # noqa: PLR0913  what a user may say of one verifi
     if as_json:
         _print_json(found.to_dict())
     else:
-        print_segmented(found)
+        print_segment_verification(found)
     return found.verdict.exit_status
 
 
@@ -221,13 +223,13 @@ def _print_at_once(line: str) -> None:
 
 def preflight_command(*, run: str, runs: Path | None, goal: str | None, data: Path | None, as_json: bool) -> int:
     """Say what the recipe wants and what is here; status 3 where this host cannot tell at that goal."""
-    from samebits.core.run_config import check_goal
+    from samebits.core.run_config import check_level
     from samebits.host.rerun.preflight import preflight, print_report
     from samebits.host.runs.registry import find_run, runs_folder
 
     runs = runs_folder(runs)
     folder = find_run(run, runs)
-    goal = check_goal(goal or folder.read().goal)
+    goal = check_level(goal or folder.read().goal)
     report = preflight(folder, data=data, runs=runs)
     if as_json:
         _print_json({"goal": goal, "rows": [row.to_dict() for row in report.rows], "reasons": report.reasons(goal)})
@@ -253,9 +255,9 @@ def fingerprint_command(*, profile: str, image: str | None, runtime: str, as_jso
     """Compute about a hundred operations; status 1 where the portable profile promises other digests."""
     from samebits.host.launch.runtime import choose_runtime
 
-    spec = RunSpec(script=Path(), profile=profile, image=image, runtime=runtime)
+    spec = RunConfig(script=Path(), profile=profile, image=image, runtime=runtime)
     chosen = choose_runtime(spec)
-    chosen.make_ready()
+    chosen.prepare()
     words = ("fingerprint", "--profile", spec.profile, *(("--json",) if as_json else ()))
     status, text = chosen.ask(words, spec.determinism.variables)
     print(text, end="")

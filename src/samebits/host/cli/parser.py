@@ -11,7 +11,7 @@ from types import FrameType
 from samebits import __version__
 from samebits.core.determinism_profile import PORTABLE
 from samebits.core.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, InputError, SamebitsError, Terminated
-from samebits.core.run_config import OneLineParser, add_recipe_options, add_run_options, make_spec, split_arguments
+from samebits.core.run_config import OneLineParser, add_recipe_options, add_run_options, make_config, split_arguments
 from samebits.core.trial import FEWEST_TIMED
 from samebits.host.cli.commands import (
     archive_base_command,
@@ -141,7 +141,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print run, recipe and result as one line of JSON at the end"
     )
-    parser.set_defaults(command=lambda options: train_command(spec=make_spec(vars(options)), as_json=options.json))
+    parser.set_defaults(command=lambda options: train_command(spec=make_config(vars(options)), as_json=options.json))
 
 
 def _add_place(parser: argparse.ArgumentParser) -> None:
@@ -195,7 +195,7 @@ def _check(options: argparse.Namespace) -> int:
         if number is not None and number < least:
             raise InputError(f"{name} must be {least} or more, not {number}")
     return check_command(
-        spec=make_spec(vars(options)),
+        spec=make_config(vars(options)),
         form=options.format,
         run=options.run,
         cost=options.cost,

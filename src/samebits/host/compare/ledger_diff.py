@@ -10,7 +10,7 @@ from typing import Any
 from samebits.core.errors import RecordError
 from samebits.core.recipe import leaves
 from samebits.core.record import Record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 
 _CHAIN = re.compile(rb'"(?:line":\d+|previous":"sha256:[0-9a-f]{64}"|version":"[0-9.]+"),?')
 _OF_THE_CHAIN = ("line", "previous", "version")
@@ -29,7 +29,7 @@ _WHERE = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Parting:
+class Divergence:
     """The first lines that differ; one is None where that ledger has ended."""
 
     number: int
@@ -66,14 +66,14 @@ def _named(line: Mapping[str, Any]) -> dict[str, Any]:
     return found | leaves(rest)
 
 
-def first_parting(one: tuple[RunFolder, Record], other: tuple[RunFolder, Record]) -> Parting | None:
+def first_divergence(one: tuple[RunDir, Record], other: tuple[RunDir, Record]) -> Divergence | None:
     """Where two ledgers part; steps count only where both runs were traced alike. None where they do not."""
     steps = one[1].trace == other[1].trace
     ledgers = (_lines(run, steps=steps) for run, _ in (one, other))
     for before, after in itertools.zip_longest(*ledgers):
         if before is None or after is None or before.content != after.content:
             number = (before or after).number
-            return Parting(number=number, one=_parsed(one[0], before), other=_parsed(other[0], after))
+            return Divergence(number=number, one=_parsed(one[0], before), other=_parsed(other[0], after))
     return None
 
 
@@ -86,7 +86,7 @@ class _Line:
     raw: bytes
 
 
-def _lines(run: RunFolder, *, steps: bool) -> Iterator[_Line]:
+def _lines(run: RunDir, *, steps: bool) -> Iterator[_Line]:
     try:
         with run.ledger.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -98,7 +98,7 @@ def _lines(run: RunFolder, *, steps: bool) -> Iterator[_Line]:
         raise RecordError(f"cannot read {run.ledger}: {error.strerror}") from error
 
 
-def _parsed(run: RunFolder, line: _Line | None) -> dict[str, Any] | None:
+def _parsed(run: RunDir, line: _Line | None) -> dict[str, Any] | None:
     if line is None:
         return None
     try:

@@ -16,9 +16,9 @@ from samebits.core.file_tree import Tree, read_manifest
 from samebits.core.jsonio import as_record, differing_names
 from samebits.core.recipe import differing_parts, leaves
 from samebits.core.record import Record
-from samebits.core.run_dir import RunFolder
-from samebits.host.compare.ledger_diff import first_parting
-from samebits.host.compare.tensor_diff import Kept, distance
+from samebits.core.run_dir import RunDir
+from samebits.host.compare.ledger_diff import first_divergence
+from samebits.host.compare.tensor_diff import TensorStore, tensor_distance
 
 INPUTS = "inputs"
 OUTPUTS = "outputs"
@@ -50,14 +50,14 @@ class Difference:
         }
 
 
-def diff(one: RunFolder, other: RunFolder) -> list[Difference]:
+def diff(one: RunDir, other: RunDir) -> list[Difference]:
     """Every difference, inputs first. Raises RecordError where a record, manifest or ledger cannot be read."""
     records = one.read(), other.read()
     with as_record(f"{one.path} and {other.path} cannot be compared"):
         return [*_inputs((one, other), records), *_outputs((one, other), records)]
 
 
-Folders = tuple[RunFolder, RunFolder]
+Folders = tuple[RunDir, RunDir]
 Records = tuple[Record, Record]
 
 
@@ -141,7 +141,7 @@ def _fingerprint(environment: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def _files(
-    kind: str, folders: Folders, manifest: Callable[[RunFolder], Path], *, code: bool = False
+    kind: str, folders: Folders, manifest: Callable[[RunDir], Path], *, code: bool = False
 ) -> Iterator[Difference]:
     """Files that were added, removed or changed; of code, line by line."""
     trees = [_digests(read_manifest(path)) if (path := manifest(folder)).exists() else {} for folder in folders]
@@ -176,7 +176,7 @@ def _lines(path: Path) -> list[str]:
 
 def _ledgers(folders: Folders, records: Records) -> Iterator[Difference]:
     """The first line from which two ledgers part, and in which groups of tensors, or metrics."""
-    parting = first_parting(*zip(folders, records, strict=True))
+    parting = first_divergence(*zip(folders, records, strict=True))
     if parting is None:
         return
     if parting.one is None or parting.other is None:
@@ -220,10 +220,10 @@ def _distance(parted: list[tuple[int, str | None, str | None]]) -> str:
 def _final_tensors(folders: Folders, results: list[Mapping[str, Any]]) -> Iterator[Difference]:
     """Every tensor of every model that differs, with its distance where both runs keep its values."""
     before, after = (_tensors(result) for result in results)
-    kept = Kept(folders[0]), Kept(folders[1])
+    kept = TensorStore(folders[0]), TensorStore(folders[1])
     for name in differing_names(before, after):
         one, other = before.get(name), after.get(name)
-        far = distance(one, other, kept) if one and other else None
+        far = tensor_distance(one, other, kept) if one and other else None
         texts = (_tensor_text(one), _tensor_text(other))
         yield _difference(OUTPUTS, "tensor", name, *texts, "" if far is None else str(far))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.digest import Digest
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +45,10 @@ class Distance:
         }
 
 
-class Kept:
+class TensorStore:
     """The tensors that a run keeps, by digest; models are searched once, where a traced step has not kept it."""
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunDir) -> None:
         self._run = run
         self._models: dict[str, tuple[Path, str]] | None = None
 
@@ -104,17 +104,19 @@ def _bytes_of(dataset: Any) -> bytes:
     return bytes(values.astype(values.dtype.newbyteorder("<")).tobytes())
 
 
-def distance(one: Mapping[str, Any], other: Mapping[str, Any], kept: tuple[Kept, Kept]) -> Distance | None:
+def tensor_distance(
+    one: Mapping[str, Any], other: Mapping[str, Any], kept: tuple[TensorStore, TensorStore]
+) -> Distance | None:
     """Of two tensors as lines and records describe them; None where a value is not kept, or they have other shapes."""
     if any(one.get(name) != other.get(name) for name in ("dtype", "shape")):
         return None
     values = [side.find(item["digest"]) for side, item in zip(kept, (one, other), strict=True)]
     if values[0] is None or values[1] is None:
         return None
-    return measure(values[0], values[1], one["dtype"])
+    return measure_distance(values[0], values[1], one["dtype"])
 
 
-def measure(one: bytes, other: bytes, dtype: str) -> Distance | None:
+def measure_distance(one: bytes, other: bytes, dtype: str) -> Distance | None:
     """The distance of two tensors by their bytes; None for a type that is not known here."""
     import numpy as np
 

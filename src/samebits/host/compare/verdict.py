@@ -73,7 +73,7 @@ def _parsed(option: str, words: list[str]) -> dict[str, float]:
     return found
 
 
-def judge(one: Record, other: Record, goal: str, tolerance: Tolerance) -> Verdict:
+def judge_runs(one: Record, other: Record, goal: str, tolerance: Tolerance) -> Verdict:
     """The verdict on `other`, where `one` is what should have come out."""
     if one.result is None or other.result is None:
         return _without_result(one, other, goal)

@@ -9,7 +9,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, RecordError
 from samebits.core.jsonio import Fields, readable_json, write_atomically
 from samebits.host.cache_dir import cache_folder
-from samebits.host.console import say
+from samebits.host.console import log
 from samebits.host.docker import Engine
 from samebits.host.image.build_context import CPU, context_file
 
@@ -70,7 +70,7 @@ def _from_archive(engine: Engine, base: str, name: str, wanted: Digest | None = 
     if not whole:
         raise ImageError(f"the archive {path} of the base {base} is damaged; remove it, or make it anew")
     _checked(base, str(kept), wanted or kept)
-    say(f"taking the base {base} from its archive")
+    log(f"taking the base {base} from its archive")
     image = engine.load(path)
     _checked(base, image, kept)
     engine.tag(image, name)

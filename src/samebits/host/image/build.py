@@ -16,10 +16,10 @@ from samebits.core.errors import ImageError, RecordError, ToolError
 from samebits.core.jsonio import Fields, readable_json, write_atomically
 from samebits.core.recipe import ImageIdentity
 from samebits.host.cache_dir import cache_folder
-from samebits.host.console import say
+from samebits.host.console import log
 from samebits.host.docker import Engine, Image
 from samebits.host.image.base_image import default_base, provide_base
-from samebits.host.image.build_context import CPU, GPU, Kind, lay_out, source_digest
+from samebits.host.image.build_context import CPU, GPU, ImageKind, source_digest, write_context
 from samebits.host.image.buildkit import Builder, choose_builder
 from samebits.host.image.wheelhouse import filled_wheelhouse
 from samebits.host.subprocesses import run_tool
@@ -39,7 +39,7 @@ def labels_of(*, base: Digest | None, lock: Digest, source: Digest) -> dict[str,
 class BuildPlan:
     """One build, as it will be started: everything that the image is a function of."""
 
-    kind: Kind
+    kind: ImageKind
     tag: str
     base: str
     base_digest: Digest
@@ -112,7 +112,7 @@ class BuildPlan:
         ]
 
 
-def plan_build(engine: Engine, kind: Kind, *, tag: str | None = None, base: str | None = None) -> BuildPlan:
+def plan_build(engine: Engine, kind: ImageKind, *, tag: str | None = None, base: str | None = None) -> BuildPlan:
     """What is to be built; a base named by tag alone must be at the engine already, and its id pins it."""
     base = base or default_base()
     pinned = re.search(r"@(sha256:[0-9a-f]{64})$", base)
@@ -139,7 +139,7 @@ def build(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Image:
     """Build the image, unless the very one is there; raises ToolError where the build fails."""
     present = _present(engine, plan)
     if present is not None:
-        say(f"{plan.tag} is up to date")
+        log(f"{plan.tag} is up to date")
         return present
     with laid_out(plan) as recipe:
         return build_recipe(engine, plan, recipe, offline=offline)
@@ -151,7 +151,7 @@ def laid_out(plan: BuildPlan) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
         recipe = Path(folder) / "recipe"
         recipe.mkdir()
-        lay_out(plan.kind, recipe, plan.manifest)
+        write_context(plan.kind, recipe, plan.manifest)
         yield recipe
 
 
@@ -161,7 +161,7 @@ def build_recipe(engine: Engine, plan: BuildPlan, recipe: Path, *, offline: bool
     base = provide_base(engine, plan.base, plan.base_digest, offline=offline)
     wheelhouse = filled_wheelhouse(recipe / "lock" / "requirements.lock", offline=offline)
     builder = choose_builder(engine, base, offline=offline)
-    say(f"building {plan.tag} on {plan.base} by {builder}")
+    log(f"building {plan.tag} on {plan.base} by {builder}")
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
         metadata = Path(folder) / "metadata.json"
         command = plan.command(
@@ -172,7 +172,7 @@ def build_recipe(engine: Engine, plan: BuildPlan, recipe: Path, *, offline: bool
         if built is None:
             raise ImageError(f"the build of {plan.tag} ended well, and the engine does not have it; check its builder")
         _remember(built, plan, builder, json.loads(metadata.read_bytes()))
-    say(f"built {plan.tag} in {time.monotonic() - started:.1f} s")
+    log(f"built {plan.tag} in {time.monotonic() - started:.1f} s")
     return built
 
 
@@ -195,7 +195,7 @@ def _run_build(engine: Engine, command: list[str], plan: BuildPlan, builder: Bui
         except ToolError:
             if before is not None or _present(engine, plan) is None:
                 raise
-            say(f"{plan.tag} was built, and could not be unpacked: once more")
+            log(f"{plan.tag} was built, and could not be unpacked: once more")
             run_tool(command, what=what, show=True)
     except ToolError as error:
         hint = "where the base cannot be pulled, make one with `make base-image` and name it with --base"

@@ -38,7 +38,7 @@ def context_file(name: str) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kind:
+class ImageKind:
     """A kind of image, by its files; `device` is `cpu` or `gpu`."""
 
     device: str
@@ -56,11 +56,11 @@ class Kind:
         return Digest.of_file(context_file(self.lock))
 
 
-CPU = Kind(device="cpu", dockerfile="Dockerfile", lock="requirements.lock")
-GPU = Kind(device="gpu", dockerfile="Dockerfile.gpu", lock="requirements-gpu.lock")
+CPU = ImageKind(device="cpu", dockerfile="Dockerfile", lock="requirements.lock")
+GPU = ImageKind(device="gpu", dockerfile="Dockerfile.gpu", lock="requirements-gpu.lock")
 
 
-def source_files(kind: Kind) -> dict[str, Path]:
+def source_files(kind: ImageKind) -> dict[str, Path]:
     """What is put into an image besides wheels, by its path in the recipe."""
     paths = [path for path in _PACKAGE.glob("*.py") if path.name != "__main__.py"]
     # Sub-packages too: a module that is left out here is missing in every image and virtual environment.
@@ -70,7 +70,7 @@ def source_files(kind: Kind) -> dict[str, Path]:
     return files | {"Dockerfile": context_file(kind.dockerfile)}
 
 
-def source_digest(kind: Kind) -> Digest:
+def source_digest(kind: ImageKind) -> Digest:
     """Names the entrypoint's source together with the Dockerfile that puts it in place."""
     return _digest_of(source_files(kind))
 
@@ -88,11 +88,11 @@ def check_kept(recipe: Path, recorded: ImageIdentity) -> None:
         lock_digest, source = Digest.of_file(lock), recipe_source_digest(recipe)
     except OSError as error:
         raise ImageError(f"the image's recipe in {recipe} is not whole: {error}; restore the run's folder") from error
-    demand_recorded("lock", lock, lock_digest, recorded.lock)
-    demand_recorded("source or Dockerfile", recipe, source, recorded.source)
+    check_recorded("lock", lock, lock_digest, recorded.lock)
+    check_recorded("source or Dockerfile", recipe, source, recorded.source)
 
 
-def demand_recorded(what: str, path: Path, found: Digest, wanted: Digest | None) -> None:
+def check_recorded(what: str, path: Path, found: Digest, wanted: Digest | None) -> None:
     """Raise ImageError where a part of a recipe is not the recorded one."""
     if found != wanted:
         raise ImageError(f"the {what} in {path} is not the recorded one: {found}, and {wanted} is wanted")
@@ -106,7 +106,7 @@ def _digest_of(files: Mapping[str, Path]) -> Digest:
     return Tree(entries=tuple(entries)).digest
 
 
-def lay_out(kind: Kind, target: Path, manifest: bytes) -> None:
+def write_context(kind: ImageKind, target: Path, manifest: bytes) -> None:
     """Fill an empty folder with the recipe; modes are fixed, whatever the umask or a checkout made them."""
     for name, path in (source_files(kind) | {"lock/requirements.lock": context_file(kind.lock)}).items():
         copy = target / name
@@ -140,7 +140,7 @@ def staged_recipe() -> Path:
     with exclusive(folder, "stage"):
         if not target.exists():
             draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
-            lay_out(CPU, draft, readable_json({"lock": str(lock), "source": str(source)}))
+            write_context(CPU, draft, readable_json({"lock": str(lock), "source": str(source)}))
             compileall.compile_dir(
                 draft / "source", quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
             )

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samebits.core.errors import ToolError
-from samebits.host.console import say
+from samebits.host.console import log
 from samebits.host.docker import Engine
 from samebits.host.subprocesses import run_tool
 
 BUILDKIT = "moby/buildkit:v0.26.2@sha256:de10faf919fc71ba4eb1dd7bd6449566d012b0c9436b1c61bfee21d621b009aa"
 """The image of samebits's own builder."""
 
-_ANSWER = 5  # seconds for a registry to say that it has the image
-_START = 120  # seconds for the image to arrive and BuildKit to start, the first time
-_LOOK = 30  # seconds for the builder to find the base
+REQUEST_TIMEOUT = 5  # seconds for a registry to say that it has the image
+_START_TIMEOUT = 120  # seconds for the image to arrive and BuildKit to start, the first time
+POLL_SECONDS = 30  # seconds for the builder to find the base
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,17 +92,19 @@ def _out_of_reach(engine: Engine, buildkit: str, *, offline: bool) -> str | None
         return None
     if offline:
         return f"without network {buildkit} cannot be fetched"
-    return None if engine.can_pull(buildkit, seconds=_ANSWER) else f"no registry gives {buildkit}"
+    return None if engine.can_pull(buildkit, seconds=REQUEST_TIMEOUT) else f"no registry gives {buildkit}"
 
 
 def _start(name: str, buildkit: str, *, new: bool) -> None:
     """Make the builder where it is new, and wait until it runs; raises ToolError, and leaves no half-made one."""
     if new:
-        say(f"starting {buildkit} as the builder {name} (once)")
+        log(f"starting {buildkit} as the builder {name} (once)")
         with suppress(ToolError):  # another process was faster
             run_tool(creation(name, buildkit), what="making a builder")
     try:
-        run_tool(["docker", "buildx", "inspect", "--bootstrap", name], what=f"starting {buildkit}", limit=_START)
+        run_tool(
+            ["docker", "buildx", "inspect", "--bootstrap", name], what=f"starting {buildkit}", limit=_START_TIMEOUT
+        )
     except ToolError:
         if new:
             with suppress(ToolError):
@@ -115,7 +117,7 @@ def _look(name: str, base: str) -> None:
     with tempfile.TemporaryDirectory(prefix="samebits-look-") as folder:
         (Path(folder) / "Dockerfile").write_text(f"FROM {base}\n")
         command = ["docker", "buildx", "build", "--builder", name, "--output", "type=cacheonly", folder]
-        run_tool(command, what=f"finding {base} by the builder {name}", limit=_LOOK)
+        run_tool(command, what=f"finding {base} by the builder {name}", limit=POLL_SECONDS)
 
 
 def _described(inspected: str) -> dict[str, str | None]:

@@ -15,11 +15,11 @@ from samebits.core.errors import ImageError, InputError, RecordError
 from samebits.core.jsonio import differing_names
 from samebits.core.recipe import ImageIdentity
 from samebits.core.record import Record
-from samebits.core.run_dir import RunFolder
-from samebits.host.console import say, taking
+from samebits.core.run_dir import RunDir
+from samebits.host.console import elapsed_progress, log
 from samebits.host.docker import Engine, Image
 from samebits.host.image.build import BuildPlan, build_recipe, config_digest, labels_of, laid_out
-from samebits.host.image.build_context import check_kept, demand_recorded, fix_modes
+from samebits.host.image.build_context import check_kept, check_recorded, fix_modes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,7 @@ def build_twice(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Co
             engine.remove_image(one.tag)
 
 
-def rebuild(engine: Engine, run: RunFolder, *, offline: bool = False) -> Comparison:
+def rebuild(engine: Engine, run: RunDir, *, offline: bool = False) -> Comparison:
     """Make a run's image from the recipe in its folder, without cache, as `samebits:rebuilt-…`, and compare.
 
     Raises InputError where the run has no image, ImageError where the recipe is not the recorded one.
@@ -86,11 +86,11 @@ def find_recorded(engine: Engine, record: Record) -> Image | None:
     return next((image for image in found if _is_recorded(engine, image, recorded)), None)
 
 
-def provide_recorded(engine: Engine, run: RunFolder, record: Record, *, offline: bool = False) -> Image:
+def provide_recorded(engine: Engine, run: RunDir, record: Record, *, offline: bool = False) -> Image:
     """The image that a run was trained in, rebuilt where it is gone; raises ImageError where that gives another one."""
     image = find_recorded(engine, record)
     if image is None:
-        say(f"the image of {record.id} is not here: rebuilding it from what the run keeps")
+        log(f"the image of {record.id} is not here: rebuilding it from what the run keeps")
         image = _built_again(engine, run, record, offline=offline)
         if not _is_recorded(engine, image, record.recipe.image):
             raise ImageError(
@@ -110,7 +110,7 @@ def _tag_again(recorded: ImageIdentity) -> str:
     return f"samebits:rebuilt-{name.short}"
 
 
-def _built_again(engine: Engine, run: RunFolder, record: Record, *, offline: bool) -> Image:
+def _built_again(engine: Engine, run: RunDir, record: Record, *, offline: bool) -> Image:
     """From the recipe in a run's folder alone; raises ImageError where that is not the recorded one."""
     recorded = record.recipe.image
     try:
@@ -136,7 +136,7 @@ def check_recipe(recipe: Path, plan: BuildPlan, recorded: ImageIdentity) -> None
         ("source", plan.source, recorded.source),
         ("base", plan.base_digest, recorded.base),
     ):
-        demand_recorded(what, manifest, found, wanted)
+        check_recorded(what, manifest, found, wanted)
 
 
 def compare(engine: Engine, one: Image, other: Image) -> Comparison:
@@ -145,7 +145,7 @@ def compare(engine: Engine, one: Image, other: Image) -> Comparison:
     if wanted == found:
         return Comparison(wanted=wanted, found=found)
     what = f"comparing {one.reference} and {other.reference} file by file"
-    with taking(what), tempfile.TemporaryDirectory(prefix="samebits-compare-") as folder:
+    with elapsed_progress(what), tempfile.TemporaryDirectory(prefix="samebits-compare-") as folder:
         layers = []
         for number, image in enumerate((one, other)):
             path = Path(folder) / f"{number}.tar"

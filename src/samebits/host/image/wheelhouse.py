@@ -20,7 +20,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, ToolError
 from samebits.core.jsonio import storage_error
 from samebits.host.cache_dir import cache_folder, exclusive
-from samebits.host.console import say, taking
+from samebits.host.console import elapsed_progress, log
 from samebits.host.image.build_context import context_file
 from samebits.host.image.lockfile import Pin, read_lock
 from samebits.host.subprocesses import run_tool
@@ -148,7 +148,7 @@ class _Store:
             raise ImageError(
                 f"the wheel {wheel.name} in the wheelhouse is corrupted; run once online to fetch it again"
             )
-        say(f"the wheel {wheel.name} in the wheelhouse was corrupted: fetching it again")
+        log(f"the wheel {wheel.name} in the wheelhouse was corrupted: fetching it again")
         wheel.unlink()
         return None
 
@@ -182,7 +182,7 @@ class _Store:
     def _fetch(self, pins: Sequence[Pin]) -> None:
         """Have pip bring the wheels of these pins, and keep those whose bytes the lock names."""
         what = f"downloading {len(pins)} wheel{'s' if pins[1:] else ''}"
-        with taking(what), tempfile.TemporaryDirectory(dir=self.root, prefix=_DRAFT) as name:
+        with elapsed_progress(what), tempfile.TemporaryDirectory(dir=self.root, prefix=_DRAFT) as name:
             draft = Path(name)
             (draft / _REQUIREMENTS).write_text("".join(map(_requirement, pins)))
             try:

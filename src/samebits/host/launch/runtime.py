@@ -13,10 +13,10 @@ from samebits.core.errors import EngineError, NoEngineError
 from samebits.core.gpu_info import read_gpus
 from samebits.core.recipe import Device, ImageIdentity
 from samebits.core.record import Record
-from samebits.core.run_config import RunSpec
-from samebits.core.run_dir import RunFolder
-from samebits.core.run_setup import Setup
-from samebits.host.console import say
+from samebits.core.run_config import RunConfig
+from samebits.core.run_dir import RunDir
+from samebits.core.run_setup import RunSetup
+from samebits.host.console import log
 from samebits.host.image.build_context import CPU, GPU, check_kept, source_digest
 from samebits.host.subprocesses import Streams
 
@@ -35,13 +35,13 @@ class Runtime:
     entrypoint with other words, over nothing of the user's, and returns its status and what it printed.
     """
 
-    setup: Setup
-    make_ready: Callable[[], object]
-    run: Callable[[RunFolder, RunSpec, Streams], int]
+    setup: RunSetup
+    prepare: Callable[[], object]
+    run: Callable[[RunDir, RunConfig, Streams], int]
     ask: Callable[[tuple[str, ...], Mapping[str, str]], tuple[int, str]]
 
 
-def choose_runtime(spec: RunSpec) -> Runtime:
+def choose_runtime(spec: RunConfig) -> Runtime:
     """A container where an engine answers, else the locked virtual environment, which is said in one line.
 
     Raises SettingError where our own environment contradicts the profile: the user may believe that it takes effect.
@@ -59,7 +59,7 @@ def choose_runtime(spec: RunSpec) -> Runtime:
         except NoEngineError as error:
             if spec.runtime == "docker" or spec.image is not None:
                 raise
-            say(f"{str(error).partition(';')[0]}: training in the locked virtual environment instead")
+            log(f"{str(error).partition(';')[0]}: training in the locked virtual environment instead")
     identity = ImageIdentity(lock=CPU.lock_digest, source=source_digest(CPU), python=platform.python_version())
     return _venv_runtime(device, identity)
 
@@ -80,7 +80,7 @@ def in_recorded_image(engine: "Engine", image: "Image", record: Record) -> Runti
     return _docker_runtime(engine, image, record.recipe.image, _recorded_device(record))
 
 
-def in_recorded_venv(run: RunFolder, record: Record) -> Runtime:
+def in_recorded_venv(run: RunDir, record: Record) -> Runtime:
     """In an environment of the lock that a run keeps, with the source that it keeps.
 
     Raises ImageError where these are not the recorded ones.
@@ -106,9 +106,9 @@ def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, d
         "engine": engine.describe(),
         "image": {"reference": image.reference, "id": image.id, **remembered(image)},
     }
-    setup = Setup(image=identity, device=device, environment=environment, python=IMAGE_PYTHON)
+    setup = RunSetup(image=identity, device=device, environment=environment, python=IMAGE_PYTHON)
 
-    def run(folder: RunFolder, spec: RunSpec, streams: Streams) -> int:
+    def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
         return engine.run(plan_container(folder, spec, image), streams)
 
     def ask(words: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:
@@ -117,10 +117,10 @@ def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, d
         request = ContainerRequest(image=image.id, command=words, environment=variables, mounts=(), user=user)
         return engine.run(request, Streams(out=answer)), answer.getvalue().decode()
 
-    return Runtime(setup=setup, make_ready=lambda: None, run=run, ask=ask)
+    return Runtime(setup=setup, prepare=lambda: None, run=run, ask=ask)
 
 
-def plan_container(folder: RunFolder, spec: RunSpec, image: "Image") -> "ContainerRequest":
+def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "ContainerRequest":
     """The container for a prepared run: its code and the data read-only, its own folder writable, nothing else."""
     from samebits.host.docker import ContainerRequest
 
@@ -151,7 +151,7 @@ def _venv_runtime(device: Device, identity: ImageIdentity, recipe: Path | None =
         raise EngineError("the virtual environment trains on the CPU only; start a container engine, or drop --gpus")
     environment = {"runtime": "venv", "engine": None, "image_note": "a virtual environment has no image digest"}
 
-    def run(folder: RunFolder, spec: RunSpec, streams: Streams) -> int:
+    def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
         variables = spec.variables
         if spec.data is not None:
             variables["SAMEBITS_DATA"] = str(spec.data.resolve())
@@ -163,5 +163,5 @@ def _venv_runtime(device: Device, identity: ImageIdentity, recipe: Path | None =
             answer.seek(0)
             return status, answer.read().decode()
 
-    setup = Setup(image=identity, device=device, environment=environment)
-    return Runtime(setup=setup, make_ready=lambda: locked_python(recipe), run=run, ask=ask)
+    setup = RunSetup(image=identity, device=device, environment=environment)
+    return Runtime(setup=setup, prepare=lambda: locked_python(recipe), run=run, ask=ask)

@@ -12,12 +12,12 @@ from pathlib import Path
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, Terminated
 from samebits.host.cache_dir import cache_folder, exclusive
-from samebits.host.console import say
+from samebits.host.console import log
 from samebits.host.image.build_context import CPU, context_file, staged_recipe
 from samebits.host.subprocesses import OURS, Streams, run_tool, start, stop_gently
 
 _PYTHONS = ((3, 11), (3, 13))  # first and last that every pin of the lock has wheels for
-GRACE = 15.0
+STOP_SECONDS = 15.0
 """Seconds that a stopped script has to seal its record."""
 
 
@@ -54,7 +54,7 @@ def _check_python() -> None:
 
 def _make(target: Path, lock: Path) -> None:
     """Build beside the final name, then rename: a build that was cut off is never used."""
-    say("installing the locked packages into a virtual environment (once for this lock; about 320 MB)")
+    log("installing the locked packages into a virtual environment (once for this lock; about 320 MB)")
     draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
     try:
         run_tool([sys.executable, "-m", "venv", "--without-pip", str(draft)], what="making a virtual environment")
@@ -108,8 +108,10 @@ def run_in_venv(
             try:
                 return process.wait()
             except (KeyboardInterrupt, Terminated) as stop:
-                say("stopping; the record is being sealed" if "--run" in words else "stopping")
-                stop_gently(process, signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM, GRACE)
+                log("stopping; the record is being sealed" if "--run" in words else "stopping")
+                stop_gently(
+                    process, signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM, STOP_SECONDS
+                )
                 raise
             finally:
                 process.kill()

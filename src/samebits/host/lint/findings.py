@@ -49,10 +49,12 @@ class Finding:
 
 
 ENTROPY = Rule(code="SB701", what="takes randomness that no seed reaches", fix="give it a seed")
-PARTING = Rule(code="SB702", what="two short runs part", fix="look for what `samebits check --run` says of it")
-UNDETERMINED = Rule(code="SB703", what="has no deterministic form", fix="go round it as `samebits check --run` says")
+DIVERGENCE = Rule(code="SB702", what="two short runs part", fix="look for what `samebits check --run` says of it")
+NONDETERMINISTIC_OP = Rule(
+    code="SB703", what="has no deterministic form", fix="go round it as `samebits check --run` says"
+)
 FAILURE = Rule(code="SB704", what="a short run failed", fix="mend that first")
-OF_RUNS = {rule.code: rule for rule in (ENTROPY, PARTING, UNDETERMINED, FAILURE)}
+OF_RUNS = {rule.code: rule for rule in (ENTROPY, DIVERGENCE, NONDETERMINISTIC_OP, FAILURE)}
 """What no reading finds, but short runs do."""
 
 

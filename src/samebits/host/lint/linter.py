@@ -10,13 +10,13 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from samebits.core.errors import InputError, counted
+from samebits.core.errors import InputError, pluralize
 from samebits.core.file_tree import list_tree
-from samebits.core.run_config import RunSpec
+from samebits.core.run_config import RunConfig
 from samebits.core.run_setup import check_script, code_filter
 from samebits.host.lint.findings import OF_RUNS, Finding, Rule
 from samebits.host.lint.rule_table import RULES
-from samebits.host.lint.source_module import Module
+from samebits.host.lint.source_module import SourceModule
 
 BY_CODE: dict[str, Rule] = {rule.code: rule for rule, _ in RULES}
 Comment = tuple[int, str]
@@ -27,7 +27,7 @@ _IGNORE = re.compile(r"#\s*samebits:\s*ignore\[([A-Z0-9,\s]+)\]\s*(.*)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Checked:
+class LintResult:
     """What was found in the files of a script, by their paths; `ignored` is what a comment of its own lets pass.
 
     `allowed` are all such comments: file, line and code, whether anything was found there or not. `notes` say which
@@ -42,7 +42,7 @@ class Checked:
 
     def lines(self) -> list[str]:
         """For people; the last line counts."""
-        count = f"{len(self.findings)} found, {len(self.ignored)} ignored, in {counted(len(self.sources), 'file')}"
+        count = f"{len(self.findings)} found, {len(self.ignored)} ignored, in {pluralize(len(self.sources), 'file')}"
         return [*(finding.text(BY_CODE) for finding in self.findings), count]
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Checked:
         return {"files": len(self.sources), **lists, "notes": list(self.notes)}
 
 
-def check(spec: RunSpec) -> Checked:
+def check(spec: RunConfig) -> LintResult:
     """Look at a script and at all Python files beside it that would be its code; raises InputError."""
     check_script(spec.script, sys.version_info[:2])
     names = [path for path, *_ in list_tree(spec.code_folder, "code", code_filter(spec)) if path.endswith(".py")]
@@ -77,7 +77,7 @@ def check(spec: RunSpec) -> Checked:
         for finding in findings_in(module):
             lines = range(finding.line, finding.last + 1)
             (ignored if any(finding.code in passing.get(line, ()) for line in lines) else found).append(finding)
-    return Checked(
+    return LintResult(
         sources=sources,
         findings=tuple(found),
         ignored=tuple(ignored),
@@ -86,12 +86,12 @@ def check(spec: RunSpec) -> Checked:
     )
 
 
-def read_module(file: Path, path: str) -> Module:
+def read_module(file: Path, path: str) -> SourceModule:
     """Parse one file; raises InputError, which names it."""
     try:
         with tokenize.open(file) as opened:
             text = opened.read()
-        return Module(path=path, tree=ast.parse(text), text=text)
+        return SourceModule(path=path, tree=ast.parse(text), text=text)
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}; name a file that you may read") from error
     except SyntaxError as error:
@@ -100,7 +100,7 @@ def read_module(file: Path, path: str) -> Module:
         raise InputError(f"{file} is not Python source that can be read: {error}; mend it") from error
 
 
-def findings_in(module: Module) -> list[Finding]:
+def findings_in(module: SourceModule) -> list[Finding]:
     """What every rule finds in a file, from its first line to its last."""
     found = {
         Finding(

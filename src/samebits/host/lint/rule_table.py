@@ -19,9 +19,9 @@ from samebits.host.lint.rules_randomness import (
     unseeded_python,
     workers_that_draw,
 )
-from samebits.host.lint.source_module import Module, Place
+from samebits.host.lint.source_module import Match, SourceModule
 
-RULES: tuple[tuple[Rule, Callable[[Module], Iterator[Place]]], ...] = (
+RULES: tuple[tuple[Rule, Callable[[SourceModule], Iterator[Match]]], ...] = (
     (
         Rule(
             code="SB101",

@@ -4,14 +4,14 @@ import ast
 from collections.abc import Iterator
 
 from samebits.host.lint.rules_randomness import of_everybody, shared_draw
-from samebits.host.lint.source_module import Module, Place, argument, constant, spreads
+from samebits.host.lint.source_module import Match, SourceModule, argument, constant, spreads
 
 _SEEDS_ALL = ("tensorflow.random.set_seed", "keras.utils.set_random_seed")
 _SETTINGS = frozenset({"set_seed", "Generator", "get_global_generator", "split", "fold_in"})
 _UNORDERED = frozenset({"map", "interleave", "ragged_batch"})
 
 
-def pipeline_out_of_order(module: Module) -> Iterator[Place]:
+def pipeline_out_of_order(module: SourceModule) -> Iterator[Match]:
     """A tf.data pipeline that is told to give what is ready first."""
     for call, called in module.calls():
         name = called.rpartition(".")[2]
@@ -23,7 +23,7 @@ def pipeline_out_of_order(module: Module) -> Iterator[Place]:
                 yield value, f"{name} = False"
 
 
-def pipeline_without_seed(module: Module) -> Iterator[Place]:
+def pipeline_without_seed(module: SourceModule) -> Iterator[Match]:
     """A pipeline's shuffle whose seed nobody gave, neither here nor for all."""
     if any(called in _SEEDS_ALL and call.args for call, called in module.calls()):
         return
@@ -34,7 +34,7 @@ def pipeline_without_seed(module: Module) -> Iterator[Place]:
             yield call, "shuffle() of a pipeline"
 
 
-def random_in_parallel_map(module: Module) -> Iterator[Place]:
+def random_in_parallel_map(module: SourceModule) -> Iterator[Match]:
     """A function that a pipeline calls side by side, and that draws from a counter they share."""
     for call, called in module.calls():
         if called.rpartition(".")[2] not in ("map", "interleave") or not call.args:
@@ -53,7 +53,7 @@ def _stateful_draw(called: str) -> bool:
     return (drawn and name not in _SETTINGS and "stateless" not in name) or of_everybody(called)
 
 
-def loader_without_seed(module: Module) -> Iterator[Place]:
+def loader_without_seed(module: SourceModule) -> Iterator[Match]:
     """Loaders of folders, which shuffle unless they are told not to."""
     for call, called in module.calls():
         owner, _, name = called.rpartition(".")
@@ -64,7 +64,7 @@ def loader_without_seed(module: Module) -> Iterator[Place]:
                 yield call, f"{name}()"
 
 
-def data_with_shared_generator(module: Module) -> Iterator[Place]:
+def data_with_shared_generator(module: SourceModule) -> Iterator[Match]:
     """A PyDataset of several workers that draws from one generator."""
     counts = [constant(argument(call, -1, "workers")) for call, _ in module.calls()]
     if not any(isinstance(count, int) and count > 1 for count in counts):

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from samebits.host.lint.rules_randomness import CLOCK, changing
-from samebits.host.lint.source_module import FUNCTIONS, Module, Place, argument, constant, spreads
+from samebits.host.lint.source_module import FUNCTIONS, Match, SourceModule, argument, constant, spreads
 
 _NETWORK = frozenset(
     {
@@ -28,7 +28,7 @@ _BEFORE_USE = ("tensorflow.config.threading.set_", "tensorflow.config.experiment
 _NO_USE = ("tensorflow.config.", "tensorflow.random.set_", "keras.utils.set_random_seed", "keras.config.")
 
 
-def setting_too_late(module: Module) -> Iterator[Place]:
+def setting_too_late(module: SourceModule) -> Iterator[Match]:
     """A setting that is read before it is made: by the interpreter, or by TensorFlow as it is imported or used."""
     imported = _first(node for node in module.nodes if _imports_tensorflow(node))
     for node in (node for node in module.nodes if isinstance(node, ast.Assign)):
@@ -44,7 +44,7 @@ def setting_too_late(module: Module) -> Iterator[Place]:
             yield call, f"{called}()"
 
 
-def _variable(module: Module, node: ast.Assign) -> str:
+def _variable(module: SourceModule, node: ast.Assign) -> str:
     """The name of the environment variable that a statement sets."""
     target = node.targets[0]
     if not isinstance(target, ast.Subscript) or module.dotted(target.value) != "os.environ":
@@ -66,7 +66,7 @@ def _imports_tensorflow(node: ast.AST) -> bool:
     return any(name.partition(".")[0] in ("tensorflow", "keras") for name in names)
 
 
-def sklearn_without_state(module: Module) -> Iterator[Place]:
+def sklearn_without_state(module: SourceModule) -> Iterator[Match]:
     """A split or an estimator of scikit-learn's that draws, and was given no state to draw from."""
     for call, called in module.calls():
         owner, _, name = called.rpartition(".")
@@ -79,14 +79,14 @@ def sklearn_without_state(module: Module) -> Iterator[Place]:
             yield call, f"{name}()"
 
 
-def control_by_the_clock(module: Module) -> Iterator[Place]:
+def control_by_the_clock(module: SourceModule) -> Iterator[Match]:
     """What is done depends on how long it took, or on when."""
     for node in module.nodes:
         if isinstance(node, (ast.If, ast.While, ast.IfExp)) and (found := changing(module, node.test, CLOCK, 2)):
             yield node.test, f"a condition of {found}"
 
 
-def network(module: Module) -> Iterator[Place]:
+def network(module: SourceModule) -> Iterator[Match]:
     """Data from an address, where it may be another one tomorrow."""
     for call, called in module.calls():
         if called in _NETWORK or (called.startswith("keras.datasets.") and called.endswith(".load_data")):

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from samebits.host.lint.source_module import Module, Place, constant
+from samebits.host.lint.source_module import Match, SourceModule, constant
 
 _LISTING = ("os.listdir", "os.scandir", "os.walk", "glob.glob", "glob.iglob", "tensorflow.io.gfile.listdir")
 _METHODS = frozenset({"iterdir", "glob", "rglob"})
@@ -11,7 +11,7 @@ _SETTLES = frozenset({"sorted", "len", "set", "frozenset", "any", "all", "sum", 
 _SEQUENCES = frozenset({"list", "tuple", "enumerate", "iter", "map", "zip", "numpy.array"})
 
 
-def order_of_a_set(module: Module) -> Iterator[Place]:
+def order_of_a_set(module: SourceModule) -> Iterator[Match]:
     """A set that is gone through, or made a sequence of, in its own order."""
     for node in module.nodes:
         if isinstance(node, ast.For) and module.is_set(node.iter):
@@ -23,12 +23,12 @@ def order_of_a_set(module: Module) -> Iterator[Place]:
             yield node, ast.unparse(node)
 
 
-def _lines_up_a_set(module: Module, call: ast.Call) -> bool:
+def _lines_up_a_set(module: SourceModule, call: ast.Call) -> bool:
     called = module.called(call)
     return (called in _SEQUENCES or called.endswith(".join")) and any(module.is_set(item) for item in call.args)
 
 
-def _settled(module: Module, node: ast.AST) -> bool:
+def _settled(module: SourceModule, node: ast.AST) -> bool:
     """Whether something stands where order does not matter: in `sorted(…)`, `len(…)`, or in a set of its own."""
     parent = module.parents.get(node)
     while isinstance(parent, (ast.Starred, ast.GeneratorExp, ast.ListComp, ast.comprehension)):
@@ -38,14 +38,14 @@ def _settled(module: Module, node: ast.AST) -> bool:
     return isinstance(parent, ast.Call) and module.called(parent) in _SETTLES
 
 
-def hash_of_text(module: Module) -> Iterator[Place]:
+def hash_of_text(module: SourceModule) -> Iterator[Match]:
     """`hash()`, which gives text another number in every process."""
     for call, called in module.calls():
         if called == "hash" and call.args and not isinstance(constant(call.args[0]), (int, float)):
             yield call, ast.unparse(call)
 
 
-def unsorted_listing(module: Module) -> Iterator[Place]:
+def unsorted_listing(module: SourceModule) -> Iterator[Match]:
     """A folder's entries in the order that the file system gives them."""
     for call, called in module.calls():
         method = isinstance(call.func, ast.Attribute) and call.func.attr in _METHODS
@@ -53,7 +53,7 @@ def unsorted_listing(module: Module) -> Iterator[Place]:
             yield call, ast.unparse(call)
 
 
-def _sorted_later(module: Module, call: ast.Call) -> bool:
+def _sorted_later(module: SourceModule, call: ast.Call) -> bool:
     """Whether a name that the listing is given is sorted anywhere, by `names.sort()` or in `sorted(names)`."""
     parent = module.enclosing(call, (ast.stmt,))
     targets = (

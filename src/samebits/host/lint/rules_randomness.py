@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from samebits.host.lint.source_module import Function, Module, Place, argument, constant, spreads
+from samebits.host.lint.source_module import Function, Match, SourceModule, argument, constant, spreads
 
 _BITS = frozenset({"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"})
 _MAKES = frozenset(
@@ -20,7 +20,7 @@ _SENDS = frozenset(
 )
 
 
-def unseeded_numpy(module: Module) -> Iterator[Place]:
+def unseeded_numpy(module: SourceModule) -> Iterator[Match]:
     """A generator of NumPy's that takes its seed from the operating system."""
     for call, called in module.calls():
         owner, _, name = called.rpartition(".")
@@ -30,7 +30,7 @@ def unseeded_numpy(module: Module) -> Iterator[Place]:
                 yield call, f"{name}()"
 
 
-def unseeded_python(module: Module) -> Iterator[Place]:
+def unseeded_python(module: SourceModule) -> Iterator[Match]:
     """One of Python's or of TensorFlow's, or a seed that nobody gives."""
     for call, called in module.calls():
         if called in ("random.Random", "random.seed", "numpy.random.seed") and not spreads(call):
@@ -41,7 +41,7 @@ def unseeded_python(module: Module) -> Iterator[Place]:
             yield call, "from_non_deterministic_state()"
 
 
-def workers_that_draw(module: Module) -> Iterator[Place]:
+def workers_that_draw(module: SourceModule) -> Iterator[Match]:
     """A function that threads or processes run, and that draws from a generator outside of it."""
     for call, called in module.calls():
         sent = _sent(module, call, called.rpartition(".")[2])
@@ -51,7 +51,7 @@ def workers_that_draw(module: Module) -> Iterator[Place]:
             yield call, drawn
 
 
-def _sent(module: Module, call: ast.Call, name: str) -> ast.expr | None:
+def _sent(module: SourceModule, call: ast.Call, name: str) -> ast.expr | None:
     """The function that a call hands over to a worker."""
     if name in _WORKERS:
         return argument(call, -1, "target", "function")
@@ -60,7 +60,7 @@ def _sent(module: Module, call: ast.Call, name: str) -> ast.expr | None:
     return argument(call, 0, "func", "fn")
 
 
-def shared_draw(module: Module, function: Function) -> str:
+def shared_draw(module: SourceModule, function: Function) -> str:
     """What of everybody's a function draws from: a module's generator, or one that was made outside of it."""
     own = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     for call, called in module.calls(function):
@@ -81,7 +81,7 @@ def of_everybody(called: str) -> bool:
     return owner in ("random", "numpy.random") and name not in _MAKES
 
 
-def changing_seed(module: Module) -> Iterator[Place]:
+def changing_seed(module: SourceModule) -> Iterator[Match]:
     """A seed that another run does not have: of the clock, of the process, or of the operating system."""
     for call, called in module.calls():
         seeds = [item.value for item in call.keywords if item.arg in ("seed", "random_state")]
@@ -92,7 +92,7 @@ def changing_seed(module: Module) -> Iterator[Place]:
             yield call, f"a seed of {next(filter(None, found))}"
 
 
-def changing(module: Module, node: ast.expr, names: tuple[str, ...], depth: int = 3) -> str:
+def changing(module: SourceModule, node: ast.expr, names: tuple[str, ...], depth: int = 3) -> str:
     """Which of these calls a value comes from, also through the names of other values."""
     for call, called in module.calls(node):
         if any(called == name or (name.endswith(".") and called.startswith(name)) for name in names):
@@ -102,7 +102,7 @@ def changing(module: Module, node: ast.expr, names: tuple[str, ...], depth: int 
     return next(filter(None, found), "")
 
 
-def entropy(module: Module) -> Iterator[Place]:
+def entropy(module: SourceModule) -> Iterator[Match]:
     """What the operating system makes at random, used as it is."""
     seeds = {inner for call, _ in changing_seed(module) for inner in ast.walk(call)}
     for call, called in module.calls():

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-Place: TypeAlias = tuple[ast.expr | ast.stmt, str]
+Match: TypeAlias = tuple[ast.expr | ast.stmt, str]
 """What breaks a rule, and how it is called there."""
 
 _SAME = (("tensorflow.keras.", "keras."), ("tf_keras.", "keras."), ("tensorflow.compat.v2.", "tensorflow."))
@@ -15,7 +15,7 @@ _OF_SETS = frozenset({"union", "intersection", "difference", "symmetric_differen
 
 
 @dataclass(slots=True)
-class Module:
+class SourceModule:
     """A file's tree. Names are looked up without regard to scopes or order: one name is taken for one thing.
 
     `path` is what findings name. Assigned values are kept by name, those of attributes by `.name`.

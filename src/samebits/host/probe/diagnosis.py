@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from samebits.core.record import Taken
-from samebits.core.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, SURROUNDINGS, USER
+from samebits.core.record import EntropyUse
+from samebits.core.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, PERTURBATIONS, USER
 from samebits.host.lint.findings import ENTROPY
-from samebits.host.lint.linter import BY_CODE, Checked
+from samebits.host.lint.linter import BY_CODE, LintResult
 
 ITSELF = "nothing of these, it does not repeat by itself"
 
@@ -39,7 +39,7 @@ _WORDS = {
 }
 """Words to look for in the script where no rule was broken."""
 
-_MOST = 3  # lines with them
+_MAX_LINES = 3  # lines with them
 
 _HINTS = {
     HASH_SEED: "look for a set that is gone through, or hash() of a text; use sorted(…) around the one, zlib.crc32 for"
@@ -56,7 +56,7 @@ _HINTS = {
 """What to look for where no rule was broken."""
 
 
-def suspects(because: str, checked: Checked, entropy: Sequence[Taken]) -> Iterator[str]:
+def likely_causes(because: str, checked: LintResult, entropy: Sequence[EntropyUse]) -> Iterator[str]:
     """Lines of the script that may be the cause: what was seen in the run, what a rule finds; else what to look for."""
     if because == ITSELF:
         yield from (f"{taken} {ENTROPY.what}" for taken in entropy)
@@ -68,17 +68,17 @@ def suspects(because: str, checked: Checked, entropy: Sequence[Taken]) -> Iterat
         yield _HINTS.get(because, "look for what depends on two of them at once")
 
 
-def pointed_to(checked: Checked) -> list[str]:
+def pointed_to(checked: LintResult) -> list[str]:
     """What rules or words of the script speak of, but for the memory layout."""
     codes = {item.code for item in (*checked.findings, *checked.ignored)}
     return [
         name
-        for name in SURROUNDINGS
+        for name in PERTURBATIONS
         if name != MEMORY and (codes.intersection(_RULES[name]) or any(_lines_with(_WORDS[name], checked)))
     ]
 
 
-def _lines_with(words: str | None, checked: Checked) -> Iterator[str]:
+def _lines_with(words: str | None, checked: LintResult) -> Iterator[str]:
     """The first lines in which one of these stands."""
     if words is None:
         return
@@ -88,17 +88,17 @@ def _lines_with(words: str | None, checked: Checked) -> Iterator[str]:
         for number, line in enumerate(text.splitlines(), 1)
         if re.search(words, line.partition("#")[0]) and not re.match(r"\s*(import|from)\s", line)
     )
-    yield from itertools.islice(found, _MOST)
+    yield from itertools.islice(found, _MAX_LINES)
 
 
-def untold(entropy: Sequence[Taken], checked: Checked) -> Iterator[Taken]:
+def unexplained(entropy: Sequence[EntropyUse], checked: LintResult) -> Iterator[EntropyUse]:
     """What was seen in a run where no rule on that has found anything, and no comment lets it pass."""
     known = {(item.path, item.line) for item in checked.findings if item.code in _ENTROPY}
     known |= {(path, line) for path, line, code in checked.allowed if code in _ENTROPY}
     yield from (taken for taken in entropy if (taken.path, taken.line) not in known)
 
 
-def describe_undetermined(item: Mapping[str, Any]) -> str:
+def describe_nondeterministic_op(item: Mapping[str, Any]) -> str:
     """An operation without a deterministic form, for people."""
     layer = f" (layer {item['layer']})" if item["layer"] else ""
     where = "on a GPU" if item["gpu_only"] else "anywhere"

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.determinism_profile import Profile
-from samebits.core.errors import InputError, counted
+from samebits.core.errors import InputError, pluralize
 from samebits.core.record import FAILED
-from samebits.core.run_config import RunSpec
+from samebits.core.run_config import RunConfig
 from samebits.core.trace_level import EPOCHS
 from samebits.core.trial import EXACT, FEWEST_TIMED, OP_DETERMINISM, REWRITES, SEEDS, Trial
 from samebits.host.console import print_bars
 from samebits.host.launch.runtime import choose_runtime
-from samebits.host.probe.experiment import Trials
+from samebits.host.probe.experiment import Experiments
 
 STEPS = 40
 ROUNDS = 3
@@ -46,7 +46,7 @@ _NOTHING = {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cost:
+class SettingCost:
     """One setting, by round: seconds of a step without it, and the part of that throughput that is kept with it."""
 
     setting: str
@@ -59,12 +59,12 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Costs:
+class OverheadReport:
     """All settings of a profile, side by side; `seconds` are a step's with all of them, by round."""
 
     steps: int
     seconds: tuple[float, ...]
-    settings: tuple[Cost, ...]
+    settings: tuple[SettingCost, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -82,18 +82,18 @@ class Costs:
         print_bars(columns, rows, kept)
         print(
             f"with all of them a step takes {statistics.median(self.seconds) * 1000:.2f} ms;"
-            f" medians of {counted(len(self.seconds), 'round')} of {counted(self.steps, 'step')}"
+            f" medians of {pluralize(len(self.seconds), 'round')} of {pluralize(self.steps, 'step')}"
         )
 
 
-def measure(spec: RunSpec, *, steps: int, rounds: int) -> Costs:
+def measure_overhead(spec: RunConfig, *, steps: int, rounds: int) -> OverheadReport:
     """Carry all of it out; raises InputError where the script makes too few steps to be timed."""
     rows = settings_of(spec.determinism)
     runtime = choose_runtime(spec)
     whole: list[float] = []
     without: dict[str, list[float]] = {name: [] for name, _ in rows}
     with tempfile.TemporaryDirectory(prefix="samebits-check-") as scratch:
-        trials = Trials(spec, runtime, Path(scratch), EPOCHS)
+        trials = Experiments(spec, runtime, Path(scratch), EPOCHS)
         for number in range(1, rounds + 1):
             step, made = _timed(trials, f"round {number} of {rounds}, with all settings", Trial(steps=steps))
             whole.append(step)
@@ -101,14 +101,14 @@ def measure(spec: RunSpec, *, steps: int, rounds: int) -> Costs:
                 what = f"round {number} of {rounds}, without {name}"
                 without[name].append(_timed(trials, what, Trial(steps=steps, without=variables))[0])
     costs = (
-        Cost(
+        SettingCost(
             setting=name,
             seconds=tuple(spent),
             kept=tuple(bare / full for bare, full in zip(spent, whole, strict=True)),
         )
         for name, spent in without.items()
     )
-    return Costs(steps=made, seconds=tuple(whole), settings=tuple(costs))
+    return OverheadReport(steps=made, seconds=tuple(whole), settings=tuple(costs))
 
 
 def settings_of(profile: Profile) -> list[tuple[str, tuple[str, ...]]]:
@@ -120,7 +120,7 @@ def settings_of(profile: Profile) -> list[tuple[str, tuple[str, ...]]]:
     return [*rows, (_EVERYTHING, everything)]
 
 
-def _timed(trials: Trials, what: str, trial: Trial) -> tuple[float, int]:
+def _timed(trials: Experiments, what: str, trial: Trial) -> tuple[float, int]:
     """Seconds of a step, and how many there were."""
     _, record = trials.run(what, trial)
     if record.outcome.state == FAILED:

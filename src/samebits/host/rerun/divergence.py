@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samebits.core.errors import SamebitsError, some_of
+from samebits.core.errors import SamebitsError, shorten
 from samebits.core.record import FINISHED, Record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import INPUT, STEP, TENSOR, Trace
-from samebits.host.compare.ledger_diff import LISTS, Parting, first_parting
-from samebits.host.compare.tensor_diff import Distance, Kept, distance
-from samebits.host.console import say
+from samebits.host.compare.ledger_diff import LISTS, Divergence, first_divergence
+from samebits.host.compare.tensor_diff import Distance, TensorStore, tensor_distance
+from samebits.host.console import log
 
-Ran = tuple[RunFolder, Record]
-Side = Callable[[Trace, Path], Ran]
+RunWithRecord = tuple[RunDir, Record]
+TrainAgain = Callable[[Trace, Path], RunWithRecord]
 """Trains a recipe again with a trace, in a folder of runs, and returns that run."""
 
 
@@ -77,24 +77,24 @@ class Location:
         return [f"parts first at {self.where}: {self.causes[0]}", *more]
 
 
-def locate(compared: tuple[Ran, Ran], sides: tuple[Side, Side]) -> Location:
+def locate(compared: tuple[RunWithRecord, RunWithRecord], sides: tuple[TrainAgain, TrainAgain]) -> Location:
     """Name epoch, step, tensor and layer from which two runs part, where training them again parts them again."""
-    parting = first_parting(*compared)
+    parting = first_divergence(*compared)
     if parting is None:
         return Location(note="the ledgers agree: what differs came after the last epoch, or is an output file")
     with tempfile.TemporaryDirectory(prefix="samebits-locate-") as scratch:
         if parting.place("step") is None:
             window = Trace(level=STEP, fit=parting.place("fit"), epoch=parting.place("epoch"))
-            say(f"locating: training both again to {parting.where}, with a line for each step")
-            found = first_parting(*_again(sides, window, Path(scratch) / "step"))
+            log(f"locating: training both again to {parting.where}, with a line for each step")
+            found = first_divergence(*_again(sides, window, Path(scratch) / "step"))
             if found is None or found.place("step") is None:
                 return _not_in_a_step(parting, found)
             parting = found
-        say(f"locating: training both again to {parting.where}, with every tensor of it")
+        log(f"locating: training both again to {parting.where}, with every tensor of it")
         return _in_step(parting, _again(sides, _window(parting), Path(scratch) / "tensor"))
 
 
-def _again(sides: tuple[Side, Side], trace: Trace, scratch: Path) -> tuple[Ran, Ran]:
+def _again(sides: tuple[TrainAgain, TrainAgain], trace: Trace, scratch: Path) -> tuple[RunWithRecord, RunWithRecord]:
     """Both sides with a trace; raises SamebitsError where one was not trained, or not traced, as asked."""
     ran = sides[0](trace, scratch / "one"), sides[1](trace, scratch / "other")
     for _, record in ran:
@@ -106,12 +106,12 @@ def _again(sides: tuple[Side, Side], trace: Trace, scratch: Path) -> tuple[Ran, 
     return ran
 
 
-def _window(parting: Parting) -> Trace:
+def _window(parting: Divergence) -> Trace:
     places = {name: parting.place(name) for name in ("fit", "epoch", "step", "loop")}
     return Trace(level=TENSOR, **places)
 
 
-def _placed(parting: Parting, *, causes: tuple[Cause, ...] = (), note: str = "") -> Location:
+def _placed(parting: Divergence, *, causes: tuple[Cause, ...] = (), note: str = "") -> Location:
     return Location(
         where=parting.where,
         fit=parting.place("fit"),
@@ -123,7 +123,7 @@ def _placed(parting: Parting, *, causes: tuple[Cause, ...] = (), note: str = "")
     )
 
 
-def _not_in_a_step(parting: Parting, found: Parting | None) -> Location:
+def _not_in_a_step(parting: Divergence, found: Divergence | None) -> Location:
     """The weights agree after every step of that epoch, the second time."""
     if found is None:
         return _placed(
@@ -135,16 +135,16 @@ def _not_in_a_step(parting: Parting, found: Parting | None) -> Location:
     return _placed(found, note=f"no step of it differs, only {names}: look at validation and callbacks")
 
 
-def _in_step(parting: Parting, traced: tuple[Ran, Ran]) -> Location:
-    found = first_parting(*traced)
+def _in_step(parting: Divergence, traced: tuple[RunWithRecord, RunWithRecord]) -> Location:
+    found = first_divergence(*traced)
     if found is None or found.one is None or found.other is None:
         return _placed(parting, note="trained again, the two agree there: each training parts at another place")
-    causes = causes_in(found, (Kept(traced[0][0]), Kept(traced[1][0])))
-    names = some_of([name for name, _, _ in found.differences()], 3)
+    causes = causes_in(found, (TensorStore(traced[0][0]), TensorStore(traced[1][0])))
+    names = shorten([name for name, _, _ in found.differences()], 3)
     return _placed(found, causes=tuple(causes), note="" if causes else f"no value differs there, only {names}")
 
 
-def causes_in(parting: Parting, kept: tuple[Kept, Kept] | None = None) -> list[Cause]:
+def causes_in(parting: Divergence, kept: tuple[TensorStore, TensorStore] | None = None) -> list[Cause]:
     """The tensors of the first list that differs: outputs as they were computed, gradients from the loss backwards.
 
     How far they are apart is told where their bytes were `kept`.
@@ -165,7 +165,9 @@ _VALUE = ("dtype", "shape", "digest")
 """What makes two listed tensors the same; their names do not."""
 
 
-def _cause(kind: str, one: Mapping[str, Any], other: Mapping[str, Any], kept: tuple[Kept, Kept] | None) -> Cause:
+def _cause(
+    kind: str, one: Mapping[str, Any], other: Mapping[str, Any], kept: tuple[TensorStore, TensorStore] | None
+) -> Cause:
     path = str(one.get("layer") or one.get("path"))
     layer = path if "layer" in one else path.rpartition("/")[0] or path
     part = one.get("part")
@@ -173,5 +175,5 @@ def _cause(kind: str, one: Mapping[str, Any], other: Mapping[str, Any], kept: tu
         kind=INPUT if part == INPUT else _SINGULAR[kind],
         tensor=path if part in {None, INPUT} else f"{path} {part}",
         layer=layer,
-        distance=None if kept is None else distance(one, other, kept),
+        distance=None if kept is None else tensor_distance(one, other, kept),
     )

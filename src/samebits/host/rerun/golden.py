@@ -15,8 +15,8 @@ from samebits.core.determinism_profile import PORTABLE
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, SamebitsError
 from samebits.core.jsonio import Fields, differing_names, readable_json, write_atomically
-from samebits.core.run_config import RunSpec
-from samebits.host.console import say
+from samebits.core.run_config import RunConfig
+from samebits.host.console import log
 from samebits.host.launch.train import train
 
 FORMAT = "samebits.golden"
@@ -66,10 +66,12 @@ def models(record: Mapping[str, Any]) -> dict[str, str]:
 
 def write_golden(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
     """A new table from one record for each group; this machine is the only one yet to confirm it."""
-    Golden(rows={group: models(record) for group, record in records.items()}, confirmed=[machine()]).write(path)
+    Golden(rows={group: models(record) for group, record in records.items()}, confirmed=[describe_machine()]).write(
+        path
+    )
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """What the table says of a machine that confirmed it."""
     cpu = describe_cpu()
     known = {name: cpu[name] for name in ("model", "vendor", "family_model_stepping", "instruction_set", "caches")}
@@ -84,22 +86,22 @@ def attest(folder: Path, *, runtime: str, image: str | None) -> list[str]:
     for group, wanted in golden.rows.items():
         found = _trained(folder / "train.py", group, runtime=runtime, image=image)
         names = differing_names(wanted, found)
-        say(f"{group}: {len(wanted) - len(names)} of {len(wanted)} models as in the table")
+        log(f"{group}: {len(wanted) - len(names)} of {len(wanted)} models as in the table")
         different += [f"{group} {name}" for name in names]
     if different:
-        say(f"{path} stays as it is")
-    elif machine() in golden.confirmed:
-        say(f"{path} names this CPU already")
+        log(f"{path} stays as it is")
+    elif describe_machine() in golden.confirmed:
+        log(f"{path} names this CPU already")
     else:
-        golden.confirmed.append(machine())
+        golden.confirmed.append(describe_machine())
         golden.write(path)
-        say(f"this CPU was added to {path}")
+        log(f"this CPU was added to {path}")
     return different
 
 
 def _trained(script: Path, group: str, *, runtime: str, image: str | None) -> dict[str, str]:
     with tempfile.TemporaryDirectory(prefix="samebits-attest-") as runs:
-        spec = RunSpec(
+        spec = RunConfig(
             script=script, arguments=(group,), profile=PORTABLE, runs=Path(runs), runtime=runtime, image=image
         )
         run, status = train(spec)

@@ -10,12 +10,12 @@ from samebits.core.determinism_profile import PORTABLE
 from samebits.core.errors import InputError, SettingError
 from samebits.core.gpu_info import read_gpus
 from samebits.core.record import Record
-from samebits.core.run_config import BITWISE, GOALS
+from samebits.core.run_config import BITWISE, REPRODUCIBILITY_LEVELS
 from samebits.core.run_setup import check_portable_cpu
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class PreflightCheck:
     """One thing that the recipe wants: `follows` is empty where it is met, `blocks` the goals that cannot be judged."""
 
     name: str
@@ -35,7 +35,7 @@ class Row:
         }
 
 
-def hardware(record: Record) -> Iterator[Row]:
+def hardware(record: Record) -> Iterator[PreflightCheck]:
     """CPU and GPU; that the recipe's classes are met is told by the recipe's row, too."""
     recipe, seen, here = record.recipe, record.environment.get("cpu", {}), describe_cpu()
     instructions = str(here["instruction_set"])
@@ -45,23 +45,27 @@ def hardware(record: Record) -> Iterator[Row]:
         try:
             check_portable_cpu()
         except InputError as error:
-            blocks, follows = GOALS, str(error)
+            blocks, follows = REPRODUCIBILITY_LEVELS, str(error)
     elif instructions != recipe.instruction_set:
         blocks, follows = (BITWISE,), "the native profile promises nothing for another instruction set"
-    yield Row(name="instructions", wanted=recipe.instruction_set, found=instructions, follows=follows, blocks=blocks)
+    yield PreflightCheck(
+        name="instructions", wanted=recipe.instruction_set, found=instructions, follows=follows, blocks=blocks
+    )
     known = str(seen.get("model", "not recorded"))
     other = "" if known == here["model"] else "another model: the fingerprint tells whether it computes the same"
-    yield Row(name="cpu", wanted=known, found=str(here["model"]), follows=other)
+    yield PreflightCheck(name="cpu", wanted=known, found=str(here["model"]), follows=other)
     if recipe.device.kind == "gpu":
         yield _gpu(record)
 
 
-def _gpu(record: Record) -> Row:
+def _gpu(record: Record) -> PreflightCheck:
     device, report = record.recipe.device, read_gpus(multiprocessors=True)
     seen: dict[str, Any] = (record.environment.get("gpu", {}).get("gpus") or [{}])[0]
     wanted = f"{device.count} x {device.model}, {device.compute_capability}"
     if not report.gpus:
-        return Row(name="gpu", wanted=wanted, found="none", follows=str(report.reason), blocks=GOALS)
+        return PreflightCheck(
+            name="gpu", wanted=wanted, found="none", follows=str(report.reason), blocks=REPRODUCIBILITY_LEVELS
+        )
     first = report.gpus[0]
     found = f"{len(report.gpus)} x {first.name}, {first.compute_capability}"
     same = (first.name, first.compute_capability) == (device.model, device.compute_capability)
@@ -69,16 +73,18 @@ def _gpu(record: Record) -> Row:
     if None not in multiprocessors and multiprocessors[0] != multiprocessors[1]:
         same, found = False, f"{found}, {multiprocessors[1]} multiprocessors instead of {multiprocessors[0]}"
     if len(report.gpus) < (device.count or 1):
-        return Row(name="gpu", wanted=wanted, found=found, follows="too few GPUs", blocks=GOALS)
+        return PreflightCheck(
+            name="gpu", wanted=wanted, found=found, follows="too few GPUs", blocks=REPRODUCIBILITY_LEVELS
+        )
     try:
         report.check_driver()
     except SettingError as error:
-        return Row(name="gpu", wanted=wanted, found=found, follows=str(error), blocks=GOALS)
+        return PreflightCheck(name="gpu", wanted=wanted, found=found, follows=str(error), blocks=REPRODUCIBILITY_LEVELS)
     follows = "" if same else "another GPU model: neither cuDNN nor cuBLAS promises the same bits"
-    return Row(name="gpu", wanted=wanted, found=found, follows=follows, blocks=() if same else (BITWISE,))
+    return PreflightCheck(name="gpu", wanted=wanted, found=found, follows=follows, blocks=() if same else (BITWISE,))
 
 
-def memory(record: Record) -> Iterator[Row]:
+def memory(record: Record) -> Iterator[PreflightCheck]:
     """What the run took at most, where it was recorded, against what is free."""
     peak = record.environment.get("peak_memory")
     if peak is None:
@@ -87,4 +93,4 @@ def memory(record: Record) -> Iterator[Row]:
         found = re.search(r"^MemAvailable: +(\d+) kB$", file.read(), re.MULTILINE)
     free = int(found[1]) << 10 if found else 0
     follows = "" if free >= peak else "less is free than the run took; it may be killed"
-    yield Row(name="memory", wanted=f"{peak >> 20} MiB", found=f"{free >> 20} MiB free", follows=follows)
+    yield PreflightCheck(name="memory", wanted=f"{peak >> 20} MiB", found=f"{free >> 20} MiB free", follows=follows)

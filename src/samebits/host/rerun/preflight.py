@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samebits.core.determinism_profile import PORTABLE
-from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError, RecordError, some_of
+from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError, RecordError, shorten
 from samebits.core.file_tree import Tree, differing_paths, read_manifest
 from samebits.core.jsonio import as_record, differing_names
 from samebits.core.recipe import differing_parts
 from samebits.core.record import FINISHED, Record
-from samebits.core.run_config import BITWISE, GOALS, METRICS, RunSpec
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_config import BITWISE, METRICS, REPRODUCIBILITY_LEVELS, RunConfig
+from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import (
     PlannedRun,
     Resumption,
@@ -29,17 +29,17 @@ from samebits.host.compare.verdict import NO_METRICS, NOTHING, has_metrics, hold
 from samebits.host.console import hashing_progress, print_table
 from samebits.host.image.build_context import check_kept
 from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv
-from samebits.host.rerun.hardware import Row, hardware, memory
+from samebits.host.rerun.hardware import PreflightCheck, hardware, memory
 
 _SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
+class PreflightReport:
     """All rows, and what they were made of; `runtime` is None where the software is not here."""
 
-    rows: tuple[Row, ...]
-    spec: RunSpec
+    rows: tuple[PreflightCheck, ...]
+    spec: RunConfig
     code: Tree
     data: Tree | None
     runtime: Runtime | None
@@ -61,14 +61,14 @@ class Report:
         return plan_hashed(self.spec, setup, code=self.code, data=self.data)
 
 
-def recorded_spec(run: RunFolder, record: Record, *, data: Path | None, runs: Path) -> RunSpec:
+def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Path) -> RunConfig:
     """The request that a record was made of, over the code that the run keeps; `data` is where the data is now."""
     recipe, origin = record.recipe, record.origin.get("data")
     if recipe.data is None and data is not None:
         raise InputError(f"the run {record.id} has no data; leave --data out")
     if recipe.data is not None and data is None and origin is not None:
         data = Path(origin)
-    return RunSpec(
+    return RunConfig(
         script=run.code / recipe.code.entry,
         arguments=recipe.code.arguments,
         data=data,
@@ -77,8 +77,8 @@ def recorded_spec(run: RunFolder, record: Record, *, data: Path | None, runs: Pa
         profile=recipe.profile,
         shuffle=recipe.shuffle,
         trace=Trace() if record.trace.narrow else record.trace,
-        keep=record.keeping.keep,
-        checkpoint_every=record.keeping.every,
+        keep=record.retention.keep,
+        checkpoint_every=record.retention.every,
         goal=record.goal,
         runs=runs,
         exclude=record.exclude,
@@ -89,14 +89,14 @@ def recorded_spec(run: RunFolder, record: Record, *, data: Path | None, runs: Pa
 
 
 def preflight(
-    run: RunFolder,
+    run: RunDir,
     *,
     data: Path | None,
     runs: Path,
     rebuild: bool = False,
     offline: bool = False,
     needs_result: bool = True,
-) -> Report:
+) -> PreflightReport:
     """Hold this host against a run's record; `rebuild` makes an image again that is not here.
 
     A run that is to be resumed needs no result yet. Raises RecordError where the record itself cannot be read.
@@ -108,85 +108,102 @@ def preflight(
 
 
 def _report(
-    run: RunFolder, record: Record, rows: list[Row], *, data: Path | None, runs: Path, rebuild: bool, offline: bool
-) -> Report:
-    spec = recorded_spec(run, record, data=data, runs=runs)
+    run: RunDir,
+    record: Record,
+    rows: list[PreflightCheck],
+    *,
+    data: Path | None,
+    runs: Path,
+    rebuild: bool,
+    offline: bool,
+) -> PreflightReport:
+    spec = recorded_config(run, record, data=data, runs=runs)
     check_runs(spec)
     code, code_row = _code(run, record)
     tree, data_row = _data(spec, run, record)
     rows = [*rows, *_ledger(run, record), code_row, data_row, *hardware(record), *memory(record)]
     runtime = None
-    if not any(set(row.blocks) == set(GOALS) for row in rows):
+    if not any(set(row.blocks) == set(REPRODUCIBILITY_LEVELS) for row in rows):
         software, runtime = _software(run, record, rebuild=rebuild, offline=offline)
         rows += software
     if runtime is not None:
         rows += [*_fingerprint(record, spec, runtime), _recipe(record, spec, runtime, code, tree)]
     rows.append(_promise(record, blocked=any(row.blocks for row in rows), here=runtime is not None))
-    return Report(rows=tuple(rows), spec=spec, code=code, data=tree, runtime=runtime)
+    return PreflightReport(rows=tuple(rows), spec=spec, code=code, data=tree, runtime=runtime)
 
 
-def _outcome(record: Record) -> Row:
+def _outcome(record: Record) -> PreflightCheck:
     blocks: tuple[str, ...] = ()
     follows = ""
     if record.result is None:
-        blocks, follows = GOALS, "the run has no result that could be reached again"
+        blocks, follows = REPRODUCIBILITY_LEVELS, "the run has no result that could be reached again"
     elif holds_nothing(record):
         blocks, follows = (BITWISE, METRICS), NOTHING
     elif not has_metrics(record):
         blocks, follows = (METRICS,), NO_METRICS
-    return Row(name="outcome", wanted=FINISHED, found=record.outcome.state, follows=follows, blocks=blocks)
+    return PreflightCheck(name="outcome", wanted=FINISHED, found=record.outcome.state, follows=follows, blocks=blocks)
 
 
-def _ledger(run: RunFolder, record: Record) -> Iterator[Row]:
+def _ledger(run: RunDir, record: Record) -> Iterator[PreflightCheck]:
     if record.ledger is not None:
         check = check_ledger(run.ledger, record)
-        yield Row(
+        yield PreflightCheck(
             name="ledger",
             wanted=f"{record.ledger['lines']} lines",
             found=check.describe(),
             follows="; ".join(check.problems),
-            blocks=GOALS if check.problems else (),
+            blocks=REPRODUCIBILITY_LEVELS if check.problems else (),
         )
 
 
-def _code(run: RunFolder, record: Record) -> tuple[Tree, Row]:
+def _code(run: RunDir, record: Record) -> tuple[Tree, PreflightCheck]:
     wanted = record.recipe.code.tree
     try:
         found = hash_kept_code(run)
     except InputError as error:
         follows = f"{error}; restore the run's folder"
-        return Tree(entries=()), Row(name="code", wanted=wanted.short, found="none", follows=follows, blocks=GOALS)
+        return Tree(entries=()), PreflightCheck(
+            name="code", wanted=wanted.short, found="none", follows=follows, blocks=REPRODUCIBILITY_LEVELS
+        )
     return found, _tree_row("code", wanted.short, found, run.code_manifest, same=found.digest == wanted)
 
 
-def _tree_row(name: str, wanted: str, found: Tree, manifest: Path, *, same: bool) -> Row:
+def _tree_row(name: str, wanted: str, found: Tree, manifest: Path, *, same: bool) -> PreflightCheck:
     if same:
-        return Row(name=name, wanted=wanted, found=found.digest.short)
+        return PreflightCheck(name=name, wanted=wanted, found=found.digest.short)
     try:
-        changed = some_of(differing_paths(read_manifest(manifest), found), _SHOWN)
+        changed = shorten(differing_paths(read_manifest(manifest), found), _SHOWN)
     except RecordError:
         changed = ""
     follows = f"not what was recorded: {changed or 'which files, its manifest does not tell'}"
-    return Row(name=name, wanted=wanted, found=found.digest.short, follows=follows, blocks=GOALS)
+    return PreflightCheck(
+        name=name, wanted=wanted, found=found.digest.short, follows=follows, blocks=REPRODUCIBILITY_LEVELS
+    )
 
 
-def _data(spec: RunSpec, run: RunFolder, record: Record) -> tuple[Tree | None, Row]:
+def _data(spec: RunConfig, run: RunDir, record: Record) -> tuple[Tree | None, PreflightCheck]:
     wanted = record.recipe.data
     if wanted is None:
-        return None, Row(name="data", wanted="none", found="none")
+        return None, PreflightCheck(name="data", wanted="none", found="none")
     if spec.data is None:
         follows = "the record does not say where the data was; name the folder that holds it with --data"
-        return None, Row(name="data", wanted=wanted.short, found="none", follows=follows, blocks=GOALS)
+        return None, PreflightCheck(
+            name="data", wanted=wanted.short, found="none", follows=follows, blocks=REPRODUCIBILITY_LEVELS
+        )
     try:
         with hashing_progress("hashing the data") as progress:
             found = hash_data(spec.data, progress)
     except InputError as error:
         follows = f"{str(error).partition(';')[0]}; name the folder that holds it with --data"
-        return None, Row(name="data", wanted=wanted.short, found="none", follows=follows, blocks=GOALS)
+        return None, PreflightCheck(
+            name="data", wanted=wanted.short, found="none", follows=follows, blocks=REPRODUCIBILITY_LEVELS
+        )
     return found, _tree_row("data", wanted.short, found, run.data_manifest, same=found.digest == wanted)
 
 
-def _software(run: RunFolder, record: Record, *, rebuild: bool, offline: bool) -> tuple[list[Row], Runtime | None]:
+def _software(
+    run: RunDir, record: Record, *, rebuild: bool, offline: bool
+) -> tuple[list[PreflightCheck], Runtime | None]:
     """The image or the virtual environment that the run was made in, and what it takes to have it."""
     try:
         if record.environment.get("runtime") == "docker":
@@ -194,10 +211,14 @@ def _software(run: RunFolder, record: Record, *, rebuild: bool, offline: bool) -
         return _venv(run, record)
     except (NoEngineError, ImageError, RecordError, InputError) as error:
         wanted = str(record.recipe.image.config or record.recipe.image.lock)
-        return [Row(name="software", wanted=wanted, found="not to be had", follows=str(error), blocks=GOALS)], None
+        return [
+            PreflightCheck(
+                name="software", wanted=wanted, found="not to be had", follows=str(error), blocks=REPRODUCIBILITY_LEVELS
+            )
+        ], None
 
 
-def _image(run: RunFolder, record: Record, *, rebuild: bool, offline: bool) -> tuple[list[Row], Runtime | None]:
+def _image(run: RunDir, record: Record, *, rebuild: bool, offline: bool) -> tuple[list[PreflightCheck], Runtime | None]:
     from samebits.host.docker import Engine
     from samebits.host.image.rebuild import find_recorded, provide_recorded
 
@@ -208,18 +229,18 @@ def _image(run: RunFolder, record: Record, *, rebuild: bool, offline: bool) -> t
     if image is None:
         check_kept(run.image, recorded)
         follows = "`samebits verify` rebuilds it from what the run keeps, and compares its digest"
-        return [Row(name="image", wanted=wanted, found="not here", follows=follows)], None
-    rows = [Row(name="image", wanted=wanted, found=f"{wanted} as {image.reference}")]
+        return [PreflightCheck(name="image", wanted=wanted, found="not here", follows=follows)], None
+    rows = [PreflightCheck(name="image", wanted=wanted, found=f"{wanted} as {image.reference}")]
     return rows, in_recorded_image(engine, image, record)
 
 
-def _venv(run: RunFolder, record: Record) -> tuple[list[Row], Runtime | None]:
+def _venv(run: RunDir, record: Record) -> tuple[list[PreflightCheck], Runtime | None]:
     recorded, python = record.recipe.image, platform.python_version()
     runtime = in_recorded_venv(run, record)
     other = "" if recorded.python == python else "another Python is another recipe; run samebits with the recorded one"
     return [
-        Row(name="lock", wanted=recorded.lock.short, found=f"{recorded.lock.short} in the run's folder"),
-        Row(
+        PreflightCheck(name="lock", wanted=recorded.lock.short, found=f"{recorded.lock.short} in the run's folder"),
+        PreflightCheck(
             name="python",
             wanted=str(recorded.python),
             found=python,
@@ -229,12 +250,12 @@ def _venv(run: RunFolder, record: Record) -> tuple[list[Row], Runtime | None]:
     ], runtime
 
 
-def _fingerprint(record: Record, spec: RunSpec, runtime: Runtime) -> Iterator[Row]:
+def _fingerprint(record: Record, spec: RunConfig, runtime: Runtime) -> Iterator[PreflightCheck]:
     """Have the run's own software compute what it computed then, and compare operation by operation."""
     known = record.environment.get("fingerprint")
     if known is None:
         return
-    runtime.make_ready()
+    runtime.prepare()
     words = ("fingerprint", "--profile", spec.profile, "--threads", str(spec.determinism.threads), "--json")
     status, text = runtime.ask(words, spec.determinism.variables)
     wanted = f"{len(known['operations'])} operations"
@@ -242,20 +263,24 @@ def _fingerprint(record: Record, spec: RunSpec, runtime: Runtime) -> Iterator[Ro
         found: dict[str, str] = dict(json.loads(text)["operations"])
     except (ValueError, KeyError, TypeError):
         follows = f"the recorded software ended with status {status}; see the lines on stderr"
-        yield Row(name="fingerprint", wanted=wanted, found="not to be had", follows=follows, blocks=GOALS)
+        yield PreflightCheck(
+            name="fingerprint", wanted=wanted, found="not to be had", follows=follows, blocks=REPRODUCIBILITY_LEVELS
+        )
         return
     names = differing_names(known["operations"], found)
-    follows = f"this machine computes otherwise: {some_of(names, _SHOWN)}" if names else ""
+    follows = f"this machine computes otherwise: {shorten(names, _SHOWN)}" if names else ""
     same = f"{len(known['operations'].keys() - set(names))} the same"
-    yield Row(name="fingerprint", wanted=wanted, found=same, follows=follows, blocks=(BITWISE,) if names else ())
+    yield PreflightCheck(
+        name="fingerprint", wanted=wanted, found=same, follows=follows, blocks=(BITWISE,) if names else ()
+    )
 
 
-def _recipe(record: Record, spec: RunSpec, runtime: Runtime, code: Tree, data: Tree | None) -> Row:
+def _recipe(record: Record, spec: RunConfig, runtime: Runtime, code: Tree, data: Tree | None) -> PreflightCheck:
     """The recipe that would run here: the last word on what the rows before are about."""
     found = make_recipe(spec, runtime.setup, code, data)
     parts = differing_parts(record.recipe, found)
     follows = f"another recipe: {', '.join(parts)}" if parts else ""
-    return Row(
+    return PreflightCheck(
         name="recipe",
         wanted=record.recipe.digest.short,
         found=found.digest.short,
@@ -264,7 +289,7 @@ def _recipe(record: Record, spec: RunSpec, runtime: Runtime, code: Tree, data: T
     )
 
 
-def _promise(record: Record, *, blocked: bool, here: bool) -> Row:
+def _promise(record: Record, *, blocked: bool, here: bool) -> PreflightCheck:
     """What may be expected of the result."""
     profile = (record.environment.get("promise") or {}).get("profile", "native")
     where = "every x86-64-v3 CPU" if profile == PORTABLE else "the same class of machine"
@@ -272,10 +297,10 @@ def _promise(record: Record, *, blocked: bool, here: bool) -> Row:
     if blocked:
         follows = "see the rows above"
     found = "none" if blocked else "identical" if here else "not known"
-    return Row(name="promise", wanted=f"the same bits on {where}", found=found, follows=follows)
+    return PreflightCheck(name="promise", wanted=f"the same bits on {where}", found=found, follows=follows)
 
 
-def print_report(report: Report, goal: str) -> None:
+def print_report(report: PreflightReport, goal: str) -> None:
     """For people, on stdout; the last line is the answer."""
     rows = [[row.name, row.wanted, row.found, row.follows or "ok"] for row in report.rows]
     print_table(["", "wanted", "found", "what follows"], rows)

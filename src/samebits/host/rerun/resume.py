@@ -11,13 +11,13 @@ from pathlib import Path
 from samebits.core.errors import InputError
 from samebits.core.record import read_record
 from samebits.core.run_config import BITWISE
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
-from samebits.host.audit.checkpoint_audit import Checkpoints, hindrance
-from samebits.host.console import say
-from samebits.host.launch.train import carry_out, seal_unsealed
+from samebits.host.audit.checkpoint_audit import CheckpointAudit, why_not_resumable
+from samebits.host.console import log
+from samebits.host.launch.train import execute, finalize_unfinished
 from samebits.host.rerun.preflight import preflight
-from samebits.host.runs.registry import seal_of
+from samebits.host.runs.registry import checksum_of
 from samebits.host.subprocesses import OURS, Streams
 
 
@@ -31,16 +31,16 @@ class Request:
     streams: Streams = OURS
 
 
-def resume(run: RunFolder, request: Request) -> tuple[RunFolder, int]:
+def resume(run: RunDir, request: Request) -> tuple[RunDir, int]:
     """Go on from a run's furthest whole checkpoint; returns the new run's folder and exit status, as `train` does.
 
     Raises InputError where it cannot be resumed, or not exactly here; RecordError where its ledger is not whole.
     """
     record = run.read()
-    why = hindrance(run, record)
+    why = why_not_resumable(run, record)
     if why is not None:
         raise InputError(f"the run {record.id} cannot be resumed: {why}")
-    checkpoints = Checkpoints.of(run, record)
+    checkpoints = CheckpointAudit.of(run, record)
     report = preflight(
         run, data=request.data, runs=request.runs, rebuild=True, offline=request.offline, needs_result=False
     )
@@ -48,17 +48,17 @@ def resume(run: RunFolder, request: Request) -> tuple[RunFolder, int]:
     if reasons:
         raise InputError(f"cannot resume exactly here: {'; '.join(reasons)}")
     report.spec.determinism.check(os.environ, "your environment")
-    place = checkpoints.furthest(say)
-    say(f"resuming {record.id} " + ("from the beginning: it has no checkpoint" if place is None else f"from {place}"))
+    place = checkpoints.furthest(log)
+    log(f"resuming {record.id} " + ("from the beginning: it has no checkpoint" if place is None else f"from {place}"))
     if not read_record(run.record).sealed:
-        seal_unsealed(run, lambda _: run.read())
+        finalize_unfinished(run, lambda _: run.read())
     resumes = Resumption(
         id=record.id,
-        seal=seal_of(run),
+        seal=checksum_of(run),
         ledger=run.ledger,
         size=checkpoints.ledger.size,
         store=run.checkpoints,
-        places=checkpoints.taken_over(place, record.keeping.keep),
+        places=checkpoints.taken_over(place, record.retention.keep),
         checkpoint=place,
     )
-    return carry_out(report.planned(resumes=resumes), report.at_hand, request.streams)
+    return execute(report.planned(resumes=resumes), report.at_hand, request.streams)

@@ -5,9 +5,9 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from samebits.core.checkpoint_store import Place
-from samebits.host.audit.checkpoint_audit import Checkpoints
-from samebits.host.console import say
+from samebits.core.checkpoint_store import Position
+from samebits.host.audit.checkpoint_audit import CheckpointAudit
+from samebits.host.console import log
 
 _TRAINED = (b'"event":"epoch"', b'"event":"round"', b'"event":"step"')
 
@@ -21,9 +21,9 @@ class Segment:
     """
 
     number: int
-    begin: Place | None
-    end: Place | None
-    furthest: Place | None
+    begin: Position | None
+    end: Position | None
+    furthest: Position | None
     before: int
     last: int
     trained: int
@@ -41,18 +41,18 @@ class Segment:
         return f"segment {self.number} ({self.where})"
 
 
-Stretch = tuple[Segment, ...]
+SegmentBatch = tuple[Segment, ...]
 """Consecutive segments, executed in one go."""
 
 
-def find_segments(checkpoints: Checkpoints) -> list[Segment]:
+def find_segments(checkpoints: CheckpointAudit) -> list[Segment]:
     """Cut a run at its whole checkpoints at the ends of epochs, wherever something was trained before and behind."""
     trained = [
         number
         for number, line in enumerate(_ledger(checkpoints), 1)
         if any(event in line for event in _TRAINED)
     ]  # fmt: skip
-    cuts: list[tuple[Place | None, int]] = [(None, 0)]
+    cuts: list[tuple[Position | None, int]] = [(None, 0)]
     places = sorted((place for place in checkpoints.good if place.step is None), key=lambda place: place.order)
     for place in places:
         line = checkpoints.lines(place)
@@ -60,10 +60,10 @@ def find_segments(checkpoints: Checkpoints) -> list[Segment]:
         if not inside or bisect_right(trained, line) == len(trained):
             continue
         if wrong := checkpoints.wrong_with_needed(place):
-            say(f"{wrong}; no segment begins there")
+            log(f"{wrong}; no segment begins there")
             continue
         cuts.append((place, line))
-    ends: list[tuple[Place | None, int]] = [*cuts[1:], (None, checkpoints.ledger.lines)]
+    ends: list[tuple[Position | None, int]] = [*cuts[1:], (None, checkpoints.ledger.lines)]
     return [
         Segment(
             number=number,
@@ -78,15 +78,17 @@ def find_segments(checkpoints: Checkpoints) -> list[Segment]:
     ]
 
 
-def _ledger(checkpoints: Checkpoints) -> Iterator[bytes]:
+def _ledger(checkpoints: CheckpointAudit) -> Iterator[bytes]:
     with checkpoints.run.ledger.open("rb") as file:
         yield from file
 
 
-def draw(segments: Sequence[Segment], *, jobs: int = 1, sample: int | None = None, seed: int = 0) -> list[Stretch]:
+def draw_sample(
+    segments: Sequence[Segment], *, jobs: int = 1, sample: int | None = None, seed: int = 0
+) -> list[SegmentBatch]:
     """What is executed in one go: as many even stretches as jobs, or what was drawn, neighbours together."""
     if sample is None or sample >= len(segments):
-        return cut(segments, jobs)
+        return cut_batches(segments, jobs)
     drawn = random.Random(seed).sample(range(len(segments)), sample)  # noqa: S311  no secret
     stretches: list[list[Segment]] = []
     for segment in (segments[index] for index in sorted(drawn)):
@@ -97,7 +99,7 @@ def draw(segments: Sequence[Segment], *, jobs: int = 1, sample: int | None = Non
     return [tuple(stretch) for stretch in stretches]
 
 
-def cut(segments: Sequence[Segment], parts: int) -> list[Stretch]:
+def cut_batches(segments: Sequence[Segment], parts: int) -> list[SegmentBatch]:
     """Consecutive segments in at most so many stretches, each with about as much training."""
     total, done = sum(segment.trained for segment in segments), 0
     stretches: list[list[Segment]] = [[] for _ in range(parts)]

@@ -13,16 +13,16 @@ from types import FrameType
 
 from samebits.core.errors import Terminated
 from samebits.core.record import Record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun
 from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv
-from samebits.host.launch.train import carry_out_silently
+from samebits.host.launch.train import execute_silently
 
-_LOOK = 0.5  # seconds between two looks at a ledger that is being written
+POLL_SECONDS = 0.5  # seconds between two looks at a ledger that is being written
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
+class SegmentJob:
     """What is executed: a run that resumes `run`, in a folder of runs of its own. It can be pickled."""
 
     run: Path
@@ -30,14 +30,14 @@ class Work:
     offline: bool = False
 
 
-def execute(work: Work) -> Path:
+def run_job(work: SegmentJob) -> Path:
     """Train a stretch in the recorded software, without a word; returns the folder of the run that did.
 
     It is stopped at its first line that is not the recorded one, where this is called in a main thread. Raises
     SamebitsError where it could not be carried out.
     """
-    run = RunFolder(work.run)
-    watch = _Watch(recorded=run.ledger, runs=work.planned.spec.runs)
+    run = RunDir(work.run)
+    watch = _DivergenceWatch(recorded=run.ledger, runs=work.planned.spec.runs)
     try:
         with _terminable() as terminable, ExitStack() as quiet:
             runtime = _runtime(run, run.read(), offline=work.offline)
@@ -45,7 +45,7 @@ def execute(work: Work) -> Path:
                 quiet.enter_context(redirect_stderr(quiet.enter_context(open(os.devnull, "w", encoding="utf-8"))))
                 watch.begin()
             try:
-                return carry_out_silently(work.planned, runtime).path
+                return execute_silently(work.planned, runtime).path
             finally:
                 watch.end()
     except Terminated:
@@ -54,7 +54,7 @@ def execute(work: Work) -> Path:
         return watch.folder
 
 
-def _runtime(run: RunFolder, record: Record, *, offline: bool) -> Runtime:
+def _runtime(run: RunDir, record: Record, *, offline: bool) -> Runtime:
     """The recorded software, which was looked at before by the one who asks."""
     if record.environment.get("runtime") != "docker":
         return in_recorded_venv(run, record)
@@ -66,7 +66,7 @@ def _runtime(run: RunFolder, record: Record, *, offline: bool) -> Runtime:
 
 
 @dataclass(slots=True)
-class _Watch:
+class _DivergenceWatch:
     """Looks at the ledger of the one run in `runs` while it is written; ends the run where it parts from `recorded`."""
 
     recorded: Path
@@ -89,7 +89,7 @@ class _Watch:
             self._thread.join()
 
     def _look_on(self) -> None:
-        while not self._over.wait(_LOOK):
+        while not self._over.wait(POLL_SECONDS):
             if self._parts():
                 self.parted = True
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from samebits import __version__
-from samebits.core.checkpoint_store import ALL, LAST, Place
-from samebits.core.errors import InputError, RecordError, counted, some_of
+from samebits.core.checkpoint_store import ALL, LAST, Position
+from samebits.core.errors import InputError, RecordError, pluralize, shorten
 from samebits.core.jsonio import as_record
 from samebits.core.record import Record
 from samebits.core.run_config import BITWISE
-from samebits.core.run_dir import RunFolder, claim, prepare_runs
+from samebits.core.run_dir import RunDir, claim, prepare_runs
 from samebits.core.run_setup import Resumption
-from samebits.host.audit.checkpoint_audit import Checkpoints, refusals
-from samebits.host.compare.ledger_diff import Parting, first_parting
+from samebits.host.audit.checkpoint_audit import CheckpointAudit, refusals
+from samebits.host.compare.ledger_diff import Divergence, first_divergence
 from samebits.host.compare.run_diff import OUTPUTS, diff
 from samebits.host.compare.verdict import (
     DIFFERENT,
@@ -29,20 +29,20 @@ from samebits.host.compare.verdict import (
     NOT_COMPARABLE,
     Tolerance,
     Verdict,
-    judge,
+    judge_runs,
     not_comparable,
 )
-from samebits.host.console import say
-from samebits.host.rerun.hardware import Row
-from samebits.host.rerun.preflight import Report, preflight
-from samebits.host.rerun.segment_plan import Segment, Stretch, draw, find_segments
-from samebits.host.rerun.segment_worker import Work, execute, in_processes
-from samebits.host.rerun.state_diff import compare_ends
+from samebits.host.console import log
+from samebits.host.rerun.hardware import PreflightCheck
+from samebits.host.rerun.preflight import PreflightReport, preflight
+from samebits.host.rerun.segment_plan import Segment, SegmentBatch, draw_sample, find_segments
+from samebits.host.rerun.segment_worker import SegmentJob, in_processes, run_job
+from samebits.host.rerun.state_diff import compare_states
 from samebits.host.rerun.verify import named
-from samebits.host.runs.registry import seal_of
-from samebits.host.runs.verification_file import sealed, write_verification
+from samebits.host.runs.registry import checksum_of
+from samebits.host.runs.verification_file import with_checksum, write_verification
 
-_PATIENCE = 0.1  # seconds between two looks at what is being executed
+_QUIET_SECONDS = 0.1  # seconds between two looks at what is being executed
 
 
 class Answer(Protocol):
@@ -58,7 +58,7 @@ class Answer(Protocol):
 class Executor(Protocol):
     """Whatever carries calls out, as `concurrent.futures` does; a cluster, where all nodes see the folder of runs."""
 
-    def submit(self, function: Callable[[Work], Path], work: Work, /) -> Answer:
+    def submit(self, function: Callable[[SegmentJob], Path], work: SegmentJob, /) -> Answer:
         """Call `function(work)`, both of which can be pickled, some time from now on."""
 
 
@@ -81,7 +81,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
+class SegmentVerdict:
     """What came of one segment: `word` is identical, different or not comparable, and `reason` says where and what.
 
     `own` names what differs at the end of one that is identical, and is the script's own.
@@ -110,15 +110,15 @@ class Judged:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Segmented:
+class SegmentVerification:
     """What came of a verification in segments: `judged` of `total` segments, in their order."""
 
-    verified: RunFolder
+    verified: RunDir
     verdict: Verdict
     request: Request
-    rows: tuple[Row, ...] = ()
+    rows: tuple[PreflightCheck, ...] = ()
     total: int = 0
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[SegmentVerdict, ...] = ()
     kept: Path | None = None
 
     @property
@@ -138,14 +138,14 @@ class Segmented:
             return f"{found[0]} ({len(found)} of {of}{drawn})"
         share = f"{len(found)} of {self.total} segments{drawn}"
         own = list(dict.fromkeys(name for item in found for name in item.own))
-        but = f"; but for what the script itself keeps: {some_of(own, 3)}" if own else ""
+        but = f"; but for what the script itself keeps: {shorten(own, 3)}" if own else ""
         return f"{IDENTICAL} in {share}{but}" if self.sampled else f"{IDENTICAL} ({share}{but})"
 
     def to_dict(self) -> dict[str, Any]:
         """As `verification.json` and `--json` hold it; `by` is None, as no single run stands against the recorded."""
         request = self.request
         drawn = {"segments": len(self.judged), "seed": request.seed} if self.sampled else None
-        return sealed(
+        return with_checksum(
             {
                 "samebits": __version__,
                 "verified": named(self.verified),
@@ -165,8 +165,8 @@ class Segmented:
 
 
 def verify_segments(
-    run: RunFolder, request: Request, *, executor: Executor, scratch: Path, tell: Callable[[str], object] = print
-) -> Segmented:
+    run: RunDir, request: Request, *, executor: Executor, scratch: Path, tell: Callable[[str], object] = print
+) -> SegmentVerification:
     """Execute segments of `run` again and judge each; `tell` is given a line for one that differs, at once.
 
     `scratch` is an empty folder for the runs that do it. Raises InputError where the run has no segments.
@@ -176,23 +176,25 @@ def verify_segments(
     report = preflight(run, data=request.data, runs=request.runs, rebuild=True, offline=request.offline)
     reasons = report.reasons(BITWISE)
     if reasons:
-        return Segmented(verified=run, verdict=not_comparable(BITWISE, reasons), request=request, rows=report.rows)
-    report.at_hand.make_ready()
-    checkpoints = Checkpoints.of(run, record)
+        return SegmentVerification(
+            verified=run, verdict=not_comparable(BITWISE, reasons), request=request, rows=report.rows
+        )
+    report.at_hand.prepare()
+    checkpoints = CheckpointAudit.of(run, record)
     segments = find_segments(checkpoints)
-    if record.keeping.keep != ALL:
-        number = counted(len(segments), "segment")
-        say(f"the run keeps few checkpoints (keep {record.keeping.keep}): {number}; see --keep all")
+    if record.retention.keep != ALL:
+        number = pluralize(len(segments), "segment")
+        log(f"the run keeps few checkpoints (keep {record.retention.keep}): {number}; see --keep all")
     verifier = _Verifier(run, record, report, checkpoints, request, scratch)
     judged = verifier.judge_all(
-        draw(segments, jobs=request.jobs, sample=request.sample, seed=request.seed), executor, tell
+        draw_sample(segments, jobs=request.jobs, sample=request.sample, seed=request.seed), executor, tell
     )
     words = {item.word for item in judged}
     word = next((word for word in (DIFFERENT, NOT_COMPARABLE) if word in words), IDENTICAL)
     verdict = Verdict(
         word=word, goal=BITWISE, reasons=tuple(f"{item.segment}: {item.reason}" for item in judged if item.reason)
     )
-    found = Segmented(
+    found = SegmentVerification(
         verified=run, verdict=verdict, request=request, rows=report.rows, total=len(segments), judged=judged
     )
     prepare_runs(request.runs)
@@ -201,7 +203,7 @@ def verify_segments(
     return replace(found, kept=kept.verification)
 
 
-def verify_in_processes(run: RunFolder, request: Request, *, tell: Callable[[str], object] = print) -> Segmented:
+def verify_in_processes(run: RunDir, request: Request, *, tell: Callable[[str], object] = print) -> SegmentVerification:
     """The same by processes of this machine, in a hidden folder beside the runs, where checkpoints need no copies."""
     prepare_runs(request.runs)
     with (
@@ -211,7 +213,7 @@ def verify_in_processes(run: RunFolder, request: Request, *, tell: Callable[[str
         return verify_segments(run, request, executor=executor, scratch=Path(scratch), tell=tell)
 
 
-def _check_has_segments(run: RunFolder, record: Record) -> None:
+def _check_has_segments(run: RunDir, record: Record) -> None:
     if not run.checkpoints.places():
         raise InputError(f"the run {record.id} keeps no checkpoints, and so has no segments; train with --keep all")
     if reasons := refusals(run, record):
@@ -222,37 +224,37 @@ def _check_has_segments(run: RunFolder, record: Record) -> None:
 class _Verifier:
     """Sends stretches out and judges what comes back."""
 
-    run: RunFolder
+    run: RunDir
     record: Record
-    report: Report
-    checkpoints: Checkpoints
+    report: PreflightReport
+    checkpoints: CheckpointAudit
     request: Request
     scratch: Path
 
     def judge_all(
-        self, stretches: Sequence[Stretch], executor: Executor, tell: Callable[[str], object]
-    ) -> tuple[Judged, ...]:
+        self, stretches: Sequence[SegmentBatch], executor: Executor, tell: Callable[[str], object]
+    ) -> tuple[SegmentVerdict, ...]:
         """Every segment of the stretches with its verdict, in their order."""
-        judged: list[Judged] = []
-        pending = {executor.submit(execute, self._work(stretch)): stretch for stretch in stretches}
+        judged: list[SegmentVerdict] = []
+        pending = {executor.submit(run_job, self._work(stretch)): stretch for stretch in stretches}
         while pending:
             ended = [answer for answer in pending if answer.done()]
             for answer in ended:
                 stretch = pending.pop(answer)
-                found = list(self._judged(stretch, RunFolder(answer.result())))
+                found = list(self._judged(stretch, RunDir(answer.result())))
                 judged += found
                 _tell(found, tell)
                 if rest := stretch[len(found) :]:
-                    pending[executor.submit(execute, self._work(rest))] = rest
+                    pending[executor.submit(run_job, self._work(rest))] = rest
             if not ended:
-                time.sleep(_PATIENCE)
+                time.sleep(_QUIET_SECONDS)
         return tuple(sorted(judged, key=lambda item: item.segment.number))
 
-    def _work(self, stretch: Stretch) -> Work:
+    def _work(self, stretch: SegmentBatch) -> SegmentJob:
         begin, end = stretch[0].begin, stretch[-1].end
         resumes = Resumption(
             id=self.record.id,
-            seal=seal_of(self.run),
+            seal=checksum_of(self.run),
             ledger=self.run.ledger.absolute(),
             size=self.checkpoints.size(begin),
             store=replace(self.run.checkpoints, folder=self.run.checkpoints.folder.absolute()),
@@ -266,16 +268,16 @@ class _Verifier:
             spec,
             script=spec.script.absolute(),
             data=None if spec.data is None else spec.data.absolute(),
-            keep=self.record.keeping.keep,  # to compare what it ends in
+            keep=self.record.retention.keep,  # to compare what it ends in
             checkpoint_every=None,
             runs=runs,
         )
         planned = replace(self.report, spec=spec).planned(resumes=resumes)
-        return Work(run=self.run.path.absolute(), planned=planned, offline=self.request.offline)
+        return SegmentJob(run=self.run.path.absolute(), planned=planned, offline=self.request.offline)
 
-    def _judged(self, stretch: Stretch, again: RunFolder) -> Iterator[Judged]:
+    def _judged(self, stretch: SegmentBatch, again: RunDir) -> Iterator[SegmentVerdict]:
         """Of each segment up to the first that differs; of all where the rest cannot be known."""
-        parting = first_parting((self.run, self.record), (again, again.read()))
+        parting = first_divergence((self.run, self.record), (again, again.read()))
         for segment in stretch:
             if parting is not None and segment.last >= parting.number:
                 judged = _parted(segment, parting, again.read())
@@ -287,55 +289,57 @@ class _Verifier:
             if judged.word == DIFFERENT:
                 return
 
-    def _at_its_end(self, segment: Segment, end: Place, again: RunFolder) -> Judged:
+    def _at_its_end(self, segment: Segment, end: Position, again: RunDir) -> SegmentVerdict:
         """The lines agree up to a checkpoint; whether the next segment begins in the state that was reached."""
         path = again.checkpoints.path(end)
         try:
             with as_record(path):
-                ends = compare_ends(self.checkpoints.good[end], again.checkpoints.read(end))
+                ends = compare_states(self.checkpoints.good[end], again.checkpoints.read(end))
         except RecordError as error:
-            return Judged(segment=segment, word=NOT_COMPARABLE, reason=f"what it ended in cannot be compared: {error}")
+            return SegmentVerdict(
+                segment=segment, word=NOT_COMPARABLE, reason=f"what it ended in cannot be compared: {error}"
+            )
         if ends.training:
-            reason = f"the state at its end: {some_of(ends.training, 3)}"
-            return Judged(segment=segment, word=DIFFERENT, reason=reason)
-        return Judged(segment=segment, word=IDENTICAL, own=ends.own)
+            reason = f"the state at its end: {shorten(ends.training, 3)}"
+            return SegmentVerdict(segment=segment, word=DIFFERENT, reason=reason)
+        return SegmentVerdict(segment=segment, word=IDENTICAL, own=ends.own)
 
-    def _at_the_end(self, segment: Segment, again: RunFolder) -> Judged:
+    def _at_the_end(self, segment: Segment, again: RunDir) -> SegmentVerdict:
         """The lines agree up to the end of the run; whether its result does."""
-        verdict = judge(self.record, again.read(), BITWISE, Tolerance())
+        verdict = judge_runs(self.record, again.read(), BITWISE, Tolerance())
         if verdict.word == IDENTICAL:
-            return Judged(segment=segment, word=IDENTICAL)
+            return SegmentVerdict(segment=segment, word=IDENTICAL)
         names = [f"{item.kind} {item.name}" for item in diff(self.run, again) if item.side == OUTPUTS]
-        reasons = [*verdict.reasons, *([some_of(names, 3)] if names and verdict.word == DIFFERENT else [])]
-        return Judged(segment=segment, word=verdict.word, reason=": ".join(reasons))
+        reasons = [*verdict.reasons, *([shorten(names, 3)] if names and verdict.word == DIFFERENT else [])]
+        return SegmentVerdict(segment=segment, word=verdict.word, reason=": ".join(reasons))
 
 
-def _tell(found: Sequence[Judged], tell: Callable[[str], object]) -> None:
+def _tell(found: Sequence[SegmentVerdict], tell: Callable[[str], object]) -> None:
     """What came of a stretch: one line for all that agree, one for each that does not."""
     same = [item.segment.number for item in found if item.word == IDENTICAL]
     if same:
-        say(f"{IDENTICAL}: " + (f"segments {same[0]} to {same[-1]}" if len(same) > 1 else f"segment {same[0]}"))
+        log(f"{IDENTICAL}: " + (f"segments {same[0]} to {same[-1]}" if len(same) > 1 else f"segment {same[0]}"))
     for item in found:
         if item.word != IDENTICAL:
-            say(str(item))
+            log(str(item))
             tell(str(item))
 
 
-def _parted(segment: Segment, parting: Parting, again: Record) -> Judged:
+def _parted(segment: Segment, parting: Divergence, again: Record) -> SegmentVerdict:
     """What is said of a segment that does not end as it was recorded."""
     if parting.other is not None and parting.one is not None:
-        names = some_of([name for name, _, _ in parting.differences()], 3)
-        return Judged(segment=segment, word=DIFFERENT, reason=f"from {parting.where} on: {names}")
+        names = shorten([name for name, _, _ in parting.differences()], 3)
+        return SegmentVerdict(segment=segment, word=DIFFERENT, reason=f"from {parting.where} on: {names}")
     if parting.one is None:
-        return Judged(segment=segment, word=DIFFERENT, reason=f"{parting.where}: the recorded run ended before")
+        return SegmentVerdict(segment=segment, word=DIFFERENT, reason=f"{parting.where}: the recorded run ended before")
     outcome = again.outcome
     how = f"{outcome.state}: {outcome.message}" if outcome.message else outcome.state
     by_itself = outcome.exit_status is not None  # else it was killed, or could not train here
     word = DIFFERENT if by_itself else NOT_COMPARABLE
-    return Judged(segment=segment, word=word, reason=f"it ended before {parting.where}: {how}")
+    return SegmentVerdict(segment=segment, word=word, reason=f"it ended before {parting.where}: {how}")
 
 
-def print_segmented(found: Segmented) -> None:
+def print_segment_verification(found: SegmentVerification) -> None:
     """For people, on stdout; the last line is the verdict."""
     if found.kept is not None:
         print(f"verification {found.kept}")

@@ -22,7 +22,7 @@ _DATA = frozenset({"x", "validation_data"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ends:
+class StateDiff:
     """Names of what differs: what the next segment computes with, and what only the script itself holds or wrote.
 
     The latter may hold the time of day, as a callback's seconds or a zipped model do; it is in no line of the ledger.
@@ -33,10 +33,10 @@ class Ends:
     own: tuple[str, ...] = ()
 
 
-def compare_ends(one: Checkpoint, other: Checkpoint) -> Ends:
+def compare_states(one: Checkpoint, other: Checkpoint) -> StateDiff:
     """Everything in which two checkpoints of the same place differ."""
     found = list(_differing(one.state, other.state))
-    return Ends(
+    return StateDiff(
         training=tuple(name for name, of_training in found if of_training),
         own=tuple(name for name, of_training in found if not of_training),
     )

@@ -11,21 +11,21 @@ from typing import Any
 
 from samebits import __version__
 from samebits.core.checkpoint_store import NONE
-from samebits.core.errors import SamebitsError, some_of
+from samebits.core.errors import SamebitsError, shorten
 from samebits.core.record import Record
-from samebits.core.run_config import DOCUMENTED, check_goal
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_config import DOCUMENTED, check_level
+from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import Trace
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.compare.run_diff import INPUTS, Difference, diff, print_difference
-from samebits.host.compare.verdict import DIFFERENT, Tolerance, Verdict, check_metrics, judge, not_comparable
-from samebits.host.launch.train import carry_out, carry_out_silently
+from samebits.host.compare.verdict import DIFFERENT, Tolerance, Verdict, check_metrics, judge_runs, not_comparable
+from samebits.host.launch.train import execute, execute_silently
 from samebits.host.lint.findings import ENTROPY
-from samebits.host.rerun.divergence import Location, Ran, Side, locate
-from samebits.host.rerun.hardware import Row
-from samebits.host.rerun.preflight import Report, preflight
-from samebits.host.runs.registry import seal_of
-from samebits.host.runs.verification_file import sealed, write_verification
+from samebits.host.rerun.divergence import Location, RunWithRecord, TrainAgain, locate
+from samebits.host.rerun.hardware import PreflightCheck
+from samebits.host.rerun.preflight import PreflightReport, preflight
+from samebits.host.runs.registry import checksum_of
+from samebits.host.runs.verification_file import with_checksum, write_verification
 from samebits.host.subprocesses import OURS, Streams
 
 _UNRECORDED = "no input differs: what parts the runs is something that no recipe holds (README, Limits)"
@@ -48,18 +48,18 @@ class Request:
 
     def goal_of(self, record: Record) -> str:
         """The goal to judge at."""
-        return check_goal(self.goal or record.goal)
+        return check_level(self.goal or record.goal)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
     """What came of it; `by` is the run that was judged, None where there is none."""
 
-    verified: RunFolder
+    verified: RunDir
     verdict: Verdict
     tolerance: Tolerance
-    by: RunFolder | None = None
-    rows: tuple[Row, ...] = ()
+    by: RunDir | None = None
+    rows: tuple[PreflightCheck, ...] = ()
     differences: tuple[Difference, ...] = ()
     location: Location | None = None
 
@@ -86,22 +86,22 @@ class Verification:
             "differences": [difference.to_dict() for difference in self.differences],
             "location": None if self.location is None else self.location.to_dict(),
         }
-        return sealed(body)
+        return with_checksum(body)
 
 
-def named(run: RunFolder) -> dict[str, str | None]:
+def named(run: RunDir) -> dict[str, str | None]:
     """A run as a verification names it."""
     record = run.read()
     result = record.result_digest
     return {
         "id": record.id,
-        "seal": seal_of(run),
+        "seal": checksum_of(run),
         "recipe": str(record.recipe.digest),
         "result": None if result is None else str(result),
     }
 
 
-def verify(run: RunFolder, request: Request) -> Verification:
+def verify(run: RunDir, request: Request) -> Verification:
     """Run `run` again and judge, unless this host cannot tell; writes the verification beside the new run."""
     record = run.read()
     goal = request.goal_of(record)
@@ -112,7 +112,7 @@ def verify(run: RunFolder, request: Request) -> Verification:
         verdict = not_comparable(goal, reasons)
         return Verification(verified=run, verdict=verdict, tolerance=request.tolerance, rows=report.rows)
     report.spec.determinism.check(os.environ, "your environment")
-    again, _ = carry_out(report.planned({"id": record.id, "seal": seal_of(run)}), report.at_hand, request.streams)
+    again, _ = execute(report.planned({"id": record.id, "seal": checksum_of(run)}), report.at_hand, request.streams)
     verification = replace(_judged(run, again, request), rows=report.rows)
     write_verification(again.verification, verification.to_dict())  # locating takes longer, and may be stopped
     if not verification.to_locate(request):
@@ -122,7 +122,7 @@ def verify(run: RunFolder, request: Request) -> Verification:
     return verification
 
 
-def verify_against(run: RunFolder, other: RunFolder, request: Request) -> Verification:
+def verify_against(run: RunDir, other: RunDir, request: Request) -> Verification:
     """Judge a run that there is already; nothing is run, but to locate what differs."""
     record = run.read()
     goal = request.goal_of(record)
@@ -136,14 +136,14 @@ def verify_against(run: RunFolder, other: RunFolder, request: Request) -> Verifi
     return replace(verification, location=_located(run, other, (_looked_at(run, request), _looked_at(other, request))))
 
 
-def _looked_at(run: RunFolder, request: Request) -> Report:
+def _looked_at(run: RunDir, request: Request) -> PreflightReport:
     return preflight(run, data=request.data, runs=request.runs, rebuild=True, offline=request.offline)
 
 
-def _judged(run: RunFolder, other: RunFolder, request: Request) -> Verification:
+def _judged(run: RunDir, other: RunDir, request: Request) -> Verification:
     """The verdict, and all that differs."""
     records = run.read(), other.read()
-    verdict = judge(*records, request.goal_of(records[0]), request.tolerance)
+    verdict = judge_runs(*records, request.goal_of(records[0]), request.tolerance)
     differences = tuple(diff(run, other))
     if verdict.word == DIFFERENT and not any(item.side == INPUTS for item in differences):
         verdict = replace(verdict, reasons=(*verdict.reasons, _unrecorded(*records)))
@@ -155,10 +155,10 @@ def _unrecorded(*records: Record) -> str:
     places = sorted({str(taken) for record in records for taken in record.entropy})
     if not places:
         return _UNRECORDED
-    return f"no input differs, and the script {ENTROPY.what}: {some_of(places, 3)}"
+    return f"no input differs, and the script {ENTROPY.what}: {shorten(places, 3)}"
 
 
-def _located(run: RunFolder, other: RunFolder, reports: tuple[Report, Report]) -> Location:
+def _located(run: RunDir, other: RunDir, reports: tuple[PreflightReport, PreflightReport]) -> Location:
     """The place; where it cannot be looked for, why."""
     reasons = [reason for report in reports for reason in report.reasons(DOCUMENTED)]
     if reasons:
@@ -169,13 +169,13 @@ def _located(run: RunFolder, other: RunFolder, reports: tuple[Report, Report]) -
         return Location(note=str(error))
 
 
-def _side(report: Report) -> Side:
+def _side(report: PreflightReport) -> TrainAgain:
     """Trains the recipe of a report again, without a word: its record tells how that went."""
 
-    def train_again(trace: Trace, runs: Path) -> Ran:
+    def train_again(trace: Trace, runs: Path) -> RunWithRecord:
         spec = replace(report.spec, trace=trace, keep=NONE, checkpoint_every=None, runs=runs)
         planned = replace(report, spec=spec).planned()
-        run = carry_out_silently(planned, report.at_hand)
+        run = execute_silently(planned, report.at_hand)
         return run, run.read()
 
     return train_again

@@ -1,20 +1,26 @@
 """Find runs again, list them, and show one."""
 
+from samebits.core.errors import shorten
+
+
+from samebits.core.errors import pluralize
+
+
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samebits.core.checkpoint_store import Place
+from samebits.core.checkpoint_store import Position
 from samebits.core.jsonio import as_record
-from samebits.core.errors import InputError, RecordError, counted, some_of
-from samebits.host.audit.checkpoint_audit import hindrance, refusals
-from samebits.host.console import print_table, say
+from samebits.core.errors import InputError, RecordError, pluralize, shorten
+from samebits.host.audit.checkpoint_audit import why_not_resumable, refusals
+from samebits.host.console import print_table, log
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.runs.verification_file import read_verification
 from samebits.core.record import FINISHED, Record, read_record
-from samebits.core.run_dir import MARKER, RunFolder
+from samebits.core.run_dir import MARKER, RunDir
 from samebits.core.run_config import CONFIG_NAME, read_config
 
 if TYPE_CHECKING:
@@ -27,9 +33,9 @@ def runs_folder(named: Path | None) -> Path:
     return named or read_config(Path(CONFIG_NAME)).get("runs") or Path("runs")
 
 
-def find_run(name: str, runs: Path) -> RunFolder:
+def find_run(name: str, runs: Path) -> RunDir:
     """The run that `name` means: a folder, an id, an unambiguous beginning of one, or `last`. Raises InputError."""
-    direct = RunFolder(Path(name))
+    direct = RunDir(Path(name))
     if os.path.isfile(direct.record):
         return direct
     if name and os.path.isdir(name) and os.sep in name:
@@ -47,13 +53,13 @@ def find_run(name: str, runs: Path) -> RunFolder:
     raise InputError(f"{len(found)} runs begin with {name} ({names}, …); write more of the name")
 
 
-def runs_beside(run: RunFolder, otherwise: Path) -> Path:
+def runs_beside(run: RunDir, otherwise: Path) -> Path:
     """The folder of runs that a run lies in; `otherwise` where it lies in none."""
     folder = run.path.absolute().parent
     return folder if (folder / MARKER).exists() else otherwise
 
 
-def read_runs(runs: Path) -> list[tuple[RunFolder, Record]]:
+def read_runs(runs: Path) -> list[tuple[RunDir, Record]]:
     """All runs of a folder by name, which is by time; one that cannot be read is named on stderr and left out.
 
     Seals are not checked here, for speed; `show` does.
@@ -65,7 +71,7 @@ def read_runs(runs: Path) -> list[tuple[RunFolder, Record]]:
         try:
             found.append((folder, folder.read(check_seal=False)))
         except RecordError as error:
-            say(str(error))
+            log(str(error))
     return found
 
 
@@ -77,11 +83,11 @@ def list_runs(runs: Path) -> None:
             with as_record(folder.record):
                 rows.append(_row(folder, record))
         except RecordError as error:
-            say(str(error))
+            log(str(error))
     print_table(["run", "outcome", "seconds", "seed", "recipe", "result"], rows)
 
 
-def summarise(folder: RunFolder, record: Record) -> dict[str, Any]:
+def summarise(folder: RunDir, record: Record) -> dict[str, Any]:
     """One run as `list --json` gives it."""
     return {
         "id": record.id,
@@ -98,18 +104,18 @@ def summarise(folder: RunFolder, record: Record) -> dict[str, Any]:
     }
 
 
-def run_as_json(folder: RunFolder) -> Any:
+def run_as_json(folder: RunDir) -> Any:
     """The record as its file holds it; of a run that died unsealed, as it reads."""
     record = folder.read()
     return json.loads(folder.record.read_bytes()) if read_record(folder.record).sealed else record.to_dict()
 
 
-def seal_of(folder: RunFolder) -> str:
+def checksum_of(folder: RunDir) -> str:
     """The seal of a run's record, as its file holds it."""
     return str(json.loads(folder.record.read_bytes())["seal"])
 
 
-def show_run(folder: RunFolder) -> None:
+def show_run(folder: RunDir) -> None:
     """One run for people, on stdout; the record itself holds more.
 
     Raises RecordError, after all rows, where the ledger is not as it was written or does not agree with the record.
@@ -122,7 +128,7 @@ def show_run(folder: RunFolder) -> None:
     rows += [("ledger", check.describe()), *(("  problem", problem) for problem in check.problems)]
     print_table(["run", record.id], [[name, str(value)] for name, value in rows])
     if check.problems:
-        raise RecordError(f"{folder.ledger}: {some_of(check.problems, 1)}; do not rely on this run")
+        raise RecordError(f"{folder.ledger}: {shorten(check.problems, 1)}; do not rely on this run")
 
 
 def show_image(image: "Image", known: Mapping[str, Any], packages: "Sequence[Package]") -> None:
@@ -134,7 +140,7 @@ def show_image(image: "Image", known: Mapping[str, Any], packages: "Sequence[Pac
     print_table(["image", image.reference], [[name, str(value)] for name, value in rows])
 
 
-def _row(folder: RunFolder, record: Record) -> list[str]:
+def _row(folder: RunDir, record: Record) -> list[str]:
     result = record.result_digest
     return [
         folder.path.name,
@@ -149,11 +155,11 @@ def _row(folder: RunFolder, record: Record) -> list[str]:
 def _outcome_rows(record: Record) -> list[tuple[str, Any]]:
     outcome = record.outcome
     rows = [("outcome", outcome.state if outcome.message is None else f"{outcome.state}: {outcome.message}")]
-    rows += [("no seed reaches", f"{taken} ({counted(taken.times, 'time')})") for taken in record.entropy]
+    rows += [("no seed reaches", f"{taken} ({pluralize(taken.times, 'time')})") for taken in record.entropy]
     return [*rows, ("started", record.started), ("goal", record.goal)]
 
 
-def _verification_rows(folder: RunFolder) -> list[tuple[str, Any]]:
+def _verification_rows(folder: RunDir) -> list[tuple[str, Any]]:
     """Of a run that verifies another: which, and what came of it."""
     if not folder.verification.exists():
         return []
@@ -167,19 +173,19 @@ def _resumed(record: Record) -> Mapping[str, Any]:
     return record.origin.get("resumes") or {}
 
 
-def _checkpoint_rows(folder: RunFolder, record: Record) -> Iterator[tuple[str, Any]]:
+def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[tuple[str, Any]]:
     """Which run it resumes, whether it can be resumed itself, and what there is to go on from."""
     if resumed := _resumed(record):
         name = resumed.get("checkpoint")
-        yield "resumes", f"{resumed['id']} from {'the beginning' if name is None else Place.parse(name)}"
-    if not record.keeping.writes:
+        yield "resumes", f"{resumed['id']} from {'the beginning' if name is None else Position.parse(name)}"
+    if not record.retention.writes:
         return
-    why = hindrance(folder, record)
+    why = why_not_resumable(folder, record)
     if record.outcome.state == FINISHED:
         reasons = refusals(folder, record)
         why = f"it finished{'; nor could it have been exactly: ' if reasons else ''}{'; '.join(reasons)}"
     yield "resumable", "yes" if why is None else f"no: {why}"
-    yield "checkpoints", f"{len(folder.checkpoints.places())} (keep {record.keeping.keep})"
+    yield "checkpoints", f"{len(folder.checkpoints.places())} (keep {record.retention.keep})"
 
 
 def _recipe_rows(record: Record) -> list[tuple[str, Any]]:
@@ -251,7 +257,7 @@ def _decimal(text: str) -> str:
         return text
 
 
-def _folders(runs: Path) -> list[RunFolder]:
+def _folders(runs: Path) -> list[RunDir]:
     """The folders that hold a record; one without is a run that is still being prepared."""
     if not os.path.isdir(runs):
         return []
@@ -259,5 +265,5 @@ def _folders(runs: Path) -> list[RunFolder]:
         paths = sorted(path for path in runs.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise InputError(f"cannot read {runs}: {error.strerror}; make it readable for you") from error
-    folders = map(RunFolder, paths)
+    folders = map(RunDir, paths)
     return [folder for folder in folders if os.path.lexists(folder.record)]

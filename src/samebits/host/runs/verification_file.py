@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.jsonio import Fields, check_version, readable_json, write_atomically
-from samebits.core.digest import Digest, confirm_seal
+from samebits.core.digest import Digest, confirm_checksum
 from samebits.core.errors import RecordError
 
 FORMAT = "samebits.verification"
 VERSION = "1.1"
 
 
-def sealed(body: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(body: Mapping[str, Any]) -> dict[str, Any]:
     """With format, version and `seal`, which is the digest of all the rest."""
     whole = {"format": FORMAT, "version": VERSION, **body}
     return whole | {"seal": str(Digest.of_json(whole))}
@@ -32,7 +32,7 @@ def read_verification(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
         check_version(Fields(value), FORMAT, VERSION)
-        confirm_seal(value, "verification")
+        confirm_checksum(value, "verification")
     except (OSError, ValueError, RecordError) as error:
         raise RecordError(f"{path}: {error}") from error
     return dict(value)

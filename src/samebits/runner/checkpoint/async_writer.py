@@ -4,21 +4,21 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from samebits.core.checkpoint_store import Checkpoint, Keeping, Store
-from samebits.runner.process.console import say
+from samebits.core.checkpoint_store import Checkpoint, CheckpointStore, RetentionPolicy
+from samebits.runner.process.console import log
 
-_WAITING = 2
+_MAX_WAITING = 2
 """Checkpoints that may wait to be written, each of them with the values of all variables."""
 
 
-class Writer:
+class AsyncWriter:
     """Takes checkpoints in their order; where only the last of a stage stays, a newer one takes a waiting one's place.
 
     `before` each it is called, on that thread. A disk that takes no checkpoint does not end a training: it is said, and
     that was the last one.
     """
 
-    def __init__(self, store: Store, keeping: Keeping, before: Callable[[], None]) -> None:
+    def __init__(self, store: CheckpointStore, keeping: RetentionPolicy, before: Callable[[], None]) -> None:
         self._store = store
         self._keeping = keeping
         self._before = before
@@ -39,7 +39,7 @@ class Writer:
                 self._thread = threading.Thread(target=self._work, name="samebits-checkpoints", daemon=True)
                 self._thread.start()
             self._waiting = [item for item in self._waiting if not self._replaced(item[0], checkpoint)]
-            self._changed.wait_for(lambda: len(self._waiting) < _WAITING or self.failed)
+            self._changed.wait_for(lambda: len(self._waiting) < _MAX_WAITING or self.failed)
             self._waiting.append((checkpoint, contents))
             self.taking.clear()
             self._changed.notify_all()
@@ -47,7 +47,7 @@ class Writer:
     def fail(self, error: Exception) -> None:
         """No more checkpoints are written."""
         if not self.failed:
-            say(f"no more checkpoints are written: {error}")
+            log(f"no more checkpoints are written: {error}")
         with self._changed:
             self.failed = True
             self._waiting.clear()
@@ -78,7 +78,7 @@ class Writer:
             try:
                 self._before()
                 self._store.write(self._busy, contents)
-                self._store.thin(self._keeping, self._in_use)
+                self._store.prune(self._keeping, self._in_use)
             except Exception as error:  # noqa: BLE001  a defect of ours must not keep a training waiting for ever
                 self.fail(error)
                 return

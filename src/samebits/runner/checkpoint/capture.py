@@ -21,58 +21,58 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.runner.checkpoint.code_inspection import draws, global_names, holding_methods, is_ours, methods_of
-from samebits.runner.checkpoint.encoding import EMPTY, PLAIN, Encoded, Folders, UnsavableError, named
+from samebits.runner.checkpoint.encoding import EMPTY, PLAIN, Encoded, PathMap, UncapturableError, qualified_name
 from samebits.runner.checkpoint.global_rngs import generator_kinds
 from samebits.runner.checkpoint.keras_state import build_of, fixed_of, parts_of, variables_of
 from samebits.runner.digests.tensors import raw_bytes, values_of
 
 _INLINE = 4096  # bytes: arrays up to this size stand in the JSON itself
-_LARGE = 16 << 20  # bytes: arrays from this size on are kept only if they changed
+_LARGE_ELEMENTS = 16 << 20  # bytes: arrays from this size on are kept only if they changed
 _OF_KERAS_CALLBACKS = frozenset({"model", "_model", "params", "_params", "validation_data"})
 
 
-class Reach:
+class StateWalker:
     """Takes state out; `code` is the folder of the user's own modules, `folders` those that other runs have elsewhere.
 
     Large arrays that were there when training began, as the data is, are not saved while they stay as they are: the
     script makes them again.
     """
 
-    def __init__(self, code: Path, folders: Folders) -> None:
+    def __init__(self, code: Path, folders: PathMap) -> None:
         self._code = str(code)
         self._folders = folders
         self._large: dict[int, tuple[Any, int]] = {}
 
-    def confine(self, named: Iterable[list[Any]]) -> None:
+    def confine(self, qualified_name: Iterable[list[Any]]) -> None:
         """Raise RecordError where saved globals are not of the script's own modules."""
-        for module, name, _ in named:
+        for module, name, _ in qualified_name:
             if not is_ours(module, self._code) or name not in vars(sys.modules[module]):
                 raise RecordError(f"a checkpoint names {module}.{name}, which is nothing of the script's")
 
-    def begin(self, roots: Mapping[str, Any]) -> "Taking":
+    def begin(self, roots: Mapping[str, Any]) -> "StateCapture":
         """Take the state out before training begins; the large arrays in it are remembered. Raises UnsavableError."""
         self._large = {}
-        taking = Taking(self._code, self._folders, self._large, begins=True)
+        taking = StateCapture(self._code, self._folders, self._large, begins=True)
         taking.roots(roots)
         return taking
 
-    def take(self, roots: Mapping[str, Any], known: Mapping[int, tuple[Any, Digest]] | None = None) -> "Taking":
+    def take(self, roots: Mapping[str, Any], known: Mapping[int, tuple[Any, Digest]] | None = None) -> "StateCapture":
         """Take the state out; `known` are values and digests of variables that were read already, by their id.
 
         Raises UnsavableError.
         """
-        taking = Taking(self._code, self._folders, self._large, known)
+        taking = StateCapture(self._code, self._folders, self._large, known)
         taking.roots(roots)
         return taking
 
 
-class Taking:
+class StateCapture:
     """One walk outwards: the JSON, and the bytes that it names."""
 
     def __init__(
         self,
         code: str,
-        folders: Folders,
+        folders: PathMap,
         large: dict[int, tuple[Any, int]],
         known: Mapping[int, tuple[Any, Digest]] | None = None,
         *,
@@ -99,11 +99,11 @@ class Taking:
     def roots(self, roots: Mapping[str, Any]) -> None:
         """Walk from these, and over the globals that the functions on the way name."""
         found = [[name, self.encode(value, name)] for name, value in roots.items()]
-        named: list[list[Any]] = []
-        while len(named) < len(self._wanted):
-            module, name = list(self._wanted)[len(named)]
-            named.append([module, name, self.encode(vars(sys.modules[module])[name], f"{module}.{name}")])
-        self.encoded = {"roots": found, "globals": named}
+        qualified_name: list[list[Any]] = []
+        while len(qualified_name) < len(self._wanted):
+            module, name = list(self._wanted)[len(qualified_name)]
+            qualified_name.append([module, name, self.encode(vars(sys.modules[module])[name], f"{module}.{name}")])
+        self.encoded = {"roots": found, "globals": qualified_name}
 
     def encode(self, value: Any, where: str) -> Encoded:
         """A value as JSON."""
@@ -140,12 +140,16 @@ class Taking:
         if type(value) is complex:
             return {"complex": [value.real.hex(), value.imag.hex()]}
         if isinstance(value, np.generic):
-            return {"scalar": self._array(value)} if value.dtype.kind in "biufc" else {"constant": named(value)}
+            return (
+                {"scalar": self._array(value)} if value.dtype.kind in "biufc" else {"constant": qualified_name(value)}
+            )
         if isinstance(value, type) and self._ours(value) and not issubclass(value, enum.Enum):
             return None
         if isinstance(value, enum.Enum):
-            return {"member": {"class": named(type(value)), "name": value.name}}
-        return {"constant": named(value)} if isinstance(value, (type, types.ModuleType, range, slice)) else None
+            return {"member": {"class": qualified_name(type(value)), "name": value.name}}
+        return (
+            {"constant": qualified_name(value)} if isinstance(value, (type, types.ModuleType, range, slice)) else None
+        )
 
     def _arrays(self, value: Any, where: str) -> Encoded | None:
         import keras
@@ -156,12 +160,18 @@ class Taking:
             return {"variable": self._variable(value)}
         if isinstance(value, np.ndarray):
             if value.dtype.hasobject or value.dtype.names or isinstance(value, np.ma.MaskedArray):
-                raise UnsavableError(f"{where} is an array of Python objects, or of another kind; use one of numbers")
-            if value.nbytes >= _LARGE and self._is_as_it_was(value):
-                return {"unchanged": named(value)}
+                raise UncapturableError(
+                    f"{where} is an array of Python objects, or of another kind; use one of numbers"
+                )
+            if value.nbytes >= _LARGE_ELEMENTS and self._is_as_it_was(value):
+                return {"unchanged": qualified_name(value)}
             return {"array": self._array(value.copy() if value.flags.writeable or value.base is not None else value)}
         if isinstance(value, tf.Tensor) and hasattr(value, "numpy") and value.dtype not in (tf.resource, tf.variant):
-            return {"constant": named(value)} if value.dtype == tf.string else {"tensor": self._array(value.numpy())}
+            return (
+                {"constant": qualified_name(value)}
+                if value.dtype == tf.string
+                else {"tensor": self._array(value.numpy())}
+            )
         return None
 
     def _is_as_it_was(self, large: Any) -> bool:
@@ -192,7 +202,7 @@ class Taking:
         if isinstance(value, random.Random):
             version, state, gauss = value.getstate()
             if isinstance(value, random.SystemRandom):
-                raise UnsavableError(f"{where} draws from the system; use a seeded generator")
+                raise UncapturableError(f"{where} draws from the system; use a seeded generator")
             return {"python_random": [version, list(state), None if gauss is None else gauss.hex()]}
         if isinstance(value, np.random.RandomState):
             return {"numpy_state": self.encode(value.get_state(legacy=False), where)}
@@ -230,33 +240,35 @@ class Taking:
             kind = next(kind for kind in (list, tuple, collections.deque) if isinstance(value, kind))
             items = [self.encode(item, f"{where}[{index}]") for index, item in enumerate(value)]
             special = type(value) is not kind or getattr(value, "maxlen", None) is not None
-            return {kind.__name__: items} | ({"class": named(type(value))} if special else {})
+            return {kind.__name__: items} | ({"class": qualified_name(type(value))} if special else {})
         if isinstance(value, Mapping) and isinstance(value, (dict, collections.abc.MutableMapping)):
             pairs = [[self.encode(key, where), self.encode(item, f"{where}[{key!r}]")] for key, item in value.items()]
-            return {"dict": pairs} | ({} if type(value) is dict else {"class": named(type(value))})
+            return {"dict": pairs} | ({} if type(value) is dict else {"class": qualified_name(type(value))})
         if type(value) in (set, frozenset):
             items = list(value)
             if list(type(value)(items)) != items:
-                raise UnsavableError(f"{where} is a set whose order nobody can make again; use a dict or a list")
+                raise UncapturableError(f"{where} is a set whose order nobody can make again; use a dict or a list")
             return {type(value).__name__: [self.encode(item, where) for item in items]}
         return None
 
     def _code_of(self, value: Any, where: str) -> Encoded | None:  # noqa: PLR0911  one kind after the other
         if isinstance(value, type):
             methods = [
-                {"name": named(function), **self._own_function(function, f"{where}.{function.__name__}")}
+                {"name": qualified_name(function), **self._own_function(function, f"{where}.{function.__name__}")}
                 for function in holding_methods(value)
             ]
-            return {"type": {"name": named(value), "attributes": self._class(value, where), "methods": methods}}
+            return {
+                "type": {"name": qualified_name(value), "attributes": self._class(value, where), "methods": methods}
+            }
         if isinstance(value, types.FunctionType):
-            return {"function": {"name": named(value), **self._function(value, where)}}
+            return {"function": {"name": qualified_name(value), **self._function(value, where)}}
         if isinstance(value, types.MethodType):
             return {"method": {"name": value.__name__, "of": self.encode(value.__self__, where)}}
         if isinstance(value, functools.partial):
             parts = (value.func, value.args, value.keywords)
             return {"partial": [self.encode(part, where) for part in parts]}
         if isinstance(value, (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)):
-            raise UnsavableError(
+            raise UncapturableError(
                 f"{where} is a Python generator, whose place cannot be saved; use a PyDataset, or a tf.data.Dataset"
             )
         if isinstance(value, types.BuiltinFunctionType) and not isinstance(
@@ -264,7 +276,7 @@ class Taking:
         ):
             return {"method": {"name": value.__name__, "of": self.encode(value.__self__, where)}}
         if isinstance(value, (types.BuiltinFunctionType, types.MethodWrapperType, property, staticmethod, classmethod)):
-            return {"constant": named(value)}
+            return {"constant": qualified_name(value)}
         return None
 
     def _class(self, kind: type, where: str) -> dict[str, Encoded]:
@@ -322,12 +334,12 @@ class Taking:
         if isinstance(value, io.IOBase) or _is_opaque(value):
             return {"constant": f"{kind.__module__}:{kind.__qualname__}"}
         if hasattr(value, "__next__") and not self._lenient:
-            raise UnsavableError(
+            raise UncapturableError(
                 f"{where} is an iterator ({kind.__name__}), whose place cannot be saved; keep a number instead"
             )
         attributes = _attributes_of(value)
         if attributes is None:
-            return {"constant": named(value)}
+            return {"constant": qualified_name(value)}
         left_out = _OF_KERAS_CALLBACKS if isinstance(value, keras.callbacks.Callback) else frozenset()
         if isinstance(value, keras.callbacks.CSVLogger):
             left_out |= {"writer"}
@@ -346,8 +358,10 @@ class Taking:
             self._lenient -= not ours
         if isinstance(value, keras.callbacks.CSVLogger) and value.writer is not None:
             encoded["append_header"] = False  # it writes a header with the first line, and makes its writer anew
-        of = [[named(base), self.encode(base, named(base))] for base in kind.__mro__ if self._ours(base)]
-        return {"object": {"class": named(kind), "attributes": encoded, "ours": ours, "of": of}}
+        of = [
+            [qualified_name(base), self.encode(base, qualified_name(base))] for base in kind.__mro__ if self._ours(base)
+        ]
+        return {"object": {"class": qualified_name(kind), "attributes": encoded, "ours": ours, "of": of}}
 
     def _ours(self, kind: type) -> bool:
         return self._ours_by_name(kind.__module__)

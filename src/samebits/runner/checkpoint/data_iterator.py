@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from samebits.runner.checkpoint.encoding import UnsavableError
+from samebits.runner.checkpoint.encoding import UncapturableError
 
 _PYTHON = frozenset({"PyFunc", "EagerPyFunc", "PyFuncStateless"})
 _IGNORE = 1
@@ -103,19 +103,19 @@ def _open(feed: Any) -> Any:
 
 def begins(dataset: Any, iterator: Any) -> str | None:
     """The state of an iterator that was just opened, where it tells more than that it was."""
-    return _taken(iterator) if reshuffles(dataset) else None
+    return _capture(iterator) if reshuffles(dataset) else None
 
 
-def take_feed(feed: Any) -> dict[str, Any]:
+def capture_feed(feed: Any) -> dict[str, Any]:
     """The state of a feed at the end of an epoch; raises UnsavableError."""
     dataset = feed._distributed_dataset  # noqa: SLF001
     persistent = feed.steps_per_epoch is not None and feed._current_iterator is not None  # noqa: SLF001
     if persistent and _random_caches(dataset):
-        raise UnsavableError(
+        raise UncapturableError(
             "a cache behind something random cannot be filled anew with steps_per_epoch; drop one of them"
         )
     if persistent and type(feed.data_adapter).__name__ == "PyDatasetAdapter":
-        raise UnsavableError("epochs of some steps of a PyDataset cannot be begun again; drop steps_per_epoch")
+        raise UncapturableError("epochs of some steps of a PyDataset cannot be begun again; drop steps_per_epoch")
     if feed.used and not persistent:
         check_order(dataset)
     return {
@@ -135,12 +135,12 @@ def length(feed: Any) -> int:
     return int((feed._num_batches or 0) - feed.steps_per_execution)  # noqa: SLF001  Keras counted the one that failed
 
 
-def put_feed_back(feed: Any, state: Mapping[str, Any], *, drawn: bool) -> None:
+def restore_feed(feed: Any, state: Mapping[str, Any], *, drawn: bool) -> None:
     """Make a feed of the resumed run what the other was; `drawn` says whether that one had drawn all its data once."""
     dataset = feed._distributed_dataset  # noqa: SLF001
     if drawn and state["drawn"] is None:
         warm(dataset)
-    put_captured_back(dataset, state["captured"])
+    restore_captured(dataset, state["captured"])
     if state["iterator"] is not None or state["drawn"] is not None:
         iterator = _open(feed)
         if state["iterator"] is not None:
@@ -154,7 +154,7 @@ def put_feed_back(feed: Any, state: Mapping[str, Any], *, drawn: bool) -> None:
     feed._num_batches, feed._steps_seen = state["num_batches"], state["steps_seen"]  # noqa: SLF001
 
 
-def put_dataset_back(dataset: Any, state: str) -> None:
+def restore_dataset(dataset: Any, state: str) -> None:
     """Have the pipeline's next iterator begin as it would have."""
     warm(dataset)
     _put(_opened(dataset), state)
@@ -175,7 +175,7 @@ def check_data(data: Any, name: str) -> None:
     import tensorflow as tf
 
     if hasattr(data, "__next__"):
-        raise UnsavableError(f"{name} is a Python generator, whose place cannot be saved; use a PyDataset")
+        raise UncapturableError(f"{name} is a Python generator, whose place cannot be saved; use a PyDataset")
     if isinstance(data, tf.data.Dataset):
         _check_pipeline(data)
         _check_caches(data, name)
@@ -184,7 +184,7 @@ def check_data(data: Any, name: str) -> None:
 def _check_pipeline(dataset: Any) -> None:
     for part in _parts(dataset):
         if any(node in _PYTHON for graph in _graphs(part) for node in _operations(graph)):
-            raise UnsavableError(
+            raise UncapturableError(
                 "the tf.data pipeline calls Python (from_generator, py_function or numpy_function), which may hold"
                 " state of its own; use a keras.utils.PyDataset, or operations of TensorFlow"
             )
@@ -211,20 +211,20 @@ def captured_state(dataset: Any) -> list[dict[str, Any]]:
     return found
 
 
-def put_captured_back(dataset: Any, state: list[dict[str, Any]]) -> None:
+def restore_captured(dataset: Any, state: list[dict[str, Any]]) -> None:
     """Assign them again."""
     import numpy as np
     import tensorflow as tf
 
     captures = list(_captures(dataset))
     if len(captures) != len(state):
-        raise UnsavableError("the tf.data pipeline uses other variables when the script runs again")
+        raise UncapturableError("the tf.data pipeline uses other variables when the script runs again")
     for (handle, dtype), item in zip(captures, state, strict=True):
         array = np.frombuffer(base64.b64decode(item["in"]), dtype.as_numpy_dtype).reshape(item["shape"])
         tf.raw_ops.AssignVariableOp(resource=handle, value=tf.constant(array, dtype))
 
 
-def _taken(iterator: Any) -> str:
+def _capture(iterator: Any) -> str:
     import tensorflow as tf
 
     try:
@@ -235,7 +235,7 @@ def _taken(iterator: Any) -> str:
         return base64.b64encode(tf.io.serialize_tensor(variant).numpy()).decode()
     except (tf.errors.OpError, AttributeError) as error:
         what = str(getattr(error, "message", error)).splitlines()[0]
-        raise UnsavableError(f"how the tf.data pipeline begins cannot be saved: {what}") from error
+        raise UncapturableError(f"how the tf.data pipeline begins cannot be saved: {what}") from error
 
 
 def _put(iterator: Any, state: str) -> None:
@@ -245,7 +245,7 @@ def _put(iterator: Any, state: str) -> None:
     try:
         tf.raw_ops.DeserializeIterator(resource_handle=iterator._iterator_resource, serialized=variant)  # noqa: SLF001
     except tf.errors.OpError as error:
-        raise UnsavableError(
+        raise UncapturableError(
             f"the tf.data pipeline is another one when the script runs again: {error.message}"
         ) from error
 
@@ -256,7 +256,7 @@ def check_order(dataset: Any) -> None:
         before = any(_reshuffles(inner) for inner in _parts(part))
         inside = any(node.startswith("ShuffleDataset") for graph in _graphs(part) for node in _operations(graph))
         if inside or (before and "Repeat" in type(part).__name__):
-            raise UnsavableError(
+            raise UncapturableError(
                 "the tf.data pipeline reshuffles before repeat(), or inside of a function, and the number of its"
                 " batches is not known; shuffle behind that, or set it with tf.data.experimental.assert_cardinality"
             )
@@ -289,11 +289,11 @@ def _check_caches(dataset: Any, name: str) -> None:
     """Raise UnsavableError where a cache of something random cannot be filled anew alone."""
     caches = _random_caches(dataset)
     if any(_endless(part) for part in caches):
-        raise UnsavableError(f"{name} keeps an endless random pipeline in a cache; put repeat() behind the cache")
+        raise UncapturableError(f"{name} keeps an endless random pipeline in a cache; put repeat() behind the cache")
     before = [part for cache in caches for part in _parts(cache)]
     beside = [part for part in _parts(dataset) if not any(part is known for known in before)]
     if caches and any(len(part._inputs()) > 1 for part in beside):  # noqa: SLF001
-        raise UnsavableError(
+        raise UncapturableError(
             f"{name} joins a random pipeline that is cached with another one; cache what is not random"
         )
 

@@ -25,11 +25,11 @@ _LIBRARIES = ("__main__", "keras", "numpy", "tensorflow")
 """Where functions are looked up that an object got during the training, as Keras's callbacks do."""
 
 
-class UnsavableError(Exception):
+class UncapturableError(Exception):
     """Something holds state that cannot be taken out, or put back; the message says what, and what to change."""
 
 
-class Folders:
+class PathMap:
     """Folders that are elsewhere in another run, as its own is: in saved text, marks stand for them."""
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
@@ -67,7 +67,7 @@ def kind_of(encoded: Mapping[str, Any]) -> str:
     return next(key for key in encoded if key not in ("#", "class"))
 
 
-def named(value: Any) -> str:
+def qualified_name(value: Any) -> str:
     """What a thing is, without its state; the same in every run of a script."""
     if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
         return f"{value.__module__}:{value.__qualname__}"
@@ -80,12 +80,12 @@ def named(value: Any) -> str:
     return kind if not text or " at 0x" in text else f"{kind} {text}"
 
 
-def looked_up(name: str, where: str) -> Any:
+def resolve_name(name: str, where: str) -> Any:
     """A function that a loaded module has under its name; it is looked up, and not called."""
     module, _, path = name.partition(":")
     found: Any = sys.modules.get(module) if module.partition(".")[0] in _LIBRARIES else None
     for part in path.split("."):
         found = getattr(found, part, None)
     if not isinstance(found, types.FunctionType):
-        raise UnsavableError(f"{where} was the function {name}, which was made during the training; make it before")
+        raise UncapturableError(f"{where} was the function {name}, which was made during the training; make it before")
     return found

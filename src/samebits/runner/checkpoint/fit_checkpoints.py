@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from samebits.core.checkpoint_store import Checkpoint, Place
-from samebits.core.errors import some_of
+from samebits.core.checkpoint_store import Checkpoint, Position
+from samebits.core.errors import shorten
 from samebits.core.jsonio import exact_float
 from samebits.runner.checkpoint import data_iterator as feeding
-from samebits.runner.checkpoint.encoding import UnsavableError
-from samebits.runner.checkpoint.keras_state import built_by_keras
-from samebits.runner.checkpoint.manager import Keeper, Part, Stage, as_input
+from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.keras_state import is_built_by_keras
+from samebits.runner.checkpoint.manager import CheckpointManager, Phase, StatePart, as_input
 
 _OVER = 1 << 30
 """The first epoch of a `fit` that is over."""
@@ -28,7 +28,7 @@ _PLAIN = (bool, int, float, str)
 
 
 @dataclass(kw_only=True, slots=True)
-class FitStage(Stage):
+class FitPhase(Phase):
     """`epoch` is the one that goes on, and `begun` what was taken out when it began; `drawn` whether one was over then.
 
     `resumed` is a checkpoint within an epoch that waits for the data of its steps.
@@ -41,16 +41,16 @@ class FitStage(Stage):
     validation: Mapping[str, Any] | None = None
     epoch: int = 0
     drawn: bool = False
-    begun: Part | None = None
+    begun: StatePart | None = None
     resumed: Checkpoint | None = None
     logs: Mapping[str, str] | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Fits:
+class FitCheckpoints:
     """Follows every `fit`. `preempted` says whether the run is to end at the next chance, `end` ends it then."""
 
-    def __init__(self, keeper: Keeper, *, preempted: Callable[[], bool], end: Callable[[], None]) -> None:
+    def __init__(self, keeper: CheckpointManager, *, preempted: Callable[[], bool], end: Callable[[], None]) -> None:
         self._keeper = keeper
         self._preempted = preempted
         self._end = end
@@ -79,19 +79,19 @@ class Fits:
         return self._stage is not None and self._stage.callbacks is not None
 
     @property
-    def _stage(self) -> FitStage | None:
-        return self._keeper.stage if isinstance(self._keeper.stage, FitStage) else None
+    def _stage(self) -> FitPhase | None:
+        return self._keeper.stage if isinstance(self._keeper.stage, FitPhase) else None
 
     @contextmanager
     def fit(self, model: Any, arguments: Mapping[str, Any]) -> Iterator[None]:
         """One call of `fit`; one within another stage is a part of that."""
         if self._keeper.stage is not None:
-            if not isinstance(self._keeper.stage, FitStage):
+            if not isinstance(self._keeper.stage, FitPhase):
                 self._keeper.attempt(lambda: _check_arguments(arguments))
             yield
             return
         initial = model._initial_epoch  # noqa: SLF001  for this purpose, but with no public name
-        with self._keeper.next_stage(FitStage(number=0, model=model, arguments=arguments)):
+        with self._keeper.next_stage(FitPhase(number=0, model=model, arguments=arguments)):
             try:
                 yield
             finally:
@@ -134,9 +134,9 @@ class Fits:
             stage.feed = feed
         elif stage.validation is not None:
             with self._keeper.work(), as_input(None):
-                feeding.put_feed_back(feed, stage.validation, drawn=True)
+                feeding.restore_feed(feed, stage.validation, drawn=True)
 
-    def _train_begins(self, stage: FitStage, *_: Any) -> None:
+    def _train_begins(self, stage: FitPhase, *_: Any) -> None:
         with self._keeper.work():
             stage.roots = _roots(stage)
             found = self._keeper.begin(stage, lambda _: self._check_data(stage))
@@ -146,20 +146,20 @@ class Fits:
             stage.validation = state.get("validation")
             if place.step is None:
                 with as_input(place):
-                    feeding.put_feed_back(stage.feed, state["feed"], drawn=True)
+                    feeding.restore_feed(stage.feed, state["feed"], drawn=True)
                 self._keeper.put_back(stage, found)
                 stage.logs = state["logs"]
                 stage.drawn = True
                 first = _OVER if state["over"] else place.epoch
             else:
-                self._keeper.go_on(found)
+                self._keeper.resume_at(found)
                 self._keeper.put_objects_back(state["objects"], stage.roots, without=frozenset({"metrics"}))
                 stage.resumed = found  # once more, when the data of its steps is drawn
                 stage.feed.skip = place.step
                 first = place.epoch
             stage.model._initial_epoch = first  # noqa: SLF001
 
-    def _epoch_begins(self, stage: FitStage, epoch: int, *_: Any) -> None:
+    def _epoch_begins(self, stage: FitPhase, epoch: int, *_: Any) -> None:
         stage.epoch = epoch
 
     def _data_begins(self, feed: Any) -> None:
@@ -171,18 +171,20 @@ class Fits:
             if stage.resumed is not None:
                 begun = stage.resumed.state["begun"]
                 with as_input(stage.resumed.place):
-                    feeding.put_feed_back(feed, begun["feed"], drawn=begun["drawn"])
+                    feeding.restore_feed(feed, begun["feed"], drawn=begun["drawn"])
                 self._keeper.put_objects_back(begun["objects"], _data_of(stage))
                 stage.drawn = begun["drawn"]
-                stage.begun = Part(values=begun, contents=dict.fromkeys(begun["named"]))  # the bytes are there already
+                stage.begun = StatePart(
+                    values=begun, contents=dict.fromkeys(begun["named"])
+                )  # the bytes are there already
             elif self._keeper.writes:
                 stage.begun = self._keeper.attempt(lambda: self._data_state(stage))
 
-    def _data_state(self, stage: FitStage) -> Part:
+    def _data_state(self, stage: FitPhase) -> StatePart:
         """What the data of an epoch begins from."""
         taking = self._keeper.take(_data_of(stage))
-        values = {"feed": feeding.take_feed(stage.feed), "objects": taking.encoded, "named": sorted(taking.contents)}
-        return Part(values={**values, "drawn": stage.drawn}, contents=taking.contents)
+        values = {"feed": feeding.capture_feed(stage.feed), "objects": taking.encoded, "named": sorted(taking.contents)}
+        return StatePart(values={**values, "drawn": stage.drawn}, contents=taking.contents)
 
     def _skipped(self, feed: Any) -> None:
         """The data of the steps that were done before is drawn: all else is put back."""
@@ -196,7 +198,7 @@ class Fits:
                 stage.model._symbolic_build(data_batch=feed.drawn)  # noqa: SLF001
             self._keeper.put_back(stage, found, without=self._drawn(stage, found), more=_metrics(stage))
 
-    def _drawn(self, stage: FitStage, found: Checkpoint) -> frozenset[str]:
+    def _drawn(self, stage: FitPhase, found: Checkpoint) -> frozenset[str]:
         """The generators that the data itself drew from just now: they are where they belong already."""
         if not _data_of(stage):
             return frozenset()
@@ -204,12 +206,12 @@ class Fits:
         now = dict(self._keeper.take({}).encoded["roots"])
         return frozenset(name for name in now if _content(now[name]) != _content(begun.get(name)))
 
-    def _batch_done(self, stage: FitStage, batch: int, *_: Any) -> None:
+    def _batch_done(self, stage: FitPhase, batch: int, *_: Any) -> None:
         steps, every = batch + 1, self._keeper.every
         due = every is not None and steps // every > (steps - stage.model.steps_per_execution) // every
         if (due or self._preempted()) and steps < feeding.length(stage.feed):  # a step is left, to tell of the epoch
             stage.callbacks._flush_futures()  # noqa: SLF001  some may still be told of this step
-            place = Place(stage=stage.number, epoch=stage.epoch, step=steps)
+            place = Position(stage=stage.number, epoch=stage.epoch, step=steps)
             with self._keeper.work():
                 without = frozenset(_data_of(stage))
                 self._keeper.keep(stage, place, lambda: self._within(stage), without=without, more=_metrics(stage))
@@ -217,41 +219,41 @@ class Fits:
             self._keeper.wait()
             self._end()
 
-    def _check_fixed(self, stage: FitStage) -> None:
+    def _check_fixed(self, stage: FitPhase) -> None:
         """Raise UnsavableError where what graphs are made of changed, which nobody sees afterwards."""
         if self._keeper.reach(_fixed(stage)).encoded != stage.fixed:
-            raise UnsavableError(
+            raise UncapturableError(
                 f"what a loss or metric of {stage.model.name} holds in Python changed during the training;"
                 " use a variable"
             )
 
-    def _within(self, stage: FitStage) -> Part:
+    def _within(self, stage: FitPhase) -> StatePart:
         self._check_fixed(stage)
         if stage.begun is None:
-            raise UnsavableError("the data of this epoch cannot be begun again")
-        return Part(values={"begun": stage.begun.values, **_validation(stage)}, contents=stage.begun.contents)
+            raise UncapturableError("the data of this epoch cannot be begun again")
+        return StatePart(values={"begun": stage.begun.values, **_validation(stage)}, contents=stage.begun.contents)
 
-    def _epoch_done(self, stage: FitStage, epoch: int, logs: Any = None) -> None:
+    def _epoch_done(self, stage: FitPhase, epoch: int, logs: Any = None) -> None:
         stage.drawn = True
         over = bool(stage.model.stop_training) or epoch + 1 >= stage.callbacks.params.get("epochs", _OVER)
         values = {"over": over, "logs": _exact(logs)}
 
-        def part() -> Part:
+        def part() -> StatePart:
             self._check_fixed(stage)
-            return Part(values={**values, "feed": feeding.take_feed(stage.feed), **_validation(stage)})
+            return StatePart(values={**values, "feed": feeding.capture_feed(stage.feed), **_validation(stage)})
 
         with self._keeper.work():
-            self._keeper.keep(stage, Place(stage=stage.number, epoch=epoch + 1), part, settled=True)
+            self._keeper.keep(stage, Position(stage=stage.number, epoch=epoch + 1), part, settled=True)
         self._end()
 
-    def _check_data(self, stage: FitStage) -> None:
+    def _check_data(self, stage: FitPhase) -> None:
         """Raise UnsavableError where the data holds a place, or an order, that nobody can take out."""
         _check_arguments(stage.arguments)
         stage.fixed = self._keeper.reach(_fixed(stage)).encoded
         unbuilt = [layer.name for layer in stage.model._flatten_layers(include_self=False) if not layer.built]  # noqa: SLF001
-        if unbuilt and not built_by_keras(stage.model):
-            raise UnsavableError(
-                f"{stage.model.name} is not built before fit ({some_of(unbuilt, 3)}); give it a keras.Input, or call it"
+        if unbuilt and not is_built_by_keras(stage.model):
+            raise UncapturableError(
+                f"{stage.model.name} is not built before fit ({shorten(unbuilt, 3)}); give it a keras.Input, or call it"
                 " once on a batch"
             )
         adapter = stage.feed.data_adapter
@@ -259,7 +261,7 @@ class Fits:
         for data in _data_of(stage).values():
             self._check_workers(data)
         if kind not in ("PyDatasetAdapter", "ArrayDataAdapter", "TFDatasetAdapter"):
-            raise UnsavableError(
+            raise UncapturableError(
                 f"the data comes from a Python generator ({kind}), whose place cannot be saved; use a"
                 " keras.utils.PyDataset, or a tf.data.Dataset"
             )
@@ -267,7 +269,7 @@ class Fits:
     def _check_workers(self, data: Any) -> None:
         """Raise UnsavableError where workers of a PyDataset may draw from one generator."""
         if data.workers > 1 and self._keeper.reach({"x": data}).draws:
-            raise UnsavableError(
+            raise UncapturableError(
                 f"the {data.workers} workers of the PyDataset share a random generator; draw from one that is made from"
                 " the index in __getitem__, or use one worker"
             )
@@ -278,7 +280,7 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
         feeding.check_data(arguments.get(name), name)
 
 
-def _roots(stage: FitStage) -> dict[str, Any]:
+def _roots(stage: FitPhase) -> dict[str, Any]:
     """Where the state of a `fit` is reached from: the model first, as optimizers name its variables."""
     import keras
 
@@ -292,7 +294,7 @@ def _roots(stage: FitStage) -> dict[str, Any]:
     return {"model": stage.model, **named, **_data_of(stage)}
 
 
-def _fixed(stage: FitStage) -> dict[str, Any]:
+def _fixed(stage: FitPhase) -> dict[str, Any]:
     """What of the script's own a step in a graph is made of, beside layers: those of loss and metrics."""
     import keras
 
@@ -311,7 +313,7 @@ def _without_variables(item: Any) -> Any:
     return {} if keras_own else {name: value for name, value in vars(item).items() if type(value) in _PLAIN}
 
 
-def _data_of(stage: FitStage) -> dict[str, Any]:
+def _data_of(stage: FitPhase) -> dict[str, Any]:
     """The data that is a Python object with a state of its own."""
     import keras
 
@@ -319,14 +321,14 @@ def _data_of(stage: FitStage) -> dict[str, Any]:
     return {name: value for name, value in found.items() if isinstance(value, keras.utils.PyDataset)}
 
 
-def _metrics(stage: FitStage) -> dict[str, Any]:
+def _metrics(stage: FitPhase) -> dict[str, Any]:
     """What only counts within an epoch, as the next one begins anew."""
     return {"metrics": list(stage.model.metrics_variables)}
 
 
-def _validation(stage: FitStage) -> dict[str, Any]:
+def _validation(stage: FitPhase) -> dict[str, Any]:
     feed = getattr(stage.model, "_eval_epoch_iterator", None)
-    known = stage.validation if feed is None else feeding.take_feed(feed)
+    known = stage.validation if feed is None else feeding.capture_feed(feed)
     return {} if known is None else {"validation": known}
 
 

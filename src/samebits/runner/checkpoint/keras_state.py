@@ -55,7 +55,7 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
             yield name, item
 
 
-def built_by_keras(model: Any) -> bool:
+def is_built_by_keras(model: Any) -> bool:
     """Whether Keras alone builds a model, from the shape of its input: a Sequential of Keras's own layers."""
     import keras
 
@@ -67,7 +67,7 @@ def build_of(value: Any) -> dict[str, Any]:
     """What a model that Keras alone builds was built from: the shape of its input, None before; nothing of others."""
     import keras
 
-    if not isinstance(value, keras.Model) or not built_by_keras(value):
+    if not isinstance(value, keras.Model) or not is_built_by_keras(value):
         return {}
     shape = (value.get_build_config() or {}).get("input_shape") if value._functional is not None else None  # noqa: SLF001
     return {"build": None if shape is None else list(shape)}

@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from samebits.core.checkpoint_store import Checkpoint, Place
+from samebits.core.checkpoint_store import Checkpoint, Position
 from samebits.core.errors import InputError
 from samebits.core.ledger import Ledger
 from samebits.runner.checkpoint import data_iterator as feeding
-from samebits.runner.checkpoint.capture import Taking
-from samebits.runner.checkpoint.encoding import UnsavableError
+from samebits.runner.checkpoint.capture import StateCapture
+from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.global_rngs import generator_kinds
-from samebits.runner.checkpoint.manager import Keeper, Part, Stage, as_input
-from samebits.runner.checkpoint.unsupported_ops import OutOfReach
+from samebits.runner.checkpoint.manager import CheckpointManager, Phase, StatePart, as_input
+from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
 from samebits.runner.digests.tensors import describe_variables, group_digest, model_variables
 
 
 @dataclass(kw_only=True, slots=True)
-class LoopStage(Stage):
+class LoopPhase(Phase):
     """`datasets` are the pipelines that were named, `opened` what each began from when it was opened last."""
 
     datasets: list[Any] = field(default_factory=list)
@@ -30,10 +30,10 @@ class LoopStage(Stage):
     optimizers: list[Any] = field(default_factory=list)
 
 
-class Rounds:
+class LoopCheckpoints:
     """Gives the rounds of every loop around `samebits.checkpoint`."""
 
-    def __init__(self, keeper: Keeper, ledger: Ledger, out_of_reach: OutOfReach) -> None:
+    def __init__(self, keeper: CheckpointManager, ledger: Ledger, out_of_reach: UnsupportedOpWatcher) -> None:
         self._keeper = keeper
         self._out_of_reach = out_of_reach
         self._ledger = ledger
@@ -45,8 +45,8 @@ class Rounds:
         tf.data.Dataset.__iter__ = self._wrap_iter(tf.data.Dataset.__iter__)
 
     @property
-    def _stage(self) -> LoopStage | None:
-        return self._keeper.stage if isinstance(self._keeper.stage, LoopStage) else None
+    def _stage(self) -> LoopPhase | None:
+        return self._keeper.stage if isinstance(self._keeper.stage, LoopPhase) else None
 
     def __call__(self, rounds: Iterable[Any], state: tuple[Any, ...], held: Mapping[str, Any]) -> Iterator[Any]:
         """The rounds that are still to be made; `held` is what the script has under names where it asks for them."""
@@ -55,7 +55,7 @@ class Rounds:
             return
         if hasattr(rounds, "__next__"):
             raise InputError("samebits.checkpoint needs rounds that can begin anew, such as range(10), not an iterator")
-        stage = LoopStage(number=0)
+        stage = LoopPhase(number=0)
         with self._keeper.next_stage(stage):
             with self._keeper.work():
                 done = self._begin(stage, state, _generators(held))
@@ -65,7 +65,7 @@ class Rounds:
                 yield item
                 with self._keeper.work():
                     self._ledger.append(self._line(stage, number))
-                    place = Place(stage=stage.number, epoch=number + 1)
+                    place = Position(stage=stage.number, epoch=number + 1)
                     self._keeper.keep(stage, place, lambda: self._part(stage))
 
     def stepping(self, optimizer: Any) -> None:
@@ -78,7 +78,7 @@ class Rounds:
                 " to it"
             )
 
-    def _begin(self, stage: LoopStage, state: tuple[Any, ...], held: Mapping[str, Any]) -> int:
+    def _begin(self, stage: LoopPhase, state: tuple[Any, ...], held: Mapping[str, Any]) -> int:
         """Put the state to where the loop goes on; returns how many rounds are done."""
         import keras
         import tensorflow as tf
@@ -88,7 +88,7 @@ class Rounds:
         others.sort(key=lambda item: not isinstance(item, keras.layers.Layer))  # optimizers name their variables
         stage.roots = {f"argument {index} ({type(item).__name__})": item for index, item in enumerate(others)}
 
-        def check(found: Taking) -> None:
+        def check(found: StateCapture) -> None:
             stage.optimizers = found.optimizers
             for item in stage.datasets:
                 feeding.check_data(item, "a tf.data pipeline that was named")
@@ -104,21 +104,21 @@ class Rounds:
         self._keeper.put_back(stage, found)
         return found.place.epoch
 
-    def _put_datasets_back(self, stage: LoopStage, found: Checkpoint) -> None:
+    def _put_datasets_back(self, stage: LoopPhase, found: Checkpoint) -> None:
         saved = found.state["datasets"]
         with as_input(found.place):
             if len(saved) != len(stage.datasets):
-                raise UnsavableError("other tf.data pipelines are named when the script runs again")
+                raise UncapturableError("other tf.data pipelines are named when the script runs again")
             for dataset, (iterator, captured) in zip(stage.datasets, saved, strict=True):
                 if iterator is not None:
-                    feeding.put_dataset_back(dataset, iterator)
-                feeding.put_captured_back(dataset, captured)
+                    feeding.restore_dataset(dataset, iterator)
+                feeding.restore_captured(dataset, captured)
 
-    def _part(self, stage: LoopStage) -> Part:
+    def _part(self, stage: LoopPhase) -> StatePart:
         taken = [(stage.opened.get(id(dataset)), feeding.captured_state(dataset)) for dataset in stage.datasets]
-        return Part(values={"datasets": taken})
+        return StatePart(values={"datasets": taken})
 
-    def _line(self, stage: LoopStage, number: int) -> dict[str, object]:
+    def _line(self, stage: LoopPhase, number: int) -> dict[str, object]:
         """What the ledger has of a round: a digest for each group of variables of what was named."""
         import keras
 
@@ -178,4 +178,4 @@ def _generators(held: Mapping[str, Any]) -> dict[str, Any]:
 def _check_named(reached: Callable[[Any], bool], held: Mapping[str, Any]) -> None:
     for name, value in held.items():
         if not reached(value):
-            raise UnsavableError(f"the random generator {name} is not named to samebits.checkpoint; name it, too")
+            raise UncapturableError(f"the random generator {name} is not named to samebits.checkpoint; name it, too")

@@ -12,28 +12,28 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
-from samebits.core.checkpoint_store import Checkpoint, Keeping, Place, reached
+from samebits.core.checkpoint_store import Checkpoint, Position, RetentionPolicy, describe_reached
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, SamebitsError, StorageError
 from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import Ledger
 from samebits.core.record import Record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import TraceEnded
-from samebits.runner.checkpoint.async_writer import Writer
-from samebits.runner.checkpoint.capture import Reach, Taking
-from samebits.runner.checkpoint.encoding import Content, Folders, UnsavableError
+from samebits.runner.checkpoint.async_writer import AsyncWriter
+from samebits.runner.checkpoint.capture import StateCapture, StateWalker
+from samebits.runner.checkpoint.encoding import Content, PathMap, UncapturableError
 from samebits.runner.checkpoint.global_rngs import generators
-from samebits.runner.checkpoint.output_files import Written
-from samebits.runner.checkpoint.restorability import check_makeable
-from samebits.runner.checkpoint.restore import PuttingBack
-from samebits.runner.process.console import say
+from samebits.runner.checkpoint.output_files import OutputSnapshot
+from samebits.runner.checkpoint.restorability import check_restorable
+from samebits.runner.checkpoint.restore import StateRestorer
+from samebits.runner.process.console import log
 
 T = TypeVar("T")
 Known = Mapping[int, tuple[Any, Digest]]
 
 
-class Watched(Protocol):
+class TrainingObserver(Protocol):
     """What observes a training: what it has seen so far goes over into the resumed run."""
 
     def work(self) -> AbstractContextManager[None]:
@@ -56,7 +56,7 @@ class Watched(Protocol):
 
 
 @dataclass(kw_only=True, slots=True)
-class Stage:
+class Phase:
     """One call of `fit`, or one loop: what its state is reached from, and what was taken out when it began."""
 
     number: int
@@ -65,35 +65,37 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class StatePart:
     """What one kind of stage adds to a checkpoint: values, and the bytes that they name."""
 
     values: Mapping[str, Any]
     contents: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Keeper:
+class CheckpointManager:
     """Takes a run's state out, and puts that of the run that it resumes back.
 
     `folders` are those that the run has elsewhere than another one: its own, and its data's. Without checkpoints to
     write or to go on from it does nothing.
     """
 
-    def __init__(self, record: Record, run: RunFolder, ledger: Ledger, folders: Mapping[str, Path]) -> None:
+    def __init__(self, record: Record, run: RunDir, ledger: Ledger, folders: Mapping[str, Path]) -> None:
         resumes = record.origin.get("resumes") or {}
         self._start = _place(resumes.get("checkpoint"))
         self._until = _place(resumes.get("until"))
         self._store = store = run.checkpoints
-        self._keeping: Keeping = record.keeping
+        self._keeping: RetentionPolicy = record.retention
         self._recipe = record.recipe.digest
         self._ledger = ledger
-        self._folders = Folders({name: path.absolute() for name, path in folders.items()})
-        self._reach = Reach(run.code, self._folders)
-        self._writer = Writer(store, record.keeping, ledger.sync)  # what a checkpoint names must not be lost before it
-        self._written = Written(run.outputs, record.recipe.ignore_outputs, store, self._writer.taking.add)
-        self._watched: Watched | None = None
+        self._folders = PathMap({name: path.absolute() for name, path in folders.items()})
+        self._reach = StateWalker(run.code, self._folders)
+        self._writer = AsyncWriter(
+            store, record.retention, ledger.sync
+        )  # what a checkpoint names must not be lost before it
+        self._written = OutputSnapshot(run.outputs, record.recipe.ignore_outputs, store, self._writer.taking.add)
+        self._watched: TrainingObserver | None = None
         self._stages = 0
-        self.stage: Stage | None = None
+        self.stage: Phase | None = None
         self.began = False
         self.reasons: list[str] = []
         self.active = self._keeping.writes or self._start is not None or self._until is not None
@@ -115,7 +117,7 @@ class Keeper:
         """After how many steps there is one within epochs."""
         return self._keeping.every
 
-    def watch(self, watched: Watched) -> None:
+    def watch(self, watched: TrainingObserver) -> None:
         """Have this observer's account kept as well."""
         self._watched = watched
 
@@ -124,7 +126,7 @@ class Keeper:
         return nullcontext() if self._watched is None else self._watched.work()
 
     @contextmanager
-    def next_stage(self, stage: Stage) -> Iterator[None]:
+    def next_stage(self, stage: Phase) -> Iterator[None]:
         """A stage, from its beginning to its end; by then its last checkpoint is on the disk."""
         stage.number, self._stages = self._stages, self._stages + 1
         self.stage = stage
@@ -134,7 +136,7 @@ class Keeper:
             self.stage = None
             self._writer.wait()
 
-    def begin(self, stage: Stage, check: Callable[[Taking], None]) -> Checkpoint | None:
+    def begin(self, stage: Phase, check: Callable[[StateCapture], None]) -> Checkpoint | None:
         """Look at all that a checkpoint will hold, so that what cannot be kept is said before training.
 
         `check` is given what was found. Returns the checkpoint that the stage is to be put to.
@@ -154,7 +156,7 @@ class Keeper:
         """What this gives; where it finds state that cannot be kept, that is said, and it gives None."""
         try:
             return what()
-        except UnsavableError as error:
+        except UncapturableError as error:
             self.refuse(str(error))
         except StorageError as error:
             self._writer.fail(error)
@@ -169,23 +171,23 @@ class Keeper:
         if reason in self.reasons or not self._keeping.writes:
             return
         self.reasons.append(reason)
-        say(f"this run cannot be resumed exactly: {reason}")
+        log(f"this run cannot be resumed exactly: {reason}")
         with suppress(StorageError):  # the sealed record will tell
             self._store.refuse(self.reasons)
 
-    def reach(self, roots: Mapping[str, Any]) -> Taking:
+    def reach(self, roots: Mapping[str, Any]) -> StateCapture:
         """Take out what these reach alone; raises UnsavableError."""
         return self._reach.take(roots)
 
-    def take(self, roots: Mapping[str, Any], known: Known = MappingProxyType({})) -> Taking:
+    def take(self, roots: Mapping[str, Any], known: Known = MappingProxyType({})) -> StateCapture:
         """Take out what these reach, and the generators that belong to nobody; raises UnsavableError."""
         return self._reach.take(dict(roots) | generators(), known)
 
     def keep(
         self,
-        stage: Stage,
-        place: Place,
-        part: Callable[[], Part],
+        stage: Phase,
+        place: Position,
+        part: Callable[[], StatePart],
         *,
         without: frozenset[str] = frozenset(),
         more: Mapping[str, Any] = MappingProxyType({}),
@@ -202,19 +204,19 @@ class Keeper:
             if found is not None:
                 self._writer.add(*found)
         if self._until == place:
-            raise TraceEnded(reached(place))
+            raise TraceEnded(describe_reached(place))
 
     def wait(self) -> None:
         """Until all checkpoints are on the disk."""
         self._writer.wait()
 
-    def go_on(self, found: Checkpoint) -> None:
+    def resume_at(self, found: Checkpoint) -> None:
         """Take the ledger to where it was."""
-        self._ledger.go_on(found.lines, found.last)
+        self._ledger.resume_at(found.lines, found.last)
 
     def put_back(
         self,
-        stage: Stage,
+        stage: Phase,
         found: Checkpoint,
         *,
         without: frozenset[str] = frozenset(),
@@ -222,7 +224,7 @@ class Keeper:
     ) -> None:
         """Put everything back that all stages have in common; raises InputError."""
         state = found.state
-        self.go_on(found)
+        self.resume_at(found)
         with as_input(self._start):
             self._written.put_back(state["written"])
         putting = self.put_objects_back(state["objects"], stage.roots | dict(more), without=without)
@@ -234,10 +236,10 @@ class Keeper:
 
     def put_objects_back(
         self, encoded: Mapping[str, Any], roots: Mapping[str, Any], *, without: frozenset[str] = frozenset()
-    ) -> PuttingBack:
+    ) -> StateRestorer:
         """Put back what was taken out of these roots and of the generators; raises InputError."""
         names = [name for name, _ in encoded["roots"] if name not in without]
-        putting = PuttingBack(Content(self._store.content), self._folders)
+        putting = StateRestorer(Content(self._store.content), self._folders)
         live = dict(roots) | generators(wanted=frozenset(names))
         wanted = [item for item in encoded["roots"] if item[0] not in without]
         with as_input(self._start):
@@ -245,7 +247,7 @@ class Keeper:
             putting.roots({"roots": wanted, "globals": encoded["globals"]}, live)
         return putting
 
-    def _checkpoint_of(self, stage: Stage) -> Checkpoint | None:
+    def _checkpoint_of(self, stage: Phase) -> Checkpoint | None:
         """The one that a stage is put to: where the run goes on, or for a stage before that one, its last."""
         if self._start is None or stage.number > self._start.stage:
             return None
@@ -258,10 +260,10 @@ class Keeper:
         return found
 
     def _taken(
-        self, stage: Stage, place: Place, part: Part, roots: Mapping[str, Any], known: Known
+        self, stage: Phase, place: Position, part: StatePart, roots: Mapping[str, Any], known: Known
     ) -> tuple[Checkpoint, Mapping[str, Any]]:
         taking = self.take(roots, known)
-        check_makeable(taking.encoded, stage.before)
+        check_restorable(taking.encoded, stage.before)
         watched = self._watched
         written = self._written.take()
         state: dict[str, Any] = {
@@ -291,13 +293,13 @@ def _indices(wanted: Sequence[Any], known: Sequence[Any]) -> list[int]:
 
 
 @contextmanager
-def as_input(start: Place | None) -> Iterator[None]:
+def as_input(start: Position | None) -> Iterator[None]:
     """Turn what goes wrong while state is put back into an InputError."""
     try:
         yield
-    except (UnsavableError, RecordError) as error:
+    except (UncapturableError, RecordError) as error:
         raise InputError(f"cannot resume from {start}: {error}; train anew") from error
 
 
-def _place(name: str | None) -> Place | None:
-    return None if name is None else Place.parse(name)
+def _place(name: str | None) -> Position | None:
+    return None if name is None else Position.parse(name)

@@ -13,15 +13,17 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from samebits.core.checkpoint_store import Store
+from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 
 
-class Written:
+class OutputSnapshot:
     """Takes out and puts back an output folder; files that are ignored in the result are left alone."""
 
-    def __init__(self, folder: Path, ignore: tuple[str, ...], store: Store, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, ignore: tuple[str, ...], store: CheckpointStore, announce: Callable[[str], None]
+    ) -> None:
         self._folder = folder
         self._ignore = ignore
         self._store = store
@@ -84,9 +86,9 @@ class Written:
         mark = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
         known = self._known.get(relative)
         if known is None or known[0] != mark:
-            known = self._known[relative] = mark, str(self._store.adopt(path, self._announce))
+            known = self._known[relative] = mark, str(self._store.store_file(path, self._announce))
         elif not (self._store.objects / Digest.parse(known[1]).hex).exists():  # thinned, and wanted again
-            self._store.adopt(path, self._announce)
+            self._store.store_file(path, self._announce)
         self._announce(known[1])
         return known[1]
 

@@ -4,12 +4,12 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from samebits.core.errors import some_of
+from samebits.core.errors import shorten
 from samebits.core.jsonio import differing_names
-from samebits.runner.checkpoint.encoding import PLAIN, Encoded, UnsavableError, kind_of, looked_up
+from samebits.runner.checkpoint.encoding import PLAIN, Encoded, UncapturableError, kind_of, resolve_name
 
 
-def check_makeable(now: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+def check_restorable(now: Mapping[str, Any], before: Mapping[str, Any]) -> None:
     """Raise UnsavableError unless what was taken out can be put back into what there was when training began.
 
     What a library's object got since, and nobody can make again, is left out: its own code made it, and will.
@@ -29,7 +29,9 @@ def _check(now: Encoded, before: Encoded, where: str) -> None:
     kind = kind_of(now)
     known = before.get(kind) if isinstance(before, Mapping) else None
     if "class" in now and (known is None or now["class"] != before.get("class")):
-        raise UnsavableError(f"{where} became {now['class']} during the training, which cannot be made; make it before")
+        raise UncapturableError(
+            f"{where} became {now['class']} during the training, which cannot be made; make it before"
+        )
     if kind in ("object", "layer", "optimizer", "method", "type"):
         _check_object(kind, now[kind], known, where)
     elif kind == "function":
@@ -43,7 +45,7 @@ def _check(now: Encoded, before: Encoded, where: str) -> None:
 
 def _check_function(content: Mapping[str, Any], known: Mapping[str, Any] | None, where: str) -> None:
     if known is None or known["name"] != content["name"]:
-        looked_up(content["name"], where)
+        resolve_name(content["name"], where)
         known = {"cells": [], "holds": None}
     for number, item in enumerate(content["cells"]):
         _check(item, known["cells"][number] if number < len(known["cells"]) else None, f"what {where} closes over")
@@ -68,22 +70,24 @@ def _check_there(kind: str, content: Any, known: Any, where: str) -> None:
     if kind == "member":
         known = None if known is None or known["class"] != content["class"] else content
     if kind == "variable" and (known is None or known["shape"] != content["shape"]):
-        raise UnsavableError(f"{where} is a variable that was made during the training; make it before")
+        raise UncapturableError(f"{where} is a variable that was made during the training; make it before")
     if kind != "variable" and known != content:
-        raise UnsavableError(f"{where} became {content} during the training, which cannot be saved; make it before")
+        raise UncapturableError(f"{where} became {content} during the training, which cannot be saved; make it before")
 
 
 def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] | None, where: str) -> None:
     if known is None or known.get("class") != content.get("class"):
         what = content.get("class", f"an object of Keras ({kind})")
-        raise UnsavableError(f"{where} became {what} during the training, which cannot be made again; make it before")
+        raise UncapturableError(
+            f"{where} became {what} during the training, which cannot be made again; make it before"
+        )
     later = known.get("build", 0) is None and content.get("build") is not None  # Keras will build it again
     if kind == "layer" and len(known["variables"]) != len(content["variables"]) and not later:
-        raise UnsavableError(f"{where} was built during the training, and cannot be before it; build it before")
+        raise UncapturableError(f"{where} was built during the training, and cannot be before it; build it before")
     fixed = _differing_fixed(known.get("fixed", {}), content.get("fixed", {}), built=later)
     if fixed:
-        what = some_of(fixed, 3)
-        raise UnsavableError(
+        what = shorten(fixed, 3)
+        raise UncapturableError(
             f"{where}: {what} changed during the training; what a graph was made of cannot be told from that: use a"
             " variable"
         )
@@ -95,7 +99,7 @@ def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] |
     for name, item in list(content.get("attributes", {}).items()):
         try:
             _check(item, befores.get(name), f"{where}.{name}")
-        except UnsavableError:
+        except UncapturableError:
             if kind != "object" or content["ours"]:
                 raise
             del content["attributes"][name]

@@ -21,19 +21,19 @@ from samebits.runner.checkpoint.encoding import (
     PLAIN,
     Content,
     Encoded,
-    Folders,
-    UnsavableError,
+    PathMap,
+    UncapturableError,
     kind_of,
-    looked_up,
-    named,
+    qualified_name,
+    resolve_name,
 )
 from samebits.runner.checkpoint.keras_state import variables_of
 
 
-class PuttingBack:
+class StateRestorer:
     """One walk over what was saved, beside the objects that it goes back into."""
 
-    def __init__(self, content: Content, folders: Folders) -> None:
+    def __init__(self, content: Content, folders: PathMap) -> None:
         self._content = content
         self._folders = folders
         self._objects: dict[int, Any] = {}
@@ -66,8 +66,10 @@ class PuttingBack:
         if kind == "again":
             return self._objects[content]
         if kind == "constant":
-            if named(live) != content:
-                raise UnsavableError(f"{where} was {content}, and is {named(live)} when the script runs again")
+            if qualified_name(live) != content:
+                raise UncapturableError(
+                    f"{where} was {content}, and is {qualified_name(live)} when the script runs again"
+                )
             return live
         if kind == "member":
             return type(live)[content["name"]] if isinstance(live, enum.Enum) else live
@@ -88,7 +90,7 @@ class PuttingBack:
 
         saved = self._content.array(content)
         if not hasattr(live, "assign") or list(live.shape) != content["shape"]:
-            raise UnsavableError(f"{where}: the variable that was saved is another one when the script runs again")
+            raise UncapturableError(f"{where}: the variable that was saved is another one when the script runs again")
         live.assign(tf.constant(saved))
         return live
 
@@ -133,7 +135,7 @@ class PuttingBack:
         state = self.value(content, None, where)
         if not isinstance(live, np.random.Generator) or type(live.bit_generator).__name__ != state["bit_generator"]:
             if state["bit_generator"] not in ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"):
-                raise UnsavableError(f"{where} is a generator of an unknown kind")
+                raise UncapturableError(f"{where} is a generator of an unknown kind")
             live = np.random.Generator(getattr(np.random, state["bit_generator"])())
         live.bit_generator.state = state
         return live
@@ -146,7 +148,7 @@ class PuttingBack:
         from keras.src.backend.common.name_scope import name_scope
 
         if not hasattr(live, "variables"):
-            raise UnsavableError(f"{where} is no optimizer when the script runs again")
+            raise UncapturableError(f"{where} is no optimizer when the script runs again")
         trained = [self.value(item, None, where) for item in content["trained"]]
         if content["built"] and not live.built:
             with name_scope(live.name, caller=live):  # as its first step would
@@ -217,8 +219,8 @@ class PuttingBack:
         return frozenset(self.value(item, None, where) for item in content)
 
     def _function(self, content: Any, live: Any, where: str) -> Any:
-        if not isinstance(live, types.FunctionType) or named(live) != content["name"]:
-            live = looked_up(content["name"], where)
+        if not isinstance(live, types.FunctionType) or qualified_name(live) != content["name"]:
+            live = resolve_name(content["name"], where)
         if content["holds"] is not None:
             self.value(content["holds"], [list(live.__defaults__ or ()), live.__kwdefaults__ or {}, vars(live)], where)
         for item, cell in zip(content["cells"], live.__closure__ or (), strict=False):
@@ -227,15 +229,15 @@ class PuttingBack:
         return live
 
     def _type(self, content: Any, live: Any, where: str) -> Any:
-        if named(live) != content["name"]:
-            raise UnsavableError(f"{where} was the class {content['name']}, and is {named(live)} now")
+        if qualified_name(live) != content["name"]:
+            raise UncapturableError(f"{where} was the class {content['name']}, and is {qualified_name(live)} now")
         for name, item in content["attributes"].items():
             before = vars(live).get(name)
             value = self.value(item, before, f"{where}.{name}")
             if value is not before:
                 setattr(live, name, value)
         for saved, function in zip(content["methods"], holding_methods(live), strict=False):
-            if saved["name"] == named(function):
+            if saved["name"] == qualified_name(function):
                 self._function(saved, function, f"{where}.{function.__name__}")
         return live
 
@@ -245,18 +247,18 @@ class PuttingBack:
 
     def _partial(self, content: Any, live: Any, where: str) -> Any:
         if not isinstance(live, functools.partial):
-            raise UnsavableError(f"{where} is no partial function when the script runs again")
+            raise UncapturableError(f"{where} is no partial function when the script runs again")
         for item, part in zip(content, (live.func, live.args, live.keywords), strict=True):
             self.value(item, part, where)
         return live
 
     def _object(self, content: Any, live: Any, where: str) -> Any:
-        if named(type(live)) != content["class"]:
-            raise UnsavableError(
+        if qualified_name(type(live)) != content["class"]:
+            raise UncapturableError(
                 f"{where} was an object of {content['class']} that was made during the training, and cannot be made"
                 " again; make it before"
             )
-        bases = {named(base): base for base in type(live).__mro__}
+        bases = {qualified_name(base): base for base in type(live).__mro__}
         for name, item in content["of"]:
             self.value(item, bases.get(name), name)
         self._attributes(content["attributes"], live, where)
@@ -291,5 +293,5 @@ def _held(cell: Any) -> Any:
 def _paired(encoded: list[Any], live: Iterable[Any], where: str) -> Iterator[tuple[Any, Any]]:
     found = list(live)
     if len(found) != len(encoded):
-        raise UnsavableError(f"{where} had {len(encoded)} variables and has {len(found)} when the script runs again")
+        raise UncapturableError(f"{where} had {len(encoded)} variables and has {len(found)} when the script runs again")
     return zip(encoded, found, strict=True)

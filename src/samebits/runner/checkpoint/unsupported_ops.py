@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from samebits.runner.checkpoint.manager import Keeper
+from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.trace.optimizer_tap import TAP
 
 _RANDOM = frozenset(
@@ -40,10 +40,10 @@ _RANDOM = frozenset(
 _PYTHON = frozenset({"EagerPyFunc", "PyFunc"})
 
 
-class OutOfReach:
+class UnsupportedOpWatcher:
     """Looks at each graph when it is made; `before` is what was found in graphs that were made before a stage."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: CheckpointManager) -> None:
         self._keeper = keeper
         self.before: list[str] = []
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
-from samebits.core.record import Taken
-from samebits.runner.process.console import say
+from samebits.core.record import EntropyUse
+from samebits.runner.process.console import log
 
 _DOORS = frozenset({"random", "secrets", "uuid", __name__})
 """Modules whose own calls are their callers'."""
@@ -30,21 +30,21 @@ _RESTORING = frozenset({"_pickle", "cloudpickle", "copy", "pickle"})
 """Modules that make a generator without a seed, only to give it a state."""
 
 _AUTOGRAPH = f"{os.sep}autograph{os.sep}"
-_MOST = 100  # places that are recorded
+_MAX_USES = 100  # places that are recorded
 _OF_A_CHILD = 1000  # calls that a forked process tells of
 
-Place = tuple[str, int, str]
+CallSite = tuple[str, int, str]
 """File, line, and the call as it is written."""
 
 
-class Sentinel:
+class EntropyMonitor:
     """Watches the code under a folder. `stop` raises in the script, and is called where the run is strict."""
 
     def __init__(self, code: Path, *, stop: Callable[[str], NoReturn] | None = None) -> None:
         self._code = os.path.join(code, "")
         self._stop = stop
         self._process = os.getpid()
-        self._counted: Counter[Place] = Counter()
+        self._counted: Counter[CallSite] = Counter()
         self._notes = os.memfd_create("entropy")  # shared with processes that are forked off the script's
 
     def install(self) -> None:
@@ -57,16 +57,16 @@ class Sentinel:
         random.Random.seed = self._unless_given(random.Random.seed, 1, "Random.seed")  # type: ignore[method-assign]
         random.seed = self._unless_given(random.seed, 0, "seed")
 
-    def found(self) -> list[Taken]:
+    def found(self) -> list[EntropyUse]:
         """Every place, in the order of the lines."""
         counted = Counter(self._counted)
         with suppress(OSError):  # the script may have closed it
             size = os.fstat(self._notes).st_size
             counted.update(tuple(json.loads(line)) for line in os.pread(self._notes, size, 0).splitlines())
         places = sorted(
-            Taken(path=path, line=line, call=call, times=times) for (path, line, call), times in counted.items()
+            EntropyUse(path=path, line=line, call=call, times=times) for (path, line, call), times in counted.items()
         )
-        return places[:_MOST]
+        return places[:_MAX_USES]
 
     def check(self) -> None:
         """Raise SettingError where the run is strict and a process that the script forked off took some."""
@@ -100,7 +100,7 @@ class Sentinel:
             return
         text = "{}:{}: {}".format(*place)
         if place not in self._counted and self._stop is None:
-            say(f"{text} takes randomness that no seed reaches; what follows from it will not repeat")
+            log(f"{text} takes randomness that no seed reaches; what follows from it will not repeat")
         self._counted[place] += 1
         if os.getpid() != self._process and self._counted[place] <= _OF_A_CHILD:
             with suppress(OSError):  # the script may have closed it
@@ -119,7 +119,7 @@ def _named(function: Callable[..., Any], module: str, name: str) -> Callable[...
     return function
 
 
-def _caller(frame: FrameType | None, code: str) -> Place | None:
+def _caller(frame: FrameType | None, code: str) -> CallSite | None:
     """Where in the script a call came from; None where it was a library's own, or is seeded after all."""
     while frame is not None:
         file = frame.f_code.co_filename

@@ -26,7 +26,7 @@ from samebits.core.errors import SettingError
 from samebits.core.jsonio import differing_names
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PATIENCE = 600.0  # seconds for what takes half of one, and ten under emulation
+FINGERPRINT_TIMEOUT = 600.0  # seconds for what takes half of one, and ten under emulation
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ISA = "onednn_verbose,v1,info,cpu,isa:"
 
@@ -50,7 +50,7 @@ class Fingerprint:
         return differing_names(self.operations, other)
 
 
-class Fingerprinting:
+class FingerprintJob:
     """The process that takes a fingerprint; it works while we go on, and ends with us."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Fingerprinting:
         """Wait for it; raises SettingError where it ended without an answer, or gives none in time."""
         answer = b""
         with os.fdopen(self._pipe, "rb", buffering=0) as pipe:
-            deadline = time.monotonic() + _PATIENCE
+            deadline = time.monotonic() + FINGERPRINT_TIMEOUT
             while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 part = pipe.read(1 << 16)
                 if not part:

@@ -18,7 +18,7 @@ _GRADIENT = "gradient_tape/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Undetermined:
+class NondeterministicOp:
     """`gpu_only`: on the CPU it repeats. `way` is the known way round; None where there is only the CPU."""
 
     way: str | None
@@ -29,28 +29,28 @@ _CONTRAST = "compute (x - mean) * factor + mean, as keras.layers.RandomContrast 
 _FROZEN = "let the layer train, or apply its moving statistics as a scale and a shift"
 _NEAREST = "repeat rows and columns (tf.repeat), as keras.layers.UpSampling2D does"
 _COUNTING = "use tf.math.unsorted_segment_sum"
-OPERATIONS: dict[str, Undetermined] = {
-    "AdjustContrastv2": Undetermined(way=_CONTRAST),
-    "Bincount": Undetermined(way=_COUNTING),
-    "CropAndResizeGradBoxes": Undetermined(way=None),
-    "CropAndResizeGradImage": Undetermined(way=None),
-    "DenseBincount": Undetermined(way=_COUNTING),
-    "DepthwiseConv2dNativeBackpropFilter": Undetermined(way="use a Conv2D with groups"),
-    "Dilation2DBackpropFilter": Undetermined(way=None),
-    "Dilation2DBackpropInput": Undetermined(way=None),
-    "FakeQuantWithMinMaxVarsGradient": Undetermined(way=None),
-    "FakeQuantWithMinMaxVarsPerChannelGradient": Undetermined(way=None),
-    "FusedBatchNormGrad": Undetermined(way=_FROZEN),
-    "FusedBatchNormGradV2": Undetermined(way=_FROZEN),
-    "FusedBatchNormGradV3": Undetermined(way=_FROZEN),
-    "MaxPoolGradWithArgmax": Undetermined(way="use tf.nn.max_pool2d, which keeps no places"),
-    "ResizeNearestNeighborGrad": Undetermined(way=_NEAREST),
-    "SparseTensorDenseMatMul": Undetermined(way="make the matrix dense (tf.sparse.to_dense)"),
-    "Timestamp": Undetermined(way="leave the time out of the graph", gpu_only=False),
+OPERATIONS: dict[str, NondeterministicOp] = {
+    "AdjustContrastv2": NondeterministicOp(way=_CONTRAST),
+    "Bincount": NondeterministicOp(way=_COUNTING),
+    "CropAndResizeGradBoxes": NondeterministicOp(way=None),
+    "CropAndResizeGradImage": NondeterministicOp(way=None),
+    "DenseBincount": NondeterministicOp(way=_COUNTING),
+    "DepthwiseConv2dNativeBackpropFilter": NondeterministicOp(way="use a Conv2D with groups"),
+    "Dilation2DBackpropFilter": NondeterministicOp(way=None),
+    "Dilation2DBackpropInput": NondeterministicOp(way=None),
+    "FakeQuantWithMinMaxVarsGradient": NondeterministicOp(way=None),
+    "FakeQuantWithMinMaxVarsPerChannelGradient": NondeterministicOp(way=None),
+    "FusedBatchNormGrad": NondeterministicOp(way=_FROZEN),
+    "FusedBatchNormGradV2": NondeterministicOp(way=_FROZEN),
+    "FusedBatchNormGradV3": NondeterministicOp(way=_FROZEN),
+    "MaxPoolGradWithArgmax": NondeterministicOp(way="use tf.nn.max_pool2d, which keeps no places"),
+    "ResizeNearestNeighborGrad": NondeterministicOp(way=_NEAREST),
+    "SparseTensorDenseMatMul": NondeterministicOp(way="make the matrix dense (tf.sparse.to_dense)"),
+    "Timestamp": NondeterministicOp(way="leave the time out of the graph", gpu_only=False),
 }
 
 
-class Watch:
+class NondeterministicOpWatcher:
     """Collects the operations of that table as graphs are made."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Watch:
             scope = operation.name.rpartition("/")[0]
             if scope not in self._layers:
                 self._layers[scope] = self._path()
-            if kind in OPERATIONS and _undetermined(operation):
+            if kind in OPERATIONS and _as_recorded(operation):
                 self._found.setdefault(operation.name, operation)
             return operation
 
@@ -104,7 +104,7 @@ class Watch:
         return ""
 
 
-def _undetermined(operation: Any) -> bool:
+def _as_recorded(operation: Any) -> bool:
     """Of a normalisation's gradient only that of a frozen one."""
     return not operation.type.startswith("FusedBatchNormGrad") or not operation.get_attr("is_training")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from samebits.runner.determinism.settings import Guard
+from samebits.runner.determinism.settings import SettingsGuard
 
 _PROVEN = Path(__file__).with_name("proven.json")
 
@@ -49,7 +49,7 @@ _REFUSED = ("bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Proven:
+class ProvenTable:
     """What was found to be the same on every CPU tried: operations with their types, and the fingerprint's digests.
 
     NumPy leaves some functions to the C library, whose releases compute otherwise: `libc` has their digests for each.
@@ -65,10 +65,10 @@ class Proven:
         return self.fingerprint | self.libc[libc] if libc in self.libc else None
 
 
-def read_proven(path: Path = _PROVEN) -> Proven:
+def read_proven(path: Path = _PROVEN) -> ProvenTable:
     """The committed table, which `tools/prove.py` makes."""
     values = json.loads(path.read_bytes())
-    return Proven(
+    return ProvenTable(
         versions=values["versions"],
         operations=frozenset(values["operations"]),
         fingerprint=values["fingerprint"],
@@ -94,10 +94,10 @@ def unwatched() -> Iterator[None]:
         _OURS.reset(token)
 
 
-class Reached:
+class OpRecorder:
     """Collects the operations that take or give floating-point numbers, with their type: `MatMul float32`."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: SettingsGuard) -> None:
         self._guard = guard
         self.operations: set[str] = set()
 
@@ -173,7 +173,7 @@ def computing(reached: Iterable[str]) -> list[str]:
     )
 
 
-def refuse_compiling(guard: Guard) -> None:
+def refuse_compiling(guard: SettingsGuard) -> None:
     """Make `jit_compile=True` an error: what XLA compiles follows the CPU, and nothing pins it.
 
     Refused where a function is first traced: Keras makes one for every convolution, and traces it for groups alone.
@@ -201,7 +201,7 @@ def refuse_compiling(guard: Guard) -> None:
     tf.xla.experimental.jit_scope = jit.experimental_jit_scope = jit_scope
 
 
-def refuse_weighted_bincount(guard: Guard, threads: int) -> None:
+def refuse_weighted_bincount(guard: SettingsGuard, threads: int) -> None:
     """Make `bincount` with weights an error with several threads: op determinism does not reach its order of adding.
 
     Found with TensorFlow 2.21: fifteen runs on eight threads gave fifteen results. Weights whose number is not known
@@ -215,7 +215,7 @@ def refuse_weighted_bincount(guard: Guard, threads: int) -> None:
         setattr(gen_math_ops, name, _unweighted(getattr(gen_math_ops, name), guard, threads))
 
 
-def _unweighted(original: Callable[..., Any], guard: Guard, threads: int) -> Callable[..., Any]:
+def _unweighted(original: Callable[..., Any], guard: SettingsGuard, threads: int) -> Callable[..., Any]:
     signature = inspect.signature(original)
 
     @functools.wraps(original)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.determinism_profile import NATIVE, PORTABLE, Profile
-from samebits.core.errors import SettingError, some_of
-from samebits.runner.determinism.fingerprint import Fingerprint, Fingerprinting, fingerprint
+from samebits.core.errors import SettingError, shorten
+from samebits.runner.determinism.fingerprint import Fingerprint, FingerprintJob, fingerprint
 from samebits.runner.determinism.op_audit import (
-    Proven,
-    Reached,
+    OpRecorder,
+    ProvenTable,
     c_library,
     computing,
     read_proven,
@@ -18,8 +18,8 @@ from samebits.runner.determinism.op_audit import (
     refuse_weighted_bincount,
 )
 from samebits.runner.determinism.settings import (
-    Guard,
     ReadBack,
+    SettingsGuard,
     numpy_features,
     openblas_core,
     prepare_environment,
@@ -27,13 +27,13 @@ from samebits.runner.determinism.settings import (
     read_back_settings,
     seed_everything,
 )
-from samebits.runner.process.console import say
+from samebits.runner.process.console import log
 from samebits.runner.process.output_capture import quiet_import
 
 _SHOWN = 5
 
 
-class Machine:
+class PortabilityMonitor:
     """Takes the fingerprint beside the script, and judges before the first step and at the end."""
 
     def __init__(
@@ -43,15 +43,15 @@ class Machine:
         self._profile = profile
         self._fingerprinted = fingerprinted and profile.device == "cpu"
         self._note = note
-        self._reached: Reached | None = None
-        self._fingerprinting: Fingerprinting | None = None
+        self._reached: OpRecorder | None = None
+        self._fingerprinting: FingerprintJob | None = None
 
-    def watch(self, guard: Guard) -> None:
+    def watch(self, guard: SettingsGuard) -> None:
         """Start; after seeding, and before the script. Not forked with a GPU, whose driver may be at work already."""
         if self._fingerprinted:
-            self._fingerprinting = Fingerprinting()
+            self._fingerprinting = FingerprintJob()
         if self._profile.portable:
-            self._reached = Reached(guard)
+            self._reached = OpRecorder(guard)
             self._reached.install()
             refuse_compiling(guard)
             guard.refuse_unknown()
@@ -85,9 +85,9 @@ class Machine:
         if c_library() not in proven.libc:
             names.append(f"functions of the C library {c_library()}")
         if names:
-            say(
+            log(
                 "this run promises the same bits on the same class of machine only; not proven to be portable:"
-                f" {some_of(names, _SHOWN)}"
+                f" {shorten(names, _SHOWN)}"
             )
         return {"profile": NATIVE if names else PORTABLE, "operations": reached, "unproven": names}
 
@@ -103,15 +103,15 @@ def fingerprint_of(profile: Profile) -> tuple[Fingerprint, list[str]]:
 
     seed_everything(0, profile)
     read_back_settings(profile)
-    found = Fingerprinting().finish()
+    found = FingerprintJob().finish()
     read_back_fingerprint(profile, found)
-    reached = Reached(guard)
+    reached = OpRecorder(guard)
     reached.install()
     fingerprint()
     return found, computing(reached.operations)
 
 
-def check_proven(found: Fingerprint, proven: Proven) -> None:
+def check_proven(found: Fingerprint, proven: ProvenTable) -> None:
     """Raise SettingError where this machine, or other packages, compute otherwise than the table says."""
     import keras
     import numpy as np
@@ -125,11 +125,11 @@ def check_proven(found: Fingerprint, proven: Proven) -> None:
     if names:
         raise SettingError(
             f"this machine computes {len(names)} of {len(found.operations)} operations otherwise than the portable"
-            f" profile promises ({some_of(names, _SHOWN)}); use the native profile, and please report the CPU"
+            f" profile promises ({shorten(names, _SHOWN)}); use the native profile, and please report the CPU"
         )
 
 
-def differing(found: Fingerprint, proven: Proven) -> list[str]:
+def differing(found: Fingerprint, proven: ProvenTable) -> list[str]:
     """The operations that are not as in the table; of what an unknown C library computes, nothing can be said."""
     expected = proven.expected(c_library())
     if expected is not None:

@@ -30,7 +30,7 @@ class ReadBack:
         return {"name": self.name, "asked": self.asked, "found": self.found, "by": self.by}
 
 
-def prepare_environment(profile: Profile) -> "Guard":
+def prepare_environment(profile: Profile) -> "SettingsGuard":
     """Check the environment before TensorFlow is imported, and guard it from then on.
 
     Raises SettingError where one contradicts the profile, or is missing and only image or launcher can give it.
@@ -43,7 +43,7 @@ def prepare_environment(profile: Profile) -> "Guard":
             " `samebits train`"
         )
     os.environ.update(profile.variables)
-    guard = Guard(profile)
+    guard = SettingsGuard(profile)
     guard.install()
     return guard
 
@@ -77,7 +77,7 @@ def check_variables(environment: Mapping[str, str], profile: Profile) -> None:
             )
 
 
-class Guard:
+class SettingsGuard:
     """Stops a script that sets a pinned variable to something else: TensorFlow has read it already, or would obey."""
 
     def __init__(self, profile: Profile) -> None:

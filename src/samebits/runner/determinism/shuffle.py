@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from samebits.core.recipe import PER_EPOCH
-from samebits.runner.process.console import say
+from samebits.runner.process.console import log
 
 
-class Shuffling:
+class FitShuffle:
     """Says that the order repeats, or derives it from seed, number of the `fit`, and epoch."""
 
     def __init__(self, seed: int, how: str) -> None:
@@ -42,7 +42,7 @@ class Shuffling:
                 return self._by_epoch(original, adapter)
             if not self._said:
                 self._said = True
-                say(
+                log(
                     "fit(shuffle=True) shows the samples in one order in every epoch, as the seed fixes it;"
                     " --shuffle per-epoch gives each epoch its own"
                 )

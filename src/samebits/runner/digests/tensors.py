@@ -15,7 +15,7 @@ _WORTH_A_THREAD = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Named:
+class DescribedTensor:
     """An array with what is said of it beside its bytes: path, type, shape and the like."""
 
     about: dict[str, Any]
@@ -41,10 +41,10 @@ def raw_bytes(values: Any) -> Any:
     return array.tobytes() if array.dtype.hasobject else array.reshape(-1).view("uint8")
 
 
-def named_variables(variables: Iterable[Any]) -> list[Named]:
+def named_variables(variables: Iterable[Any]) -> list[DescribedTensor]:
     """Path, type, shape and values of each variable, in the order given."""
     return [
-        Named(
+        DescribedTensor(
             about={
                 "path": getattr(variable, "path", variable.name),
                 "dtype": type_name(variable),
@@ -58,10 +58,12 @@ def named_variables(variables: Iterable[Any]) -> list[Named]:
 
 def describe_variables(variables: Iterable[Any]) -> list[dict[str, Any]]:
     """Path, type, shape and digest of each variable, in the order given."""
-    return describe(named_variables(variables))
+    return describe_tensor(named_variables(variables))
 
 
-def describe(named: Sequence[Named], keep: Callable[[Digest, Any], object] | None = None) -> list[dict[str, Any]]:
+def describe_tensor(
+    named: Sequence[DescribedTensor], keep: Callable[[Digest, Any], object] | None = None
+) -> list[dict[str, Any]]:
     """Each with its digest, in the order given; `keep` is called with each digest and the bytes that it is of."""
     distinct = {id(item.array): raw_bytes(item.array) for item in named}
     digests = dict(zip(distinct, _digests([*distinct.values()]), strict=True))

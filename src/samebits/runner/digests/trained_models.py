@@ -8,7 +8,7 @@ from samebits.runner.digests.tensors import model_variables
 
 
 @dataclass(kw_only=True, slots=True)
-class Trained:
+class TrainedModel:
     """One model (or, without one, the variables of an optimizer) that was trained; `settled` once it is digested."""
 
     name: str

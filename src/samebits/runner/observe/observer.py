@@ -26,14 +26,20 @@ from samebits.core.errors import SamebitsError
 from samebits.core.jsonio import exact_float
 from samebits.core.ledger import Ledger
 from samebits.core.trace_level import EPOCHS, Trace, TraceEnded
-from samebits.runner.determinism.shuffle import Shuffling
-from samebits.runner.digests.tensors import describe, describe_variables, group_digest, model_variables, named_variables
-from samebits.runner.digests.trained_models import Trained, outermost, owns, save_model, trained_by
-from samebits.runner.trace.step_tracer import Tracer
+from samebits.runner.determinism.shuffle import FitShuffle
+from samebits.runner.digests.tensors import (
+    describe_tensor,
+    describe_variables,
+    group_digest,
+    model_variables,
+    named_variables,
+)
+from samebits.runner.digests.trained_models import TrainedModel, outermost, owns, save_model, trained_by
+from samebits.runner.trace.step_tracer import StepTracer
 
 
 @dataclass(kw_only=True, slots=True)
-class Fit:
+class FitHistory:
     """One call of `fit`: the index of its model, and each metric's values by epoch as exact floats."""
 
     model: int
@@ -56,7 +62,7 @@ class Observer:
         *,
         trace: Trace = EPOCHS,
         tensors: Path = Path(),
-        shuffling: Shuffling | None = None,
+        shuffling: FitShuffle | None = None,
         before_training: Callable[[], None] = lambda: None,
         fits: Callable[[Any, Mapping[str, Any]], AbstractContextManager[None]] = lambda *_: nullcontext(),
         stepping: Callable[[Any], None] = lambda _: None,
@@ -74,11 +80,11 @@ class Observer:
         self._working = threading.RLock()
         self._live: list[weakref.ref[Any]] = []
         self._optimizers: list[Any] = []
-        self.trained: list[Trained] = []
+        self.trained: list[TrainedModel] = []
         self.keeps_digested = False
         self._digested: dict[int, tuple[Any, Digest]] = {}
-        self.fits: list[Fit] = []
-        self._tracer = Tracer(
+        self.fits: list[FitHistory] = []
+        self._tracer = StepTracer(
             trace, ledger.append, tensors, guard=self.work, trained=self.trained, behind_steps=behind_steps
         )
         self.error: SamebitsError | TraceEnded | None = None
@@ -189,7 +195,7 @@ class Observer:
     def tell(self, told: Mapping[str, Any]) -> None:
         """Take over what was seen before this run went on."""
         for number, fit in enumerate(told["fits"]):
-            known = Fit(model=fit["model"], epochs=fit["epochs"], history=fit["history"])
+            known = FitHistory(model=fit["model"], epochs=fit["epochs"], history=fit["history"])
             self.fits[number : number + 1] = [known]
         self._tracer.count_from(told["loops"])
         for trained, how in zip(self.trained, told["trained"], strict=False):
@@ -224,7 +230,7 @@ class Observer:
         import keras
 
         index = self._register(model, "fit")
-        fit = Fit(model=index)
+        fit = FitHistory(model=index)
         self.fits.append(fit)
         number = len(self.fits) - 1
 
@@ -251,7 +257,7 @@ class Observer:
         groups = {}
         for name, variables in model_variables(trained.target).items():
             named = named_variables(variables)
-            described = describe(named)
+            described = describe_tensor(named)
             groups[name] = group_digest(described)
             if self.keeps_digested:
                 for variable, item, told in zip(variables, named, described, strict=True):
@@ -263,7 +269,7 @@ class Observer:
         for index, trained in enumerate(self.trained):
             if trained.target is model:
                 return index
-        self.trained.append(Trained(name=model.name, how=how, target=model))
+        self.trained.append(TrainedModel(name=model.name, how=how, target=model))
         return len(self.trained) - 1
 
     def _stepped(self, optimizer: Any) -> None:
@@ -279,7 +285,7 @@ class Observer:
             if getattr(model, "optimizer", None) is not optimizer:
                 trained.optimizers.append(optimizer)
         if not owners:
-            self.trained.append(Trained(name=optimizer.name, how="variables", target=None, optimizers=[optimizer]))
+            self.trained.append(TrainedModel(name=optimizer.name, how="variables", target=None, optimizers=[optimizer]))
 
     def _settle(self, index: int) -> None:
         """Digest a trained model, save it and let go of it."""

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-_GRACE = 10.0  # seconds between the launcher's end and ours
+STOP_SECONDS = 10.0  # seconds between the launcher's end and ours
 
 
 def tie_to_launcher() -> None:
@@ -15,7 +15,7 @@ def tie_to_launcher() -> None:
     """
     ourselves = os.pidfd_open(os.getpid())  # a number could be another process's by then
     subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _WATCHER, str(ourselves), str(_GRACE)],
+        [sys.executable, "-I", "-S", "-c", _WATCHER, str(ourselves), str(STOP_SECONDS)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=[ourselves],

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from samebits.core.errors import Terminated
 
-_PATIENCE_FOR_A_STEP = 5.0  # seconds that SIGTERM waits: about half of what engines and clusters grant
+STEP_WAIT_SECONDS = 5.0  # seconds that SIGTERM waits: about half of what engines and clusters grant
 
 
 class Signals:
@@ -55,7 +55,7 @@ class Signals:
         if number == signal.SIGTERM and not self._waiting and self._can_wait() and _alarm_is_free():
             self._waiting = True
             signal.signal(signal.SIGALRM, lambda *_: self.again())
-            signal.setitimer(signal.ITIMER_REAL, _PATIENCE_FOR_A_STEP)
+            signal.setitimer(signal.ITIMER_REAL, STEP_WAIT_SECONDS)
             return
         self._raise(number)
 

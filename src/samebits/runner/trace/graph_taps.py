@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from samebits.core.trace_level import INPUT
 from samebits.runner.determinism.op_audit import unwatched
-from samebits.runner.digests.tensors import Named, type_name
+from samebits.runner.digests.tensors import DescribedTensor, type_name
 from samebits.runner.digests.trained_models import trained_by
 from samebits.runner.trace.grappler_check import unchanging
 from samebits.runner.trace.optimizer_tap import TAP
@@ -38,15 +38,15 @@ class Sink(Protocol):
     def begin_pass(self) -> None:
         """A tape begins to record while none does, where steps are computed as they are called."""
 
-    def take(self, tap: int, outputs: list[Named], gradients: list[Named]) -> None:
+    def take(self, tap: int, outputs: list[DescribedTensor], gradients: list[DescribedTensor]) -> None:
         """The tensors that the tap of this number saw; 0 is no graph's."""
 
-    def say(self, what: str) -> None:
+    def report(self, what: str) -> None:
         """What cannot be handed over."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class TracedTensor:
     """A tensor of a graph that is being traced, and what is said of it; a `gradient`, or else an output."""
 
     about: dict[str, Any]
@@ -55,38 +55,38 @@ class Seen:
 
 
 @dataclass(kw_only=True, slots=True)
-class Step:
+class TappedStep:
     """The tensors of one step in a graph, and what must wait until they are read."""
 
-    seen: list[Seen]
+    seen: list[TracedTensor]
     behind: Any = None
     provisional: bool = False
     """Whether the graph makes variables: TensorFlow then traces it again, and runs that."""
 
 
 @dataclass(kw_only=True, slots=True)
-class Traced:
+class TracedGraph:
     """What was seen of a graph so far: outputs that no step has had yet, and steps."""
 
-    outputs: list[Seen] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    outputs: list[TracedTensor] = field(default_factory=list)
+    steps: list[TappedStep] = field(default_factory=list)
 
 
-class Within(threading.local):
+class NestingDepth(threading.local):
     """How many layers, and gradients, are within one another in this thread; others may prepare data with layers."""
 
     calls = 0
     gradients = 0
 
 
-class Taps:
+class GraphTaps:
     """Hands the tensors of steps to a sink."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._graphs: weakref.WeakKeyDictionary[Any, Traced] = weakref.WeakKeyDictionary()
+        self._graphs: weakref.WeakKeyDictionary[Any, TracedGraph] = weakref.WeakKeyDictionary()
         self._numbers = itertools.count(1)
-        self._within = Within()
+        self._within = NestingDepth()
 
     def install(self) -> None:
         """Wrap the call of layers, tapes, and the tracing of graphs."""
@@ -99,7 +99,7 @@ class Taps:
         tf.GradientTape.gradient = self._wrap_gradient(tf.GradientTape.gradient)
         func_graph.func_graph_from_py_func = self._wrap_trace(func_graph.func_graph_from_py_func)
 
-    def gradients(self, optimizer: Any, gradients: Any, variables: Any) -> Step | None:
+    def gradients(self, optimizer: Any, gradients: Any, variables: Any) -> TappedStep | None:
         """What an optimizer is called with; where that is traced, the step in that graph."""
         import tensorflow as tf
 
@@ -113,8 +113,8 @@ class Taps:
         if compiled_by_xla():
             return None
         graph = tf.compat.v1.get_default_graph()
-        here = self._graphs.setdefault(graph, Traced())
-        step = Step(seen=here.outputs + seen)
+        here = self._graphs.setdefault(graph, TracedGraph())
+        step = TappedStep(seen=here.outputs + seen)
         here.outputs = []
         here.steps.append(step)
         self._outputs_around(graph)
@@ -125,7 +125,7 @@ class Taps:
         while (graph := getattr(graph, "outer_graph", None)) is not None:
             around = self._graphs.get(graph)
             if around is not None and around.outputs:
-                around.steps.append(Step(seen=around.outputs))
+                around.steps.append(TappedStep(seen=around.outputs))
                 around.outputs = []
 
     def _wrap_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -182,9 +182,9 @@ class Taps:
             tensor = _as_tensor(value) if part and tf.executing_eagerly() else value
             if not isinstance(tensor, tf.Tensor) or type_name(tensor) in _NO_NUMBERS:
                 continue
-            seen = Seen(about={"layer": name} | part, tensor=tensor)
+            seen = TracedTensor(about={"layer": name} | part, tensor=tensor)
             if not hasattr(tensor, "_numpy"):
-                self._graphs.setdefault(tensor.graph, Traced()).outputs.append(seen)
+                self._graphs.setdefault(tensor.graph, TracedGraph()).outputs.append(seen)
             elif self._sink.wanted():
                 self._sink.take(0, [_named(seen, tensor)], [])
 
@@ -200,7 +200,7 @@ class Taps:
 
         return func_graph_from_py_func
 
-    def _tap(self, graph: Any, steps: list[Step]) -> None:
+    def _tap(self, graph: Any, steps: list[TappedStep]) -> None:
         """Put taps for the steps into a graph that is traced to its end; say where that cannot be."""
         candidates = {
             _key(seen.tensor): seen.tensor for step in steps for seen in step.seen if seen.tensor.graph is graph
@@ -212,12 +212,12 @@ class Taps:
                 self._tap_step(graph, step, harmless or set(), before)
                 before = step.behind
         except Exception:  # noqa: BLE001  whatever TensorFlow says of a graph that it can run, the script goes on
-            self._sink.say("gradients and outputs of steps whose graph cannot be tapped")
+            self._sink.report("gradients and outputs of steps whose graph cannot be tapped")
             return
         if harmless is None:
-            self._sink.say("gradients and outputs of steps whose graph would be changed by a tap")
+            self._sink.report("gradients and outputs of steps whose graph would be changed by a tap")
 
-    def _tap_step(self, graph: Any, step: Step, harmless: set[str], before: Any) -> None:
+    def _tap_step(self, graph: Any, step: TappedStep, harmless: set[str], before: Any) -> None:
         """One step's tap, which comes after the line of the step `before`."""
         seen = [item for item in step.seen if _key(item.tensor) in harmless]
         if not seen:
@@ -230,7 +230,7 @@ class Taps:
         if step.behind is not None:
             step.behind._add_control_input(operation)  # noqa: SLF001  so late there is no other way
 
-    def _tap_of(self, seen: list[Seen]) -> Any:
+    def _tap_of(self, seen: list[TracedTensor]) -> Any:
         """A node that reads what was seen; each tensor once, though two layers may give it."""
         import tensorflow as tf
 
@@ -238,7 +238,8 @@ class Taps:
         tensors = list({_key(item.tensor): item.tensor for item in seen}.values())
         places = {_key(tensor): place for place, tensor in enumerate(tensors)}
         wanted = [
-            (Seen(about=item.about, tensor=None, gradient=item.gradient), places[_key(item.tensor)]) for item in seen
+            (TracedTensor(about=item.about, tensor=None, gradient=item.gradient), places[_key(item.tensor)])
+            for item in seen
         ]
 
         def tap(*values: Any) -> None:
@@ -272,21 +273,23 @@ def _as_tensor(value: Any) -> Any:
     return tf.constant(value) if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" else value
 
 
-def _gradient_parts(gradient: Any, variable: Any) -> list[Seen]:
+def _gradient_parts(gradient: Any, variable: Any) -> list[TracedTensor]:
     """A gradient, by the path of its variable; a sparse one in the parts that TensorFlow has of it."""
     import tensorflow as tf
 
     path = getattr(variable, "path", variable.name)
     if isinstance(gradient, tf.IndexedSlices):
         parts = {"values": gradient.values, "indices": gradient.indices}
-        return [Seen(about={"path": path, "part": part}, tensor=parts[part], gradient=True) for part in parts]
-    return [Seen(about={"path": path}, tensor=gradient, gradient=True)] if isinstance(gradient, tf.Tensor) else []
+        return [TracedTensor(about={"path": path, "part": part}, tensor=parts[part], gradient=True) for part in parts]
+    return (
+        [TracedTensor(about={"path": path}, tensor=gradient, gradient=True)] if isinstance(gradient, tf.Tensor) else []
+    )
 
 
-def _named(seen: Seen, value: Any) -> Named:
+def _named(seen: TracedTensor, value: Any) -> DescribedTensor:
     """With the values that came; they are TensorFlow's own memory, and not written to while they are held."""
     about = seen.about | {"dtype": type_name(value), "shape": [int(size) for size in value.shape]}
-    return Named(about=about, array=value._numpy())  # noqa: SLF001  `numpy()` is the same with a copy
+    return DescribedTensor(about=about, array=value._numpy())  # noqa: SLF001  `numpy()` is the same with a copy
 
 
 def _key(tensor: Any) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 TAP = "samebits_tap"
 """What every call of Python is named that we put into a graph."""
 
-_BEHIND: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+_AFTER: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 """The last such tap of each graph that is being traced."""
 
 
-def call_behind(variables: list[Any], function: Callable[[], None]) -> Any:
+def call_after(variables: list[Any], function: Callable[[], None]) -> Any:
     """Have `function` called whenever the graph being traced has come here; returns the tap.
 
     The variables' handles are its inputs: TensorFlow then lets all that is written to them before be done, and what
@@ -21,12 +21,12 @@ def call_behind(variables: list[Any], function: Callable[[], None]) -> Any:
     import tensorflow as tf
 
     graph = tf.compat.v1.get_default_graph()
-    before = [_BEHIND[graph]] if graph in _BEHIND else []
+    before = [_AFTER[graph]] if graph in _AFTER else []
     inner = [variable.value if isinstance(variable, keras.Variable) else variable for variable in variables]
 
     def tap(*_: Any) -> None:
         function()
 
     with tf.control_dependencies(before):
-        _BEHIND[graph] = tf.py_function(tap, [variable.handle for variable in inner], [], name=TAP)
-    return _BEHIND[graph]
+        _AFTER[graph] = tf.py_function(tap, [variable.handle for variable in inner], [], name=TAP)
+    return _AFTER[graph]

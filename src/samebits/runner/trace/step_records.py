@@ -8,14 +8,14 @@ from typing import Any, cast
 from samebits.core.digest import Digest
 from samebits.core.jsonio import storage_error, write_atomically
 from samebits.core.trace_level import EPOCH, STEP, Trace
-from samebits.runner.digests.tensors import Named, describe, group_digest, named_variables
+from samebits.runner.digests.tensors import DescribedTensor, describe_tensor, group_digest, named_variables
 
 Append = Callable[[dict[str, object]], None]
 Described = list[dict[str, Any]]
 
 
 @dataclass(kw_only=True, slots=True)
-class Taken:
+class StepCapture:
     """What a tap saw of one step before its line is written; an optimizer was called behind `settled` outputs."""
 
     outputs: Described = field(default_factory=list)
@@ -23,7 +23,7 @@ class Taken:
     settled: int = 0
 
 
-class StepLines:
+class StepRecordWriter:
     """Writes lines by `append`, with what was taken since the last `forget`.
 
     `tensors` is where the bytes of a traced step are kept: at level `tensor`, if the window names a step. Those of what
@@ -34,7 +34,7 @@ class StepLines:
         self._trace = trace
         self._append = append
         self._tensors = tensors
-        self._taken: dict[int, Taken] = {}
+        self._taken: dict[int, StepCapture] = {}
         self._unwritten: set[str] = set()
         self._keep = self._store if trace.values and trace.step is not None else None
 
@@ -45,10 +45,10 @@ class StepLines:
             del taken.outputs[taken.settled :]
             self._remove_unused()
 
-    def take(self, tap: int, outputs: list[Named], gradients: list[Named]) -> None:
+    def take(self, tap: int, outputs: list[DescribedTensor], gradients: list[DescribedTensor]) -> None:
         """What a tap saw: all of its step; tap 0 sees it bit by bit, gradients when an optimizer is called."""
-        found = describe([*outputs, *gradients], self._keep)
-        taken = self._taken.setdefault(tap, Taken()) if tap == 0 else Taken()
+        found = describe_tensor([*outputs, *gradients], self._keep)
+        taken = self._taken.setdefault(tap, StepCapture()) if tap == 0 else StepCapture()
         taken.outputs += found[: len(outputs)]
         taken.gradients += found[len(outputs) :]
         if gradients:
@@ -64,7 +64,7 @@ class StepLines:
         """Append the line of a step, with the variables of a model by group; none at level `epoch`."""
         if self._trace.level == EPOCH:
             return
-        tensors = {name: describe(named_variables(variables), self._keep) for name, variables in groups.items()}
+        tensors = {name: describe_tensor(named_variables(variables), self._keep) for name, variables in groups.items()}
         line: dict[str, object] = {"event": STEP, **place, "model": model}
         line["tensors"] = {name: group_digest(described) for name, described in tensors.items()}
         if self._trace.values:
@@ -78,7 +78,7 @@ class StepLines:
 
     def _outputs(self) -> Described:
         """Those of the step: what came outside of its graph behind an optimizer, or beside the graph's own, is none."""
-        called = self._taken.get(0, Taken())
+        called = self._taken.get(0, StepCapture())
         inside = [item for tap in sorted(self._taken.keys() - {0}) for item in self._taken[tap].outputs]
         return (called.outputs[: called.settled] if called.settled or inside else called.outputs) + inside
 

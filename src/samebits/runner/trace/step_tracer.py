@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.trace_level import Batches, Trace, Window
-from samebits.runner.digests.tensors import Named, model_variables
-from samebits.runner.digests.trained_models import Trained
-from samebits.runner.process.console import say
-from samebits.runner.trace.graph_taps import Step, Taps, compiled_by_xla
-from samebits.runner.trace.optimizer_tap import call_behind
-from samebits.runner.trace.step_records import Append, StepLines
+from samebits.runner.digests.tensors import DescribedTensor, model_variables
+from samebits.runner.digests.trained_models import TrainedModel
+from samebits.runner.process.console import log
+from samebits.runner.trace.graph_taps import GraphTaps, TappedStep, compiled_by_xla
+from samebits.runner.trace.optimizer_tap import call_after
+from samebits.runner.trace.step_records import Append, StepRecordWriter
 
 Guard = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pending:
+class PendingStep:
     """A call of an optimizer: what was seen of its step in a graph, and how many variables it had."""
 
-    seen: Step | None
+    seen: TappedStep | None
     variables: int
 
 
-class Tracer:
+class StepTracer:
     """Writes the lines for steps by `append`, and ends the run behind its window by raising TraceEnded.
 
     Work in callbacks is done under `guard`; `tensors` is as `StepLines` has it; `trained` grows as models are trained;
@@ -45,10 +45,10 @@ class Tracer:
         tensors: Path,
         *,
         guard: Guard,
-        trained: Sequence[Trained],
+        trained: Sequence[TrainedModel],
         behind_steps: Callable[[int, int], None] | None = None,
     ) -> None:
-        self._lines = StepLines(trace, append, tensors)
+        self._lines = StepRecordWriter(trace, append, tensors)
         self._guard = guard
         self._trained = trained
         self._batching = 0
@@ -57,7 +57,7 @@ class Tracer:
         self._written = trace.steps
         self._behind_steps = behind_steps or (lambda _model, _steps: None)
         self.steps = trace.steps or behind_steps is not None
-        self._taps = Taps(self) if trace.values else None
+        self._taps = GraphTaps(self) if trace.values else None
 
     def install(self) -> None:
         """Wrap what of Keras steps are seen by, as far as the level asks for it."""
@@ -68,12 +68,12 @@ class Tracer:
         if self.steps:
             keras.Model.train_on_batch = self._wrap_train_on_batch(keras.Model.train_on_batch)
 
-    def before_step(self, optimizer: Any, gradients: Any, variables: list[Any] | None) -> Pending:
+    def before_step(self, optimizer: Any, gradients: Any, variables: list[Any] | None) -> PendingStep:
         """An optimizer is called; what it was called with is taken, or tapped where it is traced."""
         seen = None if self._taps is None else self._taps.gradients(optimizer, gradients, variables)
-        return Pending(seen=seen, variables=len(optimizer.variables))
+        return PendingStep(seen=seen, variables=len(optimizer.variables))
 
-    def behind_step(self, optimizer: Any, pending: Pending) -> None:
+    def behind_step(self, optimizer: Any, pending: PendingStep) -> None:
         """It came back: have the step written down that it made, or that is traced here."""
         import tensorflow as tf
 
@@ -84,7 +84,7 @@ class Tracer:
         if tf.executing_eagerly():
             self._step(optimizer)
         elif compiled_by_xla():
-            self.say("lines for steps that are compiled by XLA")
+            self.report("lines for steps that are compiled by XLA")
         else:
             groups = [trained.variables() for _, trained in self._trained_by(optimizer)]
             variables = [variable for found in groups for group in found.values() for variable in group]
@@ -98,7 +98,7 @@ class Tracer:
         """Loops have made so many steps before the run was resumed."""
         self._window.count_from(counts)
 
-    def watcher(self, fit: int, trained: Trained) -> Any:
+    def watcher(self, fit: int, trained: TrainedModel) -> Any:
         """A callback for one call of `fit`, to stand behind all others."""
         import keras
 
@@ -141,22 +141,22 @@ class Tracer:
         with self._guard():
             self._lines.begin_pass()
 
-    def take(self, tap: int, outputs: list[Named], gradients: list[Named]) -> None:
+    def take(self, tap: int, outputs: list[DescribedTensor], gradients: list[DescribedTensor]) -> None:
         """What a tap saw."""
         with self._guard():
             self._lines.take(tap, outputs, gradients)
 
-    def say(self, what: str) -> None:
+    def report(self, what: str) -> None:
         """Say on stderr, once, what the ledger does not have."""
         if what not in self._said:
             self._said.add(what)
-            say(f"the ledger has no {what}")
+            log(f"the ledger has no {what}")
 
-    def _tap(self, variables: list[Any], optimizer: Any, pending: Pending) -> None:
+    def _tap(self, variables: list[Any], optimizer: Any, pending: PendingStep) -> None:
         try:
-            tap = call_behind(variables, lambda: self._step(optimizer))
+            tap = call_after(variables, lambda: self._step(optimizer))
         except Exception:  # noqa: BLE001  as with variables that are spread over devices: the script goes on
-            self.say("lines for steps that cannot be tapped")
+            self.report("lines for steps that cannot be tapped")
             return
         if pending.seen is not None:
             pending.seen.behind = tap
@@ -178,7 +178,7 @@ class Tracer:
         """Whether a loop of Keras goes on, in which steps are seen from outside."""
         return self._batching > 0 or any(trained.fitting for trained in self._trained)
 
-    def _trained_by(self, optimizer: Any) -> list[tuple[int, Trained]]:
+    def _trained_by(self, optimizer: Any) -> list[tuple[int, TrainedModel]]:
         return [(number, trained) for number, trained in enumerate(self._trained) if trained.stepped_by(optimizer)]
 
     def _step(self, optimizer: Any) -> None:
@@ -186,7 +186,7 @@ class Tracer:
             with self._guard():
                 self._loop_step(self._trained_by(optimizer))
 
-    def _loop_step(self, numbered: list[tuple[int, Trained]]) -> None:
+    def _loop_step(self, numbered: list[tuple[int, TrainedModel]]) -> None:
         """The models that an optimizer just trained, outside of Keras's loops, each with its number."""
         for number, trained in numbered:
             step = self._window.count(number)
@@ -197,7 +197,7 @@ class Tracer:
         if numbered:
             self._behind_steps(numbered[0][0], 1)
 
-    def _fitted(self, trained: Trained, batches: Batches) -> None:
+    def _fitted(self, trained: TrainedModel, batches: Batches) -> None:
         """`fit` came back from these steps."""
         if self._written and self._window.holds(batches):
             place = {"fit": batches.fit, "epoch": batches.epoch, "step": batches.last}

@@ -8,13 +8,13 @@ from typing import Any
 from samebits.core.determinism_profile import Profile
 from samebits.core.trace_level import TraceEnded
 from samebits.core.trial import Trial
-from samebits.runner.determinism.nondeterministic_ops import Watch
+from samebits.runner.determinism.nondeterministic_ops import NondeterministicOpWatcher
 from samebits.runner.trial.perturbations import change, change_order
 
-_WARMING = 3  # steps in which graphs are traced, and caches filled
+_WARM_UP_STEPS = 3  # steps in which graphs are traced, and caches filled
 
 
-class Trying:
+class TrialRunner:
     """Carries a trial out; without one, nothing is changed, counted or told."""
 
     def __init__(self, trial: Trial | None) -> None:
@@ -22,7 +22,7 @@ class Trying:
         self._steps = 0
         self._behind = 0.0
         self._took: dict[int, list[tuple[float, int]]] = {}
-        self._watch = Watch()
+        self._watch = NondeterministicOpWatcher()
 
     def before_import(self, profile: Profile) -> Profile:
         """Change what TensorFlow looks at when it is imported; returns the settings of the trial."""
@@ -46,7 +46,7 @@ class Trying:
         """So many steps are done; raises TraceEnded behind the last."""
         now = time.perf_counter()
         self._steps += steps
-        if self._steps > _WARMING:
+        if self._steps > _WARM_UP_STEPS:
             self._took.setdefault(model, []).append((now - self._behind, steps))
         self._behind = now
         if self._trial is not None and self._trial.steps is not None and self._steps >= self._trial.steps:

@@ -17,9 +17,9 @@ import pytest
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.jsonio import readable_json
-from samebits.core.ledger import Ledger, hold
+from samebits.core.ledger import Ledger, lock_alive
 from samebits.core.record import RUNNING, Outcome, Record, write_record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from samebits.host.runs.registry import find_run, read_runs
 from support.command import COMMAND, EXAMPLE, Done
 from support.machine import unprivileged
@@ -28,17 +28,17 @@ _ID = "20260801T101500Z-train-bba4ec6d"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
+def run(tmp_path: Path) -> RunDir:
     """The committed record as a run in `runs/`, where `samebits` is called."""
-    folder = RunFolder(tmp_path / "runs" / _ID)
+    folder = RunDir(tmp_path / "runs" / _ID)
     folder.path.mkdir(parents=True)
     shutil.copy(EXAMPLE, folder.record)
     return folder
 
 
-def _running(run: RunFolder, record: Record, name: str) -> RunFolder:
+def _running(run: RunDir, record: Record, name: str) -> RunDir:
     """A run beside another one that has not sealed its record."""
-    folder = RunFolder(run.path.with_name(name))
+    folder = RunDir(run.path.with_name(name))
     folder.path.mkdir()
     folder.ledger.touch()
     write_record(folder.record, replace(record, id=name, outcome=Outcome(state=RUNNING), result=None, timings={}))
@@ -118,10 +118,10 @@ def test_what_is_wrong_is_said_in_one_line(samebits: Callable[..., Done], argume
     assert f"{done.complaint}\n".startswith(complaint)
 
 
-def test_list(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:
+def test_list(samebits: Callable[..., Done], run: RunDir, example: Record) -> None:
     dead, alive = (_running(run, example, f"20260802T000000Z-{name}") for name in ("dead", "live"))
     (run.path.parent / "being-prepared").mkdir()
-    with open(hold(alive.ledger), "rb"):
+    with open(lock_alive(alive.ledger), "rb"):
         done = samebits("list")
     assert (done.status, done.err) == (0, "")
     assert [line.split() for line in done.out.splitlines()] == [
@@ -132,7 +132,7 @@ def test_list(samebits: Callable[..., Done], run: RunFolder, example: Record) ->
     ]
 
 
-def test_list_as_json(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:
+def test_list_as_json(samebits: Callable[..., Done], run: RunDir, example: Record) -> None:
     dead = _running(run, example, "20260802T000000Z-dead")
     first, second = json.loads(samebits("list", "--json").out)
     assert first == {
@@ -159,8 +159,8 @@ def test_list_of_nothing(samebits: Callable[..., Done], tmp_path: Path) -> None:
     assert samebits("list", "--json").out == "[]\n"
 
 
-def test_a_record_that_cannot_be_read_does_not_hide_the_others(samebits: Callable[..., Done], run: RunFolder) -> None:
-    broken = RunFolder(run.path.with_name("broken"))
+def test_a_record_that_cannot_be_read_does_not_hide_the_others(samebits: Callable[..., Done], run: RunDir) -> None:
+    broken = RunDir(run.path.with_name("broken"))
     broken.path.mkdir()
     broken.record.write_bytes(b'{"format": ')
     message = "runs/broken/record.json is not JSON: Expecting value: line 1 column 12 (char 11)"
@@ -184,7 +184,7 @@ def test_a_record_that_cannot_be_read_does_not_hide_the_others(samebits: Callabl
     ],
 )
 def test_show_refuses_what_does_not_agree_with_itself(
-    samebits: Callable[..., Done], run: RunFolder, change: tuple[bytes, bytes], message: str
+    samebits: Callable[..., Done], run: RunDir, change: tuple[bytes, bytes], message: str
 ) -> None:
     run.record.chmod(0o644)
     run.record.write_bytes(EXAMPLE.read_bytes().replace(*change))
@@ -194,7 +194,7 @@ def test_show_refuses_what_does_not_agree_with_itself(
         assert done.complaint == f"runs/{_ID}/record.json: {message}"
 
 
-def test_list_does_not_check_seals(samebits: Callable[..., Done], run: RunFolder) -> None:
+def test_list_does_not_check_seals(samebits: Callable[..., Done], run: RunDir) -> None:
     run.record.chmod(0o644)
     run.record.write_bytes(EXAMPLE.read_bytes().replace(b'"seed": 7', b'"seed": 8'))
     done = samebits("list")
@@ -203,7 +203,7 @@ def test_list_does_not_check_seals(samebits: Callable[..., Done], run: RunFolder
 
 
 @pytest.mark.parametrize("name", [_ID, "20260801", _ID[:-1], f"runs/{_ID}", f"runs/../runs/{_ID}/"])
-def test_show_by_any_of_its_names(samebits: Callable[..., Done], run: RunFolder, name: str) -> None:
+def test_show_by_any_of_its_names(samebits: Callable[..., Done], run: RunDir, name: str) -> None:
     (run.path.parent / "20260802T000000Z-being-prepared").mkdir()
     done = samebits("show", name)
     assert done.status == 2  # there is no ledger beside it
@@ -213,7 +213,7 @@ def test_show_by_any_of_its_names(samebits: Callable[..., Done], run: RunFolder,
     assert done.out == EXAMPLE.read_text("utf-8")
 
 
-def test_show_as_json_keeps_what_only_a_newer_version_knows(samebits: Callable[..., Done], run: RunFolder) -> None:
+def test_show_as_json_keeps_what_only_a_newer_version_knows(samebits: Callable[..., Done], run: RunDir) -> None:
     value = json.loads(EXAMPLE.read_bytes()) | {"version": "1.4", "weather": "fine"}
     del value["seal"]
     value["seal"] = str(Digest.of_json(value))
@@ -224,21 +224,21 @@ def test_show_as_json_keeps_what_only_a_newer_version_knows(samebits: Callable[.
     assert done.complaint == "record version 1.4 is newer than 1.3; what is new in it is not shown"
 
 
-def test_show_as_json_of_a_run_that_died(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:
+def test_show_as_json_of_a_run_that_died(samebits: Callable[..., Done], run: RunDir, example: Record) -> None:
     dead = _running(run, example, "20260802T000000Z-dead")
     value = json.loads(samebits("show", dead.path.name, "--json").out)
     assert value == dead.read().to_dict()
     assert value["outcome"]["state"] == "interrupted"
 
 
-def _resealed(run: RunFolder, change: Callable[[dict[str, Any]], object], name: str | None = None) -> RunFolder:
+def _resealed(run: RunDir, change: Callable[[dict[str, Any]], object], name: str | None = None) -> RunDir:
     """Beside the run another one whose record was changed, with all its digests made anew by hand."""
 
     def digest(value: object) -> str:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
-    folder = RunFolder(run.path.with_name(name or "20260701T000000Z-changed"))
+    folder = RunDir(run.path.with_name(name or "20260701T000000Z-changed"))
     folder.path.mkdir(exist_ok=True)
     value = json.loads(EXAMPLE.read_bytes())
     change(value)
@@ -259,7 +259,7 @@ def _set(*path: str | int, to: object) -> Callable[[dict[str, Any]], object]:
     return change
 
 
-def test_resealing_is_done_right(samebits: Callable[..., Done], run: RunFolder) -> None:
+def test_resealing_is_done_right(samebits: Callable[..., Done], run: RunDir) -> None:
     """Else the tests below would only see a broken seal."""
     changed = _resealed(run, _set("goal", to="metrics"))
     done = samebits("show", changed.path.name)
@@ -287,7 +287,7 @@ def test_resealing_is_done_right(samebits: Callable[..., Done], run: RunFolder) 
     ],
 )
 def test_show_of_a_value_of_the_wrong_type(
-    samebits: Callable[..., Done], run: RunFolder, change: Callable[[dict[str, Any]], object]
+    samebits: Callable[..., Done], run: RunDir, change: Callable[[dict[str, Any]], object]
 ) -> None:
     changed = _resealed(run, change)
     done = samebits("show", changed.path.name)
@@ -302,7 +302,7 @@ def test_show_of_a_value_of_the_wrong_type(
 
 @pytest.mark.parametrize("total", ["fast", [], {}, None])
 def test_a_row_of_the_wrong_type_does_not_hide_the_others(
-    samebits: Callable[..., Done], run: RunFolder, total: object
+    samebits: Callable[..., Done], run: RunDir, total: object
 ) -> None:
     changed = _resealed(run, _set("timings", to={"total": total}))
     done = samebits("list")
@@ -314,7 +314,7 @@ def test_a_row_of_the_wrong_type_does_not_hide_the_others(
     assert done.err.count("\n") == 1
 
 
-def test_what_does_not_belong_on_a_screen(samebits: Callable[..., Done], run: RunFolder) -> None:
+def test_what_does_not_belong_on_a_screen(samebits: Callable[..., Done], run: RunDir) -> None:
     """A record may come from somebody else: it can neither move the cursor nor fake a row."""
     nasty = "a\x1b[2Jb\nseed 9\rc\x00d\u202ee\u0085f\tg\u2028h"
     shown = "a\ufffd[2Jb\ufffdseed 9\ufffdc\ufffdd\ufffde\ufffdf\ufffdg\ufffdh"
@@ -338,7 +338,7 @@ def _rows(text: str) -> list[str]:
     return text.split("\n")
 
 
-def test_show_last(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:
+def test_show_last(samebits: Callable[..., Done], run: RunDir, example: Record) -> None:
     assert _lines(samebits("show", "last"))[0] == f"run {_ID}"
     younger = _running(run, example, "20260802T000000Z-younger")
     assert _lines(samebits("show", "last"))[0] == f"run {younger.path.name}"
@@ -347,7 +347,7 @@ def test_show_last(samebits: Callable[..., Done], run: RunFolder, example: Recor
     assert done.complaint == "there is no run last in nowhere; `samebits list` shows what there is"
 
 
-def test_the_folder_of_runs_that_a_file_names(samebits: Callable[..., Done], run: RunFolder, tmp_path: Path) -> None:
+def test_the_folder_of_runs_that_a_file_names(samebits: Callable[..., Done], run: RunDir, tmp_path: Path) -> None:
     run.path.parent.rename(tmp_path / "elsewhere")
     assert samebits("list").status == 2
     (tmp_path / "samebits.toml").write_text('runs = "elsewhere"\n')
@@ -361,9 +361,9 @@ def test_the_folder_of_runs_that_a_file_names(samebits: Callable[..., Done], run
     assert samebits("list").complaint == "samebits.toml: 'runs' must be str, not 1"
 
 
-def test_show_follows_the_ledger(samebits: Callable[..., Done], run: RunFolder) -> None:
+def test_show_follows_the_ledger(samebits: Callable[..., Done], run: RunDir) -> None:
     """A problem is not to be overlooked: rows of its own, a line on stderr, and the status."""
-    folder = RunFolder(run.path.with_name("20260802T000000Z-real"))
+    folder = RunDir(run.path.with_name("20260802T000000Z-real"))
     shutil.copytree(EXAMPLE.with_name("ledger-1.1"), folder.path)
     done = samebits("show", folder.path.name)
     assert (done.status, done.err) == (0, "")
@@ -384,7 +384,7 @@ def test_show_follows_the_ledger(samebits: Callable[..., Done], run: RunFolder) 
 
 
 def test_show_of_a_run_that_died_in_the_middle_of_a_line(
-    samebits: Callable[..., Done], run: RunFolder, example: Record
+    samebits: Callable[..., Done], run: RunDir, example: Record
 ) -> None:
     dead = _running(run, replace(example, ledger=None), "20260802T000000Z-dead")
     with Ledger(dead.ledger, example.recipe.digest) as ledger:
@@ -416,11 +416,11 @@ def test_show_of_a_run_that_died_in_the_middle_of_a_line(
         "problem cannot read runs/" + _ID + "/ledger.jsonl: No such file or directory, and the record names 4 lines",
     ],
 )
-def test_what_show_tells(samebits: Callable[..., Done], run: RunFolder, row: str) -> None:
+def test_what_show_tells(samebits: Callable[..., Done], run: RunDir, row: str) -> None:
     assert row in _lines(samebits("show", run.path.name))
 
 
-def test_show_aligns_its_columns(samebits: Callable[..., Done], run: RunFolder) -> None:
+def test_show_aligns_its_columns(samebits: Callable[..., Done], run: RunDir) -> None:
     lines = samebits("show", run.path.name).out.splitlines()
     names = [line[:18].rstrip() for line in lines if line.startswith("  ")]
     assert names[:3] == ["  image", "  base", "  lock"]
@@ -428,7 +428,7 @@ def test_show_aligns_its_columns(samebits: Callable[..., Done], run: RunFolder) 
     assert [line for line in lines if line != line.rstrip()] == []
 
 
-def test_show_a_run_that_ended_badly(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:
+def test_show_a_run_that_ended_badly(samebits: Callable[..., Done], run: RunDir, example: Record) -> None:
     outcome = Outcome(state="failed", message="the script failed: ValueError: [red]x[/red]")
     write_record(run.record, replace(example, outcome=outcome, result=None, environment={"image_note": "none given"}))
     lines = _lines(samebits("show", _ID))
@@ -436,7 +436,7 @@ def test_show_a_run_that_ended_badly(samebits: Callable[..., Done], run: RunFold
     assert not [line for line in lines if line.startswith(("result", "versions"))]
 
 
-def test_a_name_that_means_more_than_one(samebits: Callable[..., Done], run: RunFolder, example: Record) -> None:
+def test_a_name_that_means_more_than_one(samebits: Callable[..., Done], run: RunDir, example: Record) -> None:
     for ending in ("-2", "-3", "-4"):
         _running(run, example, _ID + ending)
     assert _lines(samebits("show", _ID))[0] == f"run {_ID}"  # a whole name counts before the beginning of others
@@ -445,7 +445,7 @@ def test_a_name_that_means_more_than_one(samebits: Callable[..., Done], run: Run
     assert done.complaint == f"4 runs begin with 2026 ({_ID}, {_ID}-2, {_ID}-3, …); write more of the name"
 
 
-def test_a_name_that_no_file_can_have(run: RunFolder) -> None:
+def test_a_name_that_no_file_can_have(run: RunDir) -> None:
     name = "x" * 300
     with pytest.raises(InputError) as caught:
         find_run(name, run.path.parent)
@@ -469,7 +469,7 @@ def test_a_folder_of_somebody_else_does_not_hide_the_others(open_folder: Path) -
 
 
 @pytest.mark.parametrize("options", [["--json"], []])
-def test_a_reader_that_has_gone(run: RunFolder, options: list[str]) -> None:
+def test_a_reader_that_has_gone(run: RunDir, options: list[str]) -> None:
     """As `samebits list | head`."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -480,7 +480,7 @@ def test_a_reader_that_has_gone(run: RunFolder, options: list[str]) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_thousand_runs(run: RunFolder, tmp_path: Path) -> None:
+def test_a_thousand_runs(run: RunDir, tmp_path: Path) -> None:
     run.code.mkdir()
     (run.code / "train.py").touch()
     run.create_inside()

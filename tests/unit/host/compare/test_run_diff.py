@@ -17,14 +17,14 @@ from samebits.core.digest import Digest
 from samebits.core.file_tree import Tree, TreeEntry, hash_tree
 from samebits.core.ledger import Ledger
 from samebits.core.record import Record, read_record, write_record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from samebits.host.compare.run_diff import Difference, diff
 from support.command import EXAMPLE, Done, Project, call
 
 
-def make(folder: Path, record: Record, *, lines: int = 2, last: str = "x", code: str = "print(1)\n") -> RunFolder:
+def make(folder: Path, record: Record, *, lines: int = 2, last: str = "x", code: str = "print(1)\n") -> RunDir:
     """A run with code, data and a ledger."""
-    run = RunFolder(folder)
+    run = RunDir(folder)
     run.code.mkdir(parents=True)
     (run.code / "train.py").write_text(code)
     hash_tree(run.code, "code").write(run.code_manifest)
@@ -175,7 +175,7 @@ _RUNS = st.fixed_dictionaries(
 )
 
 
-def _drawn(folder: Path, record: Record, values: dict[str, Any]) -> RunFolder:
+def _drawn(folder: Path, record: Record, values: dict[str, Any]) -> RunDir:
     """A run whose parts were drawn; equal parts are equal bytes."""
     folder.mkdir()
     data = Tree(
@@ -199,7 +199,7 @@ def _drawn(folder: Path, record: Record, values: dict[str, Any]) -> RunFolder:
         environment={"distributions": values["packages"]},
         result=result,
     )
-    run = RunFolder(folder)
+    run = RunDir(folder)
     data.write(run.data_manifest)
     with Ledger(run.ledger, changed.recipe.digest) as ledger:
         for number, groups in enumerate(values["ledger"]):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samebits.core.digest import Digest
-from samebits.core.run_dir import RunFolder
-from samebits.host.compare.tensor_diff import Distance, Kept, distance, measure
+from samebits.core.run_dir import RunDir
+from samebits.host.compare.tensor_diff import Distance, TensorStore, measure_distance, tensor_distance
 
 
 def _bytes(values: Any, dtype: str = "float32") -> bytes:
@@ -38,14 +38,14 @@ _UP = np.nextafter(np.float32(1), np.float32(2))
     ],
 )  # fmt: skip
 def test_measure(dtype: str, one: list[Any], other: list[Any], expected: Distance) -> None:
-    assert measure(_bytes(one, dtype), _bytes(other, dtype), dtype) == expected
-    assert measure(_bytes(other, dtype), _bytes(one, dtype), dtype) == expected
+    assert measure_distance(_bytes(one, dtype), _bytes(other, dtype), dtype) == expected
+    assert measure_distance(_bytes(other, dtype), _bytes(one, dtype), dtype) == expected
 
 
 def test_types_that_numpy_does_not_know() -> None:
     one, next_up = (np.array([bits], np.uint16).tobytes() for bits in (0x3F80, 0x3F81))  # 1 and 1.0078125 as bfloat16
-    assert measure(one, next_up, "bfloat16") == Distance(absolute=2.0**-7, ulps=1, differing=1, elements=1)
-    assert measure(b"a", b"b", "string") is None
+    assert measure_distance(one, next_up, "bfloat16") == Distance(absolute=2.0**-7, ulps=1, differing=1, elements=1)
+    assert measure_distance(b"a", b"b", "string") is None
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1), st.integers(1, 100))
@@ -54,7 +54,7 @@ def test_ulps_count_the_floats_between(values: list[float], steps: int) -> None:
     other = one.copy()
     for _ in range(steps):
         other[0] = np.nextafter(other[0], np.float32(np.inf))
-    found = measure(one.tobytes(), other.tobytes(), "float32")
+    found = measure_distance(one.tobytes(), other.tobytes(), "float32")
     assert found is not None
     # Zero is crossed in one step more, as it is there twice.
     crossed = one[0] < 0 <= other[0] or (one[0] == 0 and np.signbit(one[0]))
@@ -78,14 +78,14 @@ def _described(values: bytes, shape: list[int], dtype: str = "float32") -> dict[
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> tuple[RunFolder, RunFolder]:
+def runs(tmp_path: Path) -> tuple[RunDir, RunDir]:
     """Two runs that keep nothing yet."""
     for name in ("one", "other"):
         (tmp_path / name / "models").mkdir(parents=True)
-    return RunFolder(tmp_path / "one"), RunFolder(tmp_path / "other")
+    return RunDir(tmp_path / "one"), RunDir(tmp_path / "other")
 
 
-def test_values_are_found_by_their_digest(runs: tuple[RunFolder, RunFolder]) -> None:
+def test_values_are_found_by_their_digest(runs: tuple[RunDir, RunDir]) -> None:
     """In a `.keras` archive, in a file of weights, among the tensors of a step: wherever, under whatever name."""
     first, second = np.float32([1, 2]), np.float32([1, 4])
     with h5py.File(runs[0].models / "w.h5", "w") as file:
@@ -94,29 +94,29 @@ def test_values_are_found_by_their_digest(runs: tuple[RunFolder, RunFolder]) -> 
     with zipfile.ZipFile(runs[1].models / "0-m.keras", "w") as archive:
         archive.write(runs[0].models / "w.h5", "model.weights.h5")
     (runs[0].models / "w.h5").rename(runs[0].models / "0-m.weights.h5")
-    kept = Kept(runs[0]), Kept(runs[1])
+    kept = TensorStore(runs[0]), TensorStore(runs[1])
     pair = _described(first.tobytes(), [2]), _described(second.tobytes(), [2])
-    found = distance(*pair, kept)
+    found = tensor_distance(*pair, kept)
     assert found == Distance(absolute=2.0, ulps=2**23, differing=1, elements=2)
     unknown = _described(b"another", [2])
-    assert distance(unknown, pair[1], kept) is None
-    assert distance(pair[0] | {"shape": [1, 2]}, pair[1], kept) is None
-    assert distance(pair[0] | {"dtype": "int32"}, pair[1], kept) is None
+    assert tensor_distance(unknown, pair[1], kept) is None
+    assert tensor_distance(pair[0] | {"shape": [1, 2]}, pair[1], kept) is None
+    assert tensor_distance(pair[0] | {"dtype": "int32"}, pair[1], kept) is None
 
 
-def test_a_tensor_of_a_step_checks_itself(runs: tuple[RunFolder, RunFolder]) -> None:
+def test_a_tensor_of_a_step_checks_itself(runs: tuple[RunDir, RunDir]) -> None:
     values = _bytes([1, 2])
     runs[0].tensors.mkdir()
     path = runs[0].tensors / Digest.of_bytes(values).hex
     path.write_bytes(values)
-    assert Kept(runs[0]).find(str(Digest.of_bytes(values))) == values
+    assert TensorStore(runs[0]).find(str(Digest.of_bytes(values))) == values
     path.write_bytes(_bytes([1, 3]))
-    assert Kept(runs[0]).find(str(Digest.of_bytes(values))) is None
+    assert TensorStore(runs[0]).find(str(Digest.of_bytes(values))) is None
 
 
-def test_models_that_cannot_be_read(runs: tuple[RunFolder, RunFolder]) -> None:
+def test_models_that_cannot_be_read(runs: tuple[RunDir, RunDir]) -> None:
     (runs[0].models / "0-a.keras").write_bytes(b"no archive")
     (runs[0].models / "0-a.weights.h5").write_bytes(b"no weights")
     with zipfile.ZipFile(runs[0].models / "1-b.keras", "w") as archive:
         archive.writestr("config.json", "{}")
-    assert Kept(runs[0]).find(str(Digest.of_bytes(b"x"))) is None
+    assert TensorStore(runs[0]).find(str(Digest.of_bytes(b"x"))) is None

@@ -17,7 +17,7 @@ from samebits.host.compare.verdict import (
     NOT_COMPARABLE,
     Tolerance,
     check_metrics,
-    judge,
+    judge_runs,
 )
 
 _LOSS = "0x1.0p+0"
@@ -68,7 +68,7 @@ ROWS: dict[str, tuple[Callable[[Record], Record], dict[str, str]]] = {
 @pytest.mark.parametrize("row", ROWS)
 def test_judge(one: Record, row: str, goal: str) -> None:
     change, expected = ROWS[row]
-    verdict = judge(one, change(one), goal, Tolerance())
+    verdict = judge_runs(one, change(one), goal, Tolerance())
     assert verdict.word == expected[goal]
     assert bool(verdict.reasons) == (verdict.word != IDENTICAL)
     assert verdict.exit_status == {IDENTICAL: 0, EQUIVALENT: 0, DIFFERENT: 1, NOT_COMPARABLE: 3}[verdict.word]
@@ -76,7 +76,7 @@ def test_judge(one: Record, row: str, goal: str) -> None:
 
 def test_a_run_without_a_result_is_no_measure(one: Record) -> None:
     failed = replace(one, result=None, outcome=Outcome(state=FAILED))
-    verdict = judge(failed, one, "bitwise", Tolerance())
+    verdict = judge_runs(failed, one, "bitwise", Tolerance())
     assert (verdict.word, verdict.exit_status) == (NOT_COMPARABLE, 3)
     assert verdict.reasons == (f"the run {one.id} has no result: failed",)
 
@@ -84,7 +84,7 @@ def test_a_run_without_a_result_is_no_measure(one: Record) -> None:
 def test_every_metric_beyond_is_named(one: Record) -> None:
     before = _with_history(one, {"loss": [_LOSS], "mae": ["0x1.0p+1"], "same": [_LOSS], "word": ["x"]})
     after = _with_history(one, {"loss": ["0x1.8p+0"], "mae": ["0x1.8p+1"], "same": [_LOSS], "word": ["y"]})
-    assert judge(before, after, "metrics", Tolerance()).reasons == (
+    assert judge_runs(before, after, "metrics", Tolerance()).reasons == (
         "fit 0, loss: 1 and 1.5 differ by 0.5",
         "fit 0, mae: 2 and 3 differ by 1",
         "fit 0, word: x and y are no numbers",
@@ -93,7 +93,7 @@ def test_every_metric_beyond_is_named(one: Record) -> None:
 
 def test_not_a_number_is_as_good_as_itself(one: Record) -> None:
     before, after = (_with_history(one, {"loss": ["nan"], "x": [text]}) for text in ("0x1.0p+0", "0x1.0001p+0"))
-    assert judge(before, after, "metrics", Tolerance()).word == EQUIVALENT
+    assert judge_runs(before, after, "metrics", Tolerance()).word == EQUIVALENT
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_not_a_number_is_as_good_as_itself(one: Record) -> None:
     ],
 )
 def test_tolerances(one: Record, rel: list[str], absolute: list[str], word: str) -> None:
-    assert judge(one, _ended_at(1.1)(one), "metrics", Tolerance.parse(rel, absolute)).word == word
+    assert judge_runs(one, _ended_at(1.1)(one), "metrics", Tolerance.parse(rel, absolute)).word == word
 
 
 @pytest.mark.parametrize("text", ["", "x", "loss=", "-1", "nan", "inf", "loss=-0.1"])
@@ -132,7 +132,7 @@ def test_what_a_tolerance_is_not_for(one: Record) -> None:
 def test_results_that_say_nothing(one: Record) -> None:
     """Without metrics, and with nothing at all."""
     before, after = (replace(one, result={**(one.result or {}), "fits": [], "x": x}) for x in (1, 2))
-    assert judge(before, after, "metrics", Tolerance()).reasons == (NO_METRICS,)
+    assert judge_runs(before, after, "metrics", Tolerance()).reasons == (NO_METRICS,)
     empty = replace(one, result={"models": [], "fits": [], "outputs": []})
     for goal, word in (("bitwise", NOT_COMPARABLE), ("metrics", NOT_COMPARABLE), ("documented", IDENTICAL)):
-        assert judge(empty, empty, goal, Tolerance()).word == word
+        assert judge_runs(empty, empty, goal, Tolerance()).word == word

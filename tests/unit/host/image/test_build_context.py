@@ -12,13 +12,13 @@ from samebits.core.digest import Digest
 from samebits.host.image.build_context import (
     CPU,
     GPU,
-    Kind,
+    ImageKind,
     context_file,
     cuda_lock,
-    lay_out,
     recipe_source_digest,
     source_digest,
     source_files,
+    write_context,
 )
 from support.command import ROOT
 
@@ -39,10 +39,10 @@ def test_the_kinds() -> None:
 
 
 @pytest.mark.parametrize("kind", [CPU, GPU], ids=["cpu", "gpu"])
-def test_the_recipes_folder(kind: Kind, tmp_path: Path) -> None:
+def test_the_recipes_folder(kind: ImageKind, tmp_path: Path) -> None:
     target = tmp_path / "recipe"
     target.mkdir(mode=0o700)
-    lay_out(kind, target, _MANIFEST)
+    write_context(kind, target, _MANIFEST)
     files = {str(path.relative_to(target)): path for path in target.rglob("*") if path.is_file()}
     package = ROOT / "src" / "samebits"
     ours = {f"source/samebits/{path.name}": path for path in package.glob("*.py") if path.name != "__main__.py"}
@@ -71,7 +71,7 @@ def test_the_recipes_folder(kind: Kind, tmp_path: Path) -> None:
     ],
 )
 def test_the_source_digest_follows_every_file(change: object, tmp_path: Path) -> None:
-    lay_out(CPU, tmp_path, _MANIFEST)
+    write_context(CPU, tmp_path, _MANIFEST)
     assert callable(change)
     change(tmp_path)
     assert recipe_source_digest(tmp_path) != source_digest(CPU)
@@ -119,7 +119,7 @@ def test_a_dockerfile_that_lost_what_the_tool_needs(lost: str) -> None:
 
 
 def test_a_manifest_is_kept_as_it_is(tmp_path: Path) -> None:
-    lay_out(GPU, tmp_path, _MANIFEST)
+    write_context(GPU, tmp_path, _MANIFEST)
     assert json.loads((tmp_path / "image.json").read_bytes()) == {"mine": 1}
     assert (tmp_path / "cuda" / "requirements.lock").read_text() == cuda_lock(
         (ROOT / "requirements-gpu.lock").read_text()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from samebits.core.run_config import RunSpec
+from samebits.core.run_config import RunConfig
 from samebits.host.lint.linter import check
 from support.command import Done, call
 
@@ -142,7 +142,7 @@ def test_ten_thousand_lines(tmp_path: Path) -> None:
         (tmp_path / f"part{number}.py").write_text(text)
     (tmp_path / "train.py").write_text("")
     begun = time.process_time()
-    found = check(RunSpec(script=tmp_path / "train.py"))
+    found = check(RunConfig(script=tmp_path / "train.py"))
     assert time.process_time() - begun < 3
     assert (len(found.sources), len(found.findings)) == (14, 26)
 

@@ -12,9 +12,9 @@ from samebits.core.digest import Digest
 from samebits.core.errors import SamebitsError
 from samebits.core.ledger import Ledger
 from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import STEP, TENSOR, Trace
-from samebits.host.rerun.divergence import Location, Ran, Side, locate
+from samebits.host.rerun.divergence import Location, RunWithRecord, TrainAgain, locate
 
 Line = dict[str, Any]
 
@@ -45,19 +45,19 @@ class Trainings:
         self._record = record
         self._numbers = iter(range(100))
 
-    def ran(self, lines: list[Line], trace: Trace | None = None) -> Ran:
-        run = RunFolder(self._folder / str(next(self._numbers)))
+    def ran(self, lines: list[Line], trace: Trace | None = None) -> RunWithRecord:
+        run = RunDir(self._folder / str(next(self._numbers)))
         run.path.mkdir()
         with Ledger(run.ledger, self._record.recipe.digest) as ledger:
             for line in lines:
                 ledger.append(line)
         return run, replace(self._record, trace=trace or Trace())
 
-    def sides(self, *stages: tuple[list[Line], list[Line]]) -> tuple[Side, Side]:
-        def side(number: int) -> Side:
+    def sides(self, *stages: tuple[list[Line], list[Line]]) -> tuple[TrainAgain, TrainAgain]:
+        def side(number: int) -> TrainAgain:
             left: Iterator[tuple[list[Line], list[Line]]] = iter(stages)
 
-            def train(trace: Trace, _runs: Path) -> Ran:
+            def train(trace: Trace, _runs: Path) -> RunWithRecord:
                 self.asked.append(trace)
                 return self.ran(next(left)[number], trace)
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from samebits.core.checkpoint_store import Checkpoint, Place, Store
+from samebits.core.checkpoint_store import Checkpoint, CheckpointStore, Position
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import canonical_json
-from samebits.core.ledger import hold
+from samebits.core.ledger import lock_alive
 from samebits.core.record import read_record
-from samebits.core.run_dir import RunFolder
+from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.host.audit.ledger_audit import check_ledger
-from samebits.host.runs.registry import seal_of
+from samebits.host.runs.registry import checksum_of
 from support.fake_runner import Played, played, spoil, unsealed
 
 __all__ = ["played"]
@@ -35,7 +35,7 @@ def _whole(played: Played, *options: str) -> str:
     return str(result)
 
 
-def _killed(played: Played, stage: int, epoch: int, *options: str) -> RunFolder:
+def _killed(played: Played, stage: int, epoch: int, *options: str) -> RunDir:
     played.player.dies = stage, epoch
     run = played.train(*options)
     played.player.dies = None
@@ -43,14 +43,14 @@ def _killed(played: Played, stage: int, epoch: int, *options: str) -> RunFolder:
     return run
 
 
-def _resumed(played: Played, run: RunFolder, *options: str) -> RunFolder:
+def _resumed(played: Played, run: RunDir, *options: str) -> RunDir:
     done = played.call("resume", run.path.name, *options)
     assert done.status == 0, done.err
     assert done.out.splitlines()[-1].startswith("result sha256:")
-    return RunFolder(done.run)
+    return RunDir(done.run)
 
 
-def _ends_well(run: RunFolder, result: str) -> None:
+def _ends_well(run: RunDir, result: str) -> None:
     record = run.read()
     assert str(record.result_digest) == result
     assert not check_ledger(run.ledger, record).problems
@@ -71,9 +71,9 @@ def test_a_killed_run_ends_in_the_same_bits(played: Played, keep: str) -> None:
     assert again.path.parent.samefile(run.path.parent)
     assert record.id == again.path.name != run.path.name
     assert record.recipe == run.read().recipe
-    assert record.keeping == run.read().keeping
+    assert record.retention == run.read().retention
     assert record.origin["resumes"] == {
-        "id": run.path.name, "seal": seal_of(run), "checkpoint": "0001-000003", "until": None
+        "id": run.path.name, "seal": checksum_of(run), "checkpoint": "0001-000003", "until": None
     }  # fmt: skip
     names = {
         "last": ["0000-000002", "0001-000004"],
@@ -94,7 +94,7 @@ def test_a_run_that_nobody_sealed_is_sealed_first(played: Played) -> None:
     assert record.outcome.state == "interrupted"
     assert record.outcome.message == "the run ended without sealing its record (killed, or power was lost)"
     assert not run.reserve.exists()
-    assert again.read().origin["resumes"]["seal"] == seal_of(run) == json.loads(run.record.read_bytes())["seal"]
+    assert again.read().origin["resumes"]["seal"] == checksum_of(run) == json.loads(run.record.read_bytes())["seal"]
 
 
 def test_killed_again_and_again(played: Played) -> None:
@@ -104,8 +104,8 @@ def test_killed_again_and_again(played: Played) -> None:
         played.player.dies = 0, epoch
         done = played.call("resume", run.path.name)
         assert done.status == 2
-        assert RunFolder(done.run).read().origin["resumes"]["id"] == run.path.name
-        run = unsealed(RunFolder(done.run))
+        assert RunDir(done.run).read().origin["resumes"]["id"] == run.path.name
+        run = unsealed(RunDir(done.run))
     played.player.dies = None
     _ends_well(_resumed(played, run), result)
 
@@ -126,7 +126,7 @@ def test_a_line_that_was_torn_is_left_out(played: Played) -> None:
     whole = run.ledger.read_bytes()
     run.ledger.write_bytes(whole + b'{"event":"epo')
     done = played.call("resume", run.path.name)
-    again = RunFolder(done.run)
+    again = RunDir(done.run)
     assert again.ledger.read_bytes().startswith(whole)
     _ends_well(again, result)
 
@@ -136,7 +136,7 @@ def test_lines_behind_the_checkpoint_are_kept_to_be_compared(played: Played) -> 
     result = _whole(played)
     run = _killed(played, 0, 3, "--keep", "all")
     lines = run.ledger.read_bytes()
-    run.checkpoints.path(Place(stage=0, epoch=3)).unlink()
+    run.checkpoints.path(Position(stage=0, epoch=3)).unlink()
     again = _resumed(played, run)
     assert again.ledger.read_bytes().startswith(lines)
     assert played.player.trained[0] == (0, 2)
@@ -152,34 +152,34 @@ def test_without_a_checkpoint_it_begins_again(played: Played) -> None:
     run = _killed(played, 0, 0)
     done = played.call("resume", run.path.name)
     assert f"samebits: resuming {run.path.name} from the beginning: it has no checkpoint" in done.err.splitlines()
-    assert RunFolder(done.run).read().origin["resumes"]["checkpoint"] is None
+    assert RunDir(done.run).read().origin["resumes"]["checkpoint"] is None
     assert len(played.player.trained) == 4
-    _ends_well(RunFolder(done.run), result)
+    _ends_well(RunDir(done.run), result)
 
 
-def _object(run: RunFolder, place: Place) -> Path:
+def _object(run: RunDir, place: Position) -> Path:
     (text,) = run.checkpoints.read(place).objects
     return run.checkpoints.objects / Digest.parse(text).hex
 
 
-def _damaged_object(run: RunFolder) -> None:
+def _damaged_object(run: RunDir) -> None:
     path = _object(run, _THIRD)
     content = path.read_bytes()
     spoil(path, content, bytes([content[0] ^ 1]) + content[1:])
 
 
-def _written(run: RunFolder, **changes: Any) -> None:
+def _written(run: RunDir, **changes: Any) -> None:
     """The third checkpoint, sealed as well as ours are."""
     found = replace(run.checkpoints.read(_THIRD), **changes)
     run.checkpoints.path(_THIRD).unlink()
     run.checkpoints.path(_THIRD).write_bytes(canonical_json(found.to_dict()))
 
 
-def _renamed(run: RunFolder) -> None:
-    run.checkpoints.path(Place(stage=0, epoch=2)).rename(run.checkpoints.path(Place(stage=0, epoch=9)))
+def _renamed(run: RunDir) -> None:
+    run.checkpoints.path(Position(stage=0, epoch=2)).rename(run.checkpoints.path(Position(stage=0, epoch=9)))
 
 
-_THIRD = Place(stage=0, epoch=3)
+_THIRD = Position(stage=0, epoch=3)
 _OTHER = Digest.of_bytes(b"other")
 
 
@@ -214,7 +214,7 @@ _OTHER = Digest.of_bytes(b"other")
     ids=["object", "no object", "seal", "no JSON", "renamed", "recipe", "too far", "another line"],
 )  # fmt: skip
 def test_a_checkpoint_that_cannot_be_relied_on(
-    played: Played, damage: Callable[[RunFolder], object], complaint: str, checkpoint: str
+    played: Played, damage: Callable[[RunDir], object], complaint: str, checkpoint: str
 ) -> None:
     """It is named, and costs time, not exactness."""
     result = _whole(played, "--keep", "all")
@@ -226,7 +226,7 @@ def test_a_checkpoint_that_cannot_be_relied_on(
     told = [line for line in done.err.splitlines() if line.endswith("; taking an earlier checkpoint")]
     assert len(told) == 1, done.err
     assert complaint.format(hex=name, store=Path("runs", run.path.name, "checkpoints")) in told[0]
-    again = RunFolder(done.run)
+    again = RunDir(done.run)
     assert again.read().origin["resumes"]["checkpoint"] == checkpoint
     _ends_well(again, result)
     for place in again.checkpoints.places():
@@ -238,10 +238,10 @@ def test_an_earlier_stage_that_is_damaged_takes_the_later_ones_with_it(played: P
     played.player.stages = (2, 3)
     result = _whole(played, "--keep", "all")
     run = _killed(played, 1, 2, "--keep", "all")
-    run.checkpoints.path(Place(stage=0, epoch=2)).write_text("{}")
+    run.checkpoints.path(Position(stage=0, epoch=2)).write_text("{}")
     done = played.call("resume", run.path.name)
     assert done.err.count("taking an earlier checkpoint") == 1
-    again = RunFolder(done.run)
+    again = RunDir(done.run)
     assert again.read().origin["resumes"]["checkpoint"] == "0000-000001"
     _ends_well(again, result)
 
@@ -249,7 +249,7 @@ def test_an_earlier_stage_that_is_damaged_takes_the_later_ones_with_it(played: P
 _GENERATOR = "a generator was given to fit; give a tf.data.Dataset"
 
 
-def _refused_in_its_record(played: Played) -> RunFolder:
+def _refused_in_its_record(played: Played) -> RunDir:
     played.player.refuses = (_GENERATOR,)
     played.player.fails = 0, 2
     run = played.train()
@@ -257,24 +257,24 @@ def _refused_in_its_record(played: Played) -> RunFolder:
     return run
 
 
-def _refused_before_it_died(played: Played) -> RunFolder:
+def _refused_before_it_died(played: Played) -> RunDir:
     played.player.refuses = (_GENERATOR,)
     return unsealed(_killed(played, 0, 2))
 
 
-def _spoilt_ledger(played: Played) -> RunFolder:
+def _spoilt_ledger(played: Played) -> RunDir:
     run = unsealed(_killed(played, 0, 3))
     run.ledger.write_bytes(run.ledger.read_bytes().replace(b'"epoch":1', b'"epoch":7'))
     return run
 
 
-def _other_data(played: Played) -> RunFolder:
+def _other_data(played: Played) -> RunDir:
     run = _killed(played, 0, 3)
     (played.project.data / "numbers.csv").write_text("1,2\n")
     return run
 
 
-def _other_code(played: Played) -> RunFolder:
+def _other_code(played: Played) -> RunDir:
     run = _killed(played, 0, 3)
     (run.code / "train.py").write_text("pass\n")
     return run
@@ -302,7 +302,7 @@ def _other_code(played: Played) -> RunFolder:
     ],
     ids=["finished", "keep none", "refused", "refused and killed", "ledger", "data", "code"],
 )
-def test_what_cannot_be_resumed(played: Played, make: Callable[[Played], RunFolder], complaint: str) -> None:
+def test_what_cannot_be_resumed(played: Played, make: Callable[[Played], RunDir], complaint: str) -> None:
     run = make(played)
     before = run.record.read_bytes()
     done = played.call("resume", run.path.name)
@@ -314,7 +314,7 @@ def test_what_cannot_be_resumed(played: Played, make: Callable[[Played], RunFold
 
 def test_a_run_that_is_alive_is_left_alone(played: Played) -> None:
     run = unsealed(_killed(played, 0, 2))
-    held = hold(run.ledger)
+    held = lock_alive(run.ledger)
     try:
         done = played.call("resume", run.path.name)
     finally:
@@ -362,14 +362,14 @@ def test_what_show_and_list_say(played: Played) -> None:
 
 
 def test_a_ledger_that_became_shorter_meanwhile(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = RunDir(tmp_path)
     (tmp_path / "old").write_bytes(b"abc")
-    store = Store(tmp_path / "none")
+    store = CheckpointStore(tmp_path / "none")
     for size, content in ((2, b"ab"), (3, b"abc")):
-        Resumption(id="a", seal="b", ledger=tmp_path / "old", size=size, store=store).lay_into(folder)
+        Resumption(id="a", seal="b", ledger=tmp_path / "old", size=size, store=store).copy_into(folder)
         assert folder.ledger.read_bytes() == content
     with pytest.raises(RecordError, match=r"old has become shorter; is something else writing to it\?$"):
-        Resumption(id="a", seal="b", ledger=tmp_path / "old", size=4, store=store).lay_into(folder)
+        Resumption(id="a", seal="b", ledger=tmp_path / "old", size=4, store=store).copy_into(folder)
 
 
 def test_a_record_that_says_nothing_sensible_of_being_resumable(played: Played) -> None:

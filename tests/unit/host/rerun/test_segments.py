@@ -19,18 +19,18 @@ from typing import Any
 
 import pytest
 
-from samebits.core.checkpoint_store import Place, reached
+from samebits.core.checkpoint_store import Position, describe_reached
 from samebits.core.digest import Digest
 from samebits.core.errors import Terminated
 from samebits.core.jsonio import canonical_json
-from samebits.core.run_dir import RunFolder
-from samebits.host.audit.checkpoint_audit import Checkpoints
-from samebits.host.compare.ledger_diff import Parting
+from samebits.core.run_dir import RunDir
+from samebits.host.audit.checkpoint_audit import CheckpointAudit
+from samebits.host.compare.ledger_diff import Divergence
 from samebits.host.rerun import segment_worker as stretches
-from samebits.host.rerun.segment_plan import Segment, cut, draw, find_segments
-from samebits.host.rerun.segment_worker import Work, in_processes
-from samebits.host.rerun.segments import Request, Segmented, verify_segments
-from samebits.host.runs.registry import seal_of
+from samebits.host.rerun.segment_plan import Segment, cut_batches, draw_sample, find_segments
+from samebits.host.rerun.segment_worker import SegmentJob, in_processes
+from samebits.host.rerun.segments import Request, SegmentVerification, verify_segments
+from samebits.host.runs.registry import checksum_of
 from samebits.host.runs.verification_file import read_verification
 from support.command import ROOT
 from support.fake_runner import Played, played, spoil
@@ -43,14 +43,14 @@ class Here:
     """An executor that carries a call out when it is asked whether it is done; notes what it was given."""
 
     def __init__(self) -> None:
-        self.works: list[Work] = []
+        self.works: list[SegmentJob] = []
         self.runs: list[Any] = []
 
-    def submit(self, function: Callable[[Work], Path], work: Work, /) -> "Future[Path]":
+    def submit(self, function: Callable[[SegmentJob], Path], work: SegmentJob, /) -> "Future[Path]":
         self.works.append(pickle.loads(pickle.dumps(work)))
         answer: Future[Path] = Future()
         answer.set_result(function(self.works[-1]))
-        self.runs.append(RunFolder(answer.result()).read())
+        self.runs.append(RunDir(answer.result()).read())
         return answer
 
     @property
@@ -64,7 +64,9 @@ def here() -> Here:
     return Here()
 
 
-def verify(played: Played, run: RunFolder, here: Here, told: list[str] | None = None, **options: Any) -> Segmented:
+def verify(
+    played: Played, run: RunDir, here: Here, told: list[str] | None = None, **options: Any
+) -> SegmentVerification:
     scratch = played.project.folder / f"scratch-{time.monotonic_ns()}"
     scratch.mkdir()
     played.player.trained.clear()
@@ -73,8 +75,8 @@ def verify(played: Played, run: RunFolder, here: Here, told: list[str] | None = 
     return verify_segments(run, request, executor=here, scratch=scratch, tell=lines.append)
 
 
-def _segments(run: RunFolder) -> list[Segment]:
-    return find_segments(Checkpoints.of(run, run.read()))
+def _segments(run: RunDir) -> list[Segment]:
+    return find_segments(CheckpointAudit.of(run, run.read()))
 
 
 def test_a_run_is_cut_at_its_checkpoints(played: Played) -> None:
@@ -118,7 +120,7 @@ def _of(*weights: int) -> list[Segment]:
 )
 def test_stretches_are_even(weights: tuple[int, ...], parts: int, expected: list[int]) -> None:
     segments = _of(*weights)
-    found = cut(segments, parts)
+    found = cut_batches(segments, parts)
     assert [len(stretch) for stretch in found] == expected
     assert [segment for stretch in found for segment in stretch] == segments
 
@@ -127,10 +129,10 @@ def test_a_sample_is_drawn_with_its_seed() -> None:
     segments = _of(*(1,) * 20)
     for seed in range(5):
         drawn = sorted(number + 1 for number in random.Random(seed).sample(range(20), 6))
-        found = draw(segments, sample=6, seed=seed)
+        found = draw_sample(segments, sample=6, seed=seed)
         assert [segment.number for stretch in found for segment in stretch] == drawn
         assert all(one[-1].number + 1 < other[0].number for one, other in itertools.pairwise(found))
-    assert draw(segments, sample=20, jobs=2) == cut(segments, 2)
+    assert draw_sample(segments, sample=20, jobs=2) == cut_batches(segments, 2)
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])
@@ -148,8 +150,8 @@ def test_the_same_again(played: Played, here: Here, jobs: int) -> None:
     assert {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()} == before
     assert len({work.planned.spec.runs for work in here.works}) == jobs
     for record in here.runs[:-1]:
-        assert record.origin["resumes"]["seal"] == seal_of(run)
-        assert record.outcome.message == reached(Place.parse(record.origin["resumes"]["until"]))
+        assert record.origin["resumes"]["seal"] == checksum_of(run)
+        assert record.outcome.message == describe_reached(Position.parse(record.origin["resumes"]["until"]))
     assert played.runs() == 1, "nothing that was executed stays among the runs"
 
 
@@ -171,7 +173,7 @@ def test_a_perturbed_epoch_is_its_segment(played: Played, here: Here, epoch: int
     assert [item.word for item in found.judged].count("identical") == 19
 
 
-def _kept_with(run: RunFolder, place: Place, **more: Any) -> None:
+def _kept_with(run: RunDir, place: Position, **more: Any) -> None:
     """Have a checkpoint hold more state than it did, under a seal of its own."""
     path, found = run.checkpoints.path(place), run.checkpoints.read(place)
     path.unlink()
@@ -181,7 +183,7 @@ def _kept_with(run: RunFolder, place: Place, **more: Any) -> None:
 def test_a_state_that_the_training_did_not_end_in(played: Played, here: Here) -> None:
     """The lines are the recorded ones: the next segment begins from something else all the same."""
     run = played.train("--keep", "all")
-    _kept_with(run, Place(stage=0, epoch=2), feed={"drawn": 3})
+    _kept_with(run, Position(stage=0, epoch=2), feed={"drawn": 3})
     found = verify(played, run, here)
     place = "segment 2 (stage 0, epochs 1 to 2)"
     assert found.line == f"different: {place}: the state at its end: feed (1 of 4 segments)"
@@ -193,7 +195,7 @@ def test_what_the_script_itself_keeps_is_told_and_not_judged(played: Played, her
     objects = {"roots": [["callback 0 (Clock)", clock]], "globals": []}
     played.player.state = {"objects": {"roots": [], "globals": []}}
     run = played.train("--keep", "all")
-    _kept_with(run, Place(stage=0, epoch=2), objects=objects)
+    _kept_with(run, Position(stage=0, epoch=2), objects=objects)
     found = verify(played, run, here)
     but = "but for what the script itself keeps: callback 0 (Clock).began"
     assert (found.line, found.verdict.exit_status) == (f"identical (4 of 4 segments; {but})", 0)
@@ -242,7 +244,7 @@ def test_an_output_that_differs(played: Played, here: Here, monkeypatch: pytest.
     run = played.train("--keep", "all")
     whole = played.player._seal
 
-    def seal(folder: RunFolder, record: Any, *rest: Any) -> int:
+    def seal(folder: RunDir, record: Any, *rest: Any) -> int:
         if record.result is not None:
             outputs = [{"path": "a.txt", "by": "bytes", "digest": "sha256:0"}]
             record = replace(record, result={**record.result, "outputs": outputs})
@@ -288,7 +290,7 @@ def test_no_segment_begins_at_a_damaged_checkpoint(
     played: Played, here: Here, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = played.train("--keep", "all")
-    (text,) = run.checkpoints.read(Place(stage=0, epoch=2)).objects
+    (text,) = run.checkpoints.read(Position(stage=0, epoch=2)).objects
     path = run.checkpoints.objects / Digest.parse(text).hex
     spoil(path, path.read_bytes()[:1], b"?")
     found = verify(played, run, here)
@@ -306,7 +308,7 @@ def test_what_is_kept(played: Played, here: Here, capsys: pytest.CaptureFixture[
     said = read_verification(found.kept)
     assert said == found.to_dict()
     assert (said["verdict"], said["by"], said["of"], said["sample"]) == ("identical", None, 1, None)
-    assert said["verified"]["seal"] == seal_of(run)
+    assert said["verified"]["seal"] == checksum_of(run)
     assert said["segments"] == [
         {
             "number": 1, "where": "stage 0, epochs 0 to 4", "begin": None, "end": None, "verdict": "identical",
@@ -323,7 +325,7 @@ def test_a_resumed_run_has_segments_like_any_other(played: Played, here: Here) -
     played.player.dies = 0, 2
     run = played.train("--keep", "all")
     played.player.dies = None
-    again = RunFolder(played.call("resume", run.path.name).run)
+    again = RunDir(played.call("resume", run.path.name).run)
     assert verify(played, again, here, jobs=2).line == "identical (4 of 4 segments)"
 
 
@@ -414,7 +416,7 @@ def test_data_that_changed_is_not_comparable(played: Played) -> None:
 
 def test_a_stretch_is_stopped_where_it_parts(played: Played, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a main thread; what comes behind the first other line is not trained."""
-    monkeypatch.setattr(stretches, "_LOOK", 0.02)
+    monkeypatch.setattr(stretches, "POLL_SECONDS", 0.02)
     played.player.stages = (20,)
     run = played.train("--keep", "all")
     played.player.noise[0, 4] = b"noise"
@@ -495,6 +497,6 @@ def test_a_sample_that_differs_says_what_it_covers(played: Played, here: Here) -
 
 def test_a_round_is_a_place() -> None:
     line = {"event": "round", "stage": 1, "round": 3, "model": "m", "metrics": {}, "tensors": {"trainable": "a"}}
-    parting = Parting(number=3, one=line, other={**line, "tensors": {"trainable": "b"}})
+    parting = Divergence(number=3, one=line, other={**line, "tensors": {"trainable": "b"}})
     assert parting.where == "stage 1, round 3"
     assert [name for name, _, _ in parting.differences()] == ["tensors.trainable"]

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from samebits.core.checkpoint_store import Checkpoint, Place
+from samebits.core.checkpoint_store import Checkpoint, Position
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import as_record
-from samebits.host.rerun.state_diff import Ends, compare_ends
+from samebits.host.rerun.state_diff import StateDiff, compare_states
 
 _STATE: dict[str, Any] = {
     "feed": {"drawn": None},
@@ -28,7 +28,7 @@ _STATE: dict[str, Any] = {
 
 def _checkpoint(state: dict[str, Any]) -> Checkpoint:
     digest = Digest.of_bytes(b"")
-    return Checkpoint(place=Place(stage=0, epoch=1), recipe=digest, lines=1, last=digest, state=state)
+    return Checkpoint(place=Position(stage=0, epoch=1), recipe=digest, lines=1, last=digest, state=state)
 
 
 def _with(number: int, encoded: Any) -> dict[str, Any]:
@@ -67,7 +67,7 @@ _NUMBERED = [[name, {**item, "#": item["#"] + 3}] for name, item in _roots()]
 )
 def test_ends(state: dict[str, Any], training: tuple[str, ...], own: tuple[str, ...]) -> None:
     one = _checkpoint(_STATE)
-    assert compare_ends(one, replace(one, state=state)) == Ends(training=training, own=own)
+    assert compare_states(one, replace(one, state=state)) == StateDiff(training=training, own=own)
 
 
 _GENERATOR = {"numpy_generator": {"dict": []}, "#": 9}
@@ -77,7 +77,7 @@ _HELD = {"object": {"class": "Clock", "attributes": {"a": 1, "b": [2], "held": {
 def test_a_generator_counts_wherever_it_is_held() -> None:
     one = _checkpoint(_STATE)
     other = replace(one, state=_with(1, _HELD))
-    assert compare_ends(one, other) == Ends(training=("callback 0 (Clock).held",))
+    assert compare_states(one, other) == StateDiff(training=("callback 0 (Clock).held",))
 
 
 _DEEP: Any = 0
@@ -106,6 +106,6 @@ def test_what_no_checkpoint_holds(state: dict[str, Any]) -> None:
     for pair in ((one, replace(one, state=state)), (replace(one, state=state), one)):
         try:
             with as_record("it"):
-                assert compare_ends(*pair) != Ends()
+                assert compare_states(*pair) != StateDiff()
         except RecordError as error:
             assert str(error).startswith("it: a value is not what a record holds there")  # noqa: PT017
