@@ -19,7 +19,7 @@ from pathlib import Path
 
 from samebits.core.digest import Digest
 from samebits.core.run_config import RunConfig
-from samebits.core.trace_level import EPOCHS
+from samebits.core.trace_level import DEFAULT_TRACE
 from samebits.core.trial import HASH_SEED, PERTURBATIONS, Trial
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.launch.runtime import choose_runtime
@@ -128,7 +128,7 @@ def digests_of(code: str, script: str, settings: str) -> tuple[str, str]:
         pinned = settings == WITH
         without = () if pinned else settings_of(spec.determinism)[-1][1]
         changed = tuple(name for name in PERTURBATIONS if name != HASH_SEED or not pinned)
-        trials = Experiments(spec, choose_runtime(spec), Path(folder) / "runs", EPOCHS)
+        trials = Experiments(spec, choose_runtime(spec), Path(folder) / "runs", DEFAULT_TRACE)
         both = (Trial(without=without), Trial(without=without, changed=changed))
         records = [trials.run(f"{code} with settings {settings}", trial)[1] for trial in both]
     one, other = (record.result_digest.short if record.result_digest else record.outcome.state for record in records)

@@ -20,7 +20,7 @@ def as_if_killed_after(run: RunDir, place: Position, runs: Path) -> RunDir:
     """A copy of a finished run as it stood when the checkpoint had just been written; the ledger may be further."""
     copy = RunDir(runs / run.path.name)
     shutil.copytree(run.path, copy.path)
-    for later in copy.checkpoints.places():
+    for later in copy.checkpoints.positions():
         if later.order > place.order:
             copy.checkpoints.path(later).unlink()
     record = run.read()
@@ -36,7 +36,7 @@ def test_a_resumed_run_keeps_the_same_checkpoints(resumable: Project) -> None:
     done = resumable.train("--keep", "all", "--checkpoint-every", "3")
     assert done.status == 0, done.err
     whole = newest(resumable)
-    places = whole.checkpoints.places()
+    places = whole.checkpoints.positions()
     within = [place for place in places if place.step is not None]
     at_ends = [place for place in places if place.step is None]
     chosen = [kind[len(kind) // 2] for kind in (at_ends[:-1], within) if kind]
@@ -48,7 +48,7 @@ def test_a_resumed_run_keeps_the_same_checkpoints(resumable: Project) -> None:
         resumed = newest(resumable)
         assert resumed.read().result == whole.read().result
         assert resumed.ledger.read_bytes() == whole.ledger.read_bytes()
-        assert resumed.checkpoints.places() == places
+        assert resumed.checkpoints.positions() == places
         for kept in places:
             assert resumed.checkpoints.path(kept).read_bytes() == whole.checkpoints.path(kept).read_bytes(), kept
 
@@ -288,7 +288,7 @@ def test_what_cannot_be_resumed_is_said_before_training(project: Project, why: s
     assert record.resumable is not None
     assert record.resumable["resumable"] is False
     assert message in record.resumable["reasons"][0]
-    assert run.checkpoints.places() == []
+    assert run.checkpoints.positions() == []
     if why not in SEEN_LATER and "fit(" in script:
         when = "in the first step" if why in SEEN_IN_THE_FIRST_STEP else "before the first step"
         assert [path.name for path in run.outputs.iterdir()] == [when]
@@ -330,8 +330,8 @@ def test_sigterm_leaves_a_checkpoint_within_the_epoch(each_runtime: Project) -> 
         "interrupted",
         {"resumable": True, "reasons": []},
     )
-    (place,) = interrupted.checkpoints.places()
-    assert (place.stage, place.epoch) == (0, 0)
+    (place,) = interrupted.checkpoints.positions()
+    assert (place.phase, place.epoch) == (0, 0)
     assert place.step is not None
     assert 6 <= place.step < 20
     done = call("resume", "last", folder=each_runtime.folder)
@@ -379,7 +379,7 @@ model.fit(x, y, epochs=20, verbose=0, callbacks=[Moves()])
     there.unlink()
     found = call("verify", "last", "--segments", "--jobs", "2", folder=project.folder)
     assert found.status == 1, found.err
-    place = "segment 14 (stage 0, epochs 13 to 14)"
+    place = "segment 14 (phase 0, epochs 13 to 14)"
     assert found.out.splitlines()[-1] == f"different: {place}: {reason} (1 of 20 segments)"
     again = project.train("--keep", "all", "--threads", "1")
     assert again.status == 0, again.err
@@ -393,7 +393,7 @@ model.fit(x, y, epochs=20, verbose=0, callbacks=[Moves()])
 def test_segments_in_containers(in_docker: Project) -> None:
     done = in_docker.train("--keep", "all", "--threads", "1")
     assert done.status == 0, done.err
-    epochs = len(newest(in_docker).checkpoints.places())
+    epochs = len(newest(in_docker).checkpoints.positions())
     found = call("verify", "last", "--segments", "--jobs", "2", folder=in_docker.folder)
     assert found.status == 0, found.err
     assert found.out.splitlines()[-1] == f"identical ({epochs} of {epochs} segments)"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from samebits.core.run_config import RunConfig
-from samebits.core.trace_level import EPOCHS, TraceEnded
+from samebits.core.trace_level import DEFAULT_TRACE, TraceEnded
 from samebits.core.trial import Trial
 from samebits.host.launch.runtime import choose_runtime
 from samebits.host.probe.experiment import Experiments
@@ -53,7 +53,7 @@ def test_steps_are_counted(project: Project, tmp_path: Path, script: str, state:
     """Of loops, of several at once (none is cut in two), and over many calls of `fit`."""
     project.write(script)
     spec = RunConfig(script=project.script, runtime="venv")
-    trials = Experiments(spec, choose_runtime(spec), tmp_path / "trials", EPOCHS)
+    trials = Experiments(spec, choose_runtime(spec), tmp_path / "trials", DEFAULT_TRACE)
     _, record = trials.run("a trial", Trial(steps=9 if state == "interrupted" else 50))
     assert (record.outcome.state, record.timings["steps"]) == (state, steps), record.outcome
     assert 0 < record.timings["step"] < 1

@@ -90,7 +90,7 @@ class Player:
                 "metrics": {"loss": losses[stage][-1]},
             }
             ledger.append({**line, "tensors": {"trainable": str(Digest.of_bytes(weights))}})
-            here = Position(stage=stage, epoch=epoch + 1)
+            here = Position(phase=stage, epoch=epoch + 1)
             self._keep(folder, record, ledger, here, {"losses": losses[stage], **self.state}, weights)
             if here == until:
                 ended = Outcome(state=INTERRUPTED, message=describe_reached(here), exit_status=0)
@@ -108,7 +108,7 @@ class Player:
             return _BEGIN, losses
         for needed in folder.checkpoints.needed(place):
             found = folder.checkpoints.read(needed)
-            losses[needed.stage] = list(found.state["losses"])
+            losses[needed.phase] = list(found.state["losses"])
         ledger.resume_at(found.lines, found.last)
         return folder.checkpoints.content(Digest.parse(found.objects[0])), losses
 
@@ -119,14 +119,14 @@ class Player:
             return
         text = str(Digest.of_bytes(weights))
         recipe, lines, last = record.recipe.digest, ledger.lines, ledger.last
-        found = Checkpoint(place=here, recipe=recipe, lines=lines, last=last, state=state, objects=(text,))
+        found = Checkpoint(position=here, recipe=recipe, lines=lines, last=last, state=state, objects=(text,))
         folder.checkpoints.write(found, {text: weights})
         folder.checkpoints.prune(record.retention)
 
     def _left(self, place: Position | None) -> Iterator[tuple[int, int]]:
         for stage, epochs in enumerate(self.stages):
             for epoch in range(epochs):
-                if place is None or (stage, epoch + 1) > (place.stage, place.epoch):
+                if place is None or (stage, epoch + 1) > (place.phase, place.epoch):
                     yield stage, epoch
 
     def _seal(self, folder: RunDir, record: Record, ledger: Ledger, outcome: Outcome) -> int:

@@ -30,8 +30,8 @@ from samebits.core.jsonio import (
     write_atomically,
 )
 
-FORMAT = "samebits.checkpoint"
-VERSION = "1.0"
+CHECKPOINT_FORMAT = "samebits.checkpoint"
+CHECKPOINT_VERSION = "1.0"
 ALL = "all"
 LAST = "last"
 NONE = "none"
@@ -64,7 +64,7 @@ class RetentionPolicy:
         """Whether there are checkpoints at all."""
         return self.keep != NONE
 
-    def outlives(self, place: "Position") -> bool:
+    def retains(self, place: "Position") -> bool:
         """Whether the checkpoint at this place stays when a later one of its stage is there."""
         if self.keep == ALL:
             return True
@@ -91,14 +91,14 @@ class RetentionPolicy:
 class Position:
     """How far a run has come: a stage, the epochs of it that are done, and the steps of the next one, if any."""
 
-    stage: int
+    phase: int
     epoch: int
     step: int | None = None
 
     @property
     def name(self) -> str:
         """Of the checkpoint's file, without `.json`; names sort as places do."""
-        return f"{self.stage:04d}-{self.epoch:06d}" + ("" if self.step is None else f"-{self.step:08d}")
+        return f"{self.phase:04d}-{self.epoch:06d}" + ("" if self.step is None else f"-{self.step:08d}")
 
     @classmethod
     def parse(cls, name: str) -> Self:
@@ -106,17 +106,17 @@ class Position:
         match = _NAME.fullmatch(name)
         if match is None:
             raise RecordError(f"{name!r} does not name a checkpoint")
-        stage, epoch, step = match.groups()
-        return cls(stage=int(stage), epoch=int(epoch), step=None if step is None else int(step))
+        phase, epoch, step = match.groups()
+        return cls(phase=int(phase), epoch=int(epoch), step=None if step is None else int(step))
 
     @property
     def order(self) -> tuple[int, int, int]:
         """Sorts places by how far they are."""
-        return self.stage, self.epoch, self.step or 0
+        return self.phase, self.epoch, self.step or 0
 
     def __str__(self) -> str:
         steps = "" if self.step is None else f", {self.step} steps into the next"
-        return f"stage {self.stage} after {self.epoch} epoch{'' if self.epoch == 1 else 's'}{steps}"
+        return f"phase {self.phase} after {self.epoch} epoch{'' if self.epoch == 1 else 's'}{steps}"
 
 
 def describe_reached(place: Position) -> str:
@@ -131,7 +131,7 @@ class Checkpoint:
     `objects` are the digests of the bytes that `state` names.
     """
 
-    place: Position
+    position: Position
     recipe: Digest
     lines: int
     last: Digest
@@ -141,9 +141,9 @@ class Checkpoint:
     def to_dict(self) -> dict[str, Any]:
         """As the file holds it."""
         body: dict[str, Any] = {
-            "format": FORMAT,
-            "version": VERSION,
-            "place": self.place.name,
+            "format": CHECKPOINT_FORMAT,
+            "version": CHECKPOINT_VERSION,
+            "place": self.position.name,
             "recipe": str(self.recipe),
             "ledger": {"lines": self.lines, "last": str(self.last)},
             "objects": list(self.objects),
@@ -155,11 +155,11 @@ class Checkpoint:
     def from_dict(cls, value: object) -> Self:
         """Read what `to_dict` wrote; raises RecordError."""
         fields = Fields(value)
-        check_version(fields, FORMAT, VERSION)
+        check_version(fields, CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
         confirm_checksum(value, "checkpoint")
         ledger = fields.inner("ledger")
         return cls(
-            place=Position.parse(fields.get("place", str)),
+            position=Position.parse(fields.get("place", str)),
             recipe=Digest.parse(fields.get("recipe", str)),
             lines=ledger.get("lines", int),
             last=Digest.parse(ledger.get("last", str)),
@@ -188,7 +188,7 @@ class CheckpointStore:
         """The file of a checkpoint."""
         return self.folder / f"{place.name}.json"
 
-    def places(self) -> list[Position]:
+    def positions(self) -> list[Position]:
         """Of every checkpoint there is, the furthest last."""
         try:
             names = [path.stem for path in self.folder.iterdir() if path.suffix == ".json"]
@@ -198,8 +198,8 @@ class CheckpointStore:
 
     def needed(self, place: Position) -> list[Position]:
         """What it takes to go on from a checkpoint: itself, and the furthest one of each stage before."""
-        furthest = {found.stage: found for found in self.places() if found.order <= place.order}
-        return [furthest[stage] for stage in sorted(furthest) if stage < place.stage] + [place]
+        furthest = {found.phase: found for found in self.positions() if found.order <= place.order}
+        return [furthest[stage] for stage in sorted(furthest) if stage < place.phase] + [place]
 
     def read(self, place: Position) -> Checkpoint:
         """Read one; raises RecordError, which names the file."""
@@ -210,8 +210,8 @@ class CheckpointStore:
             raise RecordError(f"cannot read {path}: {error.strerror}") from error
         except (ValueError, RecursionError, RecordError) as error:
             raise RecordError(f"{path}: {error}") from error
-        if found.place != place:
-            raise RecordError(f"{path} holds the checkpoint {found.place.name}: it was renamed")
+        if found.position != place:
+            raise RecordError(f"{path} holds the checkpoint {found.position.name}: it was renamed")
         return found
 
     def content(self, digest: Digest) -> bytes:
@@ -236,7 +236,7 @@ class CheckpointStore:
             raise storage_error(error, self.objects) from error
         paths = {text: self.objects / Digest.parse(text).hex for text in checkpoint.objects}
         write_all({path: contents[text] for text, path in paths.items() if not path.exists()})
-        write_atomically(self.path(checkpoint.place), canonical_json(checkpoint.to_dict()), mode=0o444)
+        write_atomically(self.path(checkpoint.position), canonical_json(checkpoint.to_dict()), mode=0o444)
 
     def store_file(self, path: Path, announce: Callable[[str], None] = lambda _: None) -> Digest:
         """Keep a copy of a file; raises StorageError. `announce` is told its digest before it can be removed again."""
@@ -266,15 +266,15 @@ class CheckpointStore:
 
         `coming` gives the bytes that checkpoints name which are still to be written.
         """
-        places = self.places()
-        furthest = {place.stage: place for place in places}
-        over = [place for place in places if place != furthest[place.stage] and not keeping.outlives(place)]
+        places = self.positions()
+        furthest = {place.phase: place for place in places}
+        over = [place for place in places if place != furthest[place.phase] and not keeping.retains(place)]
         if not over:
             return
         dropped = {text for place in over for text in self.read(place).objects}
         for place in over:
             self.path(place).unlink(missing_ok=True)
-        used = {text for place in self.places() for text in self.read(place).objects}
+        used = {text for place in self.positions() for text in self.read(place).objects}
         for text in dropped - used:
             if text not in coming():
                 (self.objects / Digest.parse(text).hex).unlink(missing_ok=True)

@@ -19,7 +19,10 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import canonical_json, storage_error
 
-VERSION = "1.1"
+LEDGER_VERSION = "1.1"
+_PLACE_WORDS = {"fit": "fit", "loop": "loop", "stage": "phase", "epoch": "epoch", "step": "step", "round": "round"}
+"""The keys of a line that say where in a training it was written, and what messages call them."""
+
 _SYNC_EVERY = 1.0  # seconds: a wait for the disk after every line costs short epochs up to a hundredth
 
 
@@ -65,7 +68,7 @@ class Ledger:
             raise RecordError(f"{self._path} has no line {lines} that a checkpoint names; it was changed")
         self._written = _LedgerTail(lines=lines, last=last, size=sum(map(len, before)))
 
-    def ends(self) -> tuple[int, Digest]:
+    def file_end(self) -> tuple[int, Digest]:
         """How many lines the file holds, and the digest of the last: also of those that are still to be told again."""
         if self.lines >= len(self._before):
             return self.lines, self.last
@@ -81,7 +84,7 @@ class Ledger:
         """
         before = self._written
         number = before.lines + 1
-        line = canonical_json({**values, "version": VERSION, "line": number, "previous": str(before.last)})
+        line = canonical_json({**values, "version": LEDGER_VERSION, "line": number, "previous": str(before.last)})
         after = _LedgerTail(lines=number, last=Digest.of_bytes(line), size=before.size + len(line) + 1)
         if before.lines < len(self._before):
             if self._before[before.lines] != line + b"\n":
@@ -132,7 +135,7 @@ class _LedgerTail:
 
 def line_place(values: Mapping[str, object]) -> str:
     """Where in a training a line was written, for people: `fit 0, epoch 3`."""
-    known = [f"{name} {values[name]}" for name in ("fit", "loop", "stage", "epoch", "step", "round") if name in values]
+    known = [f"{word} {values[name]}" for name, word in _PLACE_WORDS.items() if name in values]
     return ", ".join(known) or str(values.get("event"))
 
 

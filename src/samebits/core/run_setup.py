@@ -55,7 +55,7 @@ class Resumption:
     ledger: Path
     size: int
     store: CheckpointStore
-    places: tuple[Position, ...] = ()
+    positions: tuple[Position, ...] = ()
     checkpoint: Position | None = None
     until: Position | None = None
 
@@ -77,8 +77,8 @@ class Resumption:
                 left -= len(part)
         if left:
             raise RecordError(f"{self.ledger} has become shorter; is something else writing to it?")
-        if self.places:
-            self.store.share(self.places, folder.checkpoints)
+        if self.positions:
+            self.store.share(self.positions, folder.checkpoints)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

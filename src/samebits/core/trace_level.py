@@ -53,14 +53,14 @@ class Trace:
         return self.fit, self.epoch, self.step, self.loop
 
     @property
-    def narrow(self) -> bool:
+    def has_window(self) -> bool:
         """Whether there is a window."""
         return any(number is not None for number in self._numbers)
 
     @property
     def steps(self) -> bool:
         """Whether single steps are looked at: for their lines, or for the end of the window."""
-        return self.level != EPOCH or self.narrow
+        return self.level != EPOCH or self.has_window
 
     @property
     def values(self) -> bool:
@@ -91,7 +91,7 @@ class Trace:
             raise RecordError(f"'{fields.path('level')}': {error}") from error
 
 
-EPOCHS = Trace()
+DEFAULT_TRACE = Trace()
 """As without a word."""
 
 
@@ -135,33 +135,33 @@ class Window:
         """Go on from there."""
         self._loops = {int(loop): steps for loop, steps in counts.items()}
 
-    def takes(self) -> bool:
+    def may_include_step(self) -> bool:
         """Whether the step that goes on may have a line; of which loop it is shows only when it is done."""
         asked = self._trace
-        if not asked.narrow:
+        if not asked.has_window:
             return True
         if self._batches is not None:
-            return self.holds(self._batches)
+            return self.includes(self._batches)
         counts = self._loops.values() if asked.loop is None else [self._loops.get(asked.loop, 0)]
         return asked.fit is None and (asked.step in counts or (not counts and asked.step == 0))
 
-    def holds(self, batches: Batches) -> bool:
+    def includes(self, batches: Batches) -> bool:
         """Whether these steps of a `fit` have a line."""
         asked = self._trace
-        if not asked.narrow:
+        if not asked.has_window:
             return True
         if asked.step is not None and not batches.first <= asked.step <= batches.last:
             return False
         return asked.fit == batches.fit and asked.epoch in {None, batches.epoch}
 
-    def holds_step(self, loop: int, step: int) -> bool:
+    def includes_step(self, loop: int, step: int) -> bool:
         """Whether this step of a loop has a line."""
         asked = self._trace
-        return not asked.narrow or (asked.fit is None and asked.loop in {None, loop} and asked.step == step)
+        return not asked.has_window or (asked.fit is None and asked.loop in {None, loop} and asked.step == step)
 
     def end_batches(self, batches: Batches) -> None:
         """Raise TraceEnded where the window is one step of these."""
-        if self._trace.step is not None and self.holds(batches):
+        if self._trace.step is not None and self.includes(batches):
             raise TraceEnded(self._trace.message)
 
     def end_epoch(self, fit: int, epoch: int) -> None:

@@ -21,9 +21,9 @@ PERTURBATIONS = (HASH_SEED, FOLDERS, CORES, CLOCK, USER, HOST, MEMORY)
 
 OP_DETERMINISM = "op determinism"
 SEEDS = "seeds"
-REWRITES = "graph rewrites"
-EXACT = "exact operations"
-IN_PROCESS = (OP_DETERMINISM, SEEDS, REWRITES, EXACT)
+GRAPH_REWRITES = "graph rewrites"
+EXACT_OPERATIONS = "exact operations"
+IN_PROCESS = (OP_DETERMINISM, SEEDS, GRAPH_REWRITES, EXACT_OPERATIONS)
 """The settings that no environment variable holds."""
 
 OTHER_HASH_SEED = "4242"

@@ -79,7 +79,7 @@ class Session:
             self._note({"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10}, [])
             self.folder.reserve.unlink(missing_ok=True)
             ledger.sync()  # what a sealed record names must not be lost with the power
-            number, last = ledger.ends()
+            number, last = ledger.file_end()
             lines = {"lines": number, "last": str(last)}
             timings = {**self.timings, "total": round(time.monotonic() - started, 3)}
             finalize(self.folder.record, replace(self.record, ledger=lines, timings=timings))

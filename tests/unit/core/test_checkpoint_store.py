@@ -26,19 +26,19 @@ from support.machine import on_small_disk, unprivileged
 
 _RECIPE = Digest.of_bytes(b"recipe")
 _PLACES = [
-    Position(stage=0, epoch=1),
-    Position(stage=0, epoch=1, step=50),
-    Position(stage=0, epoch=2),
-    Position(stage=1, epoch=0, step=7),
-    Position(stage=1, epoch=12345678),
-    Position(stage=12345, epoch=1),
+    Position(phase=0, epoch=1),
+    Position(phase=0, epoch=1, step=50),
+    Position(phase=0, epoch=2),
+    Position(phase=1, epoch=0, step=7),
+    Position(phase=1, epoch=12345678),
+    Position(phase=12345, epoch=1),
 ]
 
 
 def _write(store: CheckpointStore, place: Position, *contents: bytes) -> Checkpoint:
     texts = {str(Digest.of_bytes(content)): content for content in contents}
     found = Checkpoint(
-        place=place, recipe=_RECIPE, lines=3, last=_RECIPE, state={"at": place.name}, objects=tuple(texts)
+        position=place, recipe=_RECIPE, lines=3, last=_RECIPE, state={"at": place.name}, objects=tuple(texts)
     )
     store.write(found, texts)
     return found
@@ -66,9 +66,9 @@ def test_what_names_no_place(name: str) -> None:
 
 
 def test_places_for_people() -> None:
-    assert str(_PLACES[0]) == "stage 0 after 1 epoch"
-    assert str(_PLACES[1]) == "stage 0 after 1 epoch, 50 steps into the next"
-    assert describe_reached(_PLACES[2]) == "ended at stage 0 after 2 epochs, as asked"
+    assert str(_PLACES[0]) == "phase 0 after 1 epoch"
+    assert str(_PLACES[1]) == "phase 0 after 1 epoch, 50 steps into the next"
+    assert describe_reached(_PLACES[2]) == "ended at phase 0 after 2 epochs, as asked"
 
 
 @pytest.mark.parametrize(
@@ -107,16 +107,16 @@ def test_keeping_round_trips(keeping: RetentionPolicy) -> None:
 
 def test_a_checkpoint_comes_back_as_it_was_written(store: CheckpointStore) -> None:
     written = [_write(store, place, b"same", place.name.encode()) for place in _PLACES]
-    assert store.places() == _PLACES
+    assert store.positions() == _PLACES
     assert [store.read(place) for place in _PLACES] == written
     assert len(list(store.objects.iterdir())) == len(_PLACES) + 1, "what does not change is there once"
     for found in written:
-        assert [store.content(Digest.parse(text)) for text in found.objects] == [b"same", found.place.name.encode()]
+        assert [store.content(Digest.parse(text)) for text in found.objects] == [b"same", found.position.name.encode()]
     assert not any(path.stat().st_mode & 0o222 for path in store.objects.iterdir())
 
 
 def test_no_folder_holds_no_checkpoint(store: CheckpointStore) -> None:
-    assert store.places() == []
+    assert store.positions() == []
     assert store.refused() == ()
 
 
@@ -182,13 +182,13 @@ def test_files_that_are_cut_renamed_or_gone(store: CheckpointStore) -> None:
     ],
 )
 def test_what_is_not_to_be_kept_is_removed_with_its_bytes(store: CheckpointStore, keep: str, left: list[str]) -> None:
-    places = [Position(stage=0, epoch=epoch) for epoch in (1, 2, 3)]
-    places += [Position(stage=1, epoch=0, step=5), Position(stage=1, epoch=1)]
+    places = [Position(phase=0, epoch=epoch) for epoch in (1, 2, 3)]
+    places += [Position(phase=1, epoch=0, step=5), Position(phase=1, epoch=1)]
     for place in places:
         _write(store, place, b"same", place.name.encode())
     store.prune(RetentionPolicy(keep=keep))
-    assert [place.name for place in store.places()] == left
-    used = {Digest.parse(text).hex for place in store.places() for text in store.read(place).objects}
+    assert [place.name for place in store.positions()] == left
+    used = {Digest.parse(text).hex for place in store.positions() for text in store.read(place).objects}
     assert {path.name for path in store.objects.iterdir()} == used
     assert len(used) == len(left) + 1
 
@@ -197,16 +197,16 @@ def test_what_it_takes_to_go_on(store: CheckpointStore) -> None:
     for place in (
         _PLACES[0],
         _PLACES[2],
-        Position(stage=1, epoch=1),
-        Position(stage=1, epoch=2),
-        Position(stage=2, epoch=1),
+        Position(phase=1, epoch=1),
+        Position(phase=1, epoch=2),
+        Position(phase=2, epoch=1),
     ):
         _write(store, place)
-    assert store.needed(Position(stage=1, epoch=1)) == [_PLACES[2], Position(stage=1, epoch=1)]
-    assert store.needed(Position(stage=2, epoch=1)) == [
+    assert store.needed(Position(phase=1, epoch=1)) == [_PLACES[2], Position(phase=1, epoch=1)]
+    assert store.needed(Position(phase=2, epoch=1)) == [
         _PLACES[2],
-        Position(stage=1, epoch=2),
-        Position(stage=2, epoch=1),
+        Position(phase=1, epoch=2),
+        Position(phase=2, epoch=1),
     ]
     assert store.needed(_PLACES[0]) == [_PLACES[0]]
 
@@ -219,21 +219,21 @@ def test_sharing(store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.Mon
     first, second = (_write(store, place, b"same", place.name.encode()) for place in (_PLACES[0], _PLACES[2]))
     other = CheckpointStore(tmp_path / "other" / "checkpoints")
     for _ in range(2):  # once more changes nothing
-        store.share([first.place], other)
-    assert other.places() == [first.place]
-    assert other.read(first.place) == first
+        store.share([first.position], other)
+    assert other.positions() == [first.position]
+    assert other.read(first.position) == first
     assert len(list(other.objects.iterdir())) == 2
-    assert other.path(first.place).samefile(store.path(first.place)) == linked
+    assert other.path(first.position).samefile(store.path(first.position)) == linked
     store.prune(RetentionPolicy(keep=LAST))
     assert other.content(Digest.of_bytes(b"same")) == b"same", "what one removes stays here"
-    store.share([second.place], other)
+    store.share([second.position], other)
     assert len(list(other.objects.iterdir())) == 3
 
 
 def test_refusals(store: CheckpointStore) -> None:
     store.refuse(["a generator was given", "workers share one"])
     assert store.refused() == ("a generator was given", "workers share one")
-    assert store.places() == []
+    assert store.positions() == []
     for content in (b"", b"[]", b'{"reasons": [1]}', b"\xff"):
         store.refusal.unlink()
         store.refusal.write_bytes(content)
@@ -267,14 +267,14 @@ store = CheckpointStore(Path("checkpoints"))
 for epoch, size in ((1, 10_000), (2, 100_000)):
     content = bytes([epoch]) * size
     digest = Digest.of_bytes(content)
-    found = Checkpoint(place=Position(stage=0, epoch=epoch), recipe=digest, lines=0, last=digest, state={},
+    found = Checkpoint(position=Position(phase=0, epoch=epoch), recipe=digest, lines=0, last=digest, state={},
                        objects=(str(digest),))
     try:
         store.write(found, {str(digest): content})
     except StorageError as error:
         print(error)
-print([place.name for place in store.places()], [len(list(store.objects.iterdir()))])
-print(len(store.content(Digest.parse(store.read(Position(stage=0, epoch=1)).objects[0]))))
+print([place.name for place in store.positions()], [len(list(store.objects.iterdir()))])
+print(len(store.content(Digest.parse(store.read(Position(phase=0, epoch=1)).objects[0]))))
 """
     lines = on_small_disk(code, tmp_path)
     assert lines[0].startswith("the disk is full: cannot write checkpoints/objects/")
@@ -282,7 +282,7 @@ print(len(store.content(Digest.parse(store.read(Position(stage=0, epoch=1)).obje
 
 
 def test_from_dict_is_the_inverse_of_to_dict() -> None:
-    found = Checkpoint(place=_PLACES[1], recipe=_RECIPE, lines=0, last=_RECIPE, state={"a": [1, "ü"]})
+    found = Checkpoint(position=_PLACES[1], recipe=_RECIPE, lines=0, last=_RECIPE, state={"a": [1, "ü"]})
     value = json.loads(canonical_json(found.to_dict()))
     assert Checkpoint.from_dict(value) == found
     assert Checkpoint.from_dict(replace(found, lines=9).to_dict()).lines == 9

@@ -284,7 +284,7 @@ def test_what_an_unsealed_run_shows(
 
 
 def test_a_newer_minor_version(tmp_path: Path, sealed: Record, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samebits.core.ledger.VERSION", "1.2")
+    monkeypatch.setattr("samebits.core.ledger.LEDGER_VERSION", "1.2")
     newer = _sealed(tmp_path / "newer.jsonl", sealed, [{"event": "new", "x": 1}, {}])
     monkeypatch.undo()
     assert check_ledger(tmp_path / "newer.jsonl", newer) == LedgerCheck(lines=2)
@@ -752,7 +752,7 @@ def test_a_place_that_the_ledger_does_not_have(tmp_path: Path, lines: int, last:
     [
         ({"event": "epoch", "fit": 1, "epoch": 2}, "fit 1, epoch 2"),
         ({"event": "step", "loop": 0, "step": 3}, "loop 0, step 3"),
-        ({"event": "round", "stage": 0, "round": 4}, "stage 0, round 4"),
+        ({"event": "round", "stage": 0, "round": 4}, "phase 0, round 4"),
         ({"event": "end"}, "end"),
     ],
 )

@@ -17,8 +17,8 @@ def fitted(trace: Trace, *, execution: int = 1) -> Iterator[Place]:
         for first in range(0, 4, execution):
             batches = Batches(fit=fit, epoch=epoch, first=first, last=first + execution - 1)
             window.begin(batches)
-            assert window.takes() == window.holds(batches)
-            if window.holds(batches):
+            assert window.may_include_step() == window.includes(batches)
+            if window.includes(batches):
                 yield (fit, epoch, batches.last)
             window.end_batches(batches)
         window.leave()
@@ -67,11 +67,11 @@ def looped(trace: Trace, order: list[int]) -> tuple[list[tuple[int, int]], list[
     window = Window(trace)
     taken, held = [], []
     for number, loop in enumerate(order):
-        takes = window.takes()
+        takes = window.may_include_step()
         place = (loop, window.count(loop))
         if takes:
             taken.append(place)
-        if window.holds_step(*place):
+        if window.includes_step(*place):
             held.append(place)
         try:
             window.end_steps()
@@ -109,6 +109,6 @@ def test_nothing_stepped_ends_nothing() -> None:
 def test_a_fit_that_was_left_keeps_no_loop_from_its_line() -> None:
     window = Window(Trace(level="tensor", loop=0, step=0))
     window.begin(Batches(fit=0, epoch=0, first=0, last=0))
-    assert not window.takes()
+    assert not window.may_include_step()
     window.leave()
-    assert window.takes()
+    assert window.may_include_step()

@@ -78,7 +78,7 @@ class CheckpointAudit:
     def of(cls, run: RunDir, record: Record) -> Self:
         """Read all of them, without the bytes that they name; raises RecordError where the ledger is not whole."""
         good, bad = {}, {}
-        for place in run.checkpoints.places():
+        for place in run.checkpoints.positions():
             try:
                 good[place] = run.checkpoints.read(place)
             except RecordError as error:

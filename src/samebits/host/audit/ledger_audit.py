@@ -10,7 +10,7 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, pluralize
 from samebits.core.jsonio import Fields
-from samebits.core.ledger import VERSION
+from samebits.core.ledger import LEDGER_VERSION
 from samebits.core.record import Record
 from samebits.host.audit.hash_chain import Chain, LedgerEnd, LineLink
 from samebits.host.audit.record_consistency import RecordConsistency
@@ -155,5 +155,5 @@ def _is_numbered(version: str) -> bool:
     """Whether lines of this version carry their numbers; raises RecordError for one that cannot be read."""
     major, _, minor = version.partition(".")
     if major != "1" or not minor.isdecimal():
-        raise RecordError(f"its version is {version!r}, and this samebits reads {VERSION}; try a newer one")
+        raise RecordError(f"its version is {version!r}, and this samebits reads {LEDGER_VERSION}; try a newer one")
     return minor != "0"

@@ -53,13 +53,13 @@ def check_command(*, spec: RunConfig, form: str, run: bool, cost: bool, steps: i
     if run:
         from samebits.host.probe import experiment as trials
 
-        tried = trials.probe(spec, checked, steps or trials.STEPS)
+        tried = trials.probe(spec, checked, steps or trials.PROBE_STEPS)
     if cost:
-        from samebits.host.probe.overhead import ROUNDS, STEPS, measure_overhead
+        from samebits.host.probe.overhead import TIMED_ROUNDS, TIMED_STEPS, measure_overhead
 
         if tried is not None and form == "text":
             _print_at_once("\n".join(tried.lines()))
-        costs = measure_overhead(spec, steps=steps or STEPS, rounds=rounds or ROUNDS)
+        costs = measure_overhead(spec, steps=steps or TIMED_STEPS, rounds=rounds or TIMED_ROUNDS)
     _print_checked(form, spec.script.name, checked, tried, costs)
     return EXIT_DIFFERENT if checked.findings or not (tried is None or tried.passed) else EXIT_OK
 

@@ -23,7 +23,7 @@ _WHERE = (
     ("loop", "loop"),
     ("epoch", "epoch"),
     ("step", "step"),
-    ("stage", "stage"),
+    ("stage", "phase"),
     ("round", "round"),
 )
 

@@ -30,7 +30,7 @@ from samebits.host.lint.linter import LintResult
 from samebits.host.probe.diagnosis import ITSELF, describe_nondeterministic_op, likely_causes, pointed_to, unexplained
 from samebits.host.rerun.divergence import Cause, RunWithRecord, causes_in
 
-STEPS = 5
+PROBE_STEPS = 5
 _FEW = 2  # things that are tried one by one
 _NODE = "[[{{node "
 

@@ -14,14 +14,14 @@ from samebits.core.determinism_profile import Profile
 from samebits.core.errors import InputError, pluralize
 from samebits.core.record import FAILED
 from samebits.core.run_config import RunConfig
-from samebits.core.trace_level import EPOCHS
-from samebits.core.trial import EXACT, FEWEST_TIMED, OP_DETERMINISM, REWRITES, SEEDS, Trial
+from samebits.core.trace_level import DEFAULT_TRACE
+from samebits.core.trial import EXACT_OPERATIONS, FEWEST_TIMED, GRAPH_REWRITES, OP_DETERMINISM, SEEDS, Trial
 from samebits.host.console import print_bars
 from samebits.host.launch.runtime import choose_runtime
 from samebits.host.probe.experiment import Experiments
 
-STEPS = 40
-ROUNDS = 3
+TIMED_STEPS = 40
+TIMED_ROUNDS = 3
 _EVERYTHING = "all of them"
 
 _SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -32,15 +32,15 @@ _SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ONEDNN_MAX_CPU_ISA", ("ONEDNN_MAX_CPU_ISA",)),
     ("NPY_DISABLE_CPU_FEATURES", ("NPY_DISABLE_CPU_FEATURES",)),
     ("OPENBLAS_CORETYPE", ("OPENBLAS_CORETYPE",)),
-    (REWRITES, (REWRITES,)),
-    (EXACT, (EXACT,)),
+    (GRAPH_REWRITES, (GRAPH_REWRITES,)),
+    (EXACT_OPERATIONS, (EXACT_OPERATIONS,)),
     ("TF32 off", ("NVIDIA_TF32_OVERRIDE",)),
     ("CUBLAS_WORKSPACE_CONFIG", ("CUBLAS_WORKSPACE_CONFIG",)),
     ("XLA_FLAGS", ("XLA_FLAGS",)),
 )
 """What a step may have to wait for. The others (seeds, hash seed, locale, time zone) are set once, before the first."""
 
-_OF_PORTABLE = (REWRITES, EXACT)
+_OF_PORTABLE = (GRAPH_REWRITES, EXACT_OPERATIONS)
 _NOTHING = {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}
 """Values that are as good as none."""
 
@@ -93,7 +93,7 @@ def measure_overhead(spec: RunConfig, *, steps: int, rounds: int) -> OverheadRep
     whole: list[float] = []
     without: dict[str, list[float]] = {name: [] for name, _ in rows}
     with tempfile.TemporaryDirectory(prefix="samebits-check-") as scratch:
-        trials = Experiments(spec, runtime, Path(scratch), EPOCHS)
+        trials = Experiments(spec, runtime, Path(scratch), DEFAULT_TRACE)
         for number in range(1, rounds + 1):
             step, made = _timed(trials, f"round {number} of {rounds}, with all settings", Trial(steps=steps))
             whole.append(step)

@@ -101,7 +101,7 @@ def _again(sides: tuple[TrainAgain, TrainAgain], trace: Trace, scratch: Path) ->
         if record.trace != trace:
             raise SamebitsError(f"the samebits that {record.id} was recorded by cannot trace single {trace.level}s")
         ended = record.outcome
-        if ended.state != FINISHED and not (trace.narrow and ended.message == trace.message):
+        if ended.state != FINISHED and not (trace.has_window and ended.message == trace.message):
             raise SamebitsError(f"trained again, it ended otherwise: {ended.state}: {ended.message}")
     return ran
 

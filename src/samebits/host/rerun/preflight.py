@@ -76,7 +76,7 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
         threads=recipe.threads,
         profile=recipe.profile,
         shuffle=recipe.shuffle,
-        trace=Trace() if record.trace.narrow else record.trace,
+        trace=Trace() if record.trace.has_window else record.trace,
         keep=record.retention.keep,
         checkpoint_every=record.retention.every,
         goal=record.goal,

@@ -58,7 +58,7 @@ def resume(run: RunDir, request: Request) -> tuple[RunDir, int]:
         ledger=run.ledger,
         size=checkpoints.ledger.size,
         store=run.checkpoints,
-        places=checkpoints.taken_over(place, record.retention.keep),
+        positions=checkpoints.taken_over(place, record.retention.keep),
         checkpoint=place,
     )
     return execute(report.planned(resumes=resumes), report.at_hand, request.streams)

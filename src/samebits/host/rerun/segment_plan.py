@@ -34,8 +34,8 @@ class Segment:
         to = self.end or self.furthest
         if to is None or (self.begin is not None and to.order <= self.begin.order):
             return "from the beginning to the end" if self.begin is None else f"{self.begin}, to the end"
-        first = self.begin.epoch if self.begin is not None and self.begin.stage == to.stage else 0
-        return f"stage {to.stage}, epochs {first} to {to.epoch}"
+        first = self.begin.epoch if self.begin is not None and self.begin.phase == to.phase else 0
+        return f"phase {to.phase}, epochs {first} to {to.epoch}"
 
     def __str__(self) -> str:
         return f"segment {self.number} ({self.where})"

@@ -214,7 +214,7 @@ def verify_in_processes(run: RunDir, request: Request, *, tell: Callable[[str], 
 
 
 def _check_has_segments(run: RunDir, record: Record) -> None:
-    if not run.checkpoints.places():
+    if not run.checkpoints.positions():
         raise InputError(f"the run {record.id} keeps no checkpoints, and so has no segments; train with --keep all")
     if reasons := refusals(run, record):
         raise InputError(f"the run {record.id} cannot be verified in segments: {'; '.join(reasons)}; verify it whole")
@@ -258,7 +258,7 @@ class _Verifier:
             ledger=self.run.ledger.absolute(),
             size=self.checkpoints.size(begin),
             store=replace(self.run.checkpoints, folder=self.run.checkpoints.folder.absolute()),
-            places=self.checkpoints.taken_over(begin, LAST),
+            positions=self.checkpoints.taken_over(begin, LAST),
             checkpoint=begin,
             until=end,
         )

@@ -185,7 +185,7 @@ def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[tuple[str, Any]
         reasons = refusals(folder, record)
         why = f"it finished{'; nor could it have been exactly: ' if reasons else ''}{'; '.join(reasons)}"
     yield "resumable", "yes" if why is None else f"no: {why}"
-    yield "checkpoints", f"{len(folder.checkpoints.places())} (keep {record.retention.keep})"
+    yield "checkpoints", f"{len(folder.checkpoints.positions())} (keep {record.retention.keep})"
 
 
 def _recipe_rows(record: Record) -> list[tuple[str, Any]]:

@@ -65,7 +65,7 @@ class AsyncWriter:
             self._changed.wait_for(lambda: self.failed or (not self._waiting and self._busy is None))
 
     def _replaced(self, waiting: Checkpoint, by: Checkpoint) -> bool:
-        return waiting.place.stage == by.place.stage and not self._keeping.outlives(waiting.place)
+        return waiting.position.phase == by.position.phase and not self._keeping.retains(waiting.position)
 
     def _work(self) -> None:
         while True:

@@ -142,7 +142,7 @@ class FitCheckpoints:
             found = self._keeper.begin(stage, lambda _: self._check_data(stage))
             if found is None:
                 return
-            place, state = found.place, found.state
+            place, state = found.position, found.state
             stage.validation = state.get("validation")
             if place.step is None:
                 with as_input(place):
@@ -170,7 +170,7 @@ class FitCheckpoints:
         with self._keeper.work():
             if stage.resumed is not None:
                 begun = stage.resumed.state["begun"]
-                with as_input(stage.resumed.place):
+                with as_input(stage.resumed.position):
                     feeding.restore_feed(feed, begun["feed"], drawn=begun["drawn"])
                 self._keeper.put_objects_back(begun["objects"], _data_of(stage))
                 stage.drawn = begun["drawn"]
@@ -211,7 +211,7 @@ class FitCheckpoints:
         due = every is not None and steps // every > (steps - stage.model.steps_per_execution) // every
         if (due or self._preempted()) and steps < feeding.length(stage.feed):  # a step is left, to tell of the epoch
             stage.callbacks._flush_futures()  # noqa: SLF001  some may still be told of this step
-            place = Position(stage=stage.number, epoch=stage.epoch, step=steps)
+            place = Position(phase=stage.number, epoch=stage.epoch, step=steps)
             with self._keeper.work():
                 without = frozenset(_data_of(stage))
                 self._keeper.keep(stage, place, lambda: self._within(stage), without=without, more=_metrics(stage))
@@ -243,7 +243,7 @@ class FitCheckpoints:
             return StatePart(values={**values, "feed": feeding.capture_feed(stage.feed), **_validation(stage)})
 
         with self._keeper.work():
-            self._keeper.keep(stage, Position(stage=stage.number, epoch=epoch + 1), part, settled=True)
+            self._keeper.keep(stage, Position(phase=stage.number, epoch=epoch + 1), part, settled=True)
         self._end()
 
     def _check_data(self, stage: FitPhase) -> None:

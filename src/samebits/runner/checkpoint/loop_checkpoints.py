@@ -65,7 +65,7 @@ class LoopCheckpoints:
                 yield item
                 with self._keeper.work():
                     self._ledger.append(self._line(stage, number))
-                    place = Position(stage=stage.number, epoch=number + 1)
+                    place = Position(phase=stage.number, epoch=number + 1)
                     self._keeper.keep(stage, place, lambda: self._part(stage))
 
     def stepping(self, optimizer: Any) -> None:
@@ -102,11 +102,11 @@ class LoopCheckpoints:
             return 0
         self._put_datasets_back(stage, found)
         self._keeper.put_back(stage, found)
-        return found.place.epoch
+        return found.position.epoch
 
     def _put_datasets_back(self, stage: LoopPhase, found: Checkpoint) -> None:
         saved = found.state["datasets"]
-        with as_input(found.place):
+        with as_input(found.position):
             if len(saved) != len(stage.datasets):
                 raise UncapturableError("other tf.data pipelines are named when the script runs again")
             for dataset, (iterator, captured) in zip(stage.datasets, saved, strict=True):

@@ -249,9 +249,9 @@ class CheckpointManager:
 
     def _checkpoint_of(self, stage: Phase) -> Checkpoint | None:
         """The one that a stage is put to: where the run goes on, or for a stage before that one, its last."""
-        if self._start is None or stage.number > self._start.stage:
+        if self._start is None or stage.number > self._start.phase:
             return None
-        place = next((place for place in self._store.needed(self._start) if place.stage == stage.number), None)
+        place = next((place for place in self._store.needed(self._start) if place.phase == stage.number), None)
         if place is None:
             return None
         found = self._store.read(place)
@@ -277,7 +277,7 @@ class CheckpointManager:
         objects = sorted(contents.keys() | {digest for _, _, digest in written["files"]})
         canonical_json(state)  # what is no JSON, as half a character, is found here
         checkpoint = Checkpoint(
-            place=place,
+            position=place,
             recipe=self._recipe,
             lines=self._ledger.lines,
             last=self._ledger.last,

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from samebits.core.determinism_profile import GPU_SETTINGS, Profile
 from samebits.core.errors import SettingError
-from samebits.core.trial import EXACT, OP_DETERMINISM, REWRITES, SEEDS
+from samebits.core.trial import EXACT_OPERATIONS, GRAPH_REWRITES, OP_DETERMINISM, SEEDS
 from samebits.runner.determinism import exact_ops as exact
 from samebits.runner.determinism.fingerprint import Fingerprint
 
@@ -145,9 +145,9 @@ def seed_everything(seed: int, profile: Profile) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(profile.threads)
     if profile.has("TF_NUM_INTEROP_THREADS"):
         tf.config.threading.set_inter_op_parallelism_threads(profile.threads)
-    if profile.portable and profile.has(REWRITES):
+    if profile.portable and profile.has(GRAPH_REWRITES):
         exact.switch_rewrites_off()
-    if profile.portable and profile.has(EXACT):
+    if profile.portable and profile.has(EXACT_OPERATIONS):
         exact.install()
     if profile.has(SEEDS):
         keras.utils.set_random_seed(seed)
@@ -228,8 +228,8 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
         found += (
             ("NPY_DISABLE_CPU_FEATURES", asked, numpy_disabled(asked), "numpy __cpu_features__"),
             ("OPENBLAS_CORETYPE", core, openblas_core(), "openblas_get_corename"),
-            (REWRITES, "off", "off" if exact.rewrites_are_off() else "on", "tf.config.optimizer"),
-            (EXACT, "True", exact.still_installed(), "tf.math"),
+            (GRAPH_REWRITES, "off", "off" if exact.rewrites_are_off() else "on", "tf.config.optimizer"),
+            (EXACT_OPERATIONS, "True", exact.still_installed(), "tf.math"),
         )
     return (ReadBack(name=name, asked=asked, found=str(value), by=by) for name, asked, value, by in found)
 

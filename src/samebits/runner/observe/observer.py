@@ -25,7 +25,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import SamebitsError
 from samebits.core.jsonio import exact_float
 from samebits.core.ledger import Ledger
-from samebits.core.trace_level import EPOCHS, Trace, TraceEnded
+from samebits.core.trace_level import DEFAULT_TRACE, Trace, TraceEnded
 from samebits.runner.determinism.shuffle import FitShuffle
 from samebits.runner.digests.tensors import (
     describe_tensor,
@@ -60,7 +60,7 @@ class Observer:
         ledger: Ledger,
         models: Path,
         *,
-        trace: Trace = EPOCHS,
+        trace: Trace = DEFAULT_TRACE,
         tensors: Path = Path(),
         shuffling: FitShuffle | None = None,
         before_training: Callable[[], None] = lambda: None,

@@ -134,7 +134,7 @@ class StepTracer:
 
     def wanted(self) -> bool:
         """Whether gradients and outputs of the step that now goes on belong into a line."""
-        return self._window.takes()
+        return self._window.may_include_step()
 
     def begin_pass(self) -> None:
         """A tape begins to record while none does."""
@@ -190,7 +190,7 @@ class StepTracer:
         """The models that an optimizer just trained, outside of Keras's loops, each with its number."""
         for number, trained in numbered:
             step = self._window.count(number)
-            if self._written and self._window.holds_step(number, step):
+            if self._written and self._window.includes_step(number, step):
                 self._lines.write({"loop": number, "step": step}, trained.name, trained.variables())
         self._lines.forget()
         self._window.end_steps()
@@ -199,7 +199,7 @@ class StepTracer:
 
     def _fitted(self, trained: TrainedModel, batches: Batches) -> None:
         """`fit` came back from these steps."""
-        if self._written and self._window.holds(batches):
+        if self._written and self._window.includes(batches):
             place = {"fit": batches.fit, "epoch": batches.epoch, "step": batches.last}
             self._lines.write(place, trained.name, model_variables(trained.target))
         self._lines.forget()

@@ -80,7 +80,7 @@ def test_a_killed_run_ends_in_the_same_bits(played: Played, keep: str) -> None:
         "all": ["0000-000001", "0000-000002", "0001-000001", "0001-000002", "0001-000003", "0001-000004"],
         "every:2": ["0000-000002", "0001-000002", "0001-000004"],
     }
-    assert [place.name for place in again.checkpoints.places()] == names[keep]
+    assert [place.name for place in again.checkpoints.positions()] == names[keep]
     assert played.call("verify", again.path.name).out.splitlines()[-1] == "identical"
     assert played.call("diff", run.path.name, again.path.name).status == 1
 
@@ -136,7 +136,7 @@ def test_lines_behind_the_checkpoint_are_kept_to_be_compared(played: Played) -> 
     result = _whole(played)
     run = _killed(played, 0, 3, "--keep", "all")
     lines = run.ledger.read_bytes()
-    run.checkpoints.path(Position(stage=0, epoch=3)).unlink()
+    run.checkpoints.path(Position(phase=0, epoch=3)).unlink()
     again = _resumed(played, run)
     assert again.ledger.read_bytes().startswith(lines)
     assert played.player.trained[0] == (0, 2)
@@ -176,10 +176,10 @@ def _written(run: RunDir, **changes: Any) -> None:
 
 
 def _renamed(run: RunDir) -> None:
-    run.checkpoints.path(Position(stage=0, epoch=2)).rename(run.checkpoints.path(Position(stage=0, epoch=9)))
+    run.checkpoints.path(Position(phase=0, epoch=2)).rename(run.checkpoints.path(Position(phase=0, epoch=9)))
 
 
-_THIRD = Position(stage=0, epoch=3)
+_THIRD = Position(phase=0, epoch=3)
 _OTHER = Digest.of_bytes(b"other")
 
 
@@ -229,7 +229,7 @@ def test_a_checkpoint_that_cannot_be_relied_on(
     again = RunDir(done.run)
     assert again.read().origin["resumes"]["checkpoint"] == checkpoint
     _ends_well(again, result)
-    for place in again.checkpoints.places():
+    for place in again.checkpoints.positions():
         for text in again.checkpoints.read(place).objects:
             again.checkpoints.content(Digest.parse(text))
 
@@ -238,7 +238,7 @@ def test_an_earlier_stage_that_is_damaged_takes_the_later_ones_with_it(played: P
     played.player.stages = (2, 3)
     result = _whole(played, "--keep", "all")
     run = _killed(played, 1, 2, "--keep", "all")
-    run.checkpoints.path(Position(stage=0, epoch=2)).write_text("{}")
+    run.checkpoints.path(Position(phase=0, epoch=2)).write_text("{}")
     done = played.call("resume", run.path.name)
     assert done.err.count("taking an earlier checkpoint") == 1
     again = RunDir(done.run)
@@ -350,7 +350,7 @@ def test_what_show_and_list_say(played: Played) -> None:
     assert "resumes" not in shown
     again = _resumed(played, run)
     shown = played.call("show", again.path.name).out
-    assert re.search(rf"^resumes +{run.path.name} from stage 0 after 2 epochs$", shown, re.MULTILINE)
+    assert re.search(rf"^resumes +{run.path.name} from phase 0 after 2 epochs$", shown, re.MULTILINE)
     assert re.search(r"^resumable +no: it finished$", shown, re.MULTILINE)
     listed = json.loads(played.call("list", "--json").out)
     assert [row["resumes"] for row in listed] == [None, run.path.name]
@@ -381,4 +381,4 @@ def test_a_record_that_says_nothing_sensible_of_being_resumable(played: Played) 
     for wrong in ({}, {"resumable": 1}, {"resumable": False, "reasons": [1]}):
         with pytest.raises(RecordError, match=r"^(missing value in )?'resumable\."):
             refusals(run, replace(record, resumable=wrong))
-    assert isinstance(run.checkpoints.read(run.checkpoints.places()[-1]), Checkpoint)
+    assert isinstance(run.checkpoints.read(run.checkpoints.positions()[-1]), Checkpoint)

@@ -85,18 +85,18 @@ def test_a_run_is_cut_at_its_checkpoints(played: Played) -> None:
     segments = _segments(played.train("--keep", "all"))
     assert [segment.number for segment in segments] == [1, 2, 3, 4, 5]
     assert [segment.where for segment in segments] == [
-        "stage 0, epochs 0 to 1",
-        "stage 0, epochs 1 to 2",
-        "stage 1, epochs 0 to 1",
-        "stage 1, epochs 1 to 2",
-        "stage 1, epochs 2 to 3",
+        "phase 0, epochs 0 to 1",
+        "phase 0, epochs 1 to 2",
+        "phase 1, epochs 0 to 1",
+        "phase 1, epochs 1 to 2",
+        "phase 1, epochs 2 to 3",
     ]
     assert [(segment.before, segment.last) for segment in segments] == [(0, 1), (1, 2), (2, 3), (3, 4), (4, 6)]
     assert segments[0].begin is None
     assert segments[-1].end is None
     assert all(one.end == other.begin for one, other in itertools.pairwise(segments))
     few = _segments(played.train())
-    assert [segment.where for segment in few] == ["stage 0, epochs 0 to 2", "stage 1, epochs 0 to 3"]
+    assert [segment.where for segment in few] == ["phase 0, epochs 0 to 2", "phase 1, epochs 0 to 3"]
     assert [segment.trained for segment in few] == [2, 3]
 
 
@@ -164,7 +164,7 @@ def test_a_perturbed_epoch_is_its_segment(played: Played, here: Here, epoch: int
     played.player.noise.clear()
     told: list[str] = []
     found = verify(played, run, here, told, jobs=jobs)
-    where = f"segment {epoch + 1} (stage 0, epochs {epoch} to {epoch + 1}): from fit 0, epoch {epoch} on: "
+    where = f"segment {epoch + 1} (phase 0, epochs {epoch} to {epoch + 1}): from fit 0, epoch {epoch} on: "
     assert len(told) == 1
     assert told[0].startswith(f"different: {where}")
     assert told[0].endswith("tensors.trainable")
@@ -183,9 +183,9 @@ def _kept_with(run: RunDir, place: Position, **more: Any) -> None:
 def test_a_state_that_the_training_did_not_end_in(played: Played, here: Here) -> None:
     """The lines are the recorded ones: the next segment begins from something else all the same."""
     run = played.train("--keep", "all")
-    _kept_with(run, Position(stage=0, epoch=2), feed={"drawn": 3})
+    _kept_with(run, Position(phase=0, epoch=2), feed={"drawn": 3})
     found = verify(played, run, here)
-    place = "segment 2 (stage 0, epochs 1 to 2)"
+    place = "segment 2 (phase 0, epochs 1 to 2)"
     assert found.line == f"different: {place}: the state at its end: feed (1 of 4 segments)"
     assert here.stretches == [(None, None), ("0000-000002", None)]
 
@@ -195,7 +195,7 @@ def test_what_the_script_itself_keeps_is_told_and_not_judged(played: Played, her
     objects = {"roots": [["callback 0 (Clock)", clock]], "globals": []}
     played.player.state = {"objects": {"roots": [], "globals": []}}
     run = played.train("--keep", "all")
-    _kept_with(run, Position(stage=0, epoch=2), objects=objects)
+    _kept_with(run, Position(phase=0, epoch=2), objects=objects)
     found = verify(played, run, here)
     but = "but for what the script itself keeps: callback 0 (Clock).began"
     assert (found.line, found.verdict.exit_status) == (f"identical (4 of 4 segments; {but})", 0)
@@ -208,7 +208,7 @@ def test_an_end_that_was_not_kept(played: Played, here: Here, monkeypatch: pytes
     monkeypatch.setattr(played.player, "_keep", lambda *_: None)
     found = verify(played, run, here)
     assert [item.word for item in found.judged] == ["not comparable"] * 3 + ["identical"]
-    assert "segment 1 (stage 0, epochs 0 to 1): what it ended in cannot be compared: cannot read " in found.line
+    assert "segment 1 (phase 0, epochs 0 to 1): what it ended in cannot be compared: cannot read " in found.line
 
 
 def test_each_of_several_is_found(played: Played, here: Here) -> None:
@@ -218,7 +218,7 @@ def test_each_of_several_is_found(played: Played, here: Here) -> None:
     played.player.noise.clear()
     found = verify(played, run, here)
     assert [item.word == "different" for item in found.judged] == [False, True, False, True, True, False]
-    assert found.line.startswith("different: segment 2 (stage 0, epochs 1 to 2): ")
+    assert found.line.startswith("different: segment 2 (phase 0, epochs 1 to 2): ")
     assert found.line.endswith(" (3 of 6 segments)")
     assert here.stretches == [
         (None, None), ("0000-000002", None), ("0001-000001", None), ("0001-000002", None)
@@ -237,7 +237,7 @@ def test_a_result_that_differs_behind_the_last_line(played: Played, here: Here) 
     run = played.train("--keep", "all")
     played.player.unlike = b"other"
     found = verify(played, run, here)
-    assert found.line.startswith("different: segment 4 (stage 0, epochs 3 to 4): from line 5 on: models")
+    assert found.line.startswith("different: segment 4 (phase 0, epochs 3 to 4): from line 5 on: models")
 
 
 def test_an_output_that_differs(played: Played, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +252,7 @@ def test_an_output_that_differs(played: Played, here: Here, monkeypatch: pytest.
 
     monkeypatch.setattr(played.player, "_seal", seal)
     found = verify(played, run, here)
-    assert found.line.startswith("different: segment 4 (stage 0, epochs 3 to 4): the result digests differ: file a.txt")
+    assert found.line.startswith("different: segment 4 (phase 0, epochs 3 to 4): the result digests differ: file a.txt")
 
 
 def test_a_sample(played: Played, here: Here) -> None:
@@ -282,7 +282,7 @@ def test_an_execution_that_was_killed_tells_nothing(played: Played, here: Here) 
     found = verify(played, run, here)
     assert [item.word for item in found.judged] == ["identical"] + ["not comparable"] * 3
     assert found.verdict.exit_status == 3
-    assert found.line.startswith("not comparable: segment 2 (stage 0, epochs 1 to 2): it ended before fit 0, epoch 1: ")
+    assert found.line.startswith("not comparable: segment 2 (phase 0, epochs 1 to 2): it ended before fit 0, epoch 1: ")
     assert "the training process ended with status -9" in found.line
 
 
@@ -290,13 +290,13 @@ def test_no_segment_begins_at_a_damaged_checkpoint(
     played: Played, here: Here, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = played.train("--keep", "all")
-    (text,) = run.checkpoints.read(Position(stage=0, epoch=2)).objects
+    (text,) = run.checkpoints.read(Position(phase=0, epoch=2)).objects
     path = run.checkpoints.objects / Digest.parse(text).hex
     spoil(path, path.read_bytes()[:1], b"?")
     found = verify(played, run, here)
     assert found.line == "identical (3 of 3 segments)"
     assert "it was changed after it was written; no segment begins there" in capsys.readouterr().err
-    assert found.judged[1].segment.where == "stage 0, epochs 1 to 3"
+    assert found.judged[1].segment.where == "phase 0, epochs 1 to 3"
 
 
 def test_what_is_kept(played: Played, here: Here, capsys: pytest.CaptureFixture[str]) -> None:
@@ -311,7 +311,7 @@ def test_what_is_kept(played: Played, here: Here, capsys: pytest.CaptureFixture[
     assert said["verified"]["seal"] == checksum_of(run)
     assert said["segments"] == [
         {
-            "number": 1, "where": "stage 0, epochs 0 to 4", "begin": None, "end": None, "verdict": "identical",
+            "number": 1, "where": "phase 0, epochs 0 to 4", "begin": None, "end": None, "verdict": "identical",
             "reason": "", "own": [],
         }
     ]  # fmt: skip
@@ -395,7 +395,7 @@ def test_the_command(played: Played, here: Here, monkeypatch: pytest.MonkeyPatch
     done = played.call("verify", "last", "--segments", "--jobs", "2")
     assert done.status == 1
     bad, kept, last = done.out.splitlines()
-    assert bad.startswith("different: segment 2 (stage 0, epochs 1 to 2): from fit 0, epoch 1 on: ")
+    assert bad.startswith("different: segment 2 (phase 0, epochs 1 to 2): from fit 0, epoch 1 on: ")
     assert kept == f"verification {played.project.runs}/{run.path.name}-segments/verification.json"
     assert last == f"{bad} (1 of 4 segments)"
     assert f"samebits: {bad}" in done.err.splitlines()
@@ -498,5 +498,5 @@ def test_a_sample_that_differs_says_what_it_covers(played: Played, here: Here) -
 def test_a_round_is_a_place() -> None:
     line = {"event": "round", "stage": 1, "round": 3, "model": "m", "metrics": {}, "tensors": {"trainable": "a"}}
     parting = Divergence(number=3, one=line, other={**line, "tensors": {"trainable": "b"}})
-    assert parting.where == "stage 1, round 3"
+    assert parting.where == "phase 1, round 3"
     assert [name for name, _, _ in parting.differences()] == ["tensors.trainable"]

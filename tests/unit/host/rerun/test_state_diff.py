@@ -28,7 +28,7 @@ _STATE: dict[str, Any] = {
 
 def _checkpoint(state: dict[str, Any]) -> Checkpoint:
     digest = Digest.of_bytes(b"")
-    return Checkpoint(place=Position(stage=0, epoch=1), recipe=digest, lines=1, last=digest, state=state)
+    return Checkpoint(position=Position(phase=0, epoch=1), recipe=digest, lines=1, last=digest, state=state)
 
 
 def _with(number: int, encoded: Any) -> dict[str, Any]:
