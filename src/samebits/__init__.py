@@ -1,4 +1,4 @@
-"""Train a Keras model in a pinned container, and get the same bits again."""
+"""Reproducible Keras training: train a model in a pinned environment, and get the same bits again."""
 
 from samebits.loop import checkpoint
 

@@ -1,4 +1,4 @@
-"""`python -m samebits`."""
+"""Entry point of `python -m samebits`."""
 
 import sys
 

@@ -1,31 +1,33 @@
-"""`samebits.checkpoint`: what a script with a training loop of its own calls, so that its run can be resumed."""
+"""`samebits.checkpoint`: makes the run of a script with its own training loop resumable."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+_Item = TypeVar("_Item")
 
 Follow = Callable[[Iterable[Any], tuple[Any, ...], Mapping[str, Any]], Iterator[Any]]
 _follow: Follow | None = None
 
 
-def checkpoint(rounds: Iterable[T], *state: object) -> Iterator[T]:
-    """The rounds of a training loop, with a checkpoint behind each; a resumed run gets those that are still to be made.
-
-    `rounds` is what can be iterated anew, such as `range(10)`. `state` is all that goes on from round to round: models,
-    optimizers, metrics, variables, random generators, tf.data pipelines, and lists, dicts or objects of the script's
-    own. Outside of samebits these are the rounds, and nothing else.
+def checkpoint(rounds: Iterable[_Item], *state: object) -> Iterator[_Item]:
+    """Iterate over `rounds`, and write a checkpoint after each one. A resumed run gets the remaining rounds.
 
         for epoch in samebits.checkpoint(range(10), model, optimizer, dataset, history):
+            ...
+
+    `rounds` must be iterable more than once, such as `range(10)`. `state` is everything that carries state from one
+    round to the next: models, optimizers, metrics, variables, random generators, tf.data pipelines, and the script's
+    own lists, dicts or objects. Outside of samebits this is `iter(rounds)`.
     """
     if _follow is None:
         return iter(rounds)
-    frame = sys._getframe(1)  # noqa: SLF001  to see what random generators are there, and not named
+    # The runner looks for random generators that the script uses but did not pass.
+    frame = sys._getframe(1)  # noqa: SLF001  no public function gives the caller's names
     return _follow(rounds, state, {**frame.f_globals, **frame.f_locals})
 
 
 def follow(rounds: Follow) -> None:
-    """From here on rounds are given by this function, which is also given all names where it is asked for them."""
+    """Set the function that `checkpoint` calls: with the rounds, the state, and all names visible to the caller."""
     global _follow  # noqa: PLW0603  there is one training in a process
     _follow = rounds

@@ -57,7 +57,7 @@ def _not_utf8(project: Project) -> None:
         (
             lambda project: project.write("x = (\n"),
             [],
-            "the script train.py is not valid Python: line 1: '(' was never closed; mend it and run again",
+            "the script train.py is not valid Python: line 1: '(' was never closed; fix it and run again",
         ),
         (_no_data, [], "the data folder data does not exist; name a folder that holds the data"),
         (_empty_data, [], "the data folder data is empty; name a folder that holds the data"),
@@ -215,7 +215,7 @@ def test_an_environment_that_contradicts_the_profile(project: Project) -> None:
     assert done.status == 2
     assert done.complaint == (
         "your environment sets TF_NUM_INTRAOP_THREADS=8, but the native profile needs TF_NUM_INTRAOP_THREADS=2"
-        " (bits follow the size of this pool); use --threads"
+        " (bits depend on the size of this pool); use --threads"
     )
     assert not project.runs.exists()
 

@@ -359,7 +359,7 @@ def test_a_broken_seal_is_an_error(project: Project) -> None:
         words = ("last", "last") if command == "diff" else ("last",)
         done = call(command, *words, folder=project.folder)
         assert (done.status, done.out) == (2, "")
-        assert done.complaint.endswith("the seal does not match: the record was changed after it was written")
+        assert done.complaint.endswith("the checksum does not match: the record was changed after it was written")
 
 
 def test_a_ledger_that_was_changed(project: Project) -> None:

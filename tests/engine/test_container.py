@@ -205,7 +205,7 @@ def test_a_keras_json_that_says_otherwise(in_docker: Project) -> None:
             ["-e", "TF_ENABLE_ONEDNN_OPTS=0"],
             (
                 "the environment sets TF_ENABLE_ONEDNN_OPTS=0, but the native profile needs TF_ENABLE_ONEDNN_OPTS=1"
-                " (its default depends on the CPU, and bits follow it); remove it"
+                " (its default depends on the CPU and changes bits); remove it"
             ),
         ),
         (
@@ -213,7 +213,7 @@ def test_a_keras_json_that_says_otherwise(in_docker: Project) -> None:
             ["-e", "PYTHONHASHSEED=5"],
             (
                 "the environment sets PYTHONHASHSEED=5, but the native profile needs PYTHONHASHSEED=0"
-                " (the order of sets and of hash() follows it); remove it"
+                " (it decides hash() and the order of sets); remove it"
             ),
         ),
     ],

@@ -23,12 +23,12 @@ from support.traced import EAGER, FIT, GRAPH, START, Line, lines_of, run_traced,
     ("values", "message"),
     [
         ({"level": "steps"}, "trace must be one of epoch, step, tensor, not 'steps'"),
-        ({"step": -1}, "a traced fit, loop, epoch or step is a number from 0"),
-        ({"epoch": 1}, "a traced epoch is one of a fit; name that, too"),
-        ({"fit": 0, "step": 1}, "a traced step of a fit is one of an epoch; name that, too"),
-        ({"fit": 0, "loop": 0}, "a traced loop is one of the script's own; it has no fit and no epoch"),
-        ({"loop": 0}, "nobody knows where a loop ends; name a step of it, too"),
-        ({"loop": -1, "step": 0}, "a traced fit, loop, epoch or step is a number from 0"),
+        ({"step": -1}, "the number of a traced fit, loop, epoch or step must be 0 or more"),
+        ({"epoch": 1}, "a traced epoch belongs to a fit; name the fit, too"),
+        ({"fit": 0, "step": 1}, "a traced step of a fit belongs to an epoch; name the epoch, too"),
+        ({"fit": 0, "loop": 0}, "a traced loop is the script's own; drop the fit and the epoch"),
+        ({"loop": 0}, "a traced loop has no known end; name a step, too"),
+        ({"loop": -1, "step": 0}, "the number of a traced fit, loop, epoch or step must be 0 or more"),
     ],
 )
 def test_a_trace_that_cannot_be(values: dict[str, Any], message: str) -> None:
@@ -54,7 +54,7 @@ def test_a_trace_round_trips(trace: Trace) -> None:
 def test_what_was_not_shown_on_a_gpu_is_said() -> None:
     cautions = {(level, device): Trace(level=level).caution(device) for level in LEVELS for device in ("cpu", "gpu")}
     said = {key: text for key, text in cautions.items() if text}
-    assert said == {("tensor", "gpu"): "not shown on a GPU that the trace changes no bit"}
+    assert said == {("tensor", "gpu"): "on GPUs it is not verified that a trace changes no bit"}
 
 
 def test_a_trace_that_cannot_be_read() -> None:

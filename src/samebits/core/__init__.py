@@ -1,1 +1,1 @@
-"""Formats and values that both halves share: the standard library only, and neither half."""
+"""Formats and values that `host` and `runner` share. Imports the standard library only, and neither of the two."""

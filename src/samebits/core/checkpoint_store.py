@@ -1,11 +1,11 @@
-"""Checkpoints: what a run was in between, kept so that it can go on from there to the very same bits.
+"""Checkpoints: the saved state of a run, from which it can be resumed to the same bits.
 
-A checkpoint is one JSON file, `<stage>-<epochs>[-<steps>].json`, sealed like a record, and the bytes that it names by
-their sha256, each kept once under `objects/`. Nothing in them is code, and reading them runs none.
+A checkpoint is a JSON file `<phase>-<epochs>[-<steps>].json` with a checksum like the record's. It refers to bytes by
+their sha256; each content is stored once, under `objects/`. A checkpoint contains no code, and reading it runs none.
 
-A stage is one call of `fit`, or one loop around `samebits.checkpoint`; stages count from 0 in the order they begin.
-To go on from a checkpoint, the last one of each stage before it is needed, too: the script runs from its first line,
-and each finished stage is put to its end without training.
+A phase is one call of `fit`, or one loop wrapped in `samebits.checkpoint`. Phases count from 0 in the order in which
+they begin. To resume from a checkpoint, the last checkpoint of each earlier phase is needed, too. The script runs from
+its first line, and each finished phase is restored to its end without training.
 """
 
 import json
@@ -36,15 +36,19 @@ ALL = "all"
 LAST = "last"
 NONE = "none"
 _EVERY_STEPS = "every:"
-_NAME = re.compile(r"(\d{4,})-(\d{6,})(?:-(\d{8,}))?")
+_POSITION_NAME = re.compile(r"(\d{4,})-(\d{6,})(?:-(\d{8,}))?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetentionPolicy:
-    """Which checkpoints a run writes and keeps; decides no bit of the result.
+    """Which checkpoints a run writes and keeps. It changes no bit of the result.
 
-    One is written at the end of every epoch, and within epochs after every `every` steps. `keep` is `all` of them; the
-    `last` of each stage; of those at the ends of epochs `every:N`th and the last; or `none`.
+    A checkpoint is written at the end of every epoch, and within epochs after every `every` steps. Values of `keep`:
+
+    - `all`: every checkpoint;
+    - `last`: the last one of each phase;
+    - `every:N`: those after every Nth epoch, and the last one of each phase;
+    - `none`: no checkpoint is written.
     """
 
     keep: str = LAST
@@ -55,32 +59,32 @@ class RetentionPolicy:
         if self.keep not in (ALL, LAST, NONE) and not (number != self.keep and number.isdecimal() and int(number) > 0):
             raise InputError(f"keep must be all, last, none or every:N, not {self.keep!r}")
         if self.every is not None and self.every < 1:
-            raise InputError(f"checkpoint-every is a number of steps from 1, not {self.every}")
+            raise InputError(f"checkpoint-every must be 1 step or more, not {self.every}")
         if self.keep == NONE and self.every is not None:
-            raise InputError("with keep none no checkpoint is written; drop checkpoint-every")
+            raise InputError("keep none writes no checkpoint; drop checkpoint-every")
 
     @property
     def writes(self) -> bool:
-        """Whether there are checkpoints at all."""
+        """Whether the run writes checkpoints."""
         return self.keep != NONE
 
-    def retains(self, place: "Position") -> bool:
-        """Whether the checkpoint at this place stays when a later one of its stage is there."""
+    def retains(self, position: "Position") -> bool:
+        """Whether a checkpoint is kept after a later one of its phase was written."""
         if self.keep == ALL:
             return True
         return (
             self.keep.startswith(_EVERY_STEPS)
-            and place.step is None
-            and place.epoch % int(self.keep[len(_EVERY_STEPS) :]) == 0
+            and position.step is None
+            and position.epoch % int(self.keep[len(_EVERY_STEPS) :]) == 0
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As the record holds it."""
+        """As the record stores it."""
         return {"keep": self.keep, "every": self.every}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> Self:
-        """Read what `to_dict` wrote; raises RecordError."""
+        """Parse the output of `to_dict`; raises RecordError."""
         try:
             return cls(keep=fields.get("keep", str), every=fields.optional("every", int))
         except InputError as error:
@@ -89,7 +93,7 @@ class RetentionPolicy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
-    """How far a run has come: a stage, the epochs of it that are done, and the steps of the next one, if any."""
+    """A position in a run: the phase, its finished epochs, and the steps into the next epoch, if any."""
 
     phase: int
     epoch: int
@@ -97,13 +101,13 @@ class Position:
 
     @property
     def name(self) -> str:
-        """Of the checkpoint's file, without `.json`; names sort as places do."""
+        """The name of the checkpoint's file without `.json`; names sort as positions do."""
         return f"{self.phase:04d}-{self.epoch:06d}" + ("" if self.step is None else f"-{self.step:08d}")
 
     @classmethod
     def parse(cls, name: str) -> Self:
-        """Read a name; raises RecordError."""
-        match = _NAME.fullmatch(name)
+        """Parse the name of a checkpoint; raises RecordError."""
+        match = _POSITION_NAME.fullmatch(name)
         if match is None:
             raise RecordError(f"{name!r} does not name a checkpoint")
         phase, epoch, step = match.groups()
@@ -111,7 +115,7 @@ class Position:
 
     @property
     def order(self) -> tuple[int, int, int]:
-        """Sorts places by how far they are."""
+        """The sort key: the earlier position first."""
         return self.phase, self.epoch, self.step or 0
 
     def __str__(self) -> str:
@@ -119,16 +123,17 @@ class Position:
         return f"phase {self.phase} after {self.epoch} epoch{'' if self.epoch == 1 else 's'}{steps}"
 
 
-def describe_reached(place: Position) -> str:
-    """What a run says that ended where it was asked to."""
-    return f"ended at {place}, as asked"
+def describe_reached(position: Position) -> str:
+    """The outcome's message of a run that ended at the requested position."""
+    return f"ended at {position}, as asked"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """One checkpoint. `lines` and `last` say how far the ledger was; `state` is what the container side put there.
+    """One checkpoint.
 
-    `objects` are the digests of the bytes that `state` names.
+    `lines` and `last` are the number of ledger lines so far and the digest of the last. `state` is written and read by
+    the runner. `objects` are the digests of the bytes that `state` refers to.
     """
 
     position: Position
@@ -139,7 +144,7 @@ class Checkpoint:
     objects: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As the file holds it."""
+        """As the file stores it."""
         body: dict[str, Any] = {
             "format": CHECKPOINT_FORMAT,
             "version": CHECKPOINT_VERSION,
@@ -153,7 +158,7 @@ class Checkpoint:
 
     @classmethod
     def from_dict(cls, value: object) -> Self:
-        """Read what `to_dict` wrote; raises RecordError."""
+        """Parse the output of `to_dict`; raises RecordError."""
         fields = Fields(value)
         check_version(fields, CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
         confirm_checksum(value, "checkpoint")
@@ -170,65 +175,67 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointStore:
-    """A run's `checkpoints/`."""
+    """The folder `checkpoints/` of a run."""
 
     folder: Path
 
     @property
     def objects(self) -> Path:
-        """Bytes by their sha256."""
+        """The folder of the stored bytes, each file named by its sha256."""
         return self.folder / "objects"
 
     @property
     def refusal(self) -> Path:
-        """Written where a run found out that it cannot be resumed exactly, and why."""
+        """A file that exists if the run cannot be resumed exactly; it holds the reasons."""
         return self.folder / "refused.json"
 
-    def path(self, place: Position) -> Path:
-        """The file of a checkpoint."""
-        return self.folder / f"{place.name}.json"
+    def path(self, position: Position) -> Path:
+        """The path of a checkpoint's file."""
+        return self.folder / f"{position.name}.json"
 
     def positions(self) -> list[Position]:
-        """Of every checkpoint there is, the furthest last."""
+        """The positions of all checkpoints, in order."""
         try:
             names = [path.stem for path in self.folder.iterdir() if path.suffix == ".json"]
         except FileNotFoundError:
             return []
-        return sorted((Position.parse(name) for name in names if _NAME.fullmatch(name)), key=lambda place: place.order)
+        found = (Position.parse(name) for name in names if _POSITION_NAME.fullmatch(name))
+        return sorted(found, key=lambda position: position.order)
 
-    def needed(self, place: Position) -> list[Position]:
-        """What it takes to go on from a checkpoint: itself, and the furthest one of each stage before."""
-        furthest = {found.phase: found for found in self.positions() if found.order <= place.order}
-        return [furthest[stage] for stage in sorted(furthest) if stage < place.phase] + [place]
+    def needed(self, position: Position) -> list[Position]:
+        """The checkpoints needed to resume from one: the last of each earlier phase, then the checkpoint itself."""
+        last = {found.phase: found for found in self.positions() if found.order <= position.order}
+        return [last[phase] for phase in sorted(last) if phase < position.phase] + [position]
 
-    def read(self, place: Position) -> Checkpoint:
-        """Read one; raises RecordError, which names the file."""
-        path = self.path(place)
+    def read(self, position: Position) -> Checkpoint:
+        """Read and check a checkpoint; raises RecordError with the file's path."""
+        path = self.path(position)
         try:
             found = Checkpoint.from_dict(json.loads(path.read_bytes()))
         except OSError as error:
             raise RecordError(f"cannot read {path}: {error.strerror}") from error
         except (ValueError, RecursionError, RecordError) as error:
             raise RecordError(f"{path}: {error}") from error
-        if found.position != place:
+        if found.position != position:
             raise RecordError(f"{path} holds the checkpoint {found.position.name}: it was renamed")
         return found
 
     def content(self, digest: Digest) -> bytes:
-        """Bytes that a checkpoint names, compared with their digest; raises RecordError."""
+        """Stored bytes, checked against their digest; raises RecordError."""
         path = self.objects / digest.hex
         try:
             content = path.read_bytes()
         except OSError as error:
             raise RecordError(f"cannot read {path}: {error.strerror}") from error
         if Digest.of_bytes(content) != digest:
-            raise RecordError(f"{path} is not what its name says: it was changed after it was written")
+            raise RecordError(f"{path} does not match the digest in its name: it was changed after it was written")
         return content
 
     def write(self, checkpoint: Checkpoint, contents: Mapping[str, Any]) -> None:
-        """Write one, after the bytes it names that are not there yet (`contents` by digest); raises StorageError.
+        """Write a checkpoint after those of its objects that are not stored yet; raises StorageError.
 
-        Whenever the process ends: what `places` tells of is whole, and on the disk.
+        `contents` maps the written form of a digest to bytes. Because the checkpoint comes last, everything that
+        `positions` lists is complete and on the disk, whenever the process ends.
         """
         try:
             self.objects.mkdir(parents=True, exist_ok=True)
@@ -239,7 +246,10 @@ class CheckpointStore:
         write_atomically(self.path(checkpoint.position), canonical_json(checkpoint.to_dict()), mode=0o444)
 
     def store_file(self, path: Path, announce: Callable[[str], None] = lambda _: None) -> Digest:
-        """Keep a copy of a file; raises StorageError. `announce` is told its digest before it can be removed again."""
+        """Store a copy of a file; raises StorageError.
+
+        `announce` gets the digest before the file has its final name, so that `prune` in another thread can spare it.
+        """
         file = None
         try:
             self.objects.mkdir(parents=True, exist_ok=True)
@@ -250,6 +260,7 @@ class CheckpointStore:
                 shutil.copyfileobj(read, file, 1 << 20)
                 file.flush()
                 os.fsync(file.fileno())
+            # The digest is that of the copy: the script may write to the original meanwhile.
             digest = Digest.of_file(Path(file.name))
             announce(str(digest))
             os.chmod(file.name, 0o444)
@@ -261,26 +272,29 @@ class CheckpointStore:
             raise storage_error(error, self.objects) from error
         return digest
 
-    def prune(self, keeping: RetentionPolicy, coming: Callable[[], frozenset[str]] = frozenset) -> None:
-        """Remove what is not to be kept: a later checkpoint of its stage is there.
+    def prune(self, policy: RetentionPolicy, in_use: Callable[[], frozenset[str]] = frozenset) -> None:
+        """Remove checkpoints that the policy does not retain, and objects that no checkpoint needs.
 
-        `coming` gives the bytes that checkpoints name which are still to be written.
+        The last checkpoint of each phase is kept. `in_use` returns the objects of checkpoints that are not written yet.
         """
-        places = self.positions()
-        furthest = {place.phase: place for place in places}
-        over = [place for place in places if place != furthest[place.phase] and not keeping.retains(place)]
+        positions = self.positions()
+        last = {position.phase: position for position in positions}
+        over = [item for item in positions if item != last[item.phase] and not policy.retains(item)]
         if not over:
             return
-        dropped = {text for place in over for text in self.read(place).objects}
-        for place in over:
-            self.path(place).unlink(missing_ok=True)
-        used = {text for place in self.positions() for text in self.read(place).objects}
-        for text in dropped - used:
-            if text not in coming():
+        dropped = self._objects_of(over)
+        # Checkpoints go first: one whose objects are missing must never be left.
+        for position in over:
+            self.path(position).unlink(missing_ok=True)
+        for text in dropped - self._objects_of(self.positions()):
+            if text not in in_use():
                 (self.objects / Digest.parse(text).hex).unlink(missing_ok=True)
 
+    def _objects_of(self, positions: Sequence[Position]) -> set[str]:
+        return {text for position in positions for text in self.read(position).objects}
+
     def refuse(self, reasons: Sequence[str]) -> None:
-        """Write down why a run cannot be resumed; from here on it writes no checkpoint."""
+        """Record why the run cannot be resumed. It writes no checkpoint from then on."""
         try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -288,7 +302,7 @@ class CheckpointStore:
         write_atomically(self.refusal, canonical_json({"reasons": list(reasons)}))
 
     def refused(self) -> tuple[str, ...]:
-        """Why a run cannot be resumed; nothing where nothing of the kind was found. Raises RecordError."""
+        """Why the run cannot be resumed; empty if it can. Raises RecordError."""
         try:
             return Fields(json.loads(self.refusal.read_bytes())).texts("reasons")
         except FileNotFoundError:
@@ -296,20 +310,20 @@ class CheckpointStore:
         except (OSError, ValueError, RecordError) as error:
             raise RecordError(f"{self.refusal}: {error}") from error
 
-    def share(self, places: Sequence[Position], other: "CheckpointStore") -> None:
-        """Put checkpoints into another run's folder as well: the same files where the disk can, else copies."""
+    def share(self, positions: Sequence[Position], other: "CheckpointStore") -> None:
+        """Add checkpoints to another run's folder, as hard links if the file system allows, else as copies."""
         try:
             other.objects.mkdir(parents=True, exist_ok=True)
-            for place in places:
-                for text in self.read(place).objects:
+            for position in positions:
+                for text in self.read(position).objects:
                     name = Digest.parse(text).hex
-                    _link(self.objects / name, other.objects / name)
-                _link(self.path(place), other.path(place))
+                    _link_or_copy(self.objects / name, other.objects / name)
+                _link_or_copy(self.path(position), other.path(position))
         except OSError as error:
             raise storage_error(error, other.folder) from error
 
 
-def _link(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     if target.exists():
         return
     try:

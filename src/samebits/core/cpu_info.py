@@ -1,10 +1,10 @@
-"""What CPU this is, from /proc/cpuinfo and /sys: model, flags, caches, and its x86-64 level."""
+"""The CPU, as /proc/cpuinfo and /sys describe it: model, flags, caches and x86-64 level."""
 
 import os
 import platform
 from pathlib import Path
 
-# The x86-64 psABI's micro-architecture levels, in the flags' names of /proc/cpuinfo.
+# The micro-architecture levels of the x86-64 psABI, by the flag names of /proc/cpuinfo.
 _LEVELS = (
     ("x86-64-v2", {"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"}),
     ("x86-64-v3", {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"}),
@@ -13,7 +13,7 @@ _LEVELS = (
 
 
 def instruction_set() -> str:
-    """The highest x86-64 level whose flags are all there; elsewhere the machine's name, such as `aarch64`."""
+    """The highest x86-64 level whose flags the CPU has; on other machines their name, such as `aarch64`."""
     machine = platform.machine()
     if machine != "x86_64":
         return machine
@@ -27,7 +27,7 @@ def instruction_set() -> str:
 
 
 def describe_cpu() -> dict[str, object]:
-    """Model, vendor, family, flags, caches in bytes, and the cores there are and that this process may use."""
+    """The CPU as the record stores it: model, vendor, family, flags, cache sizes, and all and usable cores."""
     info = _cpuinfo()
     return {
         "model": info.get("model name", platform.processor() or "unknown"),
@@ -42,7 +42,7 @@ def describe_cpu() -> dict[str, object]:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's block of /proc/cpuinfo."""
+    """The first processor's block of /proc/cpuinfo; all cores are assumed alike."""
     found: dict[str, str] = {}
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         for line in file:
@@ -54,12 +54,12 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def _caches() -> list[dict[str, str]]:
-    """Each cache of the first core as the kernel describes it; empty where it does not."""
+    """The caches of the first core, as the kernel describes them; empty if it does not."""
     folders = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
-    return [{name: _text(folder / name) for name in ("level", "type", "size")} for folder in folders]
+    return [{name: _read_text(folder / name) for name in ("level", "type", "size")} for folder in folders]
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError:

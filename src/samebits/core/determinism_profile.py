@@ -1,10 +1,11 @@
-"""The determinism settings of a run: what is asked for, before anything is read back.
+"""The determinism settings that a run requests. The runner applies them and reads each one back.
 
-`native` repeats on the same class of machine; `portable` on every CPU with the x86-64-v3 instructions, as far as the
-README says. Environment settings must stand before the interpreter or a library starts; image and launchers set them,
-the entrypoint reads them back. That oneDNN's default depends on the CPU is in TensorFlow's `port.cc`; that bits follow
-the thread pools, OpenBLAS's threads and each library's choice of instructions was measured with TensorFlow 2.21 and
-NumPy 2.4.
+`native` gives the same bits on the same class of machine; `portable` on every CPU with the x86-64-v3 instructions,
+within the limits in the README. Environment variables must be set before the interpreter or a library starts: the image
+and the launchers set them.
+
+Sources: oneDNN's default depends on the CPU (TensorFlow's `port.cc`). Bits depend on the sizes of the thread pools,
+on OpenBLAS's threads and on each library's choice of instructions (measured with TensorFlow 2.21 and NumPy 2.4).
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,18 +18,20 @@ NATIVE = "native"
 PORTABLE = "portable"
 
 DEFAULT_THREADS = {NATIVE: 2, PORTABLE: 1}
-"""Bits follow the size of TensorFlow's thread pool, so it must not follow the machine: two, as any machine has two.
-With several threads Eigen sizes its blocks by the CPU's caches, so portable has one, and takes no other number."""
+"""The number of threads of each profile. Bits depend on it, so it must not depend on the machine.
+
+Native has two, because every machine has two. With several threads, Eigen sizes its blocks by the CPU's caches.
+Portable therefore has one, and accepts no other number."""
 
 PROFILES = tuple(DEFAULT_THREADS)
 
 PORTABLE_INSTRUCTIONS = "x86-64-v3"
-"""AVX2 and FMA: what every library is held to, and libm's variants with FMA need."""
+"""AVX2 and FMA: the portable profile limits every library to them, and libm's FMA variants need them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """One environment variable, the value it must have, and why."""
+    """One environment variable, its required value, and the reason."""
 
     name: str
     value: str
@@ -39,7 +42,7 @@ class Setting:
 class Profile:
     """A named set of settings; `threads` is the size of TensorFlow's intra-op and inter-op pools.
 
-    In a trial the hash seed may be another, and settings be left out: those `without` which it is made.
+    A trial may change `hash_seed`, and drop the settings in `without`.
     """
 
     name: str = NATIVE
@@ -50,7 +53,7 @@ class Profile:
 
     def __post_init__(self) -> None:
         if self.name not in PROFILES:
-            raise InputError(f"there is no profile {self.name!r}; choose one of: {', '.join(PROFILES)}")
+            raise InputError(f"unknown profile {self.name!r}; choose one of: {', '.join(PROFILES)}")
         if not 1 <= self.threads <= 1024:
             raise InputError(f"threads must be from 1 to 1024, not {self.threads}")
         if self.portable and self.threads != 1:
@@ -60,20 +63,20 @@ class Profile:
 
     @property
     def portable(self) -> bool:
-        """Whether other CPUs are to compute the same bits."""
+        """Whether other CPUs must compute the same bits."""
         return self.name == PORTABLE
 
     def in_trial(self, trial: Trial) -> "Profile":
-        """As a trial has it."""
+        """The profile as changed by a trial."""
         return replace(self, hash_seed=trial.hash_seed, without=trial.without)
 
     @property
     def settings(self) -> tuple[Setting, ...]:
-        """Every environment setting, those that a run may vary last."""
+        """All environment settings in force; those that an option changes come last."""
         return tuple(setting for setting in self._all_settings() if self.has(setting.name))
 
     def has(self, setting: str) -> bool:
-        """Whether a setting, an environment variable or one of `trial.IN_PROCESS`, is in force."""
+        """Whether a setting (an environment variable, or one of `trial.IN_PROCESS`) is in force."""
         return setting not in self.without
 
     def _all_settings(self) -> Iterator[Setting]:
@@ -82,34 +85,36 @@ class Profile:
         yield from PORTABLE_SETTINGS if self.portable else NATIVE_SETTINGS
         yield from GPU_SETTINGS if self.device == "gpu" else ()
         threads = str(self.threads)
-        yield Setting(name="TF_NUM_INTRAOP_THREADS", value=threads, why="bits follow the size of this pool")
-        yield Setting(name="TF_NUM_INTEROP_THREADS", value=threads, why="else it follows the machine's cores")
+        yield Setting(name="TF_NUM_INTRAOP_THREADS", value=threads, why="bits depend on the size of this pool")
+        yield Setting(name="TF_NUM_INTEROP_THREADS", value=threads, why="the default is the machine's number of cores")
 
     @property
     def variables(self) -> dict[str, str]:
-        """The settings as an environment."""
+        """The settings as environment variables."""
         return {setting.name: setting.value for setting in self.settings}
 
     @property
     def unset(self) -> tuple[str, ...]:
-        """The variables that must not be there, although an image has them baked in."""
+        """The variables to remove from the environment, although the image sets them."""
         return tuple(setting.name for setting in self._all_settings() if not self.has(setting.name))
 
     def check(self, environment: Mapping[str, str], source: str) -> None:
-        """Raise SettingError where `environment` holds another value for a setting; `source` says whose it is."""
+        """Raise SettingError if `environment` has another value for a setting; `source` names it in the message."""
         for setting in self.settings:
+            # A missing variable is no contradiction: the launcher sets it.
             found = environment.get(setting.name, setting.value)
             if found != setting.value:
                 raise contradiction(setting, found, source, self.name)
 
 
 def make_profile(name: str, threads: int | None = None, device: str = "cpu") -> Profile:
-    """A profile with its own number of threads where none is given. Raises InputError for what cannot be."""
+    """A profile; `threads` defaults to the profile's number. Raises InputError for an invalid combination."""
     return Profile(name=name, threads=DEFAULT_THREADS.get(name, 1) if threads is None else threads, device=device)
 
 
 def contradiction(setting: Setting, found: str, source: str, profile: str) -> SettingError:
-    """The error that names both sides."""
+    """The error for a setting with another value: it names both values and the reason."""
+    # Only the sizes of TensorFlow's pools follow an option.
     hint = "use --threads" if "THREADS" in setting.name and "TF_" in setting.name else "remove it"
     return SettingError(
         f"{source} sets {setting.name}={found}, but the {profile} profile needs {setting.name}={setting.value}"
@@ -118,33 +123,41 @@ def contradiction(setting: Setting, found: str, source: str, profile: str) -> Se
 
 
 FIXED_SETTINGS = (
-    Setting(name="PYTHONHASHSEED", value="0", why="the order of sets and of hash() follows it"),
-    Setting(name="PYTHONNOUSERSITE", value="1", why="packages outside the lock must not be seen"),
-    Setting(name="TF_ENABLE_ONEDNN_OPTS", value="1", why="its default depends on the CPU, and bits follow it"),
-    Setting(name="OPENBLAS_NUM_THREADS", value="1", why="NumPy's matrix products follow the number of threads"),
-    Setting(name="KERAS_BACKEND", value="tensorflow", why="another backend computes other bits"),
-    Setting(name="LC_ALL", value="C.UTF-8", why="sorting and text decoding follow the locale"),
-    Setting(name="TZ", value="UTC", why="dates follow the time zone"),
+    Setting(name="PYTHONHASHSEED", value="0", why="it decides hash() and the order of sets"),
+    Setting(name="PYTHONNOUSERSITE", value="1", why="packages outside the lock must stay invisible"),
+    Setting(name="TF_ENABLE_ONEDNN_OPTS", value="1", why="its default depends on the CPU and changes bits"),
+    Setting(name="OPENBLAS_NUM_THREADS", value="1", why="NumPy's matrix products depend on the number of threads"),
+    Setting(name="KERAS_BACKEND", value="tensorflow", why="other backends compute other bits"),
+    Setting(name="LC_ALL", value="C.UTF-8", why="sorting and text decoding depend on the locale"),
+    Setting(name="TZ", value="UTC", why="dates depend on the time zone"),
 )
-"""The settings that every run has; the image bakes exactly these in, which a test checks."""
+"""The settings of every run. The image sets exactly these, which a test checks."""
 
-NATIVE_SETTINGS = (Setting(name="ONEDNN_MAX_CPU_ISA", value="DEFAULT", why="the best instructions that the CPU has"),)
-"""The settings of the native profile alone."""
+NATIVE_SETTINGS = (Setting(name="ONEDNN_MAX_CPU_ISA", value="DEFAULT", why="use the best instructions of the CPU"),)
+"""The settings of the native profile only."""
 
 PORTABLE_SETTINGS = (
-    Setting(name="ONEDNN_MAX_CPU_ISA", value="AVX2", why="else oneDNN takes other kernels on other CPUs"),
+    Setting(name="ONEDNN_MAX_CPU_ISA", value="AVX2", why="oneDNN would use other kernels on other CPUs"),
     Setting(
         name="NPY_DISABLE_CPU_FEATURES",
         value="X86_V4,AVX512_ICL,AVX512_SPR",
-        why="else NumPy computes otherwise with AVX-512",
+        why="NumPy computes other bits with AVX-512",
     ),
-    Setting(name="OPENBLAS_CORETYPE", value="Haswell", why="else OpenBLAS takes the kernels of the CPU it finds"),
+    Setting(name="OPENBLAS_CORETYPE", value="Haswell", why="OpenBLAS would use other kernels on other CPUs"),
 )
-"""The settings of the portable profile alone; those of the graph's rewriting and the exact operations come on top."""
+"""The environment settings of the portable profile only. The runner also sets graph rewrites and exact operations."""
 
 GPU_SETTINGS = (
-    Setting(name="NVIDIA_TF32_OVERRIDE", value="0", why="TF32 keeps 10 bits of a float32's 23"),
-    Setting(name="CUBLAS_WORKSPACE_CONFIG", value=":4096:8", why="else cuBLAS chooses workspaces, and so orders, anew"),
-    Setting(name="XLA_FLAGS", value="--xla_gpu_deterministic_ops=true", why="else XLA chooses fast orders on GPUs"),
+    Setting(name="NVIDIA_TF32_OVERRIDE", value="0", why="TF32 keeps 10 of the 23 mantissa bits of a float32"),
+    Setting(
+        name="CUBLAS_WORKSPACE_CONFIG",
+        value=":4096:8",
+        why="cuBLAS would choose a workspace, and so an order, per run",
+    ),
+    Setting(
+        name="XLA_FLAGS",
+        value="--xla_gpu_deterministic_ops=true",
+        why="XLA would choose nondeterministic kernels on GPUs",
+    ),
 )
-"""The settings that a run on a GPU has besides; the GPU image bakes them in. cuDNN's choice is op determinism's."""
+"""The additional settings on a GPU; the GPU image sets them. Op determinism controls cuDNN's choice."""

@@ -1,4 +1,4 @@
-"""One way to name bytes: `sha256:` and 64 hex digits."""
+"""Digests: the sha256 of bytes, written `sha256:` followed by 64 hex digits."""
 
 import hashlib
 import re
@@ -10,12 +10,12 @@ from typing import Self
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import Fields, canonical_json
 
-_WRITTEN = re.compile(r"sha256:([0-9a-f]{64})")
+_DIGEST_TEXT = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A sha256, written `sha256:…`."""
+    """A sha256; `str()` gives the written form, `sha256:…`."""
 
     hex: str
 
@@ -24,15 +24,15 @@ class Digest:
 
     @property
     def short(self) -> str:
-        """Eight hex digits, for names that people read."""
+        """The first eight hex digits, for names that people read."""
         return self.hex[:8]
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the written form; raises RecordError for anything else."""
-        match = _WRITTEN.fullmatch(text)
+        """Parse the written form; raises RecordError for anything else."""
+        match = _DIGEST_TEXT.fullmatch(text)
         if match is None:
-            raise RecordError(f"not a digest: {text!r}; one is written sha256: and 64 hex digits")
+            raise RecordError(f"not a digest: {text!r}; a digest is sha256: followed by 64 hex digits")
         return cls(match[1])
 
     @classmethod
@@ -53,9 +53,12 @@ class Digest:
 
 
 def confirm_checksum(value: object, what: str) -> None:
-    """Raise RecordError unless `seal` is the digest of all the rest of a file's object."""
+    """Raise RecordError unless the checksum in `seal` is the digest of the object's other values.
+
+    `what` names the file in the message, such as `record`.
+    """
     if not isinstance(value, Mapping):
         raise RecordError("the file must hold an object")
     expected = Digest.of_json({key: item for key, item in value.items() if key != "seal"})
     if Fields(value).get("seal", str) != str(expected):
-        raise RecordError(f"the seal does not match: the {what} was changed after it was written")
+        raise RecordError(f"the checksum does not match: the {what} was changed after it was written")

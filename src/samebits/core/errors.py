@@ -1,4 +1,4 @@
-"""Every error a user can meet, each with its exit status; a message says what happened, then what to do."""
+"""Every error a user can meet, each with its exit status. A message says what happened, then what to do."""
 
 from collections.abc import Sequence
 
@@ -12,21 +12,21 @@ EXIT_TERMINATED = 143
 
 
 class SamebitsError(Exception):
-    """The one root; `main` turns it into a line on stderr and `exit_status`."""
+    """Root of all errors. `main` prints its message on stderr and exits with `exit_status`."""
 
     exit_status = EXIT_ERROR
 
 
 class InputError(SamebitsError):
-    """Something the user named is missing, unreadable or not what it should be."""
+    """An argument, option or input file is missing, unreadable or invalid."""
 
 
 class SettingError(SamebitsError):
-    """A setting contradicts the profile, or did not take effect."""
+    """A determinism setting contradicts the profile, or did not take effect."""
 
 
 class RecordError(SamebitsError):
-    """A file of a run's folder cannot be read, or does not agree with itself."""
+    """A file of a run's folder cannot be read, or is inconsistent."""
 
 
 class StorageError(SamebitsError):
@@ -34,11 +34,11 @@ class StorageError(SamebitsError):
 
 
 class EngineError(SamebitsError):
-    """The container engine is missing, refused, or went away."""
+    """The container engine is missing, refused a request, or stopped."""
 
 
 class NoEngineError(EngineError):
-    """No engine answers at all."""
+    """No container engine answers."""
 
 
 class ImageError(SamebitsError):
@@ -50,11 +50,11 @@ class ToolError(SamebitsError):
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived; like KeyboardInterrupt, it must pass through `except Exception` of a user's script."""
+    """SIGTERM arrived. Derives from BaseException, so that `except Exception` in a user's script does not catch it."""
 
 
 def shorten(names: Sequence[str], most: int) -> str:
-    """The first names for a line of one error, and how many more there are."""
+    """Join the first `most` names, and count the rest: `a, b and 3 more`."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

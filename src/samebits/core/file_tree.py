@@ -1,8 +1,8 @@
-"""A folder as a list of its files' digests; the digest of that list names the folder's content.
+"""The content of a folder as a manifest of file digests, and the digest of that manifest.
 
-The manifest is JSON lines, one file a line, in the order of their paths' UTF-8 bytes. The tree's digest is the sha256
-of the manifest's bytes, so that `sha256sum data.jsonl` checks it. Symbolic links count as what they lead to; empty
-folders count, as loaders take classes from folder names. Times, owners and modes do not.
+The manifest is JSON lines, one per file, sorted by the UTF-8 bytes of the paths. The tree's digest is the sha256 of the
+manifest, so `sha256sum data.jsonl` checks it. Symbolic links count as their targets. Empty folders count, because
+loaders derive classes from folder names. Times, owners and modes do not count.
 """
 
 import fnmatch
@@ -18,30 +18,30 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields, canonical_json, differing_names, write_atomically
 
-_BLOCK = 1 << 20  # bytes read at a time
-_LINKS = 40  # links in one path that Linux follows
+_READ_BYTES = 1 << 20
+_MAX_LINKS = 40  # Linux follows no more symbolic links in one path
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all) now and then while a tree is hashed."""
+"""Called with (bytes done, bytes in total) while a tree is hashed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TreeEntry:
-    """One file: path within the tree, size in bytes, digest; an empty folder's path ends in `/` and it has neither."""
+    """One file: relative path, size in bytes, digest. An empty folder has a path that ends in `/`, and no digest."""
 
     path: str
     size: int = 0
     digest: Digest | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """As the manifest writes it."""
+        """As the manifest stores it."""
         if self.digest is None:
             return {"path": self.path}
         return {"path": self.path, "size": self.size, "digest": str(self.digest)}
 
     @classmethod
     def from_dict(cls, value: object) -> "TreeEntry":
-        """Read one manifest line; raises RecordError."""
+        """Parse one line of a manifest; raises RecordError."""
         fields = Fields(value)
         digest = fields.optional("digest", str)
         return cls(
@@ -59,27 +59,31 @@ class Tree:
 
     @property
     def manifest(self) -> bytes:
-        """The JSON lines that the digest is taken of."""
+        """The JSON lines that the digest covers."""
         return b"".join(canonical_json(entry.to_dict()) + b"\n" for entry in self.entries)
 
     @property
     def digest(self) -> Digest:
-        """Names the content of the whole folder."""
+        """The digest of the folder's content."""
         return Digest.of_bytes(self.manifest)
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """The total size of all files in bytes."""
         return sum(entry.size for entry in self.entries)
 
     def write(self, path: Path) -> None:
-        """Keep the manifest in a file."""
+        """Write the manifest to a file."""
         write_atomically(path, self.manifest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TreeFilter:
-    """What does not belong to a tree: glob patterns on relative paths, and folders named by what they are on disk."""
+    """What to leave out of a tree.
+
+    `patterns` are globs on relative paths or names, `folders` are folders to skip, `markers` are names of files whose
+    folder is skipped, and `hidden` leaves out names with a leading dot.
+    """
 
     patterns: tuple[str, ...] = ()
     folders: tuple[Path, ...] = ()
@@ -88,23 +92,23 @@ class TreeFilter:
     _identities: frozenset[tuple[int, int]] = field(init=False, default=frozenset())
 
     def __post_init__(self) -> None:
-        # By device and inode, because the same folder has other names inside a container.
+        # By device and inode, because a folder has another path inside a container.
         object.__setattr__(self, "_identities", frozenset(filter(None, map(_identity, self.folders))))
 
     def names(self, relative: str) -> bool:
-        """Whether a path stays out for its name alone."""
+        """Whether to leave out a path because of its name."""
         name = relative.rpartition("/")[2]
         if self.hidden and name.startswith("."):
             return True
         return any(fnmatch.fnmatchcase(relative, p) or fnmatch.fnmatchcase(name, p) for p in self.patterns)
 
     def holds_folder(self, path: str, at: os.stat_result) -> bool:
-        """Whether a folder stays out for what it is, or for a marker file in it."""
+        """Whether to leave out a folder because it is one of `folders`, or holds a marker file."""
         return (at.st_dev, at.st_ino) in self._identities or any(os.path.exists(f"{path}/{m}") for m in self.markers)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Device and inode; None for what is not there or cannot be looked at."""
+    """Device and inode; None if the folder is missing or unreadable."""
     try:
         at = os.stat(folder)
     except OSError:
@@ -113,7 +117,7 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 
 def read_manifest(path: Path) -> Tree:
-    """A tree as `Tree.write` kept it; raises RecordError."""
+    """Read a manifest that `Tree.write` wrote; raises RecordError."""
     try:
         return Tree(entries=tuple(TreeEntry.from_dict(json.loads(line)) for line in path.read_bytes().splitlines()))
     except (OSError, ValueError, RecordError) as error:
@@ -121,17 +125,17 @@ def read_manifest(path: Path) -> Tree:
 
 
 def differing_paths(before: Tree, after: Tree) -> list[str]:
-    """Every path that was added, removed or changed between two trees, sorted."""
+    """All paths that were added, removed or changed between two trees, sorted."""
     old = {entry.path: entry for entry in before.entries}
     new = {entry.path: entry for entry in after.entries}
     return differing_names(old, new)
 
 
 def list_tree(root: Path, what: str, leave_out: TreeFilter | None = None) -> list[tuple[str, str, int]]:
-    """All files of `root` as (relative path, path, size), sorted; an empty folder as (`name/`, "", 0).
+    """All files of `root` as (relative path, path, size), sorted; an empty folder is (`name/`, "", 0).
 
-    `what` names the tree in messages ("data"). Raises InputError for what another machine could not see the same way: a
-    link that leaves the tree or loops, a socket, a name that is not UTF-8, a file that may not be read.
+    `what` names the tree in messages, such as "data". Raises InputError for anything that another machine could not
+    reproduce: a link that leaves the tree or loops, a socket, a name that is not UTF-8, an unreadable file.
     """
     try:
         is_folder = stat.S_ISDIR(os.stat(root).st_mode)
@@ -141,23 +145,23 @@ def list_tree(root: Path, what: str, leave_out: TreeFilter | None = None) -> lis
         raise InputError(f"cannot read {root}: {error.strerror}; make it readable for you") from error
     if not is_folder:
         raise InputError(f"the {what} folder {root} is not a folder; name a folder that holds the {what}")
-    walk = _Walk(os.path.realpath(root), what, leave_out or TreeFilter())
+    walk = _TreeWalk(os.path.realpath(root), what, leave_out or TreeFilter())
     return sorted(walk.files(), key=lambda item: item[0].encode())
 
 
 def hash_tree(root: Path, what: str, *, leave_out: TreeFilter | None = None, progress: Progress | None = None) -> Tree:
-    """Read every file of `root` once and return its tree; see `list_tree` for what is refused."""
+    """Read every file of `root` once and return its tree; `list_tree` says what raises InputError."""
     files = list_tree(root, what, leave_out)
     hasher = _FileHasher(progress, sum(item[2] for item in files))
     return Tree(entries=tuple(hasher.entry(relative, path) for relative, path, _ in files))
 
 
-_Above = tuple[tuple[int, int], ...]
-"""The identities of the folders that lead to one."""
+_Ancestors = tuple[tuple[int, int], ...]
+"""The identities of the folders on the way from the root to a folder."""
 
 
-class _Walk:
-    """One listing of one tree."""
+class _TreeWalk:
+    """Lists the files of one tree."""
 
     def __init__(self, root: str, what: str, leave_out: TreeFilter) -> None:
         self.root = root
@@ -165,27 +169,27 @@ class _Walk:
         self._leave_out = leave_out
 
     def files(self) -> Iterator[tuple[str, str, int]]:
-        """All files below the root, in no order; a stack, as folders may be nested deeper than Python's calls."""
-        waiting: list[tuple[str, str, _Above]] = [("", self.root, ())]
+        """All files below the root, unordered. Not recursive, as folders may nest deeper than Python's call stack."""
+        waiting: list[tuple[str, str, _Ancestors]] = [("", self.root, ())]
         while waiting:
-            prefix, path, above = waiting.pop()
+            prefix, path, ancestors = waiting.pop()
             here, children = self._open(path)
-            if here in above:
+            if here in ancestors:
                 raise InputError(f"the {self._what} folder holds a link that loops: {path}; remove the link")
             if not children and prefix:
                 yield prefix, "", 0
             for child in children:
                 relative = f"{prefix}{child.name}"
-                at = self._look_at(relative, child)
+                at = self._checked_stat(relative, child)
                 if at is None:
                     continue
                 if stat.S_ISDIR(at.st_mode):
-                    waiting.append((f"{relative}/", child.path, (*above, here)))
+                    waiting.append((f"{relative}/", child.path, (*ancestors, here)))
                 else:
                     yield relative, child.path, at.st_size
 
     def _open(self, path: str) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:
-        """A folder's identity and what it holds."""
+        """The identity and the entries of a folder."""
         try:
             at = os.stat(path)
             with os.scandir(path) as listing:
@@ -193,8 +197,8 @@ class _Walk:
         except OSError as error:
             raise self._unreadable(path, error) from error
 
-    def _look_at(self, relative: str, child: os.DirEntry[str]) -> os.stat_result | None:
-        """What a child is; None where it is left out."""
+    def _checked_stat(self, relative: str, child: os.DirEntry[str]) -> os.stat_result | None:
+        """The child's status; None if it is left out. Raises InputError if it cannot be part of a tree."""
         self._check_name(relative)
         if self._leave_out.names(relative):
             return None
@@ -221,7 +225,7 @@ class _Walk:
             raise InputError(f"the {self._what} folder holds a name that is not UTF-8: {shown!r}; rename it") from None
 
     def _check_link(self, relative: str, path: str) -> None:
-        """A link must lead to something inside the tree, and must not leave it on the way."""
+        """Raise InputError unless a link and every link on its way stay inside the tree."""
         if not self._stays_inside(relative):
             raise InputError(
                 f"the {self._what} folder holds a link that leaves it: {path} -> {os.readlink(path)};"
@@ -229,22 +233,22 @@ class _Walk:
             )
 
     def _stays_inside(self, relative: str) -> bool:
-        """Follow a path from the root step by step, links in it as well.
+        """Whether a path never leaves the root; its links are resolved part by part.
 
-        One that goes above the root does not stay, be it only to come back by the root's own name: in a container the
-        root has another one.
+        A path that leaves and comes back through the root's own name does not count as inside, because the root has
+        another name in a container.
         """
         here: list[str] = []
-        steps = relative.split("/")[::-1]
+        parts = relative.split("/")[::-1]
         links = 0
-        while steps and links < _LINKS:
-            step = steps.pop()
-            if step == ".." and not here:
+        while parts and links < _MAX_LINKS:
+            part = parts.pop()
+            if part == ".." and not here:
                 return False
-            if step in {"", ".", ".."}:
-                del here[len(here) - (step == "..") :]
+            if part in {"", ".", ".."}:
+                del here[len(here) - (part == "..") :]
                 continue
-            here.append(step)
+            here.append(part)
             path = "/".join([self.root, *here])
             if os.path.islink(path):
                 target = os.readlink(path)
@@ -252,12 +256,12 @@ class _Walk:
                     return False
                 links += 1
                 here.pop()
-                steps += target.split("/")[::-1]
-        return True  # a chain without end is found when it is opened
+                parts += target.split("/")[::-1]
+        return True  # opening the path later reports an endless chain of links
 
     def _unreadable(self, path: str, error: OSError) -> InputError:
         if isinstance(error, FileNotFoundError):
-            return InputError(f"the {self._what} folder holds a link to nothing: {path}; remove or mend the link")
+            return InputError(f"the {self._what} folder holds a link to nothing: {path}; remove or repair the link")
         if "symbolic links" in (error.strerror or ""):
             return InputError(f"the {self._what} folder holds a link that loops: {path}; remove the link")
         return InputError(f"cannot read {path}: {error.strerror}; make it readable for you")
@@ -268,12 +272,12 @@ class _FileHasher:
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress = progress
-        self._buffer = memoryview(bytearray(_BLOCK))
+        self._buffer = memoryview(bytearray(_READ_BYTES))
         self._done = 0
         self._total = total
 
     def entry(self, relative: str, path: str) -> TreeEntry:
-        """The manifest entry of one listed file; the size is the one that was read."""
+        """Hash one listed file; the entry's size is the number of bytes read."""
         if not path:
             return TreeEntry(path=relative)
         state = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""What NVIDIA GPUs can be seen, through NVML, and what only the CUDA driver tells of them."""
+"""The visible NVIDIA GPUs, read through NVML, with details that only the CUDA driver knows."""
 
 import ctypes
 from dataclasses import asdict, dataclass
@@ -17,8 +17,8 @@ _MULTIPROCESSOR_COUNT = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT of cuda.h
 class Gpu:
     """One GPU: `memory` in bytes, `compute_capability` as "major.minor".
 
-    `multiprocessors` is their number as CUDA programs see it, which cuBLAS makes its bits depend on (its documentation,
-    "Results Reproducibility"); None where the CUDA driver was not asked or cannot tell.
+    `multiprocessors` is the number that CUDA programs see. The bits that cuBLAS computes depend on it (cuBLAS
+    documentation, "Results Reproducibility"). It is None if the CUDA driver was not asked or does not know.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GpuReport:
-    """All GPUs and the driver, or the reason why there are none."""
+    """All visible GPUs and the driver, or the reason why there are none."""
 
     gpus: tuple[Gpu, ...] = ()
     driver: str | None = None
@@ -37,9 +37,9 @@ class GpuReport:
     reason: str | None = None
 
     def device(self, count: int) -> Device:
-        """The device class of the first `count` GPUs; raises SettingError where it would not be one, or of fewer."""
+        """The device of a recipe: the first `count` GPUs. Raises SettingError if there are fewer, or several models."""
         if count > len(self.gpus):
-            raise SettingError(f"the run asks for {count} GPUs, and only {len(self.gpus)} can be seen; ask for fewer")
+            raise SettingError(f"the run needs {count} GPUs, but only {len(self.gpus)} can be seen; ask for fewer")
         kinds = dict.fromkeys(f"{gpu.name} ({gpu.compute_capability})" for gpu in self.gpus[:count])
         if len(kinds) > 1:
             raise SettingError(
@@ -50,8 +50,8 @@ class GpuReport:
         return Device(kind="gpu", model=first.name, compute_capability=first.compute_capability, count=count)
 
     def check_driver(self) -> None:
-        """Raise SettingError where the driver is older than the image's CUDA needs."""
-        if _numbers(self.driver or "") < _numbers(MINIMUM_DRIVER):
+        """Raise SettingError if the driver is too old for the CUDA version of the image."""
+        if _version_numbers(self.driver or "") < _version_numbers(MINIMUM_DRIVER):
             raise SettingError(
                 f"NVIDIA's driver is {self.driver}, and CUDA 12.5 needs {MINIMUM_DRIVER} or later; upgrade the driver"
             )
@@ -62,10 +62,10 @@ class GpuReport:
 
 
 def read_gpus(*, multiprocessors: bool = False) -> GpuReport:
-    """Ask NVML; never raises where there is no GPU, no driver or no library.
+    """Query NVML; a missing GPU, driver or library becomes the report's `reason`, not an error.
 
-    For the multiprocessors the CUDA driver is started in this process, which must not be forked afterwards: only a run
-    that trains on a GPU, and so has started it anyway, should ask for them.
+    `multiprocessors` starts the CUDA driver in this process, which must not fork afterwards. Ask for them only in a
+    run that trains on a GPU, because it starts the driver anyway.
     """
     try:
         import pynvml
@@ -76,38 +76,38 @@ def read_gpus(*, multiprocessors: bool = False) -> GpuReport:
     except pynvml.NVMLError as error:
         return GpuReport(reason=f"NVML: {error}")
     try:
-        return _report(pynvml, _cuda() if multiprocessors else None)
+        return _read_report(pynvml, _start_cuda() if multiprocessors else None)
     except pynvml.NVMLError as error:
         return GpuReport(reason=f"NVML: {error}")
     finally:
         pynvml.nvmlShutdown()
 
 
-def _report(nvml: Any, cuda: Any) -> GpuReport:
-    """`cuda` is the CUDA driver's library, started, or None where it is not to be asked."""
+def _read_report(nvml: Any, cuda: Any) -> GpuReport:
+    """All GPUs; `cuda` is the initialized CUDA driver library, or None if it must not be used."""
     version = nvml.nvmlSystemGetCudaDriverVersion_v2()
-    gpus = tuple(_gpu(nvml, cuda, index) for index in range(nvml.nvmlDeviceGetCount()))
+    gpus = tuple(_read_gpu(nvml, cuda, index) for index in range(nvml.nvmlDeviceGetCount()))
     return GpuReport(
         gpus=gpus,
-        driver=_text(nvml.nvmlSystemGetDriverVersion()),
+        driver=_as_text(nvml.nvmlSystemGetDriverVersion()),
         cuda_driver=f"{version // 1000}.{version % 1000 // 10}",
         reason=None if gpus else "NVML sees no GPU",
     )
 
 
-def _gpu(nvml: Any, cuda: Any, index: int) -> Gpu:
+def _read_gpu(nvml: Any, cuda: Any, index: int) -> Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
     return Gpu(
-        name=_text(nvml.nvmlDeviceGetName(handle)),
+        name=_as_text(nvml.nvmlDeviceGetName(handle)),
         compute_capability=f"{major}.{minor}",
         memory=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
         multiprocessors=None if cuda is None else _multiprocessors(cuda, nvml.nvmlDeviceGetPciInfo(handle)),
     )
 
 
-def _cuda() -> Any:
-    """The CUDA driver's library, started; None where there is none or it does not start."""
+def _start_cuda() -> Any:
+    """The CUDA driver library, initialized; None if it is missing or does not start."""
     try:
         library = ctypes.CDLL("libcuda.so.1")
         return None if library.cuInit(0) else library
@@ -116,23 +116,23 @@ def _cuda() -> Any:
 
 
 def _multiprocessors(cuda: Any, pci: Any) -> int | None:
-    """Those of the GPU at a PCI address: CUDA's order is not NVML's, and it may hide some.
+    """The multiprocessors of the GPU at a PCI address, because CUDA numbers GPUs differently and may hide some.
 
-    Of a GPU that is split (MIG), CUDA tells the part's that it shows; NVML knows the whole.
+    Of a GPU that MIG splits, CUDA counts the visible part only; NVML knows the whole.
     """
     device, number = ctypes.c_int(), ctypes.c_int()
-    place = f"{pci.domain:04x}:{pci.bus:02x}:{pci.device:02x}.0".encode()
-    if cuda.cuDeviceGetByPCIBusId(ctypes.byref(device), place):
+    address = f"{pci.domain:04x}:{pci.bus:02x}:{pci.device:02x}.0".encode()
+    if cuda.cuDeviceGetByPCIBusId(ctypes.byref(device), address):
         return None
     if cuda.cuDeviceGetAttribute(ctypes.byref(number), _MULTIPROCESSOR_COUNT, device):
         return None
     return number.value
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _version_numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
-def _text(value: str | bytes) -> str:
-    """Older bindings return bytes."""
+def _as_text(value: str | bytes) -> str:
+    """Decode `value`: older versions of pynvml return bytes."""
     return value.decode() if isinstance(value, bytes) else value

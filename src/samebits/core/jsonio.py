@@ -1,4 +1,4 @@
-"""How values become bytes and come back: canonical JSON, exact floats, typed reading, atomic files."""
+"""Values to bytes and back: canonical JSON, exact floats, typed reading, atomic writes."""
 
 import errno
 import fcntl
@@ -14,33 +14,33 @@ from typing import Any, TypeVar
 
 from samebits.core.errors import RecordError, StorageError
 
-T = TypeVar("T")
-MAX_OPEN_FILES = 128  # files that are open at once
-_DIRECT_WRITE_BYTES = 1 << 20  # bytes: from this size on, content is written past the kernel's cache
-_DIRECT_BLOCK_BYTES = 4 << 20  # bytes of one such write
+_Value = TypeVar("_Value")
+MAX_OPEN_FILES = 128  # well below the usual limit of 1024 descriptors per process
+_DIRECT_WRITE_BYTES = 1 << 20  # larger contents are written with O_DIRECT
+_DIRECT_BLOCK_BYTES = 4 << 20  # size of one such write
 
 
 def canonical_json(value: object) -> bytes:
-    """The one JSON text of `value`, in UTF-8: keys sorted, no spaces, no NaN. Digests are taken over it."""
+    """The canonical JSON of `value` in UTF-8: sorted keys, no spaces, no NaN. Digests are computed over it."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
 
 
 def readable_json(value: object) -> bytes:
-    """The same value laid out for people, as our files hold it."""
+    """The same value, indented for people; `record.json` is written this way."""
     text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
 
 
 def exact_float(value: float) -> str:
-    """A float as `float.hex` writes it: no digit lost, the same text on every machine; `nan` and `inf` as words."""
+    """A float as `float.hex` writes it: exact, and the same text on every machine (`nan` and `inf` as words)."""
     return float(value).hex()
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Replace `path` by `content`, or leave it untouched: temporary file beside it, fsync, rename.
+    """Replace the file at `path`, or leave it untouched: temporary file beside it, fsync, rename.
 
-    Raises StorageError where the bytes cannot be stored.
+    Raises StorageError if the bytes cannot be stored.
     """
     temporary = ""
     try:
@@ -59,11 +59,12 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
 
 
 def write_all(contents: Mapping[Path, Any]) -> None:
-    """Write read-only files of one folder, each whole or not at all; raises StorageError.
+    """Write read-only files into one folder, each completely or not at all; raises StorageError.
 
-    They are waited for together: a wait for each would take as long as all of them.
+    Files are flushed in groups, because one fsync per file would take far longer.
     """
     items = list(contents.items())
+    # An anonymous mmap starts at a page boundary, as O_DIRECT requires.
     with mmap.mmap(-1, _DIRECT_BLOCK_BYTES) as memory, memoryview(memory) as block:
         for begin in range(0, len(items), MAX_OPEN_FILES):
             _write_together(dict(items[begin : begin + MAX_OPEN_FILES]), block)
@@ -90,14 +91,14 @@ def _write_together(contents: Mapping[Path, Any], block: memoryview) -> None:
     except OSError as error:
         for path, name in temporary.items():
             Path(name).unlink(missing_ok=True)
-            path.unlink(missing_ok=True)  # what names none of them is not written now
+            path.unlink(missing_ok=True)  # the checkpoint that refers to them will not be written
         raise storage_error(error, next(iter(contents))) from error
 
 
 def _write(descriptor: int, content: memoryview, block: memoryview) -> None:
-    """Write to a new file; what is large goes past the kernel's cache, where the file system can.
+    """Write to a new file. Large contents bypass the page cache, if the file system supports it.
 
-    Nobody reads it soon, and taking memory for it costs a training beside more time than the disk does.
+    They are not read again soon, and filling the page cache slows the training down more than the disk does.
     """
     done = _write_directly(descriptor, content, block) if len(content) >= _DIRECT_WRITE_BYTES else 0
     while done < len(content):
@@ -105,9 +106,10 @@ def _write(descriptor: int, content: memoryview, block: memoryview) -> None:
 
 
 def _write_directly(descriptor: int, content: memoryview, block: memoryview) -> int:
-    """Write whole pages through `block`, which begins at one; returns how many bytes the file system took."""
+    """Write whole pages with O_DIRECT through the page-aligned `block`; returns the number of bytes written."""
     flags, done = fcntl.fcntl(descriptor, fcntl.F_GETFL), 0
-    with suppress(OSError):  # as of a file system in memory; what is wrong with the disk an ordinary write tells, too
+    # A tmpfs refuses O_DIRECT. A disk error is suppressed, too: the buffered write of the rest reports it again.
+    with suppress(OSError):
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
         while size := min(len(block), (len(content) - done) // mmap.PAGESIZE * mmap.PAGESIZE):
             block[:size] = content[done : done + size]
@@ -120,14 +122,14 @@ def _write_directly(descriptor: int, content: memoryview, block: memoryview) -> 
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:
-    """What a failed write means, and what to do about it."""
+    """The StorageError for a failed write to `path`: the cause, and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"the disk is full: cannot write {path}; free some space and run again")
     return StorageError(f"cannot write {path}: {error.strerror or error}; choose a folder that you may write to")
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
+    """Flush a folder, so that a rename in it survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -137,7 +139,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def as_record(where: object) -> Iterator[None]:
-    """Turn what goes wrong with values that no record holds at their places into a RecordError that names `where`."""
+    """Turn errors from values of the wrong type or shape into a RecordError that names the file `where`."""
     try:
         yield
     except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -146,12 +148,15 @@ def as_record(where: object) -> Iterator[None]:
 
 
 def differing_names(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
-    """Every name whose value differs, or that only one of the two has, sorted."""
+    """All names whose values differ, or that only one of the two has, sorted."""
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
 class Fields:
-    """Typed reading of one JSON or TOML object; an error names the path of the value that is wrong."""
+    """Typed access to one JSON or TOML object. Errors name the path of the wrong value.
+
+    `Fields({"epochs": 3}).get("epochs", int)` returns 3.
+    """
 
     def __init__(self, value: object, where: str = "") -> None:
         if not isinstance(value, Mapping):
@@ -164,21 +169,22 @@ class Fields:
         return f"{self._where}.{name}" if self._where else name
 
     def names(self) -> set[str]:
-        """The keys that are there."""
+        """The keys of the object."""
         return set(self._values)
 
-    def get(self, name: str, kind: type[T]) -> T:
-        """The value of `name`, which must be there and be a `kind`."""
+    def get(self, name: str, kind: type[_Value]) -> _Value:
+        """The value of `name`; raises RecordError if it is missing or not of type `kind`."""
         value = self.optional(name, kind)
         if value is None:
             raise RecordError(f"missing value in '{self.path(name)}'")
         return value
 
-    def optional(self, name: str, kind: type[T]) -> T | None:
-        """The value of `name` or None; a bool is no int here, an int is a float."""
+    def optional(self, name: str, kind: type[_Value]) -> _Value | None:
+        """The value of `name`, or None. A bool does not count as int; an int counts as float."""
         value: Any = self._values.get(name)
         if value is None:
             return None
+        # Larger integers would overflow in float().
         if kind is float and type(value) is int and abs(value) < 2**1023:
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -186,7 +192,7 @@ class Fields:
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """The list of strings `name`; absent counts as empty."""
+        """The list of strings `name`; empty if it is missing."""
         values = self.optional(name, list) or []
         for index, value in enumerate(values):
             if not isinstance(value, str):
@@ -194,16 +200,16 @@ class Fields:
         return tuple(values)
 
     def inner(self, name: str) -> "Fields":
-        """The object `name`, which must be there."""
+        """The nested object `name`; raises RecordError if it is missing."""
         return Fields(self.get(name, dict), self.path(name))
 
 
 def check_version(fields: Fields, form: str, version: str) -> None:
-    """Raise RecordError unless a file is of this format, in a version that can be read; warn of a newer minor one."""
+    """Raise RecordError unless a file has this format and a readable version. A newer minor version only warns."""
     found = fields.get("format", str)
     what = form.rpartition(".")[2]
     if found != form:
-        raise RecordError(f"'format' is {found!r}; this is no {what} of a run")
+        raise RecordError(f"'format' is {found!r}; the file is not a {what} of a run")
     given = fields.get("version", str)
     major, _, minor = given.partition(".")
     if not (major.isdecimal() and minor.isdecimal()):
@@ -214,4 +220,4 @@ def check_version(fields: Fields, form: str, version: str) -> None:
     if int(major) < ours[0]:
         raise RecordError(f"there is no {what} version {given}; the first is {ours[0]}.0")
     if (int(major), int(minor)) > ours:
-        warnings.warn(f"{what} version {given} is newer than {version}; what is new in it is not shown", stacklevel=2)
+        warnings.warn(f"{what} version {given} is newer than {version}; new fields in it are not shown", stacklevel=2)

@@ -1,7 +1,8 @@
-"""The ledger: one line per epoch, each carrying its number and the digest of the line before it.
+"""The ledger: an append-only log, one JSON line per epoch (or per step), chained by digests.
 
-The first line carries the recipe's digest in that place, so that a ledger belongs to one recipe. Lines hold no times.
-A run that resumes another begins with the other's lines: what it does again must be told again in the same words.
+Each line has its number and the digest of the previous line. The first line has the recipe's digest instead, so that a
+ledger belongs to one recipe. Lines hold no times. A resumed run starts with the lines of the run that it resumes. Lines
+after the checkpoint must be reproduced exactly; otherwise the new run fails.
 """
 
 import fcntl
@@ -21,13 +22,13 @@ from samebits.core.jsonio import canonical_json, storage_error
 
 LEDGER_VERSION = "1.1"
 _PLACE_WORDS = {"fit": "fit", "loop": "loop", "stage": "phase", "epoch": "epoch", "step": "step", "round": "round"}
-"""The keys of a line that say where in a training it was written, and what messages call them."""
+"""The keys that locate a line in the training, and their names in messages."""
 
-_SYNC_EVERY = 1.0  # seconds: a wait for the disk after every line costs short epochs up to a hundredth
+_SYNC_SECONDS = 1.0  # an fsync after every line would slow short epochs down by up to 1 %
 
 
 class Ledger:
-    """Appends lines, each handed to the system before the next; its file lock tells others that the run is alive."""
+    """Appends lines, each written before the next. Holds a file lock, which shows others that the run is alive."""
 
     def __init__(self, path: Path, recipe: Digest) -> None:
         self._path = path
@@ -36,10 +37,10 @@ class Ledger:
             self._file = path.open("a+b", buffering=0)
             _lock(self._file.fileno())
             self._file.seek(0)
-            self._before = self._file.read().splitlines(keepends=True)
+            self._recorded = self._file.read().splitlines(keepends=True)
         except OSError as error:
             raise storage_error(error, path) from error
-        self._written = _LedgerTail(lines=0, last=recipe, size=0)
+        self._tail = _LedgerTail(lines=0, last=recipe, size=0)
 
     def __enter__(self) -> Self:
         return self
@@ -47,64 +48,65 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError):  # `sync` has told before, where it mattered
+        with suppress(OSError):  # `sync` reports the error where it matters
             os.fdatasync(self._file.fileno())
         self._file.close()
 
     @property
     def lines(self) -> int:
-        """How many lines there are."""
-        return self._written.lines
+        """The number of lines that this run has written or reproduced."""
+        return self._tail.lines
 
     @property
     def last(self) -> Digest:
-        """The digest of the last line, or the recipe's where there is none yet."""
-        return self._written.last
+        """The digest of the last such line; the recipe's digest if there is none yet."""
+        return self._tail.last
 
     def resume_at(self, lines: int, last: Digest) -> None:
-        """Take the place behind a line that was there before; raises RecordError where it is not that line."""
-        before = self._before[:lines]
-        if lines and (len(before) < lines or Digest.of_bytes(before[-1].rstrip(b"\n")) != last):
-            raise RecordError(f"{self._path} has no line {lines} that a checkpoint names; it was changed")
-        self._written = _LedgerTail(lines=lines, last=last, size=sum(map(len, before)))
+        """Continue after line `lines`; raises RecordError if its digest in the file is not `last`."""
+        kept = self._recorded[:lines]
+        if lines and (len(kept) < lines or Digest.of_bytes(kept[-1].rstrip(b"\n")) != last):
+            raise RecordError(f"{self._path} was changed: line {lines} is not the one that the checkpoint refers to")
+        self._tail = _LedgerTail(lines=lines, last=last, size=sum(map(len, kept)))
 
     def file_end(self) -> tuple[int, Digest]:
-        """How many lines the file holds, and the digest of the last: also of those that are still to be told again."""
-        if self.lines >= len(self._before):
+        """The number of lines in the file and the digest of the last, including lines that are not yet reproduced."""
+        if self.lines >= len(self._recorded):
             return self.lines, self.last
-        return len(self._before), Digest.of_bytes(self._before[-1].rstrip(b"\n"))
+        return len(self._recorded), Digest.of_bytes(self._recorded[-1].rstrip(b"\n"))
 
     def append(self, values: Mapping[str, object]) -> None:
-        """Write one line; raises StorageError where the disk does not take it, and leaves no piece of it.
+        """Write one line; raises StorageError if it cannot be written, and leaves no part of it.
 
-        A line that was there before is compared instead; raises InputError where it is another one.
+        After `resume_at`, a line that the file already has is compared instead; raises InputError if it differs.
 
-        A process that dies loses none. The disk is waited for once a second at most: a machine that loses power may
-        lose the lines since.
+        A process that dies loses no line. The disk is flushed at most once a second, so a power failure may lose the
+        lines since then.
         """
-        before = self._written
+        before = self._tail
         number = before.lines + 1
         line = canonical_json({**values, "version": LEDGER_VERSION, "line": number, "previous": str(before.last)})
         after = _LedgerTail(lines=number, last=Digest.of_bytes(line), size=before.size + len(line) + 1)
-        if before.lines < len(self._before):
-            if self._before[before.lines] != line + b"\n":
+        if before.lines < len(self._recorded):
+            if self._recorded[before.lines] != line + b"\n":
                 raise InputError(
-                    f"the training that was resumed does not repeat: line {number} of the ledger was another one before"
-                    f" ({line_place(values)}); see Limits in the README"
+                    f"the resumed training did not reproduce line {number} of the ledger ({line_place(values)});"
+                    " see Limits in the README"
                 )
-            self._written = after
+            self._tail = after
             return
         try:
             self._write(line + b"\n")
-            self._written = after
+            self._tail = after
         finally:
-            if self._written is before:  # also where Ctrl-C came between: what is not counted must not be there
-                self._take_back()
-        if time.monotonic() - self._synced > _SYNC_EVERY:
+            # Also after Ctrl-C in between: a line that is not counted must not stay in the file.
+            if self._tail is before:
+                self._truncate()
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
             self.sync()
 
     def sync(self) -> None:
-        """Wait until the disk holds all lines; to be called before a record that names them is sealed."""
+        """Flush all lines to the disk. Call it before a record that refers to them is finalized."""
         try:
             os.fdatasync(self._file.fileno())
         except OSError as error:
@@ -112,21 +114,21 @@ class Ledger:
         self._synced = time.monotonic()
 
     def _write(self, content: bytes) -> None:
-        """All of it: a disk that is nearly full may take a part, and says so only when asked for the rest."""
+        """Write everything: a nearly full disk accepts a part, and reports the error on the next call only."""
         try:
             while content:
                 content = content[self._file.write(content) :]
         except OSError as error:
             raise storage_error(error, self._path) from error
 
-    def _take_back(self) -> None:
+    def _truncate(self) -> None:
         with suppress(OSError):
-            os.ftruncate(self._file.fileno(), self._written.size)
+            os.ftruncate(self._file.fileno(), self._tail.size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _LedgerTail:
-    """What the file holds; one value, so that an interrupt finds either the old or the new state."""
+    """The state of the file. It is one value, so that an interrupt finds either the old or the new state."""
 
     lines: int
     last: Digest
@@ -134,20 +136,20 @@ class _LedgerTail:
 
 
 def line_place(values: Mapping[str, object]) -> str:
-    """Where in a training a line was written, for people: `fit 0, epoch 3`."""
+    """The position of a line in the training, for messages: `fit 0, epoch 3`."""
     known = [f"{word} {values[name]}" for name, word in _PLACE_WORDS.items() if name in values]
     return ", ".join(known) or str(values.get("event"))
 
 
 def lock_alive(path: Path) -> int:
-    """Take the liveness lock of a run without writing to its ledger; returns a descriptor to close."""
+    """Hold the lock that shows that a run is alive, without opening its ledger for writing; returns a descriptor."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     _lock(descriptor)
     return descriptor
 
 
 def is_alive(path: Path) -> bool:
-    """Whether a process still holds the ledger: its launcher or the training itself. Only asks, and locks nothing."""
+    """Whether a process holds the ledger's lock: the launcher or the training. Takes no lock itself."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -168,5 +170,5 @@ def _whole_file(kind: int) -> bytes:
 
 
 def _lock(descriptor: int) -> None:
-    """A shared lock that belongs to the open file, and ends with the last process that has it open."""
+    """Take a shared lock that belongs to the open file: it ends when the last process closes the file."""
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_RDLCK))

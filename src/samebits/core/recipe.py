@@ -1,4 +1,4 @@
-"""The recipe: all that determines the bits of a run; its canonical JSON's sha256 is the recipe digest."""
+"""The recipe: everything that determines the bits of a run. The recipe digest is the sha256 of its canonical JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +13,10 @@ PER_EPOCH = "per-epoch"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageIdentity:
-    """The software. In a virtual environment `config` and `base` are None, and `python` is its version; in an image
-    `python` is None, as the base holds it, and `config` is None under a bare `docker run`.
+    """The software of a run, as digests.
+
+    In an image, `python` is None, because `base` contains it; `config` is None under a plain `docker run`. In a virtual
+    environment, `config` and `base` are None, and `python` is the version.
     """
 
     lock: Digest
@@ -26,7 +28,7 @@ class ImageIdentity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Code:
-    """The code tree, the script in it (with `/`) and the script's arguments."""
+    """The digest of the code tree, the script's path in it (with `/`) and the script's arguments."""
 
     tree: Digest
     entry: str
@@ -35,7 +37,7 @@ class Code:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Device:
-    """`cpu`, or `gpu` with model, compute capability and how many."""
+    """`cpu`, or `gpu` with model, compute capability and number."""
 
     kind: str = "cpu"
     model: str | None = None
@@ -45,9 +47,10 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """Compare two by `to_dict`; equal recipes promise equal results within the profile's hardware class.
+    """Runs with equal recipes give equal results within the hardware class of the profile.
 
-    `ignore_outputs` decides no bit of a model, but what the result digest is taken of.
+    `ignore_outputs` changes no bit of a model. It is part of the recipe because it decides which files the result
+    digest covers.
     """
 
     image: ImageIdentity
@@ -64,22 +67,22 @@ class Recipe:
 
     @property
     def digest(self) -> Digest:
-        """Names the recipe."""
+        """The recipe digest."""
         return Digest.of_json(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """As the record holds it; None stands where a part does not apply."""
+        """As the record stores it; a part that does not apply is None."""
         image, device = self.image, self.device
         return {
             "image": {
-                "config": _written(image.config),
-                "base": _written(image.base),
+                "config": _digest_text(image.config),
+                "base": _digest_text(image.base),
                 "lock": str(image.lock),
                 "source": str(image.source),
                 "python": image.python,
             },
             "code": {"tree": str(self.code.tree), "entry": self.code.entry, "arguments": list(self.code.arguments)},
-            "data": {"tree": _written(self.data)},
+            "data": {"tree": _digest_text(self.data)},
             "seed": self.seed,
             "profile": {"name": self.profile, "threads": self.threads, "instruction_set": self.instruction_set},
             "device": {
@@ -90,20 +93,20 @@ class Recipe:
             },
             "world_size": self.world_size,
             "ignore_outputs": list(self.ignore_outputs),
-            # Left out where it says nothing, so that recipes from before it was known keep their digests.
+            # The default is left out, so that recipes from before this option keep their digests.
             **({} if self.shuffle == KERAS_ORDER else {"shuffle": self.shuffle}),
         }
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "Recipe":
-        """Read what `to_dict` wrote; raises RecordError with the path of what is wrong."""
+        """Parse the output of `to_dict`; raises RecordError with the path of the wrong value."""
         image, code, profile, device = (fields.inner(name) for name in ("image", "code", "profile", "device"))
         return cls(
             image=ImageIdentity(
                 lock=Digest.parse(image.get("lock", str)),
                 source=Digest.parse(image.get("source", str)),
-                config=_read(image, "config"),
-                base=_read(image, "base"),
+                config=_optional_digest(image, "config"),
+                base=_optional_digest(image, "base"),
                 python=image.optional("python", str),
             ),
             code=Code(
@@ -111,7 +114,7 @@ class Recipe:
                 entry=code.get("entry", str),
                 arguments=code.texts("arguments"),
             ),
-            data=_read(fields.inner("data"), "tree"),
+            data=_optional_digest(fields.inner("data"), "tree"),
             seed=fields.get("seed", int),
             profile=profile.get("name", str),
             threads=profile.get("threads", int),
@@ -129,22 +132,22 @@ class Recipe:
 
 
 def differing_parts(one: Recipe, other: Recipe) -> list[str]:
-    """The dotted names of every part in which two recipes differ, such as `code.arguments`."""
+    """The dotted names of all values that differ between two recipes, such as `code.arguments`."""
     return differing_names(leaves(one.to_dict()), leaves(other.to_dict()))
 
 
 def leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested objects by their dotted names."""
+    """The values of nested objects by dotted name: `{"a": {"b": 1}}` gives `{"a.b": 1}`."""
     found: dict[str, Any] = {}
     for key, item in value.items():
         found |= leaves(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
     return found
 
 
-def _written(digest: Digest | None) -> str | None:
+def _digest_text(digest: Digest | None) -> str | None:
     return None if digest is None else str(digest)
 
 
-def _read(fields: Fields, name: str) -> Digest | None:
+def _optional_digest(fields: Fields, name: str) -> Digest | None:
     text = fields.optional(name, str)
     return None if text is None else Digest.parse(text)

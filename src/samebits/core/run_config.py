@@ -1,4 +1,4 @@
-"""What the user asks for: command line and `samebits.toml` become one frozen request."""
+"""The configuration of a run: command line and `samebits.toml`, merged into one frozen value."""
 
 import argparse
 import difflib
@@ -24,14 +24,14 @@ REPRODUCIBILITY_LEVELS = (BITWISE, METRICS, DOCUMENTED)
 RUNTIMES = ("auto", "docker", "venv")
 SHUFFLES = (KERAS_ORDER, PER_EPOCH)
 CONFIG_NAME = "samebits.toml"
-_PATHS = ("data", "runs")  # relative to the file that names them
+_PATHS = ("data", "runs")  # relative to the folder of samebits.toml
 _LISTS = ("arguments", "exclude", "ignore_outputs")
 _NOT_OPTIONS = ("script", "trial")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """One training as asked for; nothing is looked at yet."""
+    """One requested training. Values are validated; files are not read yet."""
 
     script: Path
     arguments: tuple[str, ...] = ()
@@ -63,34 +63,34 @@ class RunConfig:
             raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
         for argument in (self.script.name, *self.arguments, *self.exclude, *self.ignore_outputs, self.image or ""):
             if argument != argument.encode("utf-8", "replace").decode():
-                raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; a record holds UTF-8 only")
-        self.determinism  # noqa: B018  checks name and threads
-        self.retention  # noqa: B018  checks both
+                raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; rename it, as a record stores UTF-8 only")
+        self.determinism  # noqa: B018  validates name and threads
+        self.retention  # noqa: B018  validates keep and checkpoint_every
 
     @property
     def determinism(self) -> Profile:
-        """The profile with its threads."""
+        """The determinism profile with its number of threads."""
         profile = make_profile(self.profile, self.threads, "cpu" if self.gpus is None else "gpu")
         return profile if self.trial is None else profile.in_trial(self.trial)
 
     @property
     def variables(self) -> dict[str, str]:
-        """What has to be in the environment before the interpreter starts."""
+        """The environment variables that must be set before the interpreter starts."""
         return self.determinism.variables | ({} if self.trial is None else self.trial.variables)
 
     @property
     def retention(self) -> RetentionPolicy:
-        """Which checkpoints are written and kept."""
+        """The checkpoints to write and keep."""
         return RetentionPolicy(keep=self.keep, every=self.checkpoint_every)
 
     @property
     def code_folder(self) -> Path:
-        """The folder whose files are the code."""
+        """The script's folder, whose files are the code."""
         return self.script.parent
 
 
 def check_level(goal: str) -> str:
-    """The goal itself; raises InputError where it is none."""
+    """Return a valid level; raises InputError for anything else."""
     _one_of("goal", goal, REPRODUCIBILITY_LEVELS)
     return goal
 
@@ -101,80 +101,80 @@ def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage in front of it, and takes no abbreviations."""
+    """A parser whose errors are one line without the usage, and that accepts no abbreviations."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Raise InputError; `main` prints it."""
+        """Raise InputError, which `main` prints."""
         raise InputError(f"{message}; see '{self.prog} --help'")
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
-    """What is trained: the options that the recipe follows from."""
+    """Add the options that determine the recipe."""
     parser.add_argument("script", type=Path, help="the training script; its folder is the code")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the data, found by the script at $SAMEBITS_DATA")
-    parser.add_argument("--seed", type=int, metavar="N", help="for Python, NumPy, TensorFlow and Keras (default: 0)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the data folder, $SAMEBITS_DATA in the script")
+    parser.add_argument("--seed", type=int, metavar="N", help="seeds Python, NumPy, TensorFlow and Keras (default: 0)")
     parser.add_argument(
         "--threads",
         type=int,
         metavar="N",
-        help="TensorFlow's thread pools (default: 2, with --profile portable 1); bits follow it",
+        help="size of TensorFlow's thread pools; it changes bits (default: 2; 1 with --profile portable)",
     )
     parser.add_argument(
         "--profile",
         metavar="NAME",
-        help="native: repeats on the same class of machine (default); portable: on every x86-64-v3 CPU, slower",
+        help="native (default): same bits on the same class of machine; portable: on every x86-64-v3 CPU, slower",
     )
     parser.add_argument(
         "--shuffle",
         metavar="HOW",
-        help="order of fit(shuffle=True) on arrays: keras (default): one for all epochs; per-epoch: one for each",
+        help="order of arrays in fit(shuffle=True): keras (default): the same in every epoch; per-epoch: a new one",
     )
     parser.add_argument(
-        "--exclude", action="append", metavar="GLOB", help="files beside the script that are not code; may be repeated"
+        "--exclude", action="append", metavar="GLOB", help="files in the script's folder that are not code; repeatable"
     )
     parser.add_argument(
         "--ignore-output",
         action="append",
         metavar="GLOB",
         dest="ignore_outputs",
-        help="output files that do not count in the result, such as logs with times; may be repeated",
+        help="output files to leave out of the result, such as logs with times; repeatable",
     )
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """The options that a run has wherever it starts, with or without a launcher."""
+    """Add the options that every run has, with or without a launcher."""
     add_recipe_options(parser)
     parser.add_argument(
         "--trace",
         metavar="LEVEL",
-        help="lines of the ledger: epoch (default), step, or tensor: each gradient and layer's output, too, slower",
+        help="detail of the ledger: epoch (default), step, or tensor (every gradient and layer output; slower)",
     )
     parser.add_argument(
         "--keep",
         metavar="WHICH",
-        help="checkpoints that stay: last (default), all, every:N, or none, which writes none",
+        help="checkpoints to keep: last (default), all, every:N, or none (writes none)",
     )
     parser.add_argument(
         "--checkpoint-every",
         type=int,
         metavar="N",
-        help="write one within epochs, too, after every N steps; at the end of every epoch there is one",
+        help="also write a checkpoint every N steps within an epoch, not only after each epoch",
     )
     parser.add_argument(
         "--strict",
         action="store_true",
         default=None,
-        help="randomness that no seed reaches is an error, there and then",
+        help="fail at once when the script draws unseeded randomness",
     )
     parser.add_argument("--goal", metavar="GRADE", help="bitwise (default), metrics or documented")
-    parser.add_argument("--runs", type=Path, metavar="DIR", help="where runs are kept (default: runs/)")
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="the folder of all runs (default: runs/)")
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...] | None]:
-    """Part a command line at its first `--`: ours before it, the script's after it; None where there is no `--`."""
+    """Split a command line at its first `--` into our arguments and the script's (None if there is no `--`)."""
     words = list(argv)
     if "--" not in words:
         return words, None
@@ -183,7 +183,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...] | N
 
 
 def make_config(options: Mapping[str, Any]) -> RunConfig:
-    """Merge the options given (None: not given) over `samebits.toml` over the built-in ones."""
+    """Merge options over `samebits.toml` over the defaults; an option of None counts as not given."""
     script: Path = options["script"]
     known = {item.name for item in fields(RunConfig)}
     merged = read_config(script.parent / CONFIG_NAME)
@@ -196,13 +196,13 @@ def make_config(options: Mapping[str, Any]) -> RunConfig:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The options that a `samebits.toml` holds, by their names in RunSpec; none where there is no such file."""
+    """The options in a `samebits.toml` by their RunConfig names; empty if the file does not exist."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}; mend it or remove it") from error
+        raise InputError(f"cannot read {path}: {error}; fix or remove the file") from error
     try:
         return _options(Fields(values), path.parent)
     except RecordError as error:

@@ -1,4 +1,4 @@
-"""All names of files in a run's folder, and how the folder comes to be."""
+"""The folder of a run: the names of all its files, and how it is created."""
 
 import os
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from samebits.core.ledger import is_alive
 from samebits.core.record import Record, interrupted, read_record
 
 MARKER = ".samebits-runs"
-"""A file in every folder of runs; a tree of code leaves such folders out."""
+"""A file in every folder of runs. Code trees leave out folders that contain it."""
 
-_RESERVE_BYTES = 2 << 20  # room for a record of about 10,000 tensors
+_RESERVE_BYTES = 2 << 20  # enough for a record of about 10,000 tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,12 @@ class RunDir:
 
     @property
     def record(self) -> Path:
-        """What ran and what came out."""
+        """What ran, and its result."""
         return self.path / "record.json"
 
     @property
     def ledger(self) -> Path:
-        """One line per epoch, or per step as well."""
+        """One line per epoch, or per step, too."""
         return self.path / "ledger.jsonl"
 
     @property
@@ -49,46 +49,46 @@ class RunDir:
 
     @property
     def outputs(self) -> Path:
-        """What the script wrote to SAMEBITS_OUTPUT."""
+        """The files that the script wrote to SAMEBITS_OUTPUT."""
         return self.path / "outputs"
 
     @property
     def image(self) -> Path:
-        """The image's recipe: what it was built from, and can be rebuilt from."""
+        """The inputs of the image, from which it can be rebuilt."""
         return self.path / "image"
 
     @property
     def models(self) -> Path:
-        """The trained models, saved at the end."""
+        """The trained models, saved at the end of the run."""
         return self.path / "models"
 
     @property
     def tensors(self) -> Path:
-        """Bytes of tensors, each file named by their sha256; there only where one step was traced."""
+        """The bytes of traced tensors, each file named by its sha256. Exists only if one step was traced."""
         return self.path / "tensors"
 
     @property
     def checkpoints(self) -> CheckpointStore:
-        """What the run can be resumed from."""
+        """The checkpoints from which the run can be resumed."""
         return CheckpointStore(self.path / "checkpoints")
 
     @property
     def verification(self) -> Path:
-        """Of a run that verifies another: what came of it."""
+        """The outcome of the verification, if this run verifies another."""
         return self.path / "verification.json"
 
     @property
     def log(self) -> Path:
-        """The script's own output."""
+        """The script's stdout and stderr."""
         return self.path / "log.txt"
 
     @property
     def reserve(self) -> Path:
-        """Room kept free while the script runs, so that a full disk cannot keep the record from being sealed."""
+        """Disk space reserved while the script runs, so that the record can be finalized on a full disk."""
         return self.path / ".reserve"
 
     def create_inside(self) -> None:
-        """Make the parts that are written to while the run goes on."""
+        """Create the files and folders that are written while the run lasts."""
         for folder in (self.outputs, self.models):
             folder.mkdir()
         self.ledger.touch()
@@ -96,15 +96,15 @@ class RunDir:
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
 
     def read(self, *, check_seal: bool = True) -> Record:
-        """The record, where a run that died without sealing reads as interrupted."""
+        """The record. If the run died without finalizing it, the state is `interrupted`."""
         record = read_record(self.record, check_seal=check_seal)
         if record.sealed or is_alive(self.ledger):
             return record
-        return interrupted(record, "the run ended without sealing its record (killed, or power was lost)")
+        return interrupted(record, "the run ended without finalizing its record (killed, or power was lost)")
 
 
 def prepare_runs(runs: Path) -> None:
-    """Make the folder that holds runs, marked as such; raises StorageError where it may not be written to."""
+    """Create the folder of all runs with its marker; raises StorageError if it is not writable."""
     try:
         runs.mkdir(parents=True, exist_ok=True)
         (runs / MARKER).touch()
@@ -113,7 +113,7 @@ def prepare_runs(runs: Path) -> None:
 
 
 def claim(runs: Path, run_id: str) -> RunDir:
-    """Make the folder of a new run; a name that is taken gets a number. It is no run until its record is written."""
+    """Create the folder of a new run. A name that exists gets a number. It becomes a run when its record is written."""
     for attempt in range(1, 1000):
         path = runs / (run_id if attempt == 1 else f"{run_id}-{attempt}")
         try:

@@ -1,4 +1,4 @@
-"""From a request to a run's folder: hash code and data, write the recipe down, and publish the folder as `running`."""
+"""From a configuration to a run's folder: hash code and data, make the recipe, publish the folder as `running`."""
 
 import os
 import re
@@ -23,31 +23,32 @@ from samebits.core.record import RUNNING, Outcome, Record, write_record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import MARKER, RunDir, claim, prepare_runs
 
-_CODE_FILES = 5_000
-_CODE_BYTES = 50 << 20
+# A larger folder is almost certainly data or a home folder that was named by mistake.
+_MAX_CODE_FILES = 5_000
+_MAX_CODE_BYTES = 50 << 20
 _NOT_CODE = ("__pycache__", "*.pyc")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSetup:
-    """What the side that starts a run knows beyond the request."""
+    """What the launcher knows about a run beyond its configuration."""
 
     image: ImageIdentity
     device: Device = field(default_factory=Device)
     environment: Mapping[str, Any] = field(default_factory=dict)
     python: tuple[int, int] = sys.version_info[:2]
-    """The Python that will run the script; a newer one's syntax cannot be checked here."""
+    """The version of Python that will run the script. This process cannot check the syntax of a newer one."""
     verifies: Mapping[str, str] | None = None
-    """The run that this one is to verify: its `id` and its record's `seal`."""
+    """The run to verify: its `id`, and the checksum of its record as `seal`."""
     resumes: "Resumption | None" = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resumption:
-    """The run that a new one goes on from: its `id`, its record's `seal`, and what of its folder is taken over.
+    """The run to resume: its `id`, the checksum of its record (`seal`), and the parts to copy from its folder.
 
-    From `checkpoint` (None: from the beginning) it goes on to `until` (None: to its end). Of the `ledger` the first
-    `size` bytes are taken, of the `store` the checkpoints at `places`.
+    The new run trains from `checkpoint` (None: the beginning) to `until` (None: the end). It starts with the first
+    `size` bytes of `ledger` and with the checkpoints of `store` at `positions`.
     """
 
     id: str
@@ -60,7 +61,7 @@ class Resumption:
     until: Position | None = None
 
     def to_dict(self) -> dict[str, str | None]:
-        """As the new record's `origin` holds it."""
+        """As the new record's `origin` stores it."""
         return {
             "id": self.id,
             "seal": self.seal,
@@ -69,21 +70,23 @@ class Resumption:
         }
 
     def copy_into(self, folder: RunDir) -> None:
-        """Put ledger and checkpoints into the new run's folder; raises RecordError where they have become fewer."""
+        """Copy ledger and checkpoints into the new run's folder; raises RecordError if the ledger got shorter."""
         with self.ledger.open("rb") as source, folder.ledger.open("wb") as target:
             left = self.size
             while left and (part := source.read(min(left, 1 << 20))):
                 target.write(part)
                 left -= len(part)
         if left:
-            raise RecordError(f"{self.ledger} has become shorter; is something else writing to it?")
+            raise RecordError(
+                f"{self.ledger} became shorter while it was copied; stop what else writes to it, and resume again"
+            )
         if self.positions:
             self.store.share(self.positions, folder.checkpoints)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedRun:
-    """A run whose inputs were checked and hashed; it has no folder yet."""
+    """A run whose inputs are checked and hashed. It has no folder yet."""
 
     spec: RunConfig
     setup: RunSetup
@@ -94,15 +97,15 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """UTC time, script, and the beginning of the recipe digest."""
+        """The name of the run: UTC time, script, and the start of the recipe digest."""
         stem = re.sub(r"[^A-Za-z0-9_.-]", "_", self.spec.script.stem)[:60]
         return f"{self.started:%Y%m%dT%H%M%SZ}-{stem}-{self.recipe.digest.short}"
 
 
 def plan_run(spec: RunConfig, setup: RunSetup, progress: Progress | None = None) -> PlannedRun:
-    """Check and hash what was asked for, so that a run cannot fail later for what can be known now.
+    """Check and hash all inputs first, so that a run does not fail later for a reason that is known now.
 
-    Raises InputError for what the user named wrongly, StorageError where runs cannot be kept.
+    Raises InputError for invalid inputs, and StorageError if the folder of runs is not writable.
     """
     check_script(spec.script, setup.python)
     check_runs(spec)
@@ -114,14 +117,14 @@ def plan_run(spec: RunConfig, setup: RunSetup, progress: Progress | None = None)
 
 
 def plan_hashed(spec: RunConfig, setup: RunSetup, *, code: Tree, data: Tree | None) -> PlannedRun:
-    """A run whose code and data were checked and hashed already; raises StorageError where runs cannot be kept."""
+    """Plan a run from hashed code and data; raises StorageError if the folder of runs is not writable."""
     recipe = make_recipe(spec, setup, code, data)
     prepare_runs(spec.runs)
     return PlannedRun(spec=spec, setup=setup, started=datetime.now(UTC), code=code, data=data, recipe=recipe)
 
 
 def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
-    """Make the run's folder with code, manifests and record; raises StorageError, and leaves nothing behind then."""
+    """Create the run's folder with code, manifests and record. After a StorageError, no folder is left."""
     spec = planned.spec
     folder = claim(spec.runs, planned.name)
     record = Record(
@@ -136,8 +139,8 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
         trial=spec.trial,
         exclude=spec.exclude,
         origin={
-            "script": _readable(spec.script),
-            "data": None if spec.data is None else _readable(spec.data),
+            "script": _path_text(spec.script),
+            "data": None if spec.data is None else _path_text(spec.data),
             **({} if planned.setup.verifies is None else {"verifies": dict(planned.setup.verifies)}),
             **({} if planned.setup.resumes is None else {"resumes": planned.setup.resumes.to_dict()}),
         },
@@ -154,7 +157,7 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
 
 
 def check_script(script: Path, python: tuple[int, int]) -> None:
-    """Raise InputError unless `script` is a readable Python file; its syntax is judged where this Python can."""
+    """Raise InputError unless `script` is a readable Python file. `python` is the version that will run it."""
     try:
         if not stat.S_ISREG(os.stat(script).st_mode):
             raise InputError(f"the script {script} is not a file; name a Python file")
@@ -164,14 +167,15 @@ def check_script(script: Path, python: tuple[int, int]) -> None:
     except OSError as error:
         raise InputError(f"cannot read the script {script}: {error.strerror}; name a Python file") from error
     try:
-        with warnings.catch_warnings(action="ignore"):  # the script's own run will show them
+        with warnings.catch_warnings(action="ignore"):  # the run itself shows them
             compile(source, str(script), "exec", dont_inherit=True)
     except SyntaxError as error:
-        if not error.lineno:  # NUL bytes, or an unknown encoding
+        if not error.lineno:  # NUL bytes or an unknown encoding
             raise InputError(f"the script {script} is not Python source: {error.msg}; name a Python file") from error
+        # A newer Python may accept what this one rejects.
         if python <= sys.version_info[:2]:
             raise InputError(
-                f"the script {script} is not valid Python: line {error.lineno}: {error.msg}; mend it and run again"
+                f"the script {script} is not valid Python: line {error.lineno}: {error.msg}; fix it and run again"
             ) from error
     except (ValueError, MemoryError, RecursionError) as error:
         reason = str(error) or "nested too deeply"
@@ -179,16 +183,16 @@ def check_script(script: Path, python: tuple[int, int]) -> None:
 
 
 def check_portable_cpu() -> None:
-    """Raise InputError where this CPU lacks the instructions that the portable profile holds every library to."""
+    """Raise InputError if this CPU lacks the instructions that the portable profile uses."""
     if instruction_set() not in {PORTABLE_INSTRUCTIONS, "x86-64-v4"}:
         raise InputError(
-            f"the portable profile needs a CPU with {PORTABLE_INSTRUCTIONS}, and this one has {instruction_set()};"
+            f"the portable profile needs a CPU with {PORTABLE_INSTRUCTIONS}, but this one has {instruction_set()};"
             " use the native profile"
         )
 
 
 def check_runs(spec: RunConfig) -> None:
-    """Raise InputError where runs would be kept among what they are made of."""
+    """Raise InputError if the folder of runs is the code folder or lies in the data folder."""
     runs, code = (Path(os.path.realpath(path)) for path in (spec.runs, spec.code_folder))
     if runs == code:
         raise InputError(f"runs cannot be kept in the script's own folder {spec.runs}; name another with --runs")
@@ -197,7 +201,7 @@ def check_runs(spec: RunConfig) -> None:
 
 
 def code_filter(spec: RunConfig) -> TreeFilter:
-    """What lies beside a script without being code: hidden files, caches, virtual environments, data and runs."""
+    """What to leave out of the code tree: hidden files, caches, virtual environments, data and runs."""
     folders = (spec.runs,) if spec.data is None else (spec.runs, spec.data)
     return TreeFilter(
         patterns=(*_NOT_CODE, *spec.exclude), folders=folders, markers=("pyvenv.cfg", MARKER), hidden=True
@@ -205,11 +209,12 @@ def code_filter(spec: RunConfig) -> TreeFilter:
 
 
 def hash_code(spec: RunConfig) -> Tree:
-    """The tree of the script's folder; raises InputError where it is too large to be code."""
+    """The tree of the script's folder; raises InputError if it is too large to be code."""
     leave_out = code_filter(spec)
     files = list_tree(spec.code_folder, "code", leave_out)
+    # Checked before hashing, which would take minutes for a folder of data.
     size = sum(item[2] for item in files)
-    if len(files) > _CODE_FILES or size > _CODE_BYTES:
+    if len(files) > _MAX_CODE_FILES or size > _MAX_CODE_BYTES:
         raise InputError(
             f"the script's folder {spec.code_folder.absolute()} holds {len(files):,} files, {size / 2**20:.0f} MiB:"
             " too much for code; name the data with --data, or leave files out with --exclude"
@@ -221,25 +226,25 @@ def hash_code(spec: RunConfig) -> Tree:
 
 
 def hash_kept_code(run: RunDir) -> Tree:
-    """The tree of the code that a run keeps; what Python leaves beside it is none of it."""
+    """The tree of the code in a run's folder, without the caches that Python writes."""
     return hash_tree(run.code, "code", leave_out=TreeFilter(patterns=_NOT_CODE))
 
 
 def hash_data(folder: Path, progress: Progress | None = None) -> Tree:
-    """The data's tree; raises InputError where there is none."""
+    """The tree of the data folder; raises InputError if it is empty."""
     tree = hash_tree(folder, "data", progress=progress)
     if not tree.entries:
         raise InputError(f"the data folder {folder} is empty; name a folder that holds the data")
     return tree
 
 
-def _readable(path: Path) -> str:
-    """An absolute path as text, whatever bytes it is made of."""
+def _path_text(path: Path) -> str:
+    """An absolute path as text; bytes that are not UTF-8 become escapes."""
     return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
 
 
 def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None) -> Recipe:
-    """All that determines the bits, of what was asked for and what was found."""
+    """The recipe: what was requested, and what the machine and the files are."""
     return Recipe(
         image=setup.image,
         code=Code(tree=code.digest, entry=spec.script.name, arguments=spec.arguments),
@@ -255,8 +260,8 @@ def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None)
 
 
 def _fill(folder: RunDir, planned: PlannedRun, record: Record) -> None:
-    """Write everything; the record last, as it makes the folder a run."""
-    _copy(planned.spec.code_folder, folder.code, planned.code)
+    """Write the folder's files. The record comes last, because it makes the folder a run."""
+    _copy_tree(planned.spec.code_folder, folder.code, planned.code)
     planned.code.write(folder.code_manifest)
     if planned.data is not None:
         planned.data.write(folder.data_manifest)
@@ -266,7 +271,7 @@ def _fill(folder: RunDir, planned: PlannedRun, record: Record) -> None:
     write_record(folder.record, record)
 
 
-def _copy(source: Path, target: Path, tree: Tree) -> None:
+def _copy_tree(source: Path, target: Path, tree: Tree) -> None:
     target.mkdir()
     for entry in tree.entries:
         path = target / entry.path

@@ -1,6 +1,6 @@
-"""A trial: a short run that `samebits check` makes and throws away.
+"""A trial: a short run that `samebits check` makes and deletes.
 
-It changes what around a run must not matter, or lets settings go to see what they cost.
+It either perturbs the environment, to find what the bits depend on, or drops settings, to measure their cost.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,26 +17,27 @@ USER = "user"
 HOST = "host name"
 MEMORY = "memory layout"
 PERTURBATIONS = (HASH_SEED, FOLDERS, CORES, CLOCK, USER, HOST, MEMORY)
-"""What must not matter to the bits of a run, in the order in which causes are looked for."""
+"""Changes that must not affect the bits of a run, in the order in which causes are searched."""
 
 OP_DETERMINISM = "op determinism"
 SEEDS = "seeds"
 GRAPH_REWRITES = "graph rewrites"
 EXACT_OPERATIONS = "exact operations"
 IN_PROCESS = (OP_DETERMINISM, SEEDS, GRAPH_REWRITES, EXACT_OPERATIONS)
-"""The settings that no environment variable holds."""
+"""The settings that are not environment variables."""
 
 OTHER_HASH_SEED = "4242"
+"""PYTHONHASHSEED in a trial that perturbs it; any value but 0 would do."""
 
 FEWEST_TIMED = 10
-"""Steps of a training that can be timed at all."""
+"""The smallest number of steps from which the time of a step is taken."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """After so many `steps` in all it ends (None: with the script).
+    """What a trial changes. It ends after `steps` steps in total (None: when the script ends).
 
-    `changed` are names of SURROUNDINGS, `without` those of settings that are let go.
+    `changed` are names of PERTURBATIONS; `without` are the names of settings to drop.
     """
 
     steps: int | None = None
@@ -45,33 +46,33 @@ class Trial:
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
-            raise InputError(f"a trial makes at least one step, not {self.steps}")
+            raise InputError(f"a trial needs at least one step, not {self.steps}")
         for name in self.changed:
             if name not in PERTURBATIONS:
-                raise InputError(f"there is no {name!r} to change; choose from: {', '.join(PERTURBATIONS)}")
+                raise InputError(f"unknown perturbation {name!r}; choose from: {', '.join(PERTURBATIONS)}")
 
     @property
     def hash_seed(self) -> str:
-        """What PYTHONHASHSEED is in it."""
+        """The value of PYTHONHASHSEED."""
         return OTHER_HASH_SEED if HASH_SEED in self.changed else "0"
 
     @property
     def variables(self) -> dict[str, str]:
-        """What the interpreter has to find before it starts, beside the settings of the profile."""
+        """Environment variables that must be set before the interpreter starts, in addition to the profile's."""
         return {"PYTHONMALLOC": "malloc"} if MEMORY in self.changed else {}
 
     @property
     def message(self) -> str:
-        """What a run says that ended with its last step."""
+        """The outcome's message of a run that ended after its last step."""
         return f"ended after {self.steps} steps, as asked"
 
     def to_dict(self) -> dict[str, Any]:
-        """As the record holds it."""
+        """As the record stores it."""
         return asdict(self) | {"changed": list(self.changed), "without": list(self.without)}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "Trial":
-        """Read what `to_dict` wrote; raises RecordError."""
+        """Parse the output of `to_dict`; raises RecordError."""
         try:
             return cls(
                 steps=fields.optional("steps", int),

@@ -79,8 +79,8 @@ def test_places_for_people() -> None:
         ("every:0", None, "keep must be all, last, none or every:N, not 'every:0'"),
         ("every:-1", None, "keep must be all, last, none or every:N, not 'every:-1'"),
         ("3", None, "keep must be all, last, none or every:N, not '3'"),
-        ("last", 0, "checkpoint-every is a number of steps from 1, not 0"),
-        ("none", 5, "with keep none no checkpoint is written; drop checkpoint-every"),
+        ("last", 0, "checkpoint-every must be 1 step or more, not 0"),
+        ("none", 5, "keep none writes no checkpoint; drop checkpoint-every"),
     ],
 )
 def test_what_cannot_be_kept(keep: str, every: int | None, message: str) -> None:
@@ -128,9 +128,9 @@ def _changed(value: dict[str, object], **changes: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda value: {**value, "recipe": str(Digest.of_bytes(b"x"))}, "the seal does not match: the checkpoint was "),
+        (lambda value: {**value, "recipe": str(Digest.of_bytes(b"x"))}, "the checksum does not match: the checkpoint"),
         (lambda value: _changed(value, version="2.0"), "checkpoint version 2.0 is newer than this samebits "),
-        (lambda value: _changed(value, format="x.record"), "'format' is 'x.record'; this is no checkpoint"),
+        (lambda value: _changed(value, format="x.record"), "'format' is 'x.record'; the file is not a checkpoint"),
         (lambda value: _changed(value, ledger={"last": str(_RECIPE)}), "missing value in 'ledger.lines'"),
         (lambda value: _changed(value, objects=[1]), "'objects[0]' must be str, not 1"),
         (lambda value: _changed(value, place="1"), "'1' does not name a checkpoint"),
@@ -169,7 +169,9 @@ def test_files_that_are_cut_renamed_or_gone(store: CheckpointStore) -> None:
     with pytest.raises(RecordError, match=rf"^cannot read .*/objects/{digest.hex}: No such file or directory$"):
         store.content(digest)
     (store.objects / digest.hex).write_bytes(b"Content")
-    with pytest.raises(RecordError, match=r" is not what its name says: it was changed after it was written$"):
+    with pytest.raises(
+        RecordError, match=r" does not match the digest in its name: it was changed after it was written$"
+    ):
         store.content(digest)
 
 

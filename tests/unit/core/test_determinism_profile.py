@@ -32,7 +32,7 @@ def test_threads_out_of_range(threads: int) -> None:
 
 @pytest.mark.parametrize("name", ["", "Native", "fast"])
 def test_no_such_profile(name: str) -> None:
-    with pytest.raises(InputError, match=f"^there is no profile '{name}'; choose one of: native, portable$"):
+    with pytest.raises(InputError, match=f"^unknown profile '{name}'; choose one of: native, portable$"):
         Profile(name=name)
 
 
@@ -50,7 +50,7 @@ def test_an_environment_that_agrees() -> None:
             "0",
             (
                 "the script sets TF_ENABLE_ONEDNN_OPTS=0, but the native profile needs TF_ENABLE_ONEDNN_OPTS=1"
-                " (its default depends on the CPU, and bits follow it); remove it"
+                " (its default depends on the CPU and changes bits); remove it"
             ),
         ),
         (
@@ -58,7 +58,7 @@ def test_an_environment_that_agrees() -> None:
             "02",
             (
                 "the script sets TF_NUM_INTEROP_THREADS=02, but the native profile needs TF_NUM_INTEROP_THREADS=2"
-                " (else it follows the machine's cores); use --threads"
+                " (the default is the machine's number of cores); use --threads"
             ),
         ),
         (
@@ -66,7 +66,7 @@ def test_an_environment_that_agrees() -> None:
             "",
             (
                 "the script sets OPENBLAS_NUM_THREADS=, but the native profile needs OPENBLAS_NUM_THREADS=1"
-                " (NumPy's matrix products follow the number of threads); remove it"
+                " (NumPy's matrix products depend on the number of threads); remove it"
             ),
         ),
     ],

@@ -36,7 +36,7 @@ def test_written_and_read() -> None:
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(RecordError) as caught:
         Digest.parse(text)
-    assert str(caught.value) == f"not a digest: {text!r}; one is written sha256: and 64 hex digits"
+    assert str(caught.value) == f"not a digest: {text!r}; a digest is sha256: followed by 64 hex digits"
 
 
 def test_other_programs_agree(tmp_path: Path) -> None:

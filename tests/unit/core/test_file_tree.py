@@ -77,7 +77,7 @@ def test_entry_round_trip(values: list[tuple[str, int, bytes | None]]) -> None:
         ([], "the file must hold an object, not list"),
         ({"size": 1}, "missing value in 'path'"),
         ({"path": "a", "size": "1"}, "'size' must be int, not '1'"),
-        ({"path": "a", "digest": "x"}, "not a digest: 'x'; one is written sha256: and 64 hex digits"),
+        ({"path": "a", "digest": "x"}, "not a digest: 'x'; a digest is sha256: followed by 64 hex digits"),
     ],
 )
 def test_a_line_that_is_no_entry(value: object, message: str) -> None:
@@ -139,7 +139,7 @@ _ELSEWHERE = "; put the file itself there, or a relative link within the folder"
         ("l", "/etc/hostname", "holds a link that leaves it: {root}/l -> /etc/hostname" + _ELSEWHERE),
         ("l", "../data-2/x", "holds a link that leaves it: {root}/l -> ../data-2/x" + _ELSEWHERE),
         ("cats/l", "../..", "holds a link that leaves it: {root}/cats/l -> ../.." + _ELSEWHERE),
-        ("l", "nothing", "holds a link to nothing: {root}/l; remove or mend the link"),
+        ("l", "nothing", "holds a link to nothing: {root}/l; remove or repair the link"),
         ("l", "l", "holds a link that loops: {root}/l; remove the link"),
         ("l", ".", "holds a link that loops: {root}/l; remove the link"),
         ("cats/l", "..", "holds a link that loops: {root}/cats/l; remove the link"),

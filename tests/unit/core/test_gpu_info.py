@@ -39,7 +39,7 @@ def test_device(count: int) -> None:
 def test_more_gpus_than_there_are() -> None:
     with pytest.raises(SettingError) as caught:
         GpuReport(gpus=(_H200,)).device(3)
-    assert str(caught.value) == "the run asks for 3 GPUs, and only 1 can be seen; ask for fewer"
+    assert str(caught.value) == "the run needs 3 GPUs, but only 1 can be seen; ask for fewer"
 
 
 def test_gpus_of_several_models() -> None:

@@ -733,8 +733,7 @@ def test_a_run_that_resumes_tells_the_same_again_or_fails(tmp_path: Path) -> Non
     with pytest.raises(InputError) as caught:
         _appended(path, 2, digests[2], {"fit": 0, "epoch": 2, "loss": "other"})
     assert str(caught.value) == (
-        "the training that was resumed does not repeat: line 3 of the ledger was another one before (fit 0, epoch 2);"
-        " see Limits in the README"
+        "the resumed training did not reproduce line 3 of the ledger (fit 0, epoch 2); see Limits in the README"
     )
     assert path.read_bytes() == whole
 
@@ -743,7 +742,7 @@ def test_a_run_that_resumes_tells_the_same_again_or_fails(tmp_path: Path) -> Non
 def test_a_place_that_the_ledger_does_not_have(tmp_path: Path, lines: int, last: Digest) -> None:
     path = tmp_path / "ledger.jsonl"
     _write(path)
-    with pytest.raises(RecordError, match=rf"has no line {lines} that a checkpoint names; it was changed$"):
+    with pytest.raises(RecordError, match=rf"was changed: line {lines} is not the one that the checkpoint refers to$"):
         _appended(path, lines, last)
 
 

@@ -131,14 +131,16 @@ def test_a_removed_or_added_part_is_refused(value: dict[str, Any]) -> None:
     for name in value:
         with pytest.raises(RecordError):
             Record.from_dict({key: item for key, item in value.items() if key != name})
-    with pytest.raises(RecordError, match=r"^the seal does not match: the record was changed after it was written$"):
+    with pytest.raises(
+        RecordError, match=r"^the checksum does not match: the record was changed after it was written$"
+    ):
         Record.from_dict(value | {"note": "mine"})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "other"}, "'format' is 'other'; this is no record of a run"),
+        ({"format": "other"}, "'format' is 'other'; the file is not a record of a run"),
         ({"format": None}, "missing value in 'format'"),
         ({"version": "2.0"}, "record version 2.0 is newer than this samebits reads (1.3); upgrade samebits"),
         ({"version": "10.0"}, "record version 10.0 is newer than this samebits reads (1.3); upgrade samebits"),
@@ -168,7 +170,7 @@ def test_a_sealed_file_that_is_no_record_of_ours(value: dict[str, Any], changes:
 
 def test_a_newer_minor_version_is_read_with_a_warning(value: dict[str, Any], example: Record) -> None:
     newer = _resealed(value, version="1.4", weather="fine")
-    with pytest.warns(UserWarning, match=r"^record version 1\.4 is newer than 1\.3; what is new in it is not shown$"):
+    with pytest.warns(UserWarning, match=r"^record version 1\.4 is newer than 1\.3; new fields in it are not shown$"):
         assert Record.from_dict(newer) == example
 
 

@@ -25,7 +25,7 @@ _SCRIPT = Path("train.py")
         ({"seed": -1}, "the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not -1"),
         ({"seed": 2**32}, "the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not 4294967296"),
         ({"threads": 0}, "threads must be from 1 to 1024, not 0"),
-        ({"profile": "fast"}, "there is no profile 'fast'; choose one of: native, portable"),
+        ({"profile": "fast"}, "unknown profile 'fast'; choose one of: native, portable"),
         ({"goal": "exact"}, "goal must be one of bitwise, metrics, documented, not 'exact'"),
         ({"runtime": "podman"}, "runtime must be one of auto, docker, venv, not 'podman'"),
         ({"gpus": "some"}, "gpus must be 'all' or a number, not 'some'"),
@@ -34,8 +34,8 @@ _SCRIPT = Path("train.py")
         ({"gpus": "-1"}, "gpus must be 'all' or a number, not '-1'"),
         ({"gpus": ""}, "gpus must be 'all' or a number, not ''"),
         ({"keep": "few"}, "keep must be all, last, none or every:N, not 'few'"),
-        ({"checkpoint_every": 0}, "checkpoint-every is a number of steps from 1, not 0"),
-        ({"keep": "none", "checkpoint_every": 9}, "with keep none no checkpoint is written; drop checkpoint-every"),
+        ({"checkpoint_every": 0}, "checkpoint-every must be 1 step or more, not 0"),
+        ({"keep": "none", "checkpoint_every": 9}, "keep none writes no checkpoint; drop checkpoint-every"),
     ],
 )
 def test_a_value_that_cannot_be(values: dict[str, Any], message: str) -> None:
@@ -148,12 +148,14 @@ def test_a_broken_toml(tmp_path: Path, content: bytes, reason: str) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
         read_config(path)
-    assert str(caught.value) == f"cannot read {path}: {reason}; mend it or remove it"
+    assert str(caught.value) == f"cannot read {path}: {reason}; fix or remove the file"
 
 
 def test_a_toml_that_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "samebits.toml").mkdir()
-    with pytest.raises(InputError, match=r"^cannot read .*/samebits\.toml: .*Is a directory.*; mend it or remove it$"):
+    with pytest.raises(
+        InputError, match=r"^cannot read .*/samebits\.toml: .*Is a directory.*; fix or remove the file$"
+    ):
         read_config(tmp_path / "samebits.toml")
 
 

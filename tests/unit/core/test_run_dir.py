@@ -93,7 +93,7 @@ def test_a_running_record_reads_by_who_holds_the_run(folder: RunDir) -> None:
     with open(lock_alive(folder.ledger), "rb"):
         assert folder.read().outcome == Outcome(state=RUNNING)
     assert folder.read().outcome == Outcome(
-        state="interrupted", message="the run ended without sealing its record (killed, or power was lost)"
+        state="interrupted", message="the run ended without finalizing its record (killed, or power was lost)"
     )
     folder.ledger.unlink()
     assert folder.read().outcome.state == "interrupted"

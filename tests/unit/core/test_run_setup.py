@@ -65,10 +65,10 @@ _NULL_BYTES = "is not Python source: source code string cannot contain null byte
         (b"x = 1\0", _NULL_BYTES),
         (bytes(range(256)), _NULL_BYTES),
         ("x = 1".encode("utf-16"), _NULL_BYTES),
-        (b"x = 1\ny = (\n", "is not valid Python: line 2: '(' was never closed; mend it and run again"),
-        (b"x = 1\ny = 1 +\n", "is not valid Python: line 2: invalid syntax; mend it and run again"),
-        (b"x = 1\nreturn\n", "is not valid Python: line 2: 'return' outside function; mend it and run again"),
-        (b"await x\n", "is not valid Python: line 1: 'await' outside function; mend it and run again"),
+        (b"x = 1\ny = (\n", "is not valid Python: line 2: '(' was never closed; fix it and run again"),
+        (b"x = 1\ny = 1 +\n", "is not valid Python: line 2: invalid syntax; fix it and run again"),
+        (b"x = 1\nreturn\n", "is not valid Python: line 2: 'return' outside function; fix it and run again"),
+        (b"await x\n", "is not valid Python: line 1: 'await' outside function; fix it and run again"),
         (b"# coding: klingon\n", "unknown encoding: klingon"),
         (b"x = 1\ny = '\xe9'\n", "is not valid Python: line 2: (unicode error) 'utf-8' codec can't decode byte 0xe9"),
     ],
@@ -133,7 +133,7 @@ def test_a_script_that_returns(project: Project) -> None:
     done = project.train()
     assert (done.status, done.out) == (2, "")
     assert done.complaint == (
-        "the script train.py is not valid Python: line 3: 'return' outside function; mend it and run again"
+        "the script train.py is not valid Python: line 3: 'return' outside function; fix it and run again"
     )
     assert not project.runs.exists()
 
@@ -401,7 +401,9 @@ def test_an_argument_that_is_not_utf8(spec: RunConfig) -> None:
     for arguments in ((_FF,), ("--note", "a" + _FF)):
         with pytest.raises(InputError) as caught:
             replace(spec, arguments=arguments)
-        assert str(caught.value) == f"not UTF-8: {os.fsencode(arguments[-1])!r}; a record holds UTF-8 only"
+        assert (
+            str(caught.value) == f"not UTF-8: {os.fsencode(arguments[-1])!r}; rename it, as a record stores UTF-8 only"
+        )
 
 
 def test_a_place_that_is_not_utf8(spec: RunConfig, tmp_path: Path) -> None:

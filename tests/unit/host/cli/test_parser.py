@@ -150,7 +150,7 @@ def test_list_as_json(samebits: Callable[..., Done], run: RunDir, example: Recor
     }
     assert (second["folder"], second["outcome"]) == (f"runs/{dead.path.name}", "interrupted")
     assert (second["seconds"], second["result"]) == (None, None)
-    assert second["message"] == "the run ended without sealing its record (killed, or power was lost)"
+    assert second["message"] == "the run ended without finalizing its record (killed, or power was lost)"
 
 
 def test_list_of_nothing(samebits: Callable[..., Done], tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_record_that_cannot_be_read_does_not_hide_the_others(samebits: Callabl
     [
         (
             (b'"seed": 7', b'"seed": 8'),
-            "the seal does not match: the record was changed after it was written",
+            "the checksum does not match: the record was changed after it was written",
         ),
         ((b'"version": "1.0"', b'"version": "0.9"'), "there is no record version 0.9; the first is 1.0"),
     ],
@@ -221,7 +221,7 @@ def test_show_as_json_keeps_what_only_a_newer_version_knows(samebits: Callable[.
     run.record.write_bytes(readable_json(value))
     done = samebits("show", _ID, "--json")
     assert (done.status, done.out) == (0, run.record.read_text("utf-8"))
-    assert done.complaint == "record version 1.4 is newer than 1.3; what is new in it is not shown"
+    assert done.complaint == "record version 1.4 is newer than 1.3; new fields in it are not shown"
 
 
 def test_show_as_json_of_a_run_that_died(samebits: Callable[..., Done], run: RunDir, example: Record) -> None:

@@ -92,7 +92,7 @@ def test_a_run_that_nobody_sealed_is_sealed_first(played: Played) -> None:
     _ends_well(again, result)
     record = read_record(run.record)
     assert record.outcome.state == "interrupted"
-    assert record.outcome.message == "the run ended without sealing its record (killed, or power was lost)"
+    assert record.outcome.message == "the run ended without finalizing its record (killed, or power was lost)"
     assert not run.reserve.exists()
     assert again.read().origin["resumes"]["seal"] == checksum_of(run) == json.loads(run.record.read_bytes())["seal"]
 
@@ -144,7 +144,7 @@ def test_lines_behind_the_checkpoint_are_kept_to_be_compared(played: Played) -> 
     played.player.noise[0, 2] = b"other"
     done = played.call("resume", run.path.name)
     assert done.status == 2
-    assert "does not repeat: line 3 of the ledger was another one before (fit 0, epoch 2)" in done.err
+    assert "did not reproduce line 3 of the ledger (fit 0, epoch 2)" in done.err
 
 
 def test_without_a_checkpoint_it_begins_again(played: Played) -> None:
@@ -186,11 +186,11 @@ _OTHER = Digest.of_bytes(b"other")
 @pytest.mark.parametrize(
     ("damage", "complaint", "checkpoint"),
     [
-        (_damaged_object, "objects/{hex} is not what its name says: it was changed after", "0000-000002"),
+        (_damaged_object, "objects/{hex} does not match the digest in its name: it was changed after", "0000-000002"),
         (lambda run: _object(run, _THIRD).unlink(), "cannot read {store}/objects/{hex}: No such file", "0000-000002"),
         (
             lambda run: spoil(run.checkpoints.path(_THIRD), b'"lines":3', b'"lines":2'),
-            "0000-000003.json: the seal does not match: the checkpoint was changed after it was written",
+            "0000-000003.json: the checksum does not match: the checkpoint was changed after it was written",
             "0000-000002",
         ),
         (
@@ -368,7 +368,9 @@ def test_a_ledger_that_became_shorter_meanwhile(tmp_path: Path) -> None:
     for size, content in ((2, b"ab"), (3, b"abc")):
         Resumption(id="a", seal="b", ledger=tmp_path / "old", size=size, store=store).copy_into(folder)
         assert folder.ledger.read_bytes() == content
-    with pytest.raises(RecordError, match=r"old has become shorter; is something else writing to it\?$"):
+    with pytest.raises(
+        RecordError, match=r"old became shorter while it was copied; stop what else writes to it, and resume again$"
+    ):
         Resumption(id="a", seal="b", ledger=tmp_path / "old", size=4, store=store).copy_into(folder)
 
 
