@@ -1,4 +1,4 @@
-"""What each rule accuses, and what it does not: the examples of docs/rules, and more of both kinds."""
+"""What each rule finds and what it must not find: the examples of docs/rules, and more of both kinds."""
 
 import ast
 import hashlib
@@ -47,7 +47,7 @@ def test_every_rule_has_its_page() -> None:
 
 
 def _measured(code: str) -> list[list[str]]:
-    """What the bad and the good example did with samebits's settings, and without them."""
+    """The measured outcomes of the bad and the good example, with samebits's settings and without."""
     rows = [line.split(" | ") for line in _PAGES[code].splitlines() if line.endswith(" |") and "`: " in line]
     return [[cell.rpartition(": ")[2].removesuffix(" |") for cell in row[1:]] for row in rows]
 
@@ -65,26 +65,26 @@ def test_the_page_of_a_rule(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", BY_CODE)
-def test_a_page_tells_of_its_own_examples(code: str) -> None:
-    """They are named by their digests where they were measured."""
+def test_a_page_measured_its_own_examples(code: str) -> None:
+    """The page's last line has the digests of the examples that were measured."""
     digests = (hashlib.sha256(_example(code, kind).encode()).hexdigest()[:8] for kind in ("bad", "good"))
     assert _PAGES[code].endswith(f"\n<!-- examples: {' '.join(digests)} -->\n")
 
 
 @pytest.mark.locked
 @pytest.mark.parametrize("code", ["SB101", "SB203", "SB305", "SB401"])
-def test_what_a_page_says_was_measured(code: str) -> None:
-    """Two runs of the bad example differ, two of the good one do not; here, too. `make prove-rules` does it for all."""
+def test_measured_outcomes_are_reproduced(code: str) -> None:
+    """Two runs of the bad example differ, two runs of the good one do not. `make prove-rules` measures all pages."""
     done = subprocess.run([sys.executable, str(_PROVE), "--check", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.locked
 def test_a_page_that_is_wrong(tmp_path: Path) -> None:
-    """Proofs can fail: the good example in the bad one's place."""
+    """With the good example in place of the bad one, the check must fail."""
     page = _PAGES["SB105"].replace(_example("SB105", "bad"), _example("SB105", "good"))
     digests = re.findall("<!-- examples: (\\w+) (\\w+) -->", page)[0]
-    page = page.replace(digests[0], digests[1])  # as if it had been measured
+    page = page.replace(digests[0], digests[1])  # else only the digest would be wrong
     (tmp_path / "SB105.md").write_text(page, encoding="utf-8")
     words = [sys.executable, str(_PROVE), "--check", "--pages", str(tmp_path), "SB105"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -68,12 +68,12 @@ def _print_checked(
     form: str, script: str, checked: "LintResult", tried: "ProbeResult | None", costs: "OverheadReport | None"
 ) -> None:
     """The end of a check; what a reading found has been printed for people already."""
-    from samebits.host.lint.findings import OF_RUNS, as_sarif
+    from samebits.host.lint.findings import PROBE_RULES, as_sarif
     from samebits.host.lint.linter import BY_CODE
 
     if form == "sarif":
         seen = () if tried is None else tried.findings(script)
-        _print_json(as_sarif((*checked.findings, *seen), BY_CODE | OF_RUNS))
+        _print_json(as_sarif((*checked.findings, *seen), BY_CODE | PROBE_RULES))
     elif form == "json":
         runs = {"run": tried, "cost": costs}
         ran = {name: found.to_dict() for name, found in runs.items() if found is not None}

@@ -1,1 +1,1 @@
-"""`samebits check`: rules over a script's source."""
+"""`samebits check`: static rules over the source of a script."""

@@ -1,4 +1,4 @@
-"""What `samebits check` says: rules by their codes, findings, and the three forms they are printed in."""
+"""Rules, findings, and their three output formats: text, JSON and SARIF."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """What is wrong wherever a rule finds something, and what to write instead."""
+    """A rule: its code, the defect that it finds, and the fix.
+
+    `what` continues a sentence that begins with the code at fault: "os.listdir(): lists entries in file-system order".
+    """
 
     code: str
     what: str
@@ -20,7 +23,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Finding:
-    """A rule's code at a place: `line` from 1, `column` from 1; `about` is what stands there, down to line `last`."""
+    """One match of a rule. `line` and `column` count from 1; `about` is the code at fault, `last` its last line."""
 
     path: str
     line: int
@@ -30,12 +33,12 @@ class Finding:
     last: int = 0
 
     def text(self, rules: dict[str, Rule]) -> str:
-        """One line."""
+        """The finding as one line of text."""
         rule = rules[self.code]
         return f"{self.path}:{self.line}:{self.column}: {self.code} {self.about}: {rule.what}; {rule.fix}"
 
     def to_dict(self, rules: dict[str, Rule]) -> dict[str, Any]:
-        """As JSON holds it."""
+        """As the JSON output has it."""
         rule = rules[self.code]
         return {
             "path": self.path,
@@ -48,18 +51,18 @@ class Finding:
         }
 
 
-ENTROPY = Rule(code="SB701", what="takes randomness that no seed reaches", fix="give it a seed")
-DIVERGENCE = Rule(code="SB702", what="two short runs part", fix="look for what `samebits check --run` says of it")
+ENTROPY = Rule(code="SB701", what="draws unseeded randomness", fix="pass a seed")
+DIVERGENCE = Rule(code="SB702", what="two short runs diverge", fix="see `samebits check --run` for the cause")
 NONDETERMINISTIC_OP = Rule(
-    code="SB703", what="has no deterministic form", fix="go round it as `samebits check --run` says"
+    code="SB703", what="has no deterministic implementation", fix="use the workaround that `samebits check --run` names"
 )
-FAILURE = Rule(code="SB704", what="a short run failed", fix="mend that first")
-OF_RUNS = {rule.code: rule for rule in (ENTROPY, DIVERGENCE, NONDETERMINISTIC_OP, FAILURE)}
-"""What no reading finds, but short runs do."""
+FAILURE = Rule(code="SB704", what="a short run failed", fix="fix this failure first")
+PROBE_RULES = {rule.code: rule for rule in (ENTROPY, DIVERGENCE, NONDETERMINISTIC_OP, FAILURE)}
+"""The rules that need short runs (`--run`)."""
 
 
 def as_sarif(findings: Sequence[Finding], rules: dict[str, Rule]) -> dict[str, Any]:
-    """SARIF 2.1.0, which code hosts and editors show beside the code."""
+    """The findings as SARIF 2.1.0, which code hosts and editors display next to the code."""
     described = [
         {"id": rule.code, "shortDescription": {"text": rule.what}, "help": {"text": rule.fix}}
         for rule in rules.values()

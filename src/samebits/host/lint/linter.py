@@ -1,4 +1,4 @@
-"""`samebits check`: find in a script's tree what breaks reproducibility, without running it."""
+"""`samebits check`: find what breaks reproducibility in a script's code tree, without running it."""
 
 import ast
 import re
@@ -14,24 +14,24 @@ from samebits.core.errors import InputError, pluralize
 from samebits.core.file_tree import list_tree
 from samebits.core.run_config import RunConfig
 from samebits.core.run_setup import check_script, code_filter
-from samebits.host.lint.findings import OF_RUNS, Finding, Rule
+from samebits.host.lint.findings import PROBE_RULES, Finding, Rule
 from samebits.host.lint.rule_table import RULES
 from samebits.host.lint.source_module import SourceModule
 
 BY_CODE: dict[str, Rule] = {rule.code: rule for rule, _ in RULES}
 Comment = tuple[int, str]
-"""Its line, and its words."""
+"""Line number and text."""
 
-_LOOKS = re.compile(r"#\s*samebits:\s*ignore", re.IGNORECASE)
-_IGNORE = re.compile(r"#\s*samebits:\s*ignore\[([A-Z0-9,\s]+)\]\s*(.*)")
+_LOOKS_LIKE_IGNORE = re.compile(r"#\s*samebits:\s*ignore", re.IGNORECASE)
+_IGNORE_COMMENT = re.compile(r"#\s*samebits:\s*ignore\[([A-Z0-9,\s]+)\]\s*(.*)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LintResult:
-    """What was found in the files of a script, by their paths; `ignored` is what a comment of its own lets pass.
+    """The findings in a script's files; `sources` are the files' texts by path.
 
-    `allowed` are all such comments: file, line and code, whether anything was found there or not. `notes` say which
-    file could not be read, and which comment lets nothing pass.
+    `ignored` are findings with an ignore comment. `allowed` are all ignore comments as (file, line, code), with or
+    without a finding. `notes` report unreadable files and ineffective comments.
     """
 
     sources: Mapping[str, str]
@@ -41,19 +41,19 @@ class LintResult:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """For people; the last line counts."""
+        """The text output; the last line is the count."""
         count = f"{len(self.findings)} found, {len(self.ignored)} ignored, in {pluralize(len(self.sources), 'file')}"
         return [*(finding.text(BY_CODE) for finding in self.findings), count]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """As the JSON output has it."""
         found = {"findings": self.findings, "ignored": self.ignored}
         lists = {name: [item.to_dict(BY_CODE) for item in items] for name, items in found.items()}
         return {"files": len(self.sources), **lists, "notes": list(self.notes)}
 
 
 def check(spec: RunConfig) -> LintResult:
-    """Look at a script and at all Python files beside it that would be its code; raises InputError."""
+    """Check a script and all Python files in its code tree; raises InputError."""
     check_script(spec.script, sys.version_info[:2])
     names = [path for path, *_ in list_tree(spec.code_folder, "code", code_filter(spec)) if path.endswith(".py")]
     found: list[Finding] = []
@@ -65,18 +65,20 @@ def check(spec: RunConfig) -> LintResult:
         try:
             module = read_module(spec.code_folder / path, path)
         except InputError as error:
+            # Another file may never be imported, so it must not stop the check.
             if path == spec.script.name:
                 raise
-            notes.append(f"{error}, or leave it out with --exclude; it was not looked at")
+            notes.append(f"{error}, or leave it out with --exclude; it was not checked")
             continue
         sources[path] = module.text
         comments = list(_comments(module.text))
-        passing = _allowed(comments)
-        notes += _idle(path, comments)
-        allowed |= {(path, line, code) for line, codes in passing.items() for code in codes}
+        exempt = _ignored_codes(comments)
+        notes += _ineffective_comments(path, comments)
+        allowed |= {(path, line, code) for line, codes in exempt.items() for code in codes}
         for finding in findings_in(module):
+            # Formatters put a comment at the end of a call, lines below its start.
             lines = range(finding.line, finding.last + 1)
-            (ignored if any(finding.code in passing.get(line, ()) for line in lines) else found).append(finding)
+            (ignored if any(finding.code in exempt.get(line, ()) for line in lines) else found).append(finding)
     return LintResult(
         sources=sources,
         findings=tuple(found),
@@ -87,21 +89,21 @@ def check(spec: RunConfig) -> LintResult:
 
 
 def read_module(file: Path, path: str) -> SourceModule:
-    """Parse one file; raises InputError, which names it."""
+    """Parse one file; raises InputError with its path."""
     try:
         with tokenize.open(file) as opened:
             text = opened.read()
         return SourceModule(path=path, tree=ast.parse(text), text=text)
     except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}; name a file that you may read") from error
+        raise InputError(f"cannot read {file}: {error.strerror}; make it readable for you") from error
     except SyntaxError as error:
-        raise InputError(f"{file} is not valid Python: line {error.lineno}: {error.msg}; mend it") from error
+        raise InputError(f"{file} is not valid Python: line {error.lineno}: {error.msg}; fix it") from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"{file} is not Python source that can be read: {error}; mend it") from error
+        raise InputError(f"{file} cannot be parsed as Python: {error}; fix it") from error
 
 
 def findings_in(module: SourceModule) -> list[Finding]:
-    """What every rule finds in a file, from its first line to its last."""
+    """The findings of all rules in a file, in the order of lines."""
     found = {
         Finding(
             path=module.path,
@@ -111,33 +113,33 @@ def findings_in(module: SourceModule) -> list[Finding]:
             about=about,
             last=(node.end_lineno or node.lineno) if isinstance(node, ast.expr) else node.lineno,
         )
-        for rule, look in RULES
-        for node, about in look(module)
+        for rule, matches in RULES
+        for node, about in matches(module)
     }
     return sorted(found)
 
 
-def _allowed(comments: Iterable[Comment]) -> dict[int, frozenset[str]]:
-    """The codes that a comment allows, with a reason, by line."""
+def _ignored_codes(comments: Iterable[Comment]) -> dict[int, frozenset[str]]:
+    """The codes of ignore comments that give a reason, by line."""
     return {
         line: frozenset(re.findall(r"[A-Z0-9]+", match[1]))
         for line, comment in comments
-        if (match := _IGNORE.search(comment)) and match[2].strip()
+        if (match := _IGNORE_COMMENT.search(comment)) and match[2].strip()
     }
 
 
-def _idle(path: str, comments: Iterable[Comment]) -> Iterator[str]:
-    """Comments that look as if they let something pass, and do not."""
+def _ineffective_comments(path: str, comments: Iterable[Comment]) -> Iterator[str]:
+    """Notes on comments that look like an ignore comment, but have no effect."""
     for line, comment in comments:
-        match = _IGNORE.search(comment)
-        unknown = [code for code in re.findall(r"\w+", match[1]) if code not in BY_CODE | OF_RUNS] if match else []
+        match = _IGNORE_COMMENT.search(comment)
+        unknown = [code for code in re.findall(r"\w+", match[1]) if code not in BY_CODE | PROBE_RULES] if match else []
         if match is None or unknown or not match[2].strip():
-            why = f"there is no rule {unknown[0]}" if unknown else "write a code and a reason"
-            yield f"{path}:{line}: this comment lets nothing pass: {why}: # samebits: ignore[SB203] because …"
+            why = f"there is no rule {unknown[0]}" if unknown else "it needs the code of a rule and a reason"
+            yield f"{path}:{line}: this ignore comment has no effect: {why}; write: # samebits: ignore[SB203] reason"
 
 
 def _comments(text: str) -> Iterator[Comment]:
-    """Those that are meant for us, or look so."""
+    """All comments that are, or look like, an ignore comment."""
     for token in tokenize.generate_tokens(StringIO(text).readline):
-        if token.type == tokenize.COMMENT and _LOOKS.search(token.string):
+        if token.type == tokenize.COMMENT and _LOOKS_LIKE_IGNORE.search(token.string):
             yield token.start[0], token.string

@@ -1,23 +1,23 @@
-"""The rules of `samebits check`: what each looks for, what that breaks, and what to write instead."""
+"""The table of rules of `samebits check`: code, defect, fix, and the function that finds it."""
 
 from collections.abc import Callable, Iterator
 
 from samebits.host.lint.findings import Rule
 from samebits.host.lint.rules_data import (
-    data_with_shared_generator,
-    loader_without_seed,
-    pipeline_out_of_order,
-    pipeline_without_seed,
-    random_in_parallel_map,
+    shared_generator_in_dataset,
+    stateful_draw_in_parallel_map,
+    unordered_pipeline,
+    unseeded_loader,
+    unseeded_shuffle,
 )
-from samebits.host.lint.rules_environment import control_by_the_clock, network, setting_too_late, sklearn_without_state
-from samebits.host.lint.rules_ordering import hash_of_text, order_of_a_set, unsorted_listing
+from samebits.host.lint.rules_environment import clock_condition, late_setting, network_access, unseeded_sklearn
+from samebits.host.lint.rules_ordering import set_iteration, text_hash, unsorted_listing
 from samebits.host.lint.rules_randomness import (
-    changing_seed,
-    entropy,
+    shared_generator_in_workers,
+    system_entropy,
     unseeded_numpy,
     unseeded_python,
-    workers_that_draw,
+    varying_seed,
 )
 from samebits.host.lint.source_module import Match, SourceModule
 
@@ -26,7 +26,7 @@ RULES: tuple[tuple[Rule, Callable[[SourceModule], Iterator[Match]]], ...] = (
         Rule(
             code="SB101",
             what="takes its seed from the operating system",
-            fix="give it one: np.random.default_rng(7)",
+            fix="pass a seed: np.random.default_rng(7)",
         ),
         unseeded_numpy,
     ),
@@ -34,109 +34,109 @@ RULES: tuple[tuple[Rule, Callable[[SourceModule], Iterator[Match]]], ...] = (
         Rule(
             code="SB102",
             what="takes its seed from the operating system",
-            fix="give it one: random.Random(7), tf.random.Generator.from_seed(7)",
+            fix="pass a seed: random.Random(7), tf.random.Generator.from_seed(7)",
         ),
         unseeded_python,
     ),
     (
         Rule(
             code="SB103",
-            what="is drawn from by threads or processes in whatever order they come",
-            fix="make a generator within the function, from a seed and the number of what it works on",
+            what="draws from a generator that threads or processes share, in scheduling order",
+            fix="create a generator inside the function, from a seed and the index of the work item",
         ),
-        workers_that_draw,
+        shared_generator_in_workers,
     ),
     (
-        Rule(code="SB104", what="is another seed in every run", fix="write a number, and vary it by an argument"),
-        changing_seed,
+        Rule(code="SB104", what="differs in every run", fix="use a constant, or an argument of the script"),
+        varying_seed,
     ),
     (
         Rule(
             code="SB105",
-            what="is made at random by the operating system",
-            fix="draw from a seeded generator, or count",
+            what="returns random bytes of the operating system",
+            fix="use a seeded generator or a counter",
         ),
-        entropy,
+        system_entropy,
     ),
     (
         Rule(
             code="SB201",
-            what="is gone through in an order that hashes decide",
-            fix="put sorted(…) around it, or use dict.fromkeys(…), which keeps the order",
+            what="is iterated in hash order",
+            fix="wrap it in sorted(…), or use dict.fromkeys(…), which keeps insertion order",
         ),
-        order_of_a_set,
+        set_iteration,
     ),
     (
         Rule(
             code="SB202",
-            what="is another number in another process",
-            fix="use zlib.crc32(text.encode()), or hashlib",
+            what="differs between processes",
+            fix="use zlib.crc32(text.encode()) or hashlib",
         ),
-        hash_of_text,
+        text_hash,
     ),
     (
-        Rule(code="SB203", what="is in the file system's order", fix="put sorted(…) around it"),
+        Rule(code="SB203", what="lists entries in file-system order", fix="wrap it in sorted(…)"),
         unsorted_listing,
     ),
     (
-        Rule(code="SB301", what="gives whatever is ready first", fix="leave it out: True is the default"),
-        pipeline_out_of_order,
+        Rule(code="SB301", what="returns elements in completion order", fix="remove it: the default is True"),
+        unordered_pipeline,
     ),
     (
         Rule(
             code="SB302",
-            what="has another order in every process that nobody seeds",
-            fix="give it seed=7, or call keras.utils.set_random_seed first",
+            what="has a random order in every process without a global seed",
+            fix="pass seed=7, or call keras.utils.set_random_seed first",
         ),
-        pipeline_without_seed,
+        unseeded_shuffle,
     ),
     (
         Rule(
             code="SB303",
-            what="draws from one counter side by side",
-            fix="use the stateless operation, with a seed from dataset.random or a counter in the pipeline",
+            what="draws from one stateful generator in parallel calls",
+            fix="use the stateless operation, with a seed from Dataset.random or a counter in the pipeline",
         ),
-        random_in_parallel_map,
+        stateful_draw_in_parallel_map,
     ),
     (
-        Rule(code="SB304", what="shuffles without a seed", fix="give it seed=7, or shuffle=False"),
-        loader_without_seed,
+        Rule(code="SB304", what="shuffles without a seed", fix="pass seed=7 or shuffle=False"),
+        unseeded_loader,
     ),
     (
         Rule(
             code="SB305",
-            what="so that batches get numbers in whatever order workers come",
-            fix="make a generator in __getitem__: np.random.default_rng([seed, epoch, index])",
+            what="batches get their random numbers in scheduling order",
+            fix="create a generator in __getitem__: np.random.default_rng([seed, epoch, index])",
         ),
-        data_with_shared_generator,
+        shared_generator_in_dataset,
     ),
     (
         Rule(
             code="SB401",
-            what="is set when it was read already",
+            what="is set after it was read",
             fix="set it before the interpreter starts, as samebits does, or before the first import of TensorFlow",
         ),
-        setting_too_late,
+        late_setting,
     ),
     (
-        Rule(code="SB501", what="draws by itself", fix="give it random_state=7"),
-        sklearn_without_state,
+        Rule(code="SB501", what="draws without a random_state", fix="pass random_state=7"),
+        unseeded_sklearn,
     ),
     (
         Rule(
             code="SB601",
-            what="decides by how fast, or when, this machine is",
+            what="depends on the clock, so on the speed of the machine or on the date",
             fix="count steps or epochs instead",
         ),
-        control_by_the_clock,
+        clock_condition,
     ),
     (
         Rule(
             code="SB602",
-            what="reads from the network, which has something else another day",
-            fix="download it once, and pass the folder with --data",
+            what="reads from the network, where data can change",
+            fix="download it once and pass the folder with --data",
         ),
-        network,
+        network_access,
     ),
 )
 """Every rule, in the order of the codes."""

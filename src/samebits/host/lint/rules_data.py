@@ -1,18 +1,18 @@
-"""Rules on data: pipelines, loaders of folders, and workers."""
+"""Rules on data: tf.data pipelines, folder loaders and PyDataset workers."""
 
 import ast
 from collections.abc import Iterator
 
-from samebits.host.lint.rules_randomness import of_everybody, shared_draw
-from samebits.host.lint.source_module import Match, SourceModule, argument, constant, spreads
+from samebits.host.lint.rules_randomness import shared_draw, uses_global_generator
+from samebits.host.lint.source_module import Match, SourceModule, argument, constant, has_unpacking
 
-_SEEDS_ALL = ("tensorflow.random.set_seed", "keras.utils.set_random_seed")
-_SETTINGS = frozenset({"set_seed", "Generator", "get_global_generator", "split", "fold_in"})
+_GLOBAL_SEEDING = ("tensorflow.random.set_seed", "keras.utils.set_random_seed")
+_NOT_DRAWS_OF_TF = frozenset({"set_seed", "Generator", "get_global_generator", "split", "fold_in"})
 _UNORDERED = frozenset({"map", "interleave", "ragged_batch"})
 
 
-def pipeline_out_of_order(module: SourceModule) -> Iterator[Match]:
-    """A tf.data pipeline that is told to give what is ready first."""
+def unordered_pipeline(module: SourceModule) -> Iterator[Match]:
+    """SB301: a tf.data pipeline that may return elements out of order."""
     for call, called in module.calls():
         name = called.rpartition(".")[2]
         if name in _UNORDERED and constant(argument(call, -1, "deterministic")) is False:
@@ -23,19 +23,20 @@ def pipeline_out_of_order(module: SourceModule) -> Iterator[Match]:
                 yield value, f"{name} = False"
 
 
-def pipeline_without_seed(module: SourceModule) -> Iterator[Match]:
-    """A pipeline's shuffle whose seed nobody gave, neither here nor for all."""
-    if any(called in _SEEDS_ALL and call.args for call, called in module.calls()):
+def unseeded_shuffle(module: SourceModule) -> Iterator[Match]:
+    """SB302: a pipeline's shuffle without a seed, in a file that sets no global seed."""
+    # With a global seed, the operation seed follows from it and the graph.
+    if any(called in _GLOBAL_SEEDING and call.args for call, called in module.calls()):
         return
     for call, _ in module.calls():
         method = call.func
         of_pipeline = isinstance(method, ast.Attribute) and method.attr == "shuffle" and module.is_dataset(method.value)
-        if of_pipeline and argument(call, 1, "seed") is None and not spreads(call):
+        if of_pipeline and argument(call, 1, "seed") is None and not has_unpacking(call):
             yield call, "shuffle() of a pipeline"
 
 
-def random_in_parallel_map(module: SourceModule) -> Iterator[Match]:
-    """A function that a pipeline calls side by side, and that draws from a counter they share."""
+def stateful_draw_in_parallel_map(module: SourceModule) -> Iterator[Match]:
+    """SB303: a function that a pipeline calls in parallel, and that draws from a shared stateful generator."""
     for call, called in module.calls():
         if called.rpartition(".")[2] not in ("map", "interleave") or not call.args:
             continue
@@ -50,22 +51,23 @@ def random_in_parallel_map(module: SourceModule) -> Iterator[Match]:
 def _stateful_draw(called: str) -> bool:
     owner, _, name = called.rpartition(".")
     drawn = owner == "tensorflow.random" or (owner == "tensorflow.image" and name.startswith("random_"))
-    return (drawn and name not in _SETTINGS and "stateless" not in name) or of_everybody(called)
+    return (drawn and name not in _NOT_DRAWS_OF_TF and "stateless" not in name) or uses_global_generator(called)
 
 
-def loader_without_seed(module: SourceModule) -> Iterator[Match]:
-    """Loaders of folders, which shuffle unless they are told not to."""
+def unseeded_loader(module: SourceModule) -> Iterator[Match]:
+    """SB304: a folder loader that shuffles (the default) without a seed."""
     for call, called in module.calls():
         owner, _, name = called.rpartition(".")
         of_keras = owner.startswith("keras.") and name.endswith("_dataset_from_directory")
-        if (of_keras or (owner.startswith("tensorflow.data") and name == "list_files")) and not spreads(call):
+        if (of_keras or (owner.startswith("tensorflow.data") and name == "list_files")) and not has_unpacking(call):
             shuffles = constant(argument(call, -1 if of_keras else 1, "shuffle")) is not False
             if shuffles and argument(call, -1 if of_keras else 2, "seed") is None:
                 yield call, f"{name}()"
 
 
-def data_with_shared_generator(module: SourceModule) -> Iterator[Match]:
-    """A PyDataset of several workers that draws from one generator."""
+def shared_generator_in_dataset(module: SourceModule) -> Iterator[Match]:
+    """SB305: a PyDataset with several workers that draw from one generator."""
+    # The number of workers is given where the class is instantiated, not where it is defined.
     counts = [constant(argument(call, -1, "workers")) for call, _ in module.calls()]
     if not any(isinstance(count, int) and count > 1 for count in counts):
         return
@@ -75,4 +77,4 @@ def data_with_shared_generator(module: SourceModule) -> Iterator[Match]:
         of_data = any(base.endswith((".PyDataset", ".Sequence")) for base in bases)
         drawn = shared_draw(module, methods[0]) if of_data and methods else ""
         if drawn:
-            yield methods[0], f"{kind.name} of several workers draws by {drawn}"
+            yield methods[0], f"{kind.name} with several workers calls {drawn}"

@@ -1,12 +1,12 @@
-"""Rules on what a training stands in: settings, the clock, the network, other libraries."""
+"""Rules on the environment of a training: settings, the clock, the network, scikit-learn."""
 
 import ast
 from collections.abc import Iterator
 
-from samebits.host.lint.rules_randomness import CLOCK, changing
-from samebits.host.lint.source_module import FUNCTIONS, Match, SourceModule, argument, constant, spreads
+from samebits.host.lint.rules_randomness import CLOCK_CALLS, varying_source
+from samebits.host.lint.source_module import FUNCTIONS, Match, SourceModule, argument, constant, has_unpacking
 
-_NETWORK = frozenset(
+_NETWORK_CALLS = frozenset(
     {
         "urllib.request.urlopen", "urllib.request.urlretrieve", "requests.get", "requests.post", "requests.request",
         "keras.utils.get_file", "socket.create_connection", "httpx.get", "tensorflow_datasets.load",
@@ -23,29 +23,41 @@ _ESTIMATORS = frozenset(
         "BaggingClassifier", "BaggingRegressor", "GaussianMixture", "RandomizedSearchCV", "Perceptron",
     }
 )  # fmt: skip
-_VARIABLES = ("PYTHONHASHSEED", "TF_", "OMP_", "MKL_", "CUBLAS_", "CUDA_", "XLA_", "NVIDIA_")
-_BEFORE_USE = ("tensorflow.config.threading.set_", "tensorflow.config.experimental.enable_op_determinism")
-_NO_USE = ("tensorflow.config.", "tensorflow.random.set_", "keras.utils.set_random_seed", "keras.config.")
+_VARIABLE_PREFIXES = ("PYTHONHASHSEED", "TF_", "OMP_", "MKL_", "CUBLAS_", "CUDA_", "XLA_", "NVIDIA_")
+_TOO_LATE_AFTER_USE = ("tensorflow.config.threading.set_", "tensorflow.config.experimental.enable_op_determinism")
+_CONFIGURATION_CALLS = ("tensorflow.config.", "tensorflow.random.set_", "keras.utils.set_random_seed", "keras.config.")
 
 
-def setting_too_late(module: SourceModule) -> Iterator[Match]:
-    """A setting that is read before it is made: by the interpreter, or by TensorFlow as it is imported or used."""
-    imported = _first(node for node in module.nodes if _imports_tensorflow(node))
+def late_setting(module: SourceModule) -> Iterator[Match]:
+    """SB401: a setting made after the interpreter or TensorFlow has read it."""
+    yield from _late_variables(module)
+    yield from _late_calls(module)
+
+
+def _late_variables(module: SourceModule) -> Iterator[Match]:
+    # TensorFlow reads variables on import; the interpreter reads its hash seed before the first line.
+    imported = _first_line(node for node in module.nodes if _imports_tensorflow(node))
     for node in (node for node in module.nodes if isinstance(node, ast.Assign)):
         name = _variable(module, node)
-        if name.startswith(_VARIABLES) and (name == "PYTHONHASHSEED" or node.lineno > imported):
+        if name.startswith(_VARIABLE_PREFIXES) and (name == "PYTHONHASHSEED" or node.lineno > imported):
             yield node, f"os.environ[{name!r}]"
+
+
+def _late_calls(module: SourceModule) -> Iterator[Match]:
+    """Calls that TensorFlow ignores, or refuses, once it has computed something."""
     calls = [(call, called) for call, called in module.calls() if called.startswith(("tensorflow.", "keras."))]
-    used = _first(
-        call for call, called in calls if not called.startswith(_NO_USE) and not module.enclosing(call, FUNCTIONS)
+    used = _first_line(
+        call
+        for call, called in calls
+        if not called.startswith(_CONFIGURATION_CALLS) and not module.enclosing(call, FUNCTIONS)
     )
     for call, called in calls:
-        if called.startswith(_BEFORE_USE) and call.lineno > used:
+        if called.startswith(_TOO_LATE_AFTER_USE) and call.lineno > used:
             yield call, f"{called}()"
 
 
 def _variable(module: SourceModule, node: ast.Assign) -> str:
-    """The name of the environment variable that a statement sets."""
+    """The name of the environment variable that a statement sets; empty if it sets none."""
     target = node.targets[0]
     if not isinstance(target, ast.Subscript) or module.dotted(target.value) != "os.environ":
         return ""
@@ -53,8 +65,8 @@ def _variable(module: SourceModule, node: ast.Assign) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _first(nodes: Iterator[ast.AST]) -> float:
-    """The first line of some; infinite where there are none."""
+def _first_line(nodes: Iterator[ast.AST]) -> float:
+    """The first line number of the nodes; infinite if there are none."""
     return min((node.lineno for node in nodes if isinstance(node, (ast.stmt, ast.expr))), default=float("inf"))
 
 
@@ -66,28 +78,31 @@ def _imports_tensorflow(node: ast.AST) -> bool:
     return any(name.partition(".")[0] in ("tensorflow", "keras") for name in names)
 
 
-def sklearn_without_state(module: SourceModule) -> Iterator[Match]:
-    """A split or an estimator of scikit-learn's that draws, and was given no state to draw from."""
+def unseeded_sklearn(module: SourceModule) -> Iterator[Match]:
+    """SB501: a split or an estimator of scikit-learn that draws without a random_state."""
     for call, called in module.calls():
         owner, _, name = called.rpartition(".")
-        if not owner.startswith("sklearn.") or spreads(call):
+        if not owner.startswith("sklearn.") or has_unpacking(call):
             continue
         shuffles = constant(argument(call, -1, "shuffle"))
+        # Splits shuffle by default, folds only on request.
         draws = (name in _SPLITS | _ESTIMATORS and shuffles is not False) or (name in _FOLDS and shuffles is True)
         state = argument(call, -1, "random_state")
         if draws and (state is None or constant(state) is None):
             yield call, f"{name}()"
 
 
-def control_by_the_clock(module: SourceModule) -> Iterator[Match]:
-    """What is done depends on how long it took, or on when."""
+def clock_condition(module: SourceModule) -> Iterator[Match]:
+    """SB601: a condition that depends on the clock."""
     for node in module.nodes:
-        if isinstance(node, (ast.If, ast.While, ast.IfExp)) and (found := changing(module, node.test, CLOCK, 2)):
-            yield node.test, f"a condition of {found}"
+        if not isinstance(node, (ast.If, ast.While, ast.IfExp)):
+            continue
+        if found := varying_source(module, node.test, CLOCK_CALLS, 2):
+            yield node.test, f"a condition on {found}"
 
 
-def network(module: SourceModule) -> Iterator[Match]:
-    """Data from an address, where it may be another one tomorrow."""
+def network_access(module: SourceModule) -> Iterator[Match]:
+    """SB602: data that is read from the network."""
     for call, called in module.calls():
-        if called in _NETWORK or (called.startswith("keras.datasets.") and called.endswith(".load_data")):
+        if called in _NETWORK_CALLS or (called.startswith("keras.datasets.") and called.endswith(".load_data")):
             yield call, f"{called}()"

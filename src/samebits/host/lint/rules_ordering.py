@@ -1,60 +1,65 @@
-"""Rules on orders that nobody decides: of sets, of hashes, of folders."""
+"""Rules on unspecified orders: of sets, hashes and folders."""
 
 import ast
 from collections.abc import Iterator
 
 from samebits.host.lint.source_module import Match, SourceModule, constant
 
-_LISTING = ("os.listdir", "os.scandir", "os.walk", "glob.glob", "glob.iglob", "tensorflow.io.gfile.listdir")
-_METHODS = frozenset({"iterdir", "glob", "rglob"})
-_SETTLES = frozenset({"sorted", "len", "set", "frozenset", "any", "all", "sum", "max", "min"})
-_SEQUENCES = frozenset({"list", "tuple", "enumerate", "iter", "map", "zip", "numpy.array"})
+_LISTING_CALLS = ("os.listdir", "os.scandir", "os.walk", "glob.glob", "glob.iglob", "tensorflow.io.gfile.listdir")
+_LISTING_METHODS = frozenset({"iterdir", "glob", "rglob"})
+_ORDER_INDEPENDENT = frozenset({"sorted", "len", "set", "frozenset", "any", "all", "sum", "max", "min"})
+_SEQUENCE_CALLS = frozenset({"list", "tuple", "enumerate", "iter", "map", "zip", "numpy.array"})
 
 
-def order_of_a_set(module: SourceModule) -> Iterator[Match]:
-    """A set that is gone through, or made a sequence of, in its own order."""
+def set_iteration(module: SourceModule) -> Iterator[Match]:
+    """SB201: a set that is iterated, or made into a sequence, in hash order."""
     for node in module.nodes:
         if isinstance(node, ast.For) and module.is_set(node.iter):
             yield node.iter, ast.unparse(node.iter)
         elif isinstance(node, ast.comprehension) and module.is_set(node.iter):
-            if not _settled(module, module.parents[node]):
+            if not _unordered_use(module, module.parents[node]):
                 yield node.iter, ast.unparse(node.iter)
-        elif isinstance(node, ast.Call) and _lines_up_a_set(module, node) and not _settled(module, node):
+        elif isinstance(node, ast.Call) and _makes_sequence_of_set(module, node):
             yield node, ast.unparse(node)
 
 
-def _lines_up_a_set(module: SourceModule, call: ast.Call) -> bool:
+def _makes_sequence_of_set(module: SourceModule, call: ast.Call) -> bool:
+    """Whether a call turns a set into a sequence whose order matters."""
     called = module.called(call)
-    return (called in _SEQUENCES or called.endswith(".join")) and any(module.is_set(item) for item in call.args)
+    if not (called in _SEQUENCE_CALLS or called.endswith(".join")):
+        return False
+    return any(module.is_set(item) for item in call.args) and not _unordered_use(module, call)
 
 
-def _settled(module: SourceModule, node: ast.AST) -> bool:
-    """Whether something stands where order does not matter: in `sorted(…)`, `len(…)`, or in a set of its own."""
+def _unordered_use(module: SourceModule, node: ast.AST) -> bool:
+    """Whether a value is used where its order does not matter: in `sorted(…)`, `len(…)` or a set."""
     parent = module.parents.get(node)
+    # What consumes the comprehension decides, not the comprehension itself.
     while isinstance(parent, (ast.Starred, ast.GeneratorExp, ast.ListComp, ast.comprehension)):
         node, parent = parent, module.parents.get(parent)
     if isinstance(node, ast.SetComp) or isinstance(parent, (ast.SetComp, ast.Compare)):
         return True
-    return isinstance(parent, ast.Call) and module.called(parent) in _SETTLES
+    return isinstance(parent, ast.Call) and module.called(parent) in _ORDER_INDEPENDENT
 
 
-def hash_of_text(module: SourceModule) -> Iterator[Match]:
-    """`hash()`, which gives text another number in every process."""
+def text_hash(module: SourceModule) -> Iterator[Match]:
+    """SB202: `hash()`, which differs between processes for text."""
     for call, called in module.calls():
         if called == "hash" and call.args and not isinstance(constant(call.args[0]), (int, float)):
             yield call, ast.unparse(call)
 
 
 def unsorted_listing(module: SourceModule) -> Iterator[Match]:
-    """A folder's entries in the order that the file system gives them."""
+    """SB203: a folder's entries in file-system order."""
     for call, called in module.calls():
-        method = isinstance(call.func, ast.Attribute) and call.func.attr in _METHODS
-        if (called in _LISTING or method) and not _settled(module, call) and not _sorted_later(module, call):
+        method = isinstance(call.func, ast.Attribute) and call.func.attr in _LISTING_METHODS
+        listing = called in _LISTING_CALLS or method
+        if listing and not _unordered_use(module, call) and not _sorted_later(module, call):
             yield call, ast.unparse(call)
 
 
 def _sorted_later(module: SourceModule, call: ast.Call) -> bool:
-    """Whether a name that the listing is given is sorted anywhere, by `names.sort()` or in `sorted(names)`."""
+    """Whether the listing is assigned to a name that the file sorts anywhere, by `.sort()` or `sorted(…)`."""
     parent = module.enclosing(call, (ast.stmt,))
     targets = (
         parent.targets if isinstance(parent, ast.Assign) else [parent.target] if isinstance(parent, ast.For) else []

@@ -1,4 +1,4 @@
-"""One Python file of the user's, parsed: what its names stand for, as far as that shows without running it."""
+"""A parsed Python file of the user's: what its names refer to, as far as this is known without running it."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -8,17 +8,18 @@ from typing import TypeAlias
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 Match: TypeAlias = tuple[ast.expr | ast.stmt, str]
-"""What breaks a rule, and how it is called there."""
+"""The node that breaks a rule, and its text in the message."""
 
-_SAME = (("tensorflow.keras.", "keras."), ("tf_keras.", "keras."), ("tensorflow.compat.v2.", "tensorflow."))
-_OF_SETS = frozenset({"union", "intersection", "difference", "symmetric_difference", "copy"})
+_ALIASES = (("tensorflow.keras.", "keras."), ("tf_keras.", "keras."), ("tensorflow.compat.v2.", "tensorflow."))
+_SET_METHODS = frozenset({"union", "intersection", "difference", "symmetric_difference", "copy"})
 
 
 @dataclass(slots=True)
 class SourceModule:
-    """A file's tree. Names are looked up without regard to scopes or order: one name is taken for one thing.
+    """A file's syntax tree with its names indexed.
 
-    `path` is what findings name. Assigned values are kept by name, those of attributes by `.name`.
+    Scopes and order are ignored: equal names are taken for the same thing. `path` is the path in findings. `values` are
+    all assigned values by name; attributes are stored as `.name`, whatever object they belong to.
     """
 
     path: str
@@ -37,13 +38,14 @@ class SourceModule:
         for node in self.nodes:
             for child in ast.iter_child_nodes(node):
                 self.parents[child] = node
-            self._note(node)
-        for name, values in self.values.items():  # L = keras.layers
+            self._index(node)
+        # `L = keras.layers` makes an alias, too.
+        for name, values in self.values.items():
             dotted = [self.dotted(value) for value in values if isinstance(value, (ast.Attribute, ast.Name))]
             if len(values) == 1 and dotted and dotted[0] is not None and name not in self.aliases:
                 self.aliases[name] = dotted[0]
 
-    def _note(self, node: ast.AST) -> None:
+    def _index(self, node: ast.AST) -> None:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             self.aliases |= _imported(node)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -64,7 +66,7 @@ class SourceModule:
                 self._assign(one, other)
 
     def calls(self, inside: ast.AST | None = None) -> Iterator[tuple[ast.Call, str]]:
-        """Every call and what is called, as `numpy.random.normal`, or `.map` of a method of something unknown."""
+        """Every call with its full name, such as `numpy.random.normal`; `.map` is a method of an unknown object."""
         if inside is None:
             self._calls = self._calls or self._called(self.nodes)
         yield from self._calls if inside is None else self._called(ast.walk(inside))
@@ -73,32 +75,33 @@ class SourceModule:
         return [(node, self.called(node)) for node in nodes if isinstance(node, ast.Call)]
 
     def called(self, call: ast.Call) -> str:
-        """What a call calls."""
+        """The full name of the function that a call calls; empty if it is unknown."""
         found = self.dotted(call.func)
         if found is not None:
             return found
         return f".{call.func.attr}" if isinstance(call.func, ast.Attribute) else ""
 
     def dotted(self, node: ast.AST) -> str | None:
-        """The full name of what a name or attribute stands for; None where that is not known."""
+        """The full name of what a name or attribute refers to; None if it is unknown."""
         if isinstance(node, ast.Name):
-            unknown = node.id not in self.values and node.id not in self.functions  # a builtin, mostly
+            # A name that the file does not define is mostly a builtin.
+            unknown = node.id not in self.values and node.id not in self.functions
             found = self.aliases.get(node.id, node.id if unknown else None)
         elif isinstance(node, ast.Attribute):
             base = self.dotted(node.value)
             found = None if base is None else f"{base}.{node.attr}"
         else:
             return None
-        return None if found is None else _as_one(found)
+        return None if found is None else _canonical_name(found)
 
     def assigned(self, node: ast.expr) -> list[ast.expr]:
-        """What was assigned to a name or attribute anywhere."""
+        """All values that the file assigns to a name or attribute."""
         if isinstance(node, ast.Name):
             return self.values.get(node.id, [])
         return self.values.get(f".{node.attr}", []) if isinstance(node, ast.Attribute) else []
 
     def is_set(self, node: ast.expr, seen: frozenset[ast.expr] = frozenset()) -> bool:
-        """Whether a value is a set, as far as that shows."""
+        """Whether a value is known to be a set. `seen` stops cycles of assignments."""
         if node in seen:
             return False
         seen |= {node}
@@ -110,15 +113,15 @@ class SourceModule:
             if self.called(node) in ("set", "frozenset"):
                 return True
             method = node.func
-            return isinstance(method, ast.Attribute) and method.attr in _OF_SETS and self.is_set(method.value, seen)
+            return isinstance(method, ast.Attribute) and method.attr in _SET_METHODS and self.is_set(method.value, seen)
         values = self.assigned(node)
         name = ast.unparse(node) if values else ""
-        if name not in self._sets:  # asked for wherever the name stands
+        if name not in self._sets:  # cached, because every use of the name asks
             self._sets[name] = bool(values) and all(self.is_set(value, seen) for value in values)
         return self._sets[name]
 
     def is_dataset(self, node: ast.expr, seen: frozenset[ast.expr] = frozenset()) -> bool:
-        """Whether a value is a tf.data pipeline, as far as that shows."""
+        """Whether a value is known to be a tf.data pipeline. `seen` stops cycles of assignments."""
         if node in seen:
             return False
         seen |= {node}
@@ -130,7 +133,7 @@ class SourceModule:
         return any(self.is_dataset(value, seen) for value in self.assigned(node))
 
     def function(self, node: ast.expr) -> Function | None:
-        """The function that a name, a method's name, or a lambda stands for, where it is in this file."""
+        """The function of this file that a name, a method or a lambda refers to; None if there is none."""
         if isinstance(node, ast.Lambda):
             return node
         name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
@@ -140,7 +143,7 @@ class SourceModule:
         return found
 
     def enclosing(self, node: ast.AST, kinds: tuple[type[ast.AST], ...]) -> ast.AST | None:
-        """The nearest node of these kinds that something stands in; None where there is none."""
+        """The nearest enclosing node of one of the kinds; None if there is none."""
         parent = self.parents.get(node)
         while parent is not None and not isinstance(parent, kinds):
             parent = self.parents.get(parent)
@@ -148,7 +151,7 @@ class SourceModule:
 
 
 def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
-    """The names that an import binds, and what they stand for."""
+    """The names that an import binds, with their full names."""
     if isinstance(node, ast.Import):
         tops = {item.name.partition(".")[0] for item in node.names if item.asname is None}
         return {top: top for top in tops} | {item.asname: item.name for item in node.names if item.asname is not None}
@@ -157,16 +160,16 @@ def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
     return {item.asname or item.name: f"{node.module}.{item.name}" for item in node.names}
 
 
-def _as_one(name: str) -> str:
-    """One name for what has several."""
-    for other, ours in _SAME:
+def _canonical_name(name: str) -> str:
+    """The canonical name of a module that has several, such as `tensorflow.keras`."""
+    for other, ours in _ALIASES:
         if f"{name}.".startswith(other):
             return f"{ours}{name[len(other) :]}".rstrip(".")
     return name
 
 
 def argument(call: ast.Call, position: int, *names: str) -> ast.expr | None:
-    """An argument by its position or one of its names; position -1 is by name only."""
+    """An argument by position or by one of its names; None if it is missing. Position -1 means by name only."""
     for keyword in call.keywords:
         if keyword.arg in names:
             return keyword.value
@@ -174,10 +177,10 @@ def argument(call: ast.Call, position: int, *names: str) -> ast.expr | None:
 
 
 def constant(node: ast.expr | None) -> object:
-    """The value of a constant; a new object where it is none, equal to nothing."""
+    """The value of a constant; otherwise a new object, which equals nothing."""
     return node.value if isinstance(node, ast.Constant) else object()
 
 
-def spreads(call: ast.Call) -> bool:
-    """Whether arguments come out of `*` or `**`, so that nobody knows which are given."""
+def has_unpacking(call: ast.Call) -> bool:
+    """Whether arguments are unpacked from `*` or `**`, so that the given ones are unknown."""
     return any(isinstance(item, ast.Starred) for item in call.args) or any(item.arg is None for item in call.keywords)

@@ -1,4 +1,4 @@
-"""The command: what it reads, how it says what it found, and what a comment lets pass."""
+"""The command: which files it reads, its output formats, and the effect of ignore comments."""
 
 import json
 import time
@@ -13,9 +13,9 @@ from support.command import Done, call
 
 _BAD = "import os\nimport numpy as np\nrng = np.random.default_rng()\nfor name in os.listdir('data'): print(name)\n"
 _FIRST = (
-    "train.py:3:7: SB101 default_rng(): takes its seed from the operating system; give it one: np.random.default_rng(7)"
+    "train.py:3:7: SB101 default_rng(): takes its seed from the operating system; pass a seed: np.random.default_rng(7)"
 )
-_SECOND = "train.py:4:13: SB203 os.listdir('data'): is in the file system's order; put sorted(…) around it"
+_SECOND = "train.py:4:13: SB203 os.listdir('data'): lists entries in file-system order; wrap it in sorted(…)"
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_the_modules_beside_the_script(checked: Callable[..., Done], tmp_path: P
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "other.py").write_text(_BAD)
     done = checked(train="import model\n", model="order = hash('a')\n")
-    assert done.out.splitlines()[0].startswith("model.py:1:9: SB202 hash('a'): is another number in another process; ")
+    assert done.out.splitlines()[0].startswith("model.py:1:9: SB202 hash('a'): differs between processes; ")
     assert checked("--exclude", "model.py").status == 0
 
 
@@ -58,8 +58,8 @@ def test_the_modules_beside_the_script(checked: Callable[..., Done], tmp_path: P
         ("'# samebits: ignore[SB101] no comment'", 1, 0),
     ],
 )
-def test_what_a_comment_lets_pass(checked: Callable[..., Done], comment: str, found: int, ignored: int) -> None:
-    """A reason must stand behind it."""
+def test_ignore_comments(checked: Callable[..., Done], comment: str, found: int, ignored: int) -> None:
+    """Only with a reason."""
     join = "; " if comment.startswith("'") else "  "
     done = checked(train=f"import numpy as np\nrng = np.random.default_rng(){join}{comment}\n")
     assert done.out.splitlines()[-1] == f"{found} found, {ignored} ignored, in 1 file"
@@ -67,7 +67,7 @@ def test_what_a_comment_lets_pass(checked: Callable[..., Done], comment: str, fo
 
 
 def test_at_the_end_of_a_call(checked: Callable[..., Done]) -> None:
-    """Where formatters put it."""
+    """Formatters put the comment there."""
     done = checked(
         train="import numpy as np\nrng = np.random.default_rng(\n)  # samebits: ignore[SB101] a demonstration\n"
     )
@@ -77,40 +77,42 @@ def test_at_the_end_of_a_call(checked: Callable[..., Done]) -> None:
 @pytest.mark.parametrize(
     ("comment", "why"),
     [
-        ("# samebits: ignore[SB101]", "write a code and a reason"),
-        ("# samebits: ignore it is fine", "write a code and a reason"),
+        ("# samebits: ignore[SB101]", "it needs the code of a rule and a reason"),
+        ("# samebits: ignore it is fine", "it needs the code of a rule and a reason"),
         ("# samebits: ignore[SB999] as I say", "there is no rule SB999"),
-        ("# Samebits: Ignore[sb101] as I say", "write a code and a reason"),
+        ("# Samebits: Ignore[sb101] as I say", "it needs the code of a rule and a reason"),
     ],
 )
-def test_a_comment_that_lets_nothing_pass(checked: Callable[..., Done], comment: str, why: str) -> None:
+def test_ineffective_ignore_comments(checked: Callable[..., Done], comment: str, why: str) -> None:
     done = checked(train=f"import numpy as np\nrng = np.random.default_rng()  {comment}\n")
     assert (done.status, done.out.splitlines()[-1]) == (1, "1 found, 0 ignored, in 1 file")
-    assert done.complaint == (f"train.py:2: this comment lets nothing pass: {why}: # samebits: ignore[SB203] because …")
+    assert done.complaint == (
+        f"train.py:2: this ignore comment has no effect: {why}; write: # samebits: ignore[SB203] reason"
+    )
 
 
 def test_json(checked: Callable[..., Done]) -> None:
     done = checked("--format", "json", train=_BAD)
-    said = json.loads(done.out)
-    assert (said["files"], said["ignored"]) == (1, [])
-    assert [(item["code"], item["line"], item["column"]) for item in said["findings"]] == [
+    output = json.loads(done.out)
+    assert (output["files"], output["ignored"]) == (1, [])
+    assert [(item["code"], item["line"], item["column"]) for item in output["findings"]] == [
         ("SB101", 3, 7),
         ("SB203", 4, 13),
     ]
-    assert said["findings"][1]["fix"] == "put sorted(…) around it"
+    assert output["findings"][1]["fix"] == "wrap it in sorted(…)"
 
 
 def test_sarif(checked: Callable[..., Done]) -> None:
     done = checked("--format", "sarif", train=_BAD)
     assert done.status == 1
-    said = json.loads(done.out)
-    (run,) = said["runs"]
+    output = json.loads(done.out)
+    (run,) = output["runs"]
     known = {rule["id"] for rule in run["tool"]["driver"]["rules"]}
     places = [
         (result["ruleId"], result["locations"][0]["physicalLocation"]["region"]["startLine"])
         for result in run["results"]
     ]
-    assert (said["version"], places) == ("2.1.0", [("SB101", 3), ("SB203", 4)])
+    assert (output["version"], places) == ("2.1.0", [("SB101", 3), ("SB203", 4)])
     assert {code for code, _ in places} <= known
 
 
@@ -136,7 +138,7 @@ def test_bad_input(
 
 
 def test_ten_thousand_lines(tmp_path: Path) -> None:
-    """In a second of processor time, and some room for a slower machine."""
+    """They take about a second of processor time; the limit leaves room for slower machines."""
     text = _BAD + "def f(a, b):\n    total = [a * b for _ in range(3)]\n    return sorted(set(total))\n" * 250
     for number in range(13):
         (tmp_path / f"part{number}.py").write_text(text)
@@ -147,18 +149,18 @@ def test_ten_thousand_lines(tmp_path: Path) -> None:
     assert (len(found.sources), len(found.findings)) == (14, 26)
 
 
-def test_a_file_beside_it_that_is_no_python(checked: Callable[..., Done]) -> None:
-    """Nobody may ever import it: the others are looked at, and it is named."""
+def test_another_file_that_is_not_python(checked: Callable[..., Done]) -> None:
+    """It may never be imported, so the other files are checked, and it is reported."""
     done = checked(train="x = hash('a')\n", model="x = (\n")
     assert (done.status, len(done.out.splitlines())) == (1, 2)
     assert done.complaint == (
-        "model.py is not valid Python: line 1: '(' was never closed; mend it, or leave it out with --exclude;"
-        " it was not looked at"
+        "model.py is not valid Python: line 1: '(' was never closed; fix it, or leave it out with --exclude;"
+        " it was not checked"
     )
 
 
 def test_a_script_by_any_name(tmp_path: Path) -> None:
-    """What was named is read."""
+    """The named file is read, whatever its name."""
     (tmp_path / "train").write_text("x = hash('a')\n")
     done = call("check", "train", folder=tmp_path)
     assert (done.status, done.out.splitlines()[-1]) == (1, "1 found, 0 ignored, in 1 file")
