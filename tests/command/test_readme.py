@@ -57,8 +57,8 @@ def test_the_commands_for_a_script_of_ones_own(in_docker: Project) -> None:
     trained = [output.splitlines()[-1] for command, output in outputs.items() if _trains(command)]
     checks = [output.splitlines() for command, output in outputs.items() if " check " in command]
     assert [lines[0].rpartition(", in ")[0] for lines in checks] == ["0 found, 0 ignored"] * 3
-    assert checks[1][1].endswith(": 5 steps; what comes behind was not run")
-    assert checks[2][-1].startswith("with all of them a step takes ")
+    assert checks[1][1].endswith(": 5 steps; later steps were not run")
+    assert checks[2][-1].startswith("with all settings a step takes ")
     assert len(trained) == 4
     assert re.fullmatch(r"result sha256:[0-9a-f]{64}", trained[0])
     assert trained[0] == trained[1], "the launcher and plain docker run must agree"

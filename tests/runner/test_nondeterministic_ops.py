@@ -53,8 +53,8 @@ def test_named_by_layer(tmp_path: Path) -> None:
     assert found["AdjustContrastv2"]["seconds"]
     lines = call(*words, folder=tmp_path).out.splitlines()
     assert lines[1].startswith(
-        "AdjustContrastv2 (layer contrasted) has no deterministic form on a GPU: compute (x - mean) * factor + mean, as"
-        " keras.layers.RandomContrast does; on this CPU it takes "
+        "AdjustContrastv2 (layer contrasted) has no deterministic implementation on a GPU: compute (x - mean) * factor"
+        " + mean, as keras.layers.RandomContrast does; on this CPU it takes "
     )
     assert lines[1].endswith(" ms")
     assert 'there is no way round but `with tf.device("CPU:0")`' in lines[2]

@@ -1,4 +1,4 @@
-"""What settings cost: each is really let go, and what it slows down is told."""
+"""What settings cost: each one is really dropped, and its slowdown is measured."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ model.fit(data.map(lambda row: (row, row[:1])).batch(10), epochs=2, verbose=0)
 
 @pytest.mark.locked
 def test_a_setting_that_costs(tmp_path: Path) -> None:
-    """Op determinism has a Python function in a pipeline called one by one: that alone makes it slow."""
+    """Op determinism serializes the calls of a Python function in a pipeline; only that makes this script slow."""
     (tmp_path / "train.py").write_text(_SERIALISED)
     words = ("--cost", "--steps", "20", "--rounds", "1", "--runtime", "venv")
     done = call("check", "train.py", *words, "--format", "json", folder=tmp_path)
@@ -35,7 +35,7 @@ def test_a_setting_that_costs(tmp_path: Path) -> None:
     cost = json.loads(done.out)["cost"]
     kept = {row["setting"]: row["kept"][0] for row in cost["settings"]}
     assert list(kept) == [name for name, _ in settings_of(Profile())]
-    assert kept.pop("op determinism") < 0.6  # 0.2 by itself: eight calls at a time take the place of one
+    assert kept.pop("op determinism") < 0.6  # about 0.2 on an idle machine: eight calls run in parallel without it
     assert kept.pop("all of them") < 0.6
     assert all(value > 0.6 for value in kept.values()), kept
     assert cost["seconds"][0] > 0.08  # ten calls of 0.01 s, one by one
@@ -44,19 +44,19 @@ def test_a_setting_that_costs(tmp_path: Path) -> None:
 
 @pytest.mark.locked
 def test_as_a_table(tmp_path: Path) -> None:
-    """With bars; `--run` and `--cost` can be asked for at once."""
+    """With bars; `--run` and `--cost` can be combined."""
     (tmp_path / "train.py").write_text(_SERIALISED)
     words = ("--run", "--cost", "--steps", "10", "--rounds", "1", "--runtime", "venv")
     done = call("check", "train.py", *words, folder=tmp_path)
     assert done.status == 0, done.err
     lines = done.out.splitlines()
     assert lines[0] == "0 found, 0 ignored, in 1 file"
-    assert lines[1].startswith("two short runs are the same, with another hash seed, ")
-    assert lines[1].endswith(": 10 steps; what comes behind was not run")
+    assert lines[1].startswith("two short runs are identical with a different hash seed, ")
+    assert lines[1].endswith(": 10 steps; later steps were not run")
     assert lines[2].split()[0] == "setting"
     assert [line.partition("  ")[0] for line in lines[3:-1]] == [name for name, _ in settings_of(Profile())]
     assert all("█" in line for line in lines[3:-1])
-    assert lines[-1].startswith("with all of them a step takes ")
+    assert lines[-1].startswith("with all settings a step takes ")
 
 
 @pytest.mark.locked
@@ -64,12 +64,12 @@ def test_too_few_steps(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("print('no training')\n")
     done = call("check", "train.py", "--cost", "--runtime", "venv", folder=tmp_path)
     assert done.status == 2
-    assert done.err.splitlines()[-1] == ("samebits: the script made too few steps to time one: 0; train for 10 or more")
+    assert done.err.splitlines()[-1] == ("samebits: the script made too few steps to measure: 0; train for 10 or more")
 
 
 @pytest.mark.locked
 def test_a_training_that_fails(tmp_path: Path) -> None:
-    """It is not measured up to there."""
+    """The steps before the failure are not measured."""
     (tmp_path / "train.py").write_text(f"{_SERIALISED}raise ValueError('late')\n")
     done = call("check", "train.py", "--cost", "--steps", "90", "--runtime", "venv", folder=tmp_path)
     assert done.status == 2

@@ -1,4 +1,4 @@
-"""Short runs in other surroundings: each bad script is found, with what breaks it; no good one is accused."""
+"""Short runs with perturbations: each bad script is found with its cause; no good script is reported."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from samebits.core.record import EntropyUse
 from samebits.core.trial import CLOCK, CORES, FOLDERS, PERTURBATIONS, USER, Trial
 from samebits.host.lint.findings import Finding
 from samebits.host.lint.linter import LintResult
-from samebits.host.probe.diagnosis import ITSELF, likely_causes, pointed_to, unexplained
+from samebits.host.probe.diagnosis import ITSELF, hinted_perturbations, likely_causes, unexplained
 from samebits.host.probe.experiment import ProbeDivergence, ProbeResult
 from samebits.host.rerun.divergence import Cause
 from support.command import SCRIPTS, Done, call
@@ -35,7 +35,7 @@ def _check(folder: Path, script: Path, *options: str) -> Done:
 @pytest.mark.locked
 @pytest.mark.parametrize("script", _BAD, ids=lambda path: path.stem)
 def test_bad(tmp_path: Path, script: Path) -> None:
-    """The first line of each script says what has to be found."""
+    """The first line of each script is the expected result."""
     kind, _, wanted = script.read_text().splitlines()[0].removeprefix("# ").partition(": ")
     done = _check(tmp_path, script, "--run", "--format", "json")
     assert done.status == 1, done.err
@@ -57,10 +57,10 @@ def test_good(tmp_path: Path, script: Path) -> None:
     done = _check(tmp_path, script, "--run")
     assert done.status == 0, done.out + done.err
     last = done.out.splitlines()[-1]
-    assert last.startswith("two short runs are the same, with another hash seed, directory order, cores, clock, user, ")
-    assert re.search(
-        ": (5 steps; what comes behind was not run|[34] steps that could be seen, to the end of .*)$", last
+    assert last.startswith(
+        "two short runs are identical with a different hash seed, directory order, cores, clock, user, "
     )
+    assert re.search(": (5 steps; later steps were not run|[34] observed steps, up to the end of .*)$", last)
 
 
 _TAKEN = EntropyUse(path="train.py", line=4, call="np.random.default_rng()", times=2)
@@ -73,64 +73,68 @@ _CAUSE = Cause(kind="output", tensor="noise", layer="noise")
 
 
 @pytest.mark.parametrize(
-    ("because", "places"),
+    ("cause", "places"),
     [(FOLDERS, ["train.py:7:1"]), (CLOCK, ["train.py:9:1"]), (ITSELF, ["train.py:4", "train.py:4:1", "train.py:9:1"])],
 )
-def test_suspects_belong_to_what_parts(because: str, places: list[str]) -> None:
-    """What a comment lets pass is one as well: the comment may be wrong."""
-    found = list(likely_causes(because, _CHECKED, [_TAKEN]))
+def test_likely_causes_belong_to_the_cause(cause: str, places: list[str]) -> None:
+    """An ignored finding is a likely cause, too: the comment may be wrong."""
+    found = list(likely_causes(cause, _CHECKED, [_TAKEN]))
     assert [line.partition(": ")[0] for line in found] == places
 
 
-def test_without_a_suspect_there_is_a_hint() -> None:
+def test_advice_without_a_likely_cause() -> None:
     nothing = LintResult(sources={"train.py": "import time\n"})
-    for because in (*PERTURBATIONS, ITSELF, "no one thing, but together"):
-        (hint,) = likely_causes(because, nothing, [])
+    for cause in (*PERTURBATIONS, ITSELF, "no single one, but together"):
+        (hint,) = likely_causes(cause, nothing, [])
         assert hint.startswith("look for ")
 
 
-def test_lines_that_say_the_word() -> None:
-    """Where no rule is broken, the lines to look at come before the advice."""
+def test_lines_that_match_a_pattern() -> None:
+    """If no rule finds anything, matching lines come before the advice."""
     text = "import time\nfrom datetime import date\nrate = 0.1 * date.today().day  # now(\nprint(3)\n"
     found = list(likely_causes(CLOCK, LintResult(sources={"train.py": text}), []))
     assert found == [
         "train.py:3: rate = 0.1 * date.today().day  # now(",
-        "look for a date or a time that decides something",
+        "look for a date or a time that the training depends on",
     ]
 
 
-def test_what_is_tried_by_itself_first() -> None:
-    """What a rule or a word speaks of."""
-    assert pointed_to(_CHECKED) == [FOLDERS, CORES, CLOCK]  # SB601 hangs on how fast a machine is, too
-    assert pointed_to(LintResult(sources={"train.py": "from os import getuid\nprint(getuid())\n"})) == [USER]
-    assert pointed_to(LintResult(sources={"train.py": "print(id(3))\n"})) == []
+def test_perturbations_to_try_alone_first() -> None:
+    """Those that findings or patterns point to."""
+    assert hinted_perturbations(_CHECKED) == [
+        FOLDERS,
+        CORES,
+        CLOCK,
+    ]  # SB601 depends on the speed, too
+    assert hinted_perturbations(LintResult(sources={"train.py": "from os import getuid\nprint(getuid())\n"})) == [USER]
+    assert hinted_perturbations(LintResult(sources={"train.py": "print(id(3))\n"})) == []
 
 
-def test_what_rules_found_is_not_told_twice() -> None:
-    """Nor what a comment lets pass; a finding of another kind in the same line hides nothing."""
+def test_known_draws_are_not_reported_twice() -> None:
+    """Nor ignored ones; a finding of another rule in the same line hides nothing."""
     others = [EntropyUse(path="train.py", line=line, call="os.urandom(3)", times=1) for line in (7, 9, 11)]
     checked = replace(_CHECKED, allowed=frozenset({("train.py", 9, "SB701"), ("train.py", 11, "SB203")}))
     assert list(unexplained([_TAKEN, *others], checked)) == [others[0], others[2]]
 
 
-def test_the_forms_of_what_was_found() -> None:
-    undetermined = {"operation": "Timestamp", "layer": "", "way": "leave it", "gpu_only": False, "seconds": 0.002}
+def test_output_formats() -> None:
+    operation = {"operation": "Timestamp", "layer": "", "way": "leave it", "gpu_only": False, "seconds": 0.002}
     tried = ProbeResult(
         steps=5,
-        apart=ProbeDivergence(where="fit 0, epoch 0, step 1", causes=(_CAUSE, _CAUSE)),
-        because=CLOCK,
+        divergence=ProbeDivergence(where="fit 0, epoch 0, step 1", causes=(_CAUSE, _CAUSE)),
+        cause=CLOCK,
         likely_causes=("look for a date",),
-        undetermined=(undetermined,),
+        nondeterministic_ops=(operation,),
         entropy=(_TAKEN,),
     )
     assert not tried.passed
     assert list(tried.lines()) == [
-        "train.py:4: np.random.default_rng() takes randomness that no seed reaches (seen in the run)",
-        "Timestamp has no deterministic form anywhere: leave it; on this CPU it takes 2.00 ms",
-        "two short runs part at fit 0, epoch 0, step 1: output noise (layer noise)",
+        "train.py:4: np.random.default_rng() draws unseeded randomness (observed in the run)",
+        "Timestamp has no deterministic implementation on any device: leave it; on this CPU it takes 2.00 ms",
+        "two short runs diverge at fit 0, epoch 0, step 1: output noise (layer noise)",
         "    also output noise (layer noise)",
-        "what parts them: clock",
-        "likely: look for a date",
+        "cause: clock",
+        "likely cause: look for a date",
     ]
     assert [(found.code, found.line) for found in tried.findings("train.py")] == [
         ("SB701", 4),
@@ -147,7 +151,7 @@ def test_the_forms_of_what_was_found() -> None:
 def test_a_trial_comes_back_as_it_was_written() -> None:
     for trial in (Trial(), Trial(steps=3, changed=(CLOCK, FOLDERS), without=("seeds",))):
         assert Trial.from_fields(Fields(trial.to_dict())) == trial
-    with pytest.raises(RecordError, match=r"^'trial\.changed': there is no 'weather' to change"):
+    with pytest.raises(RecordError, match=r"^'trial\.changed': unknown perturbation 'weather'"):
         Trial.from_fields(Fields({"trial": {"changed": ["weather"]}}).inner("trial"))
     with pytest.raises(InputError, match="at least one step, not 0"):
         Trial(steps=0)
@@ -155,7 +159,7 @@ def test_a_trial_comes_back_as_it_was_written() -> None:
 
 @pytest.mark.locked
 def test_as_sarif(tmp_path: Path) -> None:
-    """What only the run found is in it, too."""
+    """With the findings of the runs."""
     done = _check(tmp_path, SCRIPTS / "check" / "bad" / "unseeded.py", "--run", "--format", "sarif")
     results = json.loads(done.out)["runs"][0]["results"]
     assert [(item["ruleId"], item["locations"][0]["physicalLocation"]["region"]["startLine"]) for item in results] == [
@@ -166,11 +170,11 @@ def test_as_sarif(tmp_path: Path) -> None:
 
 @pytest.mark.locked
 def test_a_script_that_trains_nothing(tmp_path: Path) -> None:
-    """Then what it leaves is compared."""
+    """Then its output files are compared."""
     script = tmp_path / "script.py"
     script.write_text("import os\nopen(os.environ['SAMEBITS_OUTPUT'] + '/x', 'w').write(str(os.cpu_count()))\n")
     (tmp_path / "project").mkdir()
     done = _check(tmp_path / "project", script, "--run")
     assert done.status == 1
-    assert "two short runs part at the end: x differ" in done.out
-    assert "what parts them: cores" in done.out
+    assert "two short runs diverge at the end: x differ" in done.out
+    assert "cause: cores" in done.out

@@ -1,7 +1,7 @@
-"""`samebits check --cost`: what each determinism setting costs a script's own training, measured side by side.
+"""`samebits check --cost`: the cost of each determinism setting in a script's own training.
 
-Every round carries out the run as it is, and then once without each of the settings, for a few dozen steps in a process
-of its own. A cost is the ratio of the medians of a step within a round; told are the median and the range of rounds.
+Each round runs the training with all settings, and then once without each setting, for a few dozen steps in a process
+of its own. The cost in a round is the ratio of the median step times. The report shows the median and range of rounds.
 """
 
 import statistics
@@ -22,9 +22,9 @@ from samebits.host.probe.experiment import Experiments
 
 TIMED_STEPS = 40
 TIMED_ROUNDS = 3
-_EVERYTHING = "all of them"
+_ALL_SETTINGS = "all of them"
 
-_SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
+_COSTLY_SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (OP_DETERMINISM, (OP_DETERMINISM,)),
     ("TensorFlow's threads", ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")),
     ("OPENBLAS_NUM_THREADS", ("OPENBLAS_NUM_THREADS",)),
@@ -38,94 +38,95 @@ _SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("CUBLAS_WORKSPACE_CONFIG", ("CUBLAS_WORKSPACE_CONFIG",)),
     ("XLA_FLAGS", ("XLA_FLAGS",)),
 )
-"""What a step may have to wait for. The others (seeds, hash seed, locale, time zone) are set once, before the first."""
+"""The settings that can slow a step down. The others (seeds, hash seed, locale, time zone) act only at the start."""
 
-_OF_PORTABLE = (GRAPH_REWRITES, EXACT_OPERATIONS)
-_NOTHING = {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}
-"""Values that are as good as none."""
+_PORTABLE_ONLY = (GRAPH_REWRITES, EXACT_OPERATIONS)
+_NO_EFFECT = {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}
+"""Values that are the library's default, so that dropping the setting changes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SettingCost:
-    """One setting, by round: seconds of a step without it, and the part of that throughput that is kept with it."""
+    """One setting, by round: the seconds of a step without it, and the fraction of that throughput kept with it."""
 
     setting: str
     seconds: tuple[float, ...]
     kept: tuple[float, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """As the JSON output has it."""
         return {"setting": self.setting, "seconds": list(self.seconds), "kept": list(self.kept)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OverheadReport:
-    """All settings of a profile, side by side; `seconds` are a step's with all of them, by round."""
+    """The costs of a profile's settings; `seconds` are the times of a step with all settings, by round."""
 
     steps: int
     seconds: tuple[float, ...]
     settings: tuple[SettingCost, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """As the JSON output has it."""
         rows = [cost.to_dict() for cost in self.settings]
         return {"steps": self.steps, "seconds": list(self.seconds), "settings": rows}
 
     def print(self) -> None:
-        """A table with bars, on stdout."""
+        """Print a table with bars to stdout."""
         rows = []
         for cost in self.settings:
             spread = f"{min(cost.kept):.2f}-{max(cost.kept):.2f}"
             rows.append([cost.setting, f"{statistics.median(cost.seconds) * 1000:.2f}", spread])
         kept = [statistics.median(cost.kept) for cost in self.settings]
-        columns = ["setting", "ms a step without it", "range", "throughput with it, as a part of that without"]
+        columns = ["setting", "ms per step without", "range", "throughput with it, relative to without"]
         print_bars(columns, rows, kept)
         print(
-            f"with all of them a step takes {statistics.median(self.seconds) * 1000:.2f} ms;"
+            f"with all settings a step takes {statistics.median(self.seconds) * 1000:.2f} ms;"
             f" medians of {pluralize(len(self.seconds), 'round')} of {pluralize(self.steps, 'step')}"
         )
 
 
 def measure_overhead(spec: RunConfig, *, steps: int, rounds: int) -> OverheadReport:
-    """Carry all of it out; raises InputError where the script makes too few steps to be timed."""
+    """Run all rounds; raises InputError if a run fails, or makes too few steps to be timed."""
     rows = settings_of(spec.determinism)
     runtime = choose_runtime(spec)
-    whole: list[float] = []
+    full: list[float] = []
     without: dict[str, list[float]] = {name: [] for name, _ in rows}
     with tempfile.TemporaryDirectory(prefix="samebits-check-") as scratch:
-        trials = Experiments(spec, runtime, Path(scratch), DEFAULT_TRACE)
+        experiments = Experiments(spec, runtime, Path(scratch), DEFAULT_TRACE)
         for number in range(1, rounds + 1):
-            step, made = _timed(trials, f"round {number} of {rounds}, with all settings", Trial(steps=steps))
-            whole.append(step)
+            # One after the other within a round, so that a drift of the machine's speed hits all of them alike.
+            step, made = _timed(experiments, f"round {number} of {rounds}, with all settings", Trial(steps=steps))
+            full.append(step)
             for name, variables in rows:
                 what = f"round {number} of {rounds}, without {name}"
-                without[name].append(_timed(trials, what, Trial(steps=steps, without=variables))[0])
+                without[name].append(_timed(experiments, what, Trial(steps=steps, without=variables))[0])
     costs = (
         SettingCost(
             setting=name,
             seconds=tuple(spent),
-            kept=tuple(bare / full for bare, full in zip(spent, whole, strict=True)),
+            kept=tuple(bare / whole for bare, whole in zip(spent, full, strict=True)),
         )
         for name, spent in without.items()
     )
-    return OverheadReport(steps=made, seconds=tuple(whole), settings=tuple(costs))
+    return OverheadReport(steps=made, seconds=tuple(full), settings=tuple(costs))
 
 
 def settings_of(profile: Profile) -> list[tuple[str, tuple[str, ...]]]:
-    """The settings that a profile has, each with what is left out for it; all of them are the last."""
-    given = {name for name, value in profile.variables.items() if _NOTHING.get(name) != value}
-    given |= {OP_DETERMINISM, *(_OF_PORTABLE if profile.portable else ())}
-    rows = [(name, parts) for name, parts in _SETTINGS if given.issuperset(parts)]
+    """The costly settings of a profile, each with the names to drop; the last row drops all of them."""
+    given = {name for name, value in profile.variables.items() if _NO_EFFECT.get(name) != value}
+    given |= {OP_DETERMINISM, *(_PORTABLE_ONLY if profile.portable else ())}
+    rows = [(name, parts) for name, parts in _COSTLY_SETTINGS if given.issuperset(parts)]
     everything = (SEEDS, *(part for _, parts in rows for part in parts))
-    return [*rows, (_EVERYTHING, everything)]
+    return [*rows, (_ALL_SETTINGS, everything)]
 
 
-def _timed(trials: Experiments, what: str, trial: Trial) -> tuple[float, int]:
-    """Seconds of a step, and how many there were."""
-    _, record = trials.run(what, trial)
+def _timed(experiments: Experiments, what: str, trial: Trial) -> tuple[float, int]:
+    """The seconds of a step, and the number of steps."""
+    _, record = experiments.run(what, trial)
     if record.outcome.state == FAILED:
         raise InputError(f"{what}: {record.outcome.message}; see `samebits check --run`")
     step, made = record.timings.get("step"), record.timings.get("steps", 0)
     if not isinstance(step, float) or made < FEWEST_TIMED:
-        raise InputError(f"the script made too few steps to time one: {made}; train for {FEWEST_TIMED} or more")
+        raise InputError(f"the script made too few steps to measure: {made}; train for {FEWEST_TIMED} or more")
     return step, made

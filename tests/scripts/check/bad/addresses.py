@@ -1,4 +1,4 @@
-# parts: nothing of these, it does not repeat by itself
+# cause: none of the perturbations; the script is nondeterministic on its own
 import keras
 import numpy as np
 

@@ -1,4 +1,4 @@
-# parts: clock
+# cause: clock
 import datetime as dt
 
 import keras

@@ -1,4 +1,4 @@
-# parts: cores
+# cause: cores
 import os
 
 import keras

@@ -1,4 +1,4 @@
-# parts: directory order
+# cause: directory order
 import os
 
 import keras

@@ -1,4 +1,4 @@
-# parts: host name
+# cause: host name
 import zlib
 from platform import node
 

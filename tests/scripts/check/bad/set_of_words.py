@@ -1,4 +1,4 @@
-# parts: hash seed
+# cause: hash seed
 import keras
 import numpy as np
 

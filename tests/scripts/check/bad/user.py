@@ -1,4 +1,4 @@
-# parts: user
+# cause: user
 import getpass
 import zlib
 
