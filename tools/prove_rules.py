@@ -1,8 +1,8 @@
-"""Run each rule's examples twice, in other surroundings, and write into its page what came of it: `make prove-rules`.
+"""Run the examples of each rule twice with perturbations, and write the outcome into its page: `make prove-rules`.
 
-`prove_rules.py [CODE...]` measures with samebits's settings and without them, and rewrites the page's last section.
-`prove_rules.py --check [CODE...]` measures only where the page says that the bad example differs, and compares; it ends
-with 1 where a page is wrong.
+`prove_rules.py [CODE...]` measures with samebits's settings and without, and rewrites the last section of the page.
+`prove_rules.py --check [CODE...]` measures one row in which the page says that the bad example differs, and compares.
+Its exit status is 1 if a page is wrong.
 """
 
 import argparse
@@ -31,14 +31,14 @@ PAGES = HERE.parent / "docs" / "rules"
 WITH, WITHOUT = "those of `samebits train`", "none"
 DIFFER, SAME = "differ", "the same"
 ALSO = {"SB501": "scikit-learn"}
-"""What an example needs beyond the locked packages."""
+"""Packages that an example needs beyond the locked ones."""
 
 ADDRESS = {"SB602"}
-"""Whose bad example is given an address that has something else each time."""
+"""Rules whose bad example gets an address that returns different content each time."""
 
 
 def main() -> int:
-    """Measure; returns 1 where a page that is checked says otherwise."""
+    """Measure the rules; returns 1 if a checked page is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("codes", nargs="*", metavar="CODE")
     parser.add_argument("--check", action="store_true")
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def prove(code: str, page: Path) -> None:
-    """Measure both ways, and write the section."""
+    """Measure with and without settings, and write the section."""
     text = page.read_text(encoding="utf-8").partition("\n## Measured")[0].rstrip() + "\n"
     rows = []
     for settings in (WITH, WITHOUT):
@@ -67,49 +67,49 @@ def prove(code: str, page: Path) -> None:
 
 
 _HOW = (
-    "Two runs of each, in processes with another directory order, number of cores, clock, user, host name and memory\n"
-    "layout, without the settings with another hash seed, too: the beginnings of their result digests, by\n"
-    "`make prove-rules`."
+    "The first digits of the result digests of two runs of each example. The second run has another directory\n"
+    "order, number of cores, clock, user, host name and memory layout; without the settings, another hash seed,\n"
+    "too. `make prove-rules` measures them again."
 )
 
 
 def agrees(code: str, text: str) -> bool:
-    """Whether two new runs of each example bear the page out."""
+    """Whether two new runs of each example confirm the page."""
     if examined(text) not in text:
-        print(f"{code}: the examples are not those that were measured; run `make prove-rules`")
+        print(f"{code}: the examples changed since they were measured; run `make prove-rules`")
         return False
     rows = [line.split(" | ") for line in text.splitlines() if line.endswith(" |")]
-    said = next((row for row in rows if len(row) == 3 and row[1].endswith(DIFFER) and SAME in row[2]), None)
-    if said is None:
+    row = next((cells for cells in rows if len(cells) == 3 and cells[1].endswith(DIFFER) and SAME in cells[2]), None)
+    if row is None:
         print(f"{code}: the page shows no settings under which the bad example alone differs")
         return False
-    settings = said[0].removeprefix("| ")
+    settings = row[0].removeprefix("| ")
     found = [described(digests_of(code, example(text, kind), settings)) for kind in ("bad", "good")]
-    borne_out = found[0].endswith(DIFFER) and found[1].endswith(SAME)
+    confirmed = found[0].endswith(DIFFER) and found[1].endswith(SAME)
     print(f"{code} with settings {settings}: bad {found[0]}, good {found[1]}")
-    return borne_out
+    return confirmed
 
 
 def examined(text: str) -> str:
-    """Names the examples that were measured: a page whose examples changed since then is wrong."""
+    """The comment with the digests of the measured examples. A page with other examples is wrong."""
     digests = (Digest.of_bytes(example(text, kind).encode()).short for kind in ("bad", "good"))
     return f"<!-- examples: {' '.join(digests)} -->"
 
 
 def example(text: str, kind: str) -> str:
-    """The one example of a kind on a page."""
+    """The example of a kind on a page."""
     (found,) = re.findall(rf"```python {kind}\n(.*?)```", text, re.DOTALL)
     return str(found)
 
 
 def described(digests: tuple[str, str]) -> str:
-    """Both, and the word."""
+    """Both digests, and whether they are the same."""
     word = SAME if digests[0] == digests[1] else DIFFER
     return f"`{digests[0]}` `{digests[1]}`: {word}"
 
 
 def digests_of(code: str, script: str, settings: str) -> tuple[str, str]:
-    """The beginnings of the result digests of two runs; how a run ended, where it has none."""
+    """The short result digests of two runs; the state of a run that has no result."""
     with tempfile.TemporaryDirectory() as folder, changing_address() as address:
         data = Path(folder) / "data"
         write_data(data)
@@ -128,15 +128,15 @@ def digests_of(code: str, script: str, settings: str) -> tuple[str, str]:
         pinned = settings == WITH
         without = () if pinned else settings_of(spec.determinism)[-1][1]
         changed = tuple(name for name in PERTURBATIONS if name != HASH_SEED or not pinned)
-        trials = Experiments(spec, choose_runtime(spec), Path(folder) / "runs", DEFAULT_TRACE)
-        both = (Trial(without=without), Trial(without=without, changed=changed))
-        records = [trials.run(f"{code} with settings {settings}", trial)[1] for trial in both]
+        experiments = Experiments(spec, choose_runtime(spec), Path(folder) / "runs", DEFAULT_TRACE)
+        trials = (Trial(without=without), Trial(without=without, changed=changed))
+        records = [experiments.run(f"{code} with settings {settings}", trial)[1] for trial in trials]
     one, other = (record.result_digest.short if record.result_digest else record.outcome.state for record in records)
     return one, other
 
 
 def write_data(folder: Path) -> None:
-    """Eight small tables, and texts in two folders."""
+    """Write eight small tables, and texts in two folders."""
     for kind, number in itertools.product(("cat", "dog"), range(4)):
         path = folder / "texts" / kind / f"{number}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def write_data(folder: Path) -> None:
 
 
 def installed() -> Path:
-    """A folder with scikit-learn, by its lock; made once."""
+    """A folder with the locked scikit-learn; installed once."""
     folder = cache_folder("proofs")
     target = folder / "scikit-learn"
     with exclusive(folder, "scikit-learn"):
@@ -160,7 +160,7 @@ def installed() -> Path:
 
 @contextmanager
 def changing_address() -> Iterator[str]:
-    """An address that counts its readers."""
+    """An address that returns another number for each request."""
     counter = itertools.count(1)
 
     class Counting(http.server.BaseHTTPRequestHandler):

@@ -36,6 +36,7 @@ ALL = "all"
 LAST = "last"
 NONE = "none"
 _EVERY_STEPS = "every:"
+# Zero-padded, so that names sort as numbers; longer numbers are allowed.
 _POSITION_NAME = re.compile(r"(\d{4,})-(\d{6,})(?:-(\d{8,}))?")
 
 
@@ -55,6 +56,7 @@ class RetentionPolicy:
     every: int | None = None
 
     def __post_init__(self) -> None:
+        # `removeprefix` returns the same text if the prefix is missing.
         number = self.keep.removeprefix(_EVERY_STEPS)
         if self.keep not in (ALL, LAST, NONE) and not (number != self.keep and number.isdecimal() and int(number) > 0):
             raise InputError(f"keep must be all, last, none or every:N, not {self.keep!r}")
@@ -154,6 +156,7 @@ class Checkpoint:
             "objects": list(self.objects),
             "state": dict(self.state),
         }
+        # The checksum covers every other value, so that a later edit is found.
         return body | {"seal": str(Digest.of_json(body))}
 
     @classmethod
@@ -161,6 +164,7 @@ class Checkpoint:
         """Parse the output of `to_dict`; raises RecordError."""
         fields = Fields(value)
         check_version(fields, CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
+        # The checksum comes first: values of a changed file are not trusted.
         confirm_checksum(value, "checkpoint")
         ledger = fields.inner("ledger")
         return cls(
@@ -216,6 +220,7 @@ class CheckpointStore:
             raise RecordError(f"cannot read {path}: {error.strerror}") from error
         except (ValueError, RecursionError, RecordError) as error:
             raise RecordError(f"{path}: {error}") from error
+        # The checksum does not cover the name of the file.
         if found.position != position:
             raise RecordError(f"{path} holds the checkpoint {found.position.name}: it was renamed")
         return found
@@ -242,7 +247,9 @@ class CheckpointStore:
         except OSError as error:
             raise storage_error(error, self.objects) from error
         paths = {text: self.objects / Digest.parse(text).hex for text in checkpoint.objects}
+        # Checkpoints share equal contents, so an object may exist already.
         write_all({path: contents[text] for text, path in paths.items() if not path.exists()})
+        # Read-only, because a checkpoint never changes after it is written.
         write_atomically(self.path(checkpoint.position), canonical_json(checkpoint.to_dict()), mode=0o444)
 
     def store_file(self, path: Path, announce: Callable[[str], None] = lambda _: None) -> Digest:
@@ -262,7 +269,9 @@ class CheckpointStore:
                 os.fsync(file.fileno())
             # The digest is that of the copy: the script may write to the original meanwhile.
             digest = Digest.of_file(Path(file.name))
+            # Announced before the rename, so that a concurrent `prune` does not remove the object.
             announce(str(digest))
+            # Read-only before the rename, so that no writable object is ever visible.
             os.chmod(file.name, 0o444)
             os.replace(file.name, self.objects / digest.hex)
             sync_folder(self.objects)
@@ -280,6 +289,7 @@ class CheckpointStore:
         positions = self.positions()
         last = {position.phase: position for position in positions}
         over = [item for item in positions if item != last[item.phase] and not policy.retains(item)]
+        # Without anything to remove, the remaining checkpoints need not be read.
         if not over:
             return
         dropped = self._objects_of(over)
@@ -327,6 +337,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
     if target.exists():
         return
     try:
+        # A hard link costs no space, and both runs treat the file as read-only.
         os.link(source, target)
     except OSError:
         write_atomically(target, source.read_bytes(), mode=0o444)

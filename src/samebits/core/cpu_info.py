@@ -20,6 +20,7 @@ def instruction_set() -> str:
     flags = set(_cpuinfo().get("flags", "").split())
     level = "x86-64"
     for name, needed in _LEVELS:
+        # Levels are cumulative, so the first missing one ends the search.
         if not needed <= flags:
             break
         level = name
@@ -37,6 +38,7 @@ def describe_cpu() -> dict[str, object]:
         "flags": sorted(info.get("flags", "").split()),
         "caches": _caches(),
         "cores": os.cpu_count() or 0,
+        # A container or taskset may allow fewer cores than the machine has.
         "cores_usable": len(os.sched_getaffinity(0)),
     }
 
@@ -46,6 +48,7 @@ def _cpuinfo() -> dict[str, str]:
     found: dict[str, str] = {}
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         for line in file:
+            # An empty line ends the block of the first processor.
             if not line.strip():
                 break
             key, _, value = line.partition(":")

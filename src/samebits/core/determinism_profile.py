@@ -4,8 +4,8 @@
 within the limits in the README. Environment variables must be set before the interpreter or a library starts: the image
 and the launchers set them.
 
-Sources: oneDNN's default depends on the CPU (TensorFlow's `port.cc`). Bits depend on the sizes of the thread pools,
-on OpenBLAS's threads and on each library's choice of instructions (measured with TensorFlow 2.21 and NumPy 2.4).
+Sources: oneDNN's default depends on the CPU (TensorFlow's `port.cc`). Measured with TensorFlow 2.21 and NumPy 2.4: bits
+depend on the sizes of the thread pools, on OpenBLAS's threads and on each library's instructions.
 """
 
 from collections.abc import Iterator, Mapping
@@ -56,6 +56,7 @@ class Profile:
             raise InputError(f"unknown profile {self.name!r}; choose one of: {', '.join(PROFILES)}")
         if not 1 <= self.threads <= 1024:
             raise InputError(f"threads must be from 1 to 1024, not {self.threads}")
+        # Only a single thread gives the same block sizes on every CPU.
         if self.portable and self.threads != 1:
             raise InputError(f"the portable profile trains with 1 thread, not {self.threads}; drop --threads")
         if self.portable and self.device == "gpu":
@@ -81,6 +82,7 @@ class Profile:
 
     def _all_settings(self) -> Iterator[Setting]:
         for setting in FIXED_SETTINGS:
+            # A trial may perturb the hash seed.
             yield setting if setting.name != "PYTHONHASHSEED" else replace(setting, value=self.hash_seed)
         yield from PORTABLE_SETTINGS if self.portable else NATIVE_SETTINGS
         yield from GPU_SETTINGS if self.device == "gpu" else ()
@@ -109,6 +111,7 @@ class Profile:
 
 def make_profile(name: str, threads: int | None = None, device: str = "cpu") -> Profile:
     """A profile; `threads` defaults to the profile's number. Raises InputError for an invalid combination."""
+    # An unknown name must reach Profile, which reports it.
     return Profile(name=name, threads=DEFAULT_THREADS.get(name, 1) if threads is None else threads, device=device)
 
 

@@ -49,6 +49,7 @@ class Digest:
     def of_file(cls, path: Path) -> Self:
         """The digest of a file's content."""
         with path.open("rb") as file:
+            # Reads in blocks: data files may be larger than the memory.
             return cls(hashlib.file_digest(file, "sha256").hexdigest())
 
 
@@ -59,6 +60,7 @@ def confirm_checksum(value: object, what: str) -> None:
     """
     if not isinstance(value, Mapping):
         raise RecordError("the file must hold an object")
+    # Computed over the values as read, so that fields of newer versions are covered, too.
     expected = Digest.of_json({key: item for key, item in value.items() if key != "seal"})
     if Fields(value).get("seal", str) != str(expected):
         raise RecordError(f"the checksum does not match: the {what} was changed after it was written")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+# Like `diff`: 0 means the same, 1 different, 2 and above an error. 128 + n is a signal.
 EXIT_OK = 0
 EXIT_SCRIPT_FAILED = 1
 EXIT_DIFFERENT = 1
@@ -55,6 +56,7 @@ class Terminated(BaseException):
 
 def shorten(names: Sequence[str], most: int) -> str:
     """Join the first `most` names, and count the rest: `a, b and 3 more`."""
+    # A message must stay readable for any number of names.
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

@@ -81,8 +81,8 @@ class Tree:
 class TreeFilter:
     """What to leave out of a tree.
 
-    `patterns` are globs on relative paths or names, `folders` are folders to skip, `markers` are names of files whose
-    folder is skipped, and `hidden` leaves out names with a leading dot.
+    `patterns` are globs on relative paths or names; `hidden` leaves out names with a leading dot. Two kinds of folders
+    are skipped: those in `folders`, and those that contain a file named in `markers`.
     """
 
     patterns: tuple[str, ...] = ()
@@ -145,6 +145,7 @@ def list_tree(root: Path, what: str, leave_out: TreeFilter | None = None) -> lis
         raise InputError(f"cannot read {root}: {error.strerror}; make it readable for you") from error
     if not is_folder:
         raise InputError(f"the {what} folder {root} is not a folder; name a folder that holds the {what}")
+    # The root may itself be a link; what it links to is the folder.
     walk = _TreeWalk(os.path.realpath(root), what, leave_out or TreeFilter())
     return sorted(walk.files(), key=lambda item: item[0].encode())
 
@@ -174,8 +175,10 @@ class _TreeWalk:
         while waiting:
             prefix, path, ancestors = waiting.pop()
             here, children = self._open(path)
+            # A link to a folder above would be listed without end.
             if here in ancestors:
                 raise InputError(f"the {self._what} folder holds a link that loops: {path}; remove the link")
+            # The root itself needs no entry.
             if not children and prefix:
                 yield prefix, "", 0
             for child in children:
@@ -200,8 +203,10 @@ class _TreeWalk:
     def _checked_stat(self, relative: str, child: os.DirEntry[str]) -> os.stat_result | None:
         """The child's status; None if it is left out. Raises InputError if it cannot be part of a tree."""
         self._check_name(relative)
+        # A name that is left out may be anything, so its link is not checked.
         if self._leave_out.names(relative):
             return None
+        # Checked before `stat`, which follows the link.
         if child.is_symlink():
             self._check_link(relative, child.path)
         try:
@@ -235,8 +240,7 @@ class _TreeWalk:
     def _stays_inside(self, relative: str) -> bool:
         """Whether a path never leaves the root; its links are resolved part by part.
 
-        A path that leaves and comes back through the root's own name does not count as inside, because the root has
-        another name in a container.
+        A path that leaves the root and comes back by its name is not inside: in a container the root has another name.
         """
         here: list[str] = []
         parts = relative.split("/")[::-1]
@@ -249,9 +253,11 @@ class _TreeWalk:
                 del here[len(here) - (part == "..") :]
                 continue
             here.append(part)
+            # Links are resolved by hand: `realpath` would hide that a path left the root and came back.
             path = "/".join([self.root, *here])
             if os.path.islink(path):
                 target = os.readlink(path)
+                # An absolute target lies elsewhere once the folder is mounted in a container.
                 if os.path.isabs(target):
                     return False
                 links += 1
@@ -272,6 +278,7 @@ class _FileHasher:
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress = progress
+        # One buffer for all files avoids an allocation for each read.
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._done = 0
         self._total = total
@@ -283,6 +290,7 @@ class _FileHasher:
         state = hashlib.sha256()
         size = 0
         try:
+            # Unbuffered: the reads are large already.
             with open(path, "rb", buffering=0) as file:
                 while count := file.readinto(self._buffer):
                     state.update(self._buffer[:count])

@@ -46,6 +46,7 @@ class GpuReport:
                 f"the run's {count} GPUs are of several models ({', '.join(kinds)}), and a recipe names one;"
                 " ask for fewer, or show it those of one model only"
             )
+        # All of them are alike from here on.
         first = self.gpus[0]
         return Device(kind="gpu", model=first.name, compute_capability=first.compute_capability, count=count)
 
@@ -68,6 +69,7 @@ def read_gpus(*, multiprocessors: bool = False) -> GpuReport:
     run that trains on a GPU, because it starts the driver anyway.
     """
     try:
+        # Imported here, because the package may be missing where no GPU is used.
         import pynvml
     except ImportError:
         return GpuReport(reason="the package nvidia-ml-py is not installed")
@@ -90,6 +92,7 @@ def _read_report(nvml: Any, cuda: Any) -> GpuReport:
     return GpuReport(
         gpus=gpus,
         driver=_as_text(nvml.nvmlSystemGetDriverVersion()),
+        # NVML encodes 12.5 as 12050.
         cuda_driver=f"{version // 1000}.{version % 1000 // 10}",
         reason=None if gpus else "NVML sees no GPU",
     )
@@ -122,6 +125,7 @@ def _multiprocessors(cuda: Any, pci: Any) -> int | None:
     """
     device, number = ctypes.c_int(), ctypes.c_int()
     address = f"{pci.domain:04x}:{pci.bus:02x}:{pci.device:02x}.0".encode()
+    # The CUDA functions return 0 on success.
     if cuda.cuDeviceGetByPCIBusId(ctypes.byref(device), address):
         return None
     if cuda.cuDeviceGetAttribute(ctypes.byref(number), _MULTIPROCESSOR_COUNT, device):
@@ -130,6 +134,7 @@ def _multiprocessors(cuda: Any, pci: Any) -> int | None:
 
 
 def _version_numbers(version: str) -> tuple[int, ...]:
+    # Numbers, because text would sort 9 after 10.
     return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 

@@ -50,6 +50,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
+        # The rename comes after fsync; otherwise a power failure could leave an empty file.
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
@@ -84,6 +85,7 @@ def _write_together(contents: Mapping[Path, Any], block: memoryview) -> None:
                 temporary[path] = file.name
                 _write(file.fileno(), memoryview(content).cast("B"), block)
                 os.fchmod(file.fileno(), 0o444)
+            # All writes are issued before the first wait, so that the disk can merge them.
             for file in opened.values():
                 os.fsync(file.fileno())
         for path, name in temporary.items():
@@ -115,6 +117,7 @@ def _write_directly(descriptor: int, content: memoryview, block: memoryview) -> 
             block[:size] = content[done : done + size]
             written = os.write(descriptor, block[:size])
             done += written
+            # A short write leaves the position off a block boundary, which O_DIRECT refuses.
             if written < size:
                 break
     fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
@@ -187,6 +190,7 @@ class Fields:
         # Larger integers would overflow in float().
         if kind is float and type(value) is int and abs(value) < 2**1023:
             value = float(value)
+        # bool is a subclass of int.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise RecordError(f"'{self.path(name)}' must be {kind.__name__}, not {value!r}")
         return value
@@ -211,6 +215,7 @@ def check_version(fields: Fields, form: str, version: str) -> None:
     if found != form:
         raise RecordError(f"'format' is {found!r}; the file is not a {what} of a run")
     given = fields.get("version", str)
+    # A newer minor version only adds fields; a newer major version may change their meaning.
     major, _, minor = given.partition(".")
     if not (major.isdecimal() and minor.isdecimal()):
         raise RecordError(f"'version' must be like {version}, not {given!r}")

@@ -34,7 +34,9 @@ class Ledger:
         self._path = path
         self._synced = time.monotonic()
         try:
+            # Unbuffered, so that a killed process loses no line.
             self._file = path.open("a+b", buffering=0)
+            # A shared lock, because launcher and training hold it at the same time.
             _lock(self._file.fileno())
             self._file.seek(0)
             self._recorded = self._file.read().splitlines(keepends=True)
@@ -71,6 +73,7 @@ class Ledger:
 
     def file_end(self) -> tuple[int, Digest]:
         """The number of lines in the file and the digest of the last, including lines that are not yet reproduced."""
+        # Once the old lines are reproduced, the end is this run's own.
         if self.lines >= len(self._recorded):
             return self.lines, self.last
         return len(self._recorded), Digest.of_bytes(self._recorded[-1].rstrip(b"\n"))
@@ -84,6 +87,7 @@ class Ledger:
         lines since then.
         """
         before = self._tail
+        # The chain: each line contains the digest of the line before.
         number = before.lines + 1
         line = canonical_json({**values, "version": LEDGER_VERSION, "line": number, "previous": str(before.last)})
         after = _LedgerTail(lines=number, last=Digest.of_bytes(line), size=before.size + len(line) + 1)
@@ -155,6 +159,7 @@ def is_alive(path: Path) -> bool:
     except OSError:
         return False
     try:
+        # Asks whether an exclusive lock would conflict; any holder of a shared lock does.
         answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _whole_file(fcntl.F_WRLCK))
     finally:
         os.close(descriptor)
@@ -171,4 +176,5 @@ def _whole_file(kind: int) -> bytes:
 
 def _lock(descriptor: int) -> None:
     """Take a shared lock that belongs to the open file: it ends when the last process closes the file."""
+    # Not a POSIX lock: a forked child does not inherit it, and closing any descriptor of the file ends it.
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_RDLCK))

@@ -127,12 +127,14 @@ class Recipe:
             ),
             world_size=fields.get("world_size", int),
             ignore_outputs=fields.texts("ignore_outputs"),
+            # `to_dict` leaves out the default.
             shuffle=fields.optional("shuffle", str) or KERAS_ORDER,
         )
 
 
 def differing_parts(one: Recipe, other: Recipe) -> list[str]:
     """The dotted names of all values that differ between two recipes, such as `code.arguments`."""
+    # Flattened, so that a difference names the value rather than the object around it.
     return differing_names(leaves(one.to_dict()), leaves(other.to_dict()))
 
 

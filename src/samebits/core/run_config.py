@@ -62,8 +62,10 @@ class RunConfig:
         if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
             raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
         for argument in (self.script.name, *self.arguments, *self.exclude, *self.ignore_outputs, self.image or ""):
+            # Python reads undecodable bytes of the command line as surrogates, which UTF-8 cannot encode.
             if argument != argument.encode("utf-8", "replace").decode():
                 raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; rename it, as a record stores UTF-8 only")
+        # Both properties are built here once, so that invalid options fail before any work.
         self.determinism  # noqa: B018  validates name and threads
         self.retention  # noqa: B018  validates keep and checkpoint_every
 
@@ -178,6 +180,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...] | N
     words = list(argv)
     if "--" not in words:
         return words, None
+    # Only the first `--` is ours; the script may have its own.
     at = words.index("--")
     return words[:at], tuple(words[at + 1 :])
 
@@ -186,6 +189,7 @@ def make_config(options: Mapping[str, Any]) -> RunConfig:
     """Merge options over `samebits.toml` over the defaults; an option of None counts as not given."""
     script: Path = options["script"]
     known = {item.name for item in fields(RunConfig)}
+    # Later sources win.
     merged = read_config(script.parent / CONFIG_NAME)
     merged |= {name: value for name, value in options.items() if name in known and value is not None}
     for name in _LISTS:
@@ -215,12 +219,15 @@ def _options(values: Fields, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in sorted(values.names()):
         if key not in names:
+            # A misspelled key must not be ignored silently.
             close = difflib.get_close_matches(key, names, n=1)
             raise RecordError(f"unknown key {key!r}; " + (f"did you mean {close[0]!r}?" if close else "remove it"))
         name = names[key]
         found[name] = values.texts(key) if name in _LISTS else values.get(key, kinds.get(name, str))
+        # No path or argument of a process can contain it.
         if "\0" in str(found[name]):
             raise RecordError(f"'{key}' holds a NUL character; remove it")
+        # Paths in the file are relative to it, not to the working directory.
         if name in _PATHS:
             found[name] = folder / found[name]
     return found

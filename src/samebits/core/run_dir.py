@@ -93,11 +93,13 @@ class RunDir:
             folder.mkdir()
         self.ledger.touch()
         with self.reserve.open("wb") as file:
+            # A sparse file would reserve nothing.
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
 
     def read(self, *, check_seal: bool = True) -> Record:
         """The record. If the run died without finalizing it, the state is `interrupted`."""
         record = read_record(self.record, check_seal=check_seal)
+        # A run that is neither finalized nor alive was killed.
         if record.sealed or is_alive(self.ledger):
             return record
         return interrupted(record, "the run ended without finalizing its record (killed, or power was lost)")
@@ -117,6 +119,7 @@ def claim(runs: Path, run_id: str) -> RunDir:
     for attempt in range(1, 1000):
         path = runs / (run_id if attempt == 1 else f"{run_id}-{attempt}")
         try:
+            # mkdir is atomic, so two runs never share a folder.
             path.mkdir()
         except FileExistsError:
             continue

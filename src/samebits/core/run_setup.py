@@ -73,6 +73,7 @@ class Resumption:
         """Copy ledger and checkpoints into the new run's folder; raises RecordError if the ledger got shorter."""
         with self.ledger.open("rb") as source, folder.ledger.open("wb") as target:
             left = self.size
+            # Exactly the bytes that were checked, even if the file has grown since.
             while left and (part := source.read(min(left, 1 << 20))):
                 target.write(part)
                 left -= len(part)
@@ -148,6 +149,7 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
     )
     try:
         _fill(folder, planned, record)
+    # A run must not be left half made, not even by Ctrl-C.
     except BaseException as error:
         shutil.rmtree(folder.path, ignore_errors=True)
         if isinstance(error, OSError):
@@ -193,6 +195,7 @@ def check_portable_cpu() -> None:
 
 def check_runs(spec: RunConfig) -> None:
     """Raise InputError if the folder of runs is the code folder or lies in the data folder."""
+    # Resolved, because a link could hide that the folders are the same.
     runs, code = (Path(os.path.realpath(path)) for path in (spec.runs, spec.code_folder))
     if runs == code:
         raise InputError(f"runs cannot be kept in the script's own folder {spec.runs}; name another with --runs")
@@ -220,6 +223,7 @@ def hash_code(spec: RunConfig) -> Tree:
             " too much for code; name the data with --data, or leave files out with --exclude"
         )
     tree = hash_tree(spec.code_folder, "code", leave_out=leave_out)
+    # The hidden and excluded files may include the script itself.
     if spec.script.name not in (entry.path for entry in tree.entries):
         raise InputError(f"the script {spec.script} is left out as a hidden or excluded file; rename it")
     return tree

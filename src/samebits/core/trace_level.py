@@ -43,6 +43,7 @@ class Trace:
             raise InputError(f"trace must be one of {', '.join(LEVELS)}, not {self.level!r}")
         if any(number is not None and number < 0 for number in self._numbers):
             raise InputError("the number of a traced fit, loop, epoch or step must be 0 or more")
+        # Each number needs the one that contains it.
         if self.epoch is not None and self.fit is None:
             raise InputError("a traced epoch belongs to a fit; name the fit, too")
         if self.fit is not None and self.step is not None and self.epoch is None:
@@ -156,6 +157,7 @@ class Window:
         trace = self._trace
         if not trace.has_window:
             return True
+        # One execution may cover several steps.
         if trace.step is not None and not batches.first <= trace.step <= batches.last:
             return False
         return trace.fit == batches.fit and trace.epoch in {None, batches.epoch}
@@ -168,6 +170,7 @@ class Window:
     def end_batches(self, batches: Batches) -> None:
         """Raise TraceEnded if the window is one of these steps."""
         if self._trace.step is not None and self.includes(batches):
+            # Raised after the step, so that its line is written.
             raise TraceEnded(self._trace.message)
 
     def end_epoch(self, fit: int, epoch: int) -> None:
@@ -184,6 +187,7 @@ class Window:
         if trace.step is None or trace.fit is not None:
             return
         counts = self._traced_loops()
+        # Until every loop is past the step, one of them may still reach it.
         if counts and all(count > trace.step for count in counts):
             raise TraceEnded(trace.message)
 

@@ -54,11 +54,13 @@ class Trial:
     @property
     def hash_seed(self) -> str:
         """The value of PYTHONHASHSEED."""
+        # The interpreter reads the hash seed before any code of ours runs.
         return OTHER_HASH_SEED if HASH_SEED in self.changed else "0"
 
     @property
     def variables(self) -> dict[str, str]:
         """Environment variables that must be set before the interpreter starts, in addition to the profile's."""
+        # Another allocator places all objects at other addresses.
         return {"PYTHONMALLOC": "malloc"} if MEMORY in self.changed else {}
 
     @property
@@ -68,6 +70,7 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """As the record stores it."""
+        # JSON has no tuples.
         return asdict(self) | {"changed": list(self.changed), "without": list(self.without)}
 
     @classmethod

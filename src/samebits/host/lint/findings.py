@@ -63,6 +63,7 @@ PROBE_RULES = {rule.code: rule for rule in (ENTROPY, DIVERGENCE, NONDETERMINISTI
 
 def as_sarif(findings: Sequence[Finding], rules: dict[str, Rule]) -> dict[str, Any]:
     """The findings as SARIF 2.1.0, which code hosts and editors display next to the code."""
+    # Viewers show the text of the rule once, and the message at every result.
     described = [
         {"id": rule.code, "shortDescription": {"text": rule.what}, "help": {"text": rule.fix}}
         for rule in rules.values()

@@ -55,32 +55,21 @@ class LintResult:
 def check(spec: RunConfig) -> LintResult:
     """Check a script and all Python files in its code tree; raises InputError."""
     check_script(spec.script, sys.version_info[:2])
-    names = [path for path, *_ in list_tree(spec.code_folder, "code", code_filter(spec)) if path.endswith(".py")]
+    modules, notes = _read_modules(spec)
     found: list[Finding] = []
     ignored: list[Finding] = []
     allowed: set[tuple[str, int, str]] = set()
-    sources: dict[str, str] = {}
-    notes: list[str] = []
-    for path in sorted({*names, spec.script.name}):
-        try:
-            module = read_module(spec.code_folder / path, path)
-        except InputError as error:
-            # Another file may never be imported, so it must not stop the check.
-            if path == spec.script.name:
-                raise
-            notes.append(f"{error}, or leave it out with --exclude; it was not checked")
-            continue
-        sources[path] = module.text
+    for module in modules:
         comments = list(_comments(module.text))
         exempt = _ignored_codes(comments)
-        notes += _ineffective_comments(path, comments)
-        allowed |= {(path, line, code) for line, codes in exempt.items() for code in codes}
+        notes += _ineffective_comments(module.path, comments)
+        allowed |= {(module.path, line, code) for line, codes in exempt.items() for code in codes}
         for finding in findings_in(module):
             # Formatters put a comment at the end of a call, lines below its start.
             lines = range(finding.line, finding.last + 1)
             (ignored if any(finding.code in exempt.get(line, ()) for line in lines) else found).append(finding)
     return LintResult(
-        sources=sources,
+        sources={module.path: module.text for module in modules},
         findings=tuple(found),
         ignored=tuple(ignored),
         allowed=frozenset(allowed),
@@ -88,9 +77,26 @@ def check(spec: RunConfig) -> LintResult:
     )
 
 
+def _read_modules(spec: RunConfig) -> tuple[list[SourceModule], list[str]]:
+    """The parsed files of the code tree, and notes on those that cannot be parsed."""
+    names = [path for path, *_ in list_tree(spec.code_folder, "code", code_filter(spec)) if path.endswith(".py")]
+    modules: list[SourceModule] = []
+    notes: list[str] = []
+    for path in sorted({*names, spec.script.name}):
+        try:
+            modules.append(read_module(spec.code_folder / path, path))
+        except InputError as error:
+            # Another file may never be imported, so it must not stop the check.
+            if path == spec.script.name:
+                raise
+            notes.append(f"{error}, or leave it out with --exclude; it was not checked")
+    return modules, notes
+
+
 def read_module(file: Path, path: str) -> SourceModule:
     """Parse one file; raises InputError with its path."""
     try:
+        # Honours the encoding that the file declares.
         with tokenize.open(file) as opened:
             text = opened.read()
         return SourceModule(path=path, tree=ast.parse(text), text=text)
@@ -116,6 +122,7 @@ def findings_in(module: SourceModule) -> list[Finding]:
         for rule, matches in RULES
         for node, about in matches(module)
     }
+    # `found` is a set, because a rule may reach the same node twice.
     return sorted(found)
 
 
@@ -140,6 +147,7 @@ def _ineffective_comments(path: str, comments: Iterable[Comment]) -> Iterator[st
 
 def _comments(text: str) -> Iterator[Comment]:
     """All comments that are, or look like, an ignore comment."""
+    # Tokens rather than text: a string may contain the same words.
     for token in tokenize.generate_tokens(StringIO(text).readline):
         if token.type == tokenize.COMMENT and _LOOKS_LIKE_IGNORE.search(token.string):
             yield token.start[0], token.string

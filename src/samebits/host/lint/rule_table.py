@@ -21,6 +21,7 @@ from samebits.host.lint.rules_randomness import (
 )
 from samebits.host.lint.source_module import Match, SourceModule
 
+# The hundreds are topics: seeds, order, data, settings, libraries, clock and network.
 RULES: tuple[tuple[Rule, Callable[[SourceModule], Iterator[Match]]], ...] = (
     (
         Rule(

@@ -41,6 +41,7 @@ def stateful_draw_in_parallel_map(module: SourceModule) -> Iterator[Match]:
         if called.rpartition(".")[2] not in ("map", "interleave") or not call.args:
             continue
         function = module.function(call.args[0])
+        # Without num_parallel_calls the calls run one after the other.
         if function is None or argument(call, -1, "num_parallel_calls") is None:
             continue
         drawn = [inner for _, inner in module.calls(function) if _stateful_draw(inner)]
@@ -60,6 +61,7 @@ def unseeded_loader(module: SourceModule) -> Iterator[Match]:
         owner, _, name = called.rpartition(".")
         of_keras = owner.startswith("keras.") and name.endswith("_dataset_from_directory")
         if (of_keras or (owner.startswith("tensorflow.data") and name == "list_files")) and not has_unpacking(call):
+            # An unknown value of `shuffle` counts as shuffling, which is the default.
             shuffles = constant(argument(call, -1 if of_keras else 1, "shuffle")) is not False
             if shuffles and argument(call, -1 if of_keras else 2, "seed") is None:
                 yield call, f"{name}()"

@@ -39,6 +39,7 @@ def _late_variables(module: SourceModule) -> Iterator[Match]:
     imported = _first_line(node for node in module.nodes if _imports_tensorflow(node))
     for node in (node for node in module.nodes if isinstance(node, ast.Assign)):
         name = _variable(module, node)
+        # The interpreter reads PYTHONHASHSEED before the script, so setting it is always too late.
         if name.startswith(_VARIABLE_PREFIXES) and (name == "PYTHONHASHSEED" or node.lineno > imported):
             yield node, f"os.environ[{name!r}]"
 
@@ -46,6 +47,7 @@ def _late_variables(module: SourceModule) -> Iterator[Match]:
 def _late_calls(module: SourceModule) -> Iterator[Match]:
     """Calls that TensorFlow ignores, or refuses, once it has computed something."""
     calls = [(call, called) for call, called in module.calls() if called.startswith(("tensorflow.", "keras."))]
+    # Calls inside functions run at an unknown time, so they do not count as first use.
     used = _first_line(
         call
         for call, called in calls

@@ -64,6 +64,7 @@ def _sorted_later(module: SourceModule, call: ast.Call) -> bool:
     targets = (
         parent.targets if isinstance(parent, ast.Assign) else [parent.target] if isinstance(parent, ast.For) else []
     )
+    # The body of `for folder, folders, files in os.walk(…)` may sort its targets.
     names = {name for target in targets for name in _names(target)}
     for other, called in module.calls():
         owner = other.func.value if isinstance(other.func, ast.Attribute) and other.func.attr == "sort" else None

@@ -26,6 +26,7 @@ def unseeded_numpy(module: SourceModule) -> Iterator[Match]:
     for call, called in module.calls():
         owner, _, name = called.rpartition(".")
         if owner == "numpy.random" and name in {"default_rng", "RandomState", "SeedSequence", *_BIT_GENERATORS}:
+            # The parameter has another name in each class.
             seed = argument(call, 0, "seed", "entropy", "key")
             if not has_unpacking(call) and (seed is None or constant(seed) is None):
                 yield call, f"{name}()"
@@ -63,6 +64,7 @@ def _worker_function(module: SourceModule, call: ast.Call, name: str) -> ast.exp
 
 def shared_draw(module: SourceModule, function: Function) -> str:
     """The first draw in a function from a global generator, or one created outside of it; empty if there is none."""
+    # A generator that the function creates is not shared.
     own = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     for call, called in module.calls(function):
         if uses_global_generator(called):
@@ -98,6 +100,7 @@ def varying_source(module: SourceModule, node: ast.expr, names: tuple[str, ...],
     for call, called in module.calls(node):
         if any(called == name or (name.endswith(".") and called.startswith(name)) for name in names):
             return f"{ast.unparse(call.func)}()"
+    # `depth` bounds the search, because assignments may be circular.
     inner = [item for item in ast.walk(node) if isinstance(item, ast.Name) and depth]
     found = (varying_source(module, value, names, depth - 1) for item in inner for value in module.assigned(item))
     return next(filter(None, found), "")

@@ -10,6 +10,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 Match: TypeAlias = tuple[ast.expr | ast.stmt, str]
 """The node that breaks a rule, and its text in the message."""
 
+# The same module under several names; rules know only the last one.
 _ALIASES = (("tensorflow.keras.", "keras."), ("tf_keras.", "keras."), ("tensorflow.compat.v2.", "tensorflow."))
 _SET_METHODS = frozenset({"union", "intersection", "difference", "symmetric_difference", "copy"})
 
@@ -34,6 +35,7 @@ class SourceModule:
     _sets: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # Walked once, because every rule needs all nodes.
         self.nodes = list(ast.walk(self.tree))
         for node in self.nodes:
             for child in ast.iter_child_nodes(node):
@@ -62,6 +64,7 @@ class SourceModule:
         elif isinstance(target, ast.Attribute):
             self.values.setdefault(f".{target.attr}", []).append(value)
         elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+            # `a, b = 1, 2` is two assignments.
             for one, other in zip(target.elts, value.elts, strict=True):
                 self._assign(one, other)
 
@@ -170,6 +173,7 @@ def _canonical_name(name: str) -> str:
 
 def argument(call: ast.Call, position: int, *names: str) -> ast.expr | None:
     """An argument by position or by one of its names; None if it is missing. Position -1 means by name only."""
+    # Keywords first: a call with a keyword may also have other positional arguments.
     for keyword in call.keywords:
         if keyword.arg in names:
             return keyword.value

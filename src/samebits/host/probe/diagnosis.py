@@ -87,6 +87,7 @@ def _matching_lines(pattern: str | None, checked: LintResult) -> Iterator[str]:
         f"{path}:{number}: {line.strip()}"
         for path, text in checked.sources.items()
         for number, line in enumerate(text.splitlines(), 1)
+        # Comments may mention the words, and imports always do.
         if re.search(pattern, line.partition("#")[0]) and not re.match(r"\s*(import|from)\s", line)
     )
     yield from itertools.islice(found, _MAX_LINES)
@@ -94,6 +95,7 @@ def _matching_lines(pattern: str | None, checked: LintResult) -> Iterator[str]:
 
 def unexplained(entropy: Sequence[EntropyUse], checked: LintResult) -> Iterator[EntropyUse]:
     """The unseeded draws of a run in lines without a finding or an ignore comment for them."""
+    # A finding or an ignore comment already covers the line.
     known = {(item.path, item.line) for item in checked.findings if item.code in _ENTROPY_RULES}
     known |= {(path, line) for path, line, code in checked.allowed if code in _ENTROPY_RULES}
     yield from (use for use in entropy if (use.path, use.line) not in known)

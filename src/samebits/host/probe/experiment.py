@@ -134,6 +134,7 @@ def probe(spec: RunConfig, checked: LintResult, steps: int) -> ProbeResult:
     with tempfile.TemporaryDirectory(prefix="samebits-check-") as scratch:
         experiments = Experiments(spec, runtime, Path(scratch))
         first = experiments.run("a short run", Trial(steps=steps))
+        # A script that fails on its own has nothing to compare.
         if first[1].outcome.state == FAILED:
             return _failed(first, steps, checked)
         everything = Trial(steps=steps, changed=PERTURBATIONS)
@@ -160,6 +161,7 @@ class Experiments:
     def __init__(self, spec: RunConfig, runtime: Runtime, scratch: Path, trace: Trace | None = None) -> None:
         self._runtime = runtime
         trace = Trace(level=TENSOR) if trace is None else trace
+        # Tensor lines locate a divergence; checkpoints and strict mode would only cost time or end the run.
         spec = replace(spec, runs=scratch, trace=trace, keep=NONE, checkpoint_every=None, strict=False)
         with hashing_progress("hashing the data") as progress:
             self._planned: PlannedRun = plan_run(spec, runtime.setup, progress)
@@ -203,6 +205,7 @@ def _bisect(
         ran = experiments.run(f"with a different {name} only", replace(plain, changed=(name,)))
         if _divergence(first, ran) is not None:
             return (name,), ran
+    # Bisect the rest: keep the half that diverges, else try the other half.
     left: tuple[str, ...] = tuple(name for name in PERTURBATIONS if name != MEMORY)
     enough: tuple[str, ...] = PERTURBATIONS
     other: RunWithRecord | None = None

@@ -114,9 +114,11 @@ def measure_overhead(spec: RunConfig, *, steps: int, rounds: int) -> OverheadRep
 
 def settings_of(profile: Profile) -> list[tuple[str, tuple[str, ...]]]:
     """The costly settings of a profile, each with the names to drop; the last row drops all of them."""
+    # A setting at its default value cannot cost anything.
     given = {name for name, value in profile.variables.items() if _NO_EFFECT.get(name) != value}
     given |= {OP_DETERMINISM, *(_PORTABLE_ONLY if profile.portable else ())}
     rows = [(name, parts) for name, parts in _COSTLY_SETTINGS if given.issuperset(parts)]
+    # Seeds take part only in the last row: they cost nothing per step by themselves.
     everything = (SEEDS, *(part for _, parts in rows for part in parts))
     return [*rows, (_ALL_SETTINGS, everything)]
 
@@ -127,6 +129,7 @@ def _timed(experiments: Experiments, what: str, trial: Trial) -> tuple[float, in
     if record.outcome.state == FAILED:
         raise InputError(f"{what}: {record.outcome.message}; see `samebits check --run`")
     step, made = record.timings.get("step"), record.timings.get("steps", 0)
+    # The runner records no time if it could not time a step.
     if not isinstance(step, float) or made < FEWEST_TIMED:
         raise InputError(f"the script made too few steps to measure: {made}; train for {FEWEST_TIMED} or more")
     return step, made
