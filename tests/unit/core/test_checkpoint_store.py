@@ -1,4 +1,4 @@
-"""The form of checkpoints: places and what is kept of them, files that come back as written, and changes that show."""
+"""Checkpoints: positions, retention, files that round-trip, and changes that are detected."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from samebits.core.jsonio import Fields, canonical_json
 from support.machine import on_small_disk, unprivileged
 
 _RECIPE = Digest.of_bytes(b"recipe")
-_PLACES = [
+_POSITIONS = [
     Position(phase=0, epoch=1),
     Position(phase=0, epoch=1, step=50),
     Position(phase=0, epoch=2),
@@ -35,10 +35,10 @@ _PLACES = [
 ]
 
 
-def _write(store: CheckpointStore, place: Position, *contents: bytes) -> Checkpoint:
+def _write(store: CheckpointStore, position: Position, *contents: bytes) -> Checkpoint:
     texts = {str(Digest.of_bytes(content)): content for content in contents}
     found = Checkpoint(
-        position=place, recipe=_RECIPE, lines=3, last=_RECIPE, state={"at": place.name}, objects=tuple(texts)
+        position=position, recipe=_RECIPE, lines=3, last=_RECIPE, state={"at": position.name}, objects=tuple(texts)
     )
     store.write(found, texts)
     return found
@@ -49,26 +49,26 @@ def store(tmp_path: Path) -> CheckpointStore:
     return CheckpointStore(tmp_path / "checkpoints")
 
 
-@pytest.mark.parametrize("place", _PLACES)
-def test_a_place_is_its_name(place: Position) -> None:
-    assert Position.parse(place.name) == place
+@pytest.mark.parametrize("position", _POSITIONS)
+def test_a_position_round_trips_through_its_name(position: Position) -> None:
+    assert Position.parse(position.name) == position
 
 
-def test_names_sort_as_places_do() -> None:
-    assert sorted(_PLACES, key=lambda place: place.order) == _PLACES
-    assert sorted(place.name for place in _PLACES[:4]) == [place.name for place in _PLACES[:4]]
+def test_names_sort_like_positions() -> None:
+    assert sorted(_POSITIONS, key=lambda position: position.order) == _POSITIONS
+    assert sorted(position.name for position in _POSITIONS[:4]) == [position.name for position in _POSITIONS[:4]]
 
 
 @pytest.mark.parametrize("name", ["", "0000", "0000-1", "0000-000001-1", "x0000-000001", "0000-000001.json", "objects"])
-def test_what_names_no_place(name: str) -> None:
+def test_names_that_are_no_position(name: str) -> None:
     with pytest.raises(RecordError, match=rf"^{re.escape(repr(name))} does not name a checkpoint$"):
         Position.parse(name)
 
 
-def test_places_for_people() -> None:
-    assert str(_PLACES[0]) == "phase 0 after 1 epoch"
-    assert str(_PLACES[1]) == "phase 0 after 1 epoch, 50 steps into the next"
-    assert describe_reached(_PLACES[2]) == "ended at phase 0 after 2 epochs, as asked"
+def test_positions_in_messages() -> None:
+    assert str(_POSITIONS[0]) == "phase 0 after 1 epoch"
+    assert str(_POSITIONS[1]) == "phase 0 after 1 epoch, 50 steps into the next"
+    assert describe_reached(_POSITIONS[2]) == "ended at phase 0 after 2 epochs, as asked"
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_places_for_people() -> None:
         ("none", 5, "keep none writes no checkpoint; drop checkpoint-every"),
     ],
 )
-def test_what_cannot_be_kept(keep: str, every: int | None, message: str) -> None:
+def test_invalid_retention_policies(keep: str, every: int | None, message: str) -> None:
     with pytest.raises(InputError) as caught:
         RetentionPolicy(keep=keep, every=every)
     assert str(caught.value) == message
@@ -100,22 +100,22 @@ def test_what_cannot_be_kept(keep: str, every: int | None, message: str) -> None
         RetentionPolicy(keep=NONE),
     ],
 )
-def test_keeping_round_trips(keeping: RetentionPolicy) -> None:
+def test_retention_policies_round_trip(keeping: RetentionPolicy) -> None:
     assert RetentionPolicy.from_fields(Fields(keeping.to_dict())) == keeping
     assert keeping.writes == (keeping.keep != NONE)
 
 
-def test_a_checkpoint_comes_back_as_it_was_written(store: CheckpointStore) -> None:
-    written = [_write(store, place, b"same", place.name.encode()) for place in _PLACES]
-    assert store.positions() == _PLACES
-    assert [store.read(place) for place in _PLACES] == written
-    assert len(list(store.objects.iterdir())) == len(_PLACES) + 1, "what does not change is there once"
+def test_checkpoints_round_trip(store: CheckpointStore) -> None:
+    written = [_write(store, position, b"same", position.name.encode()) for position in _POSITIONS]
+    assert store.positions() == _POSITIONS
+    assert [store.read(position) for position in _POSITIONS] == written
+    assert len(list(store.objects.iterdir())) == len(_POSITIONS) + 1, "equal contents are stored once"
     for found in written:
         assert [store.content(Digest.parse(text)) for text in found.objects] == [b"same", found.position.name.encode()]
     assert not any(path.stat().st_mode & 0o222 for path in store.objects.iterdir())
 
 
-def test_no_folder_holds_no_checkpoint(store: CheckpointStore) -> None:
+def test_a_missing_folder_has_no_checkpoint(store: CheckpointStore) -> None:
     assert store.positions() == []
     assert store.refused() == ()
 
@@ -138,32 +138,32 @@ def _changed(value: dict[str, object], **changes: object) -> dict[str, object]:
         (lambda _: None, "the file must hold an object, not NoneType"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_checkpoint_of_ours(
+def test_files_that_are_no_checkpoint(
     store: CheckpointStore, change: Callable[[dict[str, object]], object], message: str
 ) -> None:
-    place = _PLACES[0]
-    path = store.path(place)
-    value = _write(store, place).to_dict()
+    position = _POSITIONS[0]
+    path = store.path(position)
+    value = _write(store, position).to_dict()
     path.unlink()
     path.write_bytes(canonical_json(change(value)))
     with pytest.raises(RecordError) as caught:
-        store.read(place)
+        store.read(position)
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
-def test_files_that_are_cut_renamed_or_gone(store: CheckpointStore) -> None:
-    _write(store, _PLACES[0], b"content")
-    path, other = store.path(_PLACES[0]), store.path(_PLACES[2])
+def test_truncated_renamed_and_missing_files(store: CheckpointStore) -> None:
+    _write(store, _POSITIONS[0], b"content")
+    path, other = store.path(_POSITIONS[0]), store.path(_POSITIONS[2])
     with pytest.raises(RecordError, match=r"^cannot read .*/0000-000002\.json: No such file or directory$"):
-        store.read(_PLACES[2])
+        store.read(_POSITIONS[2])
     path.rename(other)
     with pytest.raises(RecordError, match=r"0000-000002\.json holds the checkpoint 0000-000001: it was renamed$"):
-        store.read(_PLACES[2])
+        store.read(_POSITIONS[2])
     content = other.read_bytes()
     other.unlink()
     other.write_bytes(content[:-9])
     with pytest.raises(RecordError, match=r"0000-000002\.json: "):
-        store.read(_PLACES[2])
+        store.read(_POSITIONS[2])
     digest = Digest.of_bytes(b"content")
     (store.objects / digest.hex).unlink()
     with pytest.raises(RecordError, match=rf"^cannot read .*/objects/{digest.hex}: No such file or directory$"):
@@ -183,42 +183,44 @@ def test_files_that_are_cut_renamed_or_gone(store: CheckpointStore) -> None:
         ("every:2", ["0000-000002", "0000-000003", "0001-000001"]),
     ],
 )
-def test_what_is_not_to_be_kept_is_removed_with_its_bytes(store: CheckpointStore, keep: str, left: list[str]) -> None:
-    places = [Position(phase=0, epoch=epoch) for epoch in (1, 2, 3)]
-    places += [Position(phase=1, epoch=0, step=5), Position(phase=1, epoch=1)]
-    for place in places:
-        _write(store, place, b"same", place.name.encode())
+def test_pruning_removes_checkpoints_and_their_objects(store: CheckpointStore, keep: str, left: list[str]) -> None:
+    positions = [Position(phase=0, epoch=epoch) for epoch in (1, 2, 3)]
+    positions += [Position(phase=1, epoch=0, step=5), Position(phase=1, epoch=1)]
+    for position in positions:
+        _write(store, position, b"same", position.name.encode())
     store.prune(RetentionPolicy(keep=keep))
-    assert [place.name for place in store.positions()] == left
-    used = {Digest.parse(text).hex for place in store.positions() for text in store.read(place).objects}
+    assert [position.name for position in store.positions()] == left
+    used = {Digest.parse(text).hex for position in store.positions() for text in store.read(position).objects}
     assert {path.name for path in store.objects.iterdir()} == used
     assert len(used) == len(left) + 1
 
 
-def test_what_it_takes_to_go_on(store: CheckpointStore) -> None:
-    for place in (
-        _PLACES[0],
-        _PLACES[2],
+def test_checkpoints_needed_to_resume(store: CheckpointStore) -> None:
+    for position in (
+        _POSITIONS[0],
+        _POSITIONS[2],
         Position(phase=1, epoch=1),
         Position(phase=1, epoch=2),
         Position(phase=2, epoch=1),
     ):
-        _write(store, place)
-    assert store.needed(Position(phase=1, epoch=1)) == [_PLACES[2], Position(phase=1, epoch=1)]
+        _write(store, position)
+    assert store.needed(Position(phase=1, epoch=1)) == [_POSITIONS[2], Position(phase=1, epoch=1)]
     assert store.needed(Position(phase=2, epoch=1)) == [
-        _PLACES[2],
+        _POSITIONS[2],
         Position(phase=1, epoch=2),
         Position(phase=2, epoch=1),
     ]
-    assert store.needed(_PLACES[0]) == [_PLACES[0]]
+    assert store.needed(_POSITIONS[0]) == [_POSITIONS[0]]
 
 
 @pytest.mark.parametrize("linked", [True, False])
 def test_sharing(store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool) -> None:
-    """As links, which take no room; as copies where the disk knows none."""
+    """As hard links; as copies if the file system has no links."""
     if not linked:
         monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
-    first, second = (_write(store, place, b"same", place.name.encode()) for place in (_PLACES[0], _PLACES[2]))
+    first, second = (
+        _write(store, position, b"same", position.name.encode()) for position in (_POSITIONS[0], _POSITIONS[2])
+    )
     other = CheckpointStore(tmp_path / "other" / "checkpoints")
     for _ in range(2):  # once more changes nothing
         store.share([first.position], other)
@@ -243,23 +245,23 @@ def test_refusals(store: CheckpointStore) -> None:
             store.refused()
 
 
-def test_folders_that_may_not_be_written_to(open_folder: Path) -> None:
+def test_read_only_folders(open_folder: Path) -> None:
     store = CheckpointStore(open_folder / "checkpoints")
     source = CheckpointStore(open_folder / "source")
-    _write(source, _PLACES[0], b"content")
+    _write(source, _POSITIONS[0], b"content")
     open_folder.chmod(0o555)
     message = r"Permission denied; choose a folder that you may write to$"
     with unprivileged():
         with pytest.raises(StorageError, match=message):
-            _write(store, _PLACES[0])
+            _write(store, _POSITIONS[0])
         with pytest.raises(StorageError, match=message):
             store.refuse(["no"])
         with pytest.raises(StorageError, match=message):
-            source.share([_PLACES[0]], store)
+            source.share([_POSITIONS[0]], store)
 
 
 def test_a_full_disk_leaves_no_checkpoint(tmp_path: Path) -> None:
-    """Its bytes do not fit; the one before it is whole, and still there."""
+    """The new objects do not fit; the previous checkpoint is still complete."""
     code = """
 from pathlib import Path
 from samebits.core.checkpoint_store import Checkpoint, CheckpointStore, Position
@@ -275,7 +277,7 @@ for epoch, size in ((1, 10_000), (2, 100_000)):
         store.write(found, {str(digest): content})
     except StorageError as error:
         print(error)
-print([place.name for place in store.positions()], [len(list(store.objects.iterdir()))])
+print([position.name for position in store.positions()], [len(list(store.objects.iterdir()))])
 print(len(store.content(Digest.parse(store.read(Position(phase=0, epoch=1)).objects[0]))))
 """
     lines = on_small_disk(code, tmp_path)
@@ -284,7 +286,7 @@ print(len(store.content(Digest.parse(store.read(Position(phase=0, epoch=1)).obje
 
 
 def test_from_dict_is_the_inverse_of_to_dict() -> None:
-    found = Checkpoint(position=_PLACES[1], recipe=_RECIPE, lines=0, last=_RECIPE, state={"a": [1, "ü"]})
+    found = Checkpoint(position=_POSITIONS[1], recipe=_RECIPE, lines=0, last=_RECIPE, state={"a": [1, "ü"]})
     value = json.loads(canonical_json(found.to_dict()))
     assert Checkpoint.from_dict(value) == found
     assert Checkpoint.from_dict(replace(found, lines=9).to_dict()).lines == 9

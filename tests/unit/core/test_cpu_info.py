@@ -1,4 +1,4 @@
-"""What the CPU is said to be, beside what the C library and the kernel say."""
+"""The description of the CPU, compared with the C library and the kernel."""
 
 import json
 import os
@@ -44,13 +44,13 @@ _V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
     ],
 )
 def test_levels(monkeypatch: pytest.MonkeyPatch, flags: set[str], level: str) -> None:
-    """Other machines are not at hand: their flags take the place of this one's."""
+    """The flags of other CPUs are simulated."""
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(cpu, "_cpuinfo", lambda: {"flags": " ".join(sorted(flags))})
     assert instruction_set() == level
 
 
-def test_elsewhere_the_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_architectures_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert instruction_set() == "aarch64"
 

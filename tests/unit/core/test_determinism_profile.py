@@ -1,4 +1,4 @@
-"""The pinned settings: their values, what contradicts them, and that the image bakes the same ones in."""
+"""The pinned settings: their values, contradictions, and that the images set the same ones."""
 
 import pytest
 
@@ -31,12 +31,12 @@ def test_threads_out_of_range(threads: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Native", "fast"])
-def test_no_such_profile(name: str) -> None:
+def test_unknown_profiles(name: str) -> None:
     with pytest.raises(InputError, match=f"^unknown profile '{name}'; choose one of: native, portable$"):
         Profile(name=name)
 
 
-def test_an_environment_that_agrees() -> None:
+def test_a_matching_environment() -> None:
     profile = Profile(threads=1024)
     profile.check({}, "your environment")
     profile.check({**profile.variables, "HOME": "/", "OMP_NUM_THREADS": "7"}, "your environment")
@@ -71,7 +71,7 @@ def test_an_environment_that_agrees() -> None:
         ),
     ],
 )
-def test_an_environment_that_contradicts(name: str, found: str, message: str) -> None:
+def test_a_contradicting_environment(name: str, found: str, message: str) -> None:
     with pytest.raises(SettingError) as caught:
         Profile().check({**Profile().variables, name: found}, "the script")
     assert str(caught.value) == message
@@ -83,7 +83,7 @@ def test_no_setting_goes_unchecked(setting: Setting) -> None:
         Profile().check({setting.name: "other"}, "the image")
 
 
-def _baked(dockerfile: str) -> dict[str, str]:
+def _image_variables(dockerfile: str) -> dict[str, str]:
     lines = (ROOT / dockerfile).read_text().replace("\\\n", " ").splitlines()
     return dict(pair.split("=", 1) for line in lines if line.startswith("ENV ") for pair in line.split()[1:])
 
@@ -92,8 +92,8 @@ def _baked(dockerfile: str) -> dict[str, str]:
     ("dockerfile", "device", "settings"),
     [("Dockerfile", "cpu", FIXED_SETTINGS), ("Dockerfile.gpu", "gpu", FIXED_SETTINGS + GPU_SETTINGS)],
 )
-def test_the_images_bake_their_settings_in(dockerfile: str, device: str, settings: tuple[Setting, ...]) -> None:
-    baked = _baked(dockerfile)
+def test_the_images_set_their_settings(dockerfile: str, device: str, settings: tuple[Setting, ...]) -> None:
+    baked = _image_variables(dockerfile)
     known = Profile(device="gpu").variables
     assert {name: value for name, value in baked.items() if name in known} == {
         setting.name: setting.value for setting in settings
@@ -121,7 +121,7 @@ def test_the_images_bake_their_settings_in(dockerfile: str, device: str, setting
         "TF_",
     ],
 )
-def test_a_variable_that_no_profile_knows(name: str) -> None:
+def test_unknown_variables_that_may_change_bits(name: str) -> None:
     with pytest.raises(SettingError) as caught:
         check_variables({**Profile().variables, name: "7"}, Profile())
     assert str(caught.value) == (
@@ -130,7 +130,7 @@ def test_a_variable_that_no_profile_knows(name: str) -> None:
     )
 
 
-def test_variables_that_decide_nothing() -> None:
+def test_harmless_variables() -> None:
     harmless = {
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_CPP_MAX_VLOG_LEVEL": "1",

@@ -1,4 +1,4 @@
-"""The written form of a digest, and that it is the sha256 that other programs compute."""
+"""The written form of a digest; it is the sha256 that other programs compute."""
 
 import subprocess
 from pathlib import Path
@@ -11,7 +11,7 @@ from samebits.core.errors import RecordError
 _EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
-def test_written_and_read() -> None:
+def test_round_trip() -> None:
     digest = Digest.parse(f"sha256:{_EMPTY}")
     assert digest == Digest.of_bytes(b"")
     assert str(digest) == f"sha256:{_EMPTY}"
@@ -33,7 +33,7 @@ def test_written_and_read() -> None:
         f"sha256:{'g' * 64}",
     ],
 )
-def test_anything_else_is_refused(text: str) -> None:
+def test_invalid_texts(text: str) -> None:
     with pytest.raises(RecordError) as caught:
         Digest.parse(text)
     assert str(caught.value) == f"not a digest: {text!r}; a digest is sha256: followed by 64 hex digits"
@@ -47,6 +47,6 @@ def test_other_programs_agree(tmp_path: Path) -> None:
     assert Digest.of_file(path) == Digest.of_bytes(content) == Digest(said)
 
 
-def test_json_counts_by_its_canonical_text() -> None:
+def test_the_digest_of_json_covers_its_canonical_form() -> None:
     assert Digest.of_json({"b": 1, "a": "é"}) == Digest.of_bytes('{"a":"é","b":1}'.encode())
     assert Digest.of_json(1) != Digest.of_json(1.0)

@@ -1,4 +1,4 @@
-"""Trees: what counts, what does not, and what is refused since another machine could not see it the same way."""
+"""Trees: what counts, what does not, and what is refused because another machine could not reproduce it."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from support.machine import unprivileged
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder `data` of two files."""
+    """A folder `data` with two files."""
     data = tmp_path / "data"
     (data / "cats").mkdir(parents=True)
     (data / "cats" / "1.txt").write_text("one")
@@ -80,7 +80,7 @@ def test_entry_round_trip(values: list[tuple[str, int, bytes | None]]) -> None:
         ({"path": "a", "digest": "x"}, "not a digest: 'x'; a digest is sha256: followed by 64 hex digits"),
     ],
 )
-def test_a_line_that_is_no_entry(value: object, message: str) -> None:
+def test_invalid_manifest_lines(value: object, message: str) -> None:
     with pytest.raises(RecordError) as caught:
         TreeEntry.from_dict(value)
     assert str(caught.value) == message
@@ -107,7 +107,7 @@ def test_content_counts(root: Path, change: Callable[[Path], object]) -> None:
     assert hash_tree(root, "data").digest != before
 
 
-def test_times_modes_places_and_the_root_being_a_link_do_not_count(root: Path, tmp_path: Path) -> None:
+def test_times_modes_locations_and_a_linked_root_do_not_count(root: Path, tmp_path: Path) -> None:
     before = hash_tree(root, "data")
     os.utime(root / "labels.csv", (0, 0))
     (root / "labels.csv").chmod(0o755)
@@ -117,7 +117,7 @@ def test_times_modes_places_and_the_root_being_a_link_do_not_count(root: Path, t
     assert hash_tree(tmp_path / "link", "data") == before
 
 
-def test_links_within_the_folder_count_as_what_they_lead_to(root: Path, tmp_path: Path) -> None:
+def test_links_inside_the_folder_count_as_their_targets(root: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(root, tmp_path / "copy"))
     (root / "file").symlink_to("cats/1.txt")
     (root / "cats" / "up").symlink_to("../labels.csv")
@@ -155,7 +155,7 @@ def test_links_that_are_refused(root: Path, link: str, target: str, message: str
 
 
 def test_a_link_that_comes_back_under_the_folders_own_name(root: Path) -> None:
-    """In a container the folder has another name, and the link leads to nothing."""
+    """In a container the folder has another name, so the link would be broken."""
     (root / "l").symlink_to("../data/labels.csv")
     with pytest.raises(InputError) as caught:
         list_tree(root, "data")
@@ -221,7 +221,7 @@ def test_a_name_that_is_not_utf8_is_refused(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["closed.txt", "closed", "closed/inner/file"])
-def test_what_may_not_be_read_is_named(open_folder: Path, name: str) -> None:
+def test_unreadable_files_are_named(open_folder: Path, name: str) -> None:
     data = open_folder / "data"
     data.mkdir()
     path = data / name
@@ -235,7 +235,7 @@ def test_what_may_not_be_read_is_named(open_folder: Path, name: str) -> None:
     closed.chmod(0o755)
 
 
-def test_a_folder_behind_a_closed_one(open_folder: Path) -> None:
+def test_a_folder_below_an_unreadable_one(open_folder: Path) -> None:
     data = open_folder / "closed" / "data"
     data.mkdir(parents=True)
     data.parent.chmod(0)
@@ -252,13 +252,13 @@ def test_a_folder_behind_a_closed_one(open_folder: Path) -> None:
         ("labels.csv", "the data folder {path} is not a folder; name a folder that holds the data"),
     ],
 )
-def test_a_root_that_is_no_folder(root: Path, name: str, message: str) -> None:
+def test_a_root_that_is_not_a_folder(root: Path, name: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         list_tree(root / name, "data")
     assert str(caught.value) == message.format(path=root / name)
 
 
-def test_folders_within_folders_deeper_than_pythons_stack(tmp_path: Path) -> None:
+def test_folders_nested_deeper_than_pythons_stack(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with chdir(tmp_path / "data"):
         for _ in range(1500):
@@ -269,7 +269,7 @@ def test_folders_within_folders_deeper_than_pythons_stack(tmp_path: Path) -> Non
         entry = TreeEntry(path="d/" * 1500 + "file", size=4, digest=Digest.of_bytes(b"deep"))
         assert hash_tree(tmp_path / "data", "data") == Tree(entries=(entry,))
     finally:
-        subprocess.run(["rm", "-r", tmp_path / "data"], check=True)  # shutil's stack is as short
+        subprocess.run(["rm", "-r", tmp_path / "data"], check=True)  # shutil recurses, too
 
 
 def test_filter_by_name(root: Path) -> None:
@@ -284,13 +284,13 @@ def test_filter_by_name(root: Path) -> None:
     assert "cats/2.tmp" in _paths(root, TreeFilter(patterns=("*.TMP",)))
 
 
-def test_what_is_left_out_is_not_judged(root: Path) -> None:
+def test_excluded_files_are_not_checked(root: Path) -> None:
     (root / ".venv").symlink_to("/nowhere")
     os.mkfifo(root / "pipe")
     assert _paths(root, TreeFilter(patterns=("pipe",), hidden=True)) == ["cats/1.txt", "labels.csv"]
 
 
-def test_filter_by_what_a_folder_is(root: Path, tmp_path: Path) -> None:
+def test_filter_by_folder_identity(root: Path, tmp_path: Path) -> None:
     (root / "again").symlink_to("cats")
     (tmp_path / "other").symlink_to(root / "cats")
     for name in (root / "cats", tmp_path / "other", root / ".." / "data" / "cats"):
@@ -319,7 +319,7 @@ def test_progress(root: Path) -> None:
     seen: list[tuple[int, int]] = []
     hash_tree(root, "data", progress=lambda done, total: seen.append((done, total)))
     assert seen == sorted(seen)
-    assert len(seen) >= 5  # a large file reports on its way
+    assert len(seen) >= 5  # a large file reports several times
     assert seen[-1] == (3_000_009, 3_000_009)
     assert {total for _, total in seen} == {3_000_009}
 

@@ -1,4 +1,4 @@
-"""What is made of what NVML and the CUDA driver report; a machine without a GPU is told why in test_bad_input.py."""
+"""GPU reports made from NVML and the CUDA driver. test_bad_input.py covers machines without a GPU."""
 
 import ctypes
 import sys
@@ -17,7 +17,7 @@ _L4 = Gpu(name="NVIDIA L4", compute_capability="8.9", memory=24_152_899_584)
 
 
 @pytest.mark.parametrize("driver", [MINIMUM_DRIVER, "525.60.14", "525.147.05", "535.54.03", "580.65", "1000.0"])
-def test_a_driver_that_will_do(driver: str) -> None:
+def test_a_driver_that_is_new_enough(driver: str) -> None:
     GpuReport(gpus=(_H200,), driver=driver).check_driver()
 
 
@@ -36,7 +36,7 @@ def test_device(count: int) -> None:
     assert report.device(count) == Device(kind="gpu", model="NVIDIA H200", compute_capability="9.0", count=count)
 
 
-def test_more_gpus_than_there_are() -> None:
+def test_too_few_gpus() -> None:
     with pytest.raises(SettingError) as caught:
         GpuReport(gpus=(_H200,)).device(3)
     assert str(caught.value) == "the run needs 3 GPUs, but only 1 can be seen; ask for fewer"
@@ -55,7 +55,7 @@ _DEVICE, _PLACE = ctypes.POINTER(ctypes.c_int), ctypes.c_char_p
 
 
 class _Driver:
-    """A CUDA driver: real C functions, as ctypes makes them, over GPUs that are not there; `shown` in its own order."""
+    """A simulated CUDA driver with real C functions from ctypes; `shown` are its GPUs in CUDA's order."""
 
     def __init__(self, shown: Sequence[tuple[bytes, int]], *, starts: bool = True) -> None:
         self._shown = list(shown)
@@ -83,7 +83,7 @@ class _Driver:
 
 
 def _nvml(*gpus: Gpu) -> SimpleNamespace:
-    """The bindings of a machine with these GPUs, on buses 0x0f, 0x10 and so on."""
+    """Simulated NVML bindings with these GPUs, on buses 0x0f, 0x10 and so on."""
     return SimpleNamespace(
         NVMLError=OSError,
         nvmlInit=lambda: None,
@@ -100,7 +100,7 @@ def _nvml(*gpus: Gpu) -> SimpleNamespace:
 
 
 def _read(monkeypatch: pytest.MonkeyPatch, driver: _Driver | None, *, asked: bool = True) -> list[int | None]:
-    """The multiprocessors of an H200 and an L4, as the report has them."""
+    """The multiprocessors of an H200 and an L4 in the report."""
     monkeypatch.setitem(sys.modules, "pynvml", _nvml(_H200, _L4))
 
     def load(name: str) -> _Driver:
@@ -116,20 +116,20 @@ def _read(monkeypatch: pytest.MonkeyPatch, driver: _Driver | None, *, asked: boo
     return [gpu.multiprocessors for gpu in report.gpus]
 
 
-def test_multiprocessors_whatever_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_multiprocessors_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     h200, l4 = (b"0000:0f:00.0", 132), (b"0000:10:00.0", 58)
     assert _read(monkeypatch, _Driver([h200, l4])) == [132, 58]
     assert _read(monkeypatch, _Driver([l4, h200])) == [132, 58]
 
 
-def test_multiprocessors_that_nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_multiprocessors(monkeypatch: pytest.MonkeyPatch) -> None:
     only = [(b"0000:10:00.0", 58)]
     assert _read(monkeypatch, _Driver(only)) == [None, 58]  # the other is hidden by CUDA_VISIBLE_DEVICES
     assert _read(monkeypatch, _Driver(only, starts=False)) == [None, None]
     assert _read(monkeypatch, None) == [None, None]
 
 
-def test_the_cuda_driver_is_not_started_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cuda_driver_starts_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = _Driver([(b"0000:0f:00.0", 132)])
     assert _read(monkeypatch, driver, asked=False) == [None, None]
     assert driver.started == 0
@@ -137,7 +137,7 @@ def test_the_cuda_driver_is_not_started_unasked(monkeypatch: pytest.MonkeyPatch)
     assert driver.started == 1
 
 
-def test_as_the_record_holds_it() -> None:
+def test_the_form_in_the_record() -> None:
     report = GpuReport(gpus=(_L4,), driver="580.65.06", cuda_driver="13.0")
     assert report.to_dict() == {
         "gpus": [{"name": "NVIDIA L4", "compute_capability": "8.9", "memory": 24_152_899_584, "multiprocessors": None}],

@@ -1,4 +1,4 @@
-"""Canonical JSON, exact floats, typed reading, atomic files."""
+"""Canonical JSON, exact floats, typed reading, atomic writes."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def test_canonical_json(value: object, text: bytes) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": -math.inf}])
-def test_what_is_no_number_is_no_json(value: object) -> None:
+def test_nan_and_infinity_are_refused(value: object) -> None:
     for write in (canonical_json, readable_json):
         with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
             write(value)
@@ -51,7 +51,7 @@ def test_json_round_trip(value: object) -> None:
 
 @settings(deadline=None)
 @given(st.dictionaries(st.text(), _SCALARS))
-def test_order_of_insertion_does_not_count(values: dict[str, object]) -> None:
+def test_insertion_order_does_not_count(values: dict[str, object]) -> None:
     assert canonical_json(dict(reversed(values.items()))) == canonical_json(values)
 
 
@@ -88,8 +88,8 @@ def test_no_bit_of_a_tiny_float_is_lost(value: float) -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 2**52 - 1), st.booleans())
-def test_any_nan_stays_one(payload: int, negative: bool) -> None:
-    """Which of the many is not kept: they are all written `nan`."""
+def test_nan_round_trips(payload: int, negative: bool) -> None:
+    """The payload is lost: every NaN is written `nan`."""
     value = struct.unpack("<d", struct.pack("<Q", (int(negative) << 63) | (0x7FF << 52) | payload))[0]
     assert exact_float(value) == "nan"
     assert math.isnan(float.fromhex(exact_float(value)))
@@ -97,7 +97,7 @@ def test_any_nan_stays_one(payload: int, negative: bool) -> None:
 
 @settings(deadline=None)
 @given(_JSON)
-def test_canonical_json_is_one_text_of_each_value(value: object) -> None:
+def test_canonical_json_is_unique(value: object) -> None:
     text = canonical_json(value)
     assert canonical_json(json.loads(text)) == text
     assert b"\n" not in text  # a line of a ledger is one line
@@ -117,13 +117,13 @@ def test_canonical_json_is_one_text_of_each_value(value: object) -> None:
         ({"x": [1]}, dict, "'run.x' must be dict, not [1]"),
     ],
 )
-def test_a_field_of_another_kind(value: object, kind: type, message: str) -> None:
+def test_fields_of_the_wrong_type(value: object, kind: type, message: str) -> None:
     with pytest.raises(RecordError) as caught:
         Fields(value, "run").get("x", kind)
     assert str(caught.value) == message
 
 
-def test_fields_of_the_right_kind() -> None:
+def test_fields_of_the_right_type() -> None:
     fields = Fields({"i": 1, "f": 2, "b": False, "s": "", "l": ["a", "b"], "o": {"p": {"q": 1}}, "n": None})
     assert fields.names() == set("ifbslon")
     assert (fields.get("i", int), fields.get("b", bool), fields.get("s", str)) == (1, False, "")
@@ -143,13 +143,13 @@ def test_fields_of_the_right_kind() -> None:
         ([], "the file must hold an object, not list"),
     ],
 )
-def test_the_path_to_what_is_wrong_inside(value: object, message: str) -> None:
+def test_errors_name_the_path(value: object, message: str) -> None:
     with pytest.raises(RecordError) as caught:
         Fields(value).inner("o").inner("p").get("q", int)
     assert str(caught.value) == message
 
 
-def test_a_list_that_holds_more_than_texts() -> None:
+def test_a_list_with_other_values_than_strings() -> None:
     with pytest.raises(RecordError, match=r"^'o\.l\[1\]' must be str, not 2$"):
         Fields({"l": ["a", 2]}, "o").texts("l")
 
@@ -225,8 +225,8 @@ _SIZES = (0, 1, 4097, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (4 << 20) + 4095, (
 
 
 @pytest.mark.parametrize("folder", [None, Path("/dev/shm")], ids=["disk", "memory"])
-def test_what_is_written_past_the_cache(tmp_path: Path, folder: Path | None) -> None:
-    """Also where a file system cannot do that."""
+def test_direct_writes(tmp_path: Path, folder: Path | None) -> None:
+    """Also on a file system without O_DIRECT."""
     with tempfile.TemporaryDirectory(dir=folder or tmp_path) as place:
         contents = {Path(place) / str(size): os.urandom(size) for size in _SIZES}
         write_all(contents)
@@ -244,7 +244,7 @@ write_all({folder / "small": b"1", folder / "large": bytes(3 << 20)})
 """
 
 
-def test_a_large_file_that_the_disk_does_not_take(tmp_path: Path) -> None:
+def test_a_large_file_on_a_full_disk(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _TOO_LARGE, str(tmp_path)], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""The ledger's chain, what is found where it was touched, and the lock that tells a live run from a dead one."""
+"""The ledger's chain, how edits are found, and the lock that tells a live run from a dead one."""
 
 import copy
 import errno
@@ -581,7 +581,7 @@ input()
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         assert is_alive(path)
-        assert is_alive(path)  # asking changes nothing
+        assert is_alive(path)  # checking changes nothing
         holder.kill()
         assert holder.wait() == -9
     assert not is_alive(path)
@@ -598,8 +598,8 @@ def test_launcher_and_training_hold_it_together(tmp_path: Path) -> None:
 _PROBES = 5000
 
 
-def test_those_who_ask_do_not_see_each_other(tmp_path: Path) -> None:
-    """Two that ask of a dead run at the same time: to ask locks nothing, so neither takes the other for the run."""
+def test_concurrent_checks_do_not_see_each_other(tmp_path: Path) -> None:
+    """Two processes check a dead run at once. They take no lock, so neither mistakes the other for the run."""
     path = tmp_path / "ledger.jsonl"
     path.touch()
     script = f"""
@@ -616,14 +616,14 @@ print(sum(is_alive(path) for _ in range({_PROBES})))
     for probe in probes:
         assert probe.stdout is not None
         assert probe.stdout.readline() == b"ready\n"
-    for probe in probes:  # both wait here, so that they ask at once
+    for probe in probes:  # both wait here, so that they check at the same time
         assert probe.stdin is not None
         probe.stdin.write(b"\n")
         probe.stdin.flush()
     assert [probe.communicate()[0] for probe in probes] == [b"0\n", b"0\n"]
 
 
-def test_asking_does_not_keep_anyone_from_holding(tmp_path: Path) -> None:
+def test_a_check_does_not_block_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     path.touch()
     for _ in range(100):
@@ -632,7 +632,7 @@ def test_asking_does_not_keep_anyone_from_holding(tmp_path: Path) -> None:
         assert not is_alive(path)
 
 
-def test_a_run_of_somebody_else_is_alive(open_folder: Path) -> None:
+def test_a_run_of_another_user_is_alive(open_folder: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be somebody else")
     path = open_folder / "ledger.jsonl"
@@ -648,8 +648,8 @@ def test_a_ledger_that_cannot_be_opened(tmp_path: Path) -> None:
     assert str(caught.value) == f"cannot write {path}: No such file or directory; choose a folder that you may write to"
 
 
-def test_a_full_disk_holds_whole_lines(tmp_path: Path) -> None:
-    """A line that the disk takes in part is taken back; what fits afterwards follows."""
+def test_a_full_disk_has_complete_lines_only(tmp_path: Path) -> None:
+    """A partly written line is removed; a shorter line that fits can follow."""
     code = """
 from pathlib import Path
 from samebits.core.digest import Digest
@@ -676,7 +676,7 @@ with Ledger(path, Digest.of_bytes(b"")) as ledger:
     assert 0 < counts[0] == counts[1] < counts[2] < 1000
 
 
-def test_a_line_that_an_interrupt_cuts_is_taken_back(tmp_path: Path, example: Record) -> None:
+def test_an_interrupted_line_is_removed(tmp_path: Path, example: Record) -> None:
     path = tmp_path / "ledger.jsonl"
     with Ledger(path, example.recipe.digest) as ledger:
         ledger.append({"epoch": 0})
@@ -699,7 +699,7 @@ def test_a_line_that_an_interrupt_cuts_is_taken_back(tmp_path: Path, example: Re
     assert check_ledger(path, record) == LedgerCheck(lines=2)
 
 
-def test_a_disk_that_fails_is_told_before_the_seal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_error_is_reported_before_finalizing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -717,8 +717,8 @@ def _appended(path: Path, lines: int, last: Digest, *values: Mapping[str, object
         return ledger
 
 
-def test_a_run_that_resumes_tells_the_same_again_or_fails(tmp_path: Path) -> None:
-    """What was there is compared, what was not is appended; the bytes are those of a run in one piece."""
+def test_a_resumed_run_reproduces_its_lines_or_fails(tmp_path: Path) -> None:
+    """Existing lines are compared, further lines appended; the bytes equal those of an uninterrupted run."""
     path = tmp_path / "ledger.jsonl"
     _write(path)
     whole = path.read_bytes()
@@ -739,7 +739,7 @@ def test_a_run_that_resumes_tells_the_same_again_or_fails(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("lines", "last"), [(6, _RECIPE), (2, _RECIPE), (5, Digest.of_bytes(b"other"))])
-def test_a_place_that_the_ledger_does_not_have(tmp_path: Path, lines: int, last: Digest) -> None:
+def test_resuming_at_a_line_that_differs(tmp_path: Path, lines: int, last: Digest) -> None:
     path = tmp_path / "ledger.jsonl"
     _write(path)
     with pytest.raises(RecordError, match=rf"was changed: line {lines} is not the one that the checkpoint refers to$"):

@@ -1,4 +1,4 @@
-"""Every part of a recipe counts in its digest, and a difference is named by its part."""
+"""Every value of a recipe changes its digest, and differences are named by their path."""
 
 from dataclasses import replace
 from typing import Any
@@ -56,7 +56,7 @@ def recipe(example: Record) -> Recipe:
 
 
 def _changed(recipe: Recipe, part: str, value: object) -> Recipe:
-    """The recipe with one field, dotted where it lies in a part, of another value."""
+    """The recipe with another value in one field; nested fields have dotted names."""
     outer, _, inner = part.partition(".")
     if not inner:
         return replace(recipe, **{outer: value})  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def test_every_part_counts(recipe: Recipe, part: str, value: object, named: str)
     assert Recipe.from_fields(Fields(other.to_dict())) == other
 
 
-def test_all_that_differs_is_named(recipe: Recipe) -> None:
+def test_all_differences_are_named(recipe: Recipe) -> None:
     assert differing_parts(recipe, recipe) == []
     assert differing_parts(recipe, replace(recipe, seed=1, data=None, code=replace(recipe.code, entry="a"))) == [
         "code.entry",
@@ -113,7 +113,7 @@ def test_round_trip(recipe: Recipe, *, whole: bool) -> None:
         (("world_size",), None, "missing value in 'recipe.world_size'"),
     ],
 )
-def test_what_is_wrong_is_named_by_its_path(recipe: Recipe, path: tuple[str, ...], value: object, message: str) -> None:
+def test_errors_name_the_path(recipe: Recipe, path: tuple[str, ...], value: object, message: str) -> None:
     written: Any = recipe.to_dict()
     inner = written
     for name in path[:-1]:

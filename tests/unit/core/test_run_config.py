@@ -1,4 +1,4 @@
-"""Command line and `samebits.toml` become one request, and what is wrong in either is said in one line."""
+"""Command line and `samebits.toml` merge into one configuration; errors in either are one line."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ _SCRIPT = Path("train.py")
         ({"keep": "none", "checkpoint_every": 9}, "keep none writes no checkpoint; drop checkpoint-every"),
     ],
 )
-def test_a_value_that_cannot_be(values: dict[str, Any], message: str) -> None:
+def test_invalid_values(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
         RunConfig(script=_SCRIPT, **values)
     assert str(caught.value) == message
@@ -47,13 +47,13 @@ def test_a_value_that_cannot_be(values: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     "values", [{"seed": 0}, {"seed": 2**32 - 1}, {"gpus": "all"}, {"gpus": "2"}, {"goal": "metrics"}]
 )
-def test_a_value_at_the_edge(values: dict[str, Any]) -> None:
+def test_boundary_values(values: dict[str, Any]) -> None:
     spec = RunConfig(script=_SCRIPT, **values)
     assert {name: getattr(spec, name) for name in values} == values
 
 
 @pytest.mark.parametrize(
-    ("argv", "parted"),
+    ("argv", "split"),
     [
         ([], ([], None)),
         (["train", "t.py"], (["train", "t.py"], None)),
@@ -64,12 +64,12 @@ def test_a_value_at_the_edge(values: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_split_arguments(argv: list[str], parted: tuple[list[str], tuple[str, ...] | None]) -> None:
-    assert split_arguments(argv) == parted
+def test_split_arguments(argv: list[str], split: tuple[list[str], tuple[str, ...] | None]) -> None:
+    assert split_arguments(argv) == split
 
 
 def _parse(folder: Path, *words: str) -> RunConfig:
-    """As the command line does it."""
+    """Parse as the command line does."""
     ours, arguments = split_arguments([str(folder / "train.py"), *words])
     parser = OneLineParser(prog="samebits train")
     add_run_options(parser)
@@ -127,7 +127,7 @@ def test_command_line_over_toml(tmp_path: Path, toml: str | None, words: list[st
         ("arguments = ['--epochs', 3]", "'arguments[1]' must be str, not 3"),
     ],
 )
-def test_a_toml_that_says_something_wrong(tmp_path: Path, toml: str, message: str) -> None:
+def test_invalid_toml_values(tmp_path: Path, toml: str, message: str) -> None:
     path = tmp_path / "samebits.toml"
     path.write_text(toml)
     with pytest.raises(InputError) as caught:

@@ -1,4 +1,4 @@
-"""A run's folder: a name of its own, and a record that reads as what became of the run."""
+"""The folder of a run: a unique name, and a record whose state shows how the run ended."""
 
 import os
 from dataclasses import replace
@@ -38,7 +38,7 @@ def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["r", "r-2", "r-3", "s", "s-2"]
 
 
-def test_names_come_to_an_end(tmp_path: Path) -> None:
+def test_no_free_name(tmp_path: Path) -> None:
     for number in range(1000):
         (tmp_path / f"r-{number}").mkdir()
     (tmp_path / "r").mkdir()
@@ -51,14 +51,14 @@ def test_names_come_to_an_end(tmp_path: Path) -> None:
     ("runs", "reason"),
     [("file", "File exists"), ("file/runs", "Not a directory"), ("/proc/runs", "No such file or directory")],
 )
-def test_a_folder_of_runs_that_cannot_be(tmp_path: Path, runs: str, reason: str) -> None:
+def test_an_invalid_folder_of_runs(tmp_path: Path, runs: str, reason: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError) as caught:
         prepare_runs(tmp_path / runs)
     assert str(caught.value) == f"cannot write {tmp_path / runs}: {reason}; choose a folder that you may write to"
 
 
-def test_a_folder_of_runs_that_may_not_be_written_to(open_folder: Path) -> None:
+def test_a_read_only_folder_of_runs(open_folder: Path) -> None:
     message = "Permission denied; choose a folder that you may write to"
     with unprivileged(), pytest.raises(StorageError) as caught:
         prepare_runs(open_folder)
@@ -76,20 +76,20 @@ def test_a_folder_of_runs_is_marked(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, example: Record) -> RunDir:
-    """A run that is going on, as far as its record knows."""
+    """A run whose record says that it is running."""
     folder = claim(tmp_path, "r")
     folder.create_inside()
     write_record(folder.record, replace(example, outcome=Outcome(state=RUNNING), result=None, ledger=None))
     return folder
 
 
-def test_what_is_written_to_while_the_run_goes_on(folder: RunDir) -> None:
+def test_files_that_are_written_during_the_run(folder: RunDir) -> None:
     assert sorted(os.listdir(folder.path)) == [".reserve", "ledger.jsonl", "models", "outputs", "record.json"]
     assert folder.ledger.read_bytes() == b""
     assert folder.reserve.stat().st_blocks * 512 >= 2 << 20
 
 
-def test_a_running_record_reads_by_who_holds_the_run(folder: RunDir) -> None:
+def test_a_running_record_of_a_dead_run_is_interrupted(folder: RunDir) -> None:
     with open(lock_alive(folder.ledger), "rb"):
         assert folder.read().outcome == Outcome(state=RUNNING)
     assert folder.read().outcome == Outcome(
@@ -99,7 +99,7 @@ def test_a_running_record_reads_by_who_holds_the_run(folder: RunDir) -> None:
     assert folder.read().outcome.state == "interrupted"
 
 
-def test_a_sealed_record_reads_as_it_is(folder: RunDir, example: Record) -> None:
+def test_a_finalized_record_is_read_unchanged(folder: RunDir, example: Record) -> None:
     folder.record.write_bytes(EXAMPLE.read_bytes())
     with open(lock_alive(folder.ledger), "rb"):
         assert folder.read() == example

@@ -1,4 +1,4 @@
-"""From a request to a run's folder: what is refused beforehand, what is code, and what the recipe is a function of."""
+"""From a configuration to a run's folder: early errors, what counts as code, and what the recipe depends on."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from support.machine import on_small_disk, unprivileged
 _HERE = sys.version_info[:2]
 _NEWER = (_HERE[0], _HERE[1] + 1)
 _TOO_DEEP = (
-    "nested too deeply",  # a MemoryError, which says nothing
+    "nested too deeply",  # a MemoryError, which has no message
     "maximum recursion depth exceeded during compilation",
     "maximum recursion depth exceeded during ast construction",
 )
@@ -38,7 +38,7 @@ _SETUP = RunSetup(
 
 @pytest.fixture
 def spec(tmp_path: Path) -> RunConfig:
-    """A script with a module beside it, and data elsewhere."""
+    """A script with a module next to it, and data elsewhere."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "train.py").write_text("import model\n")
     (tmp_path / "code" / "model.py").write_text("layers = 3\n")
@@ -73,7 +73,7 @@ _NULL_BYTES = "is not Python source: source code string cannot contain null byte
         (b"x = 1\ny = '\xe9'\n", "is not valid Python: line 2: (unicode error) 'utf-8' codec can't decode byte 0xe9"),
     ],
 )
-def test_a_script_that_is_no_python(spec: RunConfig, content: bytes, complaint: str) -> None:
+def test_scripts_that_are_not_python(spec: RunConfig, content: bytes, complaint: str) -> None:
     spec.script.write_bytes(content)
     with pytest.raises(InputError) as caught:
         _plan(spec)
@@ -94,7 +94,7 @@ def test_a_script_that_is_no_python(spec: RunConfig, content: bytes, complaint: 
         ("test_x.py", "the script {script} is left out as a hidden or excluded file; rename it"),
     ],
 )
-def test_a_script_that_is_not_there(spec: RunConfig, name: str, message: str) -> None:
+def test_missing_scripts(spec: RunConfig, name: str, message: str) -> None:
     for hidden in (".train.py", "train.pyc", "test_x.py"):
         (spec.code_folder / hidden).touch()
     script = spec.code_folder / name
@@ -104,8 +104,8 @@ def test_a_script_that_is_not_there(spec: RunConfig, name: str, message: str) ->
     assert not spec.runs.exists()
 
 
-def test_syntax_that_only_a_newer_python_knows(spec: RunConfig) -> None:
-    """The Python that runs the script decides; here it cannot be judged."""
+def test_syntax_of_a_newer_python(spec: RunConfig) -> None:
+    """Only the Python that runs the script can check it."""
     spec.script.write_text("from __future__ import sooner or later\n")
     check_script(spec.script, _NEWER)
     for python in (_HERE, (3, 0)):
@@ -119,7 +119,7 @@ def test_syntax_that_only_a_newer_python_knows(spec: RunConfig) -> None:
 
 
 @pytest.mark.parametrize("text", ["-" * 100_000 + "1", "a" + ".b" * 100_000], ids=["signs", "attributes"])
-def test_a_script_that_python_cannot_take_in(spec: RunConfig, text: str) -> None:
+def test_a_script_that_python_cannot_parse(spec: RunConfig, text: str) -> None:
     spec.script.write_text(text)
     with pytest.raises(InputError) as caught:
         check_script(spec.script, _HERE)
@@ -138,7 +138,7 @@ def test_a_script_that_returns(project: Project) -> None:
     assert not project.runs.exists()
 
 
-def test_a_script_that_may_not_be_read(open_folder: Path) -> None:
+def test_an_unreadable_script(open_folder: Path) -> None:
     script = open_folder / "train.py"
     script.touch(mode=0)
     with unprivileged(), pytest.raises(InputError) as caught:
@@ -270,7 +270,7 @@ def test_data_that_cannot_be_used(spec: RunConfig, spoil: Callable[[Path], objec
 
 
 def _append(name: str) -> Callable[[RunConfig], RunConfig]:
-    """A change to one byte beside the script or in the data."""
+    """Change one byte next to the script or in the data."""
 
     def change(spec: RunConfig) -> RunConfig:
         with (spec.code_folder.parent / name).open("r+b") as file:
@@ -297,7 +297,7 @@ def _append(name: str) -> Callable[[RunConfig], RunConfig]:
         (lambda spec: replace(spec, threads=1), ["profile.threads"]),
     ],
 )
-def test_what_the_recipe_is_a_function_of(
+def test_what_the_recipe_depends_on(
     spec: RunConfig, change: Callable[[RunConfig], RunConfig], parts: list[str]
 ) -> None:
     before = _plan(spec).recipe
@@ -306,7 +306,7 @@ def test_what_the_recipe_is_a_function_of(
     assert (before.digest == after.digest) == (not parts)
 
 
-def test_the_recipe_does_not_follow_the_place(spec: RunConfig, tmp_path: Path) -> None:
+def test_the_recipe_does_not_depend_on_paths(spec: RunConfig, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(spec.code_folder, other / "c")
     shutil.copytree(tmp_path / "data", other / "d")
@@ -349,13 +349,13 @@ def test_a_run_without_data(spec: RunConfig) -> None:
     assert record.origin["data"] is None
 
 
-def test_a_name_that_is_no_good_for_a_folder_is_mended(spec: RunConfig) -> None:
+def test_special_characters_in_the_name_are_replaced(spec: RunConfig) -> None:
     script = spec.script.rename(spec.code_folder / "größe (1).py")
     folder, _ = publish(_plan(replace(spec, script=script)))
     assert re.fullmatch(r"\d{8}T\d{6}Z-gr__e__1_-[0-9a-f]{8}", folder.path.name)
 
 
-def test_nothing_is_left_of_a_folder_that_could_not_be_filled(spec: RunConfig) -> None:
+def test_a_failed_publish_leaves_no_folder(spec: RunConfig) -> None:
     planned = _plan(spec)
     (spec.code_folder / "model.py").unlink()
     with pytest.raises(StorageError):
@@ -386,7 +386,7 @@ print(os.listdir())
     assert left == f"['{MARKER}']"
 
 
-def test_a_folder_of_runs_that_may_not_be_written_to(open_folder: Path) -> None:
+def test_a_read_only_folder_of_runs(open_folder: Path) -> None:
     (open_folder / "train.py").touch()
     runs = open_folder / "runs"
     with unprivileged(), pytest.raises(StorageError) as caught:
@@ -406,8 +406,8 @@ def test_an_argument_that_is_not_utf8(spec: RunConfig) -> None:
         )
 
 
-def test_a_place_that_is_not_utf8(spec: RunConfig, tmp_path: Path) -> None:
-    """A path says where things were found, and decides nothing."""
+def test_a_path_that_is_not_utf8(spec: RunConfig, tmp_path: Path) -> None:
+    """Paths are recorded, but change nothing."""
     script = Path(shutil.copytree(spec.code_folder, tmp_path / _FF)) / "train.py"
     data = Path(shutil.copytree(tmp_path / "data", tmp_path / f"data{_FF}"))
     folder, record = publish(_plan(replace(spec, script=script, data=data)))

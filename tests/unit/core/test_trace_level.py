@@ -1,4 +1,4 @@
-"""Which steps a trace asks for, and where it ends a run: told to a window, without a training."""
+"""Which steps a trace includes, and where it ends a run; a window is driven without a training."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ Place = tuple[int, int, int]
 
 
 def fitted(trace: Trace, *, execution: int = 1) -> Iterator[Place]:
-    """The steps that have a line, of two fits with epochs of four steps, until the window ends the run."""
+    """The included steps of two fits with epochs of four steps, until the window ends the run."""
     window = Window(trace)
     for fit, epoch in FITS:
         for first in range(0, 4, execution):
@@ -55,7 +55,7 @@ def test_windows_of_fits(trace: Trace, held: list[Place], ended: str | None) -> 
     assert (found, message) == (held, ended)
 
 
-def test_one_execution_of_many_steps_is_held_whole() -> None:
+def test_one_execution_of_many_steps_is_included_whole() -> None:
     steps = fitted(Trace(level="tensor", fit=0, epoch=0, step=2), execution=2)
     assert next(steps) == (0, 0, 3)
     with pytest.raises(TraceEnded):
@@ -63,7 +63,7 @@ def test_one_execution_of_many_steps_is_held_whole() -> None:
 
 
 def looped(trace: Trace, order: list[int]) -> tuple[list[tuple[int, int]], list[tuple[int, int]], bool]:
-    """Of loops' steps in this order: which are taken, which have a line, and whether the last ends the run."""
+    """For steps of loops in this order: which may be included, which are, and whether the last one ends the run."""
     window = Window(trace)
     taken, held = [], []
     for number, loop in enumerate(order):
@@ -101,12 +101,12 @@ def test_windows_of_loops(trace: Trace, order: list[int], held: list[tuple[int, 
     assert set(found) <= set(taken)
 
 
-def test_nothing_stepped_ends_nothing() -> None:
-    """As where all models that an optimizer trained are settled."""
+def test_without_a_step_nothing_ends() -> None:
+    """For example, an optimizer whose models have all finished their step."""
     Window(Trace(level="tensor", step=0)).end_steps()
 
 
-def test_a_fit_that_was_left_keeps_no_loop_from_its_line() -> None:
+def test_a_finished_fit_does_not_hide_loops() -> None:
     window = Window(Trace(level="tensor", loop=0, step=0))
     window.begin(Batches(fit=0, epoch=0, first=0, last=0))
     assert not window.may_include_step()
