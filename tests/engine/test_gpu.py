@@ -48,5 +48,5 @@ def _check_record(run: Path) -> None:
 def test_more_gpus_than_there_are(in_docker: Project) -> None:
     done = in_docker.train("--gpus", "64")
     assert (done.status, done.out) == (2, "")
-    assert done.complaint.startswith("the run asks for 64 GPUs, and only ")
+    assert done.complaint.startswith("the run needs 64 GPUs, but only ")
     assert not in_docker.runs.exists()

@@ -23,6 +23,7 @@ from samebits.host.lint.source_module import Match, SourceModule
 
 # The hundreds are topics: seeds, order, data, settings, libraries, clock and network.
 RULES: tuple[tuple[Rule, Callable[[SourceModule], Iterator[Match]]], ...] = (
+    # SB1: seeds. No setting of a run can replace a seed that the script does not pass.
     (
         Rule(
             code="SB101",
@@ -59,6 +60,7 @@ RULES: tuple[tuple[Rule, Callable[[SourceModule], Iterator[Match]]], ...] = (
         ),
         system_entropy,
     ),
+    # SB2: orders. The pinned hash seed hides SB201 and SB202 under samebits, not elsewhere.
     (
         Rule(
             code="SB201",
@@ -79,6 +81,7 @@ RULES: tuple[tuple[Rule, Callable[[SourceModule], Iterator[Match]]], ...] = (
         Rule(code="SB203", what="lists entries in file-system order", fix="wrap it in sorted(…)"),
         unsorted_listing,
     ),
+    # SB3: data. Op determinism hides SB301 and SB303 under samebits, at the price of speed.
     (
         Rule(code="SB301", what="returns elements in completion order", fix="remove it: the default is True"),
         unordered_pipeline,
@@ -111,6 +114,7 @@ RULES: tuple[tuple[Rule, Callable[[SourceModule], Iterator[Match]]], ...] = (
         ),
         shared_generator_in_dataset,
     ),
+    # SB4: settings that have no effect where the script makes them.
     (
         Rule(
             code="SB401",
@@ -119,10 +123,12 @@ RULES: tuple[tuple[Rule, Callable[[SourceModule], Iterator[Match]]], ...] = (
         ),
         late_setting,
     ),
+    # SB5: other libraries, which draw from NumPy's global generator.
     (
         Rule(code="SB501", what="draws without a random_state", fix="pass random_state=7"),
         unseeded_sklearn,
     ),
+    # SB6: the outside world, which no seed controls.
     (
         Rule(
             code="SB601",
