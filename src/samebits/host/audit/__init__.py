@@ -1,1 +1,1 @@
-"""Is a run's folder as it was written?"""
+"""Check that a run's folder is as it was written: its ledger and its checkpoints."""

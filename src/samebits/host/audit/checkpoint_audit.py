@@ -1,4 +1,4 @@
-"""What of a run's checkpoints can be relied on: held against its recipe, its ledger, and their own digests."""
+"""Which of a run's checkpoints are usable: check them against its recipe, its ledger, and their own digests."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Self
 
 from samebits.core.checkpoint_store import LAST, Checkpoint, Position
 from samebits.core.digest import Digest
-from samebits.core.errors import RecordError, shorten
+from samebits.core.errors import RecordError, pluralize, shorten
 from samebits.core.jsonio import Fields
 from samebits.core.record import FINISHED, RUNNING, Record
 from samebits.core.run_dir import RunDir
@@ -14,33 +14,35 @@ from samebits.host.audit.ledger_audit import check_ledger
 
 
 def refusals(run: RunDir, record: Record) -> tuple[str, ...]:
-    """Why a run cannot be resumed exactly, as it found out itself; a run that was killed has left it in a file."""
+    """Why a run cannot be resumed exactly, as the run itself recorded; a killed run left the reasons in a file."""
+    # The file comes first: a killed run has no record of its own end.
     found = run.checkpoints.refused()
     if found or record.resumable is None:
         return found
     fields = Fields(record.resumable, "resumable")
     if fields.get("resumable", bool):
         return ()
-    return fields.texts("reasons") or ("it does not say why",)
+    return fields.texts("reasons") or ("no reason was recorded",)
 
 
 def why_not_resumable(run: RunDir, record: Record) -> str | None:
-    """Why a run cannot be resumed, whatever its checkpoints are; None where it can."""
+    """Why a run cannot be resumed, whatever its checkpoints hold; None if it can."""
+    # The order matters: the first reason is the one that the user can act on.
     if record.outcome.state == RUNNING:
-        return "it is still running; stop it, or wait for its end"
+        return "it is still running; stop it, or wait until it ends"
     if record.outcome.state == FINISHED:
-        return "it finished already; nothing to resume"
+        return "it has finished; nothing to resume"
     if not record.retention.writes:
-        return "it keeps no checkpoints (keep none); train it anew"
+        return "it keeps no checkpoints (keep none); train it again"
     if not run.image.exists():
-        return "it ended before its training began; train it anew"
+        return "it ended before its training began; train it again"
     reasons = refusals(run, record)
-    return f"not exactly: {'; '.join(reasons)}; train it anew" if reasons else None
+    return f"not exactly: {'; '.join(reasons)}; train it again" if reasons else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LedgerLines:
-    """A ledger's whole lines: how many there are, how many bytes, and at some of them, bytes so far and digest."""
+    """A ledger's whole lines: their number, their bytes, and for some lines the bytes up to there and the digest."""
 
     lines: int
     size: int
@@ -48,13 +50,14 @@ class LedgerLines:
 
 
 def read_lines(run: RunDir, record: Record, numbers: Iterable[int]) -> LedgerLines:
-    """Follow the ledger, without a line that was cut off; raises RecordError where it is not as it was written."""
+    """Read the ledger without a line that was cut off; raises RecordError if it was edited."""
     check = check_ledger(run.ledger, record)
     if check.problems:
-        raise RecordError(f"{run.ledger}: {shorten(check.problems, 1)}; nothing can go on from it, train anew")
+        raise RecordError(f"{run.ledger}: {shorten(check.problems, 1)}; it cannot be resumed, train again")
     wanted, marks, size = set(numbers), {0: (0, record.recipe.digest)}, 0
     try:
         with run.ledger.open("rb") as file:
+            # `zip` stops before a line that was cut off.
             for number, raw in zip(range(1, check.lines + 1), file, strict=False):
                 size += len(raw)
                 if number in wanted:
@@ -66,84 +69,93 @@ def read_lines(run: RunDir, record: Record, numbers: Iterable[int]) -> LedgerLin
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointAudit:
-    """A run's checkpoints, each read once: those that belong to it by their own word, and what is wrong with others."""
+    """A run's checkpoints, each read once: `good` ones belong to the run by their metadata, `bad` ones with the reason.
+
+    Their contents are checked on demand, by `wrong`.
+    """
 
     run: RunDir
     ledger: LedgerLines
     good: dict[Position, Checkpoint]
     bad: dict[Position, str]
-    _seen: set[str] = field(default_factory=set)
+    _checked: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, run: RunDir, record: Record) -> Self:
-        """Read all of them, without the bytes that they name; raises RecordError where the ledger is not whole."""
+        """Read the metadata of all checkpoints; raises RecordError if the ledger was edited."""
         good, bad = {}, {}
-        for place in run.checkpoints.positions():
+        for position in run.checkpoints.positions():
             try:
-                good[place] = run.checkpoints.read(place)
+                good[position] = run.checkpoints.read(position)
             except RecordError as error:
-                bad[place] = str(error)
+                bad[position] = str(error)
+        # A checkpoint refers to a ledger line by number and digest: the ledger is read once for all of them.
         ledger = read_lines(run, record, (found.lines for found in good.values()))
-        for place, found in list(good.items()):
+        for position, found in list(good.items()):
             if wrong := _foreign(found, record, ledger):
-                bad[place] = f"{run.checkpoints.path(place)} {wrong}"
-                del good[place]
+                bad[position] = f"{run.checkpoints.path(position)} {wrong}"
+                del good[position]
         return cls(run=run, ledger=ledger, good=good, bad=bad)
 
-    def size(self, place: Position | None) -> int:
-        """How many bytes of the ledger there were at a good checkpoint; None is the beginning."""
-        return 0 if place is None else self.ledger.marks[self.good[place].lines][0]
+    def size(self, position: Position | None) -> int:
+        """The ledger's size in bytes at a good checkpoint; None is the beginning."""
+        return 0 if position is None else self.ledger.marks[self.good[position].lines][0]
 
-    def lines(self, place: Position | None) -> int:
-        """How many lines of the ledger there were at a good checkpoint; None is the beginning."""
-        return 0 if place is None else self.good[place].lines
+    def lines(self, position: Position | None) -> int:
+        """The ledger's number of lines at a good checkpoint; None is the beginning."""
+        return 0 if position is None else self.good[position].lines
 
-    def wrong(self, place: Position) -> str | None:
-        """What is wrong with one checkpoint, its bytes included; None where it can be relied on."""
-        if place in self.bad:
-            return self.bad[place]
-        for text in self.good[place].objects:
-            if text in self._seen:
+    def wrong(self, position: Position) -> str | None:
+        """What is wrong with one checkpoint, its contents included; None if it is usable."""
+        # A checkpoint with bad metadata names objects that cannot be trusted, either.
+        if position in self.bad:
+            return self.bad[position]
+        # Checkpoints share most of their objects, so each object is hashed once.
+        for text in self.good[position].objects:
+            if text in self._checked:
                 continue
             try:
                 self.run.checkpoints.content(Digest.parse(text))
             except RecordError as error:
                 return str(error)
-            self._seen.add(text)
+            self._checked.add(text)
         return None
 
-    def wrong_with_needed(self, place: Position) -> str | None:
-        """The same of all that it takes to go on from there."""
-        found = (self.wrong(needed) for needed in self.run.checkpoints.needed(place))
+    def wrong_with_needed(self, position: Position) -> str | None:
+        """What is wrong with a checkpoint or with one that resuming from it needs; None if nothing is."""
+        found = (self.wrong(needed) for needed in self.run.checkpoints.needed(position))
         return next((wrong for wrong in found if wrong is not None), None)
 
-    def furthest(self, tell: Callable[[str], None]) -> Position | None:
-        """The last that can be gone on from; what is wrong with a later one is told, once."""
-        told = set()
-        for place in sorted({*self.good, *self.bad}, key=lambda place: place.order, reverse=True):
-            wrong = self.wrong_with_needed(place)
+    def furthest(self, report: Callable[[str], None]) -> Position | None:
+        """The last usable checkpoint; `report` gets every problem of a later one, once."""
+        reported = set()
+        # From the last to the first: every checkpoint that is skipped costs training time.
+        for position in sorted({*self.good, *self.bad}, key=lambda position: position.order, reverse=True):
+            wrong = self.wrong_with_needed(position)
             if wrong is None:
-                return place
-            if wrong not in told:
-                tell(f"{wrong}; taking an earlier checkpoint")
-            told.add(wrong)
+                return position
+            if wrong not in reported:
+                report(f"{wrong}; using an earlier checkpoint")
+            reported.add(wrong)
         return None
 
-    def taken_over(self, place: Position | None, keep: str) -> tuple[Position, ...]:
-        """What a run that goes on from there is given: what it needs, and what it would have kept as well."""
-        if place is None:
+    def taken_over(self, position: Position | None, keep: str) -> tuple[Position, ...]:
+        """The checkpoints that a resumed run gets: those that it needs, and those that it would have kept itself."""
+        if position is None:
             return ()
-        needed = self.run.checkpoints.needed(place)
-        kept = [] if keep == LAST else [found for found in self.good if found.order <= place.order]
+        needed = self.run.checkpoints.needed(position)
+        # A damaged checkpoint that is not needed is left out: it would fail a later audit.
+        kept = [] if keep == LAST else [found for found in self.good if found.order <= position.order]
         more = [found for found in kept if found not in needed and self.wrong(found) is None]
-        return tuple(sorted([*needed, *more], key=lambda place: place.order))
+        return tuple(sorted([*needed, *more], key=lambda position: position.order))
 
 
 def _foreign(found: Checkpoint, record: Record, ledger: LedgerLines) -> str | None:
-    """Why a checkpoint is none of this run's, for the end of a sentence that begins with its path."""
+    """Why a checkpoint belongs to another run: the end of a sentence that begins with its path."""
     if found.recipe != record.recipe.digest:
         return f"is of another recipe, {found.recipe.short}"
+    # The recipe alone does not identify a run: two runs of one recipe may diverge.
     mark = ledger.marks.get(found.lines)
     if mark is None:
-        return f"names line {found.lines} of a ledger that has {ledger.lines}"
-    return None if mark[1] == found.last else f"names another line {found.lines} than the ledger has"
+        return f"refers to line {found.lines} of a ledger with {pluralize(ledger.lines)}"
+    return None if mark[1] == found.last else f"refers to another line {found.lines} than the ledger has"
