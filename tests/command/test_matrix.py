@@ -42,7 +42,7 @@ class Pairs:
         return call("verify", one or self.base, "--against", other, *options, folder=self.folder)
 
     def located(self, other: str, one: str | None = None) -> dict[str, Any]:
-        """Where a pair parts, trained again."""
+        """Where a pair diverges, trained again."""
         done = self.verify(other, "--locate", "--json", one=one)
         assert done.status == 1, done.err
         location: dict[str, Any] = json.loads(done.out)["location"]
@@ -107,7 +107,7 @@ DATA = {"recipe data.tree", "data images.npy"}
 
 @dataclass(frozen=True)
 class Row:
-    """How a run is made, the inputs that must be named, and the place from which the ledgers part.
+    """How a run is made, the inputs that must be named, and the place where the ledgers diverge.
 
     `also` are kinds of which any may be named besides, as what they say follows from the cause.
     """
@@ -165,21 +165,21 @@ def test_what_differs_is_named(pairs: Pairs, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "reason"),
     [
         ("--unseeded", "no input differs, and the script takes randomness that no seed reaches: train.py:22: "),
-        ("--set", "no input differs: what parts the runs is something that no recipe holds"),
+        ("--set", "no input differs: the cause is not recorded in a recipe"),
     ],
 )
-def test_what_no_recipe_holds(pairs: Pairs, option: str, said: str) -> None:
-    """Two runs of one recipe: no input differs, and the outputs part at the first step."""
+def test_what_no_recipe_holds(pairs: Pairs, option: str, reason: str) -> None:
+    """Two runs of one recipe: no input differs, and the outputs diverge at the first step."""
     one, other = (pairs.train("--", option) for _ in range(2))
     found = pairs.diff(other, one)
     assert {item["side"] for item in found} == {"outputs"}
     assert all(item["name"].startswith("fit 0, epoch 0, step 0, ") for item in found if item["kind"] == "ledger")
     done = pairs.verify(other, one=one)
     assert done.status == 1
-    assert said in done.out
+    assert reason in done.out
     again = call("verify", one, folder=pairs.folder)
     assert (again.status, again.out.splitlines()[-1]) == (1, "different")
 
@@ -195,7 +195,7 @@ def test_a_moved_weight_is_located(pairs: Pairs) -> None:
 
 
 def test_a_changed_pixel_is_located(pairs: Pairs) -> None:
-    """The input is what parts first, in one value of the batch; then the first layer's output, and so on."""
+    """The input diverges first, in one value of the batch; then the first layer's output, and so on."""
     location = pairs.located(with_data(pairs, "pixel", one_sign))
     assert (location["fit"], location["epoch"], location["step"]) == (0, 0, 1)
     causes = [(cause["kind"], cause["layer"]) for cause in location["causes"]]
@@ -211,11 +211,11 @@ def test_another_seed_is_located(pairs: Pairs) -> None:
 
 
 def test_a_generator_without_a_seed_is_located(pairs: Pairs) -> None:
-    """Both sides of a plain `verify` are the same recipe, and part by themselves."""
+    """Both sides of a plain `verify` are the same recipe, and diverge by themselves."""
     run = pairs.train("--", "--unseeded")
     done = call("verify", run, "--locate", folder=pairs.folder)
     assert done.status == 1
-    assert "parts first at fit 0, epoch 0, step 0: input small (layer small): " in done.out
+    assert "diverges first at fit 0, epoch 0, step 0: input small (layer small): " in done.out
     assert done.out.splitlines()[-1] == "different"
 
 
@@ -231,7 +231,7 @@ def test_it_is_located_in_containers_too(engine: str, pairs: Pairs) -> None:
 
 @pytest.mark.engine
 def test_another_wheel_of_one_package(in_docker: Project, other_pin: OtherPin) -> None:
-    """The package is named with both versions; that it moves no bit is said, too."""
+    """The package is named with both versions; the verdict says that it changes no bit."""
     in_docker.runs.mkdir()
     for image in ("samebits:cpu", other_pin.tag):
         assert plain_run(in_docker, "train.py", "--", "--epochs", "1", image=image).status == 0

@@ -1,4 +1,4 @@
-"""Runs again: what is looked at before, what is run, what is said, and that the recorded run stays as it is."""
+"""`verify`: the preflight, the new run, the verdict, and that the recorded run is never changed."""
 
 import json
 import os
@@ -24,6 +24,7 @@ from samebits.core.run_setup import RunSetup
 from samebits.host.launch.runtime import Runtime
 from samebits.host.rerun import hardware, preflight
 from samebits.host.rerun import verify as verifying
+from samebits.host.rerun.request import RerunRequest
 from samebits.host.runs.registry import checksum_of
 from support.command import EXAMPLE, ROOT, Done, Project, call
 from support.images import plain_run
@@ -59,15 +60,15 @@ def test_the_same_again(each_runtime: Project) -> None:
     record = again.read()
     assert record.origin["verifies"] == {"id": run.path.name, "seal": checksum_of(run)}
     assert record.recipe == run.read().recipe
-    said = json.loads(again.verification.read_text())
-    assert (said["format"], said["verdict"], said["goal"]) == ("samebits.verification", "identical", "bitwise")
-    assert said["verified"]["seal"] == checksum_of(run)
-    assert said["by"]["seal"] == checksum_of(again)
-    assert said["by"]["result"] == said["verified"]["result"]
-    assert said["seal"] == str(Digest.of_json({key: value for key, value in said.items() if key != "seal"}))
+    written = json.loads(again.verification.read_text())
+    assert (written["format"], written["verdict"], written["goal"]) == ("samebits.verification", "identical", "bitwise")
+    assert written["verified"]["seal"] == checksum_of(run)
+    assert written["by"]["seal"] == checksum_of(again)
+    assert written["by"]["result"] == written["verified"]["result"]
+    assert written["seal"] == str(Digest.of_json({key: value for key, value in written.items() if key != "seal"}))
     assert not os.access(again.verification, os.W_OK) or os.geteuid() == 0
     shown = call("show", str(again.path), folder=each_runtime.folder).out
-    assert re.search(rf"^verifies +{run.path.name}: identical, at the goal bitwise$", shown, re.MULTILINE)
+    assert re.search(rf"^verifies +{run.path.name}: identical, at the level bitwise$", shown, re.MULTILINE)
 
 
 _UNSEEDED = """
@@ -79,7 +80,7 @@ model.fit(x, np.ones(8, "float32"), epochs=2, verbose=0)
 """
 
 
-def test_each_goal_of_a_run_that_does_not_repeat(project: Project) -> None:
+def test_each_level_of_a_run_that_does_not_repeat(project: Project) -> None:
     project.write(_UNSEEDED)
     trained(project)
     first = project.only_run().id
@@ -94,7 +95,7 @@ def test_each_goal_of_a_run_that_does_not_repeat(project: Project) -> None:
     assert runs(project) == 5
 
 
-def test_the_recorded_goal_is_the_one(project: Project) -> None:
+def test_the_recorded_level_is_used(project: Project) -> None:
     project.write(_UNSEEDED)
     trained(project, "--goal", "documented")
     assert answer(verify(project)) == "equivalent"
@@ -150,7 +151,7 @@ _OTHER = " is not the recorded one: "
     ids=["data gone", "data changed", "data added", "code", "lock", "source"],
 )
 def test_what_cannot_be_compared(project: Project, change: Callable[[Project], None], row: str, reason: str) -> None:
-    """Nothing is run, the status is 3, and the reason is told; preflight says the same."""
+    """Nothing is run, the status is 3, and the reason is printed; preflight prints the same."""
     run = trained(project, "--", "--epochs", "1")
     change(project)
     expected = reason.format(data=project.data, run=Path("runs", run.path.name))
@@ -185,7 +186,7 @@ def test_a_run_without_data_or_result(project: Project) -> None:
     assert done.status == 1
     done = verify(project)
     assert (done.status, answer(done)) == (3, "not comparable")
-    assert "outcome: the run has no result that could be reached again" in done.out
+    assert "outcome: the run has no result to reproduce" in done.out
     done = verify(project, "--data", "data")
     assert (done.status, done.out) == (2, "")
     assert done.complaint.endswith("has no data; leave --data out")
@@ -212,13 +213,13 @@ def test_a_script_that_fails_the_second_time(project: Project) -> None:
 
 
 def test_a_result_of_nothing(project: Project) -> None:
-    """Any two runs would share it; that the script runs to its end can be told."""
+    """Any two runs would have it; only `documented` can be judged."""
     project.write("import os, tensorflow as tf\ntf.Variable(0.0).assign(float(os.urandom(1)[0]))\n")
     run = trained(project)
     for command in ("verify", "preflight"):
         done = call(command, "last", folder=project.folder)
         assert (done.status, answer(done)) == (3, "not comparable")
-        assert "the result holds nothing: no Keras model was trained, and no output file" in done.out
+        assert "the result is empty: no Keras model was trained, and no output file" in done.out
     other = trained(project)
     done = verify(project, "--against", other.path.name, run=run.path.name)
     assert (done.status, answer(done)) == (3, "not comparable")
@@ -226,7 +227,7 @@ def test_a_result_of_nothing(project: Project) -> None:
 
 
 def test_a_second_training_that_was_killed(project: Project) -> None:
-    """It came out no other way: it did not come out."""
+    """A kill is no result of the script, so there is nothing to compare."""
     project.write(_SECOND_TIME % ("import os\n    os.kill(os.getpid(), 9)", project.folder / "flag"))
     trained(project)
     done = verify(project)
@@ -234,8 +235,8 @@ def test_a_second_training_that_was_killed(project: Project) -> None:
     assert "has no result: failed: the training process ended with status " in done.out
     rows = [line for line in done.out.splitlines() if line.startswith("inputs ")]
     assert rows == ["inputs environment all of it: observed -> nothing"]
-    (said,) = project.runs.glob("*/verification.json")
-    assert json.loads(said.read_text())["verdict"] == "not comparable"
+    (path,) = project.runs.glob("*/verification.json")
+    assert json.loads(path.read_text())["verdict"] == "not comparable"
 
 
 def test_against_what_is_not_done_or_not_whole(project: Project) -> None:
@@ -265,7 +266,7 @@ def test_against_what_is_not_done_or_not_whole(project: Project) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--rel", "1"), "--rel and --abs are for the goal metrics, and this is bitwise; add --goal metrics"),
+        (("--rel", "1"), "--rel and --abs are for the level metrics, and this is bitwise; add --goal metrics"),
         (("--goal", "metrics", "--abs", "auc=1"), "the run {id} has no metric 'auc'; there are loss"),
     ],
 )
@@ -279,7 +280,7 @@ def test_tolerances_are_checked_before_anything_runs(
 
 
 def test_software_that_does_not_run(example: Record) -> None:
-    """A fingerprint that cannot be had blocks everything; so it would be with instructions that this CPU lacks."""
+    """A fingerprint that cannot be computed blocks every level, as with instructions that this CPU lacks."""
     record = replace(example, environment={"fingerprint": {"operations": {"a": "1"}}})
     spec = preflight.recorded_config(RunDir(Path("run")), record, data=Path("data"), runs=Path("runs"))
     for status, text in ((-4, ""), (2, "{}"), (0, "[]"), (0, '{"operations": 1}')):
@@ -289,9 +290,9 @@ def test_software_that_does_not_run(example: Record) -> None:
             run=lambda *_: 0,
             ask=lambda *_, status=status, text=text: (status, text),
         )
-        (row,) = preflight._fingerprint(record, spec, runtime)
+        (row,) = preflight._fingerprint_check(record, spec, runtime)
         assert row.blocks == ("bitwise", "metrics", "documented")
-        assert row.follows == f"the recorded software ended with status {status}; see the lines on stderr"
+        assert row.reason == f"the recorded software ended with status {status}; see the lines on stderr"
 
 
 _ODD: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
@@ -305,7 +306,7 @@ _ODD: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
 
 
 def test_values_that_no_record_holds(project: Project) -> None:
-    """However well they are sealed: one line, and no traceback."""
+    """With a valid checksum: one line, and no traceback."""
     run = trained(project, "--", "--epochs", "1")
     whole = run.record.read_bytes()
     run.ledger.unlink()
@@ -320,14 +321,14 @@ def test_values_that_no_record_holds(project: Project) -> None:
 
 
 def test_a_manifest_that_is_gone(project: Project) -> None:
-    """It only names what differs; where nothing does, nothing is lost."""
+    """A manifest only serves to name the files that differ."""
     run = trained(project, "--", "--epochs", "1")
     run.code_manifest.unlink()
     assert call("preflight", "last", folder=project.folder).status == 0
     (run.code / "train.py").write_text("pass\n")
     done = call("preflight", "last", folder=project.folder)
     assert done.status == 3
-    assert "not what was recorded: which files, its manifest does not tell" in done.out
+    assert "not what was recorded: the files are unknown, as the manifest is missing" in done.out
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SamebitsError])
@@ -341,14 +342,14 @@ def test_locating_that_is_stopped_leaves_the_verdict(
         raise error("no place")
 
     monkeypatch.setattr(verifying, "locate", locate)
-    request = verifying.Request(runs=project.runs, locate=True)
+    request, options = RerunRequest(runs=project.runs), verifying.VerifyOptions(locate=True)
     if error is KeyboardInterrupt:
         with pytest.raises(KeyboardInterrupt):
-            verifying.verify(run, request)
+            verifying.verify(run, request, options)
     else:
-        assert "no place" in str(verifying.verify(run, request).location)
-    (said,) = project.runs.glob("*/verification.json")
-    assert json.loads(said.read_text())["verdict"] == "different"
+        assert "no place" in str(verifying.verify(run, request, options).location)
+    (path,) = project.runs.glob("*/verification.json")
+    assert json.loads(path.read_text())["verdict"] == "different"
 
 
 def test_a_broken_seal_is_an_error(project: Project) -> None:
@@ -373,10 +374,10 @@ def test_a_ledger_that_was_changed(project: Project) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("nothing",), "there is no run nothing in runs; `samebits list` shows what there is"),
+        (("nothing",), "there is no run nothing in runs; `samebits list` shows all runs"),
         (("last", "--goal", "best"), "goal must be one of bitwise, metrics, documented, not 'best'"),
         (("last", "--rel", "x"), "--rel takes a number from 0 on, or METRIC=NUMBER, not 'x'"),
-        (("last", "--against", "none"), "there is no run none in runs; `samebits list` shows what there is"),
+        (("last", "--against", "none"), "there is no run none in runs; `samebits list` shows all runs"),
     ],
 )
 def test_what_was_asked_wrongly(project: Project, words: tuple[str, ...], complaint: str) -> None:
@@ -388,7 +389,7 @@ def test_what_was_asked_wrongly(project: Project, words: tuple[str, ...], compla
 
 
 def _edited(run: RunDir, name: str, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Seal another record in the place of a run's, as another machine would have."""
+    """Replace a run's record by another one with a valid checksum, as of another machine."""
     record = run.read()
     value = json.loads(json.dumps(dict(getattr(record, name))))
     edit(value)
@@ -397,12 +398,12 @@ def _edited(run: RunDir, name: str, edit: Callable[[dict[str, Any]], object]) ->
 
 
 def test_a_machine_that_computes_otherwise(project: Project) -> None:
-    """The fingerprint tells: no bits are promised, and the metrics can still be judged."""
+    """The fingerprint differs: the bits cannot be judged, the metrics can."""
     run = trained(project, "--", "--epochs", "1")
     _edited(run, "environment", lambda seen: seen["fingerprint"]["operations"].update({"tf.nn.gelu": "0" * 16}))
     done = call("preflight", "last", folder=project.folder)
     assert done.status == 3
-    assert "this machine computes otherwise: tf.nn.gelu" in done.out
+    assert "this machine computes differently: tf.nn.gelu" in done.out
     assert verify(project).status == 3
     assert call("preflight", "last", "--goal", "metrics", folder=project.folder).status == 0
     done = verify(project, "--goal", "metrics")
@@ -423,7 +424,7 @@ def test_another_python_is_another_recipe(project: Project, example: Record) -> 
 
 
 def _see(monkeypatch: pytest.MonkeyPatch, report: GpuReport) -> None:
-    """As the driver would answer: the multiprocessors only to who asks for them."""
+    """Like the driver: the multiprocessors only on request."""
 
     def read_gpus(*, multiprocessors: bool = False) -> GpuReport:
         hidden = tuple(replace(gpu, multiprocessors=None) for gpu in report.gpus)
@@ -456,10 +457,10 @@ def test_each_kind_of_hardware(example: Record, monkeypatch: pytest.MonkeyPatch)
     _see(monkeypatch, GpuReport(gpus=(gpu("NVIDIA A"),), driver="470.1"))
     (row,) = (row for row in hardware.hardware(record) if row.name == "gpu")
     assert row.blocks == ("bitwise", "metrics", "documented")
-    assert row.follows == "NVIDIA's driver is 470.1, and CUDA 12.5 needs 525.60.13 or later; upgrade the driver"
+    assert row.reason == "NVIDIA's driver is 470.1, and CUDA 12.5 needs 525.60.13 or later; upgrade the driver"
     two = replace(record, recipe=replace(record.recipe, device=replace(device, count=2)))
     _see(monkeypatch, GpuReport(gpus=(gpu("NVIDIA A"),)))
-    assert {row.name: row.follows for row in hardware.hardware(two)}["gpu"] == "too few GPUs"
+    assert {row.name: row.reason for row in hardware.hardware(two)}["gpu"] == "too few GPUs"
 
 
 def older(place: Path, *words: str, folder: Path) -> None:
@@ -477,17 +478,17 @@ def older(place: Path, *words: str, folder: Path) -> None:
 
 
 def test_memory(project: Project) -> None:
-    """What a run took at most is recorded in bytes, and held against what is free; too little is said, and no more."""
+    """The peak memory is recorded in bytes, and compared with the free memory; too little is only reported."""
     run = trained(project, "--", "--epochs", "1")
     assert 100 << 20 < run.read().environment["peak_memory"] < 4 << 30
     _edited(run, "environment", lambda seen: seen.update(peak_memory=1 << 50))
     done = call("preflight", "last", folder=project.folder)
     assert done.status == 0
-    assert "less is free than the run took; it may be killed" in done.out
+    assert "less memory is free than the run used; it may be killed" in done.out
 
 
 def test_a_run_of_another_version_of_samebits(project: Project, tmp_path: Path) -> None:
-    """Its own source is what runs again, from the run's folder."""
+    """The source that the run keeps is used again."""
     older(tmp_path, *project.command("--", "--epochs", "1")[1:], folder=project.folder)
     run = RunDir(project.runs / project.only_run().id)
     kept = run.image / "source" / "samebits" / "runner" / "script_runner.py"
@@ -534,7 +535,7 @@ def in_docker_recipe(project: Project) -> Digest:
 
 @pytest.mark.engine
 def test_an_image_that_is_gone_is_rebuilt(in_docker: Project, tmp_path: Path) -> None:
-    """From what the run keeps, to the same digest; preflight only says so."""
+    """From the run's folder, to the same digest; preflight only reports it."""
     tag = "samebits-test:older"
     older(tmp_path, "build", "--tag", tag, folder=tmp_path)
     words = ("train", "train.py", "--data", "data", "--image", tag, "--", "--epochs", "1")
@@ -546,7 +547,7 @@ def test_an_image_that_is_gone_is_rebuilt(in_docker: Project, tmp_path: Path) ->
     try:
         done = call("preflight", "last", folder=in_docker.folder)
         assert done.status == 0
-        assert "`samebits verify` rebuilds it from what the run keeps" in done.out
+        assert "`samebits verify` rebuilds it from the run's folder" in done.out
         done = verify(in_docker)
         assert (done.status, answer(done)) == (0, "identical"), done.err
         assert "is not here: rebuilding it from what the run keeps" in done.err

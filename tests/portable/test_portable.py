@@ -270,7 +270,7 @@ def test_attest(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_bytes((FAMILIES / "train.py").read_bytes())
     rows = {"special": {"special": GOLDEN["layers"]["special"]}}
     _write_table(tmp_path, rows)
-    for said in ("this CPU was added to golden.json", "golden.json names this CPU already"):
+    for said in ("this CPU was added to golden.json", "golden.json lists this CPU already"):
         done = call("attest", ".", "--runtime", "venv", folder=tmp_path)
         assert (done.status, done.out.splitlines()[-1]) == (0, "identical"), done.err
         assert f"samebits: {said}\n" in done.err

@@ -124,12 +124,13 @@ def train_command(*, spec: RunConfig, as_json: bool) -> int:
 
 def resume_command(*, run: str, runs: Path | None, data: Path | None, offline: bool, as_json: bool) -> int:
     """Go on with a run that did not finish, and end with the three lines of the new one."""
-    from samebits.host.rerun.resume import Request, resume
+    from samebits.host.rerun.request import RerunRequest
+    from samebits.host.rerun.resume import resume
     from samebits.host.runs.registry import find_run, runs_beside, runs_folder
 
     kept = runs_folder(runs)
     one = find_run(run, kept)
-    folder, status = resume(one, Request(runs=runs or runs_beside(one, kept), data=data, offline=offline))
+    folder, status = resume(one, RerunRequest(runs=runs or runs_beside(one, kept), data=data, offline=offline))
     _print_trained(folder, as_json=as_json)
     return status
 
@@ -159,22 +160,24 @@ def verify_command(  # noqa: PLR0913  what a user may say of one verification
 ) -> int:
     """Train a run again, or take another one, and give the verdict as the last line and as the exit status."""
     from samebits.host.compare.verdict import Tolerance
-    from samebits.host.rerun.verify import Request, print_verification, verify, verify_against
+    from samebits.host.rerun.request import RerunRequest
+    from samebits.host.rerun.verify import VerifyOptions, print_verification, verify, verify_against
     from samebits.host.runs.registry import find_run, runs_beside, runs_folder
     from samebits.host.subprocesses import OURS, Streams
 
     kept = runs_folder(runs)
     one = find_run(run, kept)
-    request = Request(
+    options = VerifyOptions(level=goal, tolerance=Tolerance.parse(*tolerances), locate=locate)
+    request = RerunRequest(
         runs=runs or runs_beside(one, kept),
-        goal=goal,
-        tolerance=Tolerance.parse(*tolerances),
         data=data,
         offline=offline,
-        locate=locate,
         streams=Streams(out=sys.stderr.buffer) if as_json else OURS,  # stdout is the JSON's
     )
-    found = verify(one, request) if against is None else verify_against(one, find_run(against, kept), request)
+    if against is None:
+        found = verify(one, request, options)
+    else:
+        found = verify_against(one, find_run(against, kept), request, options)
     if as_json:
         _print_json(found.to_dict())
     else:
@@ -196,20 +199,21 @@ def verify_segments_command(  # noqa: PLR0913  what a user may say of one verifi
 ) -> int:
     """Execute a run's segments again, side by side, and give the verdict as the last line and as the exit status."""
     from samebits.core.run_config import BITWISE, check_level
-    from samebits.host.rerun.segments import Request, print_segment_verification, verify_in_processes
+    from samebits.host.rerun.request import RerunRequest
+    from samebits.host.rerun.segment_verdict import SegmentOptions, print_segment_verification
+    from samebits.host.rerun.segments import verify_in_processes
     from samebits.host.runs.registry import find_run, runs_beside, runs_folder
 
     kept = runs_folder(runs)
     one = find_run(run, kept)
-    request = Request(
-        runs=runs or runs_beside(one, kept), data=data, offline=offline, jobs=jobs, sample=sample, seed=seed
-    )
+    options = SegmentOptions(jobs=jobs, sample=sample, seed=seed)
+    request = RerunRequest(runs=runs or runs_beside(one, kept), data=data, offline=offline)
     asked = check_level(goal or one.read().goal)
     if asked != BITWISE:
         raise InputError(
-            f"--segments is for the goal {BITWISE}, and this is {asked}; add --goal {BITWISE}, or leave it out"
+            f"--segments is for the level {BITWISE}, and this is {asked}; add --goal {BITWISE}, or leave it out"
         )
-    found = verify_in_processes(one, request, tell=(lambda _: None) if as_json else _print_at_once)
+    found = verify_in_processes(one, request, options, report=(lambda _: None) if as_json else _print_at_once)
     if as_json:
         _print_json(found.to_dict())
     else:
@@ -277,7 +281,8 @@ def attest_command(*, folder: Path, image: str | None, runtime: str) -> int:
 
 def list_command(*, runs: Path | None, as_json: bool) -> int:
     """List the runs of a folder."""
-    from samebits.host.runs.registry import list_runs, read_runs, runs_folder, summarise
+    from samebits.host.runs.registry import read_runs, runs_folder
+    from samebits.host.runs.show import list_runs, summarise
 
     runs = runs_folder(runs)
     if as_json:
@@ -289,7 +294,8 @@ def list_command(*, runs: Path | None, as_json: bool) -> int:
 
 def show_command(*, run: str, runs: Path | None, as_json: bool) -> int:
     """Show one run; `--json` gives the whole record."""
-    from samebits.host.runs.registry import find_run, run_as_json, runs_folder, show_run
+    from samebits.host.runs.registry import find_run, run_as_json, runs_folder
+    from samebits.host.runs.show import show_run
 
     folder = find_run(run, runs_folder(runs))
     if as_json:
@@ -304,7 +310,7 @@ def show_image_command(*, image: str, as_json: bool) -> int:
     from samebits.host.docker import Engine
     from samebits.host.image.build import describe, find
     from samebits.host.image.sbom import bill_of_materials, read_packages
-    from samebits.host.runs.registry import show_image
+    from samebits.host.runs.show import show_image
 
     engine = Engine()
     found = find(engine, image)

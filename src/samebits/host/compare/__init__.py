@@ -1,1 +1,1 @@
-"""What differs between two runs, from which line on, and by how much."""
+"""Compare two runs: what differs, from which ledger line on, and by how much."""

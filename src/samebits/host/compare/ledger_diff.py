@@ -1,4 +1,4 @@
-"""From which line on two ledgers part, and in what: read side by side, a line of each at a time."""
+"""The first line at which two ledgers diverge, and the values that differ there."""
 
 import itertools
 import json
@@ -12,13 +12,14 @@ from samebits.core.recipe import leaves
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 
+# Matched on bytes, as parsing every line as JSON is much slower.
 _CHAIN = re.compile(rb'"(?:line":\d+|previous":"sha256:[0-9a-f]{64}"|version":"[0-9.]+"),?')
-_OF_THE_CHAIN = ("line", "previous", "version")
+_CHAIN_KEYS = ("line", "previous", "version")
 _STEP = b'"event":"step"'
-LISTS = ("outputs", "gradients", "variables")
-"""What a step's line lists at the level *tensor*, in the order in which a cause moves on."""
+TENSOR_LISTS = ("outputs", "gradients", "variables")
+"""The lists of a step's line at the trace level *tensor*, in the order in which a difference spreads."""
 
-_WHERE = (
+_POSITION_KEYS = (
     ("fit", "fit"),
     ("loop", "loop"),
     ("epoch", "epoch"),
@@ -26,83 +27,93 @@ _WHERE = (
     ("stage", "phase"),
     ("round", "round"),
 )
+"""Keys of a ledger line, and how they are named in messages."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Divergence:
-    """The first lines that differ; one is None where that ledger has ended."""
+    """The first two lines that differ. One of them is None if its ledger has ended."""
 
     number: int
     one: Mapping[str, Any] | None
     other: Mapping[str, Any] | None
 
     def place(self, name: str) -> int | None:
-        """`fit`, `loop`, `epoch`, `step`, `stage` or `round` of the line, where it has one."""
+        """The line's `fit`, `loop`, `epoch`, `step`, `stage` or `round`; None if it has no such key."""
         value = (self.one or self.other or {}).get(name)
         return value if isinstance(value, int) else None
 
     @property
     def where(self) -> str:
-        """For people: `fit 0, epoch 3, step 2`."""
-        known = [f"{word} {self.place(name)}" for name, word in _WHERE if self.place(name) is not None]
+        """The position in a message: `fit 0, epoch 3, step 2`."""
+        known = [f"{label} {self.place(key)}" for key, label in _POSITION_KEYS if self.place(key) is not None]
         return ", ".join(known) or f"line {self.number}"
 
     def differences(self) -> Iterator[tuple[str, Any, Any]]:
-        """Every value of the line that differs, by name; a listed tensor by its list and its own name."""
-        before, after = (_named(line or {}) for line in (self.one, self.other))
+        """Every value that differs, with its name; a listed tensor is named by its list and its own path."""
+        # Names of both lines, in the order in which they appear.
+        before, after = (_flatten(line or {}) for line in (self.one, self.other))
         for name in [*before, *(name for name in after if name not in before)]:
             if before.get(name) != after.get(name):
                 yield name, before.get(name), after.get(name)
 
 
-def _named(line: Mapping[str, Any]) -> dict[str, Any]:
+def _flatten(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a line by name."""
     found: dict[str, Any] = {}
-    for kind in LISTS:
+    for kind in TENSOR_LISTS:
         for number, item in enumerate(line.get(kind) or ()):
-            words = (kind, item.get("layer") or item.get("path"), item.get("part"))
-            name = " ".join(str(word) for word in words if word is not None)
+            parts = (kind, item.get("layer") or item.get("path"), item.get("part"))
+            name = " ".join(str(part) for part in parts if part is not None)
+            # A layer that is called twice has two outputs of one name.
             found[name if name not in found else f"{name} ({number})"] = item
-    rest = {name: value for name, value in line.items() if name not in LISTS}
+    rest = {name: value for name, value in line.items() if name not in TENSOR_LISTS}
     return found | leaves(rest)
 
 
 def first_divergence(one: tuple[RunDir, Record], other: tuple[RunDir, Record]) -> Divergence | None:
-    """Where two ledgers part; steps count only where both runs were traced alike. None where they do not."""
+    """Where two ledgers diverge; None if they agree. Lines of steps count only if both runs have the same trace."""
     steps = one[1].trace == other[1].trace
-    ledgers = (_lines(run, steps=steps) for run, _ in (one, other))
+    ledgers = (_read_lines(run, steps=steps) for run, _ in (one, other))
+    # Two lines are in memory at a time: ledgers with a line per step may have gigabytes.
     for before, after in itertools.zip_longest(*ledgers):
         if before is None or after is None or before.content != after.content:
             number = (before or after).number
-            return Divergence(number=number, one=_parsed(one[0], before), other=_parsed(other[0], after))
+            return Divergence(number=number, one=_parse_line(one[0], before), other=_parse_line(other[0], after))
     return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Line:
-    """A line of a file: as it stands, and without what chains it, which differs from the first on where recipes do."""
+    """A line of a file: `raw`, and its `content` without the keys of the chain.
+
+    Between two recipes, every line's digest of the line before differs, so the chain says nothing about divergence.
+    """
 
     number: int
     content: bytes
     raw: bytes
 
 
-def _lines(run: RunDir, *, steps: bool) -> Iterator[_Line]:
+def _read_lines(run: RunDir, *, steps: bool) -> Iterator[_Line]:
     try:
         with run.ledger.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if steps or _STEP not in line:
                     yield _Line(number=number, content=_CHAIN.sub(b"", line.rstrip(b"\n")), raw=line)
+    # A run that failed early has no ledger; it ends before the first line of the other.
     except FileNotFoundError:
         return
     except OSError as error:
         raise RecordError(f"cannot read {run.ledger}: {error.strerror}") from error
 
 
-def _parsed(run: RunDir, line: _Line | None) -> dict[str, Any] | None:
+def _parse_line(run: RunDir, line: _Line | None) -> dict[str, Any] | None:
+    """The values of a line without those of the chain."""
     if line is None:
         return None
     try:
         values = dict(json.loads(line.raw))
     except (ValueError, TypeError) as error:
-        raise RecordError(f"{run.ledger}: line {line.number} is not a ledger's: {error}") from error
-    return {name: value for name, value in values.items() if name not in _OF_THE_CHAIN}
+        raise RecordError(f"{run.ledger}: line {line.number} is not a ledger line: {error}") from error
+    return {name: value for name, value in values.items() if name not in _CHAIN_KEYS}

@@ -1,6 +1,6 @@
-"""What differs between two runs: in what went in, and in what came out. Always all of it, never the first of a kind.
+"""Every difference between two runs, in their inputs and in their outputs.
 
-Reads records, manifests, kept code and ledgers; nothing is run, and a ledger is read line by line.
+Reads records, manifests, the kept code and the ledgers. Nothing is executed.
 """
 
 import difflib
@@ -23,13 +23,13 @@ from samebits.host.compare.tensor_diff import TensorStore, tensor_distance
 INPUTS = "inputs"
 OUTPUTS = "outputs"
 _DIGEST = re.compile(r"\b(sha256:[0-9a-f]{8})[0-9a-f]{56}\b")
-_MACHINE = ("runtime", "python", "system", "kernel", "libc", "onednn", "openblas", "numpy_features", "gpu")
-_BUILT_FOR = ("cuda_built_for", "cudnn_built_for")
+_MACHINE_KEYS = ("runtime", "python", "system", "kernel", "libc", "onednn", "openblas", "numpy_features", "gpu")
+_BUILD_KEYS = ("cuda_built_for", "cudnn_built_for")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """One thing that is not the same; `before` and `after` are None where one run does not have it."""
+    """One difference. `before` or `after` is None if that run has no such value."""
 
     side: str
     kind: str
@@ -39,7 +39,7 @@ class Difference:
     detail: str = ""
 
     def to_dict(self) -> dict[str, str | None]:
-        """As `--json` prints it."""
+        """The form that `--json` prints."""
         return {
             "side": self.side,
             "kind": self.kind,
@@ -51,76 +51,82 @@ class Difference:
 
 
 def diff(one: RunDir, other: RunDir) -> list[Difference]:
-    """Every difference, inputs first. Raises RecordError where a record, manifest or ledger cannot be read."""
+    """Every difference, inputs first. Raises RecordError if a record, manifest or ledger cannot be read."""
     records = one.read(), other.read()
     with as_record(f"{one.path} and {other.path} cannot be compared"):
         return [*_inputs((one, other), records), *_outputs((one, other), records)]
 
 
-Folders = tuple[RunDir, RunDir]
-Records = tuple[Record, Record]
+RunPair = tuple[RunDir, RunDir]
+RecordPair = tuple[Record, Record]
 
 
-def _inputs(folders: Folders, records: Records) -> Iterator[Difference]:
+def _inputs(runs: RunPair, records: RecordPair) -> Iterator[Difference]:
     parts = [leaves(record.recipe.to_dict()) for record in records]
     names = differing_parts(records[0].recipe, records[1].recipe)
     for name in names:
         yield _difference(INPUTS, "recipe", name, parts[0].get(name), parts[1].get(name))
+    # Files are compared only if their trees differ, which saves reading the manifests.
     if "code.tree" in names:
-        yield from _files("code", folders, lambda folder: folder.code_manifest, code=True)
+        yield from _file_differences("code", runs, lambda run: run.code_manifest, code=True)
     if "data.tree" in names:
-        yield from _files("data", folders, lambda folder: folder.data_manifest)
+        yield from _file_differences("data", runs, lambda run: run.data_manifest)
     yield from _environments(*(record.environment for record in records))
 
 
 def _environments(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
-    """What was observed of software and machine; a run that ended before that has nothing to compare."""
+    """Differences in software and machine, as observed by the runs."""
+    # A run that failed before its training observed nothing; one line says so instead of hundreds.
     observed = ["observed" if "distributions" in seen else None for seen in (before, after)]
     if None in observed:
-        yield from _mapped(INPUTS, "environment", *({"all of it": word} for word in observed))
+        yield from _mapped(INPUTS, "environment", *({"all of it": value} for value in observed))
         return
     yield from _mapped(INPUTS, "package", before["distributions"], after["distributions"])
-    for kind, read in (("setting", _settings), ("variable", _variables), ("machine", _machine)):
+    for kind, read in (("setting", _setting_values), ("variable", _variables), ("machine", _machine)):
         yield from _mapped(INPUTS, kind, read(before), read(after))
-    fingerprints = _fingerprint(before), _fingerprint(after)
+    # A run of an early version has no fingerprint.
+    fingerprints = _operation_digests(before), _operation_digests(after)
     if all(fingerprints):
         yield from _mapped(INPUTS, "operation", *fingerprints)
-    else:  # of all of them nothing can be said but that
+    else:
         taken = ("taken" if found else None for found in fingerprints)
-        yield from _mapped(INPUTS, "machine", *({"fingerprint": word} for word in taken))
+        yield from _mapped(INPUTS, "machine", *({"fingerprint": value} for value in taken))
 
 
-def _outputs(folders: Folders, records: Records) -> Iterator[Difference]:
+def _outputs(runs: RunPair, records: RecordPair) -> Iterator[Difference]:
     yield from _mapped(OUTPUTS, "outcome", *({"state": record.outcome.state} for record in records))
-    yield from _ledgers(folders, records)
+    yield from _ledger_differences(runs, records)
+    # A run without a result is compared as one with an empty result, so that every value is listed.
     results = [record.result or {"models": [], "fits": [], "outputs": []} for record in records]
-    yield from _metrics(*(result["fits"] for result in results))
+    yield from _metric_differences(*(result["fits"] for result in results))
     yield from _mapped(OUTPUTS, "model", *(_models(result) for result in results))
-    yield from _final_tensors(folders, results)
+    yield from _tensor_differences(runs, results)
     files = [{item["path"]: item.get("digest", "") for item in result["outputs"]} for result in results]
     yield from _mapped(OUTPUTS, "file", *files)
 
 
 def _models(result: Mapping[str, Any]) -> dict[str, str]:
-    """Each model's name, and how it was trained."""
+    """Each model's name and how it was trained, by number."""
     return {str(number): f"{model.get('name')}, by {model.get('how')}" for number, model in enumerate(result["models"])}
 
 
 def _difference(side: str, kind: str, name: str, before: Any, after: Any, detail: str = "") -> Difference:
-    return Difference(side=side, kind=kind, name=name, before=_text(before), after=_text(after), detail=detail)
+    return Difference(
+        side=side, kind=kind, name=name, before=_value_text(before), after=_value_text(after), detail=detail
+    )
 
 
-def _text(value: Any) -> str | None:
+def _value_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def _mapped(side: str, kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
-    """Every name whose value differs, or that one of the two does not have."""
+    """Every name whose value differs, or that only one of the two has."""
     for name in differing_names(before, after):
         yield _difference(side, kind, name, before.get(name), after.get(name))
 
 
-def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
+def _setting_values(environment: Mapping[str, Any]) -> dict[str, str]:
     return {item["name"]: item["found"] for item in environment.get("settings", ())}
 
 
@@ -129,27 +135,29 @@ def _variables(environment: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _machine(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run was observed to run on, but for its cores, which decide nothing."""
+    """The hardware and system of a run, without the number of cores, which does not affect the bits."""
+    # The keys are listed: an environment also holds host-specific values, such as cores and peak memory.
     cpu = environment.get("cpu", {})
     found = {f"cpu {name}": cpu.get(name) for name in ("model", "family_model_stepping", "flags", "caches")}
-    return found | {name: environment.get(name) for name in (*_MACHINE, *_BUILT_FOR)}
+    return found | {name: environment.get(name) for name in (*_MACHINE_KEYS, *_BUILD_KEYS)}
 
 
-def _fingerprint(environment: Mapping[str, Any]) -> Mapping[str, str]:
-    """The digest of each operation; empty where none was taken."""
+def _operation_digests(environment: Mapping[str, Any]) -> Mapping[str, str]:
+    """The digest of each operation of the fingerprint; empty if none was taken."""
     return dict((environment.get("fingerprint") or {}).get("operations", {}))
 
 
-def _files(
-    kind: str, folders: Folders, manifest: Callable[[RunDir], Path], *, code: bool = False
+def _file_differences(
+    kind: str, runs: RunPair, manifest: Callable[[RunDir], Path], *, code: bool = False
 ) -> Iterator[Difference]:
-    """Files that were added, removed or changed; of code, line by line."""
-    trees = [_digests(read_manifest(path)) if (path := manifest(folder)).exists() else {} for folder in folders]
+    """Files that were added, removed or changed; code with the lines that differ."""
+    trees = [_file_digests(read_manifest(path)) if (path := manifest(run)).exists() else {} for run in runs]
     for difference in _mapped(INPUTS, kind, *trees):
+        # Data may be large or binary, so only code is compared by line.
         if not code:
             yield difference
             continue
-        before, after = (_lines(folder.code / difference.name) for folder in folders)
+        before, after = (_text_lines(run.code / difference.name) for run in runs)
         names = f"a/{difference.name}", f"b/{difference.name}"
         changed = difflib.unified_diff(before, after, *names, n=1, lineterm="")
         yield Difference(
@@ -162,70 +170,74 @@ def _files(
         )
 
 
-def _digests(tree: Tree) -> dict[str, str]:
+def _file_digests(tree: Tree) -> dict[str, str]:
     return {entry.path: "folder" if entry.digest is None else str(entry.digest) for entry in tree.entries}
 
 
-def _lines(path: Path) -> list[str]:
-    """A file's lines; none where it is not there, or is no text."""
+def _text_lines(path: Path) -> list[str]:
+    """A file's lines; empty if it is missing or not text."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return []
 
 
-def _ledgers(folders: Folders, records: Records) -> Iterator[Difference]:
-    """The first line from which two ledgers part, and in which groups of tensors, or metrics."""
-    parting = first_divergence(*zip(folders, records, strict=True))
-    if parting is None:
+def _ledger_differences(runs: RunPair, records: RecordPair) -> Iterator[Difference]:
+    """The values that differ in the first line at which the ledgers diverge."""
+    divergence = first_divergence(*zip(runs, records, strict=True))
+    if divergence is None:
         return
-    if parting.one is None or parting.other is None:
-        before, after = ("a line" if line else None for line in (parting.one, parting.other))
-        yield _difference(OUTPUTS, "ledger", parting.where, before, after)
+    # One ledger is longer: its first additional line has no counterpart to compare with.
+    if divergence.one is None or divergence.other is None:
+        before, after = ("a line" if line else None for line in (divergence.one, divergence.other))
+        yield _difference(OUTPUTS, "ledger", divergence.where, before, after)
         return
-    for name, before, after in parting.differences():
-        yield _difference(OUTPUTS, "ledger", f"{parting.where}, {name}", before, after)
+    for name, before, after in divergence.differences():
+        yield _difference(OUTPUTS, "ledger", f"{divergence.where}, {name}", before, after)
 
 
-def _metrics(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Iterator[Difference]:
-    """Every metric whose history parts: the first epoch's values, and the largest distance of all."""
+def _metric_differences(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Iterator[Difference]:
+    """Every metric whose history differs: the values of the first such epoch, and the largest distance of all."""
     nothing: dict[str, Any] = {}
     for number, pair in enumerate(itertools.zip_longest(before, after, fillvalue=nothing)):
         histories = [fit.get("history", {}) for fit in pair]
         for name in sorted(histories[0].keys() | histories[1].keys()):
             values = [history.get(name, []) for history in histories]
-            parted = [
+            differing = [
                 (epoch, one, other) for epoch, (one, other) in enumerate(itertools.zip_longest(*values)) if one != other
             ]
-            if parted:
-                epoch, one, other = parted[0]
+            if differing:
+                epoch, one, other = differing[0]
                 yield _difference(
-                    OUTPUTS, "metric", f"fit {number}, epoch {epoch}, {name}", one, other, _distance(parted)
+                    OUTPUTS, "metric", f"fit {number}, epoch {epoch}, {name}", one, other, _largest_distance(differing)
                 )
 
 
-def _distance(parted: list[tuple[int, str | None, str | None]]) -> str:
-    """The largest distance of two exact floats; nothing where there is none to take."""
+def _largest_distance(differing: list[tuple[int, str | None, str | None]]) -> str:
+    """How many epochs differ, and the largest distance of two exact floats, if the values are numbers."""
     distances = []
-    for _, one, other in parted:
+    for _, one, other in differing:
         try:
             distances.append(abs(float.fromhex(str(one)) - float.fromhex(str(other))))
         except ValueError:
             continue
     return (
-        f"{len(parted)} epochs differ, by {max(distances):.3g} at most" if distances else f"{len(parted)} epochs differ"
+        f"{len(differing)} epochs differ, by {max(distances):.3g} at most"
+        if distances
+        else f"{len(differing)} epochs differ"
     )
 
 
-def _final_tensors(folders: Folders, results: list[Mapping[str, Any]]) -> Iterator[Difference]:
-    """Every tensor of every model that differs, with its distance where both runs keep its values."""
+def _tensor_differences(runs: RunPair, results: list[Mapping[str, Any]]) -> Iterator[Difference]:
+    """Every tensor of every model that differs, with its distance if both runs keep its values."""
     before, after = (_tensors(result) for result in results)
-    kept = TensorStore(folders[0]), TensorStore(folders[1])
+    stores = TensorStore(runs[0]), TensorStore(runs[1])
     for name in differing_names(before, after):
         one, other = before.get(name), after.get(name)
-        far = tensor_distance(one, other, kept) if one and other else None
+        # A tensor that only one run has, has no distance.
+        distance = tensor_distance(one, other, stores) if one and other else None
         texts = (_tensor_text(one), _tensor_text(other))
-        yield _difference(OUTPUTS, "tensor", name, *texts, "" if far is None else str(far))
+        yield _difference(OUTPUTS, "tensor", name, *texts, "" if distance is None else str(distance))
 
 
 def _tensor_text(tensor: Mapping[str, Any] | None) -> str | None:
@@ -233,12 +245,13 @@ def _tensor_text(tensor: Mapping[str, Any] | None) -> str | None:
 
 
 def _tensors(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Every tensor by model, group and path; of two with one path, by number."""
+    """Every tensor by model, group and path; a repeated name gets a prime."""
     found: dict[str, Mapping[str, Any]] = {}
     for number, model in enumerate(result["models"]):
         for group, tensors in model["tensors"].items():
             for tensor in tensors:
                 name = f"model {number}, {group}, {tensor['path']}"
+                # Keras allows two variables of one path.
                 while name in found:
                     name += "'"
                 found[name] = tensor
@@ -246,33 +259,35 @@ def _tensors(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def print_differences(differences: list[Difference]) -> None:
-    """For people, on stdout: one line each, and of code the lines that differ."""
+    """Print every difference on stdout, with the lines of code that differ."""
     for item in differences:
         print_difference(item)
     if differences:
-        missing = {INPUTS, OUTPUTS} - {item.side for item in differences}
-        print(*(f"{side} none differ" for side in missing), sep="\n", end="\n" if missing else "")
+        # Equal inputs with different outputs are the interesting case, so the equal side is named.
+        equal = {INPUTS, OUTPUTS} - {item.side for item in differences}
+        print(*(f"{side} none differ" for side in equal), sep="\n", end="\n" if equal else "")
     print("different" if differences else "identical")
 
 
 def print_difference(item: Difference) -> None:
-    """One line, and its detail in more."""
+    """Print one difference in a line, and its detail below."""
     print(f"{item.side} {item.kind} {item.name}: {_short(item.before)} -> {_short(item.after)}")
     for line in item.detail.splitlines():
         print(f"    {line}")
 
 
 def _short(value: str | None) -> str:
-    """A value for a line; exact floats as decimals, digests and lists cut."""
+    """A value shortened for a line: exact floats as decimals, digests and lists truncated."""
     if value is None:
         return "nothing"
     try:
-        return f"{float.fromhex(value):.9g}" if value.lstrip("-").startswith("0x") else _cut(value)
+        return f"{float.fromhex(value):.9g}" if value.lstrip("-").startswith("0x") else _truncated(value)
     except ValueError:
-        return _cut(value)
+        return _truncated(value)
 
 
-def _cut(value: str) -> str:
+def _truncated(value: str) -> str:
     value = _DIGEST.sub(r"\1…", value)
+    # Names and values come from a script: an escape sequence must not reach the terminal.
     text = "".join(letter if letter.isprintable() else "\\ufffd" for letter in value)
     return text if len(text) <= 60 else f"{text[:57]}..."

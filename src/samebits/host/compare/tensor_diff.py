@@ -1,6 +1,6 @@
-"""How far two tensors are apart, where their values are kept: in `models/`, or of a traced step in `tensors/`.
+"""The distance between two tensors whose values are kept: in `models/`, or for a traced step in `tensors/`.
 
-A value is found by its digest, whatever the place it is kept at: what has another digest is not it.
+Values are found by digest, and checked against it.
 """
 
 import zipfile
@@ -16,9 +16,9 @@ from samebits.core.run_dir import RunDir
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distance:
-    """The largest distances of any two elements: as numbers (None where one is NaN or infinite), and in ULPs.
+    """The largest distance between two elements: as a number, and in ULPs.
 
-    `ulps` counts the floats that lie between, and is None for other types. `differing` of `elements` are not equal.
+    `absolute` is None if it is NaN or infinite, `ulps` if the type is not a float. `differing` of `elements` differ.
     """
 
     absolute: float | None
@@ -27,7 +27,7 @@ class Distance:
     elements: int
 
     def __str__(self) -> str:
-        """As a line's end."""
+        """The end of a line: `1 of 3 values differ, by 1 at most, 4194304 ULPs`."""
         parts = [f"{self.differing} of {self.elements} values differ"]
         if self.absolute is not None:
             parts.append(f"by {self.absolute:.3g} at most")
@@ -36,7 +36,7 @@ class Distance:
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The form in JSON."""
         return {
             "absolute": None if self.absolute is None else self.absolute.hex(),
             "ulps": self.ulps,
@@ -46,36 +46,40 @@ class Distance:
 
 
 class TensorStore:
-    """The tensors that a run keeps, by digest; models are searched once, where a traced step has not kept it."""
+    """The tensors that a run keeps, by digest. Its models are read once, and only if `tensors/` lacks a digest."""
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self._models: dict[str, tuple[Path, str]] | None = None
 
     def find(self, digest: str) -> bytes | None:
-        """The bytes of a tensor, row-major and little-endian."""
+        """The bytes of a tensor, row-major and little-endian; None if the run does not keep it."""
         with suppress(OSError):
+            # A traced step keeps its tensors as plain files, named by digest.
             values = (self._run.tensors / Digest.parse(digest).hex).read_bytes()
             return values if str(Digest.of_bytes(values)) == digest else None
+        # Hashing all models takes seconds, so it is done only once it is needed.
         if self._models is None:
             self._models = dict(self._in_models())
         if digest not in self._models:
             return None
         path, name = self._models[digest]
-        with _weights(path) as file:
+        with _open_weights(path) as file:
             return _bytes_of(file[name])
 
     def _in_models(self) -> Iterator[tuple[str, tuple[Path, str]]]:
-        """The digest of every dataset, and where it is."""
+        """The digest of every dataset in the models, with its file and name."""
         for path in sorted(self._run.models.glob("*")) if self._run.models.is_dir() else ():
-            with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), _weights(path) as file:
-                for name in _datasets(file):
+            # A damaged or foreign model file only costs the distance, which is additional information.
+            with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), _open_weights(path) as file:
+                for name in _dataset_names(file):
                     yield str(Digest.of_bytes(_bytes_of(file[name]))), (path, name)
 
 
 @contextmanager
-def _weights(path: Path) -> Iterator[Any]:
-    """The HDF5 file of weights: it lies in a `.keras` archive, or is one itself."""
+def _open_weights(path: Path) -> Iterator[Any]:
+    """The HDF5 file of a model's weights: inside a `.keras` archive, or the file itself."""
+    # Imported here: most commands of the host need neither h5py nor NumPy.
     import h5py
 
     if path.suffix != ".keras":
@@ -86,7 +90,7 @@ def _weights(path: Path) -> Iterator[Any]:
         yield file
 
 
-def _datasets(file: Any) -> list[str]:
+def _dataset_names(file: Any) -> list[str]:
     names: list[str] = []
 
     def note(name: str, item: Any) -> None:
@@ -105,54 +109,58 @@ def _bytes_of(dataset: Any) -> bytes:
 
 
 def tensor_distance(
-    one: Mapping[str, Any], other: Mapping[str, Any], kept: tuple[TensorStore, TensorStore]
+    one: Mapping[str, Any], other: Mapping[str, Any], stores: tuple[TensorStore, TensorStore]
 ) -> Distance | None:
-    """Of two tensors as lines and records describe them; None where a value is not kept, or they have other shapes."""
+    """The distance of two tensors, described as in records; None if a value is not kept or the shapes differ."""
     if any(one.get(name) != other.get(name) for name in ("dtype", "shape")):
         return None
-    values = [side.find(item["digest"]) for side, item in zip(kept, (one, other), strict=True)]
+    values = [side.find(item["digest"]) for side, item in zip(stores, (one, other), strict=True)]
     if values[0] is None or values[1] is None:
         return None
     return measure_distance(values[0], values[1], one["dtype"])
 
 
 def measure_distance(one: bytes, other: bytes, dtype: str) -> Distance | None:
-    """The distance of two tensors by their bytes; None for a type that is not known here."""
+    """The distance of two tensors by their bytes; None for an unsupported type."""
     import numpy as np
 
+    # Floats are compared by their bit patterns, so that NaN equals the same NaN.
     bits = {"float16": np.uint16, "bfloat16": np.uint16, "float32": np.uint32, "float64": np.uint64}.get(dtype)
     if bits is not None:
         patterns = [np.frombuffer(values, dtype=bits) for values in (one, other)]
+        # Neighbouring floats are neighbouring integers in this order, so a difference counts ULPs. Unsigned integers
+        # cannot be subtracted the other way round.
         ordered = [_ordered(pattern) for pattern in patterns]
-        apart = np.maximum(*ordered) - np.minimum(*ordered)
-        numbers = [_numbers(pattern, dtype) for pattern in patterns]
+        ulps = np.maximum(*ordered) - np.minimum(*ordered)
+        numbers = [_as_numbers(pattern, dtype) for pattern in patterns]
     elif dtype in {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"}:
         patterns = [np.frombuffer(values, dtype=dtype) for values in (one, other)]
-        apart, numbers = None, [pattern.astype(np.float64) for pattern in patterns]
+        ulps, numbers = None, [pattern.astype(np.float64) for pattern in patterns]
     else:
         return None
     differing = int(np.count_nonzero(patterns[0] != patterns[1]))
-    with np.errstate(invalid="ignore"):  # of infinities
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
         largest = float(np.max(np.abs(numbers[0] - numbers[1]), initial=0.0))
     return Distance(
         absolute=largest if np.isfinite(largest) else None,
-        ulps=None if apart is None else int(np.max(apart, initial=0)),
+        ulps=None if ulps is None else int(np.max(ulps, initial=0)),
         differing=differing,
         elements=int(patterns[0].size),
     )
 
 
 def _ordered(pattern: Any) -> Any:
-    """The bits of floats as integers in the floats' own order; +0 and -0 are one apart."""
+    """The bits of floats as integers in the floats' own order; +0 and -0 differ by one."""
     import numpy as np
 
+    # Negative floats are ordered backwards by their bits.
     sign = pattern.dtype.type(1 << (pattern.dtype.itemsize * 8 - 1))
     return np.where(pattern & sign, ~pattern, pattern | sign)
 
 
-def _numbers(pattern: Any, dtype: str) -> Any:
+def _as_numbers(pattern: Any, dtype: str) -> Any:
     import numpy as np
 
-    if dtype == "bfloat16":  # a float32's upper half
+    if dtype == "bfloat16":  # the upper half of a float32
         return (pattern.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
     return pattern.view(dtype).astype(np.float64)

@@ -1,4 +1,4 @@
-"""What may be said of two runs at a goal: identical, equivalent, different, or not comparable."""
+"""The verdict on two runs at a level: identical, equivalent, different, or not comparable."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,117 +14,125 @@ EQUIVALENT = "equivalent"
 DIFFERENT = "different"
 NOT_COMPARABLE = "not comparable"
 
-NOTHING = "the result holds nothing: no Keras model was trained, and no output file was written"
+NOTHING = "the result is empty: no Keras model was trained, and no output file was written"
 NO_METRICS = "the run has no metrics; verify with --goal bitwise"
 
 REL = 1e-3
-"""What a number in a table can differ by, where its reader is told three digits."""
+"""The default relative tolerance: how much a number printed with three digits can be off."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """`word` is one of the four; `reasons` is one line each, and complete."""
+    """`kind` is one of the four verdicts; `reasons` has one line for each reason, and is complete."""
 
-    word: str
-    goal: str
+    kind: str
+    level: str
     reasons: tuple[str, ...] = ()
 
     @property
     def exit_status(self) -> int:
-        """Like diff's, with one more for what cannot be compared."""
-        return {DIFFERENT: EXIT_DIFFERENT, NOT_COMPARABLE: EXIT_NOT_COMPARABLE}.get(self.word, EXIT_OK)
+        """As of `diff`, plus one for what cannot be compared."""
+        return {DIFFERENT: EXIT_DIFFERENT, NOT_COMPARABLE: EXIT_NOT_COMPARABLE}.get(self.kind, EXIT_OK)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tolerance:
-    """How far a metric's final value may be off: by `rel` of the larger of the two, or by `abs`; "" stands for all."""
+    """How far a metric's final value may be off: by `rel` of the larger value, or by `abs`. The key "" is for all."""
 
     rel: Mapping[str, float] = field(default_factory=lambda: {"": REL})
     abs: Mapping[str, float] = field(default_factory=lambda: {"": 0.0})
 
     @classmethod
     def parse(cls, rel: list[str], absolute: list[str]) -> "Tolerance":
-        """From `VALUE` or `METRIC=VALUE`; raises InputError."""
-        return cls(rel={"": REL} | _parsed("--rel", rel), abs={"": 0.0} | _parsed("--abs", absolute))
+        """Parse `VALUE` or `METRIC=VALUE`; raises InputError."""
+        return cls(
+            rel={"": REL} | _parse_tolerances("--rel", rel), abs={"": 0.0} | _parse_tolerances("--abs", absolute)
+        )
 
     def close(self, name: str, one: float, other: float) -> bool:
         """Whether two values of the metric `name` are equal within the tolerance; NaN is equal to NaN."""
+        # A loss that became NaN in both runs was reproduced.
         if math.isnan(one) and math.isnan(other):
             return True
-        rel, absolute = (given.get(name, given[""]) for given in (self.rel, self.abs))
+        rel, absolute = (limits.get(name, limits[""]) for limits in (self.rel, self.abs))
         return math.isclose(one, other, rel_tol=rel, abs_tol=absolute)
 
     def to_dict(self) -> dict[str, dict[str, float]]:
-        """As a verification holds it."""
+        """The form in `verification.json`."""
         return {"rel": dict(self.rel), "abs": dict(self.abs)}
 
 
-def _parsed(option: str, words: list[str]) -> dict[str, float]:
+def _parse_tolerances(option: str, texts: list[str]) -> dict[str, float]:
     found = {}
-    for word in words:
-        name, _, text = word.rpartition("=")
+    for given in texts:
+        name, _, text = given.rpartition("=")
         try:
             value = float(text)
         except ValueError:
             value = math.nan
+        # Also rejects NaN, which compares false.
         if not (value >= 0 and math.isfinite(value)):
-            raise InputError(f"{option} takes a number from 0 on, or METRIC=NUMBER, not {word!r}")
+            raise InputError(f"{option} takes a number from 0 on, or METRIC=NUMBER, not {given!r}")
         found[name] = value
     return found
 
 
-def judge_runs(one: Record, other: Record, goal: str, tolerance: Tolerance) -> Verdict:
-    """The verdict on `other`, where `one` is what should have come out."""
+def judge_runs(one: Record, other: Record, level: str, tolerance: Tolerance) -> Verdict:
+    """The verdict on `other`, where `one` is the expected run."""
     if one.result is None or other.result is None:
-        return _without_result(one, other, goal)
-    if goal != DOCUMENTED and holds_nothing(one) and holds_nothing(other):
-        return not_comparable(goal, [NOTHING])
+        return _without_result(one, other, level)
+    # Two empty results are equal, but that shows nothing about the script.
+    if level != DOCUMENTED and holds_nothing(one) and holds_nothing(other):
+        return not_comparable(level, [NOTHING])
+    # Equal digests satisfy every level.
     if one.result_digest == other.result_digest:
-        return Verdict(word=IDENTICAL, goal=goal)
-    if goal == BITWISE:
-        return Verdict(word=DIFFERENT, goal=goal, reasons=("the result digests differ",))
-    if goal == DOCUMENTED:
-        return Verdict(word=EQUIVALENT, goal=goal, reasons=("it ran to its end again; the result digests differ",))
+        return Verdict(kind=IDENTICAL, level=level)
+    if level == BITWISE:
+        return Verdict(kind=DIFFERENT, level=level, reasons=("the result digests differ",))
+    if level == DOCUMENTED:
+        return Verdict(kind=EQUIVALENT, level=level, reasons=("it finished again; the result digests differ",))
     return _by_metrics(one, other, tolerance)
 
 
-def _without_result(one: Record, other: Record, goal: str) -> Verdict:
-    """Only a script that failed by itself came out differently; whatever else ended a run tells nothing."""
+def _without_result(one: Record, other: Record, level: str) -> Verdict:
+    """Different only if the script itself failed; any other end of a run says nothing about its result."""
+    # The expected run must have a result; without it there is nothing to compare with.
     missing = one if one.result is None else other
-    reasons = [f"the run {missing.id} has no result: {_ended(missing)}"]
-    if missing is other and _by_its_script(other):
-        return Verdict(word=DIFFERENT, goal=goal, reasons=tuple(reasons))
-    return not_comparable(goal, reasons)
+    reasons = [f"the run {missing.id} has no result: {_describe_end(missing)}"]
+    if missing is other and _failed_in_script(other):
+        return Verdict(kind=DIFFERENT, level=level, reasons=tuple(reasons))
+    return not_comparable(level, reasons)
 
 
-def not_comparable(goal: str, reasons: list[str]) -> Verdict:
-    """The verdict where nothing can be said."""
-    return Verdict(word=NOT_COMPARABLE, goal=goal, reasons=tuple(reasons))
+def not_comparable(level: str, reasons: list[str]) -> Verdict:
+    """The verdict if the runs cannot be compared, with the reasons."""
+    return Verdict(kind=NOT_COMPARABLE, level=level, reasons=tuple(reasons))
 
 
 def holds_nothing(record: Record) -> bool:
-    """Whether a result is one of nothing, which any two runs would share."""
+    """Whether a result is empty, as any two runs could have it."""
     result = record.result or {}
     return not any(result.get(name) for name in ("models", "fits", "outputs"))
 
 
-def _ended(record: Record) -> str:
+def _describe_end(record: Record) -> str:
     """How a run without a result ended."""
     outcome = record.outcome
     return outcome.state if outcome.message is None else f"{outcome.state}: {outcome.message}"
 
 
-def _by_its_script(record: Record) -> bool:
-    """Whether a run failed by its script, which is a way to come out; all else happened to it."""
+def _failed_in_script(record: Record) -> bool:
+    """Whether the script itself failed: a result of its own, unlike a kill or a full disk."""
     return record.outcome.state == FAILED and record.outcome.exit_status is not None
 
 
-def check_metrics(record: Record, goal: str, tolerance: Tolerance) -> None:
-    """Raise InputError where tolerances are given for what this run, or this goal, does not know."""
+def check_metrics(record: Record, level: str, tolerance: Tolerance) -> None:
+    """Raise InputError if a tolerance is given for another level, or for a metric that the run does not have."""
     given = tolerance.rel.keys() | tolerance.abs.keys()
-    if goal != METRICS and tolerance != Tolerance():
-        raise InputError(f"--rel and --abs are for the goal {METRICS}, and this is {goal}; add --goal {METRICS}")
+    if level != METRICS and tolerance != Tolerance():
+        raise InputError(f"--rel and --abs are for the level {METRICS}, and this is {level}; add --goal {METRICS}")
     known = {name for _, name in _final_values(record)}
+    # A misspelt metric name would otherwise have no effect, silently.
     unknown = sorted(given - known - {""})
     if unknown:
         there = f"there are {', '.join(sorted(known))}" if known else "it has none"
@@ -132,7 +140,7 @@ def check_metrics(record: Record, goal: str, tolerance: Tolerance) -> None:
 
 
 def has_metrics(record: Record) -> bool:
-    """Whether there is anything to judge by at the goal *metrics*."""
+    """Whether the run can be judged at the level *metrics*."""
     return bool(_final_values(record))
 
 
@@ -140,9 +148,9 @@ def _by_metrics(one: Record, other: Record, tolerance: Tolerance) -> Verdict:
     before, after = _final_values(one), _final_values(other)
     if not before:
         return not_comparable(METRICS, [NO_METRICS])
-    reasons = tuple(_beyond(before, after, tolerance))
-    word = DIFFERENT if reasons else EQUIVALENT
-    return Verdict(word=word, goal=METRICS, reasons=reasons or ("all final metrics are within the tolerance",))
+    reasons = tuple(_out_of_tolerance(before, after, tolerance))
+    kind = DIFFERENT if reasons else EQUIVALENT
+    return Verdict(kind=kind, level=METRICS, reasons=reasons or ("all final metrics are within the tolerance",))
 
 
 _Values = dict[tuple[int, str], str]
@@ -159,8 +167,8 @@ def _final_values(record: Record) -> _Values:
         }
 
 
-def _beyond(before: _Values, after: _Values, tolerance: Tolerance) -> Iterator[str]:
-    """A line for each final metric that is beyond the tolerance, or that only one run has."""
+def _out_of_tolerance(before: _Values, after: _Values, tolerance: Tolerance) -> Iterator[str]:
+    """A line for each final metric that is out of tolerance, or that only one run has."""
     for number, name in sorted(before.keys() | after.keys()):
         texts = [values.get((number, name)) for values in (before, after)]
         where = f"fit {number}, {name}"
@@ -170,8 +178,9 @@ def _beyond(before: _Values, after: _Values, tolerance: Tolerance) -> Iterator[s
         try:
             numbers = [float.fromhex(text) for text in texts if text is not None]
         except ValueError:
+            # A metric may be text; then only the same text is equal.
             if texts[0] != texts[1]:
-                yield f"{where}: {texts[0]} and {texts[1]} are no numbers"
+                yield f"{where}: {texts[0]} and {texts[1]} are not numbers"
             continue
         if not tolerance.close(name, numbers[0], numbers[1]):
             yield f"{where}: {numbers[0]:.9g} and {numbers[1]:.9g} differ by {abs(numbers[0] - numbers[1]):.3g}"

@@ -1,1 +1,1 @@
-"""A run again: preflight, verify, resume, segments, the golden table."""
+"""Run a recorded training again: preflight, verify, locate, resume, segments, the golden table."""

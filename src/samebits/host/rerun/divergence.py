@@ -1,7 +1,7 @@
-"""Where two trainings first part: run again with a finer trace, and only as far as that is needed.
+"""Locate where two trainings first diverge, by training both again with a finer trace.
 
-First with a line per step, in the epoch from which the ledgers part; then with every tensor of that one step. Each of
-these runs ends with its window, and is thrown away.
+First with a line for each step of the epoch in which the ledgers diverge; then with every tensor of that one step. Each
+of these runs ends after its window, and is deleted.
 """
 
 import tempfile
@@ -14,18 +14,18 @@ from samebits.core.errors import SamebitsError, shorten
 from samebits.core.record import FINISHED, Record
 from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import INPUT, STEP, TENSOR, Trace
-from samebits.host.compare.ledger_diff import LISTS, Divergence, first_divergence
+from samebits.host.compare.ledger_diff import TENSOR_LISTS, Divergence, first_divergence
 from samebits.host.compare.tensor_diff import Distance, TensorStore, tensor_distance
 from samebits.host.console import log
 
 RunWithRecord = tuple[RunDir, Record]
 TrainAgain = Callable[[Trace, Path], RunWithRecord]
-"""Trains a recipe again with a trace, in a folder of runs, and returns that run."""
+"""Trains a recipe again with a trace, in a folder of runs, and returns the new run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cause:
-    """One tensor that parts: `kind` is input, output, gradient or variable; its layer is the one to look at."""
+    """A tensor that differs: `kind` is input, output, gradient or variable; `layer` is where to look."""
 
     kind: str
     tensor: str
@@ -33,22 +33,22 @@ class Cause:
     distance: Distance | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        far = None if self.distance is None else self.distance.to_dict()
-        return {"kind": self.kind, "tensor": self.tensor, "layer": self.layer, "distance": far}
+        """The form in JSON."""
+        distance = None if self.distance is None else self.distance.to_dict()
+        return {"kind": self.kind, "tensor": self.tensor, "layer": self.layer, "distance": distance}
 
     def __str__(self) -> str:
-        far = "" if self.distance is None else f": {self.distance}"
-        return f"{self.kind} {self.tensor} (layer {self.layer}){far}"
+        distance = "" if self.distance is None else f": {self.distance}"
+        return f"{self.kind} {self.tensor} (layer {self.layer}){distance}"
 
 
 _SINGULAR = {"outputs": "output", "gradients": "gradient", "variables": "variable"}
-"""What is listed under these names."""
+"""What one item of each list is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Location:
-    """The place, as far as it was found; `causes` are all tensors that part there, the first to part at the front."""
+    """The place of the divergence, as far as it was found; `causes` are all tensors that differ there, in order."""
 
     where: str = ""
     fit: int | None = None
@@ -59,7 +59,7 @@ class Location:
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The form in JSON."""
         return {
             "fit": self.fit,
             "loop": self.loop,
@@ -70,104 +70,115 @@ class Location:
         }
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The lines of a message."""
         if not self.causes:
-            return [f"parts at {self.where}: {self.note}" if self.where else f"not located: {self.note}"]
+            return [f"diverges at {self.where}: {self.note}" if self.where else f"not located: {self.note}"]
         more = [f"    also {cause}" for cause in self.causes[1:]]
-        return [f"parts first at {self.where}: {self.causes[0]}", *more]
+        return [f"diverges first at {self.where}: {self.causes[0]}", *more]
 
 
 def locate(compared: tuple[RunWithRecord, RunWithRecord], sides: tuple[TrainAgain, TrainAgain]) -> Location:
-    """Name epoch, step, tensor and layer from which two runs part, where training them again parts them again."""
-    parting = first_divergence(*compared)
-    if parting is None:
-        return Location(note="the ledgers agree: what differs came after the last epoch, or is an output file")
+    """The epoch, step, tensor and layer where two runs diverge, if they diverge again when trained again."""
+    divergence = first_divergence(*compared)
+    if divergence is None:
+        return Location(note="the ledgers agree: the difference came after the last epoch, or is in an output file")
+    # The traced runs are large, and no runs of the user's: they leave nothing in the folder of runs.
     with tempfile.TemporaryDirectory(prefix="samebits-locate-") as scratch:
-        if parting.place("step") is None:
-            window = Trace(level=STEP, fit=parting.place("fit"), epoch=parting.place("epoch"))
-            log(f"locating: training both again to {parting.where}, with a line for each step")
-            found = first_divergence(*_again(sides, window, Path(scratch) / "step"))
+        # Runs that were traced by step already skip the first training.
+        if divergence.place("step") is None:
+            window = Trace(level=STEP, fit=divergence.place("fit"), epoch=divergence.place("epoch"))
+            log(f"locating: training both again to {divergence.where}, with a line for each step")
+            found = first_divergence(*_train_both(sides, window, Path(scratch) / "step"))
+            # The second training may reveal that no step differs.
             if found is None or found.place("step") is None:
-                return _not_in_a_step(parting, found)
-            parting = found
-        log(f"locating: training both again to {parting.where}, with every tensor of it")
-        return _in_step(parting, _again(sides, _window(parting), Path(scratch) / "tensor"))
+                return _not_in_a_step(divergence, found)
+            divergence = found
+        log(f"locating: training both again to {divergence.where}, with every tensor of it")
+        return _in_step(divergence, _train_both(sides, _window(divergence), Path(scratch) / "tensor"))
 
 
-def _again(sides: tuple[TrainAgain, TrainAgain], trace: Trace, scratch: Path) -> tuple[RunWithRecord, RunWithRecord]:
-    """Both sides with a trace; raises SamebitsError where one was not trained, or not traced, as asked."""
-    ran = sides[0](trace, scratch / "one"), sides[1](trace, scratch / "other")
-    for _, record in ran:
+def _train_both(
+    sides: tuple[TrainAgain, TrainAgain], trace: Trace, scratch: Path
+) -> tuple[RunWithRecord, RunWithRecord]:
+    """Train both sides with a trace; raises SamebitsError if one could not be trained or traced like that."""
+    runs = sides[0](trace, scratch / "one"), sides[1](trace, scratch / "other")
+    for _, record in runs:
+        # The kept source of an older run ignores a trace that it does not know.
         if record.trace != trace:
             raise SamebitsError(f"the samebits that {record.id} was recorded by cannot trace single {trace.level}s")
+        # A narrow trace stops its run after the window, with a message that says so.
         ended = record.outcome
         if ended.state != FINISHED and not (trace.has_window and ended.message == trace.message):
-            raise SamebitsError(f"trained again, it ended otherwise: {ended.state}: {ended.message}")
-    return ran
+            raise SamebitsError(f"trained again, it ended differently: {ended.state}: {ended.message}")
+    return runs
 
 
-def _window(parting: Divergence) -> Trace:
-    places = {name: parting.place(name) for name in ("fit", "epoch", "step", "loop")}
+def _window(divergence: Divergence) -> Trace:
+    places = {name: divergence.place(name) for name in ("fit", "epoch", "step", "loop")}
     return Trace(level=TENSOR, **places)
 
 
-def _placed(parting: Divergence, *, causes: tuple[Cause, ...] = (), note: str = "") -> Location:
+def _location(divergence: Divergence, *, causes: tuple[Cause, ...] = (), note: str = "") -> Location:
     return Location(
-        where=parting.where,
-        fit=parting.place("fit"),
-        loop=parting.place("loop"),
-        epoch=parting.place("epoch"),
-        step=parting.place("step"),
+        where=divergence.where,
+        fit=divergence.place("fit"),
+        loop=divergence.place("loop"),
+        epoch=divergence.place("epoch"),
+        step=divergence.place("step"),
         causes=causes,
         note=note,
     )
 
 
-def _not_in_a_step(parting: Divergence, found: Divergence | None) -> Location:
-    """The weights agree after every step of that epoch, the second time."""
+def _not_in_a_step(divergence: Divergence, found: Divergence | None) -> Location:
+    """Trained again, the weights agree after every step of that epoch."""
     if found is None:
-        return _placed(
-            parting,
-            note="trained again twice, the two agree: this machine repeats the training, and what it was compared with"
-            " was made under conditions that its recipe does not tell",
+        return _location(
+            divergence,
+            note="trained again twice, the two agree: this machine reproduces the training; the other run was trained"
+            " under conditions that its recipe does not record",
         )
-    names = ", ".join(name for name, _, _ in found.differences()) or "one has ended there"
-    return _placed(found, note=f"no step of it differs, only {names}: look at validation and callbacks")
+    names = ", ".join(name for name, _, _ in found.differences()) or "one ended there"
+    return _location(found, note=f"no step differs, only {names}: look at validation and callbacks")
 
 
-def _in_step(parting: Divergence, traced: tuple[RunWithRecord, RunWithRecord]) -> Location:
+def _in_step(divergence: Divergence, traced: tuple[RunWithRecord, RunWithRecord]) -> Location:
     found = first_divergence(*traced)
+    # A script without seeds diverges anew each time, not necessarily at the same step.
     if found is None or found.one is None or found.other is None:
-        return _placed(parting, note="trained again, the two agree there: each training parts at another place")
+        return _location(divergence, note="trained again, the two agree there: each training diverges at another place")
     causes = causes_in(found, (TensorStore(traced[0][0]), TensorStore(traced[1][0])))
     names = shorten([name for name, _, _ in found.differences()], 3)
-    return _placed(found, causes=tuple(causes), note="" if causes else f"no value differs there, only {names}")
+    return _location(found, causes=tuple(causes), note="" if causes else f"no value differs there, only {names}")
 
 
-def causes_in(parting: Divergence, kept: tuple[TensorStore, TensorStore] | None = None) -> list[Cause]:
-    """The tensors of the first list that differs: outputs as they were computed, gradients from the loss backwards.
+def causes_in(divergence: Divergence, stores: tuple[TensorStore, TensorStore] | None = None) -> list[Cause]:
+    """The tensors of the first list that differs: outputs as computed, gradients from the loss backwards.
 
-    How far they are apart is told where their bytes were `kept`.
+    Each has its distance if its bytes are in the `stores`.
     """
-    for kind in LISTS:
-        lists = [(line or {}).get(kind) or [] for line in (parting.one, parting.other)]
+    for kind in TENSOR_LISTS:
+        lists = [(line or {}).get(kind) or [] for line in (divergence.one, divergence.other)]
+        # Lists of different lengths come from different models; the common part is still useful.
         pairs = list(zip(*lists, strict=False))
-        differing = [pair for pair in pairs if any(pair[0].get(name) != pair[1].get(name) for name in _VALUE)]
-        if kind == "variables":  # what no gradient reaches, as a learning rate, is nearer to the cause
+        differing = [pair for pair in pairs if any(pair[0].get(name) != pair[1].get(name) for name in _TENSOR_KEYS)]
+        # A variable without a gradient, such as a learning rate, is nearer to the cause.
+        if kind == "variables":
             differing.sort(key=lambda pair: pair[0].get("group") != "optimizer" or bool(pair[0].get("shape")))
         if differing:
-            causes = [_cause(kind, one, other, kept) for one, other in differing]
+            causes = [_describe_cause(kind, one, other, stores) for one, other in differing]
             return causes[::-1] if kind == "gradients" else causes
     return []
 
 
-_VALUE = ("dtype", "shape", "digest")
-"""What makes two listed tensors the same; their names do not."""
+_TENSOR_KEYS = ("dtype", "shape", "digest")
+"""What decides whether two listed tensors are the same. Their names may differ."""
 
 
-def _cause(
-    kind: str, one: Mapping[str, Any], other: Mapping[str, Any], kept: tuple[TensorStore, TensorStore] | None
+def _describe_cause(
+    kind: str, one: Mapping[str, Any], other: Mapping[str, Any], stores: tuple[TensorStore, TensorStore] | None
 ) -> Cause:
+    # A variable's path ends with its name; the layer is what comes before.
     path = str(one.get("layer") or one.get("path"))
     layer = path if "layer" in one else path.rpartition("/")[0] or path
     part = one.get("part")
@@ -175,5 +186,5 @@ def _cause(
         kind=INPUT if part == INPUT else _SINGULAR[kind],
         tensor=path if part in {None, INPUT} else f"{path} {part}",
         layer=layer,
-        distance=None if kept is None else tensor_distance(one, other, kept),
+        distance=None if stores is None else tensor_distance(one, other, stores),
     )

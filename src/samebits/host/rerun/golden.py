@@ -1,6 +1,6 @@
-"""Golden results of the portable profile: a table of what every CPU must reach, and the machines that did.
+"""Golden results of the portable profile: the digests that every CPU must reach, and the CPUs that reached them.
 
-The table lies beside the script that it is for: `golden.json` in `examples/families`.
+The table lies beside its script: `golden.json` in `examples/families`.
 """
 
 import json
@@ -19,23 +19,23 @@ from samebits.core.run_config import RunConfig
 from samebits.host.console import log
 from samebits.host.launch.train import train
 
-FORMAT = "samebits.golden"
-VERSION = "1.0"
+GOLDEN_FORMAT = "samebits.golden"
+GOLDEN_VERSION = "1.0"
 TABLE = "golden.json"
 GROUPS = ("layers", "optimizers", "losses", "applications")
-"""The arguments that the script is trained with, one run each."""
+"""The script's arguments; each group is one run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Golden:
-    """A digest by group and model, and the CPUs that reached them; `emulator` is None for a real one."""
+    """A digest for each group and model, and the CPUs that reached all; `emulator` is None for a real CPU."""
 
     rows: dict[str, dict[str, str]]
     confirmed: list[dict[str, Any]]
 
     @classmethod
     def read(cls, path: Path) -> "Golden":
-        """Raise InputError where there is no such table, or another one."""
+        """Read a table; raises InputError if it is missing or of another format."""
         try:
             fields = Fields(json.loads(path.read_bytes()))
             found = f"{fields.get('format', str)} {fields.get('version', str)}"
@@ -43,20 +43,22 @@ class Golden:
         except OSError as error:
             raise InputError(f"cannot read the table {path}: {error.strerror}; name a folder with a {TABLE}") from error
         except (ValueError, RecordError) as error:
-            raise InputError(f"{path} is no table of golden results: {error}; name another folder") from error
-        if found != f"{FORMAT} {VERSION}":
-            raise InputError(f"{path} is a table of {found}, and this samebits reads {FORMAT} {VERSION}")
+            raise InputError(f"{path} is not a table of golden results: {error}; name another folder") from error
+        # A table of another version has other models, so every one of them would differ.
+        if found != f"{GOLDEN_FORMAT} {GOLDEN_VERSION}":
+            raise InputError(f"{path} is a table of {found}, and this samebits reads {GOLDEN_FORMAT} {GOLDEN_VERSION}")
         return cls(rows=rows, confirmed=confirmed)
 
     def write(self, path: Path) -> None:
-        """Replace the file."""
-        table = {"format": FORMAT, "version": VERSION, "rows": self.rows, "confirmed": self.confirmed}
+        """Replace the table's file."""
+        table = {"format": GOLDEN_FORMAT, "version": GOLDEN_VERSION, "rows": self.rows, "confirmed": self.confirmed}
         write_atomically(path, readable_json(table))
 
 
 def models(record: Mapping[str, Any]) -> dict[str, str]:
-    """Each model's name, and a digest of its tensors and metrics."""
+    """The name of each model, and a digest of its tensors and metrics."""
     result = record["result"]
+    # A model may be trained by several fits.
     fits = [[fit for fit in result["fits"] if fit["model"] == number] for number in range(len(result["models"]))]
     return {
         model["name"]: str(Digest.of_json({"digest": model["digest"], "histories": [fit["history"] for fit in fitted]}))
@@ -65,33 +67,33 @@ def models(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def write_golden(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
-    """A new table from one record for each group; this machine is the only one yet to confirm it."""
-    Golden(rows={group: models(record) for group, record in records.items()}, confirmed=[describe_machine()]).write(
-        path
-    )
+    """Write a new table from one record for each group, confirmed by this machine alone."""
+    rows = {group: models(record) for group, record in records.items()}
+    Golden(rows=rows, confirmed=[describe_machine()]).write(path)
 
 
 def describe_machine() -> dict[str, Any]:
-    """What the table says of a machine that confirmed it."""
+    """How the table describes a machine that confirmed it."""
     cpu = describe_cpu()
     known = {name: cpu[name] for name in ("model", "vendor", "family_model_stepping", "instruction_set", "caches")}
     return known | {"emulator": None}
 
 
 def attest(folder: Path, *, runtime: str, image: str | None) -> list[str]:
-    """Train every group of a folder's table; add this CPU where all agree, and return the models that do not."""
+    """Train every group of a folder's table. Adds this CPU if all agree; returns the models that differ."""
     path = folder / TABLE
     golden = Golden.read(path)
     different: list[str] = []
     for group, wanted in golden.rows.items():
-        found = _trained(folder / "train.py", group, runtime=runtime, image=image)
+        found = _train_group(folder / "train.py", group, runtime=runtime, image=image)
         names = differing_names(wanted, found)
         log(f"{group}: {len(wanted) - len(names)} of {len(wanted)} models as in the table")
         different += [f"{group} {name}" for name in names]
+    # A CPU that differs anywhere must not be listed as one that confirms the table.
     if different:
-        log(f"{path} stays as it is")
+        log(f"{path} was not changed")
     elif describe_machine() in golden.confirmed:
-        log(f"{path} names this CPU already")
+        log(f"{path} lists this CPU already")
     else:
         golden.confirmed.append(describe_machine())
         golden.write(path)
@@ -99,12 +101,12 @@ def attest(folder: Path, *, runtime: str, image: str | None) -> list[str]:
     return different
 
 
-def _trained(script: Path, group: str, *, runtime: str, image: str | None) -> dict[str, str]:
+def _train_group(script: Path, group: str, *, runtime: str, image: str | None) -> dict[str, str]:
     with tempfile.TemporaryDirectory(prefix="samebits-attest-") as runs:
         spec = RunConfig(
             script=script, arguments=(group,), profile=PORTABLE, runs=Path(runs), runtime=runtime, image=image
         )
         run, status = train(spec)
         if status != 0:
-            raise SamebitsError(f"the group {group} was not trained to its end; see the lines above")
+            raise SamebitsError(f"the group {group} did not finish; see the lines above")
         return models(run.read().to_dict())

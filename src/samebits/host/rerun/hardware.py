@@ -1,4 +1,4 @@
-"""What a recipe asks of this host's processors and memory, row by row."""
+"""Check this host's CPU, GPU and memory against a recipe, one row each."""
 
 import re
 from collections.abc import Iterator
@@ -16,81 +16,84 @@ from samebits.core.run_setup import check_portable_cpu
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreflightCheck:
-    """One thing that the recipe wants: `follows` is empty where it is met, `blocks` the goals that cannot be judged."""
+    """One requirement: `reason` is empty if it is met; `blocks` are the levels that cannot be judged otherwise."""
 
     name: str
     wanted: str
     found: str
-    follows: str = ""
+    reason: str = ""
     blocks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """The form in JSON."""
         return {
             "name": self.name,
             "wanted": self.wanted,
             "found": self.found,
-            "follows": self.follows,
+            "follows": self.reason,
             "blocks": list(self.blocks),
         }
 
 
 def hardware(record: Record) -> Iterator[PreflightCheck]:
-    """CPU and GPU; that the recipe's classes are met is told by the recipe's row, too."""
+    """The rows of CPU and GPU. The recipe's own row compares their classes again."""
     recipe, seen, here = record.recipe, record.environment.get("cpu", {}), describe_cpu()
     instructions = str(here["instruction_set"])
     blocks: tuple[str, ...] = ()
-    follows = ""
+    reason = ""
+    # The portable profile needs the instruction set, not the same one.
     if recipe.profile == PORTABLE:
         try:
             check_portable_cpu()
         except InputError as error:
-            blocks, follows = REPRODUCIBILITY_LEVELS, str(error)
+            blocks, reason = REPRODUCIBILITY_LEVELS, str(error)
     elif instructions != recipe.instruction_set:
-        blocks, follows = (BITWISE,), "the native profile promises nothing for another instruction set"
+        blocks, reason = (BITWISE,), "the native profile guarantees nothing on another instruction set"
     yield PreflightCheck(
-        name="instructions", wanted=recipe.instruction_set, found=instructions, follows=follows, blocks=blocks
+        name="instructions", wanted=recipe.instruction_set, found=instructions, reason=reason, blocks=blocks
     )
+    # The model is information only: the fingerprint decides.
     known = str(seen.get("model", "not recorded"))
-    other = "" if known == here["model"] else "another model: the fingerprint tells whether it computes the same"
-    yield PreflightCheck(name="cpu", wanted=known, found=str(here["model"]), follows=other)
+    other = "" if known == here["model"] else "another model; the fingerprint shows whether it computes the same"
+    yield PreflightCheck(name="cpu", wanted=known, found=str(here["model"]), reason=other)
     if recipe.device.kind == "gpu":
-        yield _gpu(record)
+        yield _gpu_check(record)
 
 
-def _gpu(record: Record) -> PreflightCheck:
+def _gpu_check(record: Record) -> PreflightCheck:
     device, report = record.recipe.device, read_gpus(multiprocessors=True)
     seen: dict[str, Any] = (record.environment.get("gpu", {}).get("gpus") or [{}])[0]
     wanted = f"{device.count} x {device.model}, {device.compute_capability}"
     if not report.gpus:
         return PreflightCheck(
-            name="gpu", wanted=wanted, found="none", follows=str(report.reason), blocks=REPRODUCIBILITY_LEVELS
+            name="gpu", wanted=wanted, found="none", reason=str(report.reason), blocks=REPRODUCIBILITY_LEVELS
         )
     first = report.gpus[0]
     found = f"{len(report.gpus)} x {first.name}, {first.compute_capability}"
     same = (first.name, first.compute_capability) == (device.model, device.compute_capability)
+    # One model is sold with different numbers of multiprocessors, and cuBLAS chooses its kernels by that number.
     multiprocessors = seen.get("multiprocessors"), first.multiprocessors
     if None not in multiprocessors and multiprocessors[0] != multiprocessors[1]:
         same, found = False, f"{found}, {multiprocessors[1]} multiprocessors instead of {multiprocessors[0]}"
     if len(report.gpus) < (device.count or 1):
         return PreflightCheck(
-            name="gpu", wanted=wanted, found=found, follows="too few GPUs", blocks=REPRODUCIBILITY_LEVELS
+            name="gpu", wanted=wanted, found=found, reason="too few GPUs", blocks=REPRODUCIBILITY_LEVELS
         )
     try:
         report.check_driver()
     except SettingError as error:
-        return PreflightCheck(name="gpu", wanted=wanted, found=found, follows=str(error), blocks=REPRODUCIBILITY_LEVELS)
-    follows = "" if same else "another GPU model: neither cuDNN nor cuBLAS promises the same bits"
-    return PreflightCheck(name="gpu", wanted=wanted, found=found, follows=follows, blocks=() if same else (BITWISE,))
+        return PreflightCheck(name="gpu", wanted=wanted, found=found, reason=str(error), blocks=REPRODUCIBILITY_LEVELS)
+    reason = "" if same else "another GPU model: neither cuDNN nor cuBLAS guarantees the same bits"
+    return PreflightCheck(name="gpu", wanted=wanted, found=found, reason=reason, blocks=() if same else (BITWISE,))
 
 
 def memory(record: Record) -> Iterator[PreflightCheck]:
-    """What the run took at most, where it was recorded, against what is free."""
+    """The run's peak memory, if it was recorded, against the free memory."""
     peak = record.environment.get("peak_memory")
     if peak is None:
         return
     with open("/proc/meminfo", encoding="ascii") as file:
         found = re.search(r"^MemAvailable: +(\d+) kB$", file.read(), re.MULTILINE)
     free = int(found[1]) << 10 if found else 0
-    follows = "" if free >= peak else "less is free than the run took; it may be killed"
-    yield PreflightCheck(name="memory", wanted=f"{peak >> 20} MiB", found=f"{free >> 20} MiB free", follows=follows)
+    reason = "" if free >= peak else "less memory is free than the run used; it may be killed"
+    yield PreflightCheck(name="memory", wanted=f"{peak >> 20} MiB", found=f"{free >> 20} MiB free", reason=reason)

@@ -1,4 +1,4 @@
-"""Whether this host can reproduce a recorded run, and with which promise: seconds, before hours."""
+"""Check whether this host can reproduce a recorded run, and with which guarantee, before training for hours."""
 
 import json
 import platform
@@ -31,12 +31,12 @@ from samebits.host.image.build_context import check_kept
 from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv
 from samebits.host.rerun.hardware import PreflightCheck, hardware, memory
 
-_SHOWN = 5
+_MAX_NAMES = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreflightReport:
-    """All rows, and what they were made of; `runtime` is None where the software is not here."""
+    """All rows, and what they compare; `runtime` is None if the run's software is not available."""
 
     rows: tuple[PreflightCheck, ...]
     spec: RunConfig
@@ -44,28 +44,30 @@ class PreflightReport:
     data: Tree | None
     runtime: Runtime | None
 
-    def reasons(self, goal: str) -> list[str]:
-        """Why nothing can be said at this goal; empty where it can."""
-        return [f"{row.name}: {row.follows}" for row in self.rows if goal in row.blocks]
+    def reasons(self, level: str) -> list[str]:
+        """Why the run cannot be judged at this level; empty if it can."""
+        return [f"{row.name}: {row.reason}" for row in self.rows if level in row.blocks]
 
     @property
-    def at_hand(self) -> Runtime:
-        """The runtime; raises EngineError where there is none."""
+    def available_runtime(self) -> Runtime:
+        """The runtime; raises EngineError if there is none."""
         if self.runtime is None:
-            raise EngineError("the software of the run is not here; see `samebits preflight`")
+            raise EngineError("the software of the run is not available; see `samebits preflight`")
         return self.runtime
 
     def planned(self, verifies: Mapping[str, str] | None = None, resumes: Resumption | None = None) -> PlannedRun:
-        """The run that repeats the recorded one, or goes on from it, and names it where that is so."""
-        setup = replace(self.at_hand.setup, verifies=verifies, resumes=resumes)
+        """The new run, which verifies or resumes the recorded one."""
+        # Code and data were hashed for the report; they are not hashed again.
+        setup = replace(self.available_runtime.setup, verifies=verifies, resumes=resumes)
         return plan_hashed(self.spec, setup, code=self.code, data=self.data)
 
 
 def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Path) -> RunConfig:
-    """The request that a record was made of, over the code that the run keeps; `data` is where the data is now."""
+    """The configuration of a recorded run, with the code that the run keeps; `data` is where the data is now."""
     recipe, origin = record.recipe, record.origin.get("data")
     if recipe.data is None and data is not None:
         raise InputError(f"the run {record.id} has no data; leave --data out")
+    # A run outside of our launcher, in a plain container, does not know the path on the host.
     if recipe.data is not None and data is None and origin is not None:
         data = Path(origin)
     return RunConfig(
@@ -76,6 +78,7 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
         threads=recipe.threads,
         profile=recipe.profile,
         shuffle=recipe.shuffle,
+        # A narrow trace would stop the new run after its window.
         trace=Trace() if record.trace.has_window else record.trace,
         keep=record.retention.keep,
         checkpoint_every=record.retention.every,
@@ -97,17 +100,17 @@ def preflight(
     offline: bool = False,
     needs_result: bool = True,
 ) -> PreflightReport:
-    """Hold this host against a run's record; `rebuild` makes an image again that is not here.
+    """Compare this host with a run's record; `rebuild` builds a missing image.
 
-    A run that is to be resumed needs no result yet. Raises RecordError where the record itself cannot be read.
+    A run to resume needs no result (`needs_result`). Raises RecordError if the record itself cannot be read.
     """
     with as_record(run.record):
         record = run.read()
-        outcome = [_outcome(record)] if needs_result else []
-        return _report(run, record, outcome, data=data, runs=runs, rebuild=rebuild, offline=offline)
+        outcome = [_outcome_check(record)] if needs_result else []
+        return _compare_host(run, record, outcome, data=data, runs=runs, rebuild=rebuild, offline=offline)
 
 
-def _report(
+def _compare_host(
     run: RunDir,
     record: Record,
     rows: list[PreflightCheck],
@@ -121,37 +124,41 @@ def _report(
     check_runs(spec)
     code, code_row = _code(run, record)
     tree, data_row = _data(spec, run, record)
-    rows = [*rows, *_ledger(run, record), code_row, data_row, *hardware(record), *memory(record)]
+    rows = [*rows, *_ledger_check(run, record), code_row, data_row, *hardware(record), *memory(record)]
     runtime = None
+    # A row that blocks every level decides already; building an image for it would take minutes.
     if not any(set(row.blocks) == set(REPRODUCIBILITY_LEVELS) for row in rows):
         software, runtime = _software(run, record, rebuild=rebuild, offline=offline)
         rows += software
+    # Both rows need the run's own software.
     if runtime is not None:
-        rows += [*_fingerprint(record, spec, runtime), _recipe(record, spec, runtime, code, tree)]
-    rows.append(_promise(record, blocked=any(row.blocks for row in rows), here=runtime is not None))
+        rows += [*_fingerprint_check(record, spec, runtime), _recipe_check(record, spec, runtime, code, tree)]
+    rows.append(_guarantee(record, blocked=any(row.blocks for row in rows), here=runtime is not None))
     return PreflightReport(rows=tuple(rows), spec=spec, code=code, data=tree, runtime=runtime)
 
 
-def _outcome(record: Record) -> PreflightCheck:
+def _outcome_check(record: Record) -> PreflightCheck:
     blocks: tuple[str, ...] = ()
-    follows = ""
+    reason = ""
     if record.result is None:
-        blocks, follows = REPRODUCIBILITY_LEVELS, "the run has no result that could be reached again"
+        blocks, reason = REPRODUCIBILITY_LEVELS, "the run has no result to reproduce"
+    # An empty result is reproduced by any run, so only `documented` can be judged.
     elif holds_nothing(record):
-        blocks, follows = (BITWISE, METRICS), NOTHING
+        blocks, reason = (BITWISE, METRICS), NOTHING
     elif not has_metrics(record):
-        blocks, follows = (METRICS,), NO_METRICS
-    return PreflightCheck(name="outcome", wanted=FINISHED, found=record.outcome.state, follows=follows, blocks=blocks)
+        blocks, reason = (METRICS,), NO_METRICS
+    return PreflightCheck(name="outcome", wanted=FINISHED, found=record.outcome.state, reason=reason, blocks=blocks)
 
 
-def _ledger(run: RunDir, record: Record) -> Iterator[PreflightCheck]:
+def _ledger_check(run: RunDir, record: Record) -> Iterator[PreflightCheck]:
+    # A run that is being resumed may have no final record; its checkpoints are audited instead.
     if record.ledger is not None:
         check = check_ledger(run.ledger, record)
         yield PreflightCheck(
             name="ledger",
             wanted=f"{record.ledger['lines']} lines",
             found=check.describe(),
-            follows="; ".join(check.problems),
+            reason="; ".join(check.problems),
             blocks=REPRODUCIBILITY_LEVELS if check.problems else (),
         )
 
@@ -161,9 +168,9 @@ def _code(run: RunDir, record: Record) -> tuple[Tree, PreflightCheck]:
     try:
         found = hash_kept_code(run)
     except InputError as error:
-        follows = f"{error}; restore the run's folder"
+        reason = f"{error}; restore the run's folder"
         return Tree(entries=()), PreflightCheck(
-            name="code", wanted=wanted.short, found="none", follows=follows, blocks=REPRODUCIBILITY_LEVELS
+            name="code", wanted=wanted.short, found="none", reason=reason, blocks=REPRODUCIBILITY_LEVELS
         )
     return found, _tree_row("code", wanted.short, found, run.code_manifest, same=found.digest == wanted)
 
@@ -172,12 +179,12 @@ def _tree_row(name: str, wanted: str, found: Tree, manifest: Path, *, same: bool
     if same:
         return PreflightCheck(name=name, wanted=wanted, found=found.digest.short)
     try:
-        changed = shorten(differing_paths(read_manifest(manifest), found), _SHOWN)
+        changed = shorten(differing_paths(read_manifest(manifest), found), _MAX_NAMES)
     except RecordError:
         changed = ""
-    follows = f"not what was recorded: {changed or 'which files, its manifest does not tell'}"
+    reason = f"not what was recorded: {changed or 'the files are unknown, as the manifest is missing'}"
     return PreflightCheck(
-        name=name, wanted=wanted, found=found.digest.short, follows=follows, blocks=REPRODUCIBILITY_LEVELS
+        name=name, wanted=wanted, found=found.digest.short, reason=reason, blocks=REPRODUCIBILITY_LEVELS
     )
 
 
@@ -186,17 +193,17 @@ def _data(spec: RunConfig, run: RunDir, record: Record) -> tuple[Tree | None, Pr
     if wanted is None:
         return None, PreflightCheck(name="data", wanted="none", found="none")
     if spec.data is None:
-        follows = "the record does not say where the data was; name the folder that holds it with --data"
+        reason = "the path of the data was not recorded; name the folder that holds it with --data"
         return None, PreflightCheck(
-            name="data", wanted=wanted.short, found="none", follows=follows, blocks=REPRODUCIBILITY_LEVELS
+            name="data", wanted=wanted.short, found="none", reason=reason, blocks=REPRODUCIBILITY_LEVELS
         )
     try:
         with hashing_progress("hashing the data") as progress:
             found = hash_data(spec.data, progress)
     except InputError as error:
-        follows = f"{str(error).partition(';')[0]}; name the folder that holds it with --data"
+        reason = f"{str(error).partition(';')[0]}; name the folder that holds it with --data"
         return None, PreflightCheck(
-            name="data", wanted=wanted.short, found="none", follows=follows, blocks=REPRODUCIBILITY_LEVELS
+            name="data", wanted=wanted.short, found="none", reason=reason, blocks=REPRODUCIBILITY_LEVELS
         )
     return found, _tree_row("data", wanted.short, found, run.data_manifest, same=found.digest == wanted)
 
@@ -204,8 +211,9 @@ def _data(spec: RunConfig, run: RunDir, record: Record) -> tuple[Tree | None, Pr
 def _software(
     run: RunDir, record: Record, *, rebuild: bool, offline: bool
 ) -> tuple[list[PreflightCheck], Runtime | None]:
-    """The image or the virtual environment that the run was made in, and what it takes to have it."""
+    """The image or virtual environment that the run was trained in."""
     try:
+        # A run keeps to its runtime: the image and the virtual environment are two recipes.
         if record.environment.get("runtime") == "docker":
             return _image(run, record, rebuild=rebuild, offline=offline)
         return _venv(run, record)
@@ -213,7 +221,7 @@ def _software(
         wanted = str(record.recipe.image.config or record.recipe.image.lock)
         return [
             PreflightCheck(
-                name="software", wanted=wanted, found="not to be had", follows=str(error), blocks=REPRODUCIBILITY_LEVELS
+                name="software", wanted=wanted, found="not available", reason=str(error), blocks=REPRODUCIBILITY_LEVELS
             )
         ], None
 
@@ -225,11 +233,12 @@ def _image(run: RunDir, record: Record, *, rebuild: bool, offline: bool) -> tupl
     recorded = record.recipe.image
     wanted = recorded.config.short if recorded.config is not None else f"of source {recorded.source.short}"
     engine = Engine()
+    # A preflight takes seconds, so only `verify` builds.
     image = provide_recorded(engine, run, record, offline=offline) if rebuild else find_recorded(engine, record)
     if image is None:
         check_kept(run.image, recorded)
-        follows = "`samebits verify` rebuilds it from what the run keeps, and compares its digest"
-        return [PreflightCheck(name="image", wanted=wanted, found="not here", follows=follows)], None
+        reason = "`samebits verify` rebuilds it from the run's folder, and compares its digest"
+        return [PreflightCheck(name="image", wanted=wanted, found="not here", reason=reason)], None
     rows = [PreflightCheck(name="image", wanted=wanted, found=f"{wanted} as {image.reference}")]
     return rows, in_recorded_image(engine, image, record)
 
@@ -237,6 +246,7 @@ def _image(run: RunDir, record: Record, *, rebuild: bool, offline: bool) -> tupl
 def _venv(run: RunDir, record: Record) -> tuple[list[PreflightCheck], Runtime | None]:
     recorded, python = record.recipe.image, platform.python_version()
     runtime = in_recorded_venv(run, record)
+    # The lock can be installed for another Python, but its compiled packages are others.
     other = "" if recorded.python == python else "another Python is another recipe; run samebits with the recorded one"
     return [
         PreflightCheck(name="lock", wanted=recorded.lock.short, found=f"{recorded.lock.short} in the run's folder"),
@@ -244,64 +254,66 @@ def _venv(run: RunDir, record: Record) -> tuple[list[PreflightCheck], Runtime | 
             name="python",
             wanted=str(recorded.python),
             found=python,
-            follows=other,
+            reason=other,
             blocks=(BITWISE,) if other else (),
         ),
     ], runtime
 
 
-def _fingerprint(record: Record, spec: RunConfig, runtime: Runtime) -> Iterator[PreflightCheck]:
-    """Have the run's own software compute what it computed then, and compare operation by operation."""
+def _fingerprint_check(record: Record, spec: RunConfig, runtime: Runtime) -> Iterator[PreflightCheck]:
+    """Compute the fingerprint with the run's own software, and compare it operation by operation."""
     known = record.environment.get("fingerprint")
     if known is None:
         return
+    # Installing or loading the software may take minutes; every cheaper row came before.
     runtime.prepare()
-    words = ("fingerprint", "--profile", spec.profile, "--threads", str(spec.determinism.threads), "--json")
-    status, text = runtime.ask(words, spec.determinism.variables)
+    arguments = ("fingerprint", "--profile", spec.profile, "--threads", str(spec.determinism.threads), "--json")
+    status, text = runtime.ask(arguments, spec.determinism.variables)
     wanted = f"{len(known['operations'])} operations"
     try:
         found: dict[str, str] = dict(json.loads(text)["operations"])
     except (ValueError, KeyError, TypeError):
-        follows = f"the recorded software ended with status {status}; see the lines on stderr"
+        reason = f"the recorded software ended with status {status}; see the lines on stderr"
         yield PreflightCheck(
-            name="fingerprint", wanted=wanted, found="not to be had", follows=follows, blocks=REPRODUCIBILITY_LEVELS
+            name="fingerprint", wanted=wanted, found="not available", reason=reason, blocks=REPRODUCIBILITY_LEVELS
         )
         return
     names = differing_names(known["operations"], found)
-    follows = f"this machine computes otherwise: {shorten(names, _SHOWN)}" if names else ""
+    reason = f"this machine computes differently: {shorten(names, _MAX_NAMES)}" if names else ""
     same = f"{len(known['operations'].keys() - set(names))} the same"
     yield PreflightCheck(
-        name="fingerprint", wanted=wanted, found=same, follows=follows, blocks=(BITWISE,) if names else ()
+        name="fingerprint", wanted=wanted, found=same, reason=reason, blocks=(BITWISE,) if names else ()
     )
 
 
-def _recipe(record: Record, spec: RunConfig, runtime: Runtime, code: Tree, data: Tree | None) -> PreflightCheck:
-    """The recipe that would run here: the last word on what the rows before are about."""
+def _recipe_check(record: Record, spec: RunConfig, runtime: Runtime, code: Tree, data: Tree | None) -> PreflightCheck:
+    """Compare the recipe that would run here with the recorded one. It covers all rows above."""
     found = make_recipe(spec, runtime.setup, code, data)
     parts = differing_parts(record.recipe, found)
-    follows = f"another recipe: {', '.join(parts)}" if parts else ""
+    reason = f"another recipe: {', '.join(parts)}" if parts else ""
     return PreflightCheck(
         name="recipe",
         wanted=record.recipe.digest.short,
         found=found.digest.short,
-        follows=follows,
+        reason=reason,
         blocks=(BITWISE,) if parts else (),
     )
 
 
-def _promise(record: Record, *, blocked: bool, here: bool) -> PreflightCheck:
-    """What may be expected of the result."""
+def _guarantee(record: Record, *, blocked: bool, here: bool) -> PreflightCheck:
+    """Which result to expect, and on which machines."""
+    # A portable run that used an unproven operation guarantees its result on one class of machine only.
     profile = (record.environment.get("promise") or {}).get("profile", "native")
     where = "every x86-64-v3 CPU" if profile == PORTABLE else "the same class of machine"
-    follows = "" if here else "the machine is asked once the image is here"
+    reason = "" if here else "the fingerprint is taken once the image is here"
     if blocked:
-        follows = "see the rows above"
+        reason = "see the rows above"
     found = "none" if blocked else "identical" if here else "not known"
-    return PreflightCheck(name="promise", wanted=f"the same bits on {where}", found=found, follows=follows)
+    return PreflightCheck(name="promise", wanted=f"the same bits on {where}", found=found, reason=reason)
 
 
-def print_report(report: PreflightReport, goal: str) -> None:
-    """For people, on stdout; the last line is the answer."""
-    rows = [[row.name, row.wanted, row.found, row.follows or "ok"] for row in report.rows]
-    print_table(["", "wanted", "found", "what follows"], rows)
-    print("not comparable" if report.reasons(goal) else f"can be verified at the goal {goal}")
+def print_report(report: PreflightReport, level: str) -> None:
+    """Print a report on stdout; the last line is the conclusion."""
+    rows = [[row.name, row.wanted, row.found, row.reason or "ok"] for row in report.rows]
+    print_table(["", "wanted", "found", "reason"], rows)
+    print("not comparable" if report.reasons(level) else f"can be verified at the level {level}")

@@ -1,46 +1,49 @@
-"""`samebits resume`: a run that did not finish goes on, to the bits that it would have reached uninterrupted.
+"""`samebits resume`: continue a run that did not finish, to the same bits as without the interruption.
 
-A sealed record is never changed: what goes on is a new run with the same recipe, which begins with the ledger and the
-checkpoints of the one that it resumes, and names it by its seal.
+A finalized record is never changed. A new run with the same recipe begins with a copy of the old run's ledger and
+checkpoints. Its record names the old run by its checksum.
 """
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
+from samebits.core.checkpoint_store import Position
 from samebits.core.errors import InputError
-from samebits.core.record import read_record
+from samebits.core.record import Record, read_record
 from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, why_not_resumable
 from samebits.host.console import log
 from samebits.host.launch.train import execute, finalize_unfinished
-from samebits.host.rerun.preflight import preflight
+from samebits.host.rerun.preflight import PreflightReport, preflight
+from samebits.host.rerun.request import RerunRequest
 from samebits.host.runs.registry import checksum_of
-from samebits.host.subprocesses import OURS, Streams
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What is asked for: where the new run is kept, and where the data is now (None: where it was)."""
+def resume(run: RunDir, request: RerunRequest) -> tuple[RunDir, int]:
+    """Resume a run from its last usable checkpoint; returns the new run and its exit status, as `train` does.
 
-    runs: Path
-    data: Path | None = None
-    offline: bool = False
-    streams: Streams = OURS
-
-
-def resume(run: RunDir, request: Request) -> tuple[RunDir, int]:
-    """Go on from a run's furthest whole checkpoint; returns the new run's folder and exit status, as `train` does.
-
-    Raises InputError where it cannot be resumed, or not exactly here; RecordError where its ledger is not whole.
+    Raises InputError if it cannot be resumed, or not exactly on this host; RecordError if its ledger was edited.
     """
     record = run.read()
-    why = why_not_resumable(run, record)
-    if why is not None:
-        raise InputError(f"the run {record.id} cannot be resumed: {why}")
+    reason = why_not_resumable(run, record)
+    if reason is not None:
+        raise InputError(f"the run {record.id} cannot be resumed: {reason}")
     checkpoints = CheckpointAudit.of(run, record)
+    report = _preflight_exactly(run, request)
+    # From here on the run can be resumed; without a usable checkpoint it starts over.
+    position = checkpoints.furthest(log)
+    start = "the beginning: it has no checkpoint" if position is None else position
+    log(f"resuming {record.id} from {start}")
+    # A run that was killed has no final record yet; its checksum is part of the new run's record.
+    if not read_record(run.record).sealed:
+        finalize_unfinished(run, lambda _: run.read())
+    resumes = _resumption(run, record, checkpoints, position)
+    return execute(report.planned(resumes=resumes), report.available_runtime, request.streams)
+
+
+def _preflight_exactly(run: RunDir, request: RerunRequest) -> PreflightReport:
+    """Check that this host continues the run bit by bit; raises InputError with every reason why not."""
     report = preflight(
         run, data=request.data, runs=request.runs, rebuild=True, offline=request.offline, needs_result=False
     )
@@ -48,17 +51,17 @@ def resume(run: RunDir, request: Request) -> tuple[RunDir, int]:
     if reasons:
         raise InputError(f"cannot resume exactly here: {'; '.join(reasons)}")
     report.spec.determinism.check(os.environ, "your environment")
-    place = checkpoints.furthest(log)
-    log(f"resuming {record.id} " + ("from the beginning: it has no checkpoint" if place is None else f"from {place}"))
-    if not read_record(run.record).sealed:
-        finalize_unfinished(run, lambda _: run.read())
-    resumes = Resumption(
+    return report
+
+
+def _resumption(run: RunDir, record: Record, checkpoints: CheckpointAudit, position: Position | None) -> Resumption:
+    return Resumption(
         id=record.id,
         seal=checksum_of(run),
+        # The new run begins with these lines, and must reproduce those after the checkpoint exactly.
         ledger=run.ledger,
         size=checkpoints.ledger.size,
         store=run.checkpoints,
-        positions=checkpoints.taken_over(place, record.retention.keep),
-        checkpoint=place,
+        positions=checkpoints.taken_over(position, record.retention.keep),
+        checkpoint=position,
     )
-    return execute(report.planned(resumes=resumes), report.at_hand, request.streams)

@@ -1,4 +1,4 @@
-"""How a run is cut into segments at its checkpoints, and which of them are executed in one go."""
+"""Divide a run into segments at its checkpoints, and group the segments into batches."""
 
 import random
 from bisect import bisect_right
@@ -9,15 +9,15 @@ from samebits.core.checkpoint_store import Position
 from samebits.host.audit.checkpoint_audit import CheckpointAudit
 from samebits.host.console import log
 
-_TRAINED = (b'"event":"epoch"', b'"event":"round"', b'"event":"step"')
+_TRAINING_EVENTS = (b'"event":"epoch"', b'"event":"round"', b'"event":"step"')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """A part of a run: lines `before` + 1 to `last` of its ledger, in which `trained` lines tell of training.
+    """A part of a run: lines `before` + 1 to `last` of its ledger, of which `trained` record training.
 
-    It begins at a checkpoint (None: the beginning) and ends at the next (None: the end of the run); `furthest` is the
-    last checkpoint in it, for its name.
+    It begins at a checkpoint (None: the beginning) and ends at the next (None: the end of the run). `furthest` is the
+    run's last checkpoint, for the name of a segment without an end.
     """
 
     number: int
@@ -30,10 +30,11 @@ class Segment:
 
     @property
     def where(self) -> str:
-        """For people: `stage 0, epochs 6 to 7`."""
+        """The segment in a message: `phase 0, epochs 6 to 7`."""
         to = self.end or self.furthest
         if to is None or (self.begin is not None and to.order <= self.begin.order):
             return "from the beginning to the end" if self.begin is None else f"{self.begin}, to the end"
+        # In another phase, the segment begins with that phase's first epoch.
         first = self.begin.epoch if self.begin is not None and self.begin.phase == to.phase else 0
         return f"phase {to.phase}, epochs {first} to {to.epoch}"
 
@@ -42,69 +43,83 @@ class Segment:
 
 
 SegmentBatch = tuple[Segment, ...]
-"""Consecutive segments, executed in one go."""
+"""Consecutive segments, which one run executes."""
 
 
 def find_segments(checkpoints: CheckpointAudit) -> list[Segment]:
-    """Cut a run at its whole checkpoints at the ends of epochs, wherever something was trained before and behind."""
-    trained = [
-        number
-        for number, line in enumerate(_ledger(checkpoints), 1)
-        if any(event in line for event in _TRAINED)
-    ]  # fmt: skip
-    cuts: list[tuple[Position | None, int]] = [(None, 0)]
-    places = sorted((place for place in checkpoints.good if place.step is None), key=lambda place: place.order)
-    for place in places:
-        line = checkpoints.lines(place)
-        inside = bisect_right(trained, line) - bisect_right(trained, cuts[-1][1])
-        if not inside or bisect_right(trained, line) == len(trained):
-            continue
-        if wrong := checkpoints.wrong_with_needed(place):
-            log(f"{wrong}; no segment begins there")
-            continue
-        cuts.append((place, line))
-    ends: list[tuple[Position | None, int]] = [*cuts[1:], (None, checkpoints.ledger.lines)]
+    """Divide a run at its usable checkpoints at the ends of epochs, if it trained before and after them."""
+    training = _training_lines(checkpoints)
+    positions = sorted(
+        (position for position in checkpoints.good if position.step is None), key=lambda item: item.order
+    )
+    cuts = list(_cuts(checkpoints, positions, training))
+    ends: list[Cut] = [*cuts[1:], (None, checkpoints.ledger.lines)]
     return [
         Segment(
             number=number,
             begin=begin,
             end=end,
-            furthest=places[-1] if places else None,
+            furthest=positions[-1] if positions else None,
             before=before,
             last=last,
-            trained=max(1, bisect_right(trained, last) - bisect_right(trained, before)),
+            trained=max(1, bisect_right(training, last) - bisect_right(training, before)),
         )
         for number, ((begin, before), (end, last)) in enumerate(zip(cuts, ends, strict=True), 1)
     ]
 
 
-def _ledger(checkpoints: CheckpointAudit) -> Iterator[bytes]:
+Cut = tuple[Position | None, int]
+"""A checkpoint and the ledger line that it was written after; None is the beginning, or the end."""
+
+
+def _training_lines(checkpoints: CheckpointAudit) -> list[int]:
+    """The numbers of the ledger lines that record training."""
     with checkpoints.run.ledger.open("rb") as file:
-        yield from file
+        return [number for number, line in enumerate(file, 1) if any(event in line for event in _TRAINING_EVENTS)]
+
+
+def _cuts(checkpoints: CheckpointAudit, positions: Sequence[Position], training: list[int]) -> Iterator[Cut]:
+    """Where segments begin."""
+    yield None, 0
+    previous = 0
+    for position in positions:
+        line = checkpoints.lines(position)
+        trained = bisect_right(training, line)
+        # Without training on both sides, one of the segments would have nothing to verify.
+        if trained == bisect_right(training, previous) or trained == len(training):
+            continue
+        # A damaged checkpoint joins two segments: the run is still verified, in fewer parts.
+        if wrong := checkpoints.wrong_with_needed(position):
+            log(f"{wrong}; no segment begins there")
+            continue
+        yield position, line
+        previous = line
 
 
 def draw_sample(
     segments: Sequence[Segment], *, jobs: int = 1, sample: int | None = None, seed: int = 0
 ) -> list[SegmentBatch]:
-    """What is executed in one go: as many even stretches as jobs, or what was drawn, neighbours together."""
+    """The batches to execute: all segments in as many even batches as jobs, or a sample with its neighbours joined."""
+    # A sample of all segments is the whole run, and is reported as such.
     if sample is None or sample >= len(segments):
         return cut_batches(segments, jobs)
     drawn = random.Random(seed).sample(range(len(segments)), sample)  # noqa: S311  no secret
-    stretches: list[list[Segment]] = []
+    batches: list[list[Segment]] = []
     for segment in (segments[index] for index in sorted(drawn)):
-        if stretches and stretches[-1][-1].number + 1 == segment.number:
-            stretches[-1].append(segment)
+        if batches and batches[-1][-1].number + 1 == segment.number:
+            batches[-1].append(segment)
         else:
-            stretches.append([segment])
-    return [tuple(stretch) for stretch in stretches]
+            batches.append([segment])
+    return [tuple(batch) for batch in batches]
 
 
-def cut_batches(segments: Sequence[Segment], parts: int) -> list[SegmentBatch]:
-    """Consecutive segments in at most so many stretches, each with about as much training."""
+def cut_batches(segments: Sequence[Segment], most: int) -> list[SegmentBatch]:
+    """Consecutive segments in at most `most` batches, each with about the same amount of training."""
     total, done = sum(segment.trained for segment in segments), 0
-    stretches: list[list[Segment]] = [[] for _ in range(parts)]
+    batches: list[list[Segment]] = [[] for _ in range(most)]
     for segment in segments:
+        # The batch in which the middle of the segment falls.
         middle = done + segment.trained / 2
-        stretches[min(parts - 1, int(middle * parts / total))].append(segment)
+        batches[min(most - 1, int(middle * most / total))].append(segment)
         done += segment.trained
-    return [tuple(stretch) for stretch in stretches if stretch]
+    return [tuple(batch) for batch in batches if batch]

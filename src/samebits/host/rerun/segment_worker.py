@@ -1,4 +1,4 @@
-"""One stretch of a run executed again, wherever `execute` is called; and processes of this machine to call it in."""
+"""Execute one batch of segments again; and a pool of processes on this machine to do so in parallel."""
 
 import multiprocessing
 import os
@@ -18,46 +18,48 @@ from samebits.core.run_setup import PlannedRun
 from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv
 from samebits.host.launch.train import execute_silently
 
-POLL_SECONDS = 0.5  # seconds between two looks at a ledger that is being written
+LEDGER_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentJob:
-    """What is executed: a run that resumes `run`, in a folder of runs of its own. It can be pickled."""
+    """A planned run that resumes `run`, in a folder of runs of its own. It can be pickled."""
 
     run: Path
     planned: PlannedRun
     offline: bool = False
 
 
-def run_job(work: SegmentJob) -> Path:
-    """Train a stretch in the recorded software, without a word; returns the folder of the run that did.
+def run_job(job: SegmentJob) -> Path:
+    """Train a batch silently with the recorded software; returns the folder of the new run.
 
-    It is stopped at its first line that is not the recorded one, where this is called in a main thread. Raises
-    SamebitsError where it could not be carried out.
+    Called in a main thread, it stops the run at the first line that diverges. Raises SamebitsError if it cannot train.
     """
-    run = RunDir(work.run)
-    watch = _DivergenceWatch(recorded=run.ledger, runs=work.planned.spec.runs)
+    run = RunDir(job.run)
+    watch = _DivergenceWatch(recorded=run.ledger, runs=job.planned.spec.runs)
     try:
-        with _terminable() as terminable, ExitStack() as quiet:
-            runtime = _runtime(run, run.read(), offline=work.offline)
-            if terminable:
+        with _stoppable() as stoppable, ExitStack() as quiet:
+            runtime = _recorded_runtime(run, run.read(), offline=job.offline)
+            # Only a process of its own may be stopped and silenced; a thread shares both with others.
+            if stoppable:
                 quiet.enter_context(redirect_stderr(quiet.enter_context(open(os.devnull, "w", encoding="utf-8"))))
                 watch.begin()
             try:
-                return execute_silently(work.planned, runtime).path
+                return execute_silently(job.planned, runtime).path
             finally:
                 watch.end()
     except Terminated:
-        if not watch.parted or watch.folder is None:
+        # Any other SIGTERM was meant for this process.
+        if not watch.diverged or watch.folder is None:
             raise
         return watch.folder
 
 
-def _runtime(run: RunDir, record: Record, *, offline: bool) -> Runtime:
-    """The recorded software, which was looked at before by the one who asks."""
+def _recorded_runtime(run: RunDir, record: Record, *, offline: bool) -> Runtime:
+    """The recorded software; the preflight has checked before that it is available."""
     if record.environment.get("runtime") != "docker":
         return in_recorded_venv(run, record)
+    # Imported here: a run in a virtual environment needs no engine.
     from samebits.host.docker import Engine
     from samebits.host.image.rebuild import provide_recorded
 
@@ -67,36 +69,37 @@ def _runtime(run: RunDir, record: Record, *, offline: bool) -> Runtime:
 
 @dataclass(slots=True)
 class _DivergenceWatch:
-    """Looks at the ledger of the one run in `runs` while it is written; ends the run where it parts from `recorded`."""
+    """Follows the ledger of the one run in `runs` while it grows; stops the run if it diverges from `recorded`."""
 
     recorded: Path
     runs: Path
-    parted: bool = False
+    diverged: bool = False
     folder: Path | None = None
     _same: int = 0
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """From here on this process may be sent SIGTERM."""
-        self._thread = threading.Thread(target=self._look_on, daemon=True)
+        """Start watching: from here on, this process may get SIGTERM."""
+        self._thread = threading.Thread(target=self._poll, daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """From here on it is not."""
+        """Stop watching, and with it the signals."""
         self._over.set()
         if self._thread is not None:
             self._thread.join()
 
-    def _look_on(self) -> None:
-        while not self._over.wait(POLL_SECONDS):
-            if self._parts():
-                self.parted = True
+    def _poll(self) -> None:
+        while not self._over.wait(LEDGER_POLL_SECONDS):
+            if self._has_diverged():
+                self.diverged = True
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
-    def _parts(self) -> bool:
-        """Whether a whole line is another one; what lies before was compared at an earlier look."""
+    def _has_diverged(self) -> bool:
+        """Whether a whole line differs; earlier polls have compared the first `_same` bytes."""
+        # The folder's name is not known before the run begins.
         ledger = next(self.runs.glob("*/ledger.jsonl"), None)
         if ledger is None:
             return False
@@ -105,6 +108,7 @@ class _DivergenceWatch:
             ours.seek(self._same)
             theirs.seek(self._same)
             for line in ours:
+                # The last line may still be in the middle of being written.
                 if not line.endswith(b"\n"):
                     return False
                 if theirs.readline() != line:
@@ -114,30 +118,31 @@ class _DivergenceWatch:
 
 
 @contextmanager
-def _terminable() -> Iterator[bool]:
-    """SIGTERM stops what is being executed, where this is a main thread; gives whether it is."""
+def _stoppable() -> Iterator[bool]:
+    """Let SIGTERM stop the training; yields whether it can, as only a main thread handles signals."""
     if threading.current_thread() is not threading.main_thread():
         yield False
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         yield True
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
+def _raise_terminated(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
 @contextmanager
 def in_processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """An executor of processes on this machine; what they still do when this is left by an error is stopped."""
-    context = multiprocessing.get_context("spawn")  # neither threads nor open files of ours
+    """An executor of processes on this machine; an error in the body stops what they are doing."""
+    context = multiprocessing.get_context("spawn")  # no copies of our threads and open files
     pool = ProcessPoolExecutor(max_workers=jobs, mp_context=context, initializer=_begin_worker)
     try:
         yield pool
     except BaseException:
+        # The executor would wait for trainings that nobody needs any more.
         for process in multiprocessing.active_children():
             process.terminate()
         raise
@@ -146,13 +151,14 @@ def in_processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin_worker() -> None:
-    """Ctrl-C reaches all processes of a terminal, and the one that submits decides; a worker does not outlive it."""
+    """Leave Ctrl-C to the parent, as it reaches every process of a terminal; and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
+    # A parent that was killed cannot stop its workers, so each watches for that itself.
     if parent is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)

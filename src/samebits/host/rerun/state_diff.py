@@ -1,4 +1,4 @@
-"""Whether a segment ends in the state that the next one begins from: two checkpoints of one place, part by part."""
+"""Compare two checkpoints of one position: does a segment end in the state from which the next one begins?"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,26 +7,26 @@ from typing import Any
 from samebits.core.checkpoint_store import Checkpoint
 from samebits.core.jsonio import differing_names
 
-_NO_CLOCKS = frozenset(
+_TRAINING_KINDS = frozenset(
     {
         *("layer", "optimizer", "variable"),
         *("python_random", "numpy_state", "numpy_generator", "tensorflow_generator"),
     }
 )
-"""Kinds, as `container/reach` writes them, that make a difference wherever they are held."""
+"""Kinds of value, as `runner/checkpoint` encodes them, that training uses wherever they are held."""
 
-_OF_TRAINING = _NO_CLOCKS | {"array", "tensor"}
-"""Those that training computes with where they stand by themselves."""
+_ROOT_KINDS = _TRAINING_KINDS | {"array", "tensor"}
+"""Kinds that training uses if they are roots themselves."""
 
-_DATA = frozenset({"x", "validation_data"})
+_DATA_ROOTS = frozenset({"x", "validation_data"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StateDiff:
-    """Names of what differs: what the next segment computes with, and what only the script itself holds or wrote.
+    """Names of what differs: `training` uses it, or only the script itself (`own`) holds or wrote it.
 
-    The latter may hold the time of day, as a callback's seconds or a zipped model do; it is in no line of the ledger.
-    A generator or a variable is none of that, whoever holds it.
+    The script's own state may hold the time of day, such as the seconds of a callback or the dates in a zipped model.
+    A generator or a variable belongs to training, whoever holds it.
     """
 
     training: tuple[str, ...] = ()
@@ -34,56 +34,61 @@ class StateDiff:
 
 
 def compare_states(one: Checkpoint, other: Checkpoint) -> StateDiff:
-    """Everything in which two checkpoints of the same place differ."""
-    found = list(_differing(one.state, other.state))
+    """Every difference between two checkpoints of the same position."""
+    found = list(_state_differences(one.state, other.state))
     return StateDiff(
-        training=tuple(name for name, of_training in found if of_training),
-        own=tuple(name for name, of_training in found if not of_training),
+        training=tuple(name for name, is_used in found if is_used),
+        own=tuple(name for name, is_used in found if not is_used),
     )
 
 
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """Each name, and whether training computes with it."""
+def _state_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """The name of each difference, and whether training uses the value."""
     for name in differing_names(one, other):
         if name == "objects":
-            objects = [_objects(state[name]) for state in (one, other)]
+            # The script's objects are compared one by one, everything else as a whole.
+            objects = [_decode_objects(state[name]) for state in (one, other)]
             for root in differing_names(*objects):
+                # A root that only one checkpoint has differs from None.
                 before, after = (found.get(root) for found in objects)
-                of_training = root in _DATA or {_kind(before), _kind(after)} & _OF_TRAINING
-                for inner, *parts in _inside(root, before, after):
-                    yield inner, bool(of_training) or any(_computes(part) for part in parts)
+                is_used = root in _DATA_ROOTS or {_kind(before), _kind(after)} & _ROOT_KINDS
+                for inner, *values in _attribute_differences(root, before, after):
+                    yield inner, bool(is_used) or any(_holds_training_state(value) for value in values)
         elif name == "written":
-            yield from ((path, False) for path in _files(one[name], other[name]))
+            yield from ((path, False) for path in _differing_files(one[name], other[name]))
         else:
             yield name, True
 
 
-def _objects(encoded: Mapping[str, Any]) -> dict[str, Any]:
-    """Roots and globals by name, without the numbers by which things met again are told: those shift."""
-    roots = {name: _plain(item) for name, item in encoded["roots"]}
-    return roots | {f"{module}.{name}": _plain(item) for module, name, item in encoded["globals"]}
+def _decode_objects(encoded: Mapping[str, Any]) -> dict[str, Any]:
+    """Roots and globals by name, without the numbers of repeated objects, which shift with every new object."""
+    # Numbers mark repeated objects, so one additional object would change all that follow.
+    roots = {name: _without_numbers(item) for name, item in encoded["roots"]}
+    return roots | {f"{module}.{name}": _without_numbers(item) for module, name, item in encoded["globals"]}
 
 
-def _plain(encoded: Any) -> Any:
+def _without_numbers(encoded: Any) -> Any:
     if isinstance(encoded, Mapping):
-        return {name: None if name == "again" else _plain(item) for name, item in encoded.items() if name != "#"}
-    return [_plain(item) for item in encoded] if isinstance(encoded, list) else encoded
+        return {
+            name: None if name == "again" else _without_numbers(item) for name, item in encoded.items() if name != "#"
+        }
+    return [_without_numbers(item) for item in encoded] if isinstance(encoded, list) else encoded
 
 
 def _kind(encoded: Any) -> str:
-    """What an encoded value is."""
+    """The kind of an encoded value."""
     return next((name for name in encoded if name not in ("#", "class")), "") if isinstance(encoded, Mapping) else ""
 
 
-def _computes(encoded: Any) -> bool:
-    """Whether something that training computes with is held anywhere in a value."""
+def _holds_training_state(encoded: Any) -> bool:
+    """Whether a value holds, at any depth, something that training uses."""
     if isinstance(encoded, Mapping):
-        return _kind(encoded) in _NO_CLOCKS or any(_computes(item) for item in encoded.values())
-    return isinstance(encoded, list) and any(_computes(item) for item in encoded)
+        return _kind(encoded) in _TRAINING_KINDS or any(_holds_training_state(item) for item in encoded.values())
+    return isinstance(encoded, list) and any(_holds_training_state(item) for item in encoded)
 
 
-def _inside(name: str, one: Any, other: Any) -> list[tuple[str, Any, Any]]:
-    """The attributes in which two objects of the script's own differ, or the whole; each with its two values."""
+def _attribute_differences(name: str, one: Any, other: Any) -> list[tuple[str, Any, Any]]:
+    """The attributes in which two objects of the script differ, or else the objects; each with its two values."""
     before, after = (
         item.get("object", {}).get("attributes", {}) if isinstance(item, Mapping) else {} for item in (one, other)
     )
@@ -91,6 +96,6 @@ def _inside(name: str, one: Any, other: Any) -> list[tuple[str, Any, Any]]:
     return found or [(name, one, other)]
 
 
-def _files(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    held = [{path: rest for path, *rest in written["files"]} for written in (one, other)]
-    return [f"output file {path}" for path in differing_names(*held)] or ["how the output folder stands"]
+def _differing_files(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    files = [{path: rest for path, *rest in written["files"]} for written in (one, other)]
+    return [f"output file {path}" for path in differing_names(*files)] or ["the output folder"]

@@ -1,7 +1,7 @@
-"""Run a recorded training again, and say whether the same came out; the recorded run stays as it is.
+"""`samebits verify`: run a recorded training again and give a verdict. The recorded run is never changed.
 
-The new run is one like any other, whose record points at the run that it verifies. Beside it lies `verification.json`:
-both runs by their seals, the goal, the verdict, and why.
+The new run is a run like any other; its record names the run that it verifies. Beside it lies `verification.json`:
+both runs with their checksums, the level, the verdict and its reasons.
 """
 
 import os
@@ -24,36 +24,34 @@ from samebits.host.lint.findings import ENTROPY
 from samebits.host.rerun.divergence import Location, RunWithRecord, TrainAgain, locate
 from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.preflight import PreflightReport, preflight
+from samebits.host.rerun.request import RerunRequest
 from samebits.host.runs.registry import checksum_of
 from samebits.host.runs.verification_file import with_checksum, write_verification
-from samebits.host.subprocesses import OURS, Streams
 
-_UNRECORDED = "no input differs: what parts the runs is something that no recipe holds (README, Limits)"
+_UNRECORDED = "no input differs: the cause is not recorded in a recipe (README, Limits)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What is asked for; `data` is where the data is now (None: where it was), `goal` None is the recorded one.
+class VerifyOptions:
+    """How to judge: at a level (None: the recorded one), within a tolerance; `locate` searches for the divergence."""
 
-    `streams` takes what the script prints.
-    """
-
-    runs: Path
-    goal: str | None = None
+    level: str | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
-    data: Path | None = None
-    offline: bool = False
     locate: bool = False
-    streams: Streams = OURS
 
-    def goal_of(self, record: Record) -> str:
-        """The goal to judge at."""
-        return check_level(self.goal or record.goal)
+    def level_for(self, record: Record) -> str:
+        """The level to judge at. Raises InputError if it or the tolerance does not fit the run."""
+        level = check_level(self.level or record.goal)
+        check_metrics(record, level, self.tolerance)
+        return level
+
+
+_DEFAULTS = VerifyOptions()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
-    """What came of it; `by` is the run that was judged, None where there is none."""
+    """The outcome of a verification. `by` is the run that was judged; None if nothing was run."""
 
     verified: RunDir
     verdict: Verdict
@@ -63,24 +61,20 @@ class Verification:
     differences: tuple[Difference, ...] = ()
     location: Location | None = None
 
-    def to_locate(self, request: Request) -> bool:
-        """Whether it was asked for, and there is a place to look for."""
-        return (
-            request.locate
-            and self.verdict.word == DIFFERENT
-            and self.by is not None
-            and self.by.read().result is not None
-        )
+    @property
+    def has_divergence(self) -> bool:
+        """Whether two results differ, so that there is a place to locate."""
+        return self.verdict.kind == DIFFERENT and self.by is not None and self.by.read().result is not None
 
     def to_dict(self) -> dict[str, Any]:
-        """As `verification.json` and `--json` hold it."""
+        """The form in `verification.json` and of `--json`."""
         body: dict[str, Any] = {
             "samebits": __version__,
-            "verified": named(self.verified),
-            "by": None if self.by is None else named(self.by),
-            "goal": self.verdict.goal,
+            "verified": identify_run(self.verified),
+            "by": None if self.by is None else identify_run(self.by),
+            "goal": self.verdict.level,
             "tolerance": self.tolerance.to_dict(),
-            "verdict": self.verdict.word,
+            "verdict": self.verdict.kind,
             "reasons": list(self.verdict.reasons),
             "preflight": [row.to_dict() for row in self.rows],
             "differences": [difference.to_dict() for difference in self.differences],
@@ -89,8 +83,8 @@ class Verification:
         return with_checksum(body)
 
 
-def named(run: RunDir) -> dict[str, str | None]:
-    """A run as a verification names it."""
+def identify_run(run: RunDir) -> dict[str, str | None]:
+    """How a verification identifies a run: by id, checksum, and the digests of recipe and result."""
     record = run.read()
     result = record.result_digest
     return {
@@ -101,88 +95,93 @@ def named(run: RunDir) -> dict[str, str | None]:
     }
 
 
-def verify(run: RunDir, request: Request) -> Verification:
-    """Run `run` again and judge, unless this host cannot tell; writes the verification beside the new run."""
+def verify(run: RunDir, request: RerunRequest, options: VerifyOptions = _DEFAULTS) -> Verification:
+    """Run `run` again and judge, unless this host cannot; writes the verification beside the new run."""
     record = run.read()
-    goal = request.goal_of(record)
-    check_metrics(record, goal, request.tolerance)
-    report = _looked_at(run, request)
-    reasons = report.reasons(goal)
+    level = options.level_for(record)
+    # Seconds before hours: anything that prevents a verdict is found before the training.
+    report = _preflight(run, request)
+    reasons = report.reasons(level)
     if reasons:
-        verdict = not_comparable(goal, reasons)
-        return Verification(verified=run, verdict=verdict, tolerance=request.tolerance, rows=report.rows)
+        verdict = not_comparable(level, reasons)
+        return Verification(verified=run, verdict=verdict, tolerance=options.tolerance, rows=report.rows)
     report.spec.determinism.check(os.environ, "your environment")
-    again, _ = execute(report.planned({"id": record.id, "seal": checksum_of(run)}), report.at_hand, request.streams)
-    verification = replace(_judged(run, again, request), rows=report.rows)
-    write_verification(again.verification, verification.to_dict())  # locating takes longer, and may be stopped
-    if not verification.to_locate(request):
-        return verification
-    verification = replace(verification, location=_located(run, again, (report, report)))
+    verifies = {"id": record.id, "seal": checksum_of(run)}
+    again, _ = execute(report.planned(verifies), report.available_runtime, request.streams)
+    verification = replace(_judge(run, again, options), rows=report.rows)
+    # Locating trains again, and may be stopped: the verdict is on disk before.
     write_verification(again.verification, verification.to_dict())
+    if options.locate and verification.has_divergence:
+        verification = replace(verification, location=_locate(run, again, (report, report)))
+        write_verification(again.verification, verification.to_dict())
     return verification
 
 
-def verify_against(run: RunDir, other: RunDir, request: Request) -> Verification:
-    """Judge a run that there is already; nothing is run, but to locate what differs."""
-    record = run.read()
-    goal = request.goal_of(record)
-    check_metrics(record, goal, request.tolerance)
+def verify_against(
+    run: RunDir, other: RunDir, request: RerunRequest, options: VerifyOptions = _DEFAULTS
+) -> Verification:
+    """Judge an existing run. Nothing is run, except to locate the divergence."""
+    level = options.level_for(run.read())
     reasons = [f"ledger: {text}" for side in (run, other) for text in check_ledger(side.ledger, side.read()).problems]
     if reasons:
-        return Verification(verified=run, verdict=not_comparable(goal, reasons), tolerance=request.tolerance, by=other)
-    verification = _judged(run, other, request)
-    if not verification.to_locate(request):
+        verdict = not_comparable(level, reasons)
+        return Verification(verified=run, verdict=verdict, tolerance=options.tolerance, by=other)
+    verification = _judge(run, other, options)
+    if not (options.locate and verification.has_divergence):
         return verification
-    return replace(verification, location=_located(run, other, (_looked_at(run, request), _looked_at(other, request))))
+    return replace(verification, location=_locate(run, other, (_preflight(run, request), _preflight(other, request))))
 
 
-def _looked_at(run: RunDir, request: Request) -> PreflightReport:
+def _preflight(run: RunDir, request: RerunRequest) -> PreflightReport:
     return preflight(run, data=request.data, runs=request.runs, rebuild=True, offline=request.offline)
 
 
-def _judged(run: RunDir, other: RunDir, request: Request) -> Verification:
-    """The verdict, and all that differs."""
+def _judge(run: RunDir, other: RunDir, options: VerifyOptions) -> Verification:
+    """The verdict, and every difference."""
     records = run.read(), other.read()
-    verdict = judge_runs(*records, request.goal_of(records[0]), request.tolerance)
+    verdict = judge_runs(*records, options.level_for(records[0]), options.tolerance)
     differences = tuple(diff(run, other))
-    if verdict.word == DIFFERENT and not any(item.side == INPUTS for item in differences):
-        verdict = replace(verdict, reasons=(*verdict.reasons, _unrecorded(*records)))
-    return Verification(verified=run, verdict=verdict, tolerance=request.tolerance, by=other, differences=differences)
+    # Equal inputs with different results: the script takes something that the recipe does not cover.
+    if verdict.kind == DIFFERENT and not any(item.side == INPUTS for item in differences):
+        verdict = replace(verdict, reasons=(*verdict.reasons, _unrecorded_cause(*records)))
+    return Verification(verified=run, verdict=verdict, tolerance=options.tolerance, by=other, differences=differences)
 
 
-def _unrecorded(*records: Record) -> str:
-    """What may be behind it where the inputs are the same."""
-    places = sorted({str(taken) for record in records for taken in record.entropy})
+def _unrecorded_cause(*records: Record) -> str:
+    """The likely cause of a difference without a difference in the inputs."""
+    places = sorted({str(use) for record in records for use in record.entropy})
     if not places:
         return _UNRECORDED
     return f"no input differs, and the script {ENTROPY.what}: {shorten(places, 3)}"
 
 
-def _located(run: RunDir, other: RunDir, reports: tuple[PreflightReport, PreflightReport]) -> Location:
-    """The place; where it cannot be looked for, why."""
+def _locate(run: RunDir, other: RunDir, reports: tuple[PreflightReport, PreflightReport]) -> Location:
+    """Where the runs diverge; if it cannot be located, the reason as its note."""
+    # Locating compares no bits with the record, so the lowest level is enough.
     reasons = [reason for report in reports for reason in report.reasons(DOCUMENTED)]
     if reasons:
         return Location(note="; ".join(dict.fromkeys(reasons)))
     try:
-        return locate(((run, run.read()), (other, other.read())), (_side(reports[0]), _side(reports[1])))
+        return locate(((run, run.read()), (other, other.read())), (_retrainer(reports[0]), _retrainer(reports[1])))
     except SamebitsError as error:
         return Location(note=str(error))
 
 
-def _side(report: PreflightReport) -> TrainAgain:
-    """Trains the recipe of a report again, without a word: its record tells how that went."""
+def _retrainer(report: PreflightReport) -> TrainAgain:
+    """A function that trains the recipe of a report again, silently; the new record holds how that ended."""
 
     def train_again(trace: Trace, runs: Path) -> RunWithRecord:
+        # A traced run ends after its window and is never resumed, so it keeps no checkpoints.
         spec = replace(report.spec, trace=trace, keep=NONE, checkpoint_every=None, runs=runs)
         planned = replace(report, spec=spec).planned()
-        run = execute_silently(planned, report.at_hand)
+        run = execute_silently(planned, report.available_runtime)
         return run, run.read()
 
     return train_again
 
 
 def print_verification(found: Verification) -> None:
-    """For people, on stdout; the last line is the verdict."""
+    """Print a verification on stdout; the last line is the verdict."""
     if found.by is not None:
         print(f"run {found.by.path}")
     for difference in found.differences:
@@ -191,4 +190,4 @@ def print_verification(found: Verification) -> None:
         print(line)
     for reason in found.verdict.reasons:
         print(reason)
-    print(found.verdict.word)
+    print(found.verdict.kind)

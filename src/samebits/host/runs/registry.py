@@ -1,73 +1,60 @@
-"""Find runs again, list them, and show one."""
-
-from samebits.core.errors import shorten
-
-
-from samebits.core.errors import pluralize
-
+"""Find runs by name, list those of a folder, and read one."""
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from samebits.core.checkpoint_store import Position
-from samebits.core.jsonio import as_record
-from samebits.core.errors import InputError, RecordError, pluralize, shorten
-from samebits.host.audit.checkpoint_audit import why_not_resumable, refusals
-from samebits.host.console import print_table, log
-from samebits.host.audit.ledger_audit import check_ledger
-from samebits.host.runs.verification_file import read_verification
-from samebits.core.record import FINISHED, Record, read_record
-from samebits.core.run_dir import MARKER, RunDir
+from samebits.core.errors import InputError, RecordError
+from samebits.core.record import Record, read_record
 from samebits.core.run_config import CONFIG_NAME, read_config
-
-if TYPE_CHECKING:
-    from samebits.host.docker import Image
-    from samebits.host.image.sbom import Package
+from samebits.core.run_dir import MARKER, RunDir
+from samebits.host.console import log
 
 
 def runs_folder(named: Path | None) -> Path:
-    """Where runs are kept: as named, else as the samebits.toml of this folder says, else `runs`."""
+    """The folder that holds the runs: as given, else from the samebits.toml of this folder, else `runs`."""
     return named or read_config(Path(CONFIG_NAME)).get("runs") or Path("runs")
 
 
 def find_run(name: str, runs: Path) -> RunDir:
-    """The run that `name` means: a folder, an id, an unambiguous beginning of one, or `last`. Raises InputError."""
+    """The run that `name` refers to: a folder, an id, an unambiguous prefix, or `last`. Raises InputError."""
     direct = RunDir(Path(name))
     if os.path.isfile(direct.record):
         return direct
+    # A path with a separator is meant as a folder; a plain name may be an id.
     if name and os.path.isdir(name) and os.sep in name:
-        raise InputError(f"the folder {name} is no run: it holds no {direct.record.name}; name the folder of a run")
-    folders = _folders(runs)
+        raise InputError(f"the folder {name} is not a run: it has no {direct.record.name}; name the folder of a run")
+    folders = _run_dirs(runs)
+    # Names begin with the time, so the last name is the youngest run.
     if name == "last" and folders:
         return folders[-1]
+    # An exact id wins over longer ones that begin with it.
     found = [folder for folder in folders if folder.path.name.startswith(name)]
     exact = [folder for folder in found if folder.path.name == name]
     if len(exact or found) == 1:
         return (exact or found)[0]
     if not found:
-        raise InputError(f"there is no run {name} in {runs}; `samebits list` shows what there is")
+        raise InputError(f"there is no run {name} in {runs}; `samebits list` shows all runs")
     names = ", ".join(folder.path.name for folder in found[:3])
     raise InputError(f"{len(found)} runs begin with {name} ({names}, …); write more of the name")
 
 
 def runs_beside(run: RunDir, otherwise: Path) -> Path:
-    """The folder of runs that a run lies in; `otherwise` where it lies in none."""
+    """The folder of runs that contains a run; `otherwise` where it is in none."""
     folder = run.path.absolute().parent
     return folder if (folder / MARKER).exists() else otherwise
 
 
 def read_runs(runs: Path) -> list[tuple[RunDir, Record]]:
-    """All runs of a folder by name, which is by time; one that cannot be read is named on stderr and left out.
+    """All runs of a folder, oldest first. One that cannot be read is reported on stderr and left out.
 
-    Seals are not checked here, for speed; `show` does.
+    Checksums are not verified here, for speed; `show` does.
     """
     if not os.path.isdir(runs):
-        raise InputError(f"there is no folder {runs}; `samebits train` makes it, or name another with --runs")
+        raise InputError(f"there is no folder {runs}; `samebits train` creates it, or name another with --runs")
     found = []
-    for folder in _folders(runs):
+    for folder in _run_dirs(runs):
         try:
             found.append((folder, folder.read(check_seal=False)))
         except RecordError as error:
@@ -75,195 +62,26 @@ def read_runs(runs: Path) -> list[tuple[RunDir, Record]]:
     return found
 
 
-def list_runs(runs: Path) -> None:
-    """A table on stdout."""
-    rows = []
-    for folder, record in read_runs(runs):
-        try:
-            with as_record(folder.record):
-                rows.append(_row(folder, record))
-        except RecordError as error:
-            log(str(error))
-    print_table(["run", "outcome", "seconds", "seed", "recipe", "result"], rows)
-
-
-def summarise(folder: RunDir, record: Record) -> dict[str, Any]:
-    """One run as `list --json` gives it."""
-    return {
-        "id": record.id,
-        "folder": str(folder.path),
-        "started": record.started,
-        "outcome": record.outcome.state,
-        "message": record.outcome.message,
-        "seconds": record.timings.get("total"),
-        "goal": record.goal,
-        "seed": record.recipe.seed,
-        "recipe": str(record.recipe.digest),
-        "result": None if record.result_digest is None else str(record.result_digest),
-        "resumes": _resumed(record).get("id"),
-    }
-
-
 def run_as_json(folder: RunDir) -> Any:
-    """The record as its file holds it; of a run that died unsealed, as it reads."""
+    """The record as in its file. A run that died has no final record: what `RunDir.read` concludes stands for it."""
     record = folder.read()
+    # The file's own bytes, so that keys of a newer version stay.
     return json.loads(folder.record.read_bytes()) if read_record(folder.record).sealed else record.to_dict()
 
 
 def checksum_of(folder: RunDir) -> str:
-    """The seal of a run's record, as its file holds it."""
+    """The checksum of a run's record, as in its file."""
     return str(json.loads(folder.record.read_bytes())["seal"])
 
 
-def show_run(folder: RunDir) -> None:
-    """One run for people, on stdout; the record itself holds more.
-
-    Raises RecordError, after all rows, where the ledger is not as it was written or does not agree with the record.
-    """
-    record = folder.read()
-    with as_record(folder.record):
-        rows = [*_outcome_rows(record), *_verification_rows(folder), *_checkpoint_rows(folder, record)]
-        rows += [*_recipe_rows(record), *_environment_rows(record), *_result_rows(record)]
-        check = check_ledger(folder.ledger, record)
-    rows += [("ledger", check.describe()), *(("  problem", problem) for problem in check.problems)]
-    print_table(["run", record.id], [[name, str(value)] for name, value in rows])
-    if check.problems:
-        raise RecordError(f"{folder.ledger}: {shorten(check.problems, 1)}; do not rely on this run")
-
-
-def show_image(image: "Image", known: Mapping[str, Any], packages: "Sequence[Package]") -> None:
-    """One image for people, on stdout: digests, layers, builder, packages."""
-    rows = [(name, known[name]) for name in ("config", "manifest", "base", "lock", "source") if known.get(name)]
-    rows += [("layer", layer) for layer in known["layers"]]
-    rows += [(f"builder {name}", value or "none") for name, value in known.get("builder", {}).items()]
-    rows += [(f"{package.kind} {package.name}", package.version) for package in packages]
-    print_table(["image", image.reference], [[name, str(value)] for name, value in rows])
-
-
-def _row(folder: RunDir, record: Record) -> list[str]:
-    result = record.result_digest
-    return [
-        folder.path.name,
-        record.outcome.state,
-        f"{record.timings.get('total', 0):.1f}" if record.timings else "",
-        str(record.recipe.seed),
-        record.recipe.digest.short,
-        result.short if result else "",
-    ]
-
-
-def _outcome_rows(record: Record) -> list[tuple[str, Any]]:
-    outcome = record.outcome
-    rows = [("outcome", outcome.state if outcome.message is None else f"{outcome.state}: {outcome.message}")]
-    rows += [("no seed reaches", f"{taken} ({pluralize(taken.times, 'time')})") for taken in record.entropy]
-    return [*rows, ("started", record.started), ("goal", record.goal)]
-
-
-def _verification_rows(folder: RunDir) -> list[tuple[str, Any]]:
-    """Of a run that verifies another: which, and what came of it."""
-    if not folder.verification.exists():
-        return []
-    said = read_verification(folder.verification)
-    with as_record(folder.verification):
-        return [("verifies", f"{said['verified']['id']}: {said['verdict']}, at the goal {said['goal']}")]
-
-
-def _resumed(record: Record) -> Mapping[str, Any]:
-    """What the record says of the run that it goes on from; nothing where it is none."""
-    return record.origin.get("resumes") or {}
-
-
-def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[tuple[str, Any]]:
-    """Which run it resumes, whether it can be resumed itself, and what there is to go on from."""
-    if resumed := _resumed(record):
-        name = resumed.get("checkpoint")
-        yield "resumes", f"{resumed['id']} from {'the beginning' if name is None else Position.parse(name)}"
-    if not record.retention.writes:
-        return
-    why = why_not_resumable(folder, record)
-    if record.outcome.state == FINISHED:
-        reasons = refusals(folder, record)
-        why = f"it finished{'; nor could it have been exactly: ' if reasons else ''}{'; '.join(reasons)}"
-    yield "resumable", "yes" if why is None else f"no: {why}"
-    yield "checkpoints", f"{len(folder.checkpoints.positions())} (keep {record.retention.keep})"
-
-
-def _recipe_rows(record: Record) -> list[tuple[str, Any]]:
-    recipe = record.recipe
-    image = recipe.image
-    return [
-        ("recipe", recipe.digest),
-        ("  image", image.config or record.environment.get("image_note", "not given")),
-        ("  base", image.base or "none"),
-        ("  lock", image.lock),
-        ("  source", image.source),
-        ("  code", f"{recipe.code.tree} {recipe.code.entry}"),
-        ("  arguments", " ".join(recipe.code.arguments) or "none"),
-        ("  data", recipe.data or "none"),
-        ("  seed", recipe.seed),
-        ("  profile", f"{recipe.profile}, {recipe.threads} threads, {recipe.instruction_set}"),
-        ("  shuffle", recipe.shuffle),
-        ("  device", " ".join(str(part) for part in (recipe.device.kind, recipe.device.model) if part)),
-    ]
-
-
-def _environment_rows(record: Record) -> list[tuple[str, Any]]:
-    seen = record.environment
-    if "python" not in seen:
-        return []
-    versions = ", ".join(f"{name} {seen[name]}" for name in ("python", "tensorflow", "keras", "numpy"))
-    settings = [(f"  {item['name']}", f"{item['found']} ({item['by']})") for item in seen.get("settings", ())]
-    return [
-        ("runtime", seen.get("runtime")),
-        ("versions", versions),
-        ("system", f"{seen['system']}, kernel {seen['kernel']}"),
-        ("cpu", f"{seen['cpu']['model']} ({seen['cpu']['family_model_stepping']})"),
-        *_promise_rows(seen),
-        ("settings", "as read back, and where"),
-        *settings,
-    ]
-
-
-def _promise_rows(seen: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """How the machine computes, and how far the result's promise goes; runs of the first versions tell neither."""
-    rows: list[tuple[str, Any]] = []
-    if seen.get("fingerprint"):
-        rows.append(("fingerprint", seen["fingerprint"]["digest"]))
-    if seen.get("promise"):
-        rows.append(("promise", f"the {seen['promise']['profile']} profile's"))
-        rows += [("  not proven", name) for name in seen["promise"].get("unproven", ())]
-    return rows
-
-
-def _result_rows(record: Record) -> list[tuple[str, Any]]:
-    if record.result is None:
-        return []
-    rows: list[tuple[str, Any]] = [("result", record.result_digest)]
-    for model in record.result["models"]:
-        count = sum(len(group) for group in model["tensors"].values())
-        rows.append((f"  model {model['name']}", f"{model['digest']} ({count} tensors)"))
-    for fit in record.result["fits"]:
-        last = ", ".join(f"{name} {_decimal(values[-1])}" for name, values in fit["history"].items())
-        rows.append((f"  fit, {fit['epochs']} epochs", last))
-    rows += [(f"  {item['path']}", f"{item.get('digest', '')} ({item['by']})") for item in record.result["outputs"]]
-    return rows
-
-
-def _decimal(text: str) -> str:
-    """An exact float for people."""
-    try:
-        return f"{float.fromhex(text):.6g}"
-    except ValueError:
-        return text
-
-
-def _folders(runs: Path) -> list[RunDir]:
-    """The folders that hold a record; one without is a run that is still being prepared."""
+def _run_dirs(runs: Path) -> list[RunDir]:
+    """The folders with a record; one without is a run that is still being prepared."""
     if not os.path.isdir(runs):
         return []
     try:
         paths = sorted(path for path in runs.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise InputError(f"cannot read {runs}: {error.strerror}; make it readable for you") from error
+    # `lexists`: a dangling link is a broken run, which is reported and not hidden.
     folders = map(RunDir, paths)
     return [folder for folder in folders if os.path.lexists(folder.record)]

@@ -99,14 +99,14 @@ def test_version(samebits: Callable[..., Done]) -> None:
         (["list", "--all"], "unrecognized arguments: --all; see 'samebits --help'"),
         (["train", "x.py", "--seed", "x"], "argument --seed: invalid int value: 'x'; see 'samebits train --help'"),
         (["train", "x.py", "--goal", "x"], "goal must be one of bitwise, metrics, documented, not 'x'"),
-        (["list"], "there is no folder runs; `samebits train` makes it, or name another with --runs"),
-        (["list", "--runs", "a/b"], "there is no folder a/b; `samebits train` makes it, or name another with --runs"),
-        (["list", "--json"], "there is no folder runs; `samebits train` makes it, or name another with --runs"),
+        (["list"], "there is no folder runs; `samebits train` creates it, or name another with --runs"),
+        (["list", "--runs", "a/b"], "there is no folder a/b; `samebits train` creates it, or name another with --runs"),
+        (["list", "--json"], "there is no folder runs; `samebits train` creates it, or name another with --runs"),
         (["list", "--", "x"], "only `samebits train` takes arguments after --; remove them\n"),
         (["show", "x", "--"], "only `samebits train` takes arguments after --; remove them\n"),
-        (["show", "x"], "there is no run x in runs; `samebits list` shows what there is"),
+        (["show", "x"], "there is no run x in runs; `samebits list` shows all runs"),
         (["resume"], "the following arguments are required: RUN; see 'samebits resume --help'"),
-        (["resume", "x"], "there is no run x in runs; `samebits list` shows what there is"),
+        (["resume", "x"], "there is no run x in runs; `samebits list` shows all runs"),
         (["train", "x.py", "--keep", "x"], "keep must be all, last, none or every:N, not 'x'"),
         (["verify", "x", "--segments", "--jobs", "0"], "there is no run x in runs; `samebits list` shows"),
     ],
@@ -264,7 +264,7 @@ def test_resealing_is_done_right(samebits: Callable[..., Done], run: RunDir) -> 
     changed = _resealed(run, _set("goal", to="metrics"))
     done = samebits("show", changed.path.name)
     assert done.complaint.startswith(f"runs/{changed.path.name}/ledger.jsonl: ")
-    assert "goal metrics" in _lines(done)
+    assert "level metrics" in _lines(done)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_show_last(samebits: Callable[..., Done], run: RunDir, example: Record) 
     assert _lines(samebits("show", "last"))[0] == f"run {younger.path.name}"
     done = samebits("show", "last", "--runs", "nowhere")
     assert (done.status, done.out) == (2, "")
-    assert done.complaint == "there is no run last in nowhere; `samebits list` shows what there is"
+    assert done.complaint == "there is no run last in nowhere; `samebits list` shows all runs"
 
 
 def test_the_folder_of_runs_that_a_file_names(samebits: Callable[..., Done], run: RunDir, tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_the_folder_of_runs_that_a_file_names(samebits: Callable[..., Done], run
     assert _lines(samebits("show", "last"))[0] == f"run {_ID}"
     assert samebits("show", _ID, "--json").out == EXAMPLE.read_text("utf-8")
     done = samebits("list", "--runs", "runs")
-    assert done.complaint == "there is no folder runs; `samebits train` makes it, or name another with --runs"
+    assert done.complaint == "there is no folder runs; `samebits train` creates it, or name another with --runs"
     (tmp_path / "samebits.toml").write_text("runs = 1\n")
     assert samebits("list").complaint == "samebits.toml: 'runs' must be str, not 1"
 
@@ -375,7 +375,7 @@ def test_show_follows_the_ledger(samebits: Callable[..., Done], run: RunDir) -> 
     assert _lines(done)[-3:] == [
         "ledger 1 line, and 2 problems",
         "problem line 1 was removed",
-        "problem line 3 was removed from the end",
+        "problem line 3 was removed",
     ]
     assert done.complaint == (
         f"runs/{folder.path.name}/ledger.jsonl: line 1 was removed and 1 more; do not rely on this run"
@@ -400,7 +400,7 @@ def test_show_of_a_run_that_died_in_the_middle_of_a_line(
     "row",
     [
         "outcome finished",
-        "goal bitwise",
+        "level bitwise",
         "recipe sha256:bba4ec6d49b423491b3cf1880cec942abc596a8fbaf4135bc63f5631ee508151",
         "arguments --epochs 3 --note grün",
         "seed 7",
@@ -449,7 +449,7 @@ def test_a_name_that_no_file_can_have(run: RunDir) -> None:
     name = "x" * 300
     with pytest.raises(InputError) as caught:
         find_run(name, run.path.parent)
-    assert str(caught.value) == f"there is no run {name} in {run.path.parent}; `samebits list` shows what there is"
+    assert str(caught.value) == f"there is no run {name} in {run.path.parent}; `samebits list` shows all runs"
 
 
 @pytest.mark.parametrize("command", [["list"], ["show", "x"]])

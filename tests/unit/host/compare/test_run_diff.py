@@ -1,4 +1,4 @@
-"""What differs between two runs: each kind, all of it, both ways round."""
+"""The differences between two runs: every kind, all of them, in both directions."""
 
 import json
 import shutil
@@ -149,7 +149,7 @@ def test_code_line_by_line_and_data_file_by_file(tmp_path: Path, record: Record)
 
 
 def test_where_ledgers_part(tmp_path: Path, record: Record) -> None:
-    """The first epoch, whatever comes after; a ledger that ends early parts there."""
+    """The first epoch, whatever comes after; a ledger that ends early diverges there."""
     one = make(tmp_path / "a", record, lines=9)
     assert keys(diff(one, make(tmp_path / "b", record, lines=9, last="y"))) == [
         ("outputs", "ledger", "fit 0, epoch 8, tensors.trainable")

@@ -1,4 +1,4 @@
-"""How far tensors are apart: by number and by ULP, and where their values are found again."""
+"""Distances between tensors, as numbers and in ULPs, and where their values are found."""
 
 import zipfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What may be said of two runs at each goal."""
+"""The verdict on two runs at each level."""
 
 import json
 from collections.abc import Callable
@@ -64,20 +64,20 @@ ROWS: dict[str, tuple[Callable[[Record], Record], dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("goal", ["bitwise", "metrics", "documented"])
+@pytest.mark.parametrize("level", ["bitwise", "metrics", "documented"])
 @pytest.mark.parametrize("row", ROWS)
-def test_judge(one: Record, row: str, goal: str) -> None:
+def test_judge(one: Record, row: str, level: str) -> None:
     change, expected = ROWS[row]
-    verdict = judge_runs(one, change(one), goal, Tolerance())
-    assert verdict.word == expected[goal]
-    assert bool(verdict.reasons) == (verdict.word != IDENTICAL)
-    assert verdict.exit_status == {IDENTICAL: 0, EQUIVALENT: 0, DIFFERENT: 1, NOT_COMPARABLE: 3}[verdict.word]
+    verdict = judge_runs(one, change(one), level, Tolerance())
+    assert verdict.kind == expected[level]
+    assert bool(verdict.reasons) == (verdict.kind != IDENTICAL)
+    assert verdict.exit_status == {IDENTICAL: 0, EQUIVALENT: 0, DIFFERENT: 1, NOT_COMPARABLE: 3}[verdict.kind]
 
 
 def test_a_run_without_a_result_is_no_measure(one: Record) -> None:
     failed = replace(one, result=None, outcome=Outcome(state=FAILED))
     verdict = judge_runs(failed, one, "bitwise", Tolerance())
-    assert (verdict.word, verdict.exit_status) == (NOT_COMPARABLE, 3)
+    assert (verdict.kind, verdict.exit_status) == (NOT_COMPARABLE, 3)
     assert verdict.reasons == (f"the run {one.id} has no result: failed",)
 
 
@@ -87,17 +87,17 @@ def test_every_metric_beyond_is_named(one: Record) -> None:
     assert judge_runs(before, after, "metrics", Tolerance()).reasons == (
         "fit 0, loss: 1 and 1.5 differ by 0.5",
         "fit 0, mae: 2 and 3 differ by 1",
-        "fit 0, word: x and y are no numbers",
+        "fit 0, word: x and y are not numbers",
     )
 
 
 def test_not_a_number_is_as_good_as_itself(one: Record) -> None:
     before, after = (_with_history(one, {"loss": ["nan"], "x": [text]}) for text in ("0x1.0p+0", "0x1.0001p+0"))
-    assert judge_runs(before, after, "metrics", Tolerance()).word == EQUIVALENT
+    assert judge_runs(before, after, "metrics", Tolerance()).kind == EQUIVALENT
 
 
 @pytest.mark.parametrize(
-    ("rel", "absolute", "word"),
+    ("rel", "absolute", "kind"),
     [
         (["0.2"], [], EQUIVALENT),
         (["0.05"], [], DIFFERENT),
@@ -108,8 +108,8 @@ def test_not_a_number_is_as_good_as_itself(one: Record) -> None:
         (["0"], ["loss=0.11"], EQUIVALENT),
     ],
 )
-def test_tolerances(one: Record, rel: list[str], absolute: list[str], word: str) -> None:
-    assert judge_runs(one, _ended_at(1.1)(one), "metrics", Tolerance.parse(rel, absolute)).word == word
+def test_tolerances(one: Record, rel: list[str], absolute: list[str], kind: str) -> None:
+    assert judge_runs(one, _ended_at(1.1)(one), "metrics", Tolerance.parse(rel, absolute)).kind == kind
 
 
 @pytest.mark.parametrize("text", ["", "x", "loss=", "-1", "nan", "inf", "loss=-0.1"])
@@ -123,16 +123,16 @@ def test_what_a_tolerance_is_not_for(one: Record) -> None:
     with pytest.raises(InputError) as caught:
         check_metrics(one, "metrics", given)
     assert str(caught.value) == f"the run {one.id} has no metric 'auc'; there are loss"
-    with pytest.raises(InputError, match=r"^--rel and --abs are for the goal metrics, and this is bitwise; "):
+    with pytest.raises(InputError, match=r"^--rel and --abs are for the level metrics, and this is bitwise; "):
         check_metrics(one, "bitwise", given)
     check_metrics(one, "bitwise", Tolerance())
     check_metrics(one, "metrics", Tolerance.parse(["1", "loss=2"], ["0.1"]))
 
 
 def test_results_that_say_nothing(one: Record) -> None:
-    """Without metrics, and with nothing at all."""
+    """Results without metrics, and empty results."""
     before, after = (replace(one, result={**(one.result or {}), "fits": [], "x": x}) for x in (1, 2))
     assert judge_runs(before, after, "metrics", Tolerance()).reasons == (NO_METRICS,)
     empty = replace(one, result={"models": [], "fits": [], "outputs": []})
-    for goal, word in (("bitwise", NOT_COMPARABLE), ("metrics", NOT_COMPARABLE), ("documented", IDENTICAL)):
-        assert judge_runs(empty, empty, goal, Tolerance()).word == word
+    for level, kind in (("bitwise", NOT_COMPARABLE), ("metrics", NOT_COMPARABLE), ("documented", IDENTICAL)):
+        assert judge_runs(empty, empty, level, Tolerance()).kind == kind

@@ -1,4 +1,4 @@
-"""Where two runs part: which windows are asked for, what is concluded from what they show."""
+"""Locating a divergence: which windows are traced, and what is concluded from them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -37,7 +37,7 @@ def _tensor(values: Sequence[float], **about: str) -> Line:
 
 
 class Trainings:
-    """Two sides whose runs are written beforehand; notes what they are asked for."""
+    """Two sides with prepared runs; records which traces are requested."""
 
     def __init__(self, folder: Path, record: Record) -> None:
         self.asked: list[Trace] = []
@@ -53,9 +53,9 @@ class Trainings:
                 ledger.append(line)
         return run, replace(self._record, trace=trace or Trace())
 
-    def sides(self, *stages: tuple[list[Line], list[Line]]) -> tuple[TrainAgain, TrainAgain]:
+    def sides(self, *phases: tuple[list[Line], list[Line]]) -> tuple[TrainAgain, TrainAgain]:
         def side(number: int) -> TrainAgain:
-            left: Iterator[tuple[list[Line], list[Line]]] = iter(stages)
+            left: Iterator[tuple[list[Line], list[Line]]] = iter(phases)
 
             def train(trace: Trace, _runs: Path) -> RunWithRecord:
                 self.asked.append(trace)
@@ -71,24 +71,24 @@ def trainings(tmp_path: Path, example: Record) -> Trainings:
     return Trainings(tmp_path, example)
 
 
-def _located(trainings: Trainings, first: list[Line], second: list[Line], *stages: Any) -> Location:
-    return locate((trainings.ran(first), trainings.ran(second)), trainings.sides(*stages))
+def _located(trainings: Trainings, first: list[Line], second: list[Line], *phases: Any) -> Location:
+    return locate((trainings.ran(first), trainings.ran(second)), trainings.sides(*phases))
 
 
-_PARTED = ([_epoch(0), _epoch(1)], [_epoch(0), _epoch(1, "other")])
+_DIVERGED = ([_epoch(0), _epoch(1)], [_epoch(0), _epoch(1, "other")])
 _STEPS = ([_epoch(0), _step(0), _step(1)], [_epoch(0), _step(0), _step(1, "other")])
 
 
 def test_first_the_step_then_its_tensors(trainings: Trainings) -> None:
     kernel = [_tensor(values, path="m/a/kernel", group="trainable") for values in ([1, 2], [1, 3])]
     tensors = [[_step(1, weights, variables=[item])] for weights, item in zip(("same", "other"), kernel, strict=True)]
-    found = _located(trainings, *_PARTED, _STEPS, tensors)
+    found = _located(trainings, *_DIVERGED, _STEPS, tensors)
     assert (
         trainings.asked == [Trace(level=STEP, fit=0, epoch=1)] * 2 + [Trace(level=TENSOR, fit=0, epoch=1, step=1)] * 2
     )
     assert (found.fit, found.loop, found.epoch, found.step) == (0, None, 1, 1)
     assert [(cause.kind, cause.tensor, cause.layer) for cause in found.causes] == [("variable", "m/a/kernel", "m/a")]
-    assert found.lines() == ["parts first at fit 0, epoch 1, step 1: variable m/a/kernel (layer m/a)"]
+    assert found.lines() == ["diverges first at fit 0, epoch 1, step 1: variable m/a/kernel (layer m/a)"]
 
 
 def test_runs_that_were_traced_by_step_need_one_training(trainings: Trainings) -> None:
@@ -124,29 +124,29 @@ def test_what_comes_first_is_at_the_front(trainings: Trainings) -> None:
     ]
     gradients = [[_tensor([value], path=f"m/{name}/kernel") for name in "abc"] for value in (1.0, 2.0)]
     both = [[_step(1, outputs=out, gradients=back)] for out, back in zip(outputs, gradients, strict=True)]
-    found = _located(trainings, *_PARTED, _STEPS, both)
+    found = _located(trainings, *_DIVERGED, _STEPS, both)
     assert [(cause.kind, cause.layer) for cause in found.causes] == [("input", "m"), ("output", "m/a")]
     backwards = [[_step(1, outputs=outputs[0], gradients=back)] for back in gradients]
-    found = _located(trainings, *_PARTED, _STEPS, backwards)
+    found = _located(trainings, *_DIVERGED, _STEPS, backwards)
     assert [(cause.kind, cause.layer) for cause in found.causes] == [("gradient", f"m/{name}") for name in "cba"]
 
 
 def test_what_is_no_step(trainings: Trainings) -> None:
-    """Metrics alone, as of a validation; nothing at all, the second time; and files, of which no ledger tells."""
+    """Metrics alone, as of a validation; nothing at all, the second time; and output files, which are in no ledger."""
     metrics = ([_epoch(0), _epoch(1)], [_epoch(0), _epoch(1, loss="0x1.1p+0")])
     traced = [[_epoch(0), _step(0), line[1]] for line in metrics]
     found = _located(trainings, *metrics, traced)
-    assert found.note == "no step of it differs, only metrics.loss: look at validation and callbacks"
+    assert found.note == "no step differs, only metrics.loss: look at validation and callbacks"
     assert (found.epoch, found.step) == (1, None)
-    found = _located(trainings, *_PARTED, (_STEPS[0], _STEPS[0]))
-    assert found.note.startswith("trained again twice, the two agree: this machine repeats the training, and ")
-    assert found.lines()[0].startswith("parts at fit 0, epoch 1: trained again twice")
-    found = _located(trainings, *_PARTED, _STEPS, ([_step(1)], [_step(1)]))
-    assert found.note == "trained again, the two agree there: each training parts at another place"
+    found = _located(trainings, *_DIVERGED, (_STEPS[0], _STEPS[0]))
+    assert found.note.startswith("trained again twice, the two agree: this machine reproduces the training; ")
+    assert found.lines()[0].startswith("diverges at fit 0, epoch 1: trained again twice")
+    found = _located(trainings, *_DIVERGED, _STEPS, ([_step(1)], [_step(1)]))
+    assert found.note == "trained again, the two agree there: each training diverges at another place"
     asked = len(trainings.asked)
-    found = _located(trainings, _PARTED[0], _PARTED[0])
+    found = _located(trainings, _DIVERGED[0], _DIVERGED[0])
     assert found.lines() == [
-        "not located: the ledgers agree: what differs came after the last epoch, or is an output file"
+        "not located: the ledgers agree: the difference came after the last epoch, or is in an output file"
     ]
     assert len(trainings.asked) == asked
 
@@ -162,7 +162,7 @@ def test_distances_of_what_was_kept(trainings: Trainings) -> None:
     known = [trainings.ran(line, Trace(level=TENSOR)) for line in lines]
     found = locate((known[0], known[1]), (lambda *_: pair[0], lambda *_: pair[1]))
     (line,) = found.lines()
-    assert line.startswith("parts first at fit 0, epoch 1, step 1: variable m/a/bias (layer m/a): ")
+    assert line.startswith("diverges first at fit 0, epoch 1, step 1: variable m/a/bias (layer m/a): ")
     assert line.endswith("1 of 3 values differ, by 1 at most, 4194304 ULPs")
     assert found.to_dict()["causes"][0]["distance"] == {
         "absolute": "0x1.0000000000000p+0", "ulps": 2**22, "differing": 1, "elements": 3
@@ -171,14 +171,14 @@ def test_distances_of_what_was_kept(trainings: Trainings) -> None:
 
 def test_trainings_that_went_otherwise_are_not_compared(trainings: Trainings) -> None:
     """An older samebits that knows no trace, and a training that failed, agree with anything."""
-    compared = trainings.ran(_PARTED[0]), trainings.ran(_PARTED[1])
+    compared = trainings.ran(_DIVERGED[0]), trainings.ran(_DIVERGED[1])
     untraced = trainings.ran(_STEPS[0])
     with pytest.raises(SamebitsError, match=r" was recorded by cannot trace single steps$"):
         locate(compared, (lambda *_: untraced, lambda *_: untraced))
     window = Trace(level=STEP, fit=0, epoch=1)
     run, record = trainings.ran([], window)
     failed = run, replace(record, result=None, outcome=Outcome(state=FAILED, message="no"))
-    with pytest.raises(SamebitsError, match=r"^trained again, it ended otherwise: failed: no$"):
+    with pytest.raises(SamebitsError, match=r"^trained again, it ended differently: failed: no$"):
         locate(compared, (lambda *_: failed, lambda *_: failed))
     stopped = run, replace(record, outcome=Outcome(state=INTERRUPTED, message=window.message))
     assert locate(compared, (lambda *_: stopped, lambda *_: stopped)).note.startswith("trained again twice")

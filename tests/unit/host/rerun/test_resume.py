@@ -1,6 +1,6 @@
-"""Resuming, as the host does it: what is refused, what the new run is given, and that the old one stays as it is.
+"""Resuming, on the host's side: what is refused, what the new run gets, and that the old run is never changed.
 
-The trainings are played (`playing`); what a real one does with all this is tried elsewhere.
+A fake runner (`support.fake_runner`) stands in for the training.
 """
 
 import json
@@ -132,7 +132,7 @@ def test_a_line_that_was_torn_is_left_out(played: Played) -> None:
 
 
 def test_lines_behind_the_checkpoint_are_kept_to_be_compared(played: Played) -> None:
-    """The furthest checkpoint is lost, and its epoch is told again in the same words, or the run fails."""
+    """The furthest checkpoint is lost, and its epoch must be repeated exactly, or the run fails."""
     result = _whole(played)
     run = _killed(played, 0, 3, "--keep", "all")
     lines = run.ledger.read_bytes()
@@ -169,7 +169,7 @@ def _damaged_object(run: RunDir) -> None:
 
 
 def _written(run: RunDir, **changes: Any) -> None:
-    """The third checkpoint, sealed as well as ours are."""
+    """The third checkpoint with a valid checksum."""
     found = replace(run.checkpoints.read(_THIRD), **changes)
     run.checkpoints.path(_THIRD).unlink()
     run.checkpoints.path(_THIRD).write_bytes(canonical_json(found.to_dict()))
@@ -204,10 +204,14 @@ _OTHER = Digest.of_bytes(b"other")
             f"0000-000003.json is of another recipe, {_OTHER.short}",
             "0000-000002",
         ),
-        (lambda run: _written(run, lines=7), "0000-000003.json names line 7 of a ledger that has 3", "0000-000002"),
+        (
+            lambda run: _written(run, lines=7),
+            "0000-000003.json refers to line 7 of a ledger with 3 lines",
+            "0000-000002",
+        ),
         (
             lambda run: _written(run, last=_OTHER),
-            "0000-000003.json names another line 3 than the ledger has",
+            "0000-000003.json refers to another line 3 than the ledger has",
             "0000-000002",
         ),
     ],
@@ -216,16 +220,16 @@ _OTHER = Digest.of_bytes(b"other")
 def test_a_checkpoint_that_cannot_be_relied_on(
     played: Played, damage: Callable[[RunDir], object], complaint: str, checkpoint: str
 ) -> None:
-    """It is named, and costs time, not exactness."""
+    """It is reported, and costs time, never exactness."""
     result = _whole(played, "--keep", "all")
     run = _killed(played, 0, 3, "--keep", "all")
     name = _object(run, _THIRD).name
     damage(run)
     done = played.call("resume", run.path.name)
     assert done.status == 0, done.err
-    told = [line for line in done.err.splitlines() if line.endswith("; taking an earlier checkpoint")]
-    assert len(told) == 1, done.err
-    assert complaint.format(hex=name, store=Path("runs", run.path.name, "checkpoints")) in told[0]
+    reported = [line for line in done.err.splitlines() if line.endswith("; using an earlier checkpoint")]
+    assert len(reported) == 1, done.err
+    assert complaint.format(hex=name, store=Path("runs", run.path.name, "checkpoints")) in reported[0]
     again = RunDir(done.run)
     assert again.read().origin["resumes"]["checkpoint"] == checkpoint
     _ends_well(again, result)
@@ -240,7 +244,7 @@ def test_an_earlier_stage_that_is_damaged_takes_the_later_ones_with_it(played: P
     run = _killed(played, 1, 2, "--keep", "all")
     run.checkpoints.path(Position(phase=0, epoch=2)).write_text("{}")
     done = played.call("resume", run.path.name)
-    assert done.err.count("taking an earlier checkpoint") == 1
+    assert done.err.count("using an earlier checkpoint") == 1
     again = RunDir(done.run)
     assert again.read().origin["resumes"]["checkpoint"] == "0000-000001"
     _ends_well(again, result)
@@ -283,20 +287,23 @@ def _other_code(played: Played) -> RunDir:
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda played: played.train(), "the run {id} cannot be resumed: it finished already; nothing to resume"),
+        (lambda played: played.train(), "the run {id} cannot be resumed: it has finished; nothing to resume"),
         (
             lambda played: _killed(played, 0, 2, "--keep", "none"),
-            "the run {id} cannot be resumed: it keeps no checkpoints (keep none); train it anew",
+            "the run {id} cannot be resumed: it keeps no checkpoints (keep none); train it again",
         ),
         (
             _refused_in_its_record,
-            f"the run {{id}} cannot be resumed: not exactly: {_GENERATOR}; train it anew",
+            f"the run {{id}} cannot be resumed: not exactly: {_GENERATOR}; train it again",
         ),
         (
             _refused_before_it_died,
-            f"the run {{id}} cannot be resumed: not exactly: {_GENERATOR}; train it anew",
+            f"the run {{id}} cannot be resumed: not exactly: {_GENERATOR}; train it again",
         ),
-        (_spoilt_ledger, "runs/{id}/ledger.jsonl: line 2 or line 3 was changed; nothing can go on from it, train anew"),
+        (
+            _spoilt_ledger,
+            "runs/{id}/ledger.jsonl: lines 2 to 3: at least one was changed; it cannot be resumed, train again",
+        ),
         (_other_data, "cannot resume exactly here: data: not what was recorded: numbers.csv"),
         (_other_code, "cannot resume exactly here: code: not what was recorded: train.py"),
     ],
@@ -320,7 +327,7 @@ def test_a_run_that_is_alive_is_left_alone(played: Played) -> None:
     finally:
         os.close(held)
     assert done.status == 2
-    assert done.complaint.endswith("cannot be resumed: it is still running; stop it, or wait for its end")
+    assert done.complaint.endswith("cannot be resumed: it is still running; stop it, or wait until it ends")
     assert not read_record(run.record).sealed
 
 
@@ -337,9 +344,9 @@ def test_data_that_was_moved_and_runs_kept_elsewhere(played: Played) -> None:
     run = _killed(played, 0, 2)
     played.project.data.rename(played.project.folder / "elsewhere")
     done = played.call("resume", str(run.path), "--data", "elsewhere", "--runs", "more", "--json")
-    said = json.loads(done.out.splitlines()[-1])
-    assert (said["outcome"], said["result"]) == ("finished", result)
-    assert Path(said["run"]).parent == Path("more")
+    written = json.loads(done.out.splitlines()[-1])
+    assert (written["outcome"], written["result"]) == ("finished", result)
+    assert Path(written["run"]).parent == Path("more")
 
 
 def test_what_show_and_list_say(played: Played) -> None:
@@ -356,7 +363,7 @@ def test_what_show_and_list_say(played: Played) -> None:
     assert [row["resumes"] for row in listed] == [None, run.path.name]
     played.player.refuses = ("workers share a generator",)
     shown = played.call("show", played.train().path.name).out
-    assert re.search(r"^resumable +no: it finished; nor could .* exactly: workers share a ", shown, re.MULTILINE)
+    assert re.search(r"^resumable +no: it finished; it was not resumable: workers share a ", shown, re.MULTILINE)
     shown = played.call("show", played.train("--keep", "none").path.name).out
     assert "resumable" not in shown
 
@@ -379,7 +386,7 @@ def test_a_record_that_says_nothing_sensible_of_being_resumable(played: Played) 
 
     run = played.train()
     record = replace(run.read(), resumable={"resumable": False, "reasons": []})
-    assert refusals(run, record) == ("it does not say why",)
+    assert refusals(run, record) == ("no reason was recorded",)
     for wrong in ({}, {"resumable": 1}, {"resumable": False, "reasons": [1]}):
         with pytest.raises(RecordError, match=r"^(missing value in )?'resumable\."):
             refusals(run, replace(record, resumable=wrong))

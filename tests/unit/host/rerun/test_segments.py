@@ -1,6 +1,6 @@
-"""Verification in segments: how a run is cut, what is executed, which segment is named, and what is said of the share.
+"""Verification in segments: how a run is divided, what is executed, which segment is named, and the share it covers.
 
-The trainings are played (`playing`); what a real one does with all this is tried elsewhere.
+A fake runner (`support.fake_runner`) stands in for the training.
 """
 
 import itertools
@@ -26,10 +26,12 @@ from samebits.core.jsonio import canonical_json
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.checkpoint_audit import CheckpointAudit
 from samebits.host.compare.ledger_diff import Divergence
-from samebits.host.rerun import segment_worker as stretches
+from samebits.host.rerun import segment_worker
+from samebits.host.rerun.request import RerunRequest
 from samebits.host.rerun.segment_plan import Segment, cut_batches, draw_sample, find_segments
+from samebits.host.rerun.segment_verdict import SegmentOptions, SegmentVerification
 from samebits.host.rerun.segment_worker import SegmentJob, in_processes
-from samebits.host.rerun.segments import Request, SegmentVerification, verify_segments
+from samebits.host.rerun.segments import verify_segments
 from samebits.host.runs.registry import checksum_of
 from samebits.host.runs.verification_file import read_verification
 from support.command import ROOT
@@ -40,22 +42,22 @@ __all__ = ["played"]
 
 
 class Here:
-    """An executor that carries a call out when it is asked whether it is done; notes what it was given."""
+    """An executor that executes a job at once, and records it."""
 
     def __init__(self) -> None:
-        self.works: list[SegmentJob] = []
+        self.jobs: list[SegmentJob] = []
         self.runs: list[Any] = []
 
-    def submit(self, function: Callable[[SegmentJob], Path], work: SegmentJob, /) -> "Future[Path]":
-        self.works.append(pickle.loads(pickle.dumps(work)))
+    def submit(self, function: Callable[[SegmentJob], Path], job: SegmentJob, /) -> "Future[Path]":
+        self.jobs.append(pickle.loads(pickle.dumps(job)))
         answer: Future[Path] = Future()
-        answer.set_result(function(self.works[-1]))
+        answer.set_result(function(self.jobs[-1]))
         self.runs.append(RunDir(answer.result()).read())
         return answer
 
     @property
-    def stretches(self) -> list[tuple[str | None, str | None]]:
-        resumed = [work.planned.setup.resumes for work in self.works]
+    def batches(self) -> list[tuple[str | None, str | None]]:
+        resumed = [job.planned.setup.resumes for job in self.jobs]
         return [(one.to_dict()["checkpoint"], one.to_dict()["until"]) for one in resumed if one is not None]
 
 
@@ -65,14 +67,15 @@ def here() -> Here:
 
 
 def verify(
-    played: Played, run: RunDir, here: Here, told: list[str] | None = None, **options: Any
+    played: Played, run: RunDir, here: Here, reported: list[str] | None = None, **chosen: Any
 ) -> SegmentVerification:
     scratch = played.project.folder / f"scratch-{time.monotonic_ns()}"
     scratch.mkdir()
     played.player.trained.clear()
-    request = Request(runs=played.project.runs, **options)
-    lines: list[str] = [] if told is None else told
-    return verify_segments(run, request, executor=here, scratch=scratch, tell=lines.append)
+    request = RerunRequest(runs=played.project.runs)
+    lines: list[str] = [] if reported is None else reported
+    options = SegmentOptions(**chosen)
+    return verify_segments(run, request, options, executor=here, scratch=scratch, report=lines.append)
 
 
 def _segments(run: RunDir) -> list[Segment]:
@@ -80,7 +83,7 @@ def _segments(run: RunDir) -> list[Segment]:
 
 
 def test_a_run_is_cut_at_its_checkpoints(played: Played) -> None:
-    """Nothing is trained behind the last one: no segment begins there."""
+    """Nothing is trained after the last one: no segment begins there."""
     played.player.stages = (2, 3)
     segments = _segments(played.train("--keep", "all"))
     assert [segment.number for segment in segments] == [1, 2, 3, 4, 5]
@@ -118,11 +121,11 @@ def _of(*weights: int) -> list[Segment]:
         ((1,), 3, [1]),
     ],
 )
-def test_stretches_are_even(weights: tuple[int, ...], parts: int, expected: list[int]) -> None:
+def test_batches_are_even(weights: tuple[int, ...], parts: int, expected: list[int]) -> None:
     segments = _of(*weights)
     found = cut_batches(segments, parts)
-    assert [len(stretch) for stretch in found] == expected
-    assert [segment for stretch in found for segment in stretch] == segments
+    assert [len(batch) for batch in found] == expected
+    assert [segment for batch in found for segment in batch] == segments
 
 
 def test_a_sample_is_drawn_with_its_seed() -> None:
@@ -130,7 +133,7 @@ def test_a_sample_is_drawn_with_its_seed() -> None:
     for seed in range(5):
         drawn = sorted(number + 1 for number in random.Random(seed).sample(range(20), 6))
         found = draw_sample(segments, sample=6, seed=seed)
-        assert [segment.number for stretch in found for segment in stretch] == drawn
+        assert [segment.number for batch in found for segment in batch] == drawn
         assert all(one[-1].number + 1 < other[0].number for one, other in itertools.pairwise(found))
     assert draw_sample(segments, sample=20, jobs=2) == cut_batches(segments, 2)
 
@@ -140,15 +143,15 @@ def test_the_same_again(played: Played, here: Here, jobs: int) -> None:
     played.player.stages = (2, 4)
     run = played.train("--keep", "all")
     before = {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()}
-    told: list[str] = []
-    found = verify(played, run, here, told, jobs=jobs)
-    assert (found.line, found.verdict.exit_status, told) == ("identical (6 of 6 segments)", 0, [])
-    assert len(here.works) == jobs
-    assert here.stretches[0][0] is None
-    assert here.stretches[-1][1] is None
+    reported: list[str] = []
+    found = verify(played, run, here, reported, jobs=jobs)
+    assert (found.line, found.verdict.exit_status, reported) == ("identical (6 of 6 segments)", 0, [])
+    assert len(here.jobs) == jobs
+    assert here.batches[0][0] is None
+    assert here.batches[-1][1] is None
     assert sorted(played.player.trained) == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)]
     assert {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()} == before
-    assert len({work.planned.spec.runs for work in here.works}) == jobs
+    assert len({job.planned.spec.runs for job in here.jobs}) == jobs
     for record in here.runs[:-1]:
         assert record.origin["resumes"]["seal"] == checksum_of(run)
         assert record.outcome.message == describe_reached(Position.parse(record.origin["resumes"]["until"]))
@@ -162,32 +165,32 @@ def test_a_perturbed_epoch_is_its_segment(played: Played, here: Here, epoch: int
     played.player.noise[0, epoch] = b"a cosmic ray"
     run = played.train("--keep", "all")
     played.player.noise.clear()
-    told: list[str] = []
-    found = verify(played, run, here, told, jobs=jobs)
+    reported: list[str] = []
+    found = verify(played, run, here, reported, jobs=jobs)
     where = f"segment {epoch + 1} (phase 0, epochs {epoch} to {epoch + 1}): from fit 0, epoch {epoch} on: "
-    assert len(told) == 1
-    assert told[0].startswith(f"different: {where}")
-    assert told[0].endswith("tensors.trainable")
-    assert found.line == f"{told[0]} (1 of 20 segments)"
+    assert len(reported) == 1
+    assert reported[0].startswith(f"different: {where}")
+    assert reported[0].endswith("tensors.trainable")
+    assert found.line == f"{reported[0]} (1 of 20 segments)"
     assert found.verdict.exit_status == 1
-    assert [item.word for item in found.judged].count("identical") == 19
+    assert [item.kind for item in found.judged].count("identical") == 19
 
 
 def _kept_with(run: RunDir, place: Position, **more: Any) -> None:
-    """Have a checkpoint hold more state than it did, under a seal of its own."""
+    """Add state to a checkpoint, with a valid checksum."""
     path, found = run.checkpoints.path(place), run.checkpoints.read(place)
     path.unlink()
     path.write_bytes(canonical_json(replace(found, state={**found.state, **more}).to_dict()))
 
 
 def test_a_state_that_the_training_did_not_end_in(played: Played, here: Here) -> None:
-    """The lines are the recorded ones: the next segment begins from something else all the same."""
+    """The ledger lines agree, but the next segment begins from another state."""
     run = played.train("--keep", "all")
     _kept_with(run, Position(phase=0, epoch=2), feed={"drawn": 3})
     found = verify(played, run, here)
     place = "segment 2 (phase 0, epochs 1 to 2)"
     assert found.line == f"different: {place}: the state at its end: feed (1 of 4 segments)"
-    assert here.stretches == [(None, None), ("0000-000002", None)]
+    assert here.batches == [(None, None), ("0000-000002", None)]
 
 
 def test_what_the_script_itself_keeps_is_told_and_not_judged(played: Played, here: Here) -> None:
@@ -197,8 +200,8 @@ def test_what_the_script_itself_keeps_is_told_and_not_judged(played: Played, her
     run = played.train("--keep", "all")
     _kept_with(run, Position(phase=0, epoch=2), objects=objects)
     found = verify(played, run, here)
-    but = "but for what the script itself keeps: callback 0 (Clock).began"
-    assert (found.line, found.verdict.exit_status) == (f"identical (4 of 4 segments; {but})", 0)
+    exception = "except state of the script that training does not use: callback 0 (Clock).began"
+    assert (found.line, found.verdict.exit_status) == (f"identical (4 of 4 segments; {exception})", 0)
     assert found.verdict.reasons == ()
     assert [segment["own"] for segment in found.to_dict()["segments"]] == [[], ["callback 0 (Clock).began"], [], []]
 
@@ -207,8 +210,8 @@ def test_an_end_that_was_not_kept(played: Played, here: Here, monkeypatch: pytes
     run = played.train("--keep", "all")
     monkeypatch.setattr(played.player, "_keep", lambda *_: None)
     found = verify(played, run, here)
-    assert [item.word for item in found.judged] == ["not comparable"] * 3 + ["identical"]
-    assert "segment 1 (phase 0, epochs 0 to 1): what it ended in cannot be compared: cannot read " in found.line
+    assert [item.kind for item in found.judged] == ["not comparable"] * 3 + ["identical"]
+    assert "segment 1 (phase 0, epochs 0 to 1): the state at its end cannot be compared: cannot read " in found.line
 
 
 def test_each_of_several_is_found(played: Played, here: Here) -> None:
@@ -217,10 +220,10 @@ def test_each_of_several_is_found(played: Played, here: Here) -> None:
     run = played.train("--keep", "all")
     played.player.noise.clear()
     found = verify(played, run, here)
-    assert [item.word == "different" for item in found.judged] == [False, True, False, True, True, False]
+    assert [item.kind == "different" for item in found.judged] == [False, True, False, True, True, False]
     assert found.line.startswith("different: segment 2 (phase 0, epochs 1 to 2): ")
     assert found.line.endswith(" (3 of 6 segments)")
-    assert here.stretches == [
+    assert here.batches == [
         (None, None), ("0000-000002", None), ("0001-000001", None), ("0001-000002", None)
     ]  # fmt: skip
 
@@ -230,7 +233,7 @@ def test_a_changed_line_of_the_ledger_stops_it_before(played: Played, here: Here
     spoil(run.ledger, b'"epoch":2', b'"epoch":7')
     found = verify(played, run, here)
     assert (found.line, found.verdict.exit_status) == ("not comparable", 3)
-    assert not here.works
+    assert not here.jobs
 
 
 def test_a_result_that_differs_behind_the_last_line(played: Played, here: Here) -> None:
@@ -268,11 +271,11 @@ def test_a_sample(played: Played, here: Here) -> None:
 
 
 def test_a_script_that_fails_the_second_time(played: Played, here: Here) -> None:
-    """From each checkpoint behind it is tried again."""
+    """The segments after it are executed from their own checkpoints."""
     run = played.train("--keep", "all")
     played.player.fails = 0, 1
     found = verify(played, run, here)
-    assert [item.word for item in found.judged] == ["identical", "different", "identical", "identical"]
+    assert [item.kind for item in found.judged] == ["identical", "different", "identical", "identical"]
     assert found.judged[1].reason == "it ended before fit 0, epoch 1: failed: no"
 
 
@@ -280,7 +283,7 @@ def test_an_execution_that_was_killed_tells_nothing(played: Played, here: Here) 
     run = played.train("--keep", "all")
     played.player.dies = 0, 1
     found = verify(played, run, here)
-    assert [item.word for item in found.judged] == ["identical"] + ["not comparable"] * 3
+    assert [item.kind for item in found.judged] == ["identical"] + ["not comparable"] * 3
     assert found.verdict.exit_status == 3
     assert found.line.startswith("not comparable: segment 2 (phase 0, epochs 1 to 2): it ended before fit 0, epoch 1: ")
     assert "the training process ended with status -9" in found.line
@@ -300,16 +303,16 @@ def test_no_segment_begins_at_a_damaged_checkpoint(
 
 
 def test_what_is_kept(played: Played, here: Here, capsys: pytest.CaptureFixture[str]) -> None:
-    """A verification of its own, sealed, in a folder that is no run."""
+    """A verification with a checksum, in a folder of its own that is not a run."""
     run = played.train()
     found = verify(played, run, here)
     assert "the run keeps few checkpoints (keep last): 1 segment; see --keep all" in capsys.readouterr().err
     assert found.kept == played.project.runs / f"{run.path.name}-segments" / "verification.json"
-    said = read_verification(found.kept)
-    assert said == found.to_dict()
-    assert (said["verdict"], said["by"], said["of"], said["sample"]) == ("identical", None, 1, None)
-    assert said["verified"]["seal"] == checksum_of(run)
-    assert said["segments"] == [
+    written = read_verification(found.kept)
+    assert written == found.to_dict()
+    assert (written["verdict"], written["by"], written["of"], written["sample"]) == ("identical", None, 1, None)
+    assert written["verified"]["seal"] == checksum_of(run)
+    assert written["segments"] == [
         {
             "number": 1, "where": "phase 0, epochs 0 to 4", "begin": None, "end": None, "verdict": "identical",
             "reason": "", "own": [],
@@ -335,8 +338,8 @@ def test_side_by_side_they_share_no_folder(played: Played) -> None:
     scratch = played.project.folder / "scratch"
     scratch.mkdir()
     with ThreadPoolExecutor(4) as executor:
-        request = Request(runs=played.project.runs, jobs=4)
-        found = verify_segments(run, request, executor=executor, scratch=scratch)
+        request, options = RerunRequest(runs=played.project.runs), SegmentOptions(jobs=4)
+        found = verify_segments(run, request, options, executor=executor, scratch=scratch)
     assert found.line == "identical (12 of 12 segments)"
     assert len(list(scratch.glob("*/*/record.json"))) == 4
 
@@ -349,7 +352,7 @@ def test_side_by_side_they_share_no_folder(played: Played) -> None:
         (("--segments", "--rel", "1"), "--segments and --rel do not go together; leave one out"),
         (
             ("--segments", "--goal", "metrics"),
-            "--segments is for the goal bitwise, and this is metrics; add --goal bitwise, or leave it out",
+            "--segments is for the level bitwise, and this is metrics; add --goal bitwise, or leave it out",
         ),
         (("--jobs", "2"), "--jobs is for a verification in segments; add --segments"),
         (("--sample", "2"), "--sample is for a verification in segments; add --segments"),
@@ -379,13 +382,13 @@ def test_runs_without_segments(played: Played) -> None:
     assert done.complaint.endswith("cannot be verified in segments: workers share a generator; verify it whole")
 
 
-def test_a_recorded_goal_that_is_not_bitwise(played: Played) -> None:
+def test_a_recorded_level_that_is_not_bitwise(played: Played) -> None:
     played.train("--keep", "all", "--goal", "documented")
-    assert played.call("verify", "last", "--segments").complaint.startswith("--segments is for the goal bitwise, and ")
+    assert played.call("verify", "last", "--segments").complaint.startswith("--segments is for the level bitwise, and ")
 
 
 def test_the_command(played: Played, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a user calls it, with an executor that plays: the line that differs comes before the last."""
+    """The command, with a fake executor: the segment that differs comes before the last line."""
     from contextlib import nullcontext
 
     monkeypatch.setattr("samebits.host.rerun.segments.in_processes", lambda _: nullcontext(here))
@@ -401,8 +404,8 @@ def test_the_command(played: Played, here: Here, monkeypatch: pytest.MonkeyPatch
     assert f"samebits: {bad}" in done.err.splitlines()
     assert not list(played.project.runs.glob(".segments-*"))
     done = played.call("verify", "last", "--segments", "--json", "--sample", "1", "--sample-seed", "3")
-    said = json.loads(done.out)
-    assert (len(said["segments"]), said["of"], said["sample"]) == (1, 4, {"segments": 1, "seed": 3})
+    written = json.loads(done.out)
+    assert (len(written["segments"]), written["of"], written["sample"]) == (1, 4, {"segments": 1, "seed": 3})
 
 
 def test_data_that_changed_is_not_comparable(played: Played) -> None:
@@ -414,9 +417,9 @@ def test_data_that_changed_is_not_comparable(played: Played) -> None:
     )  # fmt: skip
 
 
-def test_a_stretch_is_stopped_where_it_parts(played: Played, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a main thread; what comes behind the first other line is not trained."""
-    monkeypatch.setattr(stretches, "POLL_SECONDS", 0.02)
+def test_a_batch_is_stopped_where_it_diverges(played: Played, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a main thread, nothing is trained after the first line that differs."""
+    monkeypatch.setattr(segment_worker, "LEDGER_POLL_SECONDS", 0.02)
     played.player.stages = (20,)
     run = played.train("--keep", "all")
     played.player.noise[0, 4] = b"noise"
@@ -428,9 +431,9 @@ def test_a_stretch_is_stopped_where_it_parts(played: Played, here: Here, monkeyp
 
     monkeypatch.setattr(played.player, "_keep", keep)
     found = verify(played, run, here)
-    assert [item.segment.number for item in found.judged if item.word == "different"] == [5]
+    assert [item.segment.number for item in found.judged if item.kind == "different"] == [5]
     assert len(played.player.trained) < 5 + 15 + 10
-    assert len(here.works) == 2
+    assert len(here.jobs) == 2
 
 
 def test_sigterm_from_elsewhere_is_not_taken_for_that(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,6 +500,6 @@ def test_a_sample_that_differs_says_what_it_covers(played: Played, here: Here) -
 
 def test_a_round_is_a_place() -> None:
     line = {"event": "round", "stage": 1, "round": 3, "model": "m", "metrics": {}, "tensors": {"trainable": "a"}}
-    parting = Divergence(number=3, one=line, other={**line, "tensors": {"trainable": "b"}})
-    assert parting.where == "phase 1, round 3"
-    assert [name for name, _, _ in parting.differences()] == ["tensors.trainable"]
+    divergence = Divergence(number=3, one=line, other={**line, "tensors": {"trainable": "b"}})
+    assert divergence.where == "phase 1, round 3"
+    assert [name for name, _, _ in divergence.differences()] == ["tensors.trainable"]

@@ -1,4 +1,4 @@
-"""What two checkpoints of one place differ in, and whether training computes with it."""
+"""The differences between two checkpoints of one position, and whether training uses them."""
 
 from dataclasses import replace
 from typing import Any
@@ -62,7 +62,7 @@ _NUMBERED = [[name, {**item, "#": item["#"] + 3}] for name, item in _roots()]
         ({**_STATE, "objects": _GLOBALS}, (), ("__main__.best",)),
         ({**_STATE, "objects": {**_STATE["objects"], "roots": _NUMBERED}}, (), ()),
         ({**_STATE, "written": {**_STATE["written"], "files": []}}, (), ("output file a.txt",)),
-        ({**_STATE, "written": {**_STATE["written"], "open": []}}, (), ("how the output folder stands",)),
+        ({**_STATE, "written": {**_STATE["written"], "open": []}}, (), ("the output folder",)),
     ],
 )
 def test_ends(state: dict[str, Any], training: tuple[str, ...], own: tuple[str, ...]) -> None:
@@ -101,7 +101,7 @@ for _ in range(300):
     ],
 )
 def test_what_no_checkpoint_holds(state: dict[str, Any]) -> None:
-    """It differs, or is told as one error; never as a traceback."""
+    """It differs, or is one error; never a traceback."""
     one = _checkpoint(_STATE)
     for pair in ((one, replace(one, state=state)), (replace(one, state=state), one)):
         try:

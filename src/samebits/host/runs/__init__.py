@@ -1,0 +1,1 @@
+"""The folder of runs: find, list and show them."""
