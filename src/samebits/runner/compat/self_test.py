@@ -51,18 +51,16 @@ class PrivateNames:
 
     def objection(self, feature: Feature) -> str | None:
         """Why a feature cannot run; None where it can."""
-        found = [text for name in feature.needs if (text := self._objection(name, essential=feature.essential))]
-        return found[0] if found else None
+        for name in feature.needs:
+            if self._looks(name) is None:
+                return f"{self._library(name)} has no {name}"
+        found = (self._objection(name, essential=feature.essential) for name in feature.needs)
+        return next((text for text in found if text is not None), None)
 
     def _objection(self, name: str, *, essential: bool) -> str | None:
-        library = library_of(name)
-        version = self._versions[library]
-        here = f"{library} {version}"
-        looks = self._looks(name)
-        if looks is None:
-            return f"{here} has no {name}"
+        library, here, looks = library_of(name), self._library(name), self._looks(name)
         known = self._seen.get(library, {})
-        row = known.get(version)
+        row = known.get(self._versions[library])
         if row is None and (essential or library == "python"):
             row = known[max(known, key=_order)]
         if row is None:
@@ -70,6 +68,10 @@ class PrivateNames:
         if row.get(name) != looks:
             return f"{here} has another form of {name}: {looks}, where {row.get(name)} was seen"
         return None
+
+    def _library(self, name: str) -> str:
+        """The library of a name, with its version."""
+        return f"{library_of(name)} {self._versions[library_of(name)]}"
 
 
 def look_at_names() -> PrivateNames:
