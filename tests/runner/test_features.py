@@ -55,7 +55,7 @@ def test_what_is_off_is_recorded_and_changes_no_result(project: Project) -> None
     off = {"shuffling per epoch": _OF_KERAS, "exact resume": _OF_KERAS}
     assert newer.environment["features_off"] == off
     assert newer.resumable == {"resumable": False, "reasons": [f"exact resume is off: {_OF_KERAS}"]}
-    assert not done[1].folder.checkpoints.places()
+    assert not done[1].folder.checkpoints.positions()
     said = [line for line in err.splitlines() if " is off: " in line]
     assert said[:2] == [f"samebits: {name} is off: {why}" for name, why in off.items()]
 

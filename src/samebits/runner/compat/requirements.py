@@ -42,7 +42,7 @@ def _of_run(record: Record) -> Iterator[Feature]:
         yield ENTROPY_MONITOR
     if record.trial is not None:
         yield NONDETERMINISTIC_OPS
-    if record.trial is not None or record.trace.narrow:  # the run ends after some steps
+    if record.trial is not None or record.trace.has_window:  # the run ends after some steps
         yield STEP_TRACE
     if record.origin.get("resumes"):
         yield EXACT_RESUME
