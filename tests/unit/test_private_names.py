@@ -61,7 +61,10 @@ def _private_texts(call: ast.Call) -> Iterator[str]:
 
 
 _PATCHES = "samebits.runner.compat.patches"
-_AS_PYTHON_DOES = {"samebits.runner.script_runner": {"sys.argv"}}
+_AS_PYTHON_DOES = {  # the hooks that the library documents
+    "samebits.runner.script_runner": {"sys.argv"},
+    "samebits.host.cli.parser": {"warnings.showwarning"},
+}
 
 
 def patched(module: str, source: str) -> list[str]:
