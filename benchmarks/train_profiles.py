@@ -20,12 +20,13 @@ tf.config.threading.set_inter_op_parallelism_threads(threads)
 if "determinism" in parts:
     tf.config.experimental.enable_op_determinism()
 if parts & {"rewrites", "exact"}:
+    from samebits.runner.compat.patches import Patches
     from samebits.runner.determinism import exact_ops as exact
 
     if "rewrites" in parts:
         exact.switch_rewrites_off()
     if "exact" in parts:
-        exact.install()
+        exact.install(Patches())
 keras.utils.set_random_seed(0)
 rng = np.random.default_rng(1)
 

@@ -1,6 +1,6 @@
 """`samebits.checkpoint`: makes the run of a script with its own training loop resumable."""
 
-import sys
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -23,11 +23,16 @@ def checkpoint(rounds: Iterable[_Item], *state: object) -> Iterator[_Item]:
     if _follow is None:
         return iter(rounds)
     # The runner looks for random generators that the script uses but did not pass.
-    frame = sys._getframe(1)  # noqa: SLF001  no public function gives the caller's names
-    return _follow(rounds, state, {**frame.f_globals, **frame.f_locals})
+    frame = inspect.currentframe()
+    caller = frame and frame.f_back
+    visible = {} if caller is None else {**caller.f_globals, **caller.f_locals}
+    return _follow(rounds, state, visible)
 
 
-def follow(rounds: Follow) -> None:
-    """Set the function that `checkpoint` calls: with the rounds, the state, and all names visible to the caller."""
+def follow(rounds: Follow | None) -> None:
+    """Set the function that `checkpoint` calls: with the rounds, the state, and all names visible to the caller.
+
+    With None, `checkpoint` gives the rounds themselves again.
+    """
     global _follow  # noqa: PLW0603  there is one training in a process
     _follow = rounds

@@ -24,6 +24,7 @@ os.environ.update(variables)
 from samebits.core.digest import Digest  # noqa: E402
 from samebits.core.ledger import Ledger  # noqa: E402
 from samebits.host.rerun.golden import models  # noqa: E402
+from samebits.runner.compat.patches import Patches  # noqa: E402
 from samebits.runner.determinism import exact_ops as exact  # noqa: E402
 from samebits.runner.determinism import settings as determinism  # noqa: E402
 from samebits.runner.determinism.fingerprint import FingerprintJob  # noqa: E402
@@ -38,16 +39,17 @@ exact.REPLACED = tuple(function for function in exact.REPLACED if function.__nam
 if part == "qr":
     exact._exact_qr = lambda original: original
 
+patches = Patches()
 profile = Profile(name="portable", threads=1)
 with patch.object(Profile, "portable", True):
     object.__setattr__(profile, "threads", threads)
-    determinism.seed_everything(0, profile)
+    determinism.seed_everything(0, profile, patches)
 differing = FingerprintJob().finish().differing(read_proven().fingerprint)
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     with Ledger(folder / "ledger", Digest.of_json({})) as ledger:
         observer = Observer(ledger, folder)
-        observer.install()
+        observer.install(patches)
         script = Path(__file__).parents[2] / "examples" / "families" / "train.py"
         outcome = run_script(script, families, Signals())
         result = observer.finish()

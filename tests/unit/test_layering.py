@@ -1,6 +1,7 @@
 """Who may import whom: two halves with one shared core, one door to each outside thing, no cycles."""
 
 import ast
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,8 +49,13 @@ def _nodes(node: ast.AST, *, at_top: bool) -> Iterator[tuple[ast.AST, bool]]:
         yield from _nodes(child, at_top=at_top and not later)
 
 
-def imports_of(module: str, source: str) -> Iterator[Import]:
+@functools.cache
+def imports_of(module: str, source: str) -> tuple[Import, ...]:
     """Every import of a module; `from package import module` counts as an import of the module."""
+    return tuple(_imports_of(module, source))
+
+
+def _imports_of(module: str, source: str) -> Iterator[Import]:
     for node, at_top in _nodes(ast.parse(source), at_top=True):
         targets: list[str] = []
         if isinstance(node, ast.Import):
@@ -86,6 +92,12 @@ RULES: dict[str, Callable[[Import], bool]] = {
     ),
     "rich": _only_in("rich", "samebits.host.console"),
     "nvml": _only_in("pynvml", "samebits.core.gpu_info"),
+    "symbols": _only_in(
+        "ctypes",
+        "samebits.core.gpu_info",  # the driver's documented interface
+        "samebits.runner.compat.numpy_private",
+        "samebits.runner.determinism.fingerprint",  # the C library's
+    ),
     # TensorFlow and its kin are imported in the container's half, by the functions that need them.
     "training": lambda found: found.package in _TRAINING and (_layer(found.module) != "runner" or found.at_top),
     # The host reads kept tensors in one place, and only when it must: the command line starts without.
@@ -140,6 +152,7 @@ _BROKEN = [
     ("docker", "samebits.host.image.build", "from docker.errors import APIError"),
     ("programs", "samebits.host.image.build", "def f():\n import subprocess"),
     ("rich", "samebits.host.runs.registry", "import rich.table"),
+    ("symbols", "samebits.runner.determinism.settings", "import ctypes"),
     ("nvml", "samebits.runner.observe.environment", "import pynvml"),
     ("arrays", "samebits.runner.digests.tensors", "import numpy as np"),
     ("arrays", "samebits.runner.digests.tensors", "class A:\n import h5py"),
@@ -172,3 +185,35 @@ def test_every_rule_is_shown_to_break() -> None:
 )
 def test_a_cycle_can_be_found(one: str, other: str, found: bool) -> None:
     assert bool(cycle({"samebits.core.file_tree": one, "samebits.core.jsonio": other})) == found
+
+
+def package_cycle(sources: dict[str, str]) -> list[str]:
+    """Packages that import each other anywhere, in functions too; a module in no package stands for itself."""
+    packages = {module.rpartition(".")[0] for module in sources if module.count(".") > 2}
+    rooms = {module: ".".join(module.split(".")[:3]) for module in sources if module not in packages}
+    graph: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        if module in rooms:
+            targets = {rooms[found.target] for found in imports_of(module, source) if found.target in rooms}
+            graph.setdefault(rooms[module], set()).update(targets - {rooms[module]})
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_packages_have_no_cycle() -> None:
+    assert package_cycle(SOURCES) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "found"),
+    [
+        ("import samebits.host.runs.show", "def f():\n import samebits.host.audit.chain", True),
+        ("import samebits.host.runs.show", "from samebits.host.runs import other", False),
+    ],
+)
+def test_a_cycle_of_packages_can_be_found(one: str, other: str, found: bool) -> None:
+    sources = {"samebits.host.audit.chain": one, "samebits.host.runs.show": other, "samebits.host.runs.other": ""}
+    assert bool(package_cycle(sources)) == found

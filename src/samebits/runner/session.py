@@ -40,6 +40,10 @@ from samebits.runner.checkpoint.fit_checkpoints import FitCheckpoints
 from samebits.runner.checkpoint.loop_checkpoints import LoopCheckpoints
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
+from samebits.runner.compat.features import ENTROPY_MONITOR, EPOCH_SHUFFLE, EXACT_RESUME, STEP_TRACE
+from samebits.runner.compat.patches import Patches
+from samebits.runner.compat.requirements import required_features
+from samebits.runner.compat.self_test import PrivateNames, look_at_names
 from samebits.runner.determinism import settings as determinism
 from samebits.runner.determinism.entropy_monitor import EntropyMonitor
 from samebits.runner.determinism.portability import PortabilityMonitor
@@ -62,11 +66,16 @@ class Session:
     record: Record
     data: Path | None
     signals: Signals = field(default_factory=Signals)
+    patches: Patches = field(default_factory=Patches)
     timings: dict[str, float] = field(default_factory=dict)
     status: int = EXIT_OK
 
     def run(self) -> int:
         """Train and seal. Returns 0, 1 for a script that failed, 2 for an error of ours, 130 or 143 for a signal."""
+        with self.patches:
+            return self._run()
+
+    def _run(self) -> int:
         started = time.monotonic()
         self.signals.listen()
         with Ledger(self.folder.ledger, self.record.recipe.digest) as ledger:
@@ -109,19 +118,20 @@ class Session:
         recipe = self.record.recipe
         profile = Profile(name=recipe.profile, threads=recipe.threads, device=recipe.device.kind)
         trying = TrialRunner(self.record.trial)
-        profile = trying.before_import(profile)
+        profile = trying.before_import(profile, self.patches)
         machine = PortabilityMonitor(profile, self._note, fingerprinted=self.record.trial is None)
         folders = {"run": self.folder.path} | ({} if self.data is None else {"data": self.data})
         keeper = CheckpointManager(self.record, self.folder, ledger, folders)
         fits = FitCheckpoints(keeper, preempted=self.signals.waits, end=self.signals.again)
         out_of_reach = UnsupportedOpWatcher(keeper)
         rounds = LoopCheckpoints(keeper, ledger, out_of_reach)
+        shuffling = FitShuffle(recipe.seed, recipe.shuffle)
         observer = Observer(
             ledger,
             self.folder.models,
             trace=self.record.trace,
             tensors=self.folder.tensors,
-            shuffling=FitShuffle(recipe.seed, recipe.shuffle),
+            shuffling=shuffling,
             before_training=lambda: self._before_training(machine),
             fits=fits.fit,
             stepping=rounds.stepping,
@@ -130,13 +140,17 @@ class Session:
         )
         self._check_code("code changed before it ran")
         self._keep_image_recipe()
-        guard = determinism.prepare_environment(profile)
-        self._set_up(profile, observer)
-        self._keep_checkpoints(keeper, fits, rounds, observer, out_of_reach)
-        machine.watch(guard)
-        trying.before_script()
+        guard = determinism.prepare_environment(profile, self.patches)
+        names = self._set_up(profile, observer, shuffling)
+        self._keep_checkpoints(names, keeper, fits, rounds, observer, out_of_reach)
+        machine.watch(self.patches, guard)
+        trying.before_script(self.patches)
         sentinel = EntropyMonitor(self.folder.code, stop=guard.stop if self.record.strict else None)
-        sentinel.install()
+        watched = names.allow(ENTROPY_MONITOR)
+        if watched:
+            sentinel.install(self.patches)
+        if names.off:
+            self._note({"features_off": dict(names.off)}, [])
         with kept_output(self.folder.log), self._timed("script"):
             os.environ["SAMEBITS_OUTPUT"] = str(self.folder.outputs)
             if self.data is not None:
@@ -149,7 +163,8 @@ class Session:
                 raise
             finally:
                 self.record = replace(self.record, resumable=keeper.resumable)
-                self._note({"entropy": [taken.to_dict() for taken in sentinel.found()], **trying.observed()}, [])
+                found = {"entropy": [taken.to_dict() for taken in sentinel.found()]} if watched else {}
+                self._note({**found, **trying.observed()}, [])
                 self.timings |= trying.timings()
         guard.check()
         sentinel.check()
@@ -186,7 +201,7 @@ class Session:
         except OSError as error:
             raise storage_error(error, self.folder.image) from error
 
-    def _set_up(self, profile: Profile, observer: Observer) -> None:
+    def _set_up(self, profile: Profile, observer: Observer, shuffling: FitShuffle) -> PrivateNames:
         """Settings, environment and seeds, in the order that leaves nothing drawn before the script."""
         with self._timed("import"), quiet_import(self.folder.log):
             import keras  # noqa: F401
@@ -195,16 +210,29 @@ class Session:
             log(caution)
         with self._timed("setup"):
             _check_device(self.record.recipe.device.kind, len(tf.config.list_physical_devices("GPU")))
-            observer.install()
+            names = self._check_names(profile, observer)
+            if names.allow(EPOCH_SHUFFLE):
+                shuffling.install(self.patches)
+            observer.install(self.patches)
             observed = observe_environment(on_gpu=profile.device == "gpu")
-            determinism.seed_everything(self.record.recipe.seed, profile)
+            determinism.seed_everything(self.record.recipe.seed, profile, self.patches)
             settings = [*determinism.read_back_settings(profile), *determinism.read_back_keras()]
             if profile.has(SEEDS):
                 settings += determinism.read_back_seeds(self.record.recipe.seed)
             self._note(observed, settings)
+        return names
+
+    def _check_names(self, profile: Profile, observer: Observer) -> PrivateNames:
+        """Raise SettingError where these versions of the libraries are not known to do what this run needs."""
+        names = look_at_names()
+        names.require(*required_features(self.record, profile))
+        if self.record.trace.steps and not names.allow(STEP_TRACE):
+            observer.tracer.turn_off(names.off[STEP_TRACE.name])
+        return names
 
     def _keep_checkpoints(
         self,
+        names: PrivateNames,
         keeper: CheckpointManager,
         fits: FitCheckpoints,
         rounds: LoopCheckpoints,
@@ -213,12 +241,15 @@ class Session:
     ) -> None:
         """Have checkpoints written, and the run go on from where it resumes another."""
         follow(rounds)
+        self.patches.on_undo(follow, None)
+        if keeper.active and not names.allow(EXACT_RESUME):
+            keeper.turn_off(f"{EXACT_RESUME.name} is off: {names.off[EXACT_RESUME.name]}")
         if keeper.active:
             keeper.watch(observer)
             observer.keeps_digested = keeper.writes
-            fits.install()
-            rounds.install()
-            out_of_reach.install()
+            fits.install(self.patches)
+            rounds.install(self.patches)
+            out_of_reach.install(self.patches)
             self.signals.wait_where(lambda: fits.can_wait)
 
     def _result(self, profile: Profile, observer: Observer) -> dict[str, Any]:

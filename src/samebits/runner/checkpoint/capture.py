@@ -24,11 +24,11 @@ from samebits.runner.checkpoint.code_inspection import draws, global_names, hold
 from samebits.runner.checkpoint.encoding import EMPTY, PLAIN, Encoded, PathMap, UncapturableError, qualified_name
 from samebits.runner.checkpoint.global_rngs import generator_kinds
 from samebits.runner.checkpoint.keras_state import build_of, fixed_of, parts_of, variables_of
+from samebits.runner.compat import cpython_private, keras_private
 from samebits.runner.digests.tensors import raw_bytes, values_of
 
 _INLINE = 4096  # bytes: arrays up to this size stand in the JSON itself
 _LARGE_ELEMENTS = 16 << 20  # bytes: arrays from this size on are kept only if they changed
-_OF_KERAS_CALLBACKS = frozenset({"model", "_model", "params", "_params", "validation_data"})
 
 
 class StateWalker:
@@ -217,7 +217,7 @@ class StateCapture:
 
         if isinstance(value, keras.optimizers.Optimizer):
             self.optimizers.append(value)
-            trained = list(getattr(value, "_trainable_variables", ())) if value.built else []
+            trained = keras_private.optimizer_variables(value) if value.built else []
             return {
                 "optimizer": {
                     "trained": [self.encode(variable, f"{where}'s variables") for variable in trained],
@@ -289,7 +289,9 @@ class StateCapture:
             if not name.startswith("__") and not callable(item) and not hasattr(item, "__get__")
         }
         return {
-            name: self.encode(item, f"{where}.{name}") for name, item in sorted(data.items()) if name != "_abc_impl"
+            name: self.encode(item, f"{where}.{name}")
+            for name, item in sorted(data.items())
+            if name != cpython_private.ABC_STATE
         }
 
     def _function(self, function: types.FunctionType, where: str) -> dict[str, Any]:
@@ -340,7 +342,7 @@ class StateCapture:
         attributes = _attributes_of(value)
         if attributes is None:
             return {"constant": qualified_name(value)}
-        left_out = _OF_KERAS_CALLBACKS if isinstance(value, keras.callbacks.Callback) else frozenset()
+        left_out = keras_private.CALLBACK_ATTRIBUTES if isinstance(value, keras.callbacks.Callback) else frozenset()
         if isinstance(value, keras.callbacks.CSVLogger):
             left_out |= {"writer"}
         self.draws |= any(  # what a library's own data draws is not looked into

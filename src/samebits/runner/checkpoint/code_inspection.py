@@ -1,6 +1,7 @@
 """The user's own code: which modules are that, what its functions can reach, and whether they draw at random."""
 
 import dis
+import inspect
 import random
 import sys
 import types
@@ -22,6 +23,14 @@ def is_ours(module: str, code: str) -> bool:
     """Whether a module is of the user's own code."""
     file = getattr(sys.modules.get(module), "__file__", None)
     return module == "__main__" or (file is not None and file.startswith(code))
+
+
+def calling_function(levels: int) -> str:
+    """The name of the function so many calls above the one that asks; 1 is its caller."""
+    frame = inspect.currentframe()
+    for _ in range(levels + 1):
+        frame = frame and frame.f_back
+    return "" if frame is None else frame.f_code.co_name
 
 
 def methods_of(kind: type) -> Iterator[types.FunctionType]:

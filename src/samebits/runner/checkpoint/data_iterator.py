@@ -15,6 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.compat import epoch_iterator, tensorflow_private
+from samebits.runner.compat.epoch_iterator import FeedHooks, dataset_of, install_feed
+from samebits.runner.compat.keras_private import PY_DATASET_ADAPTER, data_adapter_kind
+from samebits.runner.compat.patches import Patches
+from samebits.runner.compat.tensorflow_private import reshuffles_each_iteration
 
 _PYTHON = frozenset({"PyFunc", "EagerPyFunc", "PyFuncStateless"})
 _IGNORE = 1
@@ -23,46 +28,18 @@ _IGNORE = 1
 _warmed: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
-def install(made: Callable[[Any], None], begun: Callable[[Any], None], skipped: Callable[[Any], None]) -> None:
+def install(
+    patches: Patches,
+    made: Callable[[Any], None],
+    begun: Callable[[Any], None],
+    skipped: Callable[[Any], None],
+) -> None:
     """Take the place of Keras's iterator over the epochs of a `fit`, an evaluation or a prediction.
 
     `made` is told of each new one, `begun` when one begins an epoch, `skipped` when those of its steps are drawn that
     were done before.
     """
-    import keras.src.backend.tensorflow.trainer as keras_trainer
-
-    class Feed(keras_trainer.TFEpochIterator):  # type: ignore[misc]  # Keras has no types
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.begins: str | None = None
-            self.used = 0
-            self.captured: list[dict[str, Any]] = []
-            self.followed = False
-            self.skip = 0
-            self.drawn: Any = None
-            made(self)
-
-        def _get_iterator(self) -> Any:
-            return _Source(self)
-
-        def _enumerate_iterator(self) -> Iterator[Any]:
-            begun(self)
-            for begin, end, iterator in super()._enumerate_iterator():
-                self.used += end - begin + 1
-                if end >= self.skip:
-                    if self.skip:
-                        self.skip = 0
-                        skipped(self)
-                    yield begin, end, iterator
-                else:
-                    self.drawn = _draw(iterator, end - begin + 1)
-
-    keras_trainer.TFEpochIterator = Feed
-
-
-def _draw(iterator: Any, number: int) -> Any:
-    """The last of some batches."""
-    return [next(iterator) for _ in range(number)][-1]
+    install_feed(patches, FeedHooks(made=made, begun=begun, skipped=skipped, source=_Source))
 
 
 class _Source:
@@ -93,7 +70,7 @@ def _opened(dataset: Any, *, followed: bool = True) -> Any:
 
 
 def _open(feed: Any) -> Any:
-    dataset = feed._distributed_dataset  # noqa: SLF001
+    dataset = dataset_of(feed)
     iterator = _opened(dataset, followed=feed.followed)
     feed.used = 0
     feed.captured = captured_state(dataset) if feed.steps_per_epoch else []
@@ -108,19 +85,19 @@ def begins(dataset: Any, iterator: Any) -> str | None:
 
 def capture_feed(feed: Any) -> dict[str, Any]:
     """The state of a feed at the end of an epoch; raises UnsavableError."""
-    dataset = feed._distributed_dataset  # noqa: SLF001
-    persistent = feed.steps_per_epoch is not None and feed._current_iterator is not None  # noqa: SLF001
+    dataset = dataset_of(feed)
+    persistent = feed.steps_per_epoch is not None and epoch_iterator.open_iterator(feed) is not None
     if persistent and _random_caches(dataset):
         raise UncapturableError(
             "a cache behind something random cannot be filled anew with steps_per_epoch; drop one of them"
         )
-    if persistent and type(feed.data_adapter).__name__ == "PyDatasetAdapter":
+    if persistent and data_adapter_kind(feed) == PY_DATASET_ADAPTER:
         raise UncapturableError("epochs of some steps of a PyDataset cannot be begun again; drop steps_per_epoch")
     if feed.used and not persistent:
         check_order(dataset)
     return {
-        "num_batches": feed._num_batches,  # noqa: SLF001
-        "steps_seen": feed._steps_seen,  # noqa: SLF001
+        "num_batches": epoch_iterator.batches_counted(feed),
+        "steps_seen": epoch_iterator.steps_seen(feed),
         "drawn": feed.used if persistent else None,
         "iterator": feed.begins,
         "captured": feed.captured if persistent else captured_state(dataset),
@@ -132,12 +109,13 @@ def length(feed: Any) -> int:
     known = feed.steps_per_epoch or feed.data_adapter.num_batches
     if known is not None:
         return int(known)
-    return int((feed._num_batches or 0) - feed.steps_per_execution)  # noqa: SLF001  Keras counted the one that failed
+    # Keras counted the one that failed.
+    return int((epoch_iterator.batches_counted(feed) or 0) - feed.steps_per_execution)
 
 
 def restore_feed(feed: Any, state: Mapping[str, Any], *, drawn: bool) -> None:
     """Make a feed of the resumed run what the other was; `drawn` says whether that one had drawn all its data once."""
-    dataset = feed._distributed_dataset  # noqa: SLF001
+    dataset = dataset_of(feed)
     if drawn and state["drawn"] is None:
         warm(dataset)
     restore_captured(dataset, state["captured"])
@@ -147,11 +125,11 @@ def restore_feed(feed: Any, state: Mapping[str, Any], *, drawn: bool) -> None:
             _put(iterator, state["iterator"])
         feed.begins = state["iterator"]
         if state["drawn"] is not None:
-            feed._current_iterator = iterator  # noqa: SLF001
+            epoch_iterator.set_open_iterator(feed, iterator)
             feed.used, feed.captured = state["drawn"], state["captured"]
             for _ in range(state["drawn"]):
                 next(iterator)
-    feed._num_batches, feed._steps_seen = state["num_batches"], state["steps_seen"]  # noqa: SLF001
+    epoch_iterator.set_counts(feed, state["num_batches"], state["steps_seen"])
 
 
 def restore_dataset(dataset: Any, state: str) -> None:
@@ -162,12 +140,12 @@ def restore_dataset(dataset: Any, state: str) -> None:
 
 def reshuffles(dataset: Any) -> bool:
     """Whether a pipeline gives another order each time it is opened."""
-    return any(_reshuffles(part) for part in _parts(dataset))
+    return any(reshuffles_each_iteration(part) for part in _parts(dataset))
 
 
 def carries_state(dataset: Any) -> bool:
     """Whether what a pipeline gives depends on how often it was opened, or on variables that it changes."""
-    return any(_reshuffles(part) or list(_captured(part)) for part in _parts(dataset))
+    return any(reshuffles_each_iteration(part) or list(_captured(part)) for part in _parts(dataset))
 
 
 def check_data(data: Any, name: str) -> None:
@@ -229,7 +207,7 @@ def _capture(iterator: Any) -> str:
 
     try:
         variant = tf.raw_ops.SerializeIterator(
-            resource_handle=iterator._iterator_resource,  # noqa: SLF001
+            resource_handle=tensorflow_private.iterator_handle(iterator),
             external_state_policy=_IGNORE,
         )
         return base64.b64encode(tf.io.serialize_tensor(variant).numpy()).decode()
@@ -243,7 +221,7 @@ def _put(iterator: Any, state: str) -> None:
 
     variant = tf.io.parse_tensor(base64.b64decode(state), tf.variant)
     try:
-        tf.raw_ops.DeserializeIterator(resource_handle=iterator._iterator_resource, serialized=variant)  # noqa: SLF001
+        tf.raw_ops.DeserializeIterator(resource_handle=tensorflow_private.iterator_handle(iterator), serialized=variant)
     except tf.errors.OpError as error:
         raise UncapturableError(
             f"the tf.data pipeline is another one when the script runs again: {error.message}"
@@ -253,7 +231,7 @@ def _put(iterator: Any, state: str) -> None:
 def check_order(dataset: Any) -> None:
     """Raise UnsavableError where a pipeline draws seeds not only when it is opened."""
     for part in _parts(dataset):
-        before = any(_reshuffles(inner) for inner in _parts(part))
+        before = any(reshuffles_each_iteration(inner) for inner in _parts(part))
         inside = any(node.startswith("ShuffleDataset") for graph in _graphs(part) for node in _operations(graph))
         if inside or (before and "Repeat" in type(part).__name__):
             raise UncapturableError(
@@ -265,13 +243,13 @@ def check_order(dataset: Any) -> None:
 def _parts(dataset: Any) -> Iterator[Any]:
     """A pipeline's datasets, from its end to its sources."""
     yield dataset
-    for before in getattr(dataset, "_inputs", list)():
+    for before in tensorflow_private.source_datasets(dataset):
         yield from _parts(before)
 
 
 def _graphs(part: Any) -> Iterator[Any]:
-    for function in getattr(part, "_functions", list)():
-        yield function.function.graph
+    for function in tensorflow_private.dataset_functions(part):
+        yield function.graph
 
 
 def _operations(graph: Any) -> Iterator[str]:
@@ -281,10 +259,6 @@ def _operations(graph: Any) -> Iterator[str]:
             yield node.op
 
 
-def _reshuffles(part: Any) -> bool:
-    return bool(getattr(part, "_reshuffle_each_iteration", False))
-
-
 def _check_caches(dataset: Any, name: str) -> None:
     """Raise UnsavableError where a cache of something random cannot be filled anew alone."""
     caches = _random_caches(dataset)
@@ -292,7 +266,7 @@ def _check_caches(dataset: Any, name: str) -> None:
         raise UncapturableError(f"{name} keeps an endless random pipeline in a cache; put repeat() behind the cache")
     before = [part for cache in caches for part in _parts(cache)]
     beside = [part for part in _parts(dataset) if not any(part is known for known in before)]
-    if caches and any(len(part._inputs()) > 1 for part in beside):  # noqa: SLF001
+    if caches and any(len(tensorflow_private.source_datasets(part)) > 1 for part in beside):
         raise UncapturableError(
             f"{name} joins a random pipeline that is cached with another one; cache what is not random"
         )
@@ -318,9 +292,8 @@ def _captured(part: Any) -> Iterator[tuple[Any, Any]]:
     """Handle and type of each variable that the functions of a part capture."""
     import tensorflow as tf
 
-    for function in getattr(part, "_functions", list)():
-        for tensor in function.function.captured_inputs:
-            if tensor.dtype == tf.resource:
-                data = getattr(tensor, "_handle_data", None)
-                if data is not None and data.is_set and len(data.shape_and_type) == 1:
-                    yield tensor, tf.as_dtype(data.shape_and_type[0].dtype)
+    for function in tensorflow_private.dataset_functions(part):
+        for tensor in function.captured_inputs:
+            dtype = tensorflow_private.variable_type(tensor) if tensor.dtype == tf.resource else None
+            if dtype is not None:
+                yield tensor, dtype

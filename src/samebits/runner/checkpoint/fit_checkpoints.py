@@ -6,9 +6,8 @@ it did. Within an epoch, the epoch is begun as it was and its first steps' data 
 """
 
 import functools
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +15,12 @@ from samebits.core.checkpoint_store import Checkpoint, Position
 from samebits.core.errors import shorten
 from samebits.core.jsonio import exact_float
 from samebits.runner.checkpoint import data_iterator as feeding
+from samebits.runner.checkpoint.code_inspection import calling_function
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.keras_state import is_built_by_keras
 from samebits.runner.checkpoint.manager import CheckpointManager, Phase, StatePart, as_input
+from samebits.runner.compat import keras_private
+from samebits.runner.compat.patches import Patches
 
 _OVER = 1 << 30
 """The first epoch of a `fit` that is over."""
@@ -55,17 +57,20 @@ class FitCheckpoints:
         self._preempted = preempted
         self._end = end
 
-    def install(self) -> None:
+    def install(self, patches: Patches) -> None:
         """Wrap what of Keras a `fit` is seen by."""
         import keras
 
-        told = keras.callbacks.CallbackList
-        told.on_train_begin = self._behind(told.on_train_begin, self._train_begins)
-        told.on_epoch_begin = self._behind(told.on_epoch_begin, self._epoch_begins)
-        told.on_train_batch_end = self._behind(told.on_train_batch_end, self._batch_done)
-        told.on_epoch_end = self._behind(told.on_epoch_end, self._epoch_done)
-        told.on_train_end = self._with_logs(told.on_train_end)
-        feeding.install(self._made, self._data_begins, self._skipped)
+        hooks = {
+            "on_train_begin": self._train_begins,
+            "on_epoch_begin": self._epoch_begins,
+            "on_train_batch_end": self._batch_done,
+            "on_epoch_end": self._epoch_done,
+        }
+        for name, hook in hooks.items():
+            patches.wrap((keras.callbacks.CallbackList, name), functools.partial(self._behind, hook=hook))
+        patches.wrap((keras.callbacks.CallbackList, "on_train_end"), self._with_logs)
+        feeding.install(patches, self._made, self._data_begins, self._skipped)
 
     @property
     def can_wait(self) -> bool:
@@ -90,12 +95,9 @@ class FitCheckpoints:
                 self._keeper.attempt(lambda: _check_arguments(arguments))
             yield
             return
-        initial = model._initial_epoch  # noqa: SLF001  for this purpose, but with no public name
-        with self._keeper.next_stage(FitPhase(number=0, model=model, arguments=arguments)):
-            try:
-                yield
-            finally:
-                model._initial_epoch = initial  # noqa: SLF001
+        kept_epoch = keras_private.kept_initial_epoch(model) if self._keeper.active else nullcontext()
+        with self._keeper.next_stage(FitPhase(number=0, model=model, arguments=arguments)), kept_epoch:
+            yield
 
     def _behind(self, original: Callable[..., Any], hook: Callable[..., None]) -> Callable[..., Any]:
         """Call a hook behind a method of the stage's own list of callbacks."""
@@ -127,7 +129,7 @@ class FitCheckpoints:
     def _made(self, feed: Any) -> None:
         """Keras made an iterator over epochs; whether it is the stage's own shows in who made it."""
         stage = self._stage
-        if stage is None or sys._getframe(2).f_code.co_name != "fit":  # noqa: SLF001
+        if stage is None or calling_function(2) != "fit":
             return
         feed.followed = True
         if stage.feed is None:
@@ -157,7 +159,7 @@ class FitCheckpoints:
                 stage.resumed = found  # once more, when the data of its steps is drawn
                 stage.feed.skip = place.step
                 first = place.epoch
-            stage.model._initial_epoch = first  # noqa: SLF001
+            keras_private.set_initial_epoch(stage.model, first)
 
     def _epoch_begins(self, stage: FitPhase, epoch: int, *_: Any) -> None:
         stage.epoch = epoch
@@ -193,9 +195,9 @@ class FitCheckpoints:
             return
         found, stage.resumed = stage.resumed, None
         with self._keeper.work():
-            metrics = stage.model._compile_metrics  # noqa: SLF001
+            metrics = keras_private.compile_metrics(stage.model)
             if metrics is not None and not metrics.built:  # as they are by their first batch
-                stage.model._symbolic_build(data_batch=feed.drawn)  # noqa: SLF001
+                keras_private.build_metrics(stage.model, feed.drawn)
             self._keeper.put_back(stage, found, without=self._drawn(stage, found), more=_metrics(stage))
 
     def _drawn(self, stage: FitPhase, found: Checkpoint) -> frozenset[str]:
@@ -210,7 +212,7 @@ class FitCheckpoints:
         steps, every = batch + 1, self._keeper.every
         due = every is not None and steps // every > (steps - stage.model.steps_per_execution) // every
         if (due or self._preempted()) and steps < feeding.length(stage.feed):  # a step is left, to tell of the epoch
-            stage.callbacks._flush_futures()  # noqa: SLF001  some may still be told of this step
+            keras_private.finish_callbacks(stage.callbacks)  # some may still be told of this step
             place = Position(phase=stage.number, epoch=stage.epoch, step=steps)
             with self._keeper.work():
                 without = frozenset(_data_of(stage))
@@ -250,17 +252,16 @@ class FitCheckpoints:
         """Raise UnsavableError where the data holds a place, or an order, that nobody can take out."""
         _check_arguments(stage.arguments)
         stage.fixed = self._keeper.reach(_fixed(stage)).encoded
-        unbuilt = [layer.name for layer in stage.model._flatten_layers(include_self=False) if not layer.built]  # noqa: SLF001
+        unbuilt = [layer.name for layer in keras_private.inner_layers(stage.model) if not layer.built]
         if unbuilt and not is_built_by_keras(stage.model):
             raise UncapturableError(
                 f"{stage.model.name} is not built before fit ({shorten(unbuilt, 3)}); give it a keras.Input, or call it"
                 " once on a batch"
             )
-        adapter = stage.feed.data_adapter
-        kind = type(adapter).__name__
+        kind = keras_private.data_adapter_kind(stage.feed)
         for data in _data_of(stage).values():
             self._check_workers(data)
-        if kind not in ("PyDatasetAdapter", "ArrayDataAdapter", "TFDatasetAdapter"):
+        if kind not in keras_private.DATA_ADAPTERS:
             raise UncapturableError(
                 f"the data comes from a Python generator ({kind}), whose place cannot be saved; use a"
                 " keras.utils.PyDataset, or a tf.data.Dataset"
@@ -298,7 +299,7 @@ def _fixed(stage: FitPhase) -> dict[str, Any]:
     """What of the script's own a step in a graph is made of, beside layers: those of loss and metrics."""
     import keras
 
-    metrics = getattr(stage.model._compile_metrics, "_user_metrics", None)  # noqa: SLF001
+    metrics = keras_private.user_metrics(stage.model)
     held = keras.tree.flatten([getattr(stage.model, "loss", None), metrics])
     return {str(number): _without_variables(item) for number, item in enumerate(held)}
 
@@ -327,7 +328,7 @@ def _metrics(stage: FitPhase) -> dict[str, Any]:
 
 
 def _validation(stage: FitPhase) -> dict[str, Any]:
-    feed = getattr(stage.model, "_eval_epoch_iterator", None)
+    feed = keras_private.validation_iterator(stage.model)
     known = stage.validation if feed is None else feeding.capture_feed(feed)
     return {} if known is None else {"validation": known}
 

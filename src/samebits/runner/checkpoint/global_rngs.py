@@ -3,26 +3,23 @@
 import random
 from typing import Any
 
+from samebits.runner.compat import cpython_private, keras_private, numpy_private, tensorflow_private
+
 
 def generators(*, wanted: frozenset[str] = frozenset()) -> dict[str, Any]:
     """Each by a name, in a form that `reach` takes out and `putting_back` puts back.
 
     Keras makes its own when it is first drawn from, which draws from Python's; it is made here only if it is `wanted`.
     """
-    import numpy as np
-    from keras.src.backend.common import global_state
-    from keras.src.random.seed_generator import global_seed_generator
-    from tensorflow.python.eager import context
-    from tensorflow.python.ops import stateful_random_ops
-
     found: dict[str, Any] = {}
-    if KERAS in wanted or global_state.get_global_attribute("global_seed_generator") is not None:
-        found[KERAS] = global_seed_generator()
-    if stateful_random_ops.global_generator is not None:
-        found["random generator of TensorFlow"] = stateful_random_ops.global_generator.state
-    found["seeds of TensorFlow"] = context.context()._rng  # noqa: SLF001  for operations outside of graphs
-    found["random generator of NumPy"] = np.random.mtrand._rand  # noqa: SLF001
-    found["random generator of Python"] = random._inst  # noqa: SLF001
+    if KERAS in wanted or keras_private.has_global_seed_generator():
+        found[KERAS] = keras_private.global_seed_generator()
+    of_tensorflow = tensorflow_private.global_generator()
+    if of_tensorflow is not None:
+        found["random generator of TensorFlow"] = of_tensorflow.state
+    found["seeds of TensorFlow"] = tensorflow_private.eager_seed_generator()
+    found["random generator of NumPy"] = numpy_private.global_random_state()
+    found["random generator of Python"] = cpython_private.global_random()
     return found
 
 

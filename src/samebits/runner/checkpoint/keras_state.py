@@ -6,6 +6,7 @@ from typing import Any
 
 from samebits.runner.checkpoint.encoding import PLAIN
 from samebits.runner.checkpoint.global_rngs import generator_kinds
+from samebits.runner.compat import keras_private
 
 _KEPT_BY_KERAS = frozenset(
     {
@@ -25,7 +26,7 @@ _KEPT_BY_KERAS = frozenset(
 def variables_of(value: Any) -> list[Any]:
     """A layer's or metric's variables, each once."""
     found = {id(variable): variable for variable in getattr(value, "variables", ())}
-    for layer in value._flatten_layers() if hasattr(value, "_flatten_layers") else ():  # noqa: SLF001
+    for layer in keras_private.all_layers(value):
         for item in vars(layer).values():  # as a stateful RNN holds its states
             found |= {id(variable): variable for variable in _loose(item)}
     return list(found.values())
@@ -59,7 +60,7 @@ def is_built_by_keras(model: Any) -> bool:
     """Whether Keras alone builds a model, from the shape of its input: a Sequential of Keras's own layers."""
     import keras
 
-    layers = model._flatten_layers(include_self=False)  # noqa: SLF001
+    layers = keras_private.inner_layers(model)
     return type(model) is keras.Sequential and all(type(layer).__module__.startswith("keras.") for layer in layers)
 
 
@@ -69,7 +70,8 @@ def build_of(value: Any) -> dict[str, Any]:
 
     if not isinstance(value, keras.Model) or not is_built_by_keras(value):
         return {}
-    shape = (value.get_build_config() or {}).get("input_shape") if value._functional is not None else None  # noqa: SLF001
+    known = keras_private.functional_twin(value) is not None
+    shape = (value.get_build_config() or {}).get("input_shape") if known else None
     return {"build": None if shape is None else list(shape)}
 
 
@@ -78,7 +80,7 @@ def fixed_of(value: Any, ours: Callable[[type], bool]) -> dict[str, str]:
 
     `ours` says whether a class is the user's own.
     """
-    layers = value._flatten_layers() if hasattr(value, "_flatten_layers") else [value]  # noqa: SLF001
+    layers = keras_private.all_layers(value) or [value]
     found = {}
     for number, layer in enumerate(layers):
         own = ours(type(layer))

@@ -18,6 +18,7 @@ from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.global_rngs import generator_kinds
 from samebits.runner.checkpoint.manager import CheckpointManager, Phase, StatePart, as_input
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
+from samebits.runner.compat.patches import Patches
 from samebits.runner.digests.tensors import describe_variables, group_digest, model_variables
 
 
@@ -38,11 +39,11 @@ class LoopCheckpoints:
         self._out_of_reach = out_of_reach
         self._ledger = ledger
 
-    def install(self) -> None:
+    def install(self, patches: Patches) -> None:
         """Follow which pipelines are opened."""
         import tensorflow as tf
 
-        tf.data.Dataset.__iter__ = self._wrap_iter(tf.data.Dataset.__iter__)
+        patches.wrap((tf.data.Dataset, "__iter__"), self._wrap_iter)
 
     @property
     def _stage(self) -> LoopPhase | None:

@@ -168,12 +168,20 @@ class CheckpointManager:
 
     def refuse(self, reason: str) -> None:
         """The run cannot be resumed exactly from here on: say so, and write no more checkpoints."""
-        if reason in self.reasons or not self._keeping.writes:
+        if reason in self.reasons or not self._keeping.writes or not self.active:
             return
         self.reasons.append(reason)
         log(f"this run cannot be resumed exactly: {reason}")
         with suppress(StorageError):  # the sealed record will tell
             self._store.refuse(self.reasons)
+
+    def turn_off(self, reason: str) -> None:
+        """Write no checkpoint, and have the record say why the run cannot be resumed."""
+        self.began, self.active = True, False
+        self.reasons.append(reason)
+        if self._keeping.writes:
+            with suppress(StorageError):  # the sealed record will tell
+                self._store.refuse(self.reasons)
 
     def reach(self, roots: Mapping[str, Any]) -> StateCapture:
         """Take out what these reach alone; raises UnsavableError."""

@@ -28,6 +28,7 @@ from samebits.runner.checkpoint.encoding import (
     resolve_name,
 )
 from samebits.runner.checkpoint.keras_state import variables_of
+from samebits.runner.compat import keras_private
 
 
 class StateRestorer:
@@ -145,13 +146,11 @@ class StateRestorer:
         return live
 
     def _optimizer(self, content: Any, live: Any, where: str) -> Any:
-        from keras.src.backend.common.name_scope import name_scope
-
         if not hasattr(live, "variables"):
             raise UncapturableError(f"{where} is no optimizer when the script runs again")
         trained = [self.value(item, None, where) for item in content["trained"]]
         if content["built"] and not live.built:
-            with name_scope(live.name, caller=live):  # as its first step would
+            with keras_private.scope_of(live):  # as its first step would
                 live.build(trained)
         for item, variable in _paired(content["variables"], live.variables, where):
             self.value(item, variable, where)

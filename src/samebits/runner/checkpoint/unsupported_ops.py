@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from samebits.runner.checkpoint.manager import CheckpointManager
+from samebits.runner.compat import tensorflow_private
+from samebits.runner.compat.patches import Patches
 from samebits.runner.trace.optimizer_tap import TAP
 
 _RANDOM = frozenset(
@@ -47,11 +49,9 @@ class UnsupportedOpWatcher:
         self._keeper = keeper
         self.before: list[str] = []
 
-    def install(self) -> None:
+    def install(self, patches: Patches) -> None:
         """Wrap what makes graphs."""
-        from tensorflow.python.framework import func_graph
-
-        func_graph.func_graph_from_py_func = self._wrap(func_graph.func_graph_from_py_func)
+        patches.wrap(tensorflow_private.tracing_location(), self._wrap)
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)

@@ -7,6 +7,7 @@ the script's.
 
 import ast
 import functools
+import inspect
 import json
 import linecache
 import os
@@ -21,6 +22,8 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 from samebits.core.record import EntropyUse
+from samebits.runner.compat import cpython_private, tensorflow_private
+from samebits.runner.compat.patches import Patches
 from samebits.runner.process.console import log
 
 _DOORS = frozenset({"random", "secrets", "uuid", __name__})
@@ -47,15 +50,13 @@ class EntropyMonitor:
         self._counted: Counter[CallSite] = Counter()
         self._notes = os.memfd_create("entropy")  # shared with processes that are forked off the script's
 
-    def install(self) -> None:
+    def install(self, patches: Patches) -> None:
         """Put a watch on the doors; before the script is imported, and after TensorFlow is."""
-        os.urandom = self._watched(os.urandom, "os", "urandom")
-        os.getrandom = self._watched(os.getrandom, "os", "getrandom")
-        # NumPy's generators come here, too, by way of `secrets`.
-        random._urandom = self._watched(random._urandom, "random", "_urandom")  # type: ignore[attr-defined]  # noqa: SLF001
-        uuid.uuid1 = self._watched(uuid.uuid1, "uuid", "uuid1")
-        random.Random.seed = self._unless_given(random.Random.seed, 1, "Random.seed")  # type: ignore[method-assign]
-        random.seed = self._unless_given(random.seed, 0, "seed")
+        doors = ((os, "urandom"), (os, "getrandom"), cpython_private.entropy_location(), (uuid, "uuid1"))
+        for module, name in doors:
+            patches.wrap((module, name), functools.partial(self._watched, module=module.__name__, name=name))
+        patches.wrap((random.Random, "seed"), functools.partial(self._unless_given, position=1, name="Random.seed"))
+        patches.wrap((random, "seed"), functools.partial(self._unless_given, position=0, name="seed"))
 
     def found(self) -> list[EntropyUse]:
         """Every place, in the order of the lines."""
@@ -95,7 +96,7 @@ class EntropyMonitor:
 
     def _look(self) -> None:
         """Note it if the script asked; raises SettingError then where the run is strict."""
-        place = _caller(sys._getframe(1), self._code)  # noqa: SLF001  there is no public name
+        place = _caller(inspect.currentframe(), self._code)
         if place is None:
             return
         text = "{}:{}: {}".format(*place)
@@ -127,7 +128,7 @@ def _caller(frame: FrameType | None, code: str) -> CallSite | None:
             line, text = _words(frame.f_code, frame.f_lasti, frame.f_lineno)
             return None if _has_a_seed(text, frame) else (file.removeprefix(code), line, text.partition("\n")[0])
         if "__autograph_generated_file" in file:
-            written = _written(file, frame.f_lineno)
+            written = tensorflow_private.original_line(file, frame.f_lineno)
             if written is None or not written[0].startswith(code):
                 return None
             return written[0].removeprefix(code), written[1], linecache.getline(*written).strip()
@@ -181,17 +182,3 @@ def _value(node: ast.expr, frame: FrameType) -> object:
     if isinstance(node, ast.Attribute):
         return getattr(_value(node.value, frame), node.attr, None)
     return node
-
-
-def _written(file: str, line: int) -> tuple[str, int] | None:
-    """Where AutoGraph took a line of its own from."""
-    from tensorflow.python.autograph.impl import api
-    from tensorflow.python.autograph.pyct import origin_info
-
-    place = origin_info.LineLocation(filename=file, lineno=line)
-    for versions in list(api._TRANSPILER._cache._cache.values()):  # noqa: SLF001  there is no public way
-        for factory in versions.values():
-            origin = factory.source_map.get(place)
-            if origin is not None:
-                return origin.loc.filename, origin.loc.lineno
-    return None

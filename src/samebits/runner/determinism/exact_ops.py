@@ -19,6 +19,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from samebits.runner.compat.keras_private import qr_location
+from samebits.runner.compat.patches import Patches
+from samebits.runner.compat.tensorflow_private import math_locations
+
 REWRITES: tuple[str, ...] = ("arithmetic_optimization", "constant_folding", "remapping")
 """Grappler's rewritings that are switched off."""
 
@@ -38,27 +42,21 @@ def rewrites_are_off() -> bool:
     return not any(options.get(name, True) for name in REWRITES)
 
 
-def install() -> None:
+def install(patches: Patches) -> None:
     """Put the exact forms in place, wherever Keras and TensorFlow look the others up; before anything is computed."""
-    import keras.src.backend.tensorflow.linalg as keras_linalg
-    import tensorflow as tf
-    from tensorflow.python.ops import gen_math_ops, math_ops, nn_ops
-
     for function in REPLACED:
-        modules = (tf.nn, nn_ops) if function is gelu else (tf.math, math_ops, gen_math_ops)
-        for module in modules:
-            setattr(module, function.__name__, function)
-    keras_linalg.qr = _exact_qr(keras_linalg.qr)
+        for module, name in math_locations(function.__name__):
+            patches.replace(module, name, function)
+    patches.wrap(qr_location(), _exact_qr)
 
 
 def still_installed() -> bool:
     """Whether nobody put the others back."""
-    import keras.src.backend.tensorflow.linalg as keras_linalg
     import tensorflow as tf
 
     functions = (getattr(tf.nn if function is gelu else tf.math, function.__name__) for function in REPLACED)
     replaced = all(found is ours for found, ours in zip(functions, REPLACED, strict=True))
-    return replaced and hasattr(keras_linalg.qr, "exact")
+    return replaced and hasattr(getattr(*qr_location()), "exact")
 
 
 def reciprocal(x: Any, name: str | None = None) -> Any:
@@ -83,11 +81,10 @@ def rsqrt(x: Any, name: str | None = None) -> Any:
 def erfc(x: Any, name: str | None = None) -> Any:
     """`1 - erf(x)` of any shape, computed in float64; takes the place of `tf.math.erfc`."""
     import tensorflow as tf
-    from tensorflow.python.ops import math_ops
 
     with tf.name_scope(name or "Erfc"):
         x = tf.convert_to_tensor(x)
-        return tf.cast(math_ops.gen_math_ops.Erfc(x=tf.cast(x, tf.float64)), x.dtype)
+        return tf.cast(tf.raw_ops.Erfc(x=tf.cast(x, tf.float64)), x.dtype)
 
 
 def gelu(features: Any, approximate: bool = False, name: str | None = None) -> Any:  # noqa: FBT001, FBT002  TensorFlow's own signature

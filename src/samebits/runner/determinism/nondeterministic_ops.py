@@ -12,6 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from samebits.runner.compat.keras_private import current_scope
+from samebits.runner.compat.patches import Patches
+from samebits.runner.compat.tensorflow_private import node_location
+
 _PROBES = 7  # times that an operation is carried out to be timed, the first left out
 _BATCH = 32  # for sizes that a graph leaves open
 _GRADIENT = "gradient_tape/"
@@ -57,13 +61,9 @@ class NondeterministicOpWatcher:
         self._found: dict[str, Any] = {}
         self._layers: dict[str, str] = {}
 
-    def install(self) -> None:
+    def install(self, patches: Patches) -> None:
         """Wrap the making of a graph's node."""
-        from keras.src.backend.common.name_scope import current_path
-        from tensorflow.python.framework import ops
-
-        self._path = current_path
-        ops.Graph._create_op_internal = self._wrap(ops.Graph._create_op_internal)  # noqa: SLF001  there is no public name
+        patches.wrap(node_location(), self._wrap)
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -71,7 +71,7 @@ class NondeterministicOpWatcher:
             operation = original(graph, kind, *arguments, **options)
             scope = operation.name.rpartition("/")[0]
             if scope not in self._layers:
-                self._layers[scope] = self._path()
+                self._layers[scope] = current_scope()
             if kind in OPERATIONS and _as_recorded(operation):
                 self._found.setdefault(operation.name, operation)
             return operation

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from samebits.runner.compat import tensorflow_private
+from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism.settings import SettingsGuard
 
 _PROVEN = Path(__file__).with_name("proven.json")
@@ -101,40 +103,37 @@ class OpRecorder:
         self._guard = guard
         self.operations: set[str] = set()
 
-    def install(self) -> None:
+    def install(self, patches: Patches) -> None:
         """Wrap the doors of TensorFlow's Python side: three ways to execute, and the making of a graph's node."""
-        from tensorflow.python import pywrap_tfe
-        from tensorflow.python.framework import ops
+        fast, slow = tensorflow_private.execute_locations()
+        patches.wrap(fast, self._wrap_fast_path)
+        for location in slow:
+            patches.wrap(location, self._wrap_execute)
+        patches.wrap(tensorflow_private.node_location(), self._wrap_create_op)
 
-        fast, slow, cancelable, in_graph = (
-            pywrap_tfe.TFE_Py_FastPathExecute,
-            pywrap_tfe.TFE_Py_Execute,
-            pywrap_tfe.TFE_Py_ExecuteCancelable,
-            ops.Graph._create_op_internal,  # noqa: SLF001  there is no public name
-        )
-
+    def _wrap_fast_path(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def fast_path(context: Any, name: str, *arguments: Any) -> Any:
-            answer = fast(context, name, *arguments)
+            answer = original(context, name, *arguments)
             self._add(name, answer, arguments)
             return answer
 
-        def executed(original: Callable[..., Any]) -> Callable[..., Any]:
-            def execute(context: Any, device: Any, name: str, inputs: Any, *arguments: Any) -> Any:
-                answer = original(context, device, name, inputs, *arguments)
-                self._add(name, answer, inputs)
-                return answer
+        return fast_path
 
-            return execute
+    def _wrap_execute(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def execute(context: Any, device: Any, name: str, inputs: Any, *arguments: Any) -> Any:
+            answer = original(context, device, name, inputs, *arguments)
+            self._add(name, answer, inputs)
+            return answer
 
+        return execute
+
+    def _wrap_create_op(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def create_op(graph: Any, kind: str, *arguments: Any, **options: Any) -> Any:  # they have a `name` of their own
-            operation = in_graph(graph, kind, *arguments, **options)
+            operation = original(graph, kind, *arguments, **options)
             self._add(kind, operation.outputs, operation.inputs)
             return operation
 
-        pywrap_tfe.TFE_Py_FastPathExecute = fast_path
-        pywrap_tfe.TFE_Py_Execute = executed(slow)
-        pywrap_tfe.TFE_Py_ExecuteCancelable = executed(cancelable)
-        ops.Graph._create_op_internal = create_op  # noqa: SLF001
+        return create_op
 
     def _add(self, name: str | bytes, outputs: Any, inputs: Any) -> None:
         """Raises SettingError for a type that is refused."""
@@ -173,46 +172,43 @@ def computing(reached: Iterable[str]) -> list[str]:
     )
 
 
-def refuse_compiling(guard: SettingsGuard) -> None:
+def refuse_compiling(patches: Patches, guard: SettingsGuard) -> None:
     """Make `jit_compile=True` an error: what XLA compiles follows the CPU, and nothing pins it.
 
     Refused where a function is first traced: Keras makes one for every convolution, and traces it for groups alone.
     """
-    import tensorflow as tf
-    from tensorflow.python.compiler.xla import jit
-    from tensorflow.python.eager.polymorphic_function import polymorphic_function
-
-    original = polymorphic_function.Function._initialize  # noqa: SLF001  there is no public name
     message = (
         "the script compiles with XLA (jit_compile=True, jit_scope, or a convolution in groups), whose code follows the"
         " CPU: the portable profile cannot promise its bits; remove it, or use the native profile"
     )
 
-    @functools.wraps(original)
-    def initialize(function: Any, *arguments: Any, **options: Any) -> Any:
-        if function._jit_compile:  # noqa: SLF001
-            guard.stop(message)
-        return original(function, *arguments, **options)
+    def checked(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def initialize(function: Any, *arguments: Any, **options: Any) -> Any:
+            if tensorflow_private.is_jit_compiled(function):
+                guard.stop(message)
+            return original(function, *arguments, **options)
+
+        return initialize
 
     def jit_scope(*_: Any, **__: Any) -> NoReturn:
         guard.stop(message)
 
-    polymorphic_function.Function._initialize = initialize  # noqa: SLF001
-    tf.xla.experimental.jit_scope = jit.experimental_jit_scope = jit_scope
+    patches.wrap(tensorflow_private.first_trace_location(), checked)
+    for module, name in tensorflow_private.jit_scope_locations():
+        patches.replace(module, name, jit_scope)
 
 
-def refuse_weighted_bincount(guard: SettingsGuard, threads: int) -> None:
+def refuse_weighted_bincount(patches: Patches, guard: SettingsGuard, threads: int) -> None:
     """Make `bincount` with weights an error with several threads: op determinism does not reach its order of adding.
 
     Found with TensorFlow 2.21: fifteen runs on eight threads gave fifteen results. Weights whose number is not known
     when a graph is made are taken for some.
     """
-    from tensorflow.python.ops import gen_math_ops
-
     if threads == 1:
         return
-    for name in ("bincount", "dense_bincount", "ragged_bincount", "sparse_bincount"):
-        setattr(gen_math_ops, name, _unweighted(getattr(gen_math_ops, name), guard, threads))
+    for location in tensorflow_private.bincount_locations():
+        patches.wrap(location, functools.partial(_unweighted, guard=guard, threads=threads))
 
 
 def _unweighted(original: Callable[..., Any], guard: SettingsGuard, threads: int) -> Callable[..., Any]:

@@ -7,6 +7,10 @@ from typing import Any
 
 from samebits.core.determinism_profile import NATIVE, PORTABLE, Profile
 from samebits.core.errors import SettingError, shorten
+from samebits.runner.compat.features import EXACT_OPS, OP_AUDIT, SETTINGS
+from samebits.runner.compat.numpy_private import openblas_core
+from samebits.runner.compat.patches import Patches
+from samebits.runner.compat.self_test import look_at_names
 from samebits.runner.determinism.fingerprint import Fingerprint, FingerprintJob, fingerprint
 from samebits.runner.determinism.op_audit import (
     OpRecorder,
@@ -21,7 +25,6 @@ from samebits.runner.determinism.settings import (
     ReadBack,
     SettingsGuard,
     numpy_features,
-    openblas_core,
     prepare_environment,
     read_back_fingerprint,
     read_back_settings,
@@ -46,17 +49,17 @@ class PortabilityMonitor:
         self._reached: OpRecorder | None = None
         self._fingerprinting: FingerprintJob | None = None
 
-    def watch(self, guard: SettingsGuard) -> None:
+    def watch(self, patches: Patches, guard: SettingsGuard) -> None:
         """Start; after seeding, and before the script. Not forked with a GPU, whose driver may be at work already."""
         if self._fingerprinted:
             self._fingerprinting = FingerprintJob()
         if self._profile.portable:
             self._reached = OpRecorder(guard)
-            self._reached.install()
-            refuse_compiling(guard)
+            self._reached.install(patches)
+            refuse_compiling(patches, guard)
             guard.refuse_unknown()
         else:
-            refuse_weighted_bincount(guard, self._profile.threads)
+            refuse_weighted_bincount(patches, guard, self._profile.threads)
 
     def check(self) -> None:
         """Raise SettingError where a setting did not take effect, or the profile's promise cannot be kept here."""
@@ -97,17 +100,19 @@ def fingerprint_of(profile: Profile) -> tuple[Fingerprint, list[str]]:
 
     Raises SettingError where a setting did not take effect.
     """
-    guard = prepare_environment(profile)
-    with quiet_import(Path(os.devnull)):
-        import keras  # noqa: F401
+    with Patches() as patches:
+        guard = prepare_environment(profile, patches)
+        with quiet_import(Path(os.devnull)):
+            import keras  # noqa: F401
 
-    seed_everything(0, profile)
-    read_back_settings(profile)
-    found = FingerprintJob().finish()
-    read_back_fingerprint(profile, found)
-    reached = OpRecorder(guard)
-    reached.install()
-    fingerprint()
+        look_at_names().require(SETTINGS, *((OP_AUDIT, EXACT_OPS) if profile.portable else (OP_AUDIT,)))
+        seed_everything(0, profile, patches)
+        read_back_settings(profile)
+        found = FingerprintJob().finish()
+        read_back_fingerprint(profile, found)
+        reached = OpRecorder(guard)
+        reached.install(patches)
+        fingerprint()
     return found, computing(reached.operations)
 
 

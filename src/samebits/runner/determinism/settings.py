@@ -1,6 +1,5 @@
 """Apply the settings of a profile, and read each one back from the library that must obey it."""
 
-import ctypes
 import functools
 import os
 import random
@@ -12,6 +11,9 @@ from typing import Any, NoReturn
 from samebits.core.determinism_profile import GPU_SETTINGS, Profile
 from samebits.core.errors import SettingError
 from samebits.core.trial import EXACT_OPERATIONS, GRAPH_REWRITES, OP_DETERMINISM, SEEDS
+from samebits.runner.compat import keras_private, tensorflow_private
+from samebits.runner.compat.numpy_private import cpu_features, kernel_features, openblas_core, openblas_threads
+from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism import exact_ops as exact
 from samebits.runner.determinism.fingerprint import Fingerprint
 
@@ -30,7 +32,7 @@ class ReadBack:
         return {"name": self.name, "asked": self.asked, "found": self.found, "by": self.by}
 
 
-def prepare_environment(profile: Profile) -> "SettingsGuard":
+def prepare_environment(profile: Profile, patches: Patches) -> "SettingsGuard":
     """Check the environment before TensorFlow is imported, and guard it from then on.
 
     Raises SettingError where one contradicts the profile, or is missing and only image or launcher can give it.
@@ -44,7 +46,7 @@ def prepare_environment(profile: Profile) -> "SettingsGuard":
         )
     os.environ.update(profile.variables)
     guard = SettingsGuard(profile)
-    guard.install()
+    guard.install(patches)
     return guard
 
 
@@ -100,10 +102,10 @@ class SettingsGuard:
         self._stopped = SettingError(message)
         raise self._stopped
 
-    def install(self) -> None:
+    def install(self, patches: Patches) -> None:
         """Watch the two functions that `os.environ` goes through; an audit hook would slow much else down."""
-        os.putenv = self._guarded(os.putenv)
-        os.unsetenv = self._guarded(os.unsetenv)
+        for name in ("putenv", "unsetenv"):
+            patches.wrap((os, name), self._guarded)
 
     def _guarded(self, original: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(original)
@@ -129,7 +131,7 @@ class SettingsGuard:
             raise
 
 
-def seed_everything(seed: int, profile: Profile) -> None:
+def seed_everything(seed: int, profile: Profile, patches: Patches) -> None:
     """Seed Python, NumPy, TensorFlow and Keras, switch op determinism on, fix the thread pools, take exact operations.
 
     Leaves TensorFlow's context uninitialised, so that a script may still configure its devices.
@@ -148,7 +150,7 @@ def seed_everything(seed: int, profile: Profile) -> None:
     if profile.portable and profile.has(GRAPH_REWRITES):
         exact.switch_rewrites_off()
     if profile.portable and profile.has(EXACT_OPERATIONS):
-        exact.install()
+        exact.install(patches)
     if profile.has(SEEDS):
         keras.utils.set_random_seed(seed)
 
@@ -156,8 +158,6 @@ def seed_everything(seed: int, profile: Profile) -> None:
 def read_back_seeds(seed: int) -> list[ReadBack]:
     """The four generators' seeds; only right after seeding, before anything is drawn. Raises SettingError."""
     import numpy as np
-    from keras.src.backend.common import global_state
-    from tensorflow.python.eager import context
 
     asked = str(seed)
     python = seed if random.getstate() == random.Random(seed).getstate() else "another state"  # noqa: S311
@@ -166,8 +166,8 @@ def read_back_seeds(seed: int) -> list[ReadBack]:
     found = (
         ("seed of Python", python, "random.getstate"),
         ("seed of NumPy", numpy, "numpy.random.get_state"),
-        ("seed of TensorFlow", context.global_seed(), "tensorflow context"),
-        ("seed of Keras", global_state.get_global_attribute("global_random_seed"), "keras global state"),
+        ("seed of TensorFlow", tensorflow_private.global_seed(), "tensorflow context"),
+        ("seed of Keras", keras_private.global_seed(), "keras global state"),
     )
     return _checked(ReadBack(name=name, asked=asked, found=str(value), by=by) for name, value, by in found)
 
@@ -194,15 +194,13 @@ def read_back_keras() -> list[ReadBack]:
 def _settings(profile: Profile) -> Iterator[ReadBack]:
     import keras
     import tensorflow as tf
-    from tensorflow.python.framework.config import is_op_determinism_enabled
-    from tensorflow.python.util import _pywrap_util_port
 
     threads = str(profile.threads)
     threading = tf.config.threading
     found: tuple[tuple[str, str, Any, str], ...] = (
         ("PYTHONHASHSEED", profile.hash_seed, _hash_seed(), "sys.flags"),
         ("PYTHONNOUSERSITE", "1", sys.flags.no_user_site, "sys.flags"),
-        ("TF_ENABLE_ONEDNN_OPTS", "1", int(_pywrap_util_port.IsMklEnabled()), "tensorflow port"),
+        ("TF_ENABLE_ONEDNN_OPTS", "1", int(tensorflow_private.onednn_is_on()), "tensorflow port"),
         ("OPENBLAS_NUM_THREADS", "1", openblas_threads(), "openblas_get_num_threads"),
         ("KERAS_BACKEND", "tensorflow", keras.backend.backend(), "keras.backend.backend"),
         ("LC_ALL", "C.UTF-8", os.environ.get("LC_ALL"), "os.environ"),
@@ -215,7 +213,7 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
         ),
         ("TF_NUM_INTRAOP_THREADS", threads, threading.get_intra_op_parallelism_threads(), "tf.config.threading"),
         ("TF_NUM_INTEROP_THREADS", threads, threading.get_inter_op_parallelism_threads(), "tf.config.threading"),
-        (OP_DETERMINISM, "True", is_op_determinism_enabled(), "tensorflow config"),
+        (OP_DETERMINISM, "True", tensorflow_private.op_determinism_is_on(), "tensorflow config"),
     )
     if profile.device == "gpu":
         if profile.has("NVIDIA_TF32_OVERRIDE"):  # one setting, read back in two places
@@ -250,15 +248,13 @@ def read_back_fingerprint(profile: Profile, found: Fingerprint) -> list[ReadBack
 
 def numpy_features() -> list[str]:
     """The groups of instructions for which NumPy has kernels of their own, and uses them."""
-    from numpy._core._multiarray_umath import __cpu_baseline__, __cpu_dispatch__, __cpu_features__
-
-    return [name for name in (*__cpu_baseline__, *__cpu_dispatch__) if __cpu_features__[name]]
+    used = cpu_features()
+    return [name for name in kernel_features() if used[name]]
 
 
 def numpy_disabled(features: str) -> str:
     """Those of the features, with commas between them, that NumPy does not use."""
-    from numpy._core._multiarray_umath import __cpu_features__ as used
-
+    used = cpu_features()
     return ",".join(name for name in features.split(",") if not used.get(name, True))
 
 
@@ -284,25 +280,3 @@ def _hash_seed() -> str:
         given = dict(item.partition(b"=")[::2] for item in file.read().split(b"\0"))
     seed = given.get(b"PYTHONHASHSEED", b"").decode(errors="replace")
     return seed if seed.isdecimal() and bool(sys.flags.hash_randomization) == (seed != "0") else "random"
-
-
-def openblas_threads() -> int | None:
-    """The threads of the OpenBLAS that NumPy has loaded; None where it uses another library."""
-    function = _openblas("scipy_openblas_get_num_threads64_")
-    return None if function is None else int(function())
-
-
-def openblas_core() -> str | None:
-    """The CPU whose kernels that OpenBLAS uses."""
-    function = _openblas("scipy_openblas_get_corename64_")
-    if function is None:
-        return None
-    function.restype = ctypes.c_char_p
-    return str(function().decode())
-
-
-def _openblas(name: str) -> Any:
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
-        paths = {line.split(maxsplit=5)[-1].rstrip("\n") for line in file if "openblas" in line}
-    found = (getattr(ctypes.CDLL(path), name, None) for path in sorted(paths))
-    return next((function for function in found if function is not None), None)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from samebits.core.recipe import PER_EPOCH
+from samebits.runner.compat import keras_private
+from samebits.runner.compat.patches import Patches
 from samebits.runner.process.console import log
 
 
@@ -22,11 +24,9 @@ class FitShuffle:
         self._said = False
         self._position: Any = None
 
-    def install(self) -> None:
+    def install(self, patches: Patches) -> None:
         """Wrap the adapter's method that makes the dataset."""
-        from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
-
-        ArrayDataAdapter.get_tf_dataset = self._wrap(ArrayDataAdapter.get_tf_dataset)
+        patches.wrap(keras_private.array_dataset_location(), self._wrap)
 
     def start_epoch(self, fit: int, epoch: int) -> None:
         """From here on datasets are opened for this epoch."""
@@ -36,7 +36,8 @@ class FitShuffle:
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def get_tf_dataset(adapter: Any) -> Any:
-            if not adapter._shuffle or adapter._shuffle == "batch":  # noqa: SLF001  there is no public name
+            asked = keras_private.adapter_shuffle(adapter)
+            if not asked or asked == "batch":
                 return original(adapter)
             if self._per_epoch:
                 return self._by_epoch(original, adapter)
@@ -57,13 +58,10 @@ class FitShuffle:
         if self._position is None:
             with tf.init_scope(), tf.device("CPU:0"):  # where datasets run
                 self._position = tf.Variable(0, dtype=tf.int64, trainable=False)
-        drawn = tf.random.shuffle
 
         def shuffle(values: Any) -> Any:
             return tf.random.experimental.stateless_shuffle(values, tf.stack([self._seed, self._position]))
 
-        tf.random.shuffle = shuffle
-        try:
+        with Patches() as patches:
+            patches.replace(tf.random, "shuffle", shuffle)
             return original(adapter)
-        finally:
-            tf.random.shuffle = drawn

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.digest import Digest
+from samebits.runner.compat.tensorflow_private import eager_values
 
 _WORTH_A_THREAD = 1 << 20
 """Bytes: fewer are digested sooner than threads are woken."""
@@ -101,7 +102,7 @@ def values_of(variable: Any) -> Any:
 
     inner = variable.value if isinstance(variable, keras.Variable) else variable
     try:
-        return inner.read_value()._numpy()  # noqa: SLF001  `numpy()` is the same with a copy
+        return eager_values(inner.read_value())
     except AttributeError:  # one that is spread over devices
         return variable.numpy()
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from samebits.runner.compat import keras_private
 from samebits.runner.digests.tensors import model_variables
 
 
@@ -35,7 +36,7 @@ class TrainedModel:
 
 def trained_by(optimizer: Any) -> list[Any]:
     """The variables that an optimizer was built for."""
-    return list(optimizer._trainable_variables)  # noqa: SLF001  there is no public name
+    return keras_private.trained_variables(optimizer)
 
 
 def owns(model: Any, variables: list[Any]) -> bool:
@@ -48,8 +49,8 @@ def outermost(models: list[Any]) -> list[Any]:
     """Those that are no part of another one; a Sequential keeps a functional twin of itself besides its layers."""
     inner: set[int] = set()
     for model in models:
-        inner |= {id(layer) for layer in model._flatten_layers(include_self=False)}  # noqa: SLF001  also nested ones
-        inner.add(id(getattr(model, "_functional", None)))
+        inner |= {id(layer) for layer in keras_private.inner_layers(model)}  # also nested ones
+        inner.add(id(keras_private.functional_twin(model)))
     return [model for model in models if id(model) not in inner]
 
 

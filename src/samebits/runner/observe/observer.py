@@ -26,6 +26,8 @@ from samebits.core.errors import SamebitsError
 from samebits.core.jsonio import exact_float
 from samebits.core.ledger import Ledger
 from samebits.core.trace_level import DEFAULT_TRACE, Trace, TraceEnded
+from samebits.runner.compat import keras_private
+from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism.shuffle import FitShuffle
 from samebits.runner.digests.tensors import (
     describe_tensor,
@@ -84,23 +86,21 @@ class Observer:
         self.keeps_digested = False
         self._digested: dict[int, tuple[Any, Digest]] = {}
         self.fits: list[FitHistory] = []
-        self._tracer = StepTracer(
+        self.tracer = StepTracer(
             trace, ledger.append, tensors, guard=self.work, trained=self.trained, behind_steps=behind_steps
         )
         self.error: SamebitsError | TraceEnded | None = None
 
-    def install(self) -> None:
+    def install(self, patches: Patches) -> None:
         """Wrap Keras; must come before the script is imported."""
         import keras
 
-        if self._shuffling is not None:
-            self._shuffling.install()
-        keras.Model.__new__ = self._wrap_new(keras.Model.__new__)
-        keras.Model.fit = self._wrap_fit(keras.Model.fit)
-        keras.optimizers.Optimizer.apply = self._wrap_apply(keras.optimizers.Optimizer.apply)
-        self._tracer.install()
+        patches.wrap((keras.Model, "__new__"), self._wrap_new)
+        patches.wrap((keras.Model, "fit"), self._wrap_fit)
+        patches.wrap((keras.optimizers.Optimizer, "apply"), self._wrap_apply)
+        self.tracer.install(patches)
         for module in (keras.utils, keras.backend):
-            module.clear_session = self._wrap_clear_session(module.clear_session)
+            patches.wrap((module, "clear_session"), self._wrap_clear_session)
 
     def check(self) -> None:
         """Raise again what was raised in the script, which may have swallowed it."""
@@ -135,15 +135,15 @@ class Observer:
             bound = signature.bind_partial(model, *args, **kwargs)
             watchers = [self._watcher(model)]
             trained = self.trained[self.fits[-1].model]
-            if self._tracer.steps:
-                watchers.append(self._tracer.watcher(len(self.fits) - 1, trained))
+            if self.tracer.steps:
+                watchers.append(self.tracer.watcher(len(self.fits) - 1, trained))
             trained.fitting += 1
             try:
                 with self._fits(model, bound.arguments), _added(bound.arguments, watchers):
                     return original(*bound.args, **bound.kwargs)
             finally:
                 trained.fitting -= 1
-                self._tracer.left_fit()
+                self.tracer.left_fit()
 
         return fit
 
@@ -153,10 +153,10 @@ class Observer:
             self._check_before_training()
             trainable_variables = trainable_variables and list(trainable_variables)  # it may be read once only
             self._stepping(optimizer)
-            step = self._tracer.before_step(optimizer, grads, trainable_variables)
+            step = self.tracer.before_step(optimizer, grads, trainable_variables)
             answer = original(optimizer, grads, trainable_variables)
             self.stepped(optimizer)
-            self._tracer.behind_step(optimizer, step)
+            self.tracer.behind_step(optimizer, step)
             return answer
 
         return apply
@@ -190,14 +190,14 @@ class Observer:
     def told(self) -> dict[str, Any]:
         """What was seen so far, for a run that goes on from here."""
         fits = [{"model": fit.model, "epochs": fit.epochs, "history": deepcopy(fit.history)} for fit in self.fits]
-        return {"fits": fits, "loops": self._tracer.counts(), "trained": [trained.how for trained in self.trained]}
+        return {"fits": fits, "loops": self.tracer.counts(), "trained": [trained.how for trained in self.trained]}
 
     def tell(self, told: Mapping[str, Any]) -> None:
         """Take over what was seen before this run went on."""
         for number, fit in enumerate(told["fits"]):
             known = FitHistory(model=fit["model"], epochs=fit["epochs"], history=fit["history"])
             self.fits[number : number + 1] = [known]
-        self._tracer.count_from(told["loops"])
+        self.tracer.count_from(told["loops"])
         for trained, how in zip(self.trained, told["trained"], strict=False):
             trained.how = how
 
@@ -326,7 +326,7 @@ class _added:  # noqa: N801  reads as a word in `with`
     def __enter__(self) -> None:
         if self._list is not None:
             self._list.callbacks.extend(self._watchers)
-            self._list._async_train = False  # noqa: SLF001  else the next step begins while one is looked at
+            keras_private.make_synchronous(self._list)  # else the next step begins while one is looked at
 
     def __exit__(self, *_: object) -> None:
         if self._list is not None:

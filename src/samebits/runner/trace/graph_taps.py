@@ -20,6 +20,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from samebits.core.trace_level import INPUT
+from samebits.runner.compat.patches import Patches
+from samebits.runner.compat.tensorflow_private import (
+    eager_values,
+    in_xla_context,
+    is_eager,
+    run_after,
+    tape_records,
+    tracing_location,
+)
 from samebits.runner.determinism.op_audit import unwatched
 from samebits.runner.digests.tensors import DescribedTensor, type_name
 from samebits.runner.digests.trained_models import trained_by
@@ -88,16 +97,15 @@ class GraphTaps:
         self._numbers = itertools.count(1)
         self._within = NestingDepth()
 
-    def install(self) -> None:
+    def install(self, patches: Patches) -> None:
         """Wrap the call of layers, tapes, and the tracing of graphs."""
         import keras
         import tensorflow as tf
-        from tensorflow.python.framework import func_graph
 
-        keras.Layer.__call__ = self._wrap_call(keras.Layer.__call__)
-        tf.GradientTape.__enter__ = self._wrap_enter(tf.GradientTape.__enter__)
-        tf.GradientTape.gradient = self._wrap_gradient(tf.GradientTape.gradient)
-        func_graph.func_graph_from_py_func = self._wrap_trace(func_graph.func_graph_from_py_func)
+        patches.wrap((keras.Layer, "__call__"), self._wrap_call)
+        patches.wrap((tf.GradientTape, "__enter__"), self._wrap_enter)
+        patches.wrap((tf.GradientTape, "gradient"), self._wrap_gradient)
+        patches.wrap(tracing_location(), self._wrap_trace)
 
     def gradients(self, optimizer: Any, gradients: Any, variables: Any) -> TappedStep | None:
         """What an optimizer is called with; where that is traced, the step in that graph."""
@@ -110,7 +118,7 @@ class GraphTaps:
             if self._sink.wanted():
                 self._sink.take(0, [], [_named(item, item.tensor) for item in seen])
             return None
-        if compiled_by_xla():
+        if in_xla_context():
             return None
         graph = tf.compat.v1.get_default_graph()
         here = self._graphs.setdefault(graph, TracedGraph())
@@ -131,7 +139,7 @@ class GraphTaps:
     def _wrap_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-            if not _differentiating():
+            if not tape_records():
                 return original(layer, *args, **kwargs)
             if self._within.calls == 0:
                 self._called(layer, (args, kwargs), {"part": INPUT})
@@ -148,7 +156,7 @@ class GraphTaps:
     def _wrap_enter(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def enter(tape: Any) -> Any:
-            if self._within.gradients == 0 and not _differentiating():
+            if self._within.gradients == 0 and not tape_records():
                 self._begin_pass()
             return original(tape)
 
@@ -183,7 +191,7 @@ class GraphTaps:
             if not isinstance(tensor, tf.Tensor) or type_name(tensor) in _NO_NUMBERS:
                 continue
             seen = TracedTensor(about={"layer": name} | part, tensor=tensor)
-            if not hasattr(tensor, "_numpy"):
+            if not is_eager(tensor):
                 self._graphs.setdefault(tensor.graph, TracedGraph()).outputs.append(seen)
             elif self._sink.wanted():
                 self._sink.take(0, [_named(seen, tensor)], [])
@@ -226,9 +234,9 @@ class GraphTaps:
             operation = self._tap_of(seen)
         graph.control_outputs.append(operation)
         if before is not None:
-            operation._add_control_input(before)  # noqa: SLF001
+            run_after(operation, before)
         if step.behind is not None:
-            step.behind._add_control_input(operation)  # noqa: SLF001  so late there is no other way
+            run_after(step.behind, operation)
 
     def _tap_of(self, seen: list[TracedTensor]) -> Any:
         """A node that reads what was seen; each tensor once, though two layers may give it."""
@@ -248,21 +256,6 @@ class GraphTaps:
                 self._sink.take(number, *([item for found, item in named if found is kind] for kind in (False, True)))
 
         return tf.py_function(tap, tensors, [], name=TAP)
-
-
-def compiled_by_xla() -> bool:
-    """Whether what is traced now will be compiled; there is no way to Python in that."""
-    from tensorflow.python.framework import ops
-    from tensorflow.python.ops import control_flow_util
-
-    return bool(control_flow_util.GraphOrParentsInXlaContext(ops.get_default_graph()))
-
-
-def _differentiating() -> bool:
-    """Whether a tape records, as in the forward pass of a training step, and not in evaluation."""
-    from tensorflow.python.eager import record
-
-    return bool(record.could_possibly_record())
 
 
 def _as_tensor(value: Any) -> Any:
@@ -289,7 +282,7 @@ def _gradient_parts(gradient: Any, variable: Any) -> list[TracedTensor]:
 def _named(seen: TracedTensor, value: Any) -> DescribedTensor:
     """With the values that came; they are TensorFlow's own memory, and not written to while they are held."""
     about = seen.about | {"dtype": type_name(value), "shape": [int(size) for size in value.shape]}
-    return DescribedTensor(about=about, array=value._numpy())  # noqa: SLF001  `numpy()` is the same with a copy
+    return DescribedTensor(about=about, array=eager_values(value))
 
 
 def _key(tensor: Any) -> str:

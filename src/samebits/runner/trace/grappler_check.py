@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from samebits.core.digest import Digest
+from samebits.runner.compat.tensorflow_private import is_commutative, is_stateful, optimize_graph
 from samebits.runner.determinism.op_audit import unwatched
 from samebits.runner.trace.optimizer_tap import TAP
 
@@ -86,7 +87,7 @@ def _around(tensor: Any, same: Mapping[str, str]) -> set[str]:
 
 def _same_nodes(graph: Any, definition: Any) -> dict[str, str]:
     """One name for all nodes that compute the same: of such Grappler keeps one, and which one says nothing."""
-    own = {operation.name for operation in graph.get_operations() if operation._is_stateful}  # noqa: SLF001
+    own = {operation.name for operation in graph.get_operations() if is_stateful(operation)}
     found: dict[str, str] = {}
     for node in definition.node:  # each comes after what it reads
         if node.name in own or node.op == "Placeholder":
@@ -98,22 +99,20 @@ def _same_nodes(graph: Any, definition: Any) -> dict[str, str]:
 
 def _constant(node: Any) -> str | None:
     """One name for all constants of one value."""
-    from tensorflow.python.framework import tensor_util
+    import tensorflow as tf
 
     if node.op != "Const":
         return None
-    value = tensor_util.MakeNdarray(node.attr["value"].tensor)
+    value = tf.make_ndarray(node.attr["value"].tensor)
     return f"{value.dtype} {value.shape} {Digest.of_bytes(value.tobytes())}"
 
 
 def _content(node: Any, same: Mapping[str, str]) -> tuple[Any, ...]:
     """What a node computes: operation, inputs and attributes; not what it waits for."""
-    from tensorflow.python.framework import op_def_registry
-
     written = {name: value.SerializeToString(deterministic=True) for name, value in node.attr.items()}
     attributes = sorted((name, value) for name, value in written.items() if not name.startswith("_"))  # notes on shapes
     inputs = [name.partition(":") for name in node.input if not name.startswith("^")]
-    if len(inputs) == 2 and op_def_registry.get(node.op).is_commutative:  # Grappler sorts them by their names
+    if len(inputs) == 2 and is_commutative(node.op):  # Grappler sorts them by their names
         inputs.sort(key=lambda parts: same.get(parts[0], parts[0]))
     return (
         node.op,
@@ -124,20 +123,14 @@ def _content(node: Any, same: Mapping[str, str]) -> tuple[Any, ...]:
 
 def _rewritten(definition: Any, kept: list[str], same: Mapping[str, str], tapped: Mapping[str, Any]) -> Nodes:
     """The nodes that Grappler leaves, but for the tap, and what they compute."""
-    from tensorflow.core.protobuf import config_pb2, device_properties_pb2, meta_graph_pb2
-    from tensorflow.python.eager import context
-    from tensorflow.python.grappler import cluster, tf_optimizer
+    import tensorflow as tf
 
-    graph = meta_graph_pb2.MetaGraphDef()
+    graph = tf.compat.v1.MetaGraphDef()
     graph.graph_def.CopyFrom(definition)
     if tapped:
         graph.graph_def.node.append(_tap_node(tapped))
     graph.collection_def["train_op"].node_list.value.extend([*kept, TAP] if tapped else kept)
-    config = config_pb2.ConfigProto()
-    config.CopyFrom(context.context().config)
-    properties = device_properties_pb2.DeviceProperties(type="CPU", num_cores=1, frequency=1000)
-    devices = [device_properties_pb2.NamedDevice(name=_CPU, properties=properties)]
-    rewritten = tf_optimizer.OptimizeGraph(config, graph, verbose=False, cluster=cluster.Cluster(devices=devices))
+    rewritten = optimize_graph(graph, _CPU)
     nodes = [node for node in rewritten.node if node.name != TAP and node.op != "NoOp"]
     names = {**same, **{node.name: name for node in nodes if (name := _constant(node))}}
     found: Nodes = {}
@@ -152,12 +145,12 @@ def _plain(name: str) -> str:
 
 
 def _tap_node(tapped: Mapping[str, Any]) -> Any:
-    from tensorflow.core.framework import attr_value_pb2, node_def_pb2
+    import tensorflow as tf
 
-    node = node_def_pb2.NodeDef(name=TAP, op="EagerPyFunc", device=_CPU, input=[*tapped])
-    types = attr_value_pb2.AttrValue.ListValue(type=[tensor.dtype.as_datatype_enum for tensor in tapped.values()])
+    node = tf.compat.v1.NodeDef(name=TAP, op="EagerPyFunc", device=_CPU, input=[*tapped])
+    types = tf.compat.v1.AttrValue.ListValue(type=[tensor.dtype.as_datatype_enum for tensor in tapped.values()])
     node.attr["Tin"].list.CopyFrom(types)
-    node.attr["Tout"].list.CopyFrom(attr_value_pb2.AttrValue.ListValue())
+    node.attr["Tout"].list.CopyFrom(tf.compat.v1.AttrValue.ListValue())
     node.attr["token"].s = b""
     node.attr["is_async"].b = False
     return node

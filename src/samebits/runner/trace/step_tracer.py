@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.trace_level import Batches, Trace, Window
+from samebits.runner.compat.patches import Patches
+from samebits.runner.compat.tensorflow_private import in_xla_context
 from samebits.runner.digests.tensors import DescribedTensor, model_variables
 from samebits.runner.digests.trained_models import TrainedModel
 from samebits.runner.process.console import log
-from samebits.runner.trace.graph_taps import GraphTaps, TappedStep, compiled_by_xla
+from samebits.runner.trace.graph_taps import GraphTaps, TappedStep
 from samebits.runner.trace.optimizer_tap import call_after
 from samebits.runner.trace.step_records import Append, StepRecordWriter
 
@@ -48,6 +50,7 @@ class StepTracer:
         trained: Sequence[TrainedModel],
         behind_steps: Callable[[int, int], None] | None = None,
     ) -> None:
+        self._append = append
         self._lines = StepRecordWriter(trace, append, tensors)
         self._guard = guard
         self._trained = trained
@@ -59,14 +62,19 @@ class StepTracer:
         self.steps = trace.steps or behind_steps is not None
         self._taps = GraphTaps(self) if trace.values else None
 
-    def install(self) -> None:
+    def install(self, patches: Patches) -> None:
         """Wrap what of Keras steps are seen by, as far as the level asks for it."""
         import keras
 
         if self._taps is not None:
-            self._taps.install()
+            self._taps.install(patches)
         if self.steps:
-            keras.Model.train_on_batch = self._wrap_train_on_batch(keras.Model.train_on_batch)
+            patches.wrap((keras.Model, "train_on_batch"), self._wrap_train_on_batch)
+
+    def turn_off(self, reason: str) -> None:
+        """Look at no step; a ledger that was to have lines for steps says why it has none."""
+        self.steps, self._taps = False, None
+        self._append({"event": "trace off", "reason": reason})
 
     def before_step(self, optimizer: Any, gradients: Any, variables: list[Any] | None) -> PendingStep:
         """An optimizer is called; what it was called with is taken, or tapped where it is traced."""
@@ -83,7 +91,7 @@ class StepTracer:
             return
         if tf.executing_eagerly():
             self._step(optimizer)
-        elif compiled_by_xla():
+        elif in_xla_context():
             self.report("lines for steps that are compiled by XLA")
         else:
             groups = [trained.variables() for _, trained in self._trained_by(optimizer)]

@@ -6,7 +6,6 @@ import copyreg
 import datetime as dt
 import functools
 import getpass
-import glob
 import os
 import platform
 import pwd
@@ -17,45 +16,50 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from samebits.core.trial import CLOCK, CORES, FOLDERS, HOST, USER, Trial
+from samebits.runner.compat import cpython_private
+from samebits.runner.compat.patches import Patches
 
 _LATER = 400 * 86_400 + 19_643.21  # seconds: another year, month, day, hour, minute and second
 _NAME = "another"
 _NUMBER = 54_321
 
 
-def change(trial: Trial) -> None:
+def change(trial: Trial, patches: Patches) -> None:
     """Make them others; before TensorFlow is imported, which counts the cores."""
     for name, make in ((CORES, _cores), (CLOCK, _clock), (USER, _user), (HOST, _host)):
         if name in trial.changed:
-            make()
+            make(patches)
 
 
-def change_order(trial: Trial) -> None:
+def change_order(trial: Trial, patches: Patches) -> None:
     """Have folders listed from behind; after TensorFlow is imported, which has a way of its own."""
     if FOLDERS in trial.changed:
-        _folders()
+        _folders(patches)
 
 
-def _cores() -> None:
+def _cores(patches: Patches) -> None:
     """One of those that there are; where there is only one, it looks as if there were two."""
     free = sorted(os.sched_getaffinity(0))
+    patches.on_undo(os.sched_setaffinity, 0, free)
     os.sched_setaffinity(0, free[:1])
     number = 1 if len(free) > 1 else 2
-    os.cpu_count = lambda: number
+    patches.replace(os, "cpu_count", lambda: number)
 
 
-def _clock() -> None:
+def _clock(patches: Patches) -> None:
     """Later, in `time` and `datetime`; monotonic clocks count from nowhere as it is."""
     now, now_ns = time.time, time.time_ns
     for name in ("localtime", "gmtime", "ctime"):
-        setattr(time, name, _at(getattr(time, name)))
-    time.asctime, time.strftime = _of_tuple(time.asctime, 0), _of_tuple(time.strftime, 1)
-    time.time = lambda: now() + _LATER
-    time.time_ns = lambda: now_ns() + int(_LATER * 1e9)
+        patches.wrap((time, name), _at)
+    for name, position in (("asctime", 0), ("strftime", 1)):
+        patches.wrap((time, name), functools.partial(_of_tuple, position=position))
+    patches.replace(time, "time", lambda: now() + _LATER)
+    patches.replace(time, "time_ns", lambda: now_ns() + int(_LATER * 1e9))
 
-    for real, other in ((dt.datetime, Datetime), (dt.date, Date)):
+    for name, real, other in (("datetime", dt.datetime, Datetime), ("date", dt.date, Date)):
         copyreg.pickle(real, functools.partial(_reduced, other))
-    dt.datetime, dt.date = Datetime, Date  # type: ignore[misc]
+        patches.on_undo(copyreg.dispatch_table.pop, real, None)
+        patches.replace(dt, name, other)
 
 
 def _reduced(other: Callable[..., Any], value: dt.date) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -108,28 +112,38 @@ def _of_tuple(original: Callable[..., Any], position: int) -> Callable[..., Any]
     return lambda *given: original(*given) if len(given) > position else original(*given, time.localtime())
 
 
-def _user() -> None:
+def _user(patches: Patches) -> None:
     """Another name, number and home."""
     home = tempfile.mkdtemp(prefix="home-")
+    patches.on_undo(_put_environment, dict(os.environ))
     os.environ.update(USER=_NAME, LOGNAME=_NAME, USERNAME=_NAME, HOME=home)
     known = pwd.getpwuid
     entry = pwd.struct_passwd((_NAME, "x", _NUMBER, os.getgid(), "", home, "/bin/sh"))
-    pwd.getpwuid = lambda number: entry if number == _NUMBER else known(number)
+    patches.replace(pwd, "getpwuid", lambda number: entry if number == _NUMBER else known(number))
     for name in ("getuid", "geteuid"):
-        setattr(os, name, lambda: _NUMBER)
-    os.getlogin = getpass.getuser = lambda: _NAME
+        patches.replace(os, name, lambda: _NUMBER)
+    for module, name in ((os, "getlogin"), (getpass, "getuser")):
+        patches.replace(module, name, lambda: _NAME)
 
 
-def _host() -> None:
+def _put_environment(before: dict[str, str]) -> None:
+    """Give the variables of the user back what they had."""
+    for name in ("USER", "LOGNAME", "USERNAME", "HOME"):
+        os.environ.pop(name, None)
+        if name in before:
+            os.environ[name] = before[name]
+
+
+def _host(patches: Patches) -> None:
     """Another name, wherever Python asks for it."""
     told = os.uname()
     other = os.uname_result((told.sysname, _NAME, told.release, told.version, told.machine))
-    os.uname = lambda: other
-    socket.gethostname = lambda: _NAME
-    socket.getfqdn = lambda name="": name or _NAME
-    socket.gethostbyname = _known_here(socket.gethostbyname)
-    socket.getaddrinfo = _known_here(socket.getaddrinfo)
-    platform.node = lambda: _NAME
+    patches.replace(os, "uname", lambda: other)
+    patches.replace(socket, "gethostname", lambda: _NAME)
+    patches.replace(socket, "getfqdn", lambda name="": name or _NAME)
+    for name in ("gethostbyname", "getaddrinfo"):
+        patches.wrap((socket, name), _known_here)
+    patches.replace(platform, "node", lambda: _NAME)
 
 
 def _known_here(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -137,20 +151,17 @@ def _known_here(original: Callable[..., Any]) -> Callable[..., Any]:
     return lambda host, *more, **named: original("localhost" if host == _NAME else host, *more, **named)
 
 
-def _folders() -> None:
+def _folders(patches: Patches) -> None:
     """From behind what the file system gives from the front."""
     import tensorflow as tf
 
     scandir = os.scandir
-    os.listdir = _reversed(os.listdir)
-    os.scandir = lambda *where, **named: _Scanned(scandir(*where, **named))  # type: ignore[assignment]
-    for name in ("_Globber", "_StringGlobber"):
-        globber: Any = getattr(glob, name, None)
-        if hasattr(globber, "scandir"):  # newer Pythons keep the function there for pathlib
-            globber.scandir = staticmethod(os.scandir)
-    gfile = tf.io.gfile
+    patches.wrap((os, "listdir"), _reversed)
+    patches.replace(os, "scandir", lambda *where, **named: _Scanned(scandir(*where, **named)))
+    for globber in cpython_private.globbers():
+        patches.replace(globber, "scandir", staticmethod(os.scandir))
     for name in ("listdir", "glob"):
-        setattr(gfile, name, _reversed(getattr(gfile, name)))
+        patches.wrap((tf.io.gfile, name), _reversed)
 
 
 def _reversed(original: Callable[..., list[Any]]) -> Callable[..., list[Any]]:

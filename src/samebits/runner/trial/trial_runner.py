@@ -8,6 +8,7 @@ from typing import Any
 from samebits.core.determinism_profile import Profile
 from samebits.core.trace_level import TraceEnded
 from samebits.core.trial import Trial
+from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism.nondeterministic_ops import NondeterministicOpWatcher
 from samebits.runner.trial.perturbations import change, change_order
 
@@ -24,18 +25,18 @@ class TrialRunner:
         self._took: dict[int, list[tuple[float, int]]] = {}
         self._watch = NondeterministicOpWatcher()
 
-    def before_import(self, profile: Profile) -> Profile:
+    def before_import(self, profile: Profile, patches: Patches) -> Profile:
         """Change what TensorFlow looks at when it is imported; returns the settings of the trial."""
         if self._trial is None:
             return profile
-        change(self._trial)
+        change(self._trial, patches)
         return profile.in_trial(self._trial)
 
-    def before_script(self) -> None:
+    def before_script(self, patches: Patches) -> None:
         """Change the rest, and begin to watch."""
         if self._trial is not None:
-            change_order(self._trial)
-            self._watch.install()
+            change_order(self._trial, patches)
+            self._watch.install(patches)
 
     @property
     def count(self) -> Callable[[int, int], None] | None:

@@ -1,0 +1,169 @@
+"""What samebits does by private names, feature by feature, and the names that each one needs.
+
+A name is written `module:attribute.attribute`; `module:Class#attribute` is one that objects of a class hold.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Feature:
+    """A part of a run that needs private names.
+
+    An `essential` one is needed for the result itself. Its effect is read back or digested, so an unknown version of a
+    library may run it as long as the names look as they did in the newest known version. Any other is off there.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    essential: bool = False
+
+
+_OPTIMIZER_VARIABLES = "keras.optimizers:Optimizer#_trainable_variables"
+_LAYERS = "keras:Model._flatten_layers"
+_FUNCTIONAL = "keras:Sequential#_functional"
+_GLOBAL_STATE = "keras.src.backend.common.global_state:get_global_attribute"
+_CONTEXT = "tensorflow.python.eager.context:context"
+_EAGER_VALUES = "tensorflow.python.framework.ops:EagerTensor._numpy"
+_TRACING = "tensorflow.python.framework.func_graph:func_graph_from_py_func"
+_NODES = "tensorflow.python.framework.ops:Graph._create_op_internal"
+_MATH = ("tensorflow.python.ops.gen_math_ops", "tensorflow.python.ops.math_ops")
+
+SETTINGS = Feature(
+    name="reading the settings back",
+    essential=True,
+    needs=(
+        _GLOBAL_STATE,
+        "tensorflow.python.eager.context:global_seed",
+        "tensorflow.python.framework.config:is_op_determinism_enabled",
+        "tensorflow.python.util._pywrap_util_port:IsMklEnabled",
+        "numpy._core._multiarray_umath:__cpu_baseline__",
+        "numpy._core._multiarray_umath:__cpu_dispatch__",
+        "numpy._core._multiarray_umath:__cpu_features__",
+    ),
+)
+OBSERVER = Feature(
+    name="observing the training",
+    essential=True,
+    needs=(_OPTIMIZER_VARIABLES, _LAYERS, _FUNCTIONAL, "keras.callbacks:CallbackList#_async_train", _EAGER_VALUES),
+)
+BINCOUNT_GUARD = Feature(
+    name="the guard of bincount",
+    essential=True,
+    needs=tuple(
+        f"tensorflow.python.ops.gen_math_ops:{name}"
+        for name in ("bincount", "dense_bincount", "ragged_bincount", "sparse_bincount")
+    ),
+)
+OP_AUDIT = Feature(
+    name="the audit of operations",
+    essential=True,
+    needs=(
+        "tensorflow.python.pywrap_tfe:TFE_Py_FastPathExecute",
+        "tensorflow.python.pywrap_tfe:TFE_Py_Execute",
+        "tensorflow.python.pywrap_tfe:TFE_Py_ExecuteCancelable",
+        _NODES,
+        "tensorflow.python.compiler.xla.jit:experimental_jit_scope",
+        "tensorflow.python.eager.polymorphic_function.polymorphic_function:Function._initialize",
+        "tensorflow.python.eager.polymorphic_function.polymorphic_function:Function#_jit_compile",
+    ),
+)
+EXACT_OPS = Feature(
+    name="exact operations",
+    essential=True,
+    needs=(
+        "keras.src.backend.tensorflow.linalg:qr",
+        "tensorflow.python.ops.nn_ops:gelu",
+        *(f"{module}:{name}" for module in _MATH for name in ("reciprocal", "rsqrt", "erfc")),
+    ),
+)
+EXACT_RESUME = Feature(
+    name="exact resume",
+    needs=(
+        _OPTIMIZER_VARIABLES,
+        _LAYERS,
+        _FUNCTIONAL,
+        _GLOBAL_STATE,
+        "keras:Model#_initial_epoch",
+        "keras:Model#_compile_metrics",
+        "keras:Model#_eval_epoch_iterator",
+        "keras:Model._symbolic_build",
+        "keras.callbacks:CallbackList._flush_futures",
+        "keras.src.backend.common.name_scope:name_scope",
+        "keras.src.backend.tensorflow.trainer:TFEpochIterator",
+        "keras.src.backend.tensorflow.trainer:TFEpochIterator._enumerate_iterator",
+        "keras.src.backend.tensorflow.trainer:TFEpochIterator._get_iterator",
+        "keras.src.backend.tensorflow.trainer:TFEpochIterator#_current_iterator",
+        "keras.src.backend.tensorflow.trainer:TFEpochIterator#_distributed_dataset",
+        "keras.src.backend.tensorflow.trainer:TFEpochIterator#_num_batches",
+        "keras.src.backend.tensorflow.trainer:TFEpochIterator#_steps_seen",
+        "keras.src.random.seed_generator:global_seed_generator",
+        "keras.src.trainers.compile_utils:CompileMetrics#_user_metrics",
+        "keras.src.trainers.data_adapters.array_data_adapter:ArrayDataAdapter",
+        "keras.src.trainers.data_adapters.py_dataset_adapter:PyDatasetAdapter",
+        "keras.src.trainers.data_adapters.tf_dataset_adapter:TFDatasetAdapter",
+        _CONTEXT,
+        _EAGER_VALUES,
+        _TRACING,
+        "tensorflow.python.eager.context:Context#_rng",
+        "tensorflow.python.data.ops.dataset_ops:DatasetV2._functions",
+        "tensorflow.python.data.ops.dataset_ops:DatasetV2._inputs",
+        "tensorflow.python.data.ops.iterator_ops:OwnedIterator#_iterator_resource",
+        "tensorflow.python.data.ops.shuffle_op:_ShuffleDataset#_reshuffle_each_iteration",
+        "tensorflow.python.framework.ops:EagerTensor._handle_data",
+        "tensorflow.python.ops.stateful_random_ops:global_generator",
+        "numpy.random.mtrand:_rand",
+        "random:_inst",
+    ),
+)
+STEP_TRACE = Feature(
+    name="the trace of steps",
+    needs=(
+        _CONTEXT,
+        _EAGER_VALUES,
+        _TRACING,
+        "tensorflow.core.protobuf.device_properties_pb2:DeviceProperties",
+        "tensorflow.core.protobuf.device_properties_pb2:NamedDevice",
+        "tensorflow.python.eager.context:Context.config",
+        "tensorflow.python.eager.record:could_possibly_record",
+        "tensorflow.python.framework.op_def_registry:get",
+        "tensorflow.python.framework.ops:Operation._add_control_input",
+        "tensorflow.python.framework.ops:Operation._is_stateful",
+        "tensorflow.python.grappler.cluster:Cluster",
+        "tensorflow.python.grappler.tf_optimizer:OptimizeGraph",
+        "tensorflow.python.ops.control_flow_util:GraphOrParentsInXlaContext",
+    ),
+)
+ENTROPY_MONITOR = Feature(
+    name="the entropy monitor",
+    needs=(
+        "random:_urandom",
+        "tensorflow.python.autograph.impl.api:_TRANSPILER._cache._cache",
+        "tensorflow.python.autograph.pyct.origin_info:LineLocation",
+    ),
+)
+EPOCH_SHUFFLE = Feature(
+    name="shuffling per epoch",
+    needs=(
+        "keras.src.trainers.data_adapters.array_data_adapter:ArrayDataAdapter.get_tf_dataset",
+        "keras.src.trainers.data_adapters.array_data_adapter:ArrayDataAdapter#_shuffle",
+    ),
+)
+NONDETERMINISTIC_OPS = Feature(
+    name="the report of nondeterministic operations",
+    needs=("keras.src.backend.common.name_scope:current_path", _NODES),
+)
+
+FEATURES = (
+    SETTINGS,
+    OBSERVER,
+    BINCOUNT_GUARD,
+    OP_AUDIT,
+    EXACT_OPS,
+    EXACT_RESUME,
+    STEP_TRACE,
+    ENTROPY_MONITOR,
+    EPOCH_SHUFFLE,
+    NONDETERMINISTIC_OPS,
+)
+NAMES = tuple(sorted({name for feature in FEATURES for name in feature.needs}))

@@ -1,0 +1,48 @@
+"""Which features a run cannot do without: with one of them off, its record would claim what nobody looked at."""
+
+from collections.abc import Iterator
+
+from samebits.core.determinism_profile import Profile
+from samebits.core.recipe import PER_EPOCH
+from samebits.core.record import Record
+from samebits.core.trial import EXACT_OPERATIONS
+from samebits.runner.compat.features import (
+    BINCOUNT_GUARD,
+    ENTROPY_MONITOR,
+    EPOCH_SHUFFLE,
+    EXACT_OPS,
+    EXACT_RESUME,
+    NONDETERMINISTIC_OPS,
+    OBSERVER,
+    OP_AUDIT,
+    SETTINGS,
+    STEP_TRACE,
+    Feature,
+)
+
+
+def required_features(record: Record, profile: Profile) -> list[Feature]:
+    """The features that this run needs; without any other it is still what its record says."""
+    return [SETTINGS, OBSERVER, *_of_profile(profile), *_of_run(record)]
+
+
+def _of_profile(profile: Profile) -> Iterator[Feature]:
+    if profile.portable:
+        yield OP_AUDIT
+        if profile.has(EXACT_OPERATIONS):
+            yield EXACT_OPS
+    elif profile.threads > 1:
+        yield BINCOUNT_GUARD
+
+
+def _of_run(record: Record) -> Iterator[Feature]:
+    if record.recipe.shuffle == PER_EPOCH:
+        yield EPOCH_SHUFFLE
+    if record.strict or record.trial is not None:
+        yield ENTROPY_MONITOR
+    if record.trial is not None:
+        yield NONDETERMINISTIC_OPS
+    if record.trial is not None or record.trace.has_window:  # the run ends after some steps
+        yield STEP_TRACE
+    if record.origin.get("resumes"):
+        yield EXACT_RESUME

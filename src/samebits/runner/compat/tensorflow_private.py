@@ -1,0 +1,217 @@
+"""Private names of TensorFlow; seen in 2.21.0."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from samebits.runner.compat.patches import Location
+
+
+def eager_values(tensor: Any) -> Any:
+    """The values of an eager tensor in TensorFlow's own memory; `numpy()` gives a copy of them.
+
+    Raises AttributeError for what is no eager tensor.
+    """
+    return tensor._numpy()
+
+
+def is_eager(tensor: Any) -> bool:
+    """Whether a tensor has values, and is not one of a graph."""
+    return hasattr(tensor, "_numpy")
+
+
+# Places that are wrapped.
+
+
+def tracing_location() -> Location:
+    """The function that makes every graph of a Python function."""
+    from tensorflow.python.framework import func_graph
+
+    return func_graph, "func_graph_from_py_func"
+
+
+def node_location() -> Location:
+    """The method that makes every node of a graph."""
+    from tensorflow.python.framework import ops
+
+    return ops.Graph, "_create_op_internal"
+
+
+def first_trace_location() -> Location:
+    """The method that traces a `tf.function` for the first time."""
+    from tensorflow.python.eager.polymorphic_function import polymorphic_function
+
+    return polymorphic_function.Function, "_initialize"
+
+
+def is_jit_compiled(function: Any) -> bool:
+    """Whether a `tf.function` was made with `jit_compile=True`."""
+    return bool(function._jit_compile)
+
+
+def jit_scope_locations() -> list[Location]:
+    """The function that has a part of a graph compiled by XLA, under each name that it has."""
+    import tensorflow as tf
+    from tensorflow.python.compiler.xla import jit
+
+    return [(tf.xla.experimental, "jit_scope"), (jit, "experimental_jit_scope")]
+
+
+def execute_locations() -> tuple[Location, list[Location]]:
+    """What executes an operation at once: the fast path, then the two ways that take a list of inputs."""
+    from tensorflow.python import pywrap_tfe
+
+    slow = [(pywrap_tfe, "TFE_Py_Execute"), (pywrap_tfe, "TFE_Py_ExecuteCancelable")]
+    return (pywrap_tfe, "TFE_Py_FastPathExecute"), slow
+
+
+def bincount_locations() -> list[Location]:
+    """The functions that count with weights."""
+    from tensorflow.python.ops import gen_math_ops
+
+    names = ("bincount", "dense_bincount", "ragged_bincount", "sparse_bincount")
+    return [(gen_math_ops, name) for name in names]
+
+
+def math_locations(name: str) -> list[Location]:
+    """A function of `tf.math`, or `gelu` of `tf.nn`, wherever Keras and TensorFlow look it up."""
+    import tensorflow as tf
+    from tensorflow.python.ops import gen_math_ops, math_ops, nn_ops
+
+    modules = (tf.nn, nn_ops) if name == "gelu" else (tf.math, math_ops, gen_math_ops)
+    return [(module, name) for module in modules]
+
+
+# Graphs and tapes.
+
+
+def in_xla_context() -> bool:
+    """Whether the graph that is being traced will be compiled by XLA."""
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+    return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+
+
+def tape_records() -> bool:
+    """Whether a gradient tape of this thread records."""
+    from tensorflow.python.eager import record
+
+    return bool(record.could_possibly_record())
+
+
+def run_after(operation: Any, before: Any) -> None:
+    """Have one node of a traced graph wait for another; `tf.control_dependencies` is for new ones only."""
+    operation._add_control_input(before)
+
+
+def is_stateful(operation: Any) -> bool:
+    """Whether Grappler takes a node for one whose execution has effects."""
+    return bool(operation._is_stateful)
+
+
+def is_commutative(operation_type: str) -> bool:
+    """Whether Grappler may exchange the inputs of an operation."""
+    from tensorflow.python.framework import op_def_registry
+
+    return bool(op_def_registry.get(operation_type).is_commutative)
+
+
+def optimize_graph(graph: Any, device: str) -> Any:
+    """The `GraphDef` that Grappler makes of a `MetaGraphDef` with this process's options, on one CPU."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import device_properties_pb2
+    from tensorflow.python.eager import context
+    from tensorflow.python.grappler import cluster, tf_optimizer
+
+    config = tf.compat.v1.ConfigProto()
+    config.CopyFrom(context.context().config)
+    properties = device_properties_pb2.DeviceProperties(type="CPU", num_cores=1, frequency=1000)
+    devices = [device_properties_pb2.NamedDevice(name=device, properties=properties)]
+    return tf_optimizer.OptimizeGraph(config, graph, verbose=False, cluster=cluster.Cluster(devices=devices))
+
+
+def original_line(file: str, line: int) -> tuple[str, int] | None:
+    """The file and line of the script that AutoGraph made a line of its own code from; None where it made none."""
+    from tensorflow.python.autograph.impl import api
+    from tensorflow.python.autograph.pyct import origin_info
+
+    place = origin_info.LineLocation(filename=file, lineno=line)
+    for versions in list(api._TRANSPILER._cache._cache.values()):
+        for factory in versions.values():
+            origin = factory.source_map.get(place)
+            if origin is not None:
+                return origin.loc.filename, origin.loc.lineno
+    return None
+
+
+# Settings and random generators.
+
+
+def op_determinism_is_on() -> bool:
+    """Whether `enable_op_determinism` took effect."""
+    from tensorflow.python.framework.config import is_op_determinism_enabled
+
+    return bool(is_op_determinism_enabled())
+
+
+def onednn_is_on() -> bool:
+    """Whether this build uses oneDNN's kernels, as `TF_ENABLE_ONEDNN_OPTS` asks."""
+    from tensorflow.python.util import _pywrap_util_port
+
+    return bool(_pywrap_util_port.IsMklEnabled())
+
+
+def global_seed() -> Any:
+    """The seed that `tf.random.set_seed` set."""
+    from tensorflow.python.eager import context
+
+    return context.global_seed()
+
+
+def eager_seed_generator() -> Any:
+    """The Python generator that gives eager operations their seeds."""
+    from tensorflow.python.eager import context
+
+    return context.context()._rng
+
+
+def global_generator() -> Any:
+    """The generator of `tf.random.get_global_generator`, where one was made; asking for it would make it."""
+    from tensorflow.python.ops import stateful_random_ops
+
+    return stateful_random_ops.global_generator
+
+
+# tf.data pipelines.
+
+
+def iterator_handle(iterator: Any) -> Any:
+    """The resource behind an iterator; raises AttributeError where it has none, as in a graph."""
+    return iterator._iterator_resource
+
+
+def source_datasets(dataset: Any) -> Sequence[Any]:
+    """The datasets that a dataset takes its elements from."""
+    sources: Sequence[Any] = getattr(dataset, "_inputs", list)()
+    return sources
+
+
+def dataset_functions(dataset: Any) -> Sequence[Any]:
+    """The traced functions that a dataset applies."""
+    functions: Callable[[], Sequence[Any]] = getattr(dataset, "_functions", list)
+    return [wrapped.function for wrapped in functions()]
+
+
+def reshuffles_each_iteration(dataset: Any) -> bool:
+    """Whether a dataset shuffles anew each time that it is opened."""
+    return bool(getattr(dataset, "_reshuffle_each_iteration", False))
+
+
+def variable_type(handle: Any) -> Any:
+    """The element type of the variable behind a captured resource; None where it is no variable."""
+    import tensorflow as tf
+
+    data = getattr(handle, "_handle_data", None)
+    if data is None or not data.is_set or len(data.shape_and_type) != 1:
+        return None
+    return tf.as_dtype(data.shape_and_type[0].dtype)

@@ -1,0 +1,84 @@
+"""Features that need private names: each is off where a name is missing or differs, and no wrong result follows."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from samebits.core.trace_level import Trace
+from samebits.core.trial import Trial
+from samebits.host.image.build_context import staged_recipe
+from samebits.host.launch.venv import locked_python
+from support.command import SCRIPTS, Project
+from support.sessions import run_sessions
+
+pytestmark = pytest.mark.locked
+
+
+def test_each_spoiled_name_turns_its_feature_off() -> None:
+    done = subprocess.run(
+        [locked_python(), SCRIPTS / "spoiled_names.py"],
+        env={**os.environ, "PYTHONPATH": str(staged_recipe() / "source"), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    features = json.loads(done.stdout)
+    assert len(features) == 10
+    for feature in features.values():
+        assert feature["as_is"] is None
+        for library, why in feature["unknown"].items():
+            tested = feature["essential"] or library == "python"
+            assert why is None if tested else why.startswith(f"{library} 99.0.0 is not one of the versions"), why
+        for name, (missing, *different) in feature["spoiled"].items():
+            assert missing.endswith(f" has no {name}")
+            # A class that is another one has no method that is asked for either.
+            assert all(f" another form of {name}: unheard_of" in why or f" no {name}." in why for why in different)
+
+
+_OF_KERAS = "keras 3.99.0 is not one of the versions that were tested (3.15.1)"
+_OF_TENSORFLOW = "tensorflow 2.99.0 is not one of the versions that were tested (2.21.0)"
+_NEWER = {"versions": {"keras": "3.99.0"}}
+_BOTH = {"versions": {"keras": "3.99.0", "tensorflow": "2.99.0"}}
+
+
+def test_what_is_off_is_recorded_and_changes_no_result(project: Project) -> None:
+    done, err = run_sessions(project, {}, _NEWER, _BOTH | {"trace": Trace(level="step")})
+    assert [(one.status, one.left) for one in done] == [(0, [])] * 3, err
+    assert len({str(one.record.result_digest) for one in done}) == 1
+    plain, newer, both = (one.record for one in done)
+    assert plain.resumable == {"resumable": True, "reasons": []}
+    assert "features_off" not in plain.environment
+    assert plain.environment["entropy"] == []
+
+    off = {"shuffling per epoch": _OF_KERAS, "exact resume": _OF_KERAS}
+    assert newer.environment["features_off"] == off
+    assert newer.resumable == {"resumable": False, "reasons": [f"exact resume is off: {_OF_KERAS}"]}
+    assert not done[1].folder.checkpoints.positions()
+    said = [line for line in err.splitlines() if " is off: " in line]
+    assert said[:2] == [f"samebits: {name} is off: {why}" for name, why in off.items()]
+
+    assert set(both.environment["features_off"]) == {*off, "the trace of steps", "the entropy monitor"}
+    assert "entropy" not in both.environment  # nobody looked
+    assert done[2].lines("step") == []
+    assert [line["reason"] for line in done[2].lines("trace off")] == [_OF_TENSORFLOW]
+
+
+@pytest.mark.parametrize(
+    ("case", "feature"),
+    [
+        ({"gone": ["keras:Model._flatten_layers"]}, "observing the training"),
+        ({"gone": ["tensorflow.python.framework.config:is_op_determinism_enabled"]}, "reading the settings back"),
+        (_BOTH | {"strict": True}, "the entropy monitor"),
+        (_BOTH | {"shuffle": "per-epoch"}, "shuffling per epoch"),
+        (_BOTH | {"trial": Trial(steps=3)}, "the entropy monitor"),
+        (_BOTH | {"trace": Trace(level="step", fit=0)}, "the trace of steps"),
+    ],
+)
+def test_a_run_without_what_it_needs_is_refused(project: Project, case: dict[str, object], feature: str) -> None:
+    (done,), err = run_sessions(project, case)
+    assert done.status == 2
+    assert done.record.outcome.state == "failed"
+    assert f"samebits: this run needs {feature}, which cannot be had here: " in err
+    assert (done.record.outcome.message or "").startswith(f"this run needs {feature}")

@@ -1,0 +1,98 @@
+"""Spoil each private name of each feature, and print whether the self-test sees it: in the locked environment.
+
+Of an attribute that objects hold, the methods that assign it are given another name for it.
+"""
+
+import functools
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FunctionType, ModuleType
+from typing import Any
+
+from samebits.runner.compat.features import FEATURES, Feature
+from samebits.runner.compat.patches import Patches
+from samebits.runner.compat.self_test import PrivateNames, installed_versions, library_of, read_seen
+
+versions, seen = installed_versions(), read_seen()
+
+
+def owner_of(name: str) -> tuple[Any, str]:
+    module, _, path = name.partition(":")
+    *owners, last = path.split(".")
+    return functools.reduce(getattr, owners, importlib.import_module(module)), last
+
+
+@contextmanager
+def without(name: str) -> Iterator[None]:
+    """A version that does not have the name."""
+    path, _, held = name.partition("#")
+    owner, last = owner_of(path)
+    if held:
+        with renamed(getattr(owner, last), held):
+            yield
+        return
+    # What a class inherits goes where it is defined, and so does what an object has of its class.
+    bases = dict.fromkeys((owner, *getattr(owner, "__mro__", type(owner).__mro__)))
+    values = [(base, vars(base)[last]) for base in bases if last in vars(base)]
+    for base, _ in values:
+        delattr(base, last)
+    try:
+        yield
+    finally:
+        for base, value in values:
+            setattr(base, last, value)
+
+
+@contextmanager
+def renamed(kind: type, held: str) -> Iterator[None]:
+    """Have the methods of a class and its bases use another name for an attribute."""
+    changed = []
+    for base in kind.__mro__:
+        for item in vars(base).values():
+            method: Any = getattr(item, "fget", None) or getattr(item, "__func__", item)
+            while hasattr(method, "__wrapped__"):
+                method = method.__wrapped__
+            if isinstance(method, FunctionType) and held in method.__code__.co_names:
+                changed.append((method, method.__code__))
+                names = tuple("_other" if name == held else name for name in method.__code__.co_names)
+                method.__code__ = method.__code__.replace(co_names=names)
+    try:
+        yield
+    finally:
+        for method, code in changed:
+            method.__code__ = code
+
+
+def other(unheard_of: None) -> None:
+    """Has a parameter that nothing has."""
+
+
+def judged(name: str, look: Callable[[], str | None]) -> list[str | None]:
+    """What the self-test says of a missing name, and of one that looks otherwise."""
+    with without(name):
+        said = [look()]
+    owner, last = owner_of(name)
+    if "#" not in name and isinstance(owner, (type, ModuleType)):
+        with Patches() as patches:
+            patches.replace(owner, last, other)
+            said.append(look())
+    return said
+
+
+def objection(feature: Feature) -> str | None:
+    """Of the libraries as they are now."""
+    return PrivateNames(versions, seen).objection(feature)
+
+
+found: dict[str, Any] = {}
+for feature in FEATURES:
+    look = functools.partial(objection, feature)
+    libraries = {library_of(name) for name in feature.needs}
+    unknown = {
+        library: PrivateNames(versions | {library: "99.0.0"}, seen).objection(feature) for library in sorted(libraries)
+    }
+    spoiled = {name: judged(name, look) for name in feature.needs}
+    found[feature.name] = {"essential": feature.essential, "as_is": look(), "unknown": unknown, "spoiled": spoiled}
+print(json.dumps(found))

@@ -1,0 +1,163 @@
+"""Which features are off: names that are not there, that look otherwise, and versions that nobody tested."""
+
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samebits.core.determinism_profile import Profile
+from samebits.core.errors import SettingError
+from samebits.core.record import read_record
+from samebits.core.trace_level import Trace
+from samebits.core.trial import Trial
+from samebits.runner.compat.features import (
+    BINCOUNT_GUARD,
+    ENTROPY_MONITOR,
+    EPOCH_SHUFFLE,
+    EXACT_OPS,
+    EXACT_RESUME,
+    FEATURES,
+    NAMES,
+    NONDETERMINISTIC_OPS,
+    OBSERVER,
+    OP_AUDIT,
+    SETTINGS,
+    STEP_TRACE,
+    Feature,
+)
+from samebits.runner.compat.requirements import required_features
+from samebits.runner.compat.self_test import PrivateNames, describe, library_of, read_seen
+from support.command import EXAMPLE
+
+_FEATURE = Feature(name="a feature", needs=("keras:Model._fit", "keras:Model#_held"))
+_ESSENTIAL = replace(_FEATURE, essential=True)
+_LOOKS = {"keras:Model._fit": "self, x=", "keras:Model#_held": "there"}
+_SEEN = {"keras": {"3.9.0": {}, "3.15.1": _LOOKS}}
+
+
+class Model:
+    def __init__(self) -> None:
+        self._held = 1
+
+    def _fit(self, x: int = 1) -> None:
+        pass
+
+
+@pytest.fixture
+def keras(monkeypatch: pytest.MonkeyPatch) -> Any:
+    module = types.ModuleType("keras")
+    module.Model = type("Model", (Model,), {})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "keras", module)
+    return module
+
+
+def _names(version: str = "3.15.1") -> PrivateNames:
+    return PrivateNames({"keras": version}, _SEEN)
+
+
+def test_all_is_there(keras: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert keras
+    names = _names()
+    names.require(_FEATURE)
+    assert names.allow(_FEATURE)
+    assert (names.off, capsys.readouterr().err) == ({}, "")
+
+
+def test_an_unknown_version(keras: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """A feature is off, and said to be once; one that the result needs may run, where all looks as it did last."""
+    assert keras
+    names = _names("3.99.0")
+    assert [names.allow(_FEATURE) for _ in range(2)] == [False, False]
+    why = "keras 3.99.0 is not one of the versions that were tested (3.9.0, 3.15.1)"
+    assert capsys.readouterr().err == f"samebits: a feature is off: {why}\n"
+    assert names.off == {"a feature": why}
+    assert names.allow(_ESSENTIAL)
+
+
+@pytest.mark.parametrize("feature", [_FEATURE, _ESSENTIAL])
+@pytest.mark.parametrize("version", ["3.15.1", "3.99.0"])
+def test_another_signature(keras: Any, feature: Feature, version: str) -> None:
+    exec("def _fit(self, data): pass", vars(keras))
+    keras.Model._fit = keras._fit
+    why = f"keras {version} has another form of keras:Model._fit: self, data, where self, x= was seen"
+    if feature is _FEATURE and version == "3.99.0":
+        why = "keras 3.99.0 is not one of the versions that were tested (3.9.0, 3.15.1)"
+    assert _names(version).objection(feature) == why
+
+
+@pytest.mark.parametrize("feature", [_FEATURE, _ESSENTIAL])
+def test_a_name_that_is_not_there(keras: Any, feature: Feature) -> None:
+    keras.Model = type("Model", (), {"_fit": Model._fit})
+    assert _names("3.99.0").objection(feature) == "keras 3.99.0 has no keras:Model#_held"
+    with pytest.raises(SettingError) as raised:
+        _names().require(_ESSENTIAL)
+    assert str(raised.value) == (
+        "this run needs a feature, which cannot be had here: keras 3.15.1 has no keras:Model#_held; use the locked"
+        " versions"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "looks"),
+    [
+        ("json:loads", "s, *, cls=, object_hook=, parse_float=, parse_int=, parse_constant=, object_pairs_hook=, **kw"),
+        ("random:_inst", "there"),
+        ("random:Random#gauss_next", "there"),
+        ("random:Random#_nothing", None),
+        ("random:_nothing", None),
+        ("no_such_module:name", None),
+    ],
+)
+def test_how_a_name_looks(name: str, looks: str | None) -> None:
+    assert (describe(name) or "").replace(" *,", "") == (looks or "").replace(" *,", "")
+
+
+def test_the_table_holds_every_name() -> None:
+    """Each known version of a library has a look for each of its names; those of a new one are taken by the tool."""
+    seen = read_seen()
+    assert set(seen) == {"keras", "numpy", "python", "tensorflow"}
+    for library, rows in seen.items():
+        wanted = {name for name in NAMES if library_of(name) == library}
+        assert {frozenset(row) for row in rows.values()} == {frozenset(wanted)}, library
+
+
+def test_the_table_knows_the_locked_versions() -> None:
+    lock = Path(__file__).parents[3] / "requirements.lock"
+    pins = dict(line.split()[0].split("==") for line in lock.read_text().splitlines() if line[:1].isalpha())
+    seen = read_seen()
+    assert all(pins[name] in seen[library] for name, library in [("keras", "keras"), ("numpy", "numpy")])
+    assert pins["tensorflow-cpu"] in seen["tensorflow"]
+
+
+_ALWAYS = [SETTINGS, OBSERVER]
+
+
+@pytest.mark.parametrize(
+    ("options", "profile", "features"),
+    [
+        ({}, Profile(name="native", threads=1), []),
+        ({}, Profile(name="native", threads=2), [BINCOUNT_GUARD]),
+        ({}, Profile(name="portable", threads=1), [OP_AUDIT, EXACT_OPS]),
+        ({"strict": True}, Profile(name="native", threads=1), [ENTROPY_MONITOR]),
+        ({"trace": Trace(level="step")}, Profile(name="native", threads=1), []),
+        ({"trace": Trace(level="step", loop=0, step=3)}, Profile(name="native", threads=1), [STEP_TRACE]),
+        ({"trial": Trial()}, Profile(name="native", threads=1), [ENTROPY_MONITOR, NONDETERMINISTIC_OPS, STEP_TRACE]),
+        ({"origin": {"resumes": {"checkpoint": "0-1"}}}, Profile(name="native", threads=1), [EXACT_RESUME]),
+    ],
+)
+def test_what_a_run_cannot_do_without(options: dict[str, Any], profile: Profile, features: list[Feature]) -> None:
+    record = replace(read_record(EXAMPLE), **options)
+    assert required_features(record, profile) == _ALWAYS + features
+
+
+def test_the_order_that_a_recipe_names_is_needed() -> None:
+    record = read_record(EXAMPLE)
+    record = replace(record, recipe=replace(record.recipe, shuffle="per-epoch"))
+    assert required_features(record, Profile(name="native", threads=1)) == [*_ALWAYS, EPOCH_SHUFFLE]
+
+
+def test_every_feature_has_a_name_of_its_own() -> None:
+    assert len({feature.name for feature in FEATURES}) == len(FEATURES)
