@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from samebits.host.docker import Engine
-from samebits.host.image.build import BuildPlan, build_recipe, find, laid_out, plan_build
+from samebits.host.image.build import BuildPlan, build_from_context, context_folder, plan_build, require_image
 from samebits.host.image.build_context import CPU, context_file
-from samebits.host.image.wheelhouse import filled_wheelhouse
+from samebits.host.image.wheelhouse import prepare_wheelhouse
 
 COMMAND = str(Path(sys.executable).with_name("samebits"))
 NAIVE = """\
@@ -31,7 +31,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     engine = Engine()
     plan = plan_build(engine, CPU, tag="samebits:bench")
-    wheelhouse = filled_wheelhouse(context_file(CPU.lock))
+    wheelhouse = prepare_wheelhouse(context_file(CPU.lock))
     naive, ours = [], []
     for _ in range(rounds):
         naive.append(_seconds(lambda: build_naively(plan, wheelhouse)))
@@ -67,23 +67,23 @@ def build_naively(plan: BuildPlan, wheelhouse: Path) -> None:
 
 def build_cold(engine: Engine, plan: BuildPlan) -> None:
     """The real build, without cache."""
-    with laid_out(plan) as recipe:
-        build_recipe(engine, plan, recipe, cached=False)
+    with context_folder(plan) as context:
+        build_from_context(engine, plan, context, cached=False)
 
 
 def build_changed(engine: Engine, plan: BuildPlan) -> None:
     """The real build with cache, after a byte of the source has changed."""
-    with laid_out(plan) as recipe:
-        file = recipe / "source" / "samebits" / "core" / "errors.py"
+    with context_folder(plan) as context:
+        file = context / "source" / "samebits" / "core" / "errors.py"
         file.write_text(f"{file.read_text()}# {time.time_ns()}\n")
-        build_recipe(engine, plan, recipe)
+        build_from_context(engine, plan, context)
 
 
 def compressed(engine: Engine) -> int:
     """Bytes of the image's layers, gzipped as for a registry; the stand-in base's layer comes uncompressed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.tar"
-        engine.export(find(engine, CPU.tag), path)
+        engine.export(require_image(engine, CPU.tag), path)
         with tarfile.open(path) as archive:
             blobs = [member for member in archive if member.name.startswith("blobs/") and member.isfile()]
             return sum(_gzipped_size(archive, member) for member in blobs)

@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib as mpl
 
 from samebits.core.determinism_profile import Profile
-from samebits.host.image.build_context import staged_recipe
+from samebits.host.image.build_context import staged_context
 from samebits.host.launch.venv import locked_python
 
 HERE = Path(__file__).parent
@@ -96,7 +96,7 @@ def measured(row: Contender) -> dict[str, float]:
     settings = Profile(name="portable", threads=1).variables
     kept = {name: settings[name] for name in row.variables}
     threads = {"TF_NUM_INTRAOP_THREADS": str(row.threads), "TF_NUM_INTEROP_THREADS": str(row.threads)}
-    source = str(staged_recipe() / "source")
+    source = str(staged_context() / "source")
     environment = {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": source, "PYTHONHASHSEED": "0"}
     done = subprocess.run(
         [str(locked_python()), str(HERE / "train_profiles.py"), *row.parts],

@@ -283,7 +283,7 @@ def test_a_disk_that_is_full_from_the_start(project: Project) -> None:
 def test_no_gpu(each_runtime: Project) -> None:
     done = each_runtime.train("--gpus", "all")
     assert done.status == 2
-    assert done.complaint.startswith("no GPU can be had: NVML: ")
+    assert done.complaint.startswith("no GPU is available: NVML: ")
     assert done.complaint.endswith("; install NVIDIA's driver, or drop --gpus")
 
 
@@ -317,7 +317,7 @@ def test_an_engine_at_no_address(project: Project, host: str) -> None:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("samebits:none", "the image samebits:none is not here; build it with `samebits build`"),
+        ("samebits:none", "the engine has no image samebits:none; build it with `samebits build`"),
         ("Bad Name", "the container engine refused: "),
     ],
 )

@@ -22,7 +22,7 @@ from samebits.core.record import Outcome, Record, read_record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup, plan_run, publish
-from samebits.host.image.build_context import staged_recipe
+from samebits.host.image.build_context import staged_context
 from samebits.host.launch.venv import locked_python
 from samebits.runner.session import Session
 from support.command import Project, call
@@ -114,7 +114,7 @@ def test_a_script_that_will_not_stop(each_runtime: Project) -> None:
         assert process.wait(60) == 130
     record = _run(each_runtime)
     assert record.sealed
-    assert record.outcome.message == "stopped before it could seal its own record"
+    assert record.outcome.message == "stopped before it could finalize its record"
     assert _gone(each_runtime, before, 5)
 
 
@@ -206,7 +206,7 @@ def test_ctrl_c_while_the_entrypoint_is_imported(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(_INTERRUPTING)
     done = subprocess.run(
         [locked_python(), "-P", "-m", "samebits.runner", "--run", str(tmp_path)],
-        env={"PYTHONPATH": f"{tmp_path}:{staged_recipe() / 'source'}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PYTHONPATH": f"{tmp_path}:{staged_context() / 'source'}", "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -22,10 +22,17 @@ from samebits.core.errors import ToolError
 from samebits.host.docker import Engine, Image
 from samebits.host.image import buildkit as module
 from samebits.host.image.base_image import default_base
-from samebits.host.image.build import BuildPlan, build_recipe, find, laid_out, plan_build, remembered
-from samebits.host.image.buildkit import BUILDKIT, Builder, choose_builder, creation, own_name
+from samebits.host.image.build import (
+    BuildPlan,
+    build_from_context,
+    context_folder,
+    known_metadata,
+    plan_build,
+    require_image,
+)
+from samebits.host.image.buildkit import BUILDKIT, Builder, builder_name, choose_builder, create_command
 from samebits.host.image.rebuild import compare
-from samebits.host.image.wheelhouse import filled_wheelhouse
+from samebits.host.image.wheelhouse import prepare_wheelhouse
 from samebits.host.subprocesses import run_tool
 from support.command import call
 from support.images import small_kind
@@ -43,8 +50,8 @@ def _docker(*words: str | Path, check: bool = True) -> str:
 
 
 def test_the_pinned_builder() -> None:
-    assert own_name(BUILDKIT) == "samebits-de10faf919fc"
-    assert creation("samebits-de10faf919fc", BUILDKIT) == [
+    assert builder_name(BUILDKIT) == "samebits-de10faf919fc"
+    assert create_command("samebits-de10faf919fc", BUILDKIT) == [
         *("docker", "buildx", "create", "--name", "samebits-de10faf919fc", "--driver", "docker-container"),
         *("--driver-opt", f"image={BUILDKIT}"),
     ]
@@ -62,14 +69,14 @@ BuildKit version:      v0.26.2
 
 
 def test_what_inspect_says() -> None:
-    described = module._described(_NEW)
+    described = module._parse_inspect(_NEW)
     assert described == {
         "name": "samebits-de10faf919fc0",
         "driver": "docker-container",
         "buildkit": "v0.26.2",
         "image": BUILDKIT,
     }
-    old = module._described("Name:   default\nDriver: docker\n\nNodes:\nName: default\nBuildkit: 0.11.6\n")
+    old = module._parse_inspect("Name:   default\nDriver: docker\n\nNodes:\nName: default\nBuildkit: 0.11.6\n")
     assert old == {"name": "default", "driver": "docker", "buildkit": "0.11.6", "image": None}
 
 
@@ -81,7 +88,7 @@ def test_a_base_that_only_the_engine_has_settles_it_at_once(monkeypatch: pytest.
 
     monkeypatch.setattr(module, "run_tool", refuse)
     chosen = choose_builder(Engine(), "samebits-base:trixie")
-    assert chosen == Builder(name=None, why="only the engine has samebits-base:trixie")
+    assert chosen == Builder(name=None, reason="only the engine has samebits-base:trixie")
     assert chosen.options == ()
     monkeypatch.setenv("BUILDX_BUILDER", "another")
     chosen = choose_builder(Engine(), "samebits-base:trixie")
@@ -95,9 +102,11 @@ def test_a_registry_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> 
     base = f"python@sha256:{'0' * 64}"
     before = _docker("buildx", "ls")
     started = time.monotonic()
-    assert choose_builder(Engine(), base, buildkit=_NOWHERE) == Builder(name=None, why=f"no registry gives {_NOWHERE}")
+    assert choose_builder(Engine(), base, buildkit=_NOWHERE) == Builder(
+        name=None, reason=f"no registry serves {_NOWHERE}"
+    )
     assert choose_builder(Engine(), base, buildkit=_NOWHERE, offline=True) == Builder(
-        name=None, why=f"without network {_NOWHERE} cannot be fetched"
+        name=None, reason=f"{_NOWHERE} cannot be pulled offline"
     )
     assert time.monotonic() - started < 10
     assert _docker("buildx", "ls") == before
@@ -107,13 +116,13 @@ def test_a_registry_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_a_registry_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "REQUEST_TIMEOUT", 1)
+    monkeypatch.setattr(module, "REGISTRY_TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         buildkit = f"127.0.0.1:{silent.getsockname()[1]}/moby/buildkit:v0@sha256:{'0' * 64}"
         started = time.monotonic()
         chosen = choose_builder(Engine(), f"python@sha256:{'0' * 64}", buildkit=buildkit)
         assert 1 <= time.monotonic() - started < 5
-    assert chosen == Builder(name=None, why=f"no registry gives {buildkit}")
+    assert chosen == Builder(name=None, reason=f"no registry serves {buildkit}")
 
 
 @pytest.mark.engine
@@ -123,7 +132,7 @@ def test_an_image_that_is_no_buildkit(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr(module, "_START_TIMEOUT", 3)
     chosen = choose_builder(Engine(), f"python@sha256:{'0' * 64}", buildkit="samebits:cpu")
     assert chosen.name is None
-    assert chosen.why.startswith("starting samebits:cpu ")
+    assert chosen.reason.startswith("starting samebits:cpu ")
     assert capsys.readouterr().err == "samebits: starting samebits:cpu as the builder samebits-cpu (once)\n"
     assert "samebits-cpu" not in _docker("buildx", "ls")
     assert "samebits-cpu" not in _docker("ps", "--all")
@@ -134,12 +143,12 @@ def test_an_image_that_is_no_buildkit(capsys: pytest.CaptureFixture[str], monkey
 def test_which_one_built_is_said_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine = Engine()
     plan = plan_build(engine, small_kind(tmp_path), tag="samebits-test:recorded")
-    with laid_out(plan) as recipe:
-        image = build_recipe(engine, plan, recipe)
+    with context_folder(plan) as context:
+        image = build_from_context(engine, plan, context)
     try:
         chosen = choose_builder(engine, plan.base)
         capsys.readouterr()
-        builder = remembered(image)["builder"]
+        builder = known_metadata(image)["builder"]
         assert builder == chosen.describe()
         if "@" not in plan.base:
             assert (builder["driver"], builder["image"]) == ("docker", None)
@@ -248,41 +257,41 @@ def _registry(image: Image, folder: Path) -> Iterator[str]:
 
 def _build(plan: BuildPlan, builder: Builder, base: str, folder: Path) -> Image:
     """By this very builder, from nothing."""
-    with laid_out(plan) as recipe:
+    with context_folder(plan) as context:
         command = plan.command(
             builder=builder,
             base=base,
-            recipe=recipe,
-            wheelhouse=filled_wheelhouse(recipe / "lock" / "requirements.lock"),
+            context=context,
+            wheelhouse=prepare_wheelhouse(context / "lock" / "requirements.lock"),
             metadata=folder / "metadata.json",
             cached=False,
         )
         run_tool(command, what="building")
-    return find(Engine(), plan.tag)
+    return require_image(Engine(), plan.tag)
 
 
 @pytest.mark.engine
 def test_a_builder_of_our_own(buildkit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    engine, name = Engine(), own_name(buildkit)
+    engine, name = Engine(), builder_name(buildkit)
     ours = plan_build(engine, small_kind(tmp_path), tag="samebits-test:own")
     theirs = plan_build(engine, small_kind(tmp_path), tag="samebits-test:engines")
     _docker("buildx", "rm", "--force", name, check=False)
     try:
-        with _registry(find(engine, default_base()), tmp_path) as base:
+        with _registry(require_image(engine, default_base()), tmp_path) as base:
             chosen = choose_builder(engine, base, buildkit=buildkit)
-            assert chosen == Builder(name=name, why=f"BuildKit pinned as {buildkit}")
+            assert chosen == Builder(name=name, reason=f"BuildKit pinned as {buildkit}")
             assert capsys.readouterr().err == f"samebits: starting {buildkit} as the builder {name} (once)\n"
             described = chosen.describe()
             assert (described["driver"], described["image"]) == ("docker-container", buildkit)
             one = _build(ours, chosen, base, tmp_path)
-            other = _build(theirs, Builder(name=None, why=""), default_base(), tmp_path)
+            other = _build(theirs, Builder(name=None, reason=""), default_base(), tmp_path)
             assert one.layers == other.layers
             assert compare(engine, one, other).identical
             capsys.readouterr()
         assert choose_builder(engine, base, buildkit=buildkit, offline=True) == chosen  # it has the base by now
         lost = choose_builder(engine, f"{base.partition('@')[0]}@{Digest.of_bytes(b'')}", buildkit=buildkit)
         assert lost.name is None
-        assert lost.why.startswith(f"finding {base.partition('@')[0]}@")
+        assert lost.reason.startswith(f"finding {base.partition('@')[0]}@")
         assert capsys.readouterr().err == ""
     finally:
         _docker("buildx", "rm", "--force", name)

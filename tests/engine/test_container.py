@@ -15,6 +15,7 @@ from samebits.core.errors import EngineError
 from samebits.core.record import read_record
 from samebits.host.docker import ContainerRequest, Engine, Image
 from samebits.host.image.build_context import CPU, source_digest
+from samebits.host.launch.container import run_container
 from support.command import ROOT, Project
 from support.images import plain_run
 from support.machine import started
@@ -261,7 +262,7 @@ def test_an_image_from_another_lock(in_docker: Project, other_image: str) -> Non
     done = in_docker.train("--image", other_image)
     assert done.status == 2
     assert done.complaint == (
-        f"the image {other_image} was built from another lock (sha256:{'0' * 64}, here it is {CPU.lock_digest});"
+        f"the image {other_image} was built from another lock (sha256:{'0' * 64}; here it is {CPU.lock_digest});"
         " rebuild it with `samebits build`"
     )
 
@@ -269,7 +270,7 @@ def test_an_image_from_another_lock(in_docker: Project, other_image: str) -> Non
 def test_a_missing_image(in_docker: Project) -> None:
     done = in_docker.train("--image", "samebits:none")
     assert done.status == 2
-    assert done.complaint == "the image samebits:none is not here; build it with `samebits build`"
+    assert done.complaint == "the engine has no image samebits:none; build it with `samebits build`"
 
 
 def test_the_engine_refuses_gpus() -> None:
@@ -277,10 +278,8 @@ def test_the_engine_refuses_gpus() -> None:
     request = ContainerRequest(
         image="samebits:cpu", command=("--run", "/runs/x"), environment={}, mounts=(), user="0:0", gpus="all"
     )
-    with pytest.raises(
-        EngineError, match=r"^the engine has no GPU to give \(.*\); install the NVIDIA container toolkit"
-    ):
-        Engine().run(request)
+    with pytest.raises(EngineError, match=r"^the engine offers no GPU \(.*\); install the NVIDIA container toolkit"):
+        run_container(Engine(), request)
 
 
 @pytest.mark.parametrize(("failures", "status"), [(1, 2), (3, None)])
@@ -301,10 +300,10 @@ def test_a_start_that_the_runtime_bungled(
     request = ContainerRequest(image="samebits:cpu", command=("--run", "/none"), environment={}, mounts=(), user="0:0")
     if status is None:
         with pytest.raises(EngineError, match="refused: runc create failed"):
-            engine.run(request)
+            run_container(engine, request)
     else:
-        assert engine.run(request) == status
-    assert capsys.readouterr().err.count("starting it again") == min(failures, 2)
+        assert run_container(engine, request) == status
+    assert capsys.readouterr().err.count("starting the container again") == min(failures, 2)
 
 
 def test_the_image_holds_what_it_says() -> None:

@@ -16,7 +16,14 @@ import pytest
 from samebits.core.errors import ToolError
 from samebits.host import subprocesses as process
 from samebits.host.docker import Engine, Image
-from samebits.host.image.build import build_recipe, config_digest, find, laid_out, plan_build, remembered
+from samebits.host.image.build import (
+    build_from_context,
+    config_digest,
+    context_folder,
+    known_metadata,
+    plan_build,
+    require_image,
+)
 from samebits.host.image.build_context import CPU
 from samebits.host.image.rebuild import Comparison, build_twice, compare
 from support.command import ROOT, call
@@ -62,7 +69,7 @@ _WHEELS, _RECIPE = -3, -1  # between them, the empty layer of WORKDIR
 
 def test_a_changed_pin_moves_the_wheels_and_the_recipe_that_holds_the_lock(other_pin: OtherPin) -> None:
     engine = Engine()
-    ours, theirs = find(engine, CPU.tag), find(engine, other_pin.tag)
+    ours, theirs = require_image(engine, CPU.tag), require_image(engine, other_pin.tag)
     assert _moved(ours, theirs) == [_WHEELS, _RECIPE]
     found = compare(engine, ours, theirs).differences
     wheels, recipe = (f"layer {len(ours.layers) + index}" for index in (_WHEELS, _RECIPE))
@@ -84,7 +91,7 @@ def test_a_build_shows_its_steps_and_its_seconds(tmp_path: Path) -> None:
     Engine().remove_image(tag)
     assert done.status == 0, done.err
     first, *steps, last = done.err.splitlines()
-    assert re.fullmatch(rf"samebits: building {tag} on \S+ by the (engine's builder|builder \S+) \(.+\)", first)
+    assert re.fullmatch(rf"samebits: building {tag} on \S+ with the (engine's builder|builder \S+) \(.+\)", first)
     assert any(re.fullmatch(r"#\d+ (DONE \d+\.\ds|CACHED)", line) for line in steps)
     told = re.fullmatch(rf"samebits: built {tag} in (\d+\.\d) s", last)
     assert told
@@ -107,7 +114,7 @@ def _build(checkout: Path, tag: str) -> Image:
     command = [sys.executable, "-m", "samebits", "build", "--offline", "--tag", tag]
     variables = {**os.environ, "PYTHONPATH": str(checkout / "src")}
     subprocess.run(command, cwd=checkout, env=variables, capture_output=True, check=True)
-    image = find(Engine(), tag)
+    image = require_image(Engine(), tag)
     Engine().remove_image(tag)
     return image
 
@@ -122,14 +129,14 @@ def test_what_an_image_is_not_made_of_changes_nothing(copy: Path) -> None:
     ):
         _append(copy / name, "# another line")
     (copy / "notes.txt").write_text("a new file")
-    ours, theirs = find(Engine(), CPU.tag), _build(copy, "samebits-test:edited")
+    ours, theirs = require_image(Engine(), CPU.tag), _build(copy, "samebits-test:edited")
     assert _moved(ours, theirs) == []
     assert (theirs.id, theirs.labels) == (ours.id, ours.labels)
 
 
 def test_an_edit_of_the_source_moves_the_last_layer(copy: Path) -> None:
     _append(copy / "src" / "samebits" / "core" / "errors.py", "# another line")
-    ours, theirs = find(Engine(), CPU.tag), _build(copy, "samebits-test:edited")
+    ours, theirs = require_image(Engine(), CPU.tag), _build(copy, "samebits-test:edited")
     assert _moved(ours, theirs) == [_RECIPE]
     assert theirs.labels["samebits.source"] != ours.labels["samebits.source"]
     assert theirs.labels["samebits.lock"] == ours.labels["samebits.lock"]
@@ -140,8 +147,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Image]:
     """A small image of our own making, and a cache that knows nothing of it."""
     engine = Engine()
     plan = plan_build(engine, small_kind(tmp_path), tag="samebits-test:small")
-    with laid_out(plan) as recipe:
-        image = build_recipe(engine, plan, recipe)
+    with context_folder(plan) as context:
+        image = build_from_context(engine, plan, context)
     monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path / "cache"))
     yield image
     engine.remove_image(plan.tag)
@@ -167,10 +174,10 @@ def test_what_is_remembered_of_an_image_and_damaged(tmp_path: Path, small: Image
     path.parent.mkdir(parents=True)
     for content in _DAMAGED:
         path.write_text(content)
-        assert remembered(small) == {"layers": list(small.layers)}
+        assert known_metadata(small) == {"layers": list(small.layers)}
     assert config_digest(engine, small) == config
     assert json.loads(path.read_bytes()) == {"config": str(config)}
-    assert remembered(small) == {"layers": list(small.layers), "config": str(config)}
+    assert known_metadata(small) == {"layers": list(small.layers), "config": str(config)}
 
 
 @pytest.mark.parametrize(("failures", "there", "once_more"), [(1, False, 1), (2, False, 1), (1, True, 0)])
@@ -195,15 +202,15 @@ def test_an_image_that_could_not_be_unpacked(
         return said
 
     try:
-        with laid_out(plan) as recipe:
+        with context_folder(plan) as context:
             if there:
-                build_recipe(engine, plan, recipe)
+                build_from_context(engine, plan, context)
             monkeypatch.setattr("samebits.host.image.build.run_tool", run_tool)
             if failures == once_more:
-                assert build_recipe(engine, plan, recipe).id == small.id
+                assert build_from_context(engine, plan, context).id == small.id
             else:
                 with pytest.raises(ToolError, match="failed with status 1; where the base"):
-                    build_recipe(engine, plan, recipe)
+                    build_from_context(engine, plan, context)
     finally:
         engine.remove_image(plan.tag)
-    assert capfd.readouterr().err.count("could not be unpacked: once more") == once_more
+    assert capfd.readouterr().err.count("could not be unpacked; trying again") == once_more

@@ -15,12 +15,12 @@ from samebits.core.digest import Digest
 from samebits.core.errors import ImageError
 from samebits.core.recipe import ImageIdentity
 from samebits.core.record import read_record
-from samebits.host.cli import commands
+from samebits.host.cli.printing import print_comparison
 from samebits.host.docker import Engine, Image
 from samebits.host.image.base_image import default_base, provide_base
-from samebits.host.image.build import BuildPlan, laid_out, plan_build
+from samebits.host.image.build import BuildPlan, context_folder, plan_build
 from samebits.host.image.build_context import CPU, source_digest
-from samebits.host.image.rebuild import Comparison, check_recipe, compare
+from samebits.host.image.rebuild import Comparison, check_context, compare
 from support.command import DATA, Project, call
 from support.images import plain_run
 
@@ -66,7 +66,9 @@ def test_a_run_keeps_what_its_image_is_rebuilt_from(in_docker: Project) -> None:
         "lock": str(record.recipe.image.lock),
         "source": str(record.recipe.image.source),
     }
-    check_recipe(run / "image", BuildPlan.read(run / "image" / "image.json", "samebits-test:none"), record.recipe.image)
+    check_context(
+        run / "image", BuildPlan.read(run / "image" / "image.json", "samebits-test:none"), record.recipe.image
+    )
 
     for name, complaint in _SPOILED:  # before any build, so each takes a moment
         path = run / "image" / name
@@ -76,7 +78,7 @@ def test_a_run_keeps_what_its_image_is_rebuilt_from(in_docker: Project) -> None:
         path.write_bytes(whole)
         assert (spoiled.status, spoiled.out) == (2, "")
         assert spoiled.complaint.startswith(complaint.format(run=done.run))
-        assert re.search(r": sha256:[0-9a-f]{64}, and sha256:[0-9a-f]{64} is wanted$", spoiled.complaint)
+        assert re.search(r": found sha256:[0-9a-f]{64}, recorded sha256:[0-9a-f]{64}$", spoiled.complaint)
 
     tag = f"samebits:rebuilt-{config.short}"
     try:
@@ -99,46 +101,46 @@ def _plan(tag: str = "samebits-test:none") -> BuildPlan:
     )
 
 
-def test_check_recipe_names_both_digests() -> None:
+def test_check_context_names_both_digests() -> None:
     plan = _plan()
     recorded = ImageIdentity(lock=plan.lock, source=plan.source, base=plan.base_digest)
-    with laid_out(plan) as recipe:
-        assert BuildPlan.read(recipe / "image.json", plan.tag) == plan
-        check_recipe(recipe, plan, recorded)
-        lock = recipe / "lock" / "requirements.lock"
+    with context_folder(plan) as context:
+        assert BuildPlan.read(context / "image.json", plan.tag) == plan
+        check_context(context, plan, recorded)
+        lock = context / "lock" / "requirements.lock"
         whole = lock.read_bytes()
         _flip(lock)
         with pytest.raises(ImageError) as caught:
-            check_recipe(recipe, plan, recorded)
+            check_context(context, plan, recorded)
         assert str(caught.value) == (
-            f"the lock in {lock} is not the recorded one: {Digest.of_file(lock)}, and {CPU.lock_digest} is wanted"
+            f"the lock in {lock} is not the recorded one: found {Digest.of_file(lock)}, recorded {CPU.lock_digest}"
         )
         lock.write_bytes(whole)
-        (recipe / "source" / "samebits" / "more.py").touch()
+        (context / "source" / "samebits" / "more.py").touch()
         with pytest.raises(ImageError, match=r"^the source or Dockerfile in .* is not the recorded one: "):
-            check_recipe(recipe, plan, recorded)
+            check_context(context, plan, recorded)
 
 
 @pytest.mark.parametrize("field", ["lock", "source", "base"])
-def test_check_recipe_reads_what_the_manifest_says(field: str) -> None:
+def test_check_context_reads_what_the_manifest_says(field: str) -> None:
     plan = _plan()
     recorded = ImageIdentity(lock=plan.lock, source=plan.source, base=plan.base_digest)
     wanted, other = getattr(recorded, field), Digest.of_bytes(b"other")
-    with laid_out(plan) as recipe:
-        manifest = recipe / "image.json"
+    with context_folder(plan) as context:
+        manifest = context / "image.json"
         manifest.write_text(manifest.read_text().replace(str(wanted), str(other)))
         with pytest.raises(ImageError) as caught:
-            check_recipe(recipe, BuildPlan.read(manifest, plan.tag), recorded)
-    assert str(caught.value) == f"the {field} in {manifest} is not the recorded one: {other}, and {wanted} is wanted"
+            check_context(context, BuildPlan.read(manifest, plan.tag), recorded)
+    assert str(caught.value) == f"the {field} in {manifest} is not the recorded one: found {other}, recorded {wanted}"
 
 
 def test_a_comparison_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """As `samebits build --check --json` prints it."""
     one, other = Digest.of_bytes(b"one"), Digest.of_bytes(b"other")
-    assert commands._print_comparison(Comparison(wanted=one, found=one), as_json=True) == 0
+    assert print_comparison(Comparison(wanted=one, found=one), as_json=True) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == {"identical": True, "wanted": str(one), "found": str(one), "differences": []}
-    assert commands._print_comparison(Comparison(wanted=one, found=other, differences=("a", "b")), as_json=True) == 1
+    assert print_comparison(Comparison(wanted=one, found=other, differences=("a", "b")), as_json=True) == 1
     told = json.loads(capsys.readouterr().out)
     assert told == {"identical": False, "wanted": str(one), "found": str(other), "differences": ["a", "b"]}
 
@@ -158,8 +160,8 @@ def test_a_recipe_that_is_not_whole(project: Project, spoil: Callable[[Path], ob
     run = project.runs / "20260801T101500Z-train-bba4ec6d"
     run.mkdir(parents=True)
     shutil.copy(DATA / "record-1.0.json", run / "record.json")
-    with laid_out(_plan()) as recipe:
-        shutil.copytree(recipe, run / "image")
+    with context_folder(_plan()) as context:
+        shutil.copytree(context, run / "image")
     spoil(run / "image")
     done = call("rebuild", "last", folder=project.folder)
     assert (done.status, done.out) == (2, "")
@@ -300,7 +302,7 @@ def test_a_base_from_its_archive(archived: Digest, capsys: pytest.CaptureFixture
     engine = Engine()
     assert engine.find_image(_BASE) is None
     assert provide_base(engine, _BASE, archived) == _BASE
-    assert capsys.readouterr().err == f"samebits: taking the base {_BASE} from its archive\n"
+    assert capsys.readouterr().err == f"samebits: loading the base {_BASE} from its archive\n"
     found = engine.find_image(_BASE)
     assert found is not None
     assert found.id == str(archived)
@@ -313,7 +315,7 @@ def test_a_base_from_its_archive(archived: Digest, capsys: pytest.CaptureFixture
     assert other.id != found.id
     with pytest.raises(ImageError) as caught:
         provide_base(engine, _BASE, archived)
-    assert str(caught.value) == f"the base {_BASE} is {other.id}, and {archived} is wanted; restore that one"
+    assert str(caught.value) == f"the base {_BASE} is {other.id}, not {archived}; restore that one"
 
     _forget(_BASE)
     (path,) = (cache / "bases").glob("*.tar")
@@ -329,7 +331,9 @@ def test_a_base_from_its_archive(archived: Digest, capsys: pytest.CaptureFixture
     path.unlink()
     with pytest.raises(ImageError) as gone:
         provide_base(engine, _BASE, archived)
-    assert str(gone.value) == f"the base image {_BASE} is not here, nor an archive of it; see `samebits archive-base`"
+    assert (
+        str(gone.value) == f"neither the base image {_BASE} nor an archive of it is here; see `samebits archive-base`"
+    )
 
 
 def test_an_archive_of_another_base(archived: Digest) -> None:
@@ -337,19 +341,19 @@ def test_an_archive_of_another_base(archived: Digest) -> None:
     wanted = Digest.of_bytes(b"another")
     with pytest.raises(ImageError) as caught:
         provide_base(Engine(), _BASE, wanted)
-    assert str(caught.value) == f"the base {_BASE} is {archived}, and {wanted} is wanted; restore that one"
+    assert str(caught.value) == f"the base {_BASE} is {archived}, not {wanted}; restore that one"
 
 
 def test_a_base_that_is_not_here(tmp_path: Path, cache: Path) -> None:
     done = call("archive-base", "--base", "samebits-test:absent", folder=tmp_path)
     assert (done.status, done.out) == (2, "")
     assert done.complaint == (
-        "the base image samebits-test:absent is not here; make it with `make base-image`, or name it by its digest"
+        "the engine has no base image samebits-test:absent; make it with `make base-image`, or name it by its digest"
     )
     done = call("build", "--base", "samebits-test:absent", folder=tmp_path)
     assert done.status == 2
     assert done.complaint == (
-        "the base image samebits-test:absent is not here; name one by digest, or make one with `make base-image`"
+        "the engine has no base image samebits-test:absent; name one by digest, or make one with `make base-image`"
     )
     assert not list(cache.rglob("*.tar"))
     pinned = f"python@sha256:{'0' * 64}"

@@ -94,4 +94,7 @@ def test_a_table(samebits: Callable[..., Done]) -> None:
 
 def test_no_such_image(samebits: Callable[..., Done]) -> None:
     shown = samebits("show", "--image", "samebits:none")
-    assert (shown.status, shown.complaint) == (2, "the image samebits:none is not here; build it with `samebits build`")
+    assert (shown.status, shown.complaint) == (
+        2,
+        "the engine has no image samebits:none; build it with `samebits build`",
+    )

@@ -16,7 +16,7 @@ from samebits.core.determinism_profile import Profile
 from samebits.core.errors import SettingError
 from samebits.core.run_config import RunConfig
 from samebits.core.run_setup import plan_run, publish
-from samebits.host.image.build_context import staged_recipe
+from samebits.host.image.build_context import staged_context
 from samebits.host.launch.runtime import choose_runtime
 from samebits.host.launch.venv import locked_python, plan_process
 from samebits.host.rerun.golden import Golden, models
@@ -233,7 +233,7 @@ def other_table(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     venvs = locked_python().parents[2]
     (cache / "venvs").symlink_to(venvs)
     monkeypatch.setenv("SAMEBITS_CACHE", str(cache))
-    table = staged_recipe() / "source" / "samebits" / "runner" / "determinism" / "proven.json"
+    table = staged_context() / "source" / "samebits" / "runner" / "determinism" / "proven.json"
     values = json.loads(table.read_bytes())
     values["fingerprint"]["tf.exp"] = "0" * 16
     table.write_text(json.dumps(values))
@@ -347,7 +347,7 @@ def _train_emulated(emulator: str, cpu: str, group: str, folder: Path) -> Emulat
         spec.determinism.variables,
         scratch=runs,
         python=locked_python(),
-        source=staged_recipe() / "source",
+        source=staged_context() / "source",
     )
     reading, writing = os.pipe()
     try:
@@ -389,7 +389,7 @@ def test_the_emulator_is_another_cpu(tmp_path: Path, emulator: str, cpu: str) ->
             Profile().variables,
             scratch=tmp_path,
             python=locked_python(),
-            source=staged_recipe() / "source",
+            source=staged_context() / "source",
         )
         done = subprocess.run(
             [*prefix, *request.command], env=dict(request.environment), capture_output=True, text=True, check=True

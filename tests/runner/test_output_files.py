@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from samebits.core.digest import Digest
-from samebits.host.image.build_context import staged_recipe
+from samebits.host.image.build_context import staged_context
 from samebits.host.launch.venv import locked_python
 from samebits.runner.digests.output_files import describe_outputs
 
@@ -61,7 +61,7 @@ with zipfile.ZipFile(folder / "packed.keras") as archive:
 def test_equal_models_have_equal_digests(tmp_path: Path) -> None:
     done = subprocess.run(
         [locked_python(), "-c", PROGRAM, tmp_path],
-        env={"PYTHONPATH": str(staged_recipe() / "source"), "TF_CPP_MIN_LOG_LEVEL": "2", "HOME": str(tmp_path.parent)},
+        env={"PYTHONPATH": str(staged_context() / "source"), "TF_CPP_MIN_LOG_LEVEL": "2", "HOME": str(tmp_path.parent)},
         capture_output=True,
         text=True,
         check=False,

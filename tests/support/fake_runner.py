@@ -30,8 +30,8 @@ from samebits.core.record import (
 )
 from samebits.core.run_dir import RunDir
 from samebits.host.cli.parser import main
-from samebits.host.image.build_context import staged_recipe
-from samebits.host.subprocesses import OURS, Streams
+from samebits.host.image.build_context import staged_context
+from samebits.host.subprocesses import INHERITED, Streams
 from support.command import Done, Project
 
 _BEGIN = b"seed"
@@ -44,7 +44,7 @@ class Player:
     `fails` is an epoch in which the script raises; `unlike` makes the end another one; a checkpoint holds `state`, too.
     """
 
-    recipe: Path = field(default_factory=staged_recipe)
+    recipe: Path = field(default_factory=staged_context)
     stages: tuple[int, ...] = (4,)
     noise: dict[tuple[int, int], bytes] = field(default_factory=dict)
     dies: tuple[int, int] | None = None
@@ -55,7 +55,11 @@ class Player:
     trained: list[tuple[int, int]] = field(default_factory=list)
 
     def __call__(
-        self, words: tuple[str, ...], _variables: Mapping[str, str], recipe: Path | None = None, _to: Streams = OURS
+        self,
+        words: tuple[str, ...],
+        _variables: Mapping[str, str],
+        recipe: Path | None = None,
+        _to: Streams = INHERITED,
     ) -> int:
         """Instead of `run_in_venv`."""
         assert words[0] == "--run"

@@ -47,7 +47,7 @@ EAGER, GRAPH = LOOP.format(decorator=""), LOOP.format(decorator="@tf.function")
 WINDOWED = """
 import json, sys
 from pathlib import Path
-from samebits.host.subprocesses import OURS
+from samebits.host.subprocesses import INHERITED
 from samebits.host.launch.runtime import choose_runtime
 from samebits.core.run_setup import plan_run, publish
 from samebits.core.run_config import RunConfig
@@ -59,7 +59,7 @@ runtime.prepare()
 folder, _ = publish(plan_run(spec, runtime.setup))
 if asked["spoil"]:
     folder.tensors.write_text("in the way")
-sys.exit(runtime.run(folder, spec, OURS))
+sys.exit(runtime.run(folder, spec, INHERITED))
 """
 
 

@@ -27,6 +27,7 @@ CONFIG_NAME = "samebits.toml"
 _PATHS = ("data", "runs")  # relative to the folder of samebits.toml
 _LISTS = ("arguments", "exclude", "ignore_outputs")
 _NOT_OPTIONS = ("script", "trial")
+_OLD_KEYS = {"goal": "level"}  # accepted in samebits.toml, but not documented
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +44,7 @@ class RunConfig:
     trace: Trace = field(default_factory=Trace)
     keep: str = LAST
     checkpoint_every: int | None = None
-    goal: str = BITWISE
+    level: str = BITWISE
     runs: Path = field(default=Path("runs"))
     exclude: tuple[str, ...] = ()
     ignore_outputs: tuple[str, ...] = ()
@@ -56,7 +57,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not {self.seed}")
-        check_level(self.goal)
+        check_level(self.level)
         _one_of("runtime", self.runtime, RUNTIMES)
         _one_of("shuffle", self.shuffle, SHUFFLES)
         if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
@@ -91,10 +92,10 @@ class RunConfig:
         return self.script.parent
 
 
-def check_level(goal: str) -> str:
+def check_level(level: str) -> str:
     """Return a valid level; raises InputError for anything else."""
-    _one_of("goal", goal, REPRODUCIBILITY_LEVELS)
-    return goal
+    _one_of("level", level, REPRODUCIBILITY_LEVELS)
+    return level
 
 
 def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
@@ -171,8 +172,15 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="fail at once when the script draws unseeded randomness",
     )
-    parser.add_argument("--goal", metavar="GRADE", help="bitwise (default), metrics or documented")
+    add_level_option(parser, "bitwise (default), metrics or documented")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="the folder of all runs (default: runs/)")
+
+
+def add_level_option(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add `--level` with its help, and its former name `--goal`, which works but is not shown."""
+    names = parser.add_mutually_exclusive_group()
+    names.add_argument("--level", metavar="LEVEL", help=text)
+    names.add_argument("--goal", dest="level", help=argparse.SUPPRESS)
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...] | None]:
@@ -218,11 +226,14 @@ def _options(values: Fields, folder: Path) -> dict[str, Any]:
     names = {item.name.replace("_", "-"): item.name for item in fields(RunConfig) if item.name not in _NOT_OPTIONS}
     found: dict[str, Any] = {}
     for key in sorted(values.names()):
-        if key not in names:
+        current = _OLD_KEYS.get(key, key)
+        if current not in names:
             # A misspelled key must not be ignored silently.
             close = difflib.get_close_matches(key, names, n=1)
             raise RecordError(f"unknown key {key!r}; " + (f"did you mean {close[0]!r}?" if close else "remove it"))
-        name = names[key]
+        name = names[current]
+        if name in found:
+            raise RecordError("'goal' and 'level' are the same option; remove 'goal'")
         found[name] = values.texts(key) if name in _LISTS else values.get(key, kinds.get(name, str))
         # No path or argument of a process can contain it.
         if "\0" in str(found[name]):

@@ -130,7 +130,7 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
     folder = claim(spec.runs, planned.name)
     record = Record(
         id=folder.path.name,
-        goal=spec.goal,
+        goal=spec.level,
         recipe=planned.recipe,
         started=planned.started.isoformat(timespec="seconds"),
         outcome=Outcome(state=RUNNING),

@@ -1,4 +1,4 @@
-"""Where samebits keeps what it can make again: wheels, virtual environments, what it knows of images."""
+"""The cache: what samebits can make again (wheels, virtual environments, metadata of images)."""
 
 import fcntl
 import os
@@ -10,7 +10,10 @@ from samebits.core.jsonio import storage_error
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of the cache: `$SAMEBITS_CACHE`, else `$XDG_CACHE_HOME/samebits`, else `~/.cache/samebits`."""
+    """A folder of the cache, created if missing.
+
+    The cache is `$SAMEBITS_CACHE`, else `$XDG_CACHE_HOME/samebits`, else `~/.cache/samebits`.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     root = Path(os.environ.get("SAMEBITS_CACHE") or f"{base}/samebits").expanduser()
     folder = root / name
@@ -23,12 +26,13 @@ def cache_folder(name: str) -> Path:
 
 @contextmanager
 def exclusive(folder: Path, name: str) -> Iterator[None]:
-    """Only one process at a time makes `name` in `folder`; the others wait and find it made."""
+    """Hold the lock for `folder/name`: one process makes it, the others wait and find it made."""
     lock = folder / f".{name}.lock"
     try:
         file = lock.open("w")
     except OSError as error:
         raise storage_error(error, lock) from error
+    # The kernel releases the lock when the file is closed, also if this process is killed.
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""What the host says on stderr: lines, tables, and a progress bar for what takes longer."""
+"""Output for people: messages and progress on stderr, tables on stdout."""
 
 import os
 import sys
@@ -10,29 +10,29 @@ from typing import Any
 
 from samebits.core.file_tree import Progress
 
-_QUIET_SECONDS = 2.0  # seconds before a progress bar appears
-_BAR = 40  # characters of the longest bar
-_WIDE = 120  # of a line
-_REPORT_SECONDS = 10.0  # seconds between two lines of what takes long and cannot tell how far it is
+_QUIET_SECONDS = 2.0  # before a progress bar appears
+_REPORT_SECONDS = 10.0  # between two messages of a task whose end is unknown
+_BAR_WIDTH = 40  # characters of the longest bar
+_LINE_WIDTH = 120
 
 
 def log(line: str) -> None:
-    """One line of ours, apart from what the script prints."""
+    """Print one message of samebits on stderr, so that stdout holds the script's output and results only."""
     print(f"samebits: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def elapsed_progress(what: str) -> Iterator[None]:
-    """Say what is being done, every ten seconds for how long already, and how long it took where that was longer."""
+    """Log a task when it starts, then its elapsed time every ten seconds, and its duration if it took longer."""
     log(what)
     started = time.monotonic()
     ended = threading.Event()
 
-    def beat() -> None:
+    def report() -> None:
         while not ended.wait(_REPORT_SECONDS):
             log(f"{what}: {time.monotonic() - started:.0f} s so far")
 
-    thread = threading.Thread(target=beat, daemon=True)
+    thread = threading.Thread(target=report, daemon=True)
     thread.start()
     try:
         yield
@@ -46,7 +46,7 @@ def elapsed_progress(what: str) -> Iterator[None]:
 
 @contextmanager
 def hashing_progress(what: str) -> Iterator[Progress]:
-    """A progress callback that shows a bar once it takes more than two seconds."""
+    """A progress callback that shows a bar once hashing takes more than two seconds."""
     bar = _LateBar(what)
     try:
         yield bar
@@ -55,7 +55,7 @@ def hashing_progress(what: str) -> Iterator[Progress]:
 
 
 class _LateBar:
-    """Imports rich and draws only where the work is long."""
+    """A bar that appears late: short work neither draws it nor imports rich."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -86,7 +86,9 @@ class _LateBar:
 
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
-    """Aligned columns on stdout; a thousand rows must not take a second."""
+    """Print aligned columns on stdout."""
+    # Not by rich, which takes seconds for a thousand rows. Control characters of a foreign record must not reach the
+    # terminal.
     table = [["".join(c if c.isprintable() else "\ufffd" for c in cell) for cell in row] for row in (columns, *rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     for row in table:
@@ -94,7 +96,7 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
 
 
 def print_bars(columns: list[str], rows: list[list[str]], values: list[float]) -> None:
-    """A table on stdout, whose last column is a bar for each value, with its number; the longest has the full width."""
+    """Print a table on stdout; its last column shows each value as a number and a bar, scaled to the largest."""
     from rich.bar import Bar
     from rich.console import Console
     from rich.table import Table
@@ -104,11 +106,11 @@ def print_bars(columns: list[str], rows: list[list[str]], values: list[float]) -
         table.add_column(name, justify="left" if number in {0, len(columns) - 1} else "right", no_wrap=True)
     for row, value in zip(rows, values, strict=True):
         bar = Table.grid(padding=(0, 1))
-        bar.add_row(f"{value:.2f}", Bar(max(values), 0, value, width=_BAR, color="default"))
+        bar.add_row(f"{value:.2f}", Bar(max(values), 0, value, width=_BAR_WIDTH, color="default"))
         table.add_row(*row, bar)
-    Console(highlight=False, width=_WIDE).print(table)
+    Console(highlight=False, width=_LINE_WIDTH).print(table)
 
 
 def silence_stdout() -> None:
-    """Let what is still to be printed go nowhere: the reader went away."""
+    """Discard all further output, once the reader of stdout went away."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,10 +1,8 @@
-"""The one door to Docker: images by digest, hardened containers, their output and their end."""
+"""The only module that talks to Docker: images by digest, and hardened containers."""
 
 import io
 import json
 import os
-import signal
-import sys
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -21,21 +19,17 @@ from docker.utils.socket import STDERR, frames_iter
 from requests.exceptions import RequestException
 
 from samebits.core.digest import Digest
-from samebits.core.errors import EngineError, NoEngineError, Terminated
+from samebits.core.errors import EngineError, NoEngineError
 from samebits.core.jsonio import storage_error
 from samebits.host.console import log
-from samebits.host.subprocesses import OURS, Streams
 
-STOP_SECONDS = 15  # seconds that a stopped container has to seal its record
-_START_ATTEMPTS = 3  # times that a container is started whose runtime fails before anything of it has run
-REQUEST_TIMEOUT = (
-    300  # seconds that the engine has to answer one request: removing large images can block it for minutes
-)
+# Seconds for one answer of the engine: removing large images can block it for minutes.
+REQUEST_TIMEOUT = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
-    """An image as the engine knows it: `id` is what it runs, whichever store it is in; `layers` are their diff_ids."""
+    """An image in the engine's store: `id` is what a container runs; `layers` are its diff_ids."""
 
     reference: str
     id: str
@@ -45,9 +39,9 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerRequest:
-    """One container, as it will be started: `mounts` are (host path, container path, read-only).
+    """One container to start: `mounts` are (host path, container path, read-only).
 
-    Of the `environment`, what is None is not there, although the image has it.
+    A variable of the `environment` that is None is removed, even if the image sets it.
     """
 
     image: str
@@ -58,94 +52,86 @@ class ContainerRequest:
     gpus: str | None = None
 
 
+class ContainerStartError(EngineError):
+    """The runtime's first process died before the container ran; seen now and then on a busy machine."""
+
+
 class Engine:
     """A connection to the engine that `DOCKER_HOST` or the current Docker context names."""
 
     def __init__(self) -> None:
-        """Raise NoEngineError where none answers."""
+        """Raises NoEngineError if no engine answers."""
+        # ValueError: a DOCKER_HOST that is not an address.
         try:
             self._client = _connect()
             self._version: dict[str, Any] = self._client.version()
-        except (DockerException, RequestException, ValueError) as error:  # ValueError: a DOCKER_HOST that is no address
+        except (DockerException, RequestException, ValueError) as error:
             where = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
             raise NoEngineError(f"no container engine answers at {where}; start one, or use --runtime venv") from error
 
     def describe(self) -> dict[str, Any]:
-        """Name, version, and what decides how images are stored and run."""
+        """Name, version, and the settings that decide how images are stored and run."""
         info = self._info()
         return {
             "name": self._version.get("Platform", {}).get("Name") or "Docker Engine",
             "version": self._version.get("Version"),
             "api_version": self._version.get("ApiVersion"),
             "storage_driver": info.get("Driver"),
-            "containerd_image_store": self._containerd_store(info),
+            "containerd_image_store": _uses_containerd_store(info),
             "cgroup_version": info.get("CgroupVersion"),
             "runtime": info.get("DefaultRuntime"),
         }
 
     def _info(self) -> dict[str, Any]:
-        try:
+        with _engine_errors():
             return dict(self._client.info())
-        except (DockerException, RequestException) as error:
-            raise _went_wrong(error) from error
 
     def find_image(self, reference: str) -> Image | None:
-        """The image of that name, id or digest, if the engine has it."""
-        try:
-            found = self._client.images.get(reference)
-        except ImageNotFound:
-            return None
-        except (DockerException, RequestException) as error:
-            raise _went_wrong(error) from error
-        return _as_image(reference, found)
+        """The image with that name, id or digest, or None."""
+        with _engine_errors():
+            try:
+                return _as_image(reference, self._client.images.get(reference))
+            except ImageNotFound:
+                return None
 
     def images_with(self, labels: Mapping[str, str]) -> list[Image]:
         """Every image that has all these labels, sorted by id."""
-        wanted = [f"{name}={value}" for name, value in labels.items()]
-        try:
-            found = self._client.images.list(filters={"label": wanted})
-        except (DockerException, RequestException) as error:
-            raise _went_wrong(error) from error
+        filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
+        with _engine_errors():
+            found = self._client.images.list(filters=filters)
         images = (_as_image(min(image.tags, default=str(image.id)), image) for image in found)
         return sorted(images, key=lambda image: image.id)
 
     def config_digest(self, image: Image) -> Digest:
-        """The digest of the image's configuration, which names its content whatever its compression.
-
-        The classic store uses it as the id. The containerd store does not tell it: then it is read from an export.
-        """
-        if not self._containerd_store(self._info()):
+        """The digest of the image's configuration; it identifies the content, however the layers are compressed."""
+        # The classic store uses this digest as the id. The containerd store reports it in an export only.
+        if not _uses_containerd_store(self._info()):
             return Digest.parse(image.id)
         log(f"reading the configuration digest of {image.reference} (once for this image)")
-        try:
-            export: Any = _Stream(self._client.api.get_image(image.id))
-            with tarfile.open(fileobj=export, mode="r|") as archive:
-                for member in archive:
-                    content = archive.extractfile(member) if member.name == "manifest.json" else None
-                    if content is not None:
-                        return Digest(json.loads(content.read())[0]["Config"].rpartition("/")[2])
-        except (DockerException, RequestException, tarfile.TarError) as error:
-            raise _went_wrong(error) from error
-        raise EngineError(f"the engine exports {image.reference} without a manifest; rebuild it with `samebits build`")
+        with _engine_errors(tarfile.TarError):
+            manifest = _manifest_in(self._client.api.get_image(image.id))
+        if manifest is None:
+            raise EngineError(
+                f"the engine exports {image.reference} without a manifest; rebuild it with `samebits build`"
+            )
+        return Digest(json.loads(manifest)[0]["Config"].rpartition("/")[2])
 
     def export(self, image: Image, path: Path) -> None:
-        """Write an image as an archive (an OCI layout where the engine's store is one), atomically."""
+        """Write an image as a tar archive, atomically; an OCI layout if the engine uses the containerd store."""
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with draft.open("wb") as file:
+            with _engine_errors(), draft.open("wb") as file:
                 for chunk in self._client.api.get_image(image.reference):
                     file.write(chunk)
             draft.rename(path)
-        except (DockerException, RequestException) as error:
-            raise _went_wrong(error) from error
         except OSError as error:
             raise storage_error(error, path) from error
         finally:
             draft.unlink(missing_ok=True)
 
     def read_file(self, image: Image, path: str) -> bytes:
-        """One file of an image, which is not run for it."""
-        try:
+        """One file of an image; the image is not run."""
+        with _engine_errors(tarfile.TarError):
             container = self._client.containers.create(image.id, network_mode="none")
             try:
                 chunks, _ = container.get_archive(path)
@@ -154,23 +140,19 @@ class Engine:
                     return content.read() if content is not None else b""
             finally:
                 container.remove(force=True)
-        except (DockerException, RequestException, tarfile.TarError) as error:
-            raise _went_wrong(error) from error
 
     def pull(self, reference: str) -> Image:
-        """Fetch an image that is named by digest; raises EngineError where its registry does not give it."""
+        """Pull an image that is named by digest; raises EngineError if its registry does not serve it."""
         log(f"pulling {reference}")
-        try:
+        with _engine_errors():
             self._client.images.pull(reference)
-        except (DockerException, RequestException) as error:
-            raise _went_wrong(error) from error
         image = self.find_image(reference)
         if image is None:
             raise EngineError(f"the engine pulled {reference} and does not have it; check its registry")
         return image
 
     def can_pull(self, reference: str, *, seconds: int) -> bool:
-        """Whether a registry tells the engine of that image, asked for at most so many seconds."""
+        """Whether a registry serves that image; False after `seconds` without an answer."""
         try:
             _connect(seconds).api.inspect_distribution(reference)  # type: ignore[no-untyped-call]
             return True
@@ -178,95 +160,105 @@ class Engine:
             return False
 
     def load(self, path: Path) -> str:
-        """Take an archive in and return its image's id; raises EngineError where the engine cannot read it."""
-        try:
-            with path.open("rb") as file:
-                (image,) = self._client.images.load(file)
-        except (DockerException, RequestException, ValueError) as error:
-            raise _went_wrong(error) from error
+        """Load an image archive and return the image's id; raises EngineError if the engine cannot read it."""
+        with _engine_errors(ValueError), path.open("rb") as file:
+            (image,) = self._client.images.load(file)
         return str(image.id)
 
     def tag(self, identifier: str, name: str) -> None:
         """Give an image a name."""
-        try:
+        with _engine_errors():
             self._client.images.get(identifier).tag(name)
-        except (DockerException, RequestException) as error:
-            raise _went_wrong(error) from error
 
     def remove_image(self, reference: str) -> None:
-        """Forget a name; what no other name holds is removed."""
+        """Remove a name, and the image if it has no other name."""
         with suppress(DockerException, RequestException):
             self._client.images.remove(reference)
 
-    def run(self, request: ContainerRequest, streams: Streams = OURS) -> int:
-        """Run a container to its end with its output passed through, and return its exit status.
-
-        The container ends with us: its standard input is a line that breaks when this process is gone. Ctrl-C and
-        SIGTERM are passed on and raised again once it has ended. Raises EngineError where it cannot be started, or the
-        engine goes away.
-        """
-        for _ in range(_START_ATTEMPTS - 1):
-            with suppress(_NotStartedError):
-                return self._run_once(request, streams)
-            log("the container's runtime lost its first process before it ran; starting it again")
-        return self._run_once(request, streams)
-
-    def _run_once(self, request: ContainerRequest, streams: Streams) -> int:
+    @contextmanager
+    def container(self, request: ContainerRequest) -> Iterator["Container"]:
+        """A created container with its streams attached; it is removed when the block ends, however that happens."""
+        with _engine_errors():
+            identifier = str(self._client.containers.create(**_creation_options(request)).id)
         try:
-            with self._container(request) as (identifier, attached):
-                ended = _Ending(self._client, identifier)
-                self._client.api.start(identifier)
-                self._pass_through(identifier, attached, streams)
-                return ended.status()
-        except (DockerException, RequestException) as error:
-            raise _went_wrong(error) from error
+            with self._attached(identifier) as streams:
+                yield Container(self._client, identifier, streams)
+        finally:
+            # It has removed itself already, or the engine is gone.
+            with suppress(DockerException, RequestException):
+                self._client.api.remove_container(identifier, force=True)
 
     @contextmanager
-    def _container(self, request: ContainerRequest) -> Iterator[tuple[str, Any]]:
-        """A created container with its streams attached; it is gone afterwards, however this ends."""
-        api = self._client.api
-        identifier = str(self._client.containers.create(**_creation(request)).id)
+    def _attached(self, identifier: str) -> Iterator[Any]:
+        """The container's stdin, stdout and stderr as one socket."""
+        params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 1}
+        with _engine_errors():
+            attached: Any = self._client.api.attach_socket(identifier, params=params)
+        raw = attached._sock  # noqa: SLF001  the SDK wraps it without a public name
+        # A script may print nothing for hours.
+        raw.settimeout(None)
         try:
-            attached = api.attach_socket(
-                identifier, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1, "logs": 1}
-            )
-            raw = attached._sock  # noqa: SLF001  the SDK wraps it without a public name
-            raw.settimeout(None)  # a script may be silent for hours
-            try:
-                yield identifier, attached
-            finally:
-                raw.close()
-                attached.close()
+            yield attached
         finally:
-            with suppress(DockerException, RequestException):  # it has removed itself, or there is no engine to ask
-                api.remove_container(identifier, force=True)
+            raw.close()
+            attached.close()
 
-    def _pass_through(self, identifier: str, attached: Any, streams: Streams) -> None:
-        """Copy output until it ends."""
+
+class Container:
+    """A created container that removes itself when it ends, see `Engine.container`.
+
+    It cannot outlive this process: its stdin is a connection that breaks when this process is gone.
+    """
+
+    def __init__(self, client: docker.DockerClient, identifier: str, attached: Any) -> None:
+        self._client: Any = client
+        self._identifier = identifier
+        self._attached = attached
+        self._result: dict[str, Any] = {}
+        self._waiter = threading.Thread(target=self._wait_for_removal, daemon=True)
+
+    def start(self) -> None:
+        """Start it; raises EngineError if the engine refuses, ContainerStartError if a retry may help."""
+        # The waiter must listen first: a short container may be removed before the call to start returns.
+        self._waiter.start()
+        with _engine_errors():
+            self._client.api.start(self._identifier)
+
+    def _wait_for_removal(self) -> None:
         try:
-            _copy_output(attached, streams)
-        except (KeyboardInterrupt, Terminated) as stop:
-            log("stopping; the record is being sealed")
-            number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
-            self._stop(identifier, attached, streams, number)
-            raise
+            self._result = self._client.api.wait(self._identifier, timeout=None, condition="removed")
+        except (DockerException, RequestException) as error:
+            self._result = {"Error": {"Message": str(error)}}
 
-    def _stop(self, identifier: str, attached: Any, streams: Streams, number: int) -> None:
-        """Pass a signal on and show what the container still says; kill it after a while, or on a second Ctrl-C."""
-        api = self._client.api
-        killer = threading.Timer(STOP_SECONDS, lambda: api.kill(identifier, signal.SIGKILL))
-        killer.daemon = True
-        killer.start()
-        try:
-            api.kill(identifier, number)
-            _copy_output(attached, streams)
-        except (KeyboardInterrupt, Terminated, DockerException, RequestException):
-            pass  # removed on the way out
-        finally:
-            killer.cancel()
+    def output(self) -> Iterator[tuple[bool, bytes]]:
+        """What it prints until it ends, as pairs (whether it is stderr, bytes)."""
+        with _engine_errors():
+            for stream, chunk in frames_iter(self._attached, tty=False):  # type: ignore[no-untyped-call]
+                yield stream == STDERR, chunk
 
-    def _containerd_store(self, info: Mapping[str, Any]) -> bool:
-        return any("containerd.snapshotter" in str(value) for _, value in info.get("DriverStatus") or ())
+    def kill(self, signal_number: int) -> None:
+        """Send a signal to its first process."""
+        with _engine_errors():
+            self._client.api.kill(self._identifier, signal_number)
+
+    def exit_status(self) -> int:
+        """Wait for its end; raises EngineError if the engine went away first."""
+        self._waiter.join(REQUEST_TIMEOUT)
+        if "StatusCode" not in self._result:
+            raise EngineError("the container engine went away while the script ran; start it and run again")
+        return int(self._result["StatusCode"])
+
+
+def _connect(seconds: int = REQUEST_TIMEOUT) -> docker.DockerClient:
+    """Connect to `DOCKER_HOST`, else to the current Docker context, which the SDK ignores."""
+    context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context()
+    if context is None or context.name == "default":
+        return docker.from_env(timeout=seconds)
+    return docker.DockerClient(base_url=context.Host, tls=context.TLSConfig or False, timeout=seconds)
+
+
+def _uses_containerd_store(info: Mapping[str, Any]) -> bool:
+    return any("containerd.snapshotter" in str(value) for _, value in info.get("DriverStatus") or ())
 
 
 def _as_image(reference: str, found: Any) -> Image:
@@ -274,76 +266,48 @@ def _as_image(reference: str, found: Any) -> Image:
     return Image(reference=reference, id=str(found.id), labels=dict(found.labels), layers=layers)
 
 
-def _connect(seconds: int = REQUEST_TIMEOUT) -> docker.DockerClient:
-    """To `DOCKER_HOST`, else to the current Docker context, which the SDK does not look at by itself."""
-    context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context()
-    if context is None or context.name == "default":
-        return docker.from_env(timeout=seconds)
-    return docker.DockerClient(base_url=context.Host, tls=context.TLSConfig or False, timeout=seconds)
+def _manifest_in(chunks: Iterator[bytes]) -> bytes | None:
+    """The `manifest.json` of an exported image; the archive is streamed, never kept."""
+    export: Any = _ChunkReader(chunks)
+    with tarfile.open(fileobj=export, mode="r|") as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.name == "manifest.json" else None
+            if content is not None:
+                return content.read()
+    return None
 
 
-class _NotStartedError(EngineError):
-    """The runtime's first process died while the container was being made: seen now and then on a busy machine."""
-
-
-class _Ending:
-    """Waits for a container that removes itself; must be listening before it starts."""
-
-    def __init__(self, client: Any, identifier: str) -> None:
-        self._answer: dict[str, Any] = {}
-        self._thread = threading.Thread(target=self._wait, args=(client, identifier), daemon=True)
-        self._thread.start()
-
-    def _wait(self, client: Any, identifier: str) -> None:
-        try:
-            self._answer = client.api.wait(identifier, timeout=None, condition="removed")
-        except (DockerException, RequestException) as error:
-            self._answer = {"Error": {"Message": str(error)}}
-
-    def status(self) -> int:
-        """The exit status; raises EngineError where the engine went away first."""
-        self._thread.join(REQUEST_TIMEOUT)
-        if "StatusCode" not in self._answer:
-            raise EngineError("the container engine went away while the script ran; start it and run again")
-        return int(self._answer["StatusCode"])
-
-
-class _Stream:
-    """The engine's chunks as a file that tarfile can read."""
+class _ChunkReader:
+    """Chunks from the engine as a file that tarfile can read."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = iter(chunks)
-        self._left = b""
+        self._rest = b""
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes; fewer only at the end."""
-        parts = [self._left]
-        length = len(self._left)
+        pieces = [self._rest]
+        length = len(self._rest)
         while length < size and (chunk := next(self._chunks, b"")):
-            parts.append(chunk)
+            pieces.append(chunk)
             length += len(chunk)
-        joined = b"".join(parts)
-        self._left = joined[size:]
+        joined = b"".join(pieces)
+        self._rest = joined[size:]
         return joined[:size]
 
 
-def _creation(request: ContainerRequest) -> dict[str, Any]:
-    """The hardened container: no network, no capability, nothing writable but the run's folder and /tmp."""
-    mounts = [
-        Mount(target=target, source=str(source), type="bind", read_only=read_only)
-        for source, target, read_only in request.mounts
-    ]
-    devices = []
-    if request.gpus is not None:
-        count = -1 if request.gpus == "all" else int(request.gpus)
-        devices = [DeviceRequest(count=count, capabilities=[["gpu"]])]
+def _creation_options(request: ContainerRequest) -> dict[str, Any]:
+    """A hardened container: no network, no capability; only the run's folder and /tmp are writable."""
     return {
         "image": request.image,
         "command": list(request.command),
         "environment": dict(request.environment),
-        "mounts": mounts,
+        "mounts": [
+            Mount(target=target, source=str(source), type="bind", read_only=read_only)
+            for source, target, read_only in request.mounts
+        ],
         "user": request.user,
-        "device_requests": devices,
+        "device_requests": _gpu_devices(request.gpus),
         "network_mode": "none",
         "read_only": True,
         "tmpfs": {"/tmp": "mode=1777"},  # noqa: S108  inside the container
@@ -356,29 +320,30 @@ def _creation(request: ContainerRequest) -> dict[str, Any]:
     }
 
 
-def _copy_output(attached: Any, streams: Streams) -> None:
-    """The container's two streams, as they come."""
-    broken = set()
-    for stream, chunk in frames_iter(attached, tty=False):  # type: ignore[no-untyped-call]  # the SDK's own helper
-        target = (streams.err or sys.stderr.buffer) if stream == STDERR else (streams.out or sys.stdout.buffer)
-        if target not in broken:
-            try:
-                target.write(chunk)
-                target.flush()
-            except BrokenPipeError:  # nobody reads any more; the training goes on
-                broken.add(target)
+def _gpu_devices(gpus: str | None) -> list[DeviceRequest]:
+    if gpus is None:
+        return []
+    # -1 is the SDK's value for all of them.
+    return [DeviceRequest(count=-1 if gpus == "all" else int(gpus), capabilities=[["gpu"]])]
 
 
-def _went_wrong(error: Exception) -> EngineError:
-    """An engine's refusal in one line, with what to do where that is known."""
+@contextmanager
+def _engine_errors(*also: type[Exception]) -> Iterator[None]:
+    """Raise what the SDK raises (and the types in `also`) as an EngineError."""
+    try:
+        yield
+    except (DockerException, RequestException, *also) as error:  # type: ignore[misc]  # mypy knows no such tuple
+        raise _as_engine_error(error) from error
+
+
+def _as_engine_error(error: Exception) -> EngineError:
+    """The engine's refusal in one line, with what to do if that is known."""
     text = error.explanation if isinstance(error, APIError) and error.explanation else str(error)
     line = " ".join(str(text).split())
     if "read init-p: connection reset" in line:
-        return _NotStartedError(f"the container engine refused: {line}")
+        return ContainerStartError(f"the container engine refused: {line}")
     if "could not select device driver" in line or "nvidia" in line.lower():
-        return EngineError(
-            f"the engine has no GPU to give ({line}); install the NVIDIA container toolkit, or drop --gpus"
-        )
+        return EngineError(f"the engine offers no GPU ({line}); install the NVIDIA container toolkit, or drop --gpus")
     if isinstance(error, (APIError, ImageNotFound)):
         return EngineError(f"the container engine refused: {line}")
     return EngineError(f"the container engine went away ({line}); start it and run again")

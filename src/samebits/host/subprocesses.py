@@ -1,4 +1,4 @@
-"""The one door to other programs."""
+"""The only module that starts programs on the host."""
 
 import shutil
 import subprocess
@@ -9,11 +9,15 @@ from typing import BinaryIO
 
 from samebits.core.errors import ToolError
 
+# Seconds that a stopped training gets to finalize its record before it is killed.
+FINALIZE_SECONDS = 15.0
+
 
 def run_tool(command: Sequence[str], *, what: str, show: bool = False, limit: float | None = None) -> str:
-    """Run a program to its end and return its stdout; `show` lets its stderr through, `limit` is in seconds.
+    """Run a program to its end and return its stdout.
 
-    Raises ToolError, with the last lines it printed, where the program is missing, fails or takes longer.
+    `what` names the task in errors; `show` passes its stderr through; `limit` is in seconds. Raises ToolError, with the
+    last lines of its output, if the program is missing, fails or takes longer.
     """
     if shutil.which(command[0]) is None:
         raise ToolError(f"{what} needs the program {command[0]!r}, which is not installed")
@@ -30,27 +34,35 @@ def run_tool(command: Sequence[str], *, what: str, show: bool = False, limit: fl
     except subprocess.TimeoutExpired as error:
         raise ToolError(f"{what} took longer than {limit:.0f} s") from error
     if done.returncode != 0:
-        last = [line for line in (done.stderr or done.stdout or "").splitlines() if line.strip()][-3:]
-        detail = " | ".join(line.strip() for line in last)
-        raise ToolError(f"{what} failed with status {done.returncode}" + (f": {detail}" if detail else ""))
+        raise ToolError(f"{what} failed with status {done.returncode}{_last_lines(done.stderr or done.stdout or '')}")
     return done.stdout
+
+
+def _last_lines(output: str) -> str:
+    """The last three lines of a failed program, for one line of an error."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()][-3:]
+    return f": {' | '.join(lines)}" if lines else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Streams:
-    """Where what a run prints goes; None is our own stdout, or stderr."""
+    """Where the output of a run goes; None is this process's own stdout or stderr."""
 
     out: BinaryIO | None = None
     err: BinaryIO | None = None
 
 
-OURS = Streams()
+INHERITED = Streams()
 
 
 def start(
-    command: Sequence[str], *, environment: Mapping[str, str], folder: Path, streams: Streams = OURS
+    command: Sequence[str], *, environment: Mapping[str, str], folder: Path, streams: Streams = INHERITED
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a process group of its own, so that Ctrl-C reaches us alone; we hold its stdin."""
+    """Start a program in `folder`, in a process group of its own.
+
+    Ctrl-C in the terminal then reaches this process alone. The program's stdin is a pipe that breaks when this process
+    is gone.
+    """
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -62,7 +74,7 @@ def start(
     )
 
 
-def stop_gently(process: subprocess.Popen[bytes], signal_number: int, grace: float) -> None:
+def stop_gently(process: subprocess.Popen[bytes], signal_number: int, grace: float = FINALIZE_SECONDS) -> None:
     """Send a signal, wait `grace` seconds, then kill; a second Ctrl-C kills at once."""
     process.send_signal(signal_number)
     try:

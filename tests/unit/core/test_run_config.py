@@ -26,7 +26,7 @@ _SCRIPT = Path("train.py")
         ({"seed": 2**32}, "the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not 4294967296"),
         ({"threads": 0}, "threads must be from 1 to 1024, not 0"),
         ({"profile": "fast"}, "unknown profile 'fast'; choose one of: native, portable"),
-        ({"goal": "exact"}, "goal must be one of bitwise, metrics, documented, not 'exact'"),
+        ({"level": "exact"}, "level must be one of bitwise, metrics, documented, not 'exact'"),
         ({"runtime": "podman"}, "runtime must be one of auto, docker, venv, not 'podman'"),
         ({"gpus": "some"}, "gpus must be 'all' or a number, not 'some'"),
         ({"gpus": "0"}, "gpus must be 'all' or a number, not '0'"),
@@ -45,7 +45,7 @@ def test_invalid_values(values: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"seed": 0}, {"seed": 2**32 - 1}, {"gpus": "all"}, {"gpus": "2"}, {"goal": "metrics"}]
+    "values", [{"seed": 0}, {"seed": 2**32 - 1}, {"gpus": "all"}, {"gpus": "2"}, {"level": "metrics"}]
 )
 def test_boundary_values(values: dict[str, Any]) -> None:
     spec = RunConfig(script=_SCRIPT, **values)
@@ -90,7 +90,10 @@ def _parse(folder: Path, *words: str) -> RunConfig:
         ("data = 'd'", ["--data", "e"], {"data": Path("e")}),
         ("ignore-outputs = ['*.log']\nexclude = ['a']", [], {"ignore_outputs": ("*.log",), "exclude": ("a",)}),
         ("exclude = ['a']", ["--exclude", "b", "--exclude", "c"], {"exclude": ("b", "c")}),
-        ("threads = 3\nprofile = 'native'\ngoal = 'documented'", [], {"threads": 3, "goal": "documented"}),
+        ("threads = 3\nprofile = 'native'\nlevel = 'documented'", [], {"threads": 3, "level": "documented"}),
+        ("goal = 'documented'", [], {"level": "documented"}),
+        ("goal = 'documented'", ["--level", "metrics"], {"level": "metrics"}),
+        ("level = 'documented'", ["--goal", "metrics"], {"level": "metrics"}),
         ("image = 'mine'\ngpus = 'all'\nruntime = 'docker'", [], {"image": "mine", "gpus": "all", "runtime": "docker"}),
         ("", ["--ignore-output", "a/*"], {"ignore_outputs": ("a/*",)}),
         ("", [], {"retention": RetentionPolicy(keep="last")}),
@@ -112,6 +115,8 @@ def test_command_line_over_toml(tmp_path: Path, toml: str | None, words: list[st
 @pytest.mark.parametrize(
     ("toml", "message"),
     [
+        ("goal = 'metrics'\nlevel = 'metrics'", "'goal' and 'level' are the same option; remove 'goal'"),
+        ("goal = 1", "'goal' must be str, not 1"),
         ("sede = 1", "unknown key 'sede'; did you mean 'seed'?"),
         ("ignore_outputs = []", "unknown key 'ignore_outputs'; did you mean 'ignore-outputs'?"),
         ("epochs = 5", "unknown key 'epochs'; remove it"),

@@ -284,7 +284,7 @@ def _append(name: str) -> Callable[[RunConfig], RunConfig]:
     ("change", "parts"),
     [
         (lambda spec: spec, []),
-        (lambda spec: replace(spec, runs=spec.runs / "other", goal="documented"), []),
+        (lambda spec: replace(spec, runs=spec.runs / "other", level="documented"), []),
         (lambda spec: replace(spec, ignore_outputs=("*.log",)), ["ignore_outputs"]),
         (_append("data/x.csv"), ["data.tree"]),
         (lambda spec: replace(spec, data=None), ["data.tree"]),

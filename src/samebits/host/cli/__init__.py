@@ -1,1 +1,1 @@
-"""The command line: the parser, and a function per command."""
+"""The command line: `parser` with `main`, and one module per command."""

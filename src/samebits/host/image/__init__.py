@@ -1,1 +1,1 @@
-"""The image and what it is made of: planned, built, rebuilt, listed."""
+"""The image: its build context, build, rebuild, base image, wheels and bill of materials."""

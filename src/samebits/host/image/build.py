@@ -1,4 +1,4 @@
-"""Plan and run the build of an image, and know an image again."""
+"""Plan and run the build of an image, and recognize an image by its digests."""
 
 import json
 import re
@@ -21,23 +21,23 @@ from samebits.host.docker import Engine, Image
 from samebits.host.image.base_image import default_base, provide_base
 from samebits.host.image.build_context import CPU, GPU, ImageKind, source_digest, write_context
 from samebits.host.image.buildkit import Builder, choose_builder
-from samebits.host.image.wheelhouse import filled_wheelhouse
+from samebits.host.image.wheelhouse import prepare_wheelhouse
 from samebits.host.subprocesses import run_tool
 
 SOURCE_DATE_EPOCH = "1767225600"
-"""What all times in an image are set to: 2026-01-01T00:00:00Z. It says nothing but that it never changes."""
+"""The time of every file in an image, 2026-01-01T00:00:00Z. Its value is arbitrary; it must never change."""
 
 _BASE_LABEL = "org.opencontainers.image.base.digest"
 
 
-def labels_of(*, base: Digest | None, lock: Digest, source: Digest) -> dict[str, str]:
-    """What the labels of an image say that was built of these."""
+def image_labels(*, base: Digest | None, lock: Digest, source: Digest) -> dict[str, str]:
+    """The labels of an image that was built from these."""
     return {_BASE_LABEL: str(base), "samebits.lock": str(lock), "samebits.source": str(source)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildPlan:
-    """One build, as it will be started: everything that the image is a function of."""
+    """One build: everything that determines the image."""
 
     kind: ImageKind
     tag: str
@@ -50,7 +50,7 @@ class BuildPlan:
 
     @property
     def manifest(self) -> bytes:
-        """The recipe's `image.json`."""
+        """The build context's `image.json`."""
         return readable_json(
             {
                 "format": "samebits.image",
@@ -67,7 +67,7 @@ class BuildPlan:
 
     @property
     def arguments(self) -> dict[str, str]:
-        """The Dockerfile's build arguments, but for BASE: what they say is kept in the image."""
+        """The Dockerfile's build arguments, which the image keeps; without BASE."""
         return {
             "BASE_NAME": self.base.partition("@")[0],
             "BASE_DIGEST": str(self.base_digest),
@@ -80,7 +80,7 @@ class BuildPlan:
 
     @classmethod
     def read(cls, manifest: Path, tag: str) -> "BuildPlan":
-        """The plan that an `image.json` keeps, of this version of samebits or another."""
+        """The plan in an `image.json`, which this or another version of samebits wrote."""
         fields = Fields(json.loads(manifest.read_bytes()))
         return cls(
             kind=GPU if fields.get("device", str) == GPU.device else CPU,
@@ -94,33 +94,34 @@ class BuildPlan:
         )
 
     def matches(self, image: Image) -> bool:
-        """Whether an image was built by this very plan."""
-        return labels_of(base=self.base_digest, lock=self.lock, source=self.source).items() <= image.labels.items()
+        """Whether an image was built from this plan."""
+        return image_labels(base=self.base_digest, lock=self.lock, source=self.source).items() <= image.labels.items()
 
     def command(
-        self, *, builder: Builder, base: str, recipe: Path, wheelhouse: Path, metadata: Path, cached: bool
+        self, *, builder: Builder, base: str, context: Path, wheelhouse: Path, metadata: Path, cached: bool
     ) -> list[str]:
-        """The call of `docker buildx build`; `base` is the name by which the plan's base is at hand."""
+        """The call of `docker buildx build`; `base` is the name under which the builder finds the plan's base."""
         arguments = {**self.arguments, "BASE": base}
-        pairs = (word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}"))
+        pairs = (part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}"))
+        # Attestations hold times and would change the image's digest from build to build.
         return [
             *("docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false", "--tag", self.tag),
             *builder.options,
             *(() if cached else ("--no-cache",)),
             *("--build-context", f"wheelhouse={wheelhouse}", "--metadata-file", str(metadata)),
-            *(*pairs, "--file", str(recipe / "Dockerfile"), str(recipe)),
+            *(*pairs, "--file", str(context / "Dockerfile"), str(context)),
         ]
 
 
 def plan_build(engine: Engine, kind: ImageKind, *, tag: str | None = None, base: str | None = None) -> BuildPlan:
-    """What is to be built; a base named by tag alone must be at the engine already, and its id pins it."""
+    """Plan a build; a base named by tag must be in the engine already, and its id pins it."""
     base = base or default_base()
     pinned = re.search(r"@(sha256:[0-9a-f]{64})$", base)
     if pinned is None:
         found = engine.find_image(base)
         if found is None:
             raise ImageError(
-                f"the base image {base} is not here; name one by digest, or make one with `make base-image`"
+                f"the engine has no base image {base}; name one by digest, or make one with `make base-image`"
             )
         digest = found.id
     else:
@@ -136,92 +137,92 @@ def plan_build(engine: Engine, kind: ImageKind, *, tag: str | None = None, base:
 
 
 def build(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Image:
-    """Build the image, unless the very one is there; raises ToolError where the build fails."""
+    """Build the image, unless it is up to date; raises ToolError if the build fails."""
     present = _present(engine, plan)
     if present is not None:
         log(f"{plan.tag} is up to date")
         return present
-    with laid_out(plan) as recipe:
-        return build_recipe(engine, plan, recipe, offline=offline)
+    with context_folder(plan) as context:
+        return build_from_context(engine, plan, context, offline=offline)
 
 
 @contextmanager
-def laid_out(plan: BuildPlan) -> Iterator[Path]:
-    """The plan's recipe in a temporary folder."""
+def context_folder(plan: BuildPlan) -> Iterator[Path]:
+    """The plan's build context in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
-        recipe = Path(folder) / "recipe"
-        recipe.mkdir()
-        write_context(plan.kind, recipe, plan.manifest)
-        yield recipe
+        context = Path(folder) / "context"
+        context.mkdir()
+        write_context(plan.kind, context, plan.manifest)
+        yield context
 
 
-def build_recipe(engine: Engine, plan: BuildPlan, recipe: Path, *, offline: bool = False, cached: bool = True) -> Image:
-    """Build from a recipe's folder, whoever laid it out; raises ToolError where the build fails."""
+def build_from_context(
+    engine: Engine, plan: BuildPlan, context: Path, *, offline: bool = False, cached: bool = True
+) -> Image:
+    """Build from a build context; raises ToolError if the build fails, ImageError if base or wheels are missing."""
     started = time.monotonic()
     base = provide_base(engine, plan.base, plan.base_digest, offline=offline)
-    wheelhouse = filled_wheelhouse(recipe / "lock" / "requirements.lock", offline=offline)
+    wheelhouse = prepare_wheelhouse(context / "lock" / "requirements.lock", offline=offline)
     builder = choose_builder(engine, base, offline=offline)
-    log(f"building {plan.tag} on {plan.base} by {builder}")
+    log(f"building {plan.tag} on {plan.base} with {builder}")
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
         metadata = Path(folder) / "metadata.json"
         command = plan.command(
-            builder=builder, base=base, recipe=recipe, wheelhouse=wheelhouse, metadata=metadata, cached=cached
+            builder=builder, base=base, context=context, wheelhouse=wheelhouse, metadata=metadata, cached=cached
         )
         _run_build(engine, command, plan, builder)
         built = engine.find_image(plan.tag)
         if built is None:
-            raise ImageError(f"the build of {plan.tag} ended well, and the engine does not have it; check its builder")
-        _remember(built, plan, builder, json.loads(metadata.read_bytes()))
+            raise ImageError(f"the build of {plan.tag} succeeded, but the engine has no image; check the builder")
+        _store_metadata(built, plan, builder, json.loads(metadata.read_bytes()))
     log(f"built {plan.tag} in {time.monotonic() - started:.1f} s")
     return built
 
 
 def _present(engine: Engine, plan: BuildPlan) -> Image | None:
-    """The image under the plan's tag, if it was built by this very plan."""
+    """The image with the plan's tag, if it was built from this plan."""
     image = engine.find_image(plan.tag)
     return image if image is not None and plan.matches(image) else None
 
 
 def _run_build(engine: Engine, command: list[str], plan: BuildPlan, builder: Builder) -> None:
-    """With buildx's own progress on stderr: its steps, each with its seconds.
-
-    Where it failed and the image is there since, only unpacking went wrong, as it does now and then where the
-    engine removes an older image meanwhile (github.com/moby/buildkit/issues/6521): it is tried once more.
-    """
+    """Run buildx, with its progress on stderr; raises ToolError with advice."""
     what, before = f"building {plan.tag}", _present(engine, plan)
+    # If buildx failed and the new image exists, only unpacking failed. This happens when the engine removes an older
+    # image at the same time (github.com/moby/buildkit/issues/6521), so the build is tried once more.
     try:
         try:
             run_tool(command, what=what, show=True)
         except ToolError:
             if before is not None or _present(engine, plan) is None:
                 raise
-            log(f"{plan.tag} was built, and could not be unpacked: once more")
+            log(f"{plan.tag} was built but could not be unpacked; trying again")
             run_tool(command, what=what, show=True)
     except ToolError as error:
-        hint = "where the base cannot be pulled, make one with `make base-image` and name it with --base"
+        hint = "if the base cannot be pulled, make one with `make base-image` and name it with --base"
         if builder.name is not None:
-            hint = "BUILDX_BUILDER=default takes the engine's builder instead"
+            hint = "BUILDX_BUILDER=default selects the engine's builder instead"
         raise ToolError(f"{error}; {hint}") from error
 
 
-def find(engine: Engine, reference: str) -> Image:
-    """An image that is at the engine; raises ImageError for one that is not."""
+def require_image(engine: Engine, reference: str) -> Image:
+    """The image with that name; raises ImageError if the engine does not have it."""
     image = engine.find_image(reference)
     if image is None:
-        raise ImageError(f"the image {reference} is not here; build it with `samebits build`")
+        raise ImageError(f"the engine has no image {reference}; build it with `samebits build`")
     return image
 
 
 def identify(engine: Engine, reference: str) -> tuple[Image, ImageIdentity]:
-    """The image to train in, with its digests; raises ImageError where it is missing or belongs to another lock."""
-    image = find(engine, reference)
+    """The image to train in, with its digests; raises ImageError if it is missing or outdated."""
+    image = require_image(engine, reference)
     kind = GPU if image.labels.get("samebits.device") == GPU.device else CPU
     lock, source = kind.lock_digest, source_digest(kind)
     for label, ours, what in (("samebits.lock", lock, "lock"), ("samebits.source", source, "version of samebits")):
         found = image.labels.get(label)
         if found != str(ours):
             raise ImageError(
-                f"the image {reference} was built from another {what} ({found or 'none is named'}, here it is {ours});"
+                f"the image {reference} was built from another {what} ({found or 'it names none'}; here it is {ours});"
                 " rebuild it with `samebits build`"
             )
     base = image.labels.get(_BASE_LABEL)
@@ -234,24 +235,25 @@ def identify(engine: Engine, reference: str) -> tuple[Image, ImageIdentity]:
 
 
 def config_digest(engine: Engine, image: Image) -> Digest:
-    """From what is remembered of the build, else from the engine, then remembered."""
-    known = _recall(image)
+    """The digest of an image's configuration, from the cache or from the engine."""
+    # With the containerd store, reading it from the engine means an export of the whole image.
+    known = _load_metadata(image)
     if known:
         return Digest.parse(known["config"])
     digest = engine.config_digest(image)
-    write_atomically(_memory(image), readable_json({"config": str(digest)}))
+    write_atomically(_metadata_path(image), readable_json({"config": str(digest)}))
     return digest
 
 
-def describe(engine: Engine, image: Image) -> dict[str, Any]:
-    """What is known of an image, wherever it was built: its digests, its layers, and of our own builds the builder."""
+def describe_image(engine: Engine, image: Image) -> dict[str, Any]:
+    """An image's digests and layers, and its builder if it was built on this machine."""
     labels = {"base": _BASE_LABEL, "lock": "samebits.lock", "source": "samebits.source"}
-    named = {what: image.labels[label] for what, label in labels.items() if label in image.labels}
-    return {"config": str(config_digest(engine, image)), **named, **remembered(image)}
+    labelled = {what: image.labels[label] for what, label in labels.items() if label in image.labels}
+    return {"config": str(config_digest(engine, image)), **labelled, **known_metadata(image)}
 
 
-def _remember(image: Image, plan: BuildPlan, builder: Builder, metadata: dict[str, Any]) -> None:
-    """Keep what only the builder tells about an image, beside what it was built from."""
+def _store_metadata(image: Image, plan: BuildPlan, builder: Builder, metadata: dict[str, Any]) -> None:
+    """Cache what only the builder reports about an image, and what the image was built from."""
     config = metadata.get("containerimage.config.digest")
     if config is None:
         return
@@ -264,18 +266,18 @@ def _remember(image: Image, plan: BuildPlan, builder: Builder, metadata: dict[st
         "source": str(plan.source),
         "builder": builder.describe(),
     }
-    write_atomically(_memory(image), readable_json(known))
+    write_atomically(_metadata_path(image), readable_json(known))
 
 
-def remembered(image: Image) -> dict[str, Any]:
-    """What is known of an image beyond what the engine tells; little where it was built elsewhere."""
-    return {**_recall(image), "layers": list(image.layers)}
+def known_metadata(image: Image) -> dict[str, Any]:
+    """The cached metadata of an image, with its layers; only the layers if it was built elsewhere."""
+    return {**_load_metadata(image), "layers": list(image.layers)}
 
 
-def _recall(image: Image) -> dict[str, Any]:
-    """What the cache has; nothing where the image was built elsewhere, or the file is not what we wrote."""
+def _load_metadata(image: Image) -> dict[str, Any]:
+    """The cached metadata; empty if the image was built elsewhere, or the file is damaged."""
     try:
-        known: dict[str, Any] = json.loads(_memory(image).read_bytes())
+        known: dict[str, Any] = json.loads(_metadata_path(image).read_bytes())
         fields = Fields(known)
         Digest.parse(fields.get("config", str))
         fields.optional("builder", dict)
@@ -284,5 +286,5 @@ def _recall(image: Image) -> dict[str, Any]:
     return known
 
 
-def _memory(image: Image) -> Path:
+def _metadata_path(image: Image) -> Path:
     return cache_folder("images") / f"{Digest.parse(image.id).hex}.json"

@@ -1,13 +1,13 @@
-"""The files that images and environments are made of, laid out as one folder: the image's recipe.
+"""The build context: one folder with every file that an image or a virtual environment is made from.
 
     Dockerfile
     lock/requirements.lock     every package
-    cuda/requirements.lock     for a GPU: those of them that have a layer of their own
-    source/samebits/…          the shared modules and the container's half
-    image.json                 what the image will know of itself, and every argument of the build
+    cuda/requirements.lock     in an image for GPUs: NVIDIA's packages, which have their own layer
+    source/samebits/…          `core` and `runner`
+    image.json                 every argument of the build
 
-It is the build's context, it lies in the image, a run's folder keeps a copy, and from that alone the image can be
-rebuilt.
+The image holds a copy at /opt/samebits/recipe, and a run's folder one in image/. The image can be rebuilt from the
+context alone.
 """
 
 import compileall
@@ -32,14 +32,14 @@ _PACKAGE = Path(samebits.__file__).parent
 
 
 def context_file(name: str) -> Path:
-    """A Dockerfile or a lock: in a wheel beside this module, in a checkout at its top."""
+    """A Dockerfile or a lock; an installed wheel has it beside this module, a checkout at its top."""
     packed = Path(__file__).parent / "context" / name
     return packed if packed.exists() else _PACKAGE.parents[1] / name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageKind:
-    """A kind of image, by its files; `device` is `cpu` or `gpu`."""
+    """An image for one device, `cpu` or `gpu`, and the files it is built from."""
 
     device: str
     dockerfile: str
@@ -47,12 +47,12 @@ class ImageKind:
 
     @property
     def tag(self) -> str:
-        """The image's usual name."""
+        """The image's default name."""
         return f"samebits:{self.device}"
 
     @property
     def lock_digest(self) -> Digest:
-        """Names the packages that the user's script sees."""
+        """The digest of the lock, which decides the packages that the user's script can import."""
         return Digest.of_file(context_file(self.lock))
 
 
@@ -61,9 +61,9 @@ GPU = ImageKind(device="gpu", dockerfile="Dockerfile.gpu", lock="requirements-gp
 
 
 def source_files(kind: ImageKind) -> dict[str, Path]:
-    """What is put into an image besides wheels, by its path in the recipe."""
+    """The files of an image besides wheels, by their paths in the build context."""
     paths = [path for path in _PACKAGE.glob("*.py") if path.name != "__main__.py"]
-    # Sub-packages too: a module that is left out here is missing in every image and virtual environment.
+    # With sub-packages: a module that is left out here is missing in every image and virtual environment.
     halves = (path for half in ("core", "runner") for path in (_PACKAGE / half).rglob("*"))
     paths += [path for path in halves if path.suffix in {".py", ".json"}]
     files = {f"source/samebits/{path.relative_to(_PACKAGE)}": path for path in paths}
@@ -71,31 +71,31 @@ def source_files(kind: ImageKind) -> dict[str, Path]:
 
 
 def source_digest(kind: ImageKind) -> Digest:
-    """Names the entrypoint's source together with the Dockerfile that puts it in place."""
+    """The digest of the entrypoint's source and the Dockerfile."""
     return _digest_of(source_files(kind))
 
 
-def recipe_source_digest(recipe: Path) -> Digest:
-    """The same of a recipe's folder, whoever laid it out."""
-    files = {str(path.relative_to(recipe)): path for path in (recipe / "source").rglob("*") if path.is_file()}
-    return _digest_of(files | {"Dockerfile": recipe / "Dockerfile"})
+def context_source_digest(context: Path) -> Digest:
+    """The source digest of a build context."""
+    files = {str(path.relative_to(context)): path for path in (context / "source").rglob("*") if path.is_file()}
+    return _digest_of(files | {"Dockerfile": context / "Dockerfile"})
 
 
-def check_kept(recipe: Path, recorded: ImageIdentity) -> None:
-    """Raise ImageError unless lock and source in the recipe that a run keeps are those that its record names."""
-    lock = recipe / "lock" / "requirements.lock"
+def check_kept(context: Path, recorded: ImageIdentity) -> None:
+    """Raise ImageError unless lock and source in a run's build context have the recorded digests."""
+    lock = context / "lock" / "requirements.lock"
     try:
-        lock_digest, source = Digest.of_file(lock), recipe_source_digest(recipe)
+        lock_digest, source = Digest.of_file(lock), context_source_digest(context)
     except OSError as error:
-        raise ImageError(f"the image's recipe in {recipe} is not whole: {error}; restore the run's folder") from error
+        raise ImageError(f"the build context in {context} is incomplete: {error}; restore the run's folder") from error
     check_recorded("lock", lock, lock_digest, recorded.lock)
-    check_recorded("source or Dockerfile", recipe, source, recorded.source)
+    check_recorded("source or Dockerfile", context, source, recorded.source)
 
 
 def check_recorded(what: str, path: Path, found: Digest, wanted: Digest | None) -> None:
-    """Raise ImageError where a part of a recipe is not the recorded one."""
+    """Raise ImageError if a part of a build context does not have the recorded digest."""
     if found != wanted:
-        raise ImageError(f"the {what} in {path} is not the recorded one: {found}, and {wanted} is wanted")
+        raise ImageError(f"the {what} in {path} is not the recorded one: found {found}, recorded {wanted}")
 
 
 def _digest_of(files: Mapping[str, Path]) -> Digest:
@@ -107,7 +107,7 @@ def _digest_of(files: Mapping[str, Path]) -> Digest:
 
 
 def write_context(kind: ImageKind, target: Path, manifest: bytes) -> None:
-    """Fill an empty folder with the recipe; modes are fixed, whatever the umask or a checkout made them."""
+    """Fill an empty folder with the build context; file modes depend neither on the umask nor on the checkout."""
     for name, path in (source_files(kind) | {"lock/requirements.lock": context_file(kind.lock)}).items():
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def write_context(kind: ImageKind, target: Path, manifest: bytes) -> None:
 
 
 def cuda_lock(lock: str) -> str:
-    """The part of a lock that holds NVIDIA's libraries, which have a layer of their own."""
+    """The part of a lock that holds NVIDIA's libraries, which have their own layer."""
     blocks = re.split(r"^(?=\S)", lock, flags=re.MULTILINE)
     return "".join(block for block in blocks if re.match(r"nvidia-\S+-cu\d+==", block))
 
@@ -132,13 +132,14 @@ def fix_modes(target: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def staged_recipe() -> Path:
-    """A cached folder that holds the recipe, for the virtual environment: its source/ is all it sees of us."""
+def staged_context() -> Path:
+    """A cached build context; its source/ is the only part of samebits that the virtual environment can import."""
     folder = cache_folder("source")
     lock, source = CPU.lock_digest, source_digest(CPU)
     target = folder / Digest.of_json([str(lock), str(source)]).hex[:16]
     with exclusive(folder, "stage"):
         if not target.exists():
+            # Compiled in advance, and never checked against the sources, so that a run writes nothing here.
             draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
             write_context(CPU, draft, readable_json({"lock": str(lock), "source": str(source)}))
             compileall.compile_dir(

@@ -1,7 +1,7 @@
-"""Which BuildKit builds: one of samebits's own, pinned by digest, where it can be had; else the engine's.
+"""Choose the BuildKit for a build: samebits's own, pinned by digest, if it is available; else the engine's.
 
-The bytes of an image may change between versions of BuildKit. Samebits's own builder is a container of the engine: it
-sees no image that only the engine has, and must fetch its base from a registry by itself.
+An image's bytes may change between versions of BuildKit. Samebits's own builder runs in a container. It cannot use an
+image that only the engine has, and pulls its base from a registry.
 """
 
 import os
@@ -19,88 +19,90 @@ from samebits.host.subprocesses import run_tool
 BUILDKIT = "moby/buildkit:v0.26.2@sha256:de10faf919fc71ba4eb1dd7bd6449566d012b0c9436b1c61bfee21d621b009aa"
 """The image of samebits's own builder."""
 
-REQUEST_TIMEOUT = 5  # seconds for a registry to say that it has the image
-_START_TIMEOUT = 120  # seconds for the image to arrive and BuildKit to start, the first time
-POLL_SECONDS = 30  # seconds for the builder to find the base
+# All in seconds.
+REGISTRY_TIMEOUT = 5  # for a registry to confirm that it has the image
+_START_TIMEOUT = 120  # to pull the image and start BuildKit, the first time
+BASE_LOOKUP_TIMEOUT = 30  # for the builder to find the base
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Builder:
-    """A builder of buildx, and why it was taken; no name means the selected one: the engine's, as a rule."""
+    """A builder of buildx and the reason for it; no name means buildx's selected one, usually the engine's."""
 
     name: str | None
-    why: str
+    reason: str
 
     def __str__(self) -> str:
         which = "the engine's builder" if self.name is None else f"the builder {self.name}"
-        return f"{which} ({self.why})"
+        return f"{which} ({self.reason})"
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What names it to buildx."""
+        """The options of buildx that select it."""
         return () if self.name is None else ("--builder", self.name)
 
     def describe(self) -> dict[str, str | None]:
-        """Name, driver, versions and, where it has one of its own, the image of its BuildKit."""
-        words = ["docker", "buildx", "inspect", *(() if self.name is None else (self.name,))]
-        version = run_tool(["docker", "buildx", "version"], what="asking for the builder").strip()
-        return _described(run_tool(words, what="asking for the builder")) | {"buildx": version}
+        """Name, driver, versions, and the image of its BuildKit if it runs in a container."""
+        command = ["docker", "buildx", "inspect", *(() if self.name is None else (self.name,))]
+        version = run_tool(["docker", "buildx", "version"], what="inspecting the builder").strip()
+        return _parse_inspect(run_tool(command, what="inspecting the builder")) | {"buildx": version}
 
 
 def choose_builder(engine: Engine, base: str, *, offline: bool = False, buildkit: str = BUILDKIT) -> Builder:
-    """The builder for a base, by the name under which it is at hand; never fails, and costs seconds where it settles.
+    """The builder for a base; `base` is the name under which the engine or a registry has it.
 
-    `BUILDX_BUILDER`, which buildx itself knows, names another.
+    `BUILDX_BUILDER`, a variable of buildx itself, overrides the choice. Problems never raise: the engine's builder is
+    used, with the reason.
     """
-    if named := os.environ.get("BUILDX_BUILDER"):
-        return Builder(name=named, why="named by BUILDX_BUILDER")
+    if selected := os.environ.get("BUILDX_BUILDER"):
+        return Builder(name=selected, reason="named by BUILDX_BUILDER")
     if "@" not in base:
-        return Builder(name=None, why=f"only the engine has {base}")
-    name = own_name(buildkit)
-    new = not _exists(name)
-    if new and (reason := _out_of_reach(engine, buildkit, offline=offline)):
-        return Builder(name=None, why=reason)
+        return Builder(name=None, reason=f"only the engine has {base}")
+    name = builder_name(buildkit)
+    new = not _builder_exists(name)
+    if new and (reason := _unavailable_reason(engine, buildkit, offline=offline)):
+        return Builder(name=None, reason=reason)
     try:
-        _start(name, buildkit, new=new)
-        _look(name, base)
+        _start_builder(name, buildkit, new=new)
+        _check_base(name, base)
     except ToolError as error:
-        return Builder(name=None, why=str(error))
-    return Builder(name=name, why=f"BuildKit pinned as {buildkit}")
+        return Builder(name=None, reason=str(error))
+    return Builder(name=name, reason=f"BuildKit pinned as {buildkit}")
 
 
-def own_name(buildkit: str) -> str:
-    """The name of samebits's own builder: another BuildKit is another builder."""
+def builder_name(buildkit: str) -> str:
+    """The name of samebits's own builder; each version of BuildKit has its own."""
     return f"samebits-{buildkit.rpartition(':')[2][:12]}"
 
 
-def creation(name: str, buildkit: str) -> list[str]:
-    """The call that makes a builder known to buildx; nothing is fetched yet."""
+def create_command(name: str, buildkit: str) -> list[str]:
+    """The call that registers a builder with buildx; nothing is pulled yet."""
     image = f"image={buildkit}"
     return ["docker", "buildx", "create", "--name", name, "--driver", "docker-container", "--driver-opt", image]
 
 
-def _exists(name: str) -> bool:
+def _builder_exists(name: str) -> bool:
     with suppress(ToolError):
-        run_tool(["docker", "buildx", "inspect", name], what="looking for the builder")
+        run_tool(["docker", "buildx", "inspect", name], what="inspecting the builder")
         return True
     return False
 
 
-def _out_of_reach(engine: Engine, buildkit: str, *, offline: bool) -> str | None:
-    """Why the image of BuildKit cannot be had, if so; it is asked for, not fetched."""
+def _unavailable_reason(engine: Engine, buildkit: str, *, offline: bool) -> str | None:
+    """Why BuildKit's image is not available, or None; nothing is pulled."""
     if engine.find_image(buildkit) is not None:
         return None
     if offline:
-        return f"without network {buildkit} cannot be fetched"
-    return None if engine.can_pull(buildkit, seconds=REQUEST_TIMEOUT) else f"no registry gives {buildkit}"
+        return f"{buildkit} cannot be pulled offline"
+    return None if engine.can_pull(buildkit, seconds=REGISTRY_TIMEOUT) else f"no registry serves {buildkit}"
 
 
-def _start(name: str, buildkit: str, *, new: bool) -> None:
-    """Make the builder where it is new, and wait until it runs; raises ToolError, and leaves no half-made one."""
+def _start_builder(name: str, buildkit: str, *, new: bool) -> None:
+    """Create the builder if it is new, and wait until it runs; raises ToolError, and removes a broken new one."""
     if new:
         log(f"starting {buildkit} as the builder {name} (once)")
-        with suppress(ToolError):  # another process was faster
-            run_tool(creation(name, buildkit), what="making a builder")
+        with suppress(ToolError):  # another process created it first
+            run_tool(create_command(name, buildkit), what="creating a builder")
     try:
         run_tool(
             ["docker", "buildx", "inspect", "--bootstrap", name], what=f"starting {buildkit}", limit=_START_TIMEOUT
@@ -112,16 +114,16 @@ def _start(name: str, buildkit: str, *, new: bool) -> None:
         raise
 
 
-def _look(name: str, base: str) -> None:
-    """Raise ToolError where the builder cannot find the base, by its own network, certificates and cache."""
-    with tempfile.TemporaryDirectory(prefix="samebits-look-") as folder:
+def _check_base(name: str, base: str) -> None:
+    """Raise ToolError if the builder cannot find the base with its own network, certificates and cache."""
+    with tempfile.TemporaryDirectory(prefix="samebits-base-") as folder:
         (Path(folder) / "Dockerfile").write_text(f"FROM {base}\n")
         command = ["docker", "buildx", "build", "--builder", name, "--output", "type=cacheonly", folder]
-        run_tool(command, what=f"finding {base} by the builder {name}", limit=POLL_SECONDS)
+        run_tool(command, what=f"finding {base} with the builder {name}", limit=BASE_LOOKUP_TIMEOUT)
 
 
-def _described(inspected: str) -> dict[str, str | None]:
-    """What `docker buildx inspect` says, whose words differ from version to version."""
+def _parse_inspect(inspected: str) -> dict[str, str | None]:
+    """The output of `docker buildx inspect`, whose field names differ between versions."""
     found = dict(line.split(":", 1) for line in inspected.splitlines() if ":" in line)
     image = re.search(r'^Driver Options:.*\bimage="([^"]+)"', inspected, re.MULTILINE)
     return {

@@ -1,4 +1,4 @@
-"""Read a lock as pip-compile writes it: exact pins, each with its hashes, and nothing else."""
+"""Read a lock that pip-compile wrote: exact pins, each with its hashes, and nothing else."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _HASH = re.compile(r"--hash=([^:\s]*):(\S*)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pin:
-    """One package of a lock: its canonical name, the one version, and the sha256 of each of its files."""
+    """One package of a lock: its canonical name, its version, and the sha256 of each allowed file."""
 
     name: str
     version: str
@@ -31,21 +31,21 @@ class Pin:
 
 
 def read_lock(lock: str | Path) -> tuple[Pin, ...]:
-    """The pins of a lock, given as its text or its path, in their order.
+    """The pins of a lock in their order; `lock` is its text or its path.
 
-    Raises InputError, which names the line and the package, for whatever would not be checked by a hash.
+    Raises InputError, with line and package, for every entry that pip would install without checking a hash.
     """
     where = str(lock) if isinstance(lock, Path) else "lock"
     pins: dict[str, Pin] = {}
-    for line, text in _logical_lines(_text(lock)):
-        pin = _pin(text, line, f"{where}:{line}")
+    for line, text in _logical_lines(_read_text(lock)):
+        pin = _parse_pin(text, line, f"{where}:{line}")
         first = pins.setdefault(pin.name, pin)
         if first is not pin:
-            raise InputError(f"{where}:{line}: {pin.name} is pinned already in line {first.line}; drop one of them")
+            raise InputError(f"{where}:{line}: {pin.name} is already pinned in line {first.line}; drop one of them")
     return tuple(pins.values())
 
 
-def _text(lock: str | Path) -> str:
+def _read_text(lock: str | Path) -> str:
     if isinstance(lock, str):
         return lock
     try:
@@ -58,7 +58,7 @@ def _text(lock: str | Path) -> str:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Each entry with the number of its first line: comments dropped, lines that end in a backslash joined."""
+    """Each entry with its first line's number; comments are dropped, lines ending in a backslash joined."""
     start, parts = 0, list[str]()
     for number, line in enumerate(text.splitlines(), 1):
         bare = _COMMENT.sub("", line).strip()
@@ -72,24 +72,24 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         yield start, entry
 
 
-def _pin(text: str, line: int, place: str) -> Pin:
+def _parse_pin(text: str, line: int, place: str) -> Pin:
     """One entry; `place` is `file:line`, for messages."""
     if text.startswith("-"):
-        raise InputError(f"{place}: {text.split(maxsplit=1)[0]} is an option; a lock holds pins alone, so drop it")
+        raise InputError(f"{place}: {text.split(maxsplit=1)[0]} is an option; a lock holds pins only, so drop it")
     option = _OPTION.search(text)
-    requirement = _requirement(text[: option.start()] if option else text, place)
+    requirement = _parse_requirement(text[: option.start()] if option else text, place)
     name = canonicalize_name(requirement.name)
     return Pin(
         name=name,
         version=next(iter(requirement.specifier)).version,
-        hashes=_hashes(text[option.start() :] if option else "", f"{place}: {name}"),
+        hashes=_parse_hashes(text[option.start() :] if option else "", f"{place}: {name}"),
         marker=str(requirement.marker) if requirement.marker else None,
         line=line,
     )
 
 
-def _requirement(text: str, place: str) -> Requirement:
-    """Parse what must be `name==version`, with a marker at most."""
+def _parse_requirement(text: str, place: str) -> Requirement:
+    """Parse `name==version`, optionally with a marker; anything else raises InputError."""
     try:
         requirement = Requirement(text)
     except InvalidRequirement:
@@ -97,25 +97,25 @@ def _requirement(text: str, place: str) -> Requirement:
     specifiers = list(requirement.specifier) if requirement else []
     exact = len(specifiers) == 1 and specifiers[0].operator == "==" and not specifiers[0].version.endswith(".*")
     if requirement is None or not exact or requirement.extras or requirement.url:
-        raise InputError(f"{place}: {text.strip()!r} is not name==version; make the lock again with pip-compile")
+        raise InputError(f"{place}: {text.strip()!r} is not name==version; remake the lock with pip-compile")
     return requirement
 
 
-def _hashes(options: str, place: str) -> frozenset[Digest]:
-    """The hashes behind a requirement; `place` is `file:line: package`."""
+def _parse_hashes(options: str, place: str) -> frozenset[Digest]:
+    """The hashes of a requirement; `place` is `file:line: package`."""
     hashes = set()
-    for word in options.split():
-        match = _HASH.fullmatch(word)
+    for option in options.split():
+        match = _HASH.fullmatch(option)
         if match is None:
-            raise InputError(f"{place} has {word!r} where only --hash=sha256:… may stand; drop it")
+            raise InputError(f"{place} has {option!r}, but only --hash=sha256:… is allowed; drop it")
         if match[1] != "sha256":
             raise InputError(
-                f"{place} has a hash of the algorithm {match[1]!r}; only sha256 is known, so lock it again"
+                f"{place} has a hash of the algorithm {match[1]!r}; only sha256 is supported, so remake the lock"
             )
         try:
             hashes.add(Digest.parse(f"sha256:{match[2]}"))
         except RecordError as error:
-            raise InputError(f"{place} has the hash {word!r}, which is not a sha256; lock it again") from error
+            raise InputError(f"{place} has the hash {option!r}, which is not a sha256; remake the lock") from error
     if not hashes:
-        raise InputError(f"{place} has no hash; make the lock again with pip-compile --generate-hashes")
+        raise InputError(f"{place} has no hash; remake the lock with pip-compile --generate-hashes")
     return frozenset(hashes)

@@ -1,4 +1,4 @@
-"""Build an image again, and say whether it is the same: layer by layer, file by file where it is not."""
+"""Rebuild an image and compare it with the original, layer by layer, and file by file in layers that differ."""
 
 import hashlib
 import json
@@ -18,13 +18,13 @@ from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.host.console import elapsed_progress, log
 from samebits.host.docker import Engine, Image
-from samebits.host.image.build import BuildPlan, build_recipe, config_digest, labels_of, laid_out
+from samebits.host.image.build import BuildPlan, build_from_context, config_digest, context_folder, image_labels
 from samebits.host.image.build_context import check_kept, check_recorded, fix_modes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Two images by their configuration digests, and every file in which they differ, as far as both are at hand."""
+    """The configuration digests of two images, and the files that differ if both images are available."""
 
     wanted: Digest
     found: Digest
@@ -32,23 +32,23 @@ class Comparison:
 
     @property
     def identical(self) -> bool:
-        """Whether they are the same image."""
+        """Whether both digests are equal."""
         return self.wanted == self.found
 
     def to_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """The comparison for JSON."""
         digests = {"wanted": str(self.wanted), "found": str(self.found)}
         return {"identical": self.identical, **digests, "differences": list(self.differences)}
 
 
 def build_twice(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Comparison:
-    """Build a plan's recipe twice from nothing, in two folders, and compare; neither image is kept."""
+    """Build a plan twice without cache, in two folders, and compare; neither image is kept."""
     plans = [replace(plan, tag=f"{plan.tag}-check-{number}") for number in (1, 2)]
     try:
         images = []
         for one in plans:
-            with laid_out(one) as recipe:
-                images.append(build_recipe(engine, one, recipe, offline=offline, cached=False))
+            with context_folder(one) as context:
+                images.append(build_from_context(engine, one, context, offline=offline, cached=False))
         return compare(engine, *images)
     finally:
         for one in plans:
@@ -56,9 +56,9 @@ def build_twice(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Co
 
 
 def rebuild(engine: Engine, run: RunDir, *, offline: bool = False) -> Comparison:
-    """Make a run's image from the recipe in its folder, without cache, as `samebits:rebuilt-…`, and compare.
+    """Rebuild a run's image from the run's folder, without cache, as `samebits:rebuilt-…`, and compare.
 
-    Raises InputError where the run has no image, ImageError where the recipe is not the recorded one.
+    Raises InputError if the run has no image, ImageError if the build context is not the recorded one.
     """
     record = run.read()
     wanted = record.recipe.image.config
@@ -67,8 +67,9 @@ def rebuild(engine: Engine, run: RunDir, *, offline: bool = False) -> Comparison
             f"the record of {record.id} names no image digest (a virtual environment, or a plain `docker run`);"
             " there is nothing to compare a rebuilt image with"
         )
-    built = _built_again(engine, run, record, offline=offline)
+    built = _rebuild_image(engine, run, record, offline=offline)
     found = config_digest(engine, built)
+    # With the original in the engine, the comparison can name the files that differ.
     original = engine.find_image(str(record.environment.get("image", {}).get("id")))
     if found == wanted or original is None:
         return Comparison(wanted=wanted, found=found)
@@ -76,26 +77,26 @@ def rebuild(engine: Engine, run: RunDir, *, offline: bool = False) -> Comparison
 
 
 def find_recorded(engine: Engine, record: Record) -> Image | None:
-    """The image that a run was trained in, if the engine has it, whatever its name.
+    """The image that a run was trained in, if the engine has it under any name.
 
-    It is known by its digest; under a plain `docker run`, which records none, by base, lock and source.
+    It is identified by its digest. A plain `docker run` records none: then base, lock and source identify it.
     """
     recorded = record.recipe.image
-    labels = labels_of(base=recorded.base, lock=recorded.lock, source=recorded.source)
+    labels = image_labels(base=recorded.base, lock=recorded.lock, source=recorded.source)
     found = engine.images_with(labels)
     return next((image for image in found if _is_recorded(engine, image, recorded)), None)
 
 
 def provide_recorded(engine: Engine, run: RunDir, record: Record, *, offline: bool = False) -> Image:
-    """The image that a run was trained in, rebuilt where it is gone; raises ImageError where that gives another one."""
+    """The image that a run was trained in, rebuilt if it is gone; raises ImageError if the rebuilt one differs."""
     image = find_recorded(engine, record)
     if image is None:
-        log(f"the image of {record.id} is not here: rebuilding it from what the run keeps")
-        image = _built_again(engine, run, record, offline=offline)
+        log(f"the image of {record.id} is gone; rebuilding it from the run's folder")
+        image = _rebuild_image(engine, run, record, offline=offline)
         if not _is_recorded(engine, image, record.recipe.image):
             raise ImageError(
-                f"the rebuilt image is {config_digest(engine, image)}, and {record.recipe.image.config} is wanted;"
-                " `samebits rebuild` tells more"
+                f"the rebuilt image is {config_digest(engine, image)}, not the recorded {record.recipe.image.config};"
+                " `samebits rebuild` lists the differences"
             )
     return image
 
@@ -105,32 +106,33 @@ def _is_recorded(engine: Engine, image: Image, recorded: ImageIdentity) -> bool:
     return recorded.config is None or config_digest(engine, image) == recorded.config
 
 
-def _tag_again(recorded: ImageIdentity) -> str:
+def _rebuilt_tag(recorded: ImageIdentity) -> str:
     name = recorded.config or Digest.of_json([str(recorded.base), str(recorded.lock), str(recorded.source)])
     return f"samebits:rebuilt-{name.short}"
 
 
-def _built_again(engine: Engine, run: RunDir, record: Record, *, offline: bool) -> Image:
-    """From the recipe in a run's folder alone; raises ImageError where that is not the recorded one."""
+def _rebuild_image(engine: Engine, run: RunDir, record: Record, *, offline: bool) -> Image:
+    """Build from a run's build context alone; raises ImageError if that is not the recorded one."""
     recorded = record.recipe.image
     try:
-        plan = BuildPlan.read(run.image / "image.json", _tag_again(recorded))
-        check_recipe(run.image, plan, recorded)
+        plan = BuildPlan.read(run.image / "image.json", _rebuilt_tag(recorded))
+        check_context(run.image, plan, recorded)
     except (OSError, ValueError, RecordError) as error:
         raise ImageError(
-            f"the image's recipe in {run.image} is not whole: {error}; restore the run's folder"
+            f"the build context in {run.image} is incomplete: {error}; restore the run's folder"
         ) from error
     with tempfile.TemporaryDirectory(prefix="samebits-rebuild-") as folder:
-        recipe = Path(folder) / "recipe"
-        shutil.copytree(run.image, recipe)
-        fix_modes(recipe)
-        return build_recipe(engine, plan, recipe, offline=offline, cached=False)
+        # A copy, because the modes of files in a run's folder may have changed.
+        context = Path(folder) / "context"
+        shutil.copytree(run.image, context)
+        fix_modes(context)
+        return build_from_context(engine, plan, context, offline=offline, cached=False)
 
 
-def check_recipe(recipe: Path, plan: BuildPlan, recorded: ImageIdentity) -> None:
-    """Raise ImageError where a recipe's files, or what its `image.json` says of them, are not what was recorded."""
-    check_kept(recipe, recorded)
-    manifest = recipe / "image.json"
+def check_context(context: Path, plan: BuildPlan, recorded: ImageIdentity) -> None:
+    """Raise ImageError unless a build context's files and its `image.json` match the recorded digests."""
+    check_kept(context, recorded)
+    manifest = context / "image.json"
     for what, found, wanted in (
         ("lock", plan.lock, recorded.lock),
         ("source", plan.source, recorded.source),
@@ -140,7 +142,7 @@ def check_recipe(recipe: Path, plan: BuildPlan, recorded: ImageIdentity) -> None
 
 
 def compare(engine: Engine, one: Image, other: Image) -> Comparison:
-    """Compare two images that are at the engine; their files are read only where their digests differ."""
+    """Compare two images; their files are read only if their digests differ."""
     wanted, found = config_digest(engine, one), config_digest(engine, other)
     if wanted == found:
         return Comparison(wanted=wanted, found=found)
@@ -151,7 +153,7 @@ def compare(engine: Engine, one: Image, other: Image) -> Comparison:
             path = Path(folder) / f"{number}.tar"
             engine.export(image, path)
             layers.append(_Layers(path, Path(folder) / str(number)))
-        differences = tuple(_differences(*layers))
+        differences = tuple(_layer_differences(*layers))
     return Comparison(wanted=wanted, found=found, differences=differences or ("configuration: settings or labels",))
 
 
@@ -166,21 +168,22 @@ class _Layers:
         self.paths = [folder / name for name in manifest["Layers"]]
 
     def files(self, index: int) -> dict[str, tuple[object, ...]]:
-        """What a layer says of each of its files: everything but the order."""
+        """Everything that a layer holds about each file, except the order of the files."""
         with tarfile.open(self.paths[index]) as layer:
-            return {member.name: _facts(layer, member) for member in layer}
+            return {member.name: _file_facts(layer, member) for member in layer}
 
 
-def _facts(layer: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[object, ...]:
+def _file_facts(layer: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[object, ...]:
     content: Any = layer.extractfile(member) if member.isreg() else None
     digest = "" if content is None else hashlib.file_digest(content, "sha256").hexdigest()
     return digest, member.mtime, member.mode, member.uid, member.gid, member.type, member.linkname
 
 
-_FACTS = ("content", "time", "mode", "owner", "group", "type", "link")
+# The names of what `_file_facts` returns.
+_FACT_NAMES = ("content", "time", "mode", "owner", "group", "type", "link")
 
 
-def _differences(one: _Layers, other: _Layers) -> Iterator[str]:
+def _layer_differences(one: _Layers, other: _Layers) -> Iterator[str]:
     if len(one.paths) != len(other.paths):
         yield f"number of layers: {len(one.paths)}, {len(other.paths)}"
     for index, (left, right) in enumerate(zip(one.paths, other.paths, strict=False)):
@@ -188,12 +191,12 @@ def _differences(one: _Layers, other: _Layers) -> Iterator[str]:
             continue
         before, after = one.files(index), other.files(index)
         if before == after:
-            yield f"layer {index}: the order of its files, or what their headers say beside"
+            yield f"layer {index}: the order of its files, or other fields of their headers"
         for name in differing_names(before, after):
-            yield f"layer {index}: /{name} ({_which(before.get(name), after.get(name))})"
+            yield f"layer {index}: /{name} ({_changed_facts(before.get(name), after.get(name))})"
 
 
-def _which(before: tuple[object, ...] | None, after: tuple[object, ...] | None) -> str:
+def _changed_facts(before: tuple[object, ...] | None, after: tuple[object, ...] | None) -> str:
     if before is None or after is None:
         return "added" if before is None else "removed"
-    return ", ".join(name for name, one, other in zip(_FACTS, before, after, strict=True) if one != other)
+    return ", ".join(name for name, one, other in zip(_FACT_NAMES, before, after, strict=True) if one != other)

@@ -1,4 +1,4 @@
-"""What is inside an image: Debian packages, Python, the locked wheels; as a table and a CycloneDX bill of materials."""
+"""The packages in an image (Debian's, Python, the locked wheels), and its CycloneDX bill of materials."""
 
 import json
 import uuid
@@ -11,14 +11,14 @@ from samebits.host.docker import Engine, Image
 from samebits.host.image.build import SOURCE_DATE_EPOCH, config_digest
 from samebits.host.image.lockfile import read_lock
 
-_LOCK = "/opt/samebits/recipe/lock/requirements.lock"
-_DPKG = "/var/lib/dpkg/status"
-_VENV = "/opt/samebits/venv/pyvenv.cfg"
+_LOCK_PATH = "/opt/samebits/recipe/lock/requirements.lock"
+_DPKG_STATUS_PATH = "/var/lib/dpkg/status"
+_VENV_CONFIG_PATH = "/opt/samebits/venv/pyvenv.cfg"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Package:
-    """One package: `kind` is `pypi`, `deb` or `generic`; a wheel's `digests` are all that its lock admits."""
+    """One package: `kind` is `pypi`, `deb` or `generic`; `digests` are all that the lock allows for a wheel."""
 
     kind: str
     name: str
@@ -28,9 +28,9 @@ class Package:
 
 
 def read_packages(engine: Engine, image: Image) -> list[Package]:
-    """The packages of an image as its own files tell: lock, package database, virtual environment.
+    """The packages of an image, read from its lock, package database and virtual environment.
 
-    Raises ImageError or EngineError.
+    Raises EngineError, or InputError for an image without a readable lock.
     """
     wheels = (
         Package(
@@ -39,26 +39,25 @@ def read_packages(engine: Engine, image: Image) -> list[Package]:
             version=pin.version,
             digests=tuple(sorted(pin.hashes, key=lambda item: item.hex)),
         )
-        for pin in read_lock(engine.read_file(image, _LOCK).decode())
+        for pin in read_lock(engine.read_file(image, _LOCK_PATH).decode())
     )
-    debian = sorted(_debian(engine.read_file(image, _DPKG).decode()), key=lambda item: item.name)
-    return [*debian, *_own_python(engine.read_file(image, _VENV).decode()), *wheels]
+    debian = sorted(_debian_packages(engine.read_file(image, _DPKG_STATUS_PATH).decode()), key=lambda item: item.name)
+    return [*debian, *_non_debian_python(engine.read_file(image, _VENV_CONFIG_PATH).decode()), *wheels]
 
 
-def _own_python(configuration: str) -> Iterator[Package]:
-    """The Python that a virtual environment's `pyvenv.cfg` names, unless it is Debian's, which is listed already."""
+def _non_debian_python(configuration: str) -> Iterator[Package]:
+    """The Python that `pyvenv.cfg` names, unless it is Debian's, which the package database lists."""
     fields = dict(line.split(" = ", 1) for line in configuration.splitlines() if " = " in line)
-    if fields.get("home") not in {
-        "/usr/bin",
-        "/bin",
-    }:  # Debian's packages put it nowhere else; /usr/local is not theirs
+    # Debian installs its Python nowhere else; /usr/local belongs to others.
+    if fields.get("home") not in {"/usr/bin", "/bin"}:
         yield Package(kind="generic", name="python", version=fields["version"])
 
 
-def _debian(status: str) -> Iterator[Package]:
-    """The installed packages of dpkg's status file, on hold or not: `<wanted> <error> <state>`."""
+def _debian_packages(status: str) -> Iterator[Package]:
+    """The installed packages in dpkg's status file."""
     for paragraph in status.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
+        # `<wanted> <error> <state>`; a package on hold is installed, too.
         if fields.get("Status", "").endswith(" installed"):
             yield Package(
                 kind="deb", name=fields["Package"], version=fields["Version"], architecture=fields.get("Architecture")
@@ -66,7 +65,7 @@ def _debian(status: str) -> Iterator[Package]:
 
 
 def bill_of_materials(engine: Engine, image: Image) -> str:
-    """CycloneDX 1.6 JSON; the same image always gives the same text."""
+    """The bill of materials as CycloneDX 1.6 JSON; the same image always gives the same text."""
     from cyclonedx.model import HashAlgorithm, HashType
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.component import Component, ComponentType
@@ -87,6 +86,7 @@ def bill_of_materials(engine: Engine, image: Image) -> str:
         name="samebits", version=version, type=ComponentType.CONTAINER, bom_ref=str(config), hashes=hashes
     )
     components = [component(package) for package in read_packages(engine, image)]
+    # The standard asks for a serial number and a time; both are derived from the image, so that the text repeats.
     bom = Bom(
         components=components,
         serial_number=uuid.uuid5(uuid.NAMESPACE_URL, str(config)),

@@ -1,6 +1,5 @@
-"""The wheels that an image is made of: a store by sha256 for all locks, and for each lock a folder of links into it."""
+"""The wheels for an image: one store by sha256 for all locks, and a folder of links into it for each lock."""
 
-import hashlib
 import os
 import platform
 import re
@@ -26,11 +25,11 @@ from samebits.host.image.lockfile import Pin, read_lock
 from samebits.host.subprocesses import run_tool
 
 IMAGE_PYTHON = (3, 13)
-"""The Python of the base image; the wheels are chosen for it."""
+"""The Python of the base image, for which the wheels are chosen."""
 
 _DRAFT = ".filling-"
-_REQUIREMENTS, _LOG = "requirements.txt", "pip.log"  # in a draft folder, beside what pip brings
-_BLOCK = 1 << 20
+_REQUIREMENTS, _LOG = "requirements.txt", "pip.log"  # in a draft folder, beside the wheels
+# The values that markers are evaluated with.
 _CPYTHON_ON_LINUX = {
     "implementation_name": "cpython",
     "os_name": "posix",
@@ -40,14 +39,16 @@ _CPYTHON_ON_LINUX = {
     "platform_version": "",
     "sys_platform": "linux",
 }
+# The names that platform tags had before `manylinux_2_N`, by N.
 _OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+# Two failures in pip's log.
 _ABSENT = re.compile(r"No matching distribution found for ([^=\s]+)==")
 _MISMATCH = re.compile(r"DO NOT MATCH THE HASHES.*?\s([\w.-]+)==\S+ from (\S+)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """The CPython on Linux that wheels are chosen for; `glibc` is the newest 2.x that they may ask for."""
+    """The CPython on Linux that wheels are chosen for; `glibc` is the newest 2.x that they may require."""
 
     python: tuple[int, int]
     machine: str = "x86_64"
@@ -58,7 +59,7 @@ class Target:
 
     @property
     def abi(self) -> str:
-        """`cp313`."""
+        """The ABI tag, such as `cp313`."""
         return f"cp{self.python[0]}{self.python[1]}"
 
     @property
@@ -70,13 +71,13 @@ class Target:
 
     @property
     def ranks(self) -> dict[Tag, int]:
-        """Every tag that a wheel may have; of two wheels the one with the lower rank is taken."""
+        """Every tag that a wheel may have; the wheel with the lowest rank is preferred."""
         own = cpython_tags(self.python, [self.abi], self.platforms)
         common = compatible_tags(self.python, self.abi, self.platforms)
         return {tag: rank for rank, tag in enumerate([*own, *common])}
 
     def wants(self, marker: str | None) -> bool:
-        """Whether a marker of the lock holds there; of the base's Python the patch release counts as 0."""
+        """Whether a marker of the lock holds for this target; Python's patch release counts as 0."""
         version = f"{self.python[0]}.{self.python[1]}"
         versions = {"python_version": version, "python_full_version": f"{version}.0"}
         own = {**versions, "implementation_version": f"{version}.0", "platform_machine": self.machine}
@@ -86,11 +87,11 @@ class Target:
 IMAGE_TARGET = Target(python=IMAGE_PYTHON)
 
 
-def filled_wheelhouse(lock: Path | None = None, target: Target = IMAGE_TARGET, *, offline: bool = False) -> Path:
-    """A folder with exactly the wheels of the lock (ours where none is named) for the target; each is hashed anew.
+def prepare_wheelhouse(lock: Path | None = None, target: Target = IMAGE_TARGET, *, offline: bool = False) -> Path:
+    """A folder with exactly the wheels of a lock (None: this installation's) for a target; each is hashed again.
 
-    Raises ImageError on other machines and where a wheel cannot be had, InputError for a lock that is not one,
-    ToolError where pip fails otherwise.
+    Raises ImageError on other machines and if a wheel is not available, InputError for an invalid lock, ToolError for
+    other failures of pip.
     """
     if platform.machine() != target.machine:
         wanted = f"images are built for {target.machine.replace('_', '-')} only"
@@ -109,11 +110,11 @@ def filled_wheelhouse(lock: Path | None = None, target: Target = IMAGE_TARGET, *
 
 
 class _Store:
-    """The wheels of all locks as `<sha256>/<filename>.whl`, seen for one target; its user holds the lock on it.
+    """The wheels of all locks as `<sha256>/<filename>.whl`, for one target; the caller holds the store's lock.
 
-    Nothing is synced to the disk: what a power cut spoils is found by its hash. `chosen` remembers the wheel of each
-    pin for which pip was asked. Without it, a wheel that was fetched for another Python and happens to fit would be
-    taken where pip finds a better one, and the image would depend on what was built before; offline it must do.
+    Files are not synced to the disk: damage by a power cut is found by the hash. `chosen/` records which wheel pip
+    chose for each pin. Without it, a wheel of another Python that happens to fit could be used although pip knows a
+    better one, and the image would depend on earlier builds. Offline, such a wheel is accepted.
     """
 
     def __init__(self, root: Path, target: Target, lock: Path) -> None:
@@ -123,7 +124,7 @@ class _Store:
         self._ranks = target.ranks
 
     def wheels(self, pins: Sequence[Pin], *, offline: bool) -> list[Path]:
-        """One wheel for each pin, every one with the right bytes; what is missing or corrupted is fetched."""
+        """One wheel for each pin, with a matching hash; missing and corrupted wheels are downloaded."""
         found = {pin: self._usable(pin, offline=offline) for pin in pins}
         missing = [pin for pin, wheel in found.items() if wheel is None]
         if missing and offline:
@@ -134,33 +135,33 @@ class _Store:
             found.update({pin: self._usable(pin, offline=False) for pin in missing})
         lost = [str(pin) for pin, wheel in found.items() if wheel is None]
         if lost:
-            raise ImageError(f"the wheel of {lost[0]} that pip brought cannot be used; check the index and your disk")
+            raise ImageError(f"the wheel of {lost[0]} that pip downloaded cannot be used; check the index and the disk")
         return [wheel for wheel in found.values() if wheel is not None]
 
     def _usable(self, pin: Pin, *, offline: bool) -> Path | None:
-        """The pin's best wheel, if its bytes are right; a corrupted one is removed."""
+        """The pin's best wheel, if its hash matches; a corrupted one is removed."""
         wheel = self._best(pin)
         if wheel is None or not (offline or len(pin.hashes) == 1 or self._is_chosen(pin, wheel)):
             return None
-        if _sha256(wheel) == wheel.parent.name:
+        if _is_intact(wheel):
             return wheel
         if offline:
             raise ImageError(
-                f"the wheel {wheel.name} in the wheelhouse is corrupted; run once online to fetch it again"
+                f"the wheel {wheel.name} in the wheelhouse is corrupted; run once online to download it again"
             )
-        log(f"the wheel {wheel.name} in the wheelhouse was corrupted: fetching it again")
+        log(f"the wheel {wheel.name} in the wheelhouse was corrupted; downloading it again")
         wheel.unlink()
         return None
 
     def _best(self, pin: Pin) -> Path | None:
-        """Of the wheels that are here the one that pip would take: by tag, then by the higher build number."""
-        here = {digest.hex for digest in pin.hashes} & set(os.listdir(self.root))
-        files = (file for name in sorted(here) for file in sorted((self.root / name).glob("*.whl")))
+        """The wheel in the store that pip would choose: the best tag, then the highest build number."""
+        present = {digest.hex for digest in pin.hashes} & set(os.listdir(self.root))
+        files = (file for name in sorted(present) for file in sorted((self.root / name).glob("*.whl")))
         ranked = [(rank, file) for file in files if (rank := self._rank(file.name, pin)) is not None]
         return max(ranked)[1] if ranked else None
 
     def _rank(self, filename: str, pin: Pin) -> tuple[int, tuple[int, str] | tuple[()]] | None:
-        """Higher is better; None for a wheel of something else, or for another Python or platform."""
+        """Higher is better; None for another package or version, or another Python or platform."""
         try:
             name, version, build, tags = parse_wheel_filename(filename)
         except InvalidWheelFilename:
@@ -171,7 +172,7 @@ class _Store:
         return -min(ranks), build
 
     def _choice(self, pin: Pin) -> Path:
-        """The file that holds the sha256 of the wheel chosen for this pin, among these hashes, for this target."""
+        """The file with the sha256 of the wheel that pip chose for this pin and target."""
         key = [str(self._target), str(pin), sorted(digest.hex for digest in pin.hashes)]
         return self.root / "chosen" / Digest.of_json(key).hex
 
@@ -180,37 +181,37 @@ class _Store:
         return path.exists() and path.read_text(errors="replace") == wheel.parent.name
 
     def _fetch(self, pins: Sequence[Pin]) -> None:
-        """Have pip bring the wheels of these pins, and keep those whose bytes the lock names."""
+        """Let pip download the wheels of these pins, and store those whose hashes are in the lock."""
         what = f"downloading {len(pins)} wheel{'s' if pins[1:] else ''}"
         with elapsed_progress(what), tempfile.TemporaryDirectory(dir=self.root, prefix=_DRAFT) as name:
             draft = Path(name)
-            (draft / _REQUIREMENTS).write_text("".join(map(_requirement, pins)))
+            (draft / _REQUIREMENTS).write_text("".join(map(_requirement_line, pins)))
             try:
-                run_tool(_download(draft, self._target), what="downloading the locked wheels")
+                run_tool(_download_command(draft, self._target), what="downloading the locked wheels")
             except ToolError as error:
-                raise self._explained(draft / _LOG, pins) or error from error
-            brought = {_name(file): file for file in draft.glob("*.whl")}
+                raise self._explain(draft / _LOG, pins) or error from error
+            downloaded = {_package_name(file): file for file in draft.glob("*.whl")}
             for pin in pins:
-                self._keep(pin, brought.get(pin.name))
+                self._store(pin, downloaded.get(pin.name))
 
-    def _keep(self, pin: Pin, file: Path | None) -> None:
-        """Move what pip brought for a pin to its place."""
+    def _store(self, pin: Pin, file: Path | None) -> None:
+        """Move a downloaded wheel to its place, and record it as pip's choice."""
         if file is None:
-            raise ImageError(f"pip brought no wheel of {self._place(pin)}; check the lock and the index")
-        digest = Digest(_sha256(file))
+            raise ImageError(f"pip downloaded no wheel of {self._place(pin)}; check the lock and the index")
+        digest = Digest.of_file(file)
         if digest not in pin.hashes:
             raise self._mismatch(pin, file.name)
         place = self.root / digest.hex / file.name
         place.parent.mkdir(exist_ok=True)
-        if not place.exists() or _sha256(place) != digest.hex:
+        if not place.exists() or not _is_intact(place):
             file.chmod(0o444)
             file.replace(place)
         if best := self._best(pin):
             (self.root / "chosen").mkdir(exist_ok=True)
             self._choice(pin).write_text(best.parent.name)
 
-    def _explained(self, log: Path, pins: Sequence[Pin]) -> ImageError | None:
-        """Pip's failure in one line of ours, where it is about a pin."""
+    def _explain(self, log: Path, pins: Sequence[Pin]) -> ImageError | None:
+        """Pip's failure as one line, if it is about a pin."""
         text = log.read_text(errors="replace") if log.exists() else ""
         by_name = {pin.name: pin for pin in pins}
         wrong, absent = _MISMATCH.search(text), _ABSENT.search(text)
@@ -230,71 +231,68 @@ class _Store:
         return f"{pin} ({self._lock.name}:{pin.line})"
 
 
-def _download(draft: Path, target: Target = IMAGE_TARGET) -> list[str]:
-    """The call of pip that fills a draft folder with the wheels that a file in it asks for."""
+def _download_command(draft: Path, target: Target = IMAGE_TARGET) -> list[str]:
+    """The call of pip that downloads into a draft folder the wheels for the requirements file in it."""
     return [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--require-hashes"),
         *("--no-deps", "--only-binary", ":all:", "--implementation", "cp", "--python-version", target.abi[2:]),
         *("--abi", target.abi, "--abi", "abi3", "--abi", "none"),
-        *(word for name in target.platforms for word in ("--platform", name)),
+        *(part for name in target.platforms for part in ("--platform", name)),
         *("--log", str(draft / _LOG), "--dest", str(draft), "-r", str(draft / _REQUIREMENTS)),
     ]
 
 
 def _link_all(wheels: Iterable[Path], folder: Path) -> None:
-    """Make `folder` hold these wheels and nothing else; a new one appears whole, in an old one file by file."""
+    """Make `folder` hold these wheels only; a new folder appears at once, an old one is changed file by file."""
     wanted = {wheel.name: wheel for wheel in wheels}
     present = set(os.listdir(folder)) if folder.exists() else set()
-    wrong = [wheel for name, wheel in wanted.items() if name not in present or not _same(folder / name, wheel)]
+    wrong = [wheel for name, wheel in wanted.items() if name not in present or not _is_same_wheel(folder / name, wheel)]
     if folder.exists() and not wrong and present == set(wanted):
         return
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_DRAFT) as name:
         draft = Path(name) / "wheels"
         draft.mkdir()
         for wheel in wrong:
-            _link(wheel, draft / wheel.name)
+            _link_or_copy(wheel, draft / wheel.name)
         if not folder.exists():
             draft.rename(folder)
             return
+        # Moved away, not unlinked: the draft folder and all in it are removed together.
         for extra in present - set(wanted):
             (folder / extra).rename(Path(name) / f"extra-{extra}")
         for wheel in wrong:
             (draft / wheel.name).replace(folder / wheel.name)
 
 
-def _link(wheel: Path, place: Path) -> None:
-    """A second name for the same file; a copy where the file system has no such thing."""
+def _link_or_copy(wheel: Path, place: Path) -> None:
+    """Hard-link a wheel, or copy it if the file system has no hard links."""
     try:
         os.link(wheel, place)
     except OSError:
         shutil.copyfile(wheel, place)
 
 
-def _same(file: Path, wheel: Path) -> bool:
-    """Whether a file in a lock's folder is the wheel of the store, or a copy of it."""
-    return file.is_file() and (file.samefile(wheel) or _sha256(file) == wheel.parent.name)
+def _is_same_wheel(file: Path, wheel: Path) -> bool:
+    """Whether a file in a lock's folder is the store's wheel, or a copy of it."""
+    return file.is_file() and (file.samefile(wheel) or Digest.of_file(file).hex == wheel.parent.name)
 
 
-def _sha256(file: Path) -> str:
-    """The hex digits of a file's sha256, read in blocks of 1 MiB."""
-    state = hashlib.sha256()
-    with file.open("rb", buffering=0) as opened:
-        while block := opened.read(_BLOCK):
-            state.update(block)
-    return state.hexdigest()
+def _is_intact(wheel: Path) -> bool:
+    """Whether a wheel in the store has the sha256 that its folder is named by."""
+    return Digest.of_file(wheel).hex == wheel.parent.name
 
 
 def _remove_drafts(*folders: Path) -> None:
-    """Clear away what a killed process left; nobody else is at work, as we hold the store."""
+    """Remove what a killed process left; no other process is at work, because the caller holds the store's lock."""
     for folder in folders:
         for draft in folder.glob(f"{_DRAFT}*"):
             shutil.rmtree(draft)
 
 
-def _name(wheel: Path) -> str:
+def _package_name(wheel: Path) -> str:
     return canonicalize_name(wheel.name.partition("-")[0])
 
 
-def _requirement(pin: Pin) -> str:
-    """A pin as pip reads it; its marker was evaluated here, as pip would ask the Python that runs it."""
+def _requirement_line(pin: Pin) -> str:
+    """A pin for pip, without its marker: pip would evaluate it for the Python that runs pip, not for the target."""
     return f"{pin} {' '.join(sorted(f'--hash={digest}' for digest in pin.hashes))}\n"

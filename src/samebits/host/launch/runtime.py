@@ -1,4 +1,4 @@
-"""Where a run is carried out: in a container of its image, or in a virtual environment of its lock."""
+"""Where a run executes: in a container of its image, or in a virtual environment made from its lock."""
 
 import io
 import os
@@ -29,22 +29,24 @@ _CONTAINER_RUNS = "/runs"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Runtime:
-    """A way to carry a run out: what it knows beforehand, what it must make first, and the call that trains.
+    """A way to execute a run.
 
-    `run` returns the exit status; what is printed goes to the streams given. `ask` runs the
-    entrypoint with other words, over nothing of the user's, and returns its status and what it printed.
+    `setup` is known before anything starts. `prepare` makes what is missing. `run` trains, copies the output to the
+    streams, and returns the exit status. `query` calls the entrypoint with other arguments, without the user's script
+    and data, and returns its exit status and stdout.
     """
 
     setup: RunSetup
     prepare: Callable[[], object]
     run: Callable[[RunDir, RunConfig, Streams], int]
-    ask: Callable[[tuple[str, ...], Mapping[str, str]], tuple[int, str]]
+    query: Callable[[tuple[str, ...], Mapping[str, str]], tuple[int, str]]
 
 
 def choose_runtime(spec: RunConfig) -> Runtime:
-    """A container where an engine answers, else the locked virtual environment, which is said in one line.
+    """A container if an engine answers, else the locked virtual environment, with one message.
 
-    Raises SettingError where our own environment contradicts the profile: the user may believe that it takes effect.
+    Raises SettingError if a variable of the caller's environment contradicts the profile. It would have no effect, and
+    the user may expect one.
     """
     spec.determinism.check(os.environ, "your environment")
     device = _device(spec.gpus)
@@ -65,25 +67,25 @@ def choose_runtime(spec: RunConfig) -> Runtime:
 
 
 def _device(gpus: str | None) -> Device:
-    """The device class asked for; the model is read from the driver, as it belongs to the recipe."""
+    """The requested device; the GPU model is read from the driver, because it is part of the recipe."""
     if gpus is None:
         return Device()
     report = read_gpus()
     if not report.gpus:
-        raise EngineError(f"no GPU can be had: {report.reason}; install NVIDIA's driver, or drop --gpus")
+        raise EngineError(f"no GPU is available: {report.reason}; install NVIDIA's driver, or drop --gpus")
     report.check_driver()
     return report.device(len(report.gpus) if gpus == "all" else int(gpus))
 
 
 def in_recorded_image(engine: "Engine", image: "Image", record: Record) -> Runtime:
-    """In the image that a run was made in; raises EngineError or SettingError where its GPUs cannot be had."""
+    """A container of the run's image; raises EngineError or SettingError if the recorded GPUs are not available."""
     return _docker_runtime(engine, image, record.recipe.image, _recorded_device(record))
 
 
 def in_recorded_venv(run: RunDir, record: Record) -> Runtime:
-    """In an environment of the lock that a run keeps, with the source that it keeps.
+    """A virtual environment made from the lock and the source in a run's folder.
 
-    Raises ImageError where these are not the recorded ones.
+    Raises ImageError if they are not the recorded ones.
     """
     recorded = record.recipe.image
     device = _recorded_device(record)
@@ -98,30 +100,37 @@ def _recorded_device(record: Record) -> Device:
 
 def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, device: Device) -> Runtime:
     from samebits.host.docker import ContainerRequest
-    from samebits.host.image.build import remembered
+    from samebits.host.image.build import known_metadata
     from samebits.host.image.wheelhouse import IMAGE_PYTHON
+    from samebits.host.launch.container import run_container
 
     environment = {
         "runtime": "docker",
         "engine": engine.describe(),
-        "image": {"reference": image.reference, "id": image.id, **remembered(image)},
+        "image": {"reference": image.reference, "id": image.id, **known_metadata(image)},
     }
     setup = RunSetup(image=identity, device=device, environment=environment, python=IMAGE_PYTHON)
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
-        return engine.run(plan_container(folder, spec, image), streams)
+        return run_container(engine, plan_container(folder, spec, image), streams)
 
-    def ask(words: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:
-        answer = io.BytesIO()
-        user = f"{os.getuid()}:{os.getgid()}"
-        request = ContainerRequest(image=image.id, command=words, environment=variables, mounts=(), user=user)
-        return engine.run(request, Streams(out=answer)), answer.getvalue().decode()
+    def query(arguments: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:
+        output = io.BytesIO()
+        request = ContainerRequest(
+            image=image.id, command=arguments, environment=variables, mounts=(), user=_current_user()
+        )
+        return run_container(engine, request, Streams(out=output)), output.getvalue().decode()
 
-    return Runtime(setup=setup, prepare=lambda: None, run=run, ask=ask)
+    return Runtime(setup=setup, prepare=lambda: None, run=run, query=query)
+
+
+def _current_user() -> str:
+    """The caller as `uid:gid`, so that the run's files belong to the caller."""
+    return f"{os.getuid()}:{os.getgid()}"
 
 
 def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "ContainerRequest":
-    """The container for a prepared run: its code and the data read-only, its own folder writable, nothing else."""
+    """The container for a prepared run: code and data are mounted read-only, the run's own folder writable."""
     from samebits.host.docker import ContainerRequest
 
     inside = f"{_CONTAINER_RUNS}/{folder.path.name}"
@@ -129,6 +138,7 @@ def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "Containe
         (folder.path.resolve(), inside, False),
         (folder.code.resolve(), f"{inside}/{folder.code.name}", True),
     ]
+    # None removes a variable that the image sets and this profile must not have.
     variables: dict[str, str | None] = {**dict.fromkeys(spec.determinism.unset), **spec.variables}
     if spec.data is not None:
         mounts.append((spec.data.resolve(), _CONTAINER_DATA, True))
@@ -138,13 +148,13 @@ def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "Containe
         command=("--run", inside),
         environment=variables,
         mounts=tuple(mounts),
-        user=f"{os.getuid()}:{os.getgid()}",
+        user=_current_user(),
         gpus=spec.gpus,
     )
 
 
-def _venv_runtime(device: Device, identity: ImageIdentity, recipe: Path | None = None) -> Runtime:
-    """In the environment of a recipe's lock, with its source; None for those of this samebits."""
+def _venv_runtime(device: Device, identity: ImageIdentity, context: Path | None = None) -> Runtime:
+    """A virtual environment for a build context's lock and source; None stands for this installation's."""
     from samebits.host.launch.venv import locked_python, run_in_venv
 
     if device.kind == "gpu":
@@ -155,13 +165,13 @@ def _venv_runtime(device: Device, identity: ImageIdentity, recipe: Path | None =
         variables = spec.variables
         if spec.data is not None:
             variables["SAMEBITS_DATA"] = str(spec.data.resolve())
-        return run_in_venv(("--run", str(folder.path.resolve())), variables, recipe, streams)
+        return run_in_venv(("--run", str(folder.path.resolve())), variables, context, streams)
 
-    def ask(words: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:
-        with tempfile.TemporaryFile() as answer:
-            status = run_in_venv(words, variables, recipe, Streams(out=answer))
-            answer.seek(0)
-            return status, answer.read().decode()
+    def query(arguments: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:
+        with tempfile.TemporaryFile() as output:
+            status = run_in_venv(arguments, variables, context, Streams(out=output))
+            output.seek(0)
+            return status, output.read().decode()
 
     setup = RunSetup(image=identity, device=device, environment=environment)
-    return Runtime(setup=setup, prepare=lambda: locked_python(recipe), run=run, ask=ask)
+    return Runtime(setup=setup, prepare=lambda: locked_python(context), run=run, query=query)

@@ -1,4 +1,4 @@
-"""`samebits train`: prepare a run, have its runtime carry it out, and see to it that it ends sealed."""
+"""`samebits train`: plan a run, execute it in its runtime, and make sure that its record is finalized."""
 
 import os
 from collections.abc import Callable
@@ -13,50 +13,52 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run, publish
 from samebits.host.console import hashing_progress, log
 from samebits.host.launch.runtime import Runtime, choose_runtime
-from samebits.host.subprocesses import OURS, Streams
+from samebits.host.subprocesses import INHERITED, Streams
 
 
 def train(spec: RunConfig) -> tuple[RunDir, int]:
-    """Train once; returns the run's folder and exit status: 0, 1 for a script that failed, 2 for an error."""
+    """Train once; returns the run's folder and the exit status: 0, 1 if the script failed, 2 for an error."""
     runtime = choose_runtime(spec)
     with hashing_progress("hashing the data") as progress:
         planned = plan_run(spec, runtime.setup, progress)
     return execute(planned, runtime)
 
 
-def execute(planned: PlannedRun, runtime: Runtime, streams: Streams = OURS) -> tuple[RunDir, int]:
-    """Run what was planned until its record is sealed."""
+def execute(planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED) -> tuple[RunDir, int]:
+    """Execute a planned run until its record is finalized; returns what `train` returns."""
     runtime.prepare()
     folder, _ = publish(planned)
-    held = lock_alive(folder.ledger)
+    # While this lock is held, other commands list the run as running. The kernel releases it if this process is killed.
+    lock = lock_alive(folder.ledger)
     try:
         status = runtime.run(folder, planned.spec, streams)
         return folder, _finalized_status(folder, status)
     except (KeyboardInterrupt, Terminated):
-        finalize_unfinished(folder, lambda record: interrupted(record, "stopped before it could seal its own record"))
+        finalize_unfinished(folder, lambda record: interrupted(record, "stopped before it could finalize its record"))
         raise
     except SamebitsError as error:
         message = str(error)
         finalize_unfinished(folder, lambda record: replace(record, outcome=Outcome(state=FAILED, message=message)))
         raise
     finally:
-        os.close(held)
+        os.close(lock)
 
 
 def execute_silently(planned: PlannedRun, runtime: Runtime) -> RunDir:
-    """The same without a word of the script's: the record tells how it went."""
-    with open(os.devnull, "wb") as nowhere:
-        folder, _ = execute(planned, runtime, Streams(out=nowhere, err=nowhere))
+    """Like `execute`, but the script's output is discarded; the record holds the outcome."""
+    with open(os.devnull, "wb") as null:
+        folder, _ = execute(planned, runtime, Streams(out=null, err=null))
     return folder
 
 
 def _finalized_status(folder: RunDir, status: int) -> int:
-    """The exit status, once the record is sealed; a run that died without a word is sealed here as failed."""
+    """The exit status of a finished process; if it died before it finalized its record, the run is marked failed."""
     if read_record(folder.record).sealed:
         return status
+    # 137 from a container and -9 from a process both mean SIGKILL, which the kernel sends when memory runs out.
     killed = status in (137, -9)
-    message = f"the training process ended with status {status} before it sealed its record" + (
-        "; it was killed, most likely for want of memory" if killed else ""
+    message = f"the training process ended with status {status} before it finalized its record" + (
+        "; it was killed, most likely because memory ran out" if killed else ""
     )
     log(message)
     finalize_unfinished(folder, lambda record: replace(record, outcome=Outcome(state=FAILED, message=message)))
@@ -64,15 +66,16 @@ def _finalized_status(folder: RunDir, status: int) -> int:
 
 
 def finalize_unfinished(folder: RunDir, end: Callable[[Record], Record]) -> None:
-    """Seal the record of a run that did not do it itself, with the end that `end` gives it."""
+    """Finalize the record of a run that did not do so itself; `end` adds the outcome."""
     record = read_record(folder.record)
     if not record.sealed:
+        # The reserve keeps room on the disk for this last write.
         folder.reserve.unlink(missing_ok=True)
         finalize(folder.record, end(record))
 
 
 def describe_run(folder: RunDir) -> dict[str, Any]:
-    """What `train --json` prints."""
+    """The JSON object that `train --json` prints."""
     record = folder.read()
     return {
         "run": str(folder.path),

@@ -14,8 +14,8 @@ from samebits.host.image.build_context import (
     GPU,
     ImageKind,
     context_file,
+    context_source_digest,
     cuda_lock,
-    recipe_source_digest,
     source_digest,
     source_files,
     write_context,
@@ -57,7 +57,7 @@ def test_the_recipes_folder(kind: ImageKind, tmp_path: Path) -> None:
     assert files["image.json"].read_bytes() == _MANIFEST
     assert {path.stat().st_mode & 0o7777 for path in files.values()} == {0o644}
     assert {path.stat().st_mode & 0o7777 for path in (target, *target.rglob("*")) if path.is_dir()} == {0o755}
-    assert recipe_source_digest(target) == source_digest(kind)
+    assert context_source_digest(target) == source_digest(kind)
     assert source_files(kind).keys() == files.keys() - made - {"lock/requirements.lock"}
 
 
@@ -74,7 +74,7 @@ def test_the_source_digest_follows_every_file(change: object, tmp_path: Path) ->
     write_context(CPU, tmp_path, _MANIFEST)
     assert callable(change)
     change(tmp_path)
-    assert recipe_source_digest(tmp_path) != source_digest(CPU)
+    assert context_source_digest(tmp_path) != source_digest(CPU)
 
 
 def test_cuda_has_exactly_nvidias_pins() -> None:

@@ -16,7 +16,7 @@ from samebits.host.image import wheelhouse
 from support.command import ROOT
 
 _LOCKS = sorted(ROOT.glob("requirements*.lock"))
-_PLATFORMS = [word for flag, word in pairwise(wheelhouse._download(ROOT)) if flag == "--platform"]
+_PLATFORMS = [word for flag, word in pairwise(wheelhouse._download_command(ROOT)) if flag == "--platform"]
 _PLACE = re.compile(r"\w+://| @ |-r \S*/|--(?!hash=sha256:)")
 
 

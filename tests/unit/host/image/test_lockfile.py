@@ -59,13 +59,13 @@ def test_an_empty_lock_has_no_pins() -> None:
 
 
 _HASH = f"--hash=sha256:{_A}"
-_NO_PIN = "is not name==version; make the lock again with pip-compile"
+_NO_PIN = "is not name==version; remake the lock with pip-compile"
 
 
 @pytest.mark.parametrize(
     ("entry", "complaint"),
     [
-        ("six==1", "six has no hash; make the lock again with pip-compile --generate-hashes"),
+        ("six==1", "six has no hash; remake the lock with pip-compile --generate-hashes"),
         (f"six>=1 {_HASH}", f"'six>=1' {_NO_PIN}"),
         (f"six {_HASH}", f"'six' {_NO_PIN}"),
         (f"six==1,!=2 {_HASH}", f"'six==1,!=2' {_NO_PIN}"),
@@ -75,18 +75,18 @@ _NO_PIN = "is not name==version; make the lock again with pip-compile"
         (f"six @ file:///six.whl {_HASH}", f"'six @ file:///six.whl' {_NO_PIN}"),
         (f"./six.whl {_HASH}", f"'./six.whl' {_NO_PIN}"),
         (f"six==1 ; nonsense {_HASH}", f"'six==1 ; nonsense' {_NO_PIN}"),
-        ("--index-url https://example.org", "--index-url is an option; a lock holds pins alone, so drop it"),
-        ("-e .", "-e is an option; a lock holds pins alone, so drop it"),
+        ("--index-url https://example.org", "--index-url is an option; a lock holds pins only, so drop it"),
+        ("-e .", "-e is an option; a lock holds pins only, so drop it"),
         (
             f"six==1 {_HASH} --config-settings=x=y",
-            "six has '--config-settings=x=y' where only --hash=sha256:… may stand; drop it",
+            "six has '--config-settings=x=y', but only --hash=sha256:… is allowed; drop it",
         ),
         (
             f"six==1 --hash=md5:00 {_HASH}",
-            "six has a hash of the algorithm 'md5'; only sha256 is known, so lock it again",
+            "six has a hash of the algorithm 'md5'; only sha256 is supported, so remake the lock",
         ),
-        ("six==1 --hash=sha256:00", "six has the hash '--hash=sha256:00', which is not a sha256; lock it again"),
-        (f"ABSL_py==2 {_HASH}", "absl-py is pinned already in line 4; drop one of them"),
+        ("six==1 --hash=sha256:00", "six has the hash '--hash=sha256:00', which is not a sha256; remake the lock"),
+        (f"ABSL_py==2 {_HASH}", "absl-py is already pinned in line 4; drop one of them"),
     ],
 )
 def test_refused(entry: str, complaint: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from samebits.core.errors import ImageError, InputError, ToolError
-from samebits.host.image.wheelhouse import IMAGE_TARGET, Target, filled_wheelhouse
+from samebits.host.image.wheelhouse import IMAGE_TARGET, Target, prepare_wheelhouse
 
 _TAG = "cp313-cp313-manylinux_2_28_x86_64"
 
@@ -100,14 +100,14 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 def _fails(lock: Path, *, offline: bool = False) -> str:
     with pytest.raises(ImageError) as caught:
-        filled_wheelhouse(lock, offline=offline)
+        prepare_wheelhouse(lock, offline=offline)
     return str(caught.value)
 
 
 def test_fill_then_use_again(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     lock = bench.two()
     bench.wheel("gamma")
-    folder = filled_wheelhouse(lock)
+    folder = prepare_wheelhouse(lock)
     wheels = ["alpha-1.0-py3-none-any.whl", f"beta-1.0-{_TAG}.whl"]
     assert _names(folder) == wheels
     for name in wheels:
@@ -116,7 +116,7 @@ def test_fill_then_use_again(bench: Bench, capsys: pytest.CaptureFixture[str]) -
         assert (folder / name).samefile(bench.store / hashlib.sha256(content).hexdigest() / name)
     assert capsys.readouterr().err == "samebits: downloading 2 wheels\n"
     bench.disconnect()
-    assert filled_wheelhouse(lock) == filled_wheelhouse(lock, offline=True) == folder
+    assert prepare_wheelhouse(lock) == prepare_wheelhouse(lock, offline=True) == folder
     assert _names(folder) == wheels
     assert capsys.readouterr().err == ""
 
@@ -124,36 +124,36 @@ def test_fill_then_use_again(bench: Bench, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("wheel", ["store", "folder"])
 def test_a_flipped_bit_is_found_and_fetched_again(wheel: str, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     lock = bench.two()
-    folder = filled_wheelhouse(lock)
+    folder = prepare_wheelhouse(lock)
     name = "alpha-1.0-py3-none-any.whl"
     _flip(bench.stored("alpha") if wheel == "store" else folder / name)
     capsys.readouterr()
-    assert filled_wheelhouse(lock) == folder
+    assert prepare_wheelhouse(lock) == folder
     assert (folder / name).read_bytes() == (bench.index / name).read_bytes()
     assert capsys.readouterr().err.splitlines() == [
-        f"samebits: the wheel {name} in the wheelhouse was corrupted: fetching it again",
+        f"samebits: the wheel {name} in the wheelhouse was corrupted; downloading it again",
         "samebits: downloading 1 wheel",
     ]
 
 
 def test_a_corrupted_wheel_is_not_replaced_by_a_lesser_one(bench: Bench) -> None:
     lesser = bench.wheel("alpha")
-    filled_wheelhouse(bench.lock({"alpha==1.0": [lesser]}, "lesser.lock"))
+    prepare_wheelhouse(bench.lock({"alpha==1.0": [lesser]}, "lesser.lock"))
     lock = bench.lock({"alpha==1.0": [lesser, bench.wheel("alpha", tag=_TAG)]})
-    folder = filled_wheelhouse(lock)
+    folder = prepare_wheelhouse(lock)
     _flip(folder / f"alpha-1.0-{_TAG}.whl")
     kept = bench.index.rename(bench.folder / "kept")
     for _ in range(2):
         assert _fails(lock).startswith(f"no index has a wheel of alpha==1.0 (some.lock:2) for {IMAGE_TARGET};")
     kept.rename(bench.index)
-    assert _names(filled_wheelhouse(lock)) == [f"alpha-1.0-{_TAG}.whl"]
+    assert _names(prepare_wheelhouse(lock)) == [f"alpha-1.0-{_TAG}.whl"]
 
 
 def test_corrupted_offline(bench: Bench) -> None:
     lock = bench.two()
-    filled_wheelhouse(lock)
+    prepare_wheelhouse(lock)
     _flip(bench.stored("beta"))
-    wanted = f"the wheel beta-1.0-{_TAG}.whl in the wheelhouse is corrupted; run once online to fetch it again"
+    wanted = f"the wheel beta-1.0-{_TAG}.whl in the wheelhouse is corrupted; run once online to download it again"
     assert _fails(lock, offline=True) == wanted
 
 
@@ -173,7 +173,7 @@ def test_missing_offline(names: str, complaint: str, bench: Bench) -> None:
 def test_a_lock_without_a_hash(bench: Bench) -> None:
     bench.wheel("alpha")
     with pytest.raises(InputError, match=r"some\.lock:2: alpha has no hash;"):
-        filled_wheelhouse(bench.lock({"alpha==1.0": []}))
+        prepare_wheelhouse(bench.lock({"alpha==1.0": []}))
 
 
 @pytest.mark.parametrize("there", [["1.0"], []])
@@ -204,7 +204,7 @@ def test_a_hash_of_no_file(count: int, bench: Bench) -> None:
 def test_pip_that_fails_otherwise(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_RETRIES", "many")
     with pytest.raises(ToolError, match=r"^downloading the locked wheels failed with status \d: .*retries"):
-        filled_wheelhouse(bench.two())
+        prepare_wheelhouse(bench.two())
 
 
 def test_two_locks_share_the_store(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +212,7 @@ def test_two_locks_share_the_store(bench: Bench, capsys: pytest.CaptureFixture[s
     second = bench.folder / "second.lock"
     gamma = bench.lock({"gamma==1.0": [bench.wheel("gamma")]}, "gamma.lock")
     second.write_text(first.read_text() + gamma.read_text())
-    one, other = filled_wheelhouse(first), filled_wheelhouse(second)
+    one, other = prepare_wheelhouse(first), prepare_wheelhouse(second)
     assert capsys.readouterr().err == "samebits: downloading 2 wheels\nsamebits: downloading 1 wheel\n"
     assert one != other
     assert len(_names(other)) == 3
@@ -224,17 +224,17 @@ def test_a_wheel_for_another_python_is_not_chosen(bench: Bench) -> None:
     tags = ["cp311-cp311-manylinux_2_17_x86_64", "py3-none-any", "cp312-abi3-manylinux2014_x86_64", _TAG]
     hashes = [bench.wheel("alpha", tag=tag) for tag in tags]
     lock = bench.lock({"alpha==1.0": hashes})
-    assert _names(filled_wheelhouse(lock, Target(python=(3, 11)))) == [f"alpha-1.0-{tags[0]}.whl"]
+    assert _names(prepare_wheelhouse(lock, Target(python=(3, 11)))) == [f"alpha-1.0-{tags[0]}.whl"]
     assert _fails(lock, offline=True).startswith("1 of the wheels")
-    assert _names(filled_wheelhouse(lock)) == [f"alpha-1.0-{_TAG}.whl"]
+    assert _names(prepare_wheelhouse(lock)) == [f"alpha-1.0-{_TAG}.whl"]
 
 
 def test_a_fitting_wheel_of_another_python_does_not_stand_in_for_a_better_one(bench: Bench) -> None:
     lesser, better = "cp37-abi3-manylinux_2_17_x86_64", "cp312-abi3-manylinux_2_17_x86_64"
     lock = bench.lock({"alpha==1.0": [bench.wheel("alpha", tag=tag) for tag in (lesser, better)]})
-    assert _names(filled_wheelhouse(lock, Target(python=(3, 11)))) == [f"alpha-1.0-{lesser}.whl"]
-    assert _names(filled_wheelhouse(lock, offline=True)) == [f"alpha-1.0-{lesser}.whl"]
-    assert _names(filled_wheelhouse(lock)) == [f"alpha-1.0-{better}.whl"]
+    assert _names(prepare_wheelhouse(lock, Target(python=(3, 11)))) == [f"alpha-1.0-{lesser}.whl"]
+    assert _names(prepare_wheelhouse(lock, offline=True)) == [f"alpha-1.0-{lesser}.whl"]
+    assert _names(prepare_wheelhouse(lock)) == [f"alpha-1.0-{better}.whl"]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_priority(tags: tuple[str, str], stored: bool, bench: Bench) -> None:
             shutil.copy(bench.index / f"alpha-1.0-{tag}.whl", bench.store / digest)
         bench.disconnect()
     lock = bench.lock({"alpha==1.0": list(hashes.values())})
-    assert _names(filled_wheelhouse(lock, offline=stored)) == [f"alpha-1.0-{tags[0]}.whl"]
+    assert _names(prepare_wheelhouse(lock, offline=stored)) == [f"alpha-1.0-{tags[0]}.whl"]
 
 
 def test_markers_are_those_of_the_target(bench: Bench) -> None:
@@ -275,8 +275,8 @@ def test_markers_are_those_of_the_target(bench: Bench) -> None:
     unwanted = ['python_version < "3.13"', 'sys_platform == "win32"', 'extra == "x"']
     markers = dict(zip("abcdefg", wanted + unwanted, strict=True))
     lock = bench.lock({f"{name}==1.0 ; {marker}": [bench.wheel(name)] for name, marker in markers.items()})
-    assert _names(filled_wheelhouse(lock)) == [f"{name}-1.0-py3-none-any.whl" for name in "abcd"]
-    assert "e-1.0-py3-none-any.whl" in _names(filled_wheelhouse(lock, Target(python=(3, 11))))
+    assert _names(prepare_wheelhouse(lock)) == [f"{name}-1.0-py3-none-any.whl" for name in "abcd"]
+    assert "e-1.0-py3-none-any.whl" in _names(prepare_wheelhouse(lock, Target(python=(3, 11))))
 
 
 def _add(folder: Path) -> None:
@@ -292,21 +292,21 @@ def _replace(folder: Path) -> None:
 @pytest.mark.parametrize("spoil", [_add, _replace, lambda folder: next(folder.iterdir()).unlink(), shutil.rmtree])
 def test_a_spoilt_folder_is_mended_from_the_store(spoil: Callable[[Path], None], bench: Bench) -> None:
     lock = bench.two()
-    folder = filled_wheelhouse(lock)
+    folder = prepare_wheelhouse(lock)
     bench.disconnect()
     spoil(folder)
-    assert _names(filled_wheelhouse(lock)) == ["alpha-1.0-py3-none-any.whl", f"beta-1.0-{_TAG}.whl"]
+    assert _names(prepare_wheelhouse(lock)) == ["alpha-1.0-py3-none-any.whl", f"beta-1.0-{_TAG}.whl"]
     assert (folder / "alpha-1.0-py3-none-any.whl").samefile(bench.stored("alpha"))
 
 
 def test_a_copy_is_as_good_as_a_link(bench: Bench) -> None:
     lock = bench.two()
-    folder = filled_wheelhouse(lock)
+    folder = prepare_wheelhouse(lock)
     name = "alpha-1.0-py3-none-any.whl"
     (folder / name).unlink()
     shutil.copyfile(bench.stored("alpha"), folder / name)
     before = (folder / name).stat().st_ino
-    filled_wheelhouse(lock)
+    prepare_wheelhouse(lock)
     assert (folder / name).stat().st_ino == before
 
 
@@ -314,22 +314,22 @@ def test_what_a_killed_process_left_is_cleared_away(bench: Bench) -> None:
     left = bench.store / ".filling-x"
     left.mkdir(parents=True)
     (left / "half.whl").touch()
-    filled_wheelhouse(bench.two())
+    prepare_wheelhouse(bench.two())
     assert not left.exists()
     assert not list((bench.folder / "cache").rglob(".filling-*"))
 
 
 def test_two_processes_at_once(bench: Bench) -> None:
     lock = bench.two()
-    code = f"from pathlib import *; from {filled_wheelhouse.__module__} import *; print(filled_wheelhouse({lock!r}))"
+    code = f"from pathlib import *; from {prepare_wheelhouse.__module__} import *; print(prepare_wheelhouse({lock!r}))"
     command = [sys.executable, "-c", code]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     answers = [process.communicate(timeout=100) for process in both]
     assert sorted(err for _, err in answers) == ["", "samebits: downloading 2 wheels\n"]
-    assert {out for out, _ in answers} == {f"{filled_wheelhouse(lock)}\n"}
+    assert {out for out, _ in answers} == {f"{prepare_wheelhouse(lock)}\n"}
 
 
 def test_another_machine(bench: Bench) -> None:
     lock = bench.two()
     with pytest.raises(ImageError, match=r"^images are built for aarch64 only, and this machine is "):
-        filled_wheelhouse(lock, Target(python=(3, 13), machine="aarch64"))
+        prepare_wheelhouse(lock, Target(python=(3, 13), machine="aarch64"))

@@ -122,8 +122,16 @@ def test_sarif(checked: Callable[..., Done]) -> None:
         ({}, (), "the script train.py does not exist; name a Python file"),
         ({"train": "x = (\n"}, (), "the script train.py is not valid Python: line 1: '(' was never closed"),
         ({"train": ""}, ("--format", "xml"), "--format is text, json or sarif, not 'xml'"),
-        ({"train": ""}, ("--", "3"), "without --run or --cost nothing is run: arguments after -- cannot be used"),
-        ({"train": ""}, ("--steps", "3"), "without --run or --cost nothing is run: --steps cannot be used; add one of"),
+        (
+            {"train": ""},
+            ("--", "3"),
+            "without --run or --cost, nothing is run; remove arguments after --, or ",
+        ),
+        (
+            {"train": ""},
+            ("--steps", "3"),
+            "without --run or --cost, nothing is run; remove --steps, or add ",
+        ),
         ({"train": ""}, ("--rounds", "3"), "--rounds is for --cost; add it"),
         ({"train": ""}, ("--cost", "--steps", "9"), "--steps must be 10 or more, not 9"),
         ({"train": ""}, ("--run", "--steps", "0"), "--steps must be 1 or more, not 0"),

@@ -1,0 +1,48 @@
+"""`samebits build`: build the image from the lock."""
+
+import argparse
+
+from samebits.core.errors import EXIT_OK
+from samebits.host.cli.options import add_base, add_json, add_offline
+from samebits.host.cli.printing import print_comparison, print_json
+
+
+def add_build_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `samebits build`."""
+    parser.add_argument("--gpu", action="store_true", help="build the image for GPUs, with CUDA and cuDNN")
+    parser.add_argument("--check", action="store_true", help="build twice without cache, and compare file by file")
+    add_offline(parser)
+    parser.add_argument("--tag", metavar="NAME", help="the image's name (default: samebits:cpu or samebits:gpu)")
+    add_base(parser)
+    add_json(parser, "the image's digests, or the result of --check,")
+    parser.set_defaults(
+        command=lambda options: build_command(
+            gpu=options.gpu,
+            check=options.check,
+            offline=options.offline,
+            tag=options.tag,
+            base=options.base,
+            as_json=options.json,
+        )
+    )
+
+
+def build_command(*, gpu: bool, check: bool, offline: bool, tag: str | None, base: str | None, as_json: bool) -> int:
+    """Build the image unless it is up to date; with `check`, build twice and compare the digests."""
+    from samebits.host.docker import Engine
+    from samebits.host.image.build import build, identify, plan_build
+    from samebits.host.image.build_context import CPU, GPU
+    from samebits.host.image.rebuild import build_twice
+
+    engine = Engine()
+    plan = plan_build(engine, GPU if gpu else CPU, tag=tag, base=base)
+    if check:
+        return print_comparison(build_twice(engine, plan, offline=offline), as_json=as_json)
+    image = build(engine, plan, offline=offline)
+    _, identity = identify(engine, plan.tag)
+    digests = {"config": identity.config, "base": identity.base, "lock": identity.lock, "source": identity.source}
+    if as_json:
+        print_json({"tag": plan.tag, "id": image.id} | {name: str(digest) for name, digest in digests.items()})
+    else:
+        print(f"image {plan.tag} {identity.config}")
+    return EXIT_OK

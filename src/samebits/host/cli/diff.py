@@ -1,0 +1,34 @@
+"""`samebits diff`: list every difference between two runs."""
+
+import argparse
+from pathlib import Path
+
+from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK
+from samebits.host.cli.options import add_json, add_run, add_runs_folder
+from samebits.host.cli.printing import print_json
+
+
+def add_diff_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `samebits diff`."""
+    add_run(parser, "one")
+    add_run(parser, "other")
+    add_runs_folder(parser)
+    add_json(parser, "the differences")
+    parser.set_defaults(
+        command=lambda options: diff_command(
+            one=options.one, other=options.other, runs=options.runs, as_json=options.json
+        )
+    )
+
+
+def diff_command(*, one: str, other: str, runs: Path | None, as_json: bool) -> int:
+    """List the differences in recipe, environment and result; like diff, status 1 if there are any."""
+    from samebits.host.compare.run_diff import diff, print_differences
+    from samebits.host.runs.registry import find_run, runs_folder
+
+    differences = diff(*(find_run(name, runs_folder(runs)) for name in (one, other)))
+    if as_json:
+        print_json([difference.to_dict() for difference in differences])
+    else:
+        print_differences(differences)
+    return EXIT_DIFFERENT if differences else EXIT_OK

@@ -1,0 +1,51 @@
+"""Arguments and options that several commands share."""
+
+import argparse
+from pathlib import Path
+
+RUN_HELP = "a run's folder, its id, a prefix of the id, or last"
+
+
+def add_run(parser: argparse.ArgumentParser, name: str = "run") -> None:
+    """Add the argument that names a recorded run."""
+    parser.add_argument(name, metavar="RUN", help=RUN_HELP)
+
+
+def add_runs_folder(parser: argparse.ArgumentParser) -> None:
+    """Add `--runs`."""
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="the folder of all runs (default: runs/)")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add `--data` to a command that executes a recorded run."""
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the data folder now (default: the recorded one)")
+
+
+def add_json(parser: argparse.ArgumentParser, content: str = "the result") -> None:
+    """Add `--json`; `content` says what is printed."""
+    parser.add_argument("--json", action="store_true", help=f"print {content} as JSON")
+
+
+def add_offline(parser: argparse.ArgumentParser, reason: str = "") -> None:
+    """Add `--offline`; `reason` says when the command would use the network."""
+    text = f"{reason}: use no network; wheels and base image must be present"
+    parser.add_argument("--offline", action="store_true", help=text.removeprefix(": "))
+
+
+def add_base(parser: argparse.ArgumentParser) -> None:
+    """Add `--base`."""
+    parser.add_argument("--base", metavar="IMAGE", help="the base image (default: $SAMEBITS_BASE, else the pinned one)")
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose where the script executes."""
+    parser.add_argument("--image", metavar="NAME", help="the image (default: samebits:cpu; samebits:gpu with --gpus)")
+    parser.add_argument("--gpus", metavar="all|N", help="the number of GPUs (default: none)")
+    add_runtime_kind(parser)
+
+
+def add_runtime_kind(parser: argparse.ArgumentParser) -> None:
+    """Add `--runtime`; None stands for the value in `samebits.toml`, else auto."""
+    parser.add_argument(
+        "--runtime", metavar="KIND", help="docker, venv, or auto (default): docker if an engine answers, else venv"
+    )

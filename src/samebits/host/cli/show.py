@@ -1,0 +1,54 @@
+"""`samebits show`: show one run, or what an image is made of."""
+
+import argparse
+from pathlib import Path
+
+from samebits.core.errors import EXIT_OK
+from samebits.host.cli.options import RUN_HELP, add_json, add_runs_folder
+from samebits.host.cli.printing import print_json
+
+
+def add_show_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `samebits show`: a run or an image."""
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("run", nargs="?", metavar="RUN", help=RUN_HELP)
+    subject.add_argument(
+        "--image", nargs="?", const="samebits:cpu", metavar="NAME", help="show an image (default: samebits:cpu)"
+    )
+    add_runs_folder(parser)
+    add_json(parser, "the whole record, or the image's SBOM,")
+    parser.set_defaults(
+        command=lambda options: (
+            show_image_command(image=options.image, as_json=options.json)
+            if options.image is not None
+            else show_command(run=options.run, runs=options.runs, as_json=options.json)
+        )
+    )
+
+
+def show_command(*, run: str, runs: Path | None, as_json: bool) -> int:
+    """Show one run, and check its record and ledger."""
+    from samebits.host.runs.registry import find_run, run_as_json, runs_folder, show_run
+
+    folder = find_run(run, runs_folder(runs))
+    if as_json:
+        print_json(run_as_json(folder))
+    else:
+        show_run(folder)
+    return EXIT_OK
+
+
+def show_image_command(*, image: str, as_json: bool) -> int:
+    """Show an image's digests, layers and packages; as JSON its CycloneDX bill of materials."""
+    from samebits.host.docker import Engine
+    from samebits.host.image.build import describe_image, require_image
+    from samebits.host.image.sbom import bill_of_materials, read_packages
+    from samebits.host.runs.registry import show_image
+
+    engine = Engine()
+    found = require_image(engine, image)
+    if as_json:
+        print(bill_of_materials(engine, found))
+    else:
+        show_image(found, describe_image(engine, found), read_packages(engine, found))
+    return EXIT_OK

@@ -1,0 +1,171 @@
+"""`samebits verify`: train a run again, in one go or in segments, and compare the results."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from samebits.core.errors import InputError
+from samebits.core.run_config import BITWISE, add_level_option, check_level
+from samebits.host.cli.options import add_data, add_json, add_offline, add_run, add_runs_folder
+from samebits.host.cli.printing import print_json, print_now
+
+
+def add_verify_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `samebits verify`."""
+    add_run(parser)
+    add_data(parser)
+    add_level_option(parser, "bitwise, metrics or documented (default: the recorded level)")
+    _add_tolerances(parser)
+    parser.add_argument("--against", metavar="RUN", help="compare with this run instead of training again")
+    parser.add_argument(
+        "--locate", action="store_true", help="if they differ, train both again and find the first step and tensor"
+    )
+    add_offline(parser, "if the image must be rebuilt")
+    _add_segments(parser)
+    add_runs_folder(parser)
+    add_json(parser, "the verdict")
+    parser.set_defaults(command=_verify_from_options)
+
+
+def _add_tolerances(parser: argparse.ArgumentParser) -> None:
+    """Add `--rel` and `--abs`, which may be repeated."""
+    parser.add_argument(
+        "--rel",
+        action="append",
+        default=[],
+        metavar="[METRIC=]X",
+        help="with --level metrics: relative tolerance of final values (default: 0.001)",
+    )
+    parser.add_argument(
+        "--abs",
+        action="append",
+        default=[],
+        metavar="[METRIC=]X",
+        help="with --level metrics: absolute tolerance (default: 0); a value within either passes",
+    )
+
+
+def _add_segments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a verification in segments."""
+    parser.add_argument(
+        "--segments", action="store_true", help="train each segment between two checkpoints; list those that differ"
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="with --segments: segments in parallel (default: 1)")
+    parser.add_argument("--sample", type=int, metavar="K", help="with --segments: only K of them, drawn at random")
+    parser.add_argument("--sample-seed", type=int, metavar="S", help="with --sample: the seed of the draw (default: 0)")
+
+
+def _verify_from_options(options: argparse.Namespace) -> int:
+    _refuse_other_mode(options)
+    if not options.segments:
+        return verify_command(
+            run=options.run,
+            against=options.against,
+            runs=options.runs,
+            level=options.level,
+            data=options.data,
+            tolerances=(options.rel, options.abs),
+            offline=options.offline,
+            locate=options.locate,
+            as_json=options.json,
+        )
+    return verify_segments_command(
+        run=options.run,
+        runs=options.runs,
+        level=options.level,
+        data=options.data,
+        offline=options.offline,
+        jobs=1 if options.jobs is None else options.jobs,
+        sample=options.sample,
+        seed=options.sample_seed or 0,
+        as_json=options.json,
+    )
+
+
+def _refuse_other_mode(options: argparse.Namespace) -> None:
+    """Raise InputError for an option of the mode (whole or in segments) that was not chosen."""
+    whole = {"--against": options.against, "--locate": options.locate, "--rel": options.rel, "--abs": options.abs}
+    segments = {"--jobs": options.jobs, "--sample": options.sample, "--sample-seed": options.sample_seed}
+    for name, value in (whole if options.segments else segments).items():
+        # None, False and [] are the defaults; `--jobs 0` was given.
+        if value is None or value is False or value == []:
+            continue
+        if options.segments:
+            raise InputError(f"--segments and {name} exclude each other; remove one")
+        raise InputError(f"{name} is for a verification in segments; add --segments")
+    if options.sample_seed is not None and options.sample is None:
+        raise InputError("--sample-seed is for a sample; add --sample K")
+
+
+def verify_command(  # noqa: PLR0913  the options of one verification
+    *,
+    run: str,
+    against: str | None,
+    runs: Path | None,
+    level: str | None,
+    data: Path | None,
+    tolerances: tuple[list[str], list[str]],
+    offline: bool,
+    locate: bool,
+    as_json: bool,
+) -> int:
+    """Train a run again, or take `against`, and compare; the verdict is the last line and the exit status."""
+    from samebits.host.compare.verdict import Tolerance
+    from samebits.host.rerun.verify import Request, print_verification, verify, verify_against
+    from samebits.host.runs.registry import find_run, runs_beside, runs_folder
+    from samebits.host.subprocesses import INHERITED, Streams
+
+    kept = runs_folder(runs)
+    one = find_run(run, kept)
+    request = Request(
+        runs=runs or runs_beside(one, kept),
+        goal=level,
+        tolerance=Tolerance.parse(*tolerances),
+        data=data,
+        offline=offline,
+        locate=locate,
+        # With --json, stdout holds the JSON only.
+        streams=Streams(out=sys.stderr.buffer) if as_json else INHERITED,
+    )
+    found = verify(one, request) if against is None else verify_against(one, find_run(against, kept), request)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_verification(found)
+    return found.verdict.exit_status
+
+
+def verify_segments_command(  # noqa: PLR0913  the options of one verification
+    *,
+    run: str,
+    runs: Path | None,
+    level: str | None,
+    data: Path | None,
+    offline: bool,
+    jobs: int,
+    sample: int | None,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """Train a run's segments again, in parallel, and compare; the verdict is the last line and the exit status."""
+    from samebits.host.rerun.segments import Request, print_segment_verification, verify_in_processes
+    from samebits.host.runs.registry import find_run, runs_beside, runs_folder
+
+    kept = runs_folder(runs)
+    one = find_run(run, kept)
+    request = Request(
+        runs=runs or runs_beside(one, kept), data=data, offline=offline, jobs=jobs, sample=sample, seed=seed
+    )
+    _require_bitwise(level or one.read().goal)
+    found = verify_in_processes(one, request, tell=(lambda _: None) if as_json else print_now)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_segment_verification(found)
+    return found.verdict.exit_status
+
+
+def _require_bitwise(level: str) -> None:
+    """Raise InputError for another level: segments are compared bit by bit."""
+    if check_level(level) != BITWISE:
+        raise InputError(f"--segments needs the level {BITWISE}, not {level}; add --level {BITWISE}")
