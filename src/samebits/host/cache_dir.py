@@ -14,6 +14,7 @@ def cache_folder(name: str) -> Path:
 
     The cache is `$SAMEBITS_CACHE`, else `$XDG_CACHE_HOME/samebits`, else `~/.cache/samebits`.
     """
+    # The XDG specification treats an empty variable like a missing one.
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     root = Path(os.environ.get("SAMEBITS_CACHE") or f"{base}/samebits").expanduser()
     folder = root / name

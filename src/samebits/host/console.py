@@ -32,6 +32,7 @@ def elapsed_progress(what: str) -> Iterator[None]:
         while not ended.wait(_REPORT_SECONDS):
             log(f"{what}: {time.monotonic() - started:.0f} s so far")
 
+    # A thread, because the task itself blocks in a subprocess or in the engine.
     thread = threading.Thread(target=report, daemon=True)
     thread.start()
     try:
@@ -65,6 +66,7 @@ class _LateBar:
     def __call__(self, done: int, total: int) -> None:
         if time.monotonic() - self._started < _QUIET_SECONDS:
             return
+        # rich takes longer to import than most data takes to hash.
         if self._progress is None:
             self._open(total)
         self._progress.update(self._task, completed=done)
@@ -102,6 +104,7 @@ def print_bars(columns: list[str], rows: list[list[str]], values: list[float]) -
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="")
+    # Names and bars are aligned left, numbers right.
     for number, name in enumerate(columns):
         table.add_column(name, justify="left" if number in {0, len(columns) - 1} else "right", no_wrap=True)
     for row, value in zip(rows, values, strict=True):
@@ -113,4 +116,5 @@ def print_bars(columns: list[str], rows: list[list[str]], values: list[float]) -
 
 def silence_stdout() -> None:
     """Discard all further output, once the reader of stdout went away."""
+    # Replacing the descriptor also silences what is still buffered, which Python flushes at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

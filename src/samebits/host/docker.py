@@ -23,8 +23,7 @@ from samebits.core.errors import EngineError, NoEngineError
 from samebits.core.jsonio import storage_error
 from samebits.host.console import log
 
-# Seconds for one answer of the engine: removing large images can block it for minutes.
-REQUEST_TIMEOUT = 300
+REQUEST_TIMEOUT = 300  # seconds; removing large images can block the engine for minutes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,11 +60,10 @@ class Engine:
 
     def __init__(self) -> None:
         """Raises NoEngineError if no engine answers."""
-        # ValueError: a DOCKER_HOST that is not an address.
         try:
             self._client = _connect()
             self._version: dict[str, Any] = self._client.version()
-        except (DockerException, RequestException, ValueError) as error:
+        except (DockerException, RequestException, ValueError) as error:  # ValueError: DOCKER_HOST is no address
             where = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
             raise NoEngineError(f"no container engine answers at {where}; start one, or use --runtime venv") from error
 
@@ -96,9 +94,9 @@ class Engine:
 
     def images_with(self, labels: Mapping[str, str]) -> list[Image]:
         """Every image that has all these labels, sorted by id."""
-        filters = {"label": [f"{name}={value}" for name, value in labels.items()]}
+        wanted = [f"{name}={value}" for name, value in labels.items()]
         with _engine_errors():
-            found = self._client.images.list(filters=filters)
+            found = self._client.images.list(filters={"label": wanted})
         images = (_as_image(min(image.tags, default=str(image.id)), image) for image in found)
         return sorted(images, key=lambda image: image.id)
 
@@ -111,13 +109,12 @@ class Engine:
         with _engine_errors(tarfile.TarError):
             manifest = _manifest_in(self._client.api.get_image(image.id))
         if manifest is None:
-            raise EngineError(
-                f"the engine exports {image.reference} without a manifest; rebuild it with `samebits build`"
-            )
+            raise EngineError(f"the engine exports {image.reference} without a manifest; run `samebits build`")
         return Digest(json.loads(manifest)[0]["Config"].rpartition("/")[2])
 
     def export(self, image: Image, path: Path) -> None:
         """Write an image as a tar archive, atomically; an OCI layout if the engine uses the containerd store."""
+        # A draft beside the final name: a full disk or Ctrl-C leaves no half archive under the name that others read.
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with _engine_errors(), draft.open("wb") as file:
@@ -132,6 +129,7 @@ class Engine:
     def read_file(self, image: Image, path: str) -> bytes:
         """One file of an image; the image is not run."""
         with _engine_errors(tarfile.TarError):
+            # The engine copies files out of containers only. This one is created, never started.
             container = self._client.containers.create(image.id, network_mode="none")
             try:
                 chunks, _ = container.get_archive(path)
@@ -153,11 +151,11 @@ class Engine:
 
     def can_pull(self, reference: str, *, seconds: int) -> bool:
         """Whether a registry serves that image; False after `seconds` without an answer."""
-        try:
+        # A connection of its own, because the timeout belongs to the connection.
+        with suppress(DockerException, RequestException):
             _connect(seconds).api.inspect_distribution(reference)  # type: ignore[no-untyped-call]
             return True
-        except (DockerException, RequestException):
-            return False
+        return False
 
     def load(self, path: Path) -> str:
         """Load an image archive and return the image's id; raises EngineError if the engine cannot read it."""
@@ -184,8 +182,7 @@ class Engine:
             with self._attached(identifier) as streams:
                 yield Container(self._client, identifier, streams)
         finally:
-            # It has removed itself already, or the engine is gone.
-            with suppress(DockerException, RequestException):
+            with suppress(DockerException, RequestException):  # it has removed itself, or the engine is gone
                 self._client.api.remove_container(identifier, force=True)
 
     @contextmanager
@@ -195,8 +192,7 @@ class Engine:
         with _engine_errors():
             attached: Any = self._client.api.attach_socket(identifier, params=params)
         raw = attached._sock  # noqa: SLF001  the SDK wraps it without a public name
-        # A script may print nothing for hours.
-        raw.settimeout(None)
+        raw.settimeout(None)  # a script may print nothing for hours
         try:
             yield attached
         finally:
@@ -251,6 +247,7 @@ class Container:
 
 def _connect(seconds: int = REQUEST_TIMEOUT) -> docker.DockerClient:
     """Connect to `DOCKER_HOST`, else to the current Docker context, which the SDK ignores."""
+    # Docker Desktop, Colima and rootless engines listen elsewhere, and announce it by a context.
     context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context()
     if context is None or context.name == "default":
         return docker.from_env(timeout=seconds)
@@ -313,8 +310,10 @@ def _creation_options(request: ContainerRequest) -> dict[str, Any]:
         "tmpfs": {"/tmp": "mode=1777"},  # noqa: S108  inside the container
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
+        # tini as process 1 reaps zombies, and passes signals on to Python, which as process 1 would ignore them.
         "init": True,
         "stdin_open": True,
+        # The engine removes it even if this process is killed; `labels` let tests and users find leftovers.
         "auto_remove": True,
         "labels": {"samebits": "run"},
     }
@@ -323,8 +322,8 @@ def _creation_options(request: ContainerRequest) -> dict[str, Any]:
 def _gpu_devices(gpus: str | None) -> list[DeviceRequest]:
     if gpus is None:
         return []
-    # -1 is the SDK's value for all of them.
-    return [DeviceRequest(count=-1 if gpus == "all" else int(gpus), capabilities=[["gpu"]])]
+    count = -1 if gpus == "all" else int(gpus)  # -1: all of them
+    return [DeviceRequest(count=count, capabilities=[["gpu"]])]
 
 
 @contextmanager
@@ -340,6 +339,7 @@ def _as_engine_error(error: Exception) -> EngineError:
     """The engine's refusal in one line, with what to do if that is known."""
     text = error.explanation if isinstance(error, APIError) and error.explanation else str(error)
     line = " ".join(str(text).split())
+    # runc reports this when its helper dies under load, before anything of the user's runs.
     if "read init-p: connection reset" in line:
         return ContainerStartError(f"the container engine refused: {line}")
     if "could not select device driver" in line or "nvidia" in line.lower():

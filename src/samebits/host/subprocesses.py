@@ -19,6 +19,7 @@ def run_tool(command: Sequence[str], *, what: str, show: bool = False, limit: fl
     `what` names the task in errors; `show` passes its stderr through; `limit` is in seconds. Raises ToolError, with the
     last lines of its output, if the program is missing, fails or takes longer.
     """
+    # Checked first: FileNotFoundError from Popen could also mean a missing folder.
     if shutil.which(command[0]) is None:
         raise ToolError(f"{what} needs the program {command[0]!r}, which is not installed")
     try:
@@ -40,6 +41,7 @@ def run_tool(command: Sequence[str], *, what: str, show: bool = False, limit: fl
 
 def _last_lines(output: str) -> str:
     """The last three lines of a failed program, for one line of an error."""
+    # The cause is usually in the last line, what it concerns in the lines before.
     lines = [line.strip() for line in output.splitlines() if line.strip()][-3:]
     return f": {' | '.join(lines)}" if lines else ""
 

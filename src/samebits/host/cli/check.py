@@ -52,6 +52,7 @@ def _validate(options: argparse.Namespace) -> None:
     """Raise InputError for values out of range, and for options that would have no effect."""
     if options.format not in _FORMATS:
         raise InputError(f"--format is text, json or sarif, not {options.format!r}")
+    # Linting reads the script and runs nothing, so these would have no effect.
     if not (options.run or options.cost):
         for name, value in (("--steps", options.steps), ("arguments after --", options.arguments)):
             if value is not None:

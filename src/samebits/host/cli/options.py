@@ -22,12 +22,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_json(parser: argparse.ArgumentParser, content: str = "the result") -> None:
-    """Add `--json`; `content` says what is printed."""
+    """Add `--json`; `content` names what is printed."""
     parser.add_argument("--json", action="store_true", help=f"print {content} as JSON")
 
 
 def add_offline(parser: argparse.ArgumentParser, reason: str = "") -> None:
-    """Add `--offline`; `reason` says when the command would use the network."""
+    """Add `--offline`; `reason` is the case in which the command uses the network."""
     text = f"{reason}: use no network; wheels and base image must be present"
     parser.add_argument("--offline", action="store_true", help=text.removeprefix(": "))
 

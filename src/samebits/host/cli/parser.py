@@ -50,7 +50,9 @@ _COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; errors become exit statuses here only."""
+    # As an exception, SIGTERM unwinds like Ctrl-C: containers are removed and records finalized.
     signal.signal(signal.SIGTERM, _terminate)
+    # A warning of samebits is one line without file and source line.
     warnings.showwarning = lambda message, *_: print(f"samebits: {message}", file=sys.stderr)
     try:
         status = _run_command(sys.argv[1:] if argv is None else argv)
@@ -79,6 +81,7 @@ def _run_command(argv: Sequence[str]) -> int:
     options = make_parser().parse_args(arguments)
     if script_arguments is not None and "script" not in options:
         raise InputError("only `samebits train` and `samebits check` take arguments after --; remove them")
+    # None means that there was no `--`; an empty tuple overrides the arguments in samebits.toml.
     options.arguments = script_arguments
     return int(options.command(options))
 

@@ -9,6 +9,7 @@ from samebits.host.cli.printing import print_trained
 
 def add_train_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits train`."""
+    # argparse cannot show what comes after `--`.
     parser.usage = "samebits train [options] SCRIPT [-- script's arguments]"
     add_run_options(parser)
     add_runtime(parser)

@@ -84,6 +84,7 @@ def _verify_from_options(options: argparse.Namespace) -> int:
 
 def _refuse_other_mode(options: argparse.Namespace) -> None:
     """Raise InputError for an option of the mode (whole or in segments) that was not chosen."""
+    # Silently ignoring an option would verify less than the user asked for.
     whole = {"--against": options.against, "--locate": options.locate, "--rel": options.rel, "--abs": options.abs}
     segments = {"--jobs": options.jobs, "--sample": options.sample, "--sample-seed": options.sample_seed}
     for name, value in (whole if options.segments else segments).items():

@@ -16,6 +16,7 @@ from samebits.host.image.build_context import CPU, context_file
 
 def default_base() -> str:
     """`$SAMEBITS_BASE`, else the base that the Dockerfile pins."""
+    # The Dockerfile is the only place where the pinned base is written.
     match = re.search(r"^ARG BASE=(\S+)$", context_file(CPU.dockerfile).read_text(), re.MULTILINE)
     if match is None:
         raise ImageError("the Dockerfile names no base; restore its line 'ARG BASE=…'")
@@ -36,6 +37,7 @@ def archive_base(engine: Engine, base: str) -> Path:
         )
     path = _archive_path(base)
     engine.export(image, path)
+    # Written last: an archive without this file was interrupted, and counts as damaged.
     facts = {"base": base, "id": image.id, "archive": str(Digest.of_file(path))}
     write_atomically(path.with_suffix(".json"), readable_json(facts))
     return path
@@ -48,6 +50,7 @@ def provide_base(engine: Engine, base: str, digest: Digest, *, offline: bool = F
     base that is found has another digest.
     """
     by_digest = "@" in base
+    # A tag can move. It is accepted only if its image has the wanted id.
     if not by_digest:
         found = engine.find_image(base)
         if found is not None:
@@ -72,6 +75,7 @@ def _from_archive(engine: Engine, base: str, name: str, wanted: Digest | None = 
         intact = False
     if not intact:
         raise ImageError(f"the archive {path} of the base {base} is damaged; remove it, or archive the base again")
+    # Checked before the load, which takes seconds and changes the engine.
     _require_id(base, str(archived), wanted or archived)
     log(f"loading the base {base} from its archive")
     image = engine.load(path)

@@ -116,6 +116,7 @@ class BuildPlan:
 def plan_build(engine: Engine, kind: ImageKind, *, tag: str | None = None, base: str | None = None) -> BuildPlan:
     """Plan a build; a base named by tag must be in the engine already, and its id pins it."""
     base = base or default_base()
+    # A registry digest names content. A tag does not, so the id of the local image takes its place.
     pinned = re.search(r"@(sha256:[0-9a-f]{64})$", base)
     if pinned is None:
         found = engine.find_image(base)
@@ -138,6 +139,7 @@ def plan_build(engine: Engine, kind: ImageKind, *, tag: str | None = None, base:
 
 def build(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Image:
     """Build the image, unless it is up to date; raises ToolError if the build fails."""
+    # Labels decide, not times: the image is current if base, lock and source have the planned digests.
     present = _present(engine, plan)
     if present is not None:
         log(f"{plan.tag} is up to date")
@@ -161,6 +163,7 @@ def build_from_context(
 ) -> Image:
     """Build from a build context; raises ToolError if the build fails, ImageError if base or wheels are missing."""
     started = time.monotonic()
+    # Everything the network is needed for comes before the build itself, which runs without.
     base = provide_base(engine, plan.base, plan.base_digest, offline=offline)
     wheelhouse = prepare_wheelhouse(context / "lock" / "requirements.lock", offline=offline)
     builder = choose_builder(engine, base, offline=offline)
@@ -199,6 +202,7 @@ def _run_build(engine: Engine, command: list[str], plan: BuildPlan, builder: Bui
             log(f"{plan.tag} was built but could not be unpacked; trying again")
             run_tool(command, what=what, show=True)
     except ToolError as error:
+        # The engine's builder fails mostly for a base that no registry serves, another builder for itself.
         hint = "if the base cannot be pulled, make one with `make base-image` and name it with --base"
         if builder.name is not None:
             hint = "BUILDX_BUILDER=default selects the engine's builder instead"
@@ -216,6 +220,7 @@ def require_image(engine: Engine, reference: str) -> Image:
 def identify(engine: Engine, reference: str) -> tuple[Image, ImageIdentity]:
     """The image to train in, with its digests; raises ImageError if it is missing or outdated."""
     image = require_image(engine, reference)
+    # The image says its device; base and builder may differ, lock and source must be those of this installation.
     kind = GPU if image.labels.get("samebits.device") == GPU.device else CPU
     lock, source = kind.lock_digest, source_digest(kind)
     for label, ours, what in (("samebits.lock", lock, "lock"), ("samebits.source", source, "version of samebits")):
@@ -240,6 +245,7 @@ def config_digest(engine: Engine, image: Image) -> Digest:
     known = _load_metadata(image)
     if known:
         return Digest.parse(known["config"])
+    # Cached by the image's id, which never names another content.
     digest = engine.config_digest(image)
     write_atomically(_metadata_path(image), readable_json({"config": str(digest)}))
     return digest
@@ -255,6 +261,7 @@ def describe_image(engine: Engine, image: Image) -> dict[str, Any]:
 def _store_metadata(image: Image, plan: BuildPlan, builder: Builder, metadata: dict[str, Any]) -> None:
     """Cache what only the builder reports about an image, and what the image was built from."""
     config = metadata.get("containerimage.config.digest")
+    # Some builders report no digest. It is then read from the engine when needed.
     if config is None:
         return
     known = {

@@ -6,8 +6,8 @@
     source/samebits/…          `core` and `runner`
     image.json                 every argument of the build
 
-The image holds a copy at /opt/samebits/recipe, and a run's folder one in image/. The image can be rebuilt from the
-context alone.
+The image holds a copy at /opt/samebits/recipe, a run's folder holds one in image/. The context alone is enough to
+rebuild the image.
 """
 
 import compileall
@@ -33,6 +33,7 @@ _PACKAGE = Path(samebits.__file__).parent
 
 def context_file(name: str) -> Path:
     """A Dockerfile or a lock; an installed wheel has it beside this module, a checkout at its top."""
+    # pyproject.toml puts the copies into the wheel.
     packed = Path(__file__).parent / "context" / name
     return packed if packed.exists() else _PACKAGE.parents[1] / name
 
@@ -99,6 +100,7 @@ def check_recorded(what: str, path: Path, found: Digest, wanted: Digest | None) 
 
 
 def _digest_of(files: Mapping[str, Path]) -> Digest:
+    # By name, so that the digest depends neither on the file system's order nor on times and modes.
     entries = (
         TreeEntry(path=name, size=path.stat().st_size, digest=Digest.of_file(path))
         for name, path in sorted(files.items())
@@ -121,6 +123,7 @@ def write_context(kind: ImageKind, target: Path, manifest: bytes) -> None:
 
 def cuda_lock(lock: str) -> str:
     """The part of a lock that holds NVIDIA's libraries, which have their own layer."""
+    # A block is a pin with its hashes and comments; only its first line is not indented.
     blocks = re.split(r"^(?=\S)", lock, flags=re.MULTILINE)
     return "".join(block for block in blocks if re.match(r"nvidia-\S+-cu\d+==", block))
 
@@ -136,6 +139,7 @@ def staged_context() -> Path:
     """A cached build context; its source/ is the only part of samebits that the virtual environment can import."""
     folder = cache_folder("source")
     lock, source = CPU.lock_digest, source_digest(CPU)
+    # Named by digests, so an upgrade of samebits never changes a context that a training uses.
     target = folder / Digest.of_json([str(lock), str(source)]).hex[:16]
     with exclusive(folder, "stage"):
         if not target.exists():

@@ -56,14 +56,17 @@ def choose_builder(engine: Engine, base: str, *, offline: bool = False, buildkit
     """
     if selected := os.environ.get("BUILDX_BUILDER"):
         return Builder(name=selected, reason="named by BUILDX_BUILDER")
+    # A local image has no registry to be pulled from.
     if "@" not in base:
         return Builder(name=None, reason=f"only the engine has {base}")
     name = builder_name(buildkit)
+    # A builder that exists has its image already, so no registry is asked.
     new = not _builder_exists(name)
     if new and (reason := _unavailable_reason(engine, buildkit, offline=offline)):
         return Builder(name=None, reason=reason)
     try:
         _start_builder(name, buildkit, new=new)
+        # Checked before the build, so that a base out of reach selects the engine's builder instead of failing.
         _check_base(name, base)
     except ToolError as error:
         return Builder(name=None, reason=str(error))
@@ -101,6 +104,7 @@ def _start_builder(name: str, buildkit: str, *, new: bool) -> None:
     """Create the builder if it is new, and wait until it runs; raises ToolError, and removes a broken new one."""
     if new:
         log(f"starting {buildkit} as the builder {name} (once)")
+        # `create` fails if the name exists, `inspect --bootstrap` decides whether the builder works.
         with suppress(ToolError):  # another process created it first
             run_tool(create_command(name, buildkit), what="creating a builder")
     try:
@@ -118,12 +122,14 @@ def _check_base(name: str, base: str) -> None:
     """Raise ToolError if the builder cannot find the base with its own network, certificates and cache."""
     with tempfile.TemporaryDirectory(prefix="samebits-base-") as folder:
         (Path(folder) / "Dockerfile").write_text(f"FROM {base}\n")
+        # The cheapest build that resolves the base: nothing is exported.
         command = ["docker", "buildx", "build", "--builder", name, "--output", "type=cacheonly", folder]
         run_tool(command, what=f"finding {base} with the builder {name}", limit=BASE_LOOKUP_TIMEOUT)
 
 
 def _parse_inspect(inspected: str) -> dict[str, str | None]:
     """The output of `docker buildx inspect`, whose field names differ between versions."""
+    # Later lines win: the node follows the builder and has the details.
     found = dict(line.split(":", 1) for line in inspected.splitlines() if ":" in line)
     image = re.search(r'^Driver Options:.*\bimage="([^"]+)"', inspected, re.MULTILINE)
     return {

@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
 
+# `#` starts a comment only after a space, because hashes and URLs may contain it.
 _COMMENT = re.compile(r"(^|\s)#.*")
 _OPTION = re.compile(r"\s--?[A-Za-z]")
 _HASH = re.compile(r"--hash=([^:\s]*):(\S*)")
@@ -39,6 +40,7 @@ def read_lock(lock: str | Path) -> tuple[Pin, ...]:
     pins: dict[str, Pin] = {}
     for line, text in _logical_lines(_read_text(lock)):
         pin = _parse_pin(text, line, f"{where}:{line}")
+        # Two pins of one package are usually a merge error; both lines are named.
         first = pins.setdefault(pin.name, pin)
         if first is not pin:
             raise InputError(f"{where}:{line}: {pin.name} is already pinned in line {first.line}; drop one of them")
@@ -74,6 +76,7 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 def _parse_pin(text: str, line: int, place: str) -> Pin:
     """One entry; `place` is `file:line`, for messages."""
+    # Options such as --index-url or -e would let a file in that no hash covers.
     if text.startswith("-"):
         raise InputError(f"{place}: {text.split(maxsplit=1)[0]} is an option; a lock holds pins only, so drop it")
     option = _OPTION.search(text)
@@ -95,6 +98,7 @@ def _parse_requirement(text: str, place: str) -> Requirement:
     except InvalidRequirement:
         requirement = None
     specifiers = list(requirement.specifier) if requirement else []
+    # `==1.*` allows several versions, an extra or a URL adds what is not in the lock.
     exact = len(specifiers) == 1 and specifiers[0].operator == "==" and not specifiers[0].version.endswith(".*")
     if requirement is None or not exact or requirement.extras or requirement.url:
         raise InputError(f"{place}: {text.strip()!r} is not name==version; remake the lock with pip-compile")

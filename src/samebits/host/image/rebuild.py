@@ -43,6 +43,7 @@ class Comparison:
 
 def build_twice(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Comparison:
     """Build a plan twice without cache, in two folders, and compare; neither image is kept."""
+    # Tags of their own: the check must not replace the image that is in use.
     plans = [replace(plan, tag=f"{plan.tag}-check-{number}") for number in (1, 2)]
     try:
         images = []
@@ -73,6 +74,7 @@ def rebuild(engine: Engine, run: RunDir, *, offline: bool = False) -> Comparison
     original = engine.find_image(str(record.environment.get("image", {}).get("id")))
     if found == wanted or original is None:
         return Comparison(wanted=wanted, found=found)
+    # The recorded digest counts, not that of the image which has the recorded id here.
     return replace(compare(engine, original, built), wanted=wanted)
 
 
@@ -93,6 +95,7 @@ def provide_recorded(engine: Engine, run: RunDir, record: Record, *, offline: bo
     if image is None:
         log(f"the image of {record.id} is gone; rebuilding it from the run's folder")
         image = _rebuild_image(engine, run, record, offline=offline)
+        # Training in it anyway would blame the script for a difference of the image.
         if not _is_recorded(engine, image, record.recipe.image):
             raise ImageError(
                 f"the rebuilt image is {config_digest(engine, image)}, not the recorded {record.recipe.image.config};"
@@ -150,6 +153,7 @@ def compare(engine: Engine, one: Image, other: Image) -> Comparison:
     with elapsed_progress(what), tempfile.TemporaryDirectory(prefix="samebits-compare-") as folder:
         layers = []
         for number, image in enumerate((one, other)):
+            # Each archive is removed as soon as it is unpacked: an image has gigabytes.
             path = Path(folder) / f"{number}.tar"
             engine.export(image, path)
             layers.append(_Layers(path, Path(folder) / str(number)))
@@ -187,6 +191,7 @@ def _layer_differences(one: _Layers, other: _Layers) -> Iterator[str]:
     if len(one.paths) != len(other.paths):
         yield f"number of layers: {len(one.paths)}, {len(other.paths)}"
     for index, (left, right) in enumerate(zip(one.paths, other.paths, strict=False)):
+        # Equal layers, the usual case, are not read file by file.
         if Digest.of_file(left) == Digest.of_file(right):
             continue
         before, after = one.files(index), other.files(index)

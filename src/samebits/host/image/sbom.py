@@ -32,6 +32,7 @@ def read_packages(engine: Engine, image: Image) -> list[Package]:
 
     Raises EngineError, or InputError for an image without a readable lock.
     """
+    # The lock lists every wheel, because the build installs nothing else.
     wheels = (
         Package(
             kind="pypi",

@@ -72,6 +72,7 @@ class Target:
     @property
     def ranks(self) -> dict[Tag, int]:
         """Every tag that a wheel may have; the wheel with the lowest rank is preferred."""
+        # The order of these lists is the order that pip prefers.
         own = cpython_tags(self.python, [self.abi], self.platforms)
         common = compatible_tags(self.python, self.abi, self.platforms)
         return {tag: rank for rank, tag in enumerate([*own, *common])}
@@ -94,6 +95,7 @@ def prepare_wheelhouse(lock: Path | None = None, target: Target = IMAGE_TARGET, 
     other failures of pip.
     """
     if platform.machine() != target.machine:
+        # Wheels and base image exist for one kind of CPU only.
         wanted = f"images are built for {target.machine.replace('_', '-')} only"
         raise ImageError(f"{wanted}, and this machine is {platform.machine()}; use another machine")
     lock = lock or context_file("requirements.lock")
@@ -112,9 +114,11 @@ def prepare_wheelhouse(lock: Path | None = None, target: Target = IMAGE_TARGET, 
 class _Store:
     """The wheels of all locks as `<sha256>/<filename>.whl`, for one target; the caller holds the store's lock.
 
-    Files are not synced to the disk: damage by a power cut is found by the hash. `chosen/` records which wheel pip
-    chose for each pin. Without it, a wheel of another Python that happens to fit could be used although pip knows a
-    better one, and the image would depend on earlier builds. Offline, such a wheel is accepted.
+    Files are not synced to the disk: damage by a power cut is found by the hash.
+
+    `chosen/` records which wheel pip chose for each pin. Without it, a wheel that was downloaded for another Python
+    could be used although pip knows a better one. The image would then depend on earlier builds. Offline, it is
+    accepted.
     """
 
     def __init__(self, root: Path, target: Target, lock: Path) -> None:
@@ -133,6 +137,7 @@ class _Store:
         if missing:
             self._fetch(missing)
             found.update({pin: self._usable(pin, offline=False) for pin in missing})
+        # This means a disk that loses writes, or a wheel that does not fit the target.
         lost = [str(pin) for pin, wheel in found.items() if wheel is None]
         if lost:
             raise ImageError(f"the wheel of {lost[0]} that pip downloaded cannot be used; check the index and the disk")
@@ -141,6 +146,7 @@ class _Store:
     def _usable(self, pin: Pin, *, offline: bool) -> Path | None:
         """The pin's best wheel, if its hash matches; a corrupted one is removed."""
         wheel = self._best(pin)
+        # With one hash in the lock there is no choice that could depend on earlier builds.
         if wheel is None or not (offline or len(pin.hashes) == 1 or self._is_chosen(pin, wheel)):
             return None
         if _is_intact(wheel):
@@ -185,6 +191,7 @@ class _Store:
         what = f"downloading {len(pins)} wheel{'s' if pins[1:] else ''}"
         with elapsed_progress(what), tempfile.TemporaryDirectory(dir=self.root, prefix=_DRAFT) as name:
             draft = Path(name)
+            # The draft is inside the store, so that a wheel is moved, not copied.
             (draft / _REQUIREMENTS).write_text("".join(map(_requirement_line, pins)))
             try:
                 run_tool(_download_command(draft, self._target), what="downloading the locked wheels")
@@ -214,10 +221,12 @@ class _Store:
         """Pip's failure as one line, if it is about a pin."""
         text = log.read_text(errors="replace") if log.exists() else ""
         by_name = {pin.name: pin for pin in pins}
+        # pip prints several lines for one cause; these two patterns name the pin.
         wrong, absent = _MISMATCH.search(text), _ABSENT.search(text)
         if wrong and (pin := by_name.get(canonicalize_name(wrong[1]))):
             return self._mismatch(pin, wrong[2].rpartition("/")[2].partition("#")[0])
         if absent and (pin := by_name.get(canonicalize_name(absent[1]))):
+            # pip gives the same error for an unreachable index and for a missing wheel.
             advice = "check your network" if "connection broken" in text else "check the lock and the index"
             return ImageError(f"no index has a wheel of {self._place(pin)} for {self._target}; {advice}")
         return None
@@ -246,6 +255,7 @@ def _link_all(wheels: Iterable[Path], folder: Path) -> None:
     """Make `folder` hold these wheels only; a new folder appears at once, an old one is changed file by file."""
     wanted = {wheel.name: wheel for wheel in wheels}
     present = set(os.listdir(folder)) if folder.exists() else set()
+    # An unchanged folder is left alone, since another build may be reading it.
     wrong = [wheel for name, wheel in wanted.items() if name not in present or not _is_same_wheel(folder / name, wheel)]
     if folder.exists() and not wrong and present == set(wanted):
         return

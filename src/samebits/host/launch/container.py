@@ -10,6 +10,7 @@ from samebits.host.console import log
 from samebits.host.docker import Container, ContainerRequest, ContainerStartError, Engine
 from samebits.host.subprocesses import FINALIZE_SECONDS, INHERITED, Streams
 
+# How often a container is started if the runtime fails before the script runs.
 _START_ATTEMPTS = 3
 
 
@@ -19,6 +20,7 @@ def run_container(engine: Engine, request: ContainerRequest, streams: Streams = 
     Ctrl-C and SIGTERM are passed on, and raised again once the container has ended. Raises EngineError if it cannot be
     started, or the engine goes away.
     """
+    # Only a start that failed before the user's code ran is retried: nothing is ever trained twice.
     for _ in range(_START_ATTEMPTS - 1):
         with suppress(ContainerStartError):
             return _run_once(engine, request, streams)
@@ -32,6 +34,7 @@ def _run_once(engine: Engine, request: ContainerRequest, streams: Streams) -> in
         try:
             _copy_output(container, streams)
         except (KeyboardInterrupt, Terminated) as stop:
+            # The engine does not pass a terminal's Ctrl-C to the container, so it is done here.
             log("stopping; the record is being finalized")
             _stop(container, streams, signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
             raise
@@ -40,6 +43,7 @@ def _run_once(engine: Engine, request: ContainerRequest, streams: Streams) -> in
 
 def _stop(container: Container, streams: Streams, signal_number: int) -> None:
     """Pass a signal on and keep copying output; kill after FINALIZE_SECONDS, or on a second Ctrl-C."""
+    # A timer, because copying output blocks until the container ends.
     killer = threading.Timer(FINALIZE_SECONDS, _kill, (container,))
     killer.daemon = True
     killer.start()

@@ -48,6 +48,7 @@ def choose_runtime(spec: RunConfig) -> Runtime:
     Raises SettingError if a variable of the caller's environment contradicts the profile. It would have no effect, and
     the user may expect one.
     """
+    # Checked first: it takes no time, and a contradiction stops the run anyway.
     spec.determinism.check(os.environ, "your environment")
     device = _device(spec.gpus)
     if spec.runtime != "venv":
@@ -59,9 +60,11 @@ def choose_runtime(spec: RunConfig) -> Runtime:
             image, identity = identify(engine, spec.image or (CPU if spec.gpus is None else GPU).tag)
             return _docker_runtime(engine, image, identity, device)
         except NoEngineError as error:
+            # An explicit --runtime docker or --image must not fall back silently.
             if spec.runtime == "docker" or spec.image is not None:
                 raise
             log(f"{str(error).partition(';')[0]}: training in the locked virtual environment instead")
+    # The image of a virtual environment is its lock, its source and the Python that it was made with.
     identity = ImageIdentity(lock=CPU.lock_digest, source=source_digest(CPU), python=platform.python_version())
     return _venv_runtime(device, identity)
 
@@ -133,9 +136,11 @@ def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "Containe
     """The container for a prepared run: code and data are mounted read-only, the run's own folder writable."""
     from samebits.host.docker import ContainerRequest
 
+    # The container sees one run only, at the path that a plain `docker run` uses, too.
     inside = f"{_CONTAINER_RUNS}/{folder.path.name}"
     mounts: list[tuple[Path, str, bool]] = [
         (folder.path.resolve(), inside, False),
+        # Mounted again over the writable folder: the script cannot change its own recorded code.
         (folder.code.resolve(), f"{inside}/{folder.code.name}", True),
     ]
     # None removes a variable that the image sets and this profile must not have.

@@ -19,6 +19,7 @@ from samebits.host.subprocesses import INHERITED, Streams
 def train(spec: RunConfig) -> tuple[RunDir, int]:
     """Train once; returns the run's folder and the exit status: 0, 1 if the script failed, 2 for an error."""
     runtime = choose_runtime(spec)
+    # Hashing follows the choice of the runtime: a missing image is reported before gigabytes are read.
     with hashing_progress("hashing the data") as progress:
         planned = plan_run(spec, runtime.setup, progress)
     return execute(planned, runtime)
@@ -26,6 +27,7 @@ def train(spec: RunConfig) -> tuple[RunDir, int]:
 
 def execute(planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED) -> tuple[RunDir, int]:
     """Execute a planned run until its record is finalized; returns what `train` returns."""
+    # Before the run's folder exists: a failed installation must not leave an empty run.
     runtime.prepare()
     folder, _ = publish(planned)
     # While this lock is held, other commands list the run as running. The kernel releases it if this process is killed.
@@ -33,6 +35,7 @@ def execute(planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED)
     try:
         status = runtime.run(folder, planned.spec, streams)
         return folder, _finalized_status(folder, status)
+    # A process that was killed, or never started, has not finalized its record. The host does it.
     except (KeyboardInterrupt, Terminated):
         finalize_unfinished(folder, lambda record: interrupted(record, "stopped before it could finalize its record"))
         raise

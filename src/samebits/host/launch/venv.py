@@ -35,6 +35,7 @@ def locked_python(context: Path | None = None) -> Path:
     The environment is made on first use; pip checks every wheel against the hashes in the lock.
     """
     _check_python()
+    # Environments are shared by all runs with the same lock and the same minor version of Python.
     lock = context_file(CPU.lock) if context is None else context / "lock" / "requirements.lock"
     folder = cache_folder("venvs")
     name = f"{Digest.of_file(lock).hex[:16]}-cp{sys.version_info[0]}{sys.version_info[1]}"
@@ -59,10 +60,12 @@ def _make_venv(target: Path, lock: Path) -> None:
     log("installing the locked packages into a virtual environment (once for this lock; about 320 MB)")
     draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
     try:
+        # Without pip: the script sees the locked packages only. The pip of this process installs them.
         run_tool([sys.executable, "-m", "venv", "--without-pip", str(draft)], what="making a virtual environment")
         run_tool(
             [
                 *(sys.executable, "-m", "pip", "--python", str(draft / "bin" / "python"), "install", "--quiet"),
+                # No resolver and no builds: every package is a wheel whose hash is in the lock.
                 *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check"),
                 *("-r", str(lock)),
             ],
@@ -77,6 +80,7 @@ def plan_process(
     arguments: tuple[str, ...], variables: Mapping[str, str], *, scratch: Path, python: Path, source: Path
 ) -> ProcessRequest:
     """A call of the entrypoint; the caller's environment is not passed on, and `scratch` is its home."""
+    # A variable of the caller that reached TensorFlow would be outside the recipe.
     environment = {
         **variables,
         "HOME": str(scratch),
@@ -87,12 +91,14 @@ def plan_process(
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": str(source),
     }
+    # -P keeps the current folder off the import path: a file of the user must not shadow a module.
     command = (str(python), "-P", "-m", entry_module(source), *arguments)
     return ProcessRequest(command=command, environment=environment, folder=scratch)
 
 
 def entry_module(source: Path) -> str:
     """The package that starts a build context's source; up to version 0.1.0 it was `samebits.container`."""
+    # Runs keep their source, so a run of an older version starts its own entrypoint.
     return "samebits.runner" if (source / "samebits" / "runner").is_dir() else "samebits.container"
 
 
@@ -114,4 +120,5 @@ def run_in_venv(
                 stop_gently(process, signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
                 raise
             finally:
+                # Also after an error of this process: nothing may keep training without a launcher.
                 process.kill()
