@@ -75,6 +75,7 @@ class _LateBar:
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+        # On stderr: stdout may be read by another program.
         console = Console(stderr=True)
         columns = (TextColumn(self._what), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
         self._progress = Progress(*columns, console=console)

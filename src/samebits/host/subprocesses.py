@@ -25,6 +25,7 @@ def run_tool(command: Sequence[str], *, what: str, show: bool = False, limit: fl
     try:
         done = subprocess.run(
             command,
+            # A tool that asks a question (a password, a confirmation) would wait forever.
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=None if show else subprocess.PIPE,
@@ -72,6 +73,7 @@ def start(
         stderr=streams.err,
         env=environment,
         cwd=folder,
+        # The terminal sends Ctrl-C to the foreground group only. The caller passes it on.
         process_group=0,
     )
 

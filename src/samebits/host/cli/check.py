@@ -105,6 +105,7 @@ def _print_rest(
     if form == "sarif":
         _print_sarif(script, linted, probed)
     elif form == "json":
+        # A step that did not run has no key.
         steps = {"run": probed, "cost": overhead}
         print_json(linted.to_dict() | {name: found.to_dict() for name, found in steps.items() if found is not None})
     elif overhead is not None:

@@ -39,6 +39,7 @@ def print_comparison(comparison: "Comparison", *, as_json: bool = False) -> int:
     if as_json:
         print_json(comparison.to_dict())
     else:
+        # The last line alone answers the question; the lines before it explain.
         for line in comparison.differences:
             print(f"different {line}")
         print(f"{'identical' if comparison.identical else 'different'} {comparison.wanted} {comparison.found}")

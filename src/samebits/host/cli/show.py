@@ -10,6 +10,7 @@ from samebits.host.cli.printing import print_json
 
 def add_show_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits show`: a run or an image."""
+    # A run, or an image without a run.
     subject = parser.add_mutually_exclusive_group(required=True)
     subject.add_argument("run", nargs="?", metavar="RUN", help=RUN_HELP)
     subject.add_argument(

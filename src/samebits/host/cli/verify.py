@@ -16,6 +16,7 @@ def add_verify_options(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_level_option(parser, "bitwise, metrics or documented (default: the recorded level)")
     _add_tolerances(parser)
+    # Options of both modes are accepted here, and combinations refused in `_refuse_other_mode`.
     parser.add_argument("--against", metavar="RUN", help="compare with this run instead of training again")
     parser.add_argument(
         "--locate", action="store_true", help="if they differ, train both again and find the first step and tensor"

@@ -49,6 +49,7 @@ def provide_base(engine: Engine, base: str, digest: Digest, *, offline: bool = F
     A base that is named by digest and has no archive keeps its name: the builder pulls it. Raises ImageError if the
     base that is found has another digest.
     """
+    # A base named by digest is identified by its name. One named by tag must be checked.
     by_digest = "@" in base
     # A tag can move. It is accepted only if its image has the wanted id.
     if not by_digest:

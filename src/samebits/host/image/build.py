@@ -169,6 +169,7 @@ def build_from_context(
     builder = choose_builder(engine, base, offline=offline)
     log(f"building {plan.tag} on {plan.base} with {builder}")
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
+        # buildx writes the digests into this file; the engine does not report all of them.
         metadata = Path(folder) / "metadata.json"
         command = plan.command(
             builder=builder, base=base, context=context, wheelhouse=wheelhouse, metadata=metadata, cached=cached
@@ -253,6 +254,7 @@ def config_digest(engine: Engine, image: Image) -> Digest:
 
 def describe_image(engine: Engine, image: Image) -> dict[str, Any]:
     """An image's digests and layers, and its builder if it was built on this machine."""
+    # An image from elsewhere lacks some labels, and all cached metadata.
     labels = {"base": _BASE_LABEL, "lock": "samebits.lock", "source": "samebits.source"}
     labelled = {what: image.labels[label] for what, label in labels.items() if label in image.labels}
     return {"config": str(config_digest(engine, image)), **labelled, **known_metadata(image)}

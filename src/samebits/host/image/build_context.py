@@ -114,6 +114,7 @@ def write_context(kind: ImageKind, target: Path, manifest: bytes) -> None:
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
+    # A layer of its own for gigabytes that rarely change: a new TensorFlow does not move them.
     if kind is GPU:
         (target / "cuda").mkdir()
         write_atomically(target / "cuda" / "requirements.lock", cuda_lock(context_file(kind.lock).read_text()).encode())
@@ -144,6 +145,7 @@ def staged_context() -> Path:
     with exclusive(folder, "stage"):
         if not target.exists():
             # Compiled in advance, and never checked against the sources, so that a run writes nothing here.
+            # Renamed when complete: an interrupted copy is never used.
             draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
             write_context(CPU, draft, readable_json({"lock": str(lock), "source": str(source)}))
             compileall.compile_dir(

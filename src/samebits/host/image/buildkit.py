@@ -75,6 +75,7 @@ def choose_builder(engine: Engine, base: str, *, offline: bool = False, buildkit
 
 def builder_name(buildkit: str) -> str:
     """The name of samebits's own builder; each version of BuildKit has its own."""
+    # By the image's digest, so that an upgrade never reuses an older BuildKit.
     return f"samebits-{buildkit.rpartition(':')[2][:12]}"
 
 
@@ -131,6 +132,7 @@ def _parse_inspect(inspected: str) -> dict[str, str | None]:
     """The output of `docker buildx inspect`, whose field names differ between versions."""
     # Later lines win: the node follows the builder and has the details.
     found = dict(line.split(":", 1) for line in inspected.splitlines() if ":" in line)
+    # Only a builder in a container has an image; others embed BuildKit in the engine.
     image = re.search(r'^Driver Options:.*\bimage="([^"]+)"', inspected, re.MULTILINE)
     return {
         "name": found.get("Name", "").strip(),

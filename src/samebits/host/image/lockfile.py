@@ -36,6 +36,7 @@ def read_lock(lock: str | Path) -> tuple[Pin, ...]:
 
     Raises InputError, with line and package, for every entry that pip would install without checking a hash.
     """
+    # Errors name `file:line`; a text without a file is called `lock`.
     where = str(lock) if isinstance(lock, Path) else "lock"
     pins: dict[str, Pin] = {}
     for line, text in _logical_lines(_read_text(lock)):
@@ -79,6 +80,7 @@ def _parse_pin(text: str, line: int, place: str) -> Pin:
     # Options such as --index-url or -e would let a file in that no hash covers.
     if text.startswith("-"):
         raise InputError(f"{place}: {text.split(maxsplit=1)[0]} is an option; a lock holds pins only, so drop it")
+    # Options follow the requirement: the first of them ends it.
     option = _OPTION.search(text)
     requirement = _parse_requirement(text[: option.start()] if option else text, place)
     name = canonicalize_name(requirement.name)

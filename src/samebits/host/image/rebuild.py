@@ -84,6 +84,7 @@ def find_recorded(engine: Engine, record: Record) -> Image | None:
     It is identified by its digest. A plain `docker run` records none: then base, lock and source identify it.
     """
     recorded = record.recipe.image
+    # The labels are cheap to compare. The digest decides, and is read for few images.
     labels = image_labels(base=recorded.base, lock=recorded.lock, source=recorded.source)
     found = engine.images_with(labels)
     return next((image for image in found if _is_recorded(engine, image, recorded)), None)
@@ -110,6 +111,7 @@ def _is_recorded(engine: Engine, image: Image, recorded: ImageIdentity) -> bool:
 
 
 def _rebuilt_tag(recorded: ImageIdentity) -> str:
+    # Named by its content, so that rebuilds of several runs do not replace each other.
     name = recorded.config or Digest.of_json([str(recorded.base), str(recorded.lock), str(recorded.source)])
     return f"samebits:rebuilt-{name.short}"
 

@@ -65,6 +65,7 @@ class Target:
     @property
     def platforms(self) -> list[str]:
         """The platform tags, the newest glibc first."""
+        # manylinux_2_5 is the oldest tag; its predecessors are the names in _OLD_NAMES.
         minors = range(self.glibc, 4, -1)
         names = ((f"manylinux_2_{minor}", _OLD_NAMES.get(minor)) for minor in minors)
         return [f"{name}_{self.machine}" for pair in names for name in pair if name]
@@ -79,6 +80,7 @@ class Target:
 
     def wants(self, marker: str | None) -> bool:
         """Whether a marker of the lock holds for this target; Python's patch release counts as 0."""
+        # A marker on the patch release would make the image depend on the base's updates.
         version = f"{self.python[0]}.{self.python[1]}"
         versions = {"python_version": version, "python_full_version": f"{version}.0"}
         own = {**versions, "implementation_version": f"{version}.0", "platform_machine": self.machine}
@@ -172,6 +174,7 @@ class _Store:
             name, version, build, tags = parse_wheel_filename(filename)
         except InvalidWheelFilename:
             return None
+        # A file name may hold several tags, such as py2.py3-none-any. The best of them counts.
         ranks = [self._ranks[tag] for tag in tags if tag in self._ranks]
         if name != pin.name or version != Version(pin.version) or not ranks:
             return None
@@ -179,6 +182,7 @@ class _Store:
 
     def _choice(self, pin: Pin) -> Path:
         """The file with the sha256 of the wheel that pip chose for this pin and target."""
+        # The hashes belong to the key: a lock that allows other files is another question to pip.
         key = [str(self._target), str(pin), sorted(digest.hex for digest in pin.hashes)]
         return self.root / "chosen" / Digest.of_json(key).hex
 
@@ -210,6 +214,7 @@ class _Store:
             raise self._mismatch(pin, file.name)
         place = self.root / digest.hex / file.name
         place.parent.mkdir(exist_ok=True)
+        # A file that is right is left alone, because hard links to it may be in use.
         if not place.exists() or not _is_intact(place):
             file.chmod(0o444)
             file.replace(place)
@@ -220,6 +225,7 @@ class _Store:
     def _explain(self, log: Path, pins: Sequence[Pin]) -> ImageError | None:
         """Pip's failure as one line, if it is about a pin."""
         text = log.read_text(errors="replace") if log.exists() else ""
+        # pip writes the names of packages in several spellings.
         by_name = {pin.name: pin for pin in pins}
         # pip prints several lines for one cause; these two patterns name the pin.
         wrong, absent = _MISMATCH.search(text), _ABSENT.search(text)

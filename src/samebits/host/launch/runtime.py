@@ -73,6 +73,7 @@ def _device(gpus: str | None) -> Device:
     """The requested device; the GPU model is read from the driver, because it is part of the recipe."""
     if gpus is None:
         return Device()
+    # Asked of the driver, because the engine does not know the model of a GPU.
     report = read_gpus()
     if not report.gpus:
         raise EngineError(f"no GPU is available: {report.reason}; install NVIDIA's driver, or drop --gpus")
@@ -173,6 +174,7 @@ def _venv_runtime(device: Device, identity: ImageIdentity, context: Path | None 
         return run_in_venv(("--run", str(folder.path.resolve())), variables, context, streams)
 
     def query(arguments: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:
+        # A file, because a pipe that nobody reads while the process runs would block it.
         with tempfile.TemporaryFile() as output:
             status = run_in_venv(arguments, variables, context, Streams(out=output))
             output.seek(0)

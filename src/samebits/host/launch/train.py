@@ -56,6 +56,7 @@ def execute_silently(planned: PlannedRun, runtime: Runtime) -> RunDir:
 
 def _finalized_status(folder: RunDir, status: int) -> int:
     """The exit status of a finished process; if it died before it finalized its record, the run is marked failed."""
+    # The runner finalizes the record itself, unless it was killed.
     if read_record(folder.record).sealed:
         return status
     # 137 from a container and -9 from a process both mean SIGKILL, which the kernel sends when memory runs out.
