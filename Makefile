@@ -6,7 +6,7 @@ BIN     := .venv/bin
 TAG     ?= samebits:cpu
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url \
            --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe
-# An engine that `make engine` started is used before the machine's own.
+# An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
 .PHONY: help train test test-portable test-gpu lint format lock image base-image engine prove-rules bench bench-build bench-profiles bench-trace bench-verify bench-resume clean
@@ -14,14 +14,14 @@ ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-train: .venv/.installed  ## train the example on real data: in a container where an engine answers, else in a locked venv
+train: .venv/.installed  ## train the example on real data, in a container if an engine answers, else in a virtual environment
 	@$(ENGINE); if docker info >/dev/null 2>&1; then $(BIN)/samebits build --tag $(TAG) && image="--image $(TAG)"; fi \
 	&& $(BIN)/samebits train examples/digits/train.py --data examples/digits/data $$image
 
-test: lint  ## run all tests, with an engine of its own where none answers and one can be started
+test: lint  ## run all tests; starts a private engine if none answers
 	@tools/test.sh
 
-test-portable: .venv/.installed  ## train the portable profile's families on emulated CPUs (about a quarter of an hour)
+test-portable: .venv/.installed  ## train the portable profile's model families on emulated CPUs (about 15 minutes)
 	@$(BIN)/python -m pytest -m emulated
 
 test-gpu: .venv/.installed  ## train every model family twice on a GPU (needs NVIDIA's driver and container toolkit)
@@ -40,37 +40,37 @@ lock: .venv/.installed  ## remake the locks from their .in files, and Dockerfile
 	$(COMPILE) --constraint requirements.lock --output-file tools/prove_rules.lock tools/prove_rules.in
 	$(BIN)/python tools/dockerfile_gpu.py
 
-image: .venv/.installed  ## build the image that containers train in
+image: .venv/.installed  ## build the image
 	@$(ENGINE); $(BIN)/samebits build --tag $(TAG)
 
-base-image:  ## make a stand-in base from Debian's packages, where the pinned base cannot be pulled
+base-image:  ## make a base image from Debian's packages, if the pinned base cannot be pulled
 	@$(ENGINE); tools/base_image.sh
 
 engine:  ## start a private Docker engine on a Debian machine that has none (needs root)
 	@tools/engine.sh up
 
-prove-rules: .venv/.installed  ## run the examples of each rule of `check` twice, and write down what came of it (about ten minutes)
+prove-rules: .venv/.installed  ## run the examples of each rule of `check` twice, and write the results into its page (about 10 minutes)
 	@$(BIN)/python tools/prove_rules.py
 
-bench: .venv/.installed  ## measure what BENCHMARKS.md states, side by side
+bench: .venv/.installed  ## measure the numbers in BENCHMARKS.md
 	@$(ENGINE); $(BIN)/python benchmarks/run.py
 
-bench-profiles: .venv/.installed  ## measure what the profiles cost, and draw it (about a quarter of an hour)
+bench-profiles: .venv/.installed  ## measure and plot the overhead of the profiles (about 15 minutes)
 	@$(BIN)/python benchmarks/profiles.py
 
-bench-trace: .venv/.installed  ## measure what finer lines of the ledger cost (about ten minutes)
+bench-trace: .venv/.installed  ## measure the overhead of `--trace step` and `--trace tensor` (about 10 minutes)
 	@$(BIN)/python benchmarks/trace.py
 
-bench-verify: .venv/.installed  ## measure what comparing and verifying costs (about two minutes)
+bench-verify: .venv/.installed  ## measure the time of `diff` and `verify` (about 2 minutes)
 	@$(BIN)/python benchmarks/verify.py
 
-bench-resume: .venv/.installed  ## measure what checkpoints cost, and what segments save (about ten minutes)
+bench-resume: .venv/.installed  ## measure the overhead of checkpoints, and the speedup of segments (about 10 minutes)
 	@$(ENGINE); $(BIN)/python benchmarks/resume.py
 
-bench-build: .venv/.installed  ## measure builds, side by side (about ten minutes)
+bench-build: .venv/.installed  ## measure builds (about 10 minutes)
 	@$(ENGINE); $(BIN)/python benchmarks/build.py
 
-clean:  ## remove what this folder's targets made; runs, caches elsewhere and images stay
+clean:  ## remove what the targets made in this folder; keeps runs, images and caches elsewhere
 	tools/engine.sh down
 	rm -rf .venv .engine .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes a base image (Debian trixie with Python and venv) from Debian's packages, for where no registry can be reached.
+# Makes a base image (Debian trixie with Python and venv) from Debian's packages, for machines that reach no registry.
 #
 #   tools/base_image.sh [--force] [TAG]      # TAG: samebits-base:trixie unless given
 #
-# The same package versions give the same image ID. It goes to the engine that `docker` talks to; prints `TAG ID`.
-# Environment: DEBIAN_MIRROR, SOURCE_DATE_EPOCH (no file is younger; trixie's release day unless given), TMPDIR.
-# Exit status: 0 done or already there, 1 something failed, 2 it cannot run here or wrong usage.
+# The same package versions give the same image ID. Loads the image into the engine that `docker` uses; prints `TAG ID`.
+# Environment: DEBIAN_MIRROR, SOURCE_DATE_EPOCH (the latest time of a file; default: trixie's release day), TMPDIR.
+# Exit status: 0 done or already present, 1 something failed, 2 it cannot run here or wrong usage.
 set -euo pipefail
 umask 022
 PATH=$PATH:/usr/sbin:/sbin
@@ -25,7 +25,7 @@ command -v docker >/dev/null || die 2 "needs a docker client: install one, or se
 docker version >/dev/null 2>&1 || die 2 "no Docker engine answers: start one, or set DOCKER_HOST (see tools/engine.sh)"
 image_id() { docker image inspect --format '{{.Id}}' "$tag" 2>/dev/null; }
 if [ -z "$force" ] && id=$(image_id); then
-  say "$tag exists already (--force makes it anew)"
+  say "$tag exists already (--force remakes it)"
   echo "$tag $id"
   exit
 fi
@@ -39,8 +39,8 @@ trap 'rm -rf --one-file-system "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 root=$work/root
 
-# Nothing of this machine's environment but the way out reaches the packages' scripts. Some of them write the date,
-# and Python's compiler orders set constants by its hash seed.
+# Of this machine's environment, the packages' scripts see the proxies only. Some scripts write the date, and Python's
+# compiler orders set constants by its hash seed.
 clean=(PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TZ=UTC LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
   SOURCE_DATE_EPOCH="$epoch" PYTHONHASHSEED=0)
 for name in http_proxy https_proxy no_proxy; do
@@ -55,8 +55,8 @@ env -i "${clean[@]}" unshare --mount bash -euc 'mount --bind "$1" /mnt
   exec debootstrap --variant=minbase --include=python3,python3-venv trixie /mnt/root "$2"' _ "$work" "$mirror" \
   </dev/null >"$work/log" 2>&1 || { tail -n 5 "$work/log" >&2; die 1 "debootstrap failed: its last lines are above"; }
 
-say "removing what differs from making to making"
-# Compiled Python carries the sources' times, which a later build may change: take the hash instead, never checked.
+say "removing what differs between two runs of this script"
+# Compiled files hold the times of their sources, which a later build may change. Compile them by hash, never checked.
 find "$root/usr" -depth -type d -name __pycache__ -exec rm -rf {} +
 env -i "${clean[@]}" chroot "$root" sh -c \
   'python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /usr/lib/python3* /usr/share/python3' \
@@ -69,12 +69,12 @@ rm -f "$root"/var/cache/ldconfig/aux-cache "$root"/var/cache/debconf/*-old "$roo
 echo 'deb http://deb.debian.org/debian trixie main' >"$root/etc/apt/sources.list"
 
 say "packing and loading $tag"
-# In a fixed order, owners by number, and no file younger than the given date. The engine makes its own /dev.
+# In a fixed order, with numeric owners and no time after the epoch. The engine makes its own /dev.
 tar --create --file "$work/layer.tar" --directory "$root" --format=gnu --sort=name --numeric-owner \
   --mtime="@$epoch" --clamp-mtime --anchored --exclude='./dev/*' --exclude='./tmp/*' .
 architecture=$(chroot "$root" dpkg --print-architecture)
 python3 "$tools/image_tar.py" "$work/layer.tar" "$tag" "$architecture" "$epoch" | docker load --quiet >"$work/log" ||
-  die 1 "the engine did not take the image"
+  die 1 "the engine did not load the image"
 say "layer sha256:$(sha256sum "$work/layer.tar" | cut -d ' ' -f 1)"
-id=$(image_id) || die 1 "the engine took the image, but does not name it $tag"
+id=$(image_id) || die 1 "the engine loaded the image, but not as $tag"
 echo "$tag $id"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes Dockerfile.gpu: the Dockerfile, with CUDA in a layer of its own; `make lock` calls it.
+"""Make Dockerfile.gpu from Dockerfile by adding a layer with CUDA; `make lock` calls it.
 
-The two files share all but what stands here, and no one copies it by hand.
+The two files differ in nothing else, and nobody has to copy changes by hand.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ ENV NVIDIA_VISIBLE_DEVICES=all \\
 
 
 def gpu_dockerfile(dockerfile: str) -> str:
-    """The text of Dockerfile.gpu; raises ValueError where Dockerfile has lost what this needs."""
+    """The text of Dockerfile.gpu; raises ValueError if Dockerfile lacks its heading or the marker for CUDA."""
     if MARKER not in dockerfile or HEADING not in dockerfile:
         raise ValueError("Dockerfile has lost its heading, or the line where CUDA goes")
     return dockerfile.replace(HEADING, GPU_HEADING).replace(MARKER, CUDA)

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Fetches QEMU's user-mode emulator (10.0, from Debian trixie; it is static, so any Linux runs it) and prints its path.
 #
-#   tools/emulator.sh [FOLDER]      # where it is kept: ~/.cache/samebits/emulator unless given
+#   tools/emulator.sh [FOLDER]      # FOLDER: ~/.cache/samebits/emulator unless given
 #
-# Older ones crash in NumPy. The package is checked by the digest in the mirror's list, whose signature is not checked: it
-# runs tests, and goes into no image. Exit status: 0 done, 1 it cannot be fetched, 2 it cannot run here.
+# Older versions crash in NumPy. The package is checked against the digest in the mirror's list. The list's signature is
+# not checked, because the emulator runs tests only and is in no image.
+# Exit status: 0 done, 1 it cannot be fetched, 2 it cannot run here.
 set -euo pipefail
 
 die() { local status=$1; shift; printf 'emulator: %s\n' "$*" >&2; exit "$status"; }
@@ -24,10 +25,10 @@ if [ ! -x "$program" ]; then
     die 1 "cannot read the package list of $mirror"
   { read -r path && read -r digest; } <"$work/found" || die 1 "$mirror has no qemu-user"
   curl -fsS --retry 3 -o "$work/package.deb" "$mirror/$path" || die 1 "cannot fetch $mirror/$path"
-  echo "$digest  $work/package.deb" | sha256sum --check --status || die 1 "$path is not what the list says"
+  echo "$digest  $work/package.deb" | sha256sum --check --status || die 1 "$path does not have the digest in the list"
   dpkg-deb --extract "$work/package.deb" "$work/package"
   mkdir -p "$(dirname "$program")"
-  mv "$work/package/usr/bin/qemu-x86_64" "$program"   # only what is complete gets the final name
+  mv "$work/package/usr/bin/qemu-x86_64" "$program"   # only a complete file gets the final name
 fi
 "$program" --version >/dev/null || die 2 "$program does not run here"
 echo "$program"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# A private, current Docker engine for a Linux machine that has none, or one too old to build images reproducibly.
+# A private, current Docker engine for a Linux machine without one, or with one too old to build images reproducibly.
 #
 #   tools/engine.sh up|down|env|status [STATE_DIR]      # STATE_DIR: .engine beside tools/ unless given
 #   sudo tools/engine.sh up && eval "$(tools/engine.sh env)" && docker info
 #
-# Everything it keeps lies in STATE_DIR: Debian trixie's packages in root/, images and containers in data/, the
-# client's configuration in config/, logs. Outside it, it may install debootstrap, and Docker's usual changes to the
-# machine's network apply (forwarding, packet filter chains, a bridge of its own until `down`); another engine's
-# published ports can stop working, so use that other engine instead if it is recent. The host's /usr, /etc and /run
-# cannot be mounted into containers, and there is no GPU support: the engine does not see those folders.
+# All files are in STATE_DIR: Debian trixie's packages in root/, images and containers in data/, the client's
+# configuration in config/, logs. Outside of it, the script may install debootstrap, and Docker makes its usual changes
+# to the machine's network (forwarding, packet filter chains, one bridge until `down`). Published ports of another
+# engine can stop working, so use that engine instead if it is recent. The engine does not see the host's /usr, /etc
+# and /run: they cannot be mounted into containers, and there is no GPU support.
 # Exit status: 0 done, 1 the engine does not answer, 2 it cannot run here or wrong usage.
 set -euo pipefail
 umask 022
@@ -26,7 +26,7 @@ socket=$state/docker.sock
 # One bridge for each engine, so that two engines never hand out the same container address.
 bridge=sb$(printf %s "$state" | cksum | cut -d ' ' -f 1)
 
-# The client, untouched by what the caller's environment says about other engines.
+# The client, without the caller's settings for other engines.
 client() {
   if [ -x "$state/bin/docker" ]; then set -- "$state/bin/docker" "$@"; else set -- docker "$@"; fi
   env -u DOCKER_CONTEXT -u DOCKER_TLS_VERIFY -u DOCKER_API_VERSION \
@@ -34,8 +34,8 @@ client() {
 }
 server_version() { [ -S "$socket" ] && client version --format '{{.Server.Version}}'; }
 
-# The process id of the engine, if it lives. A stale pid file may name somebody else's process by now: ours is the
-# one whose root folder is the engine's.
+# The process id of the engine, if it runs. A stale pid file may name another process, so the process's root folder is
+# compared with the engine's.
 engine_pid() {
   local pid
   pid=$(cat "$state/docker.pid" 2>/dev/null) && [ "/proc/$pid/root" -ef "$root" ] && echo "$pid"
@@ -64,8 +64,8 @@ make_root() {
   fi
   say "making the engine's root from Debian's packages (about a minute)"
   rm -rf --one-file-system "$state/root.partial"
-  # In a mount namespace of its own, debootstrap leaves no mounts behind when interrupted; it gets a plain path because
-  # it cannot work in one with spaces. Only what is complete gets the final name.
+  # In its own mount namespace, debootstrap leaves no mounts when interrupted. It gets a plain path, because it fails in
+  # paths with spaces. Only a complete root gets the final name.
   # shellcheck disable=SC2016
   unshare --mount "$BASH" -euc 'mount --bind "$1" /mnt
     exec debootstrap --variant=minbase --include="$2" trixie /mnt/root.partial "$3"' _ "$state" \
@@ -77,7 +77,7 @@ make_root() {
   mv "$state/root.partial" "$root"
 }
 
-# The client's side: buildx, and `docker` itself where the host has none.
+# The client: buildx, and `docker` itself if the host has none.
 make_client() {
   mkdir -p "$state/config/cli-plugins"
   ln -sf "$root/usr/libexec/docker/cli-plugins/docker-buildx" "$state/config/cli-plugins/docker-buildx"
@@ -90,15 +90,15 @@ make_client() {
   fi
 }
 
-# Runs as the first process of new mount and process id namespaces, and becomes the engine.
+# Runs as the first process of new mount and pid namespaces, and becomes the engine.
 inside() {
   [ $$ = 1 ] || die 2 "$action is not for use by hand"
   local pid dir
   read -r pid _ </proc/self/stat   # /proc is still the host's, so this is the host's number for this process
   echo "$pid" >"$state/docker.pid"
   mount --bind "$root" "$root"
-  mount --make-unbindable "$root"   # else the next lines would copy it into itself
-  for dir in /*/ /var/*/; do   # `docker run -v` is to find the host's folders
+  mount --make-unbindable "$root"   # else the next lines would mount it into itself
+  for dir in /*/ /var/*/; do   # so that `docker run -v` finds the host's folders
     dir=${dir%/}
     case $dir in
       /bin | /boot | /dev | /etc | /lib* | /lost+found | /proc | /run | /sbin | /sys | /usr | /var) continue ;;
@@ -119,7 +119,7 @@ inside() {
   export PATH=/usr/sbin:/usr/bin
   unset TMPDIR
   [ -e "/sys/class/net/$bridge" ] || ip link add "$bridge" type bridge
-  # tini goes when dockerd goes, however that ends, and the kernel then ends containerd and the containers with it.
+  # tini ends when dockerd ends, for whatever reason. The kernel then kills containerd and the containers.
   exec tini -- dockerd --bridge "$bridge" --data-root /state/data --exec-root /run/docker --pidfile /run/docker.pid \
     --group root --host unix:///state/docker.sock
 }
@@ -132,7 +132,7 @@ up() {
   state=$(cd "$state" && pwd)
   echo '*' >"$state/.gitignore"
   exec 9>"$state/lock"
-  flock -n 9 || die 1 "another up or down is at work in $state: wait for it"
+  flock -n 9 || die 1 "another up or down is running in $state: wait for it"
   make_root
   make_client
   if ! engine_pid >/dev/null; then
@@ -141,7 +141,7 @@ up() {
     # With systemd-resolved, the host's resolv.conf names an address that containers cannot reach.
     [ -r $resolv ] || resolv=/etc/resolv.conf
     cat $resolv >"$root/etc/resolv.conf" || true
-    # So that pulling works behind a site's own certificate authority.
+    # So that pulling works behind a private certificate authority.
     [ ! -r /etc/ssl/certs/ca-certificates.crt ] ||
       cat /etc/ssl/certs/ca-certificates.crt >"$root/etc/ssl/certs/ca-certificates.crt"
     setsid unshare --mount --propagation slave --pid --fork --kill-child "$BASH" "$0" inside "$state" \
@@ -156,7 +156,7 @@ up() {
     fi
     sleep 0.2
   done
-  # Who called sudo may use the engine, too.
+  # The user who called sudo may use the engine, too.
   [ -z "${SUDO_UID:-}" ] || chown -R "$SUDO_UID" "$socket" "$state/config"
   say "up: Docker $version on unix://$socket"
 }
@@ -166,7 +166,7 @@ down() {
   [ -d "$state" ] || { say "not running"; return; }
   [ "$(id -u)" = 0 ] || die 2 "needs root: run it with sudo"
   exec 9>"$state/lock"
-  flock -n 9 || die 1 "another up or down is at work in $state: wait for it"
+  flock -n 9 || die 1 "another up or down is running in $state: wait for it"
   if pid=$(engine_pid); then
     say "stopping dockerd"
     for signal in TERM KILL; do
@@ -185,7 +185,7 @@ down() {
   [ ! -e "/sys/class/net/$bridge" ] || remove_bridge || say "could not remove all of the bridge $bridge"
 }
 
-# Docker leaves these to the next start, which may never come.
+# Docker removes these at its next start, which may never come.
 remove_bridge() {
   local table rule
   for table in nat filter; do

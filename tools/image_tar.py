@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes an image archive for `docker load` whose bytes, and so the image's ID, depend on its arguments alone.
+"""Write an image archive for `docker load` whose bytes, and thus the image's ID, depend on the arguments only.
 
-`docker import` stamps the time of the import, so that the same files get a new ID each time. The archive is an OCI
-layout, with the manifest.json that engines without containerd's image store read. Only the standard library is used.
+`docker import` stores the time of the import, so that the same files get a new ID each time. The archive is an OCI
+layout, with the manifest.json that engines without containerd's image store read. Needs the standard library only.
 """
 
 import argparse
@@ -19,7 +19,7 @@ ARCHITECTURES = {"i386": "386", "armhf": "arm", "ppc64el": "ppc64le"}  # where D
 
 
 def full_name(tag: str) -> str:
-    """The tag as containerd keeps it: with the registry, the `library` folder and the version that docker implies."""
+    """The tag as containerd stores it, with the registry, `library/` and version that docker implies."""
     if ":" not in tag.rpartition("/")[2]:
         tag += ":latest"
     first, slash, _ = tag.partition("/")
@@ -34,7 +34,7 @@ def encode(document: object) -> bytes:
 
 
 def descriptor(media_type: str, digest: str, size: int, **more: object) -> dict[str, object]:
-    """What one part of an OCI layout says of another."""
+    """A reference from one part of an OCI layout to another."""
     return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": f"sha256:{digest}", "size": size, **more}
 
 
@@ -92,11 +92,11 @@ def write_archive(out: BinaryIO, layer: BinaryIO, tag: str, architecture: str, e
 
 
 def main() -> None:
-    """Read the arguments, and write the archive to stdout."""
+    """Write the archive to stdout."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("layer", help="the file system, as an uncompressed tar")
     parser.add_argument("tag")
-    parser.add_argument("architecture", help="as `dpkg --print-architecture` says it")
+    parser.add_argument("architecture", help="as printed by `dpkg --print-architecture`")
     parser.add_argument("epoch", type=int, help="the image's time of creation, in seconds since 1970")
     arguments = parser.parse_args()
     with open(arguments.layer, "rb") as layer:

@@ -1,8 +1,10 @@
-"""Make the tables of the portable profile on this machine, which has an engine: `python tools/prove.py`; some minutes.
+"""Make the tables of the portable profile: `python tools/prove.py`; needs an engine and some minutes.
 
-`src/samebits/runner/determinism/proven.json` is what every run and every `samebits fingerprint` is compared with;
-`examples/families/golden.json` is what `samebits attest` and the tests compare. Run it where versions in the lock or
-the profile's settings have changed, then `make test-portable`: the tables are true once other CPUs agree.
+`src/samebits/runner/determinism/proven.json`: every portable run and `samebits fingerprint` are compared with it.
+`examples/families/golden.json`: `samebits attest` and the tests are compared with it.
+
+Run it after a change of the lock's versions or the profile's settings, then `make test-portable`. The tables are valid
+once other CPUs reproduce them.
 """
 
 import json
@@ -20,12 +22,12 @@ COMMAND = str(Path(sys.executable).with_name("samebits"))
 PROVEN = ROOT / "src" / "samebits" / "runner" / "determinism" / "proven.json"
 FAMILIES = ROOT / "examples" / "families"
 EXACT_IN_FLOAT64 = {"Erfc float64", "Exp float64"}
-"""What the exact operations compute by; convolutions in float64 were found to follow the CPU's caches."""
+"""Operations that the exact ones are computed with; float64 convolutions depend on the size of the CPU's caches."""
 VERSIONS = ("tensorflow", "keras", "numpy")
 
 
 def main() -> None:
-    """First the fingerprint, without which no portable run starts; then the operations that the families reach."""
+    """Write the fingerprint, without which no portable run starts, then the operations that the families use."""
     lock = (ROOT / "requirements.lock").read_text()
     names = {"tensorflow": "tensorflow-cpu", "keras": "keras", "numpy": "numpy"}
     pins = dict(line.split()[0].split("==") for line in lock.splitlines() if "==" in line and line[0].isalpha())
@@ -35,6 +37,7 @@ def main() -> None:
     subprocess.run([COMMAND, "build"], check=True)
     fingerprint, in_image = (fingerprint_in(runtime) for runtime in ("venv", "docker"))
     table["fingerprint"] = fingerprint["operations"]
+    # Some functions come from the C library, and the image has another one than this machine.
     by_libc = [name for name, digest in table["fingerprint"].items() if in_image["operations"][name] != digest]
     for found in (fingerprint, in_image):
         table["libc"][found["libc"]] = {name: found["operations"][name] for name in by_libc}
@@ -48,16 +51,16 @@ def main() -> None:
 
 
 def fingerprint_in(runtime: str) -> dict[str, Any]:
-    """What the command finds, whatever the table says yet."""
+    """The output of `samebits fingerprint`, which does not depend on the table."""
     command = [COMMAND, "fingerprint", "--runtime", runtime, "--json"]
     return dict(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout))
 
 
 def trained(group: str) -> dict[str, Any]:
-    """The record of one group's training."""
+    """Train one group and return its record."""
     with tempfile.TemporaryDirectory() as runs:
-        words = ["--runtime", "venv", "--profile", "portable", "--runs", runs, "--", group]
-        subprocess.run([COMMAND, "train", str(FAMILIES / "train.py"), *words], check=True)
+        options = ["--runtime", "venv", "--profile", "portable", "--runs", runs, "--", group]
+        subprocess.run([COMMAND, "train", str(FAMILIES / "train.py"), *options], check=True)
         (record,) = Path(runs).glob("*/record.json")
         return dict(json.loads(record.read_bytes()))
 

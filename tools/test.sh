@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs all tests. Container tests use the engine that answers, else a private one that is started here; where that is
-# impossible they are left out, which is said, unless SAMEBITS_REQUIRE_ENGINE is set.
+# Runs all tests. Container tests use the engine that answers, else a private one that this script starts. If that is
+# impossible they are skipped with a message; with SAMEBITS_REQUIRE_ENGINE set, the script fails instead.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 leave_out() {
-  echo "test: container tests are left out: $1" >&2
+  echo "test: skipping container tests: $1" >&2
   [ -z "${SAMEBITS_REQUIRE_ENGINE:-}" ] || exit 1
   exec .venv/bin/python -m pytest -m 'not engine' "${arguments[@]}"
 }
@@ -17,12 +17,12 @@ elif ! docker info >/dev/null 2>&1 || ! docker buildx version >/dev/null 2>&1; t
   why=$(tools/engine.sh up 2>&1 | tee /dev/stderr | tail -n 1; exit "${PIPESTATUS[0]}") || leave_out "$why"
   eval "$(tools/engine.sh env)"
 fi
-# The pinned base where its registry can be reached, else a stand-in from Debian's packages.
+# The pinned base if its registry can be reached, else one from Debian's packages.
 if [ -z "${SAMEBITS_BASE:-}" ]; then
   pinned=$(sed -n 's/^ARG BASE=//p' Dockerfile)
   if ! docker image inspect "$pinned" >/dev/null 2>&1 && ! timeout 300 docker pull --quiet "$pinned" >/dev/null 2>&1; then
-    echo "test: the pinned base cannot be pulled: a stand-in from Debian's packages takes its place" >&2
-    tools/base_image.sh || leave_out "no base image can be had"
+    echo "test: the pinned base cannot be pulled; making one from Debian's packages" >&2
+    tools/base_image.sh || leave_out "no base image is available"
     export SAMEBITS_BASE=samebits-base:trixie
   fi
 fi

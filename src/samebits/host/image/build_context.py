@@ -144,10 +144,10 @@ def staged_context() -> Path:
     target = folder / Digest.of_json([str(lock), str(source)]).hex[:16]
     with exclusive(folder, "stage"):
         if not target.exists():
-            # Compiled in advance, and never checked against the sources, so that a run writes nothing here.
             # Renamed when complete: an interrupted copy is never used.
             draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
             write_context(CPU, draft, readable_json({"lock": str(lock), "source": str(source)}))
+            # Compiled in advance, and never checked against the sources, so that a run writes nothing here.
             compileall.compile_dir(
                 draft / "source", quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
             )
