@@ -1,13 +1,13 @@
-# The CPU image, a function of its build context: lock/, source/, image.json. `samebits build` lays the context out and
-# passes every argument; the wheels come as a named context of their own.
+# The CPU image, a function of its build context: lock/, source/, image.json. `samebits build` writes the context and
+# passes every argument. The wheels are a second, named context.
 ARG BASE=python:3.13.15-slim-trixie@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 FROM ${BASE}
 ARG SOURCE_DATE_EPOCH
 
-# Each step ends by dating all that it touched to SOURCE_DATE_EPOCH, so that its layer is the same whenever it is built.
-# Done here and not by the builder, as only some exporters of some builders can rewrite times. Folders are mounted on
-# /media, /mnt and /tmp only, which every base has: a mount point that is made leaves traces. (useradd dates an entry of
-# /etc/shadow by SOURCE_DATE_EPOCH, too.)
+# Each step ends by setting the times of all files it changed to SOURCE_DATE_EPOCH, so that its layer does not depend on
+# the time of the build. The step does this itself, because not every builder can rewrite times. Folders are mounted on
+# /media, /mnt and /tmp only, which every base has: a new mount point would become part of the layer. (useradd uses
+# SOURCE_DATE_EPOCH for a date in /etc/shadow, too.)
 SHELL ["/bin/sh", "-euc", "start=$(date +%s.%N); sleep 0.1; eval \"$0\"; find / -xdev -newerct \"@$start\" ! -path '/dev*' ! -path '/proc*' ! -path '/sys*' ! -path '/media*' ! -path '/mnt*' ! -path '/tmp*' ! -path /etc/hosts ! -path /etc/resolv.conf -exec touch --no-dereference --date=\"@$SOURCE_DATE_EPOCH\" {} +"]
 
 RUN python3 -m venv --without-pip /opt/samebits/venv && mkdir -m 0777 /runs /work \
@@ -15,8 +15,8 @@ RUN python3 -m venv --without-pip /opt/samebits/venv && mkdir -m 0777 /runs /wor
  && rm -f /var/log/*log /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-
 
 # (Dockerfile.gpu has CUDA here.)
-# The locked wheels, without network, so that neither an index nor a site's certificates can have a part in it. pip
-# itself comes from the base and stays outside. Compiled with a fixed hash seed: the order in frozen sets follows it.
+# The locked wheels, installed without network, so that no index and no certificate can influence the layer. pip comes
+# from the base and is not installed. Compiled with a fixed hash seed, which decides the order in frozen sets.
 RUN --network=none --mount=type=bind,source=lock,target=/media --mount=type=bind,from=wheelhouse,target=/mnt \
     --mount=type=tmpfs,target=/tmp export PYTHONDONTWRITEBYTECODE=1 \
  && python3 -m venv /tmp/pip \
@@ -26,7 +26,7 @@ RUN --network=none --mount=type=bind,source=lock,target=/media --mount=type=bind
  && PYTHONHASHSEED=0 /opt/samebits/venv/bin/python -m compileall -q -j1 -x /nvidia/ \
       --invalidation-mode unchecked-hash /opt/samebits/venv/lib
 
-# The settings that must stand before Python starts; profile.py lists and explains them, and a test compares.
+# The settings that must be set before Python starts. determinism_profile.py explains them; a test compares both.
 ENV PYTHONHASHSEED=0 \
     PYTHONNOUSERSITE=1 \
     TF_ENABLE_ONEDNN_OPTS=1 \
@@ -45,7 +45,7 @@ WORKDIR /work
 USER 1000:1000
 ENTRYPOINT ["/opt/samebits/venv/bin/python", "-P", "-m", "samebits.runner"]
 
-# What changes most comes last: the context itself, from which a run's folder gets it, and `samebits rebuild` the image.
+# The context changes most often, so it comes last. A run copies it into its folder for `samebits rebuild`.
 ARG BASE_NAME
 ARG BASE_DIGEST
 ARG DEVICE

@@ -13,7 +13,7 @@ GPU_HEADING = (
     "# The GPU image, a function of its build context: lock/, cuda/, source/, image.json."
 )
 CUDA = """\
-# NVIDIA's locked libraries, before all that changes more often: a new TensorFlow moves none of these gigabytes.
+# NVIDIA's locked libraries. They change rarely and come first: a new TensorFlow does not move these gigabytes.
 RUN --network=none --mount=type=bind,source=cuda,target=/media --mount=type=bind,from=wheelhouse,target=/mnt \\
     --mount=type=tmpfs,target=/tmp export PYTHONDONTWRITEBYTECODE=1 \\
  && python3 -m venv /tmp/pip \\
@@ -21,7 +21,7 @@ RUN --network=none --mount=type=bind,source=cuda,target=/media --mount=type=bind
       --require-hashes --no-deps --no-compile --no-cache-dir --disable-pip-version-check --quiet \\
       --root-user-action=ignore -r /media/requirements.lock
 
-# What the NVIDIA container runtime hands in, and the settings that matter on GPUs; profile.py explains them.
+# What the NVIDIA container runtime provides, and the settings for GPUs; determinism_profile.py explains them.
 ENV NVIDIA_VISIBLE_DEVICES=all \\
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \\
     NVIDIA_TF32_OVERRIDE=0 \\
