@@ -216,10 +216,10 @@ def test_the_script_runs_as_python_runs_it(project: Project) -> None:
 
 def test_machine_readable_ends(project: Project) -> None:
     done = project.train("--json")
-    said = json.loads(done.out.splitlines()[-1])
-    assert said["outcome"] == "finished"
-    assert json.loads(call("list", "--json", folder=project.folder).out)[0]["result"] == said["result"]
-    shown = json.loads(call("show", Path(said["run"]).name[:20], "--json", folder=project.folder).out)
-    assert shown["result_digest"] == said["result"]
+    printed = json.loads(done.out.splitlines()[-1])
+    assert printed["outcome"] == "finished"
+    assert json.loads(call("list", "--json", folder=project.folder).out)[0]["result"] == printed["result"]
+    shown = json.loads(call("show", Path(printed["run"]).name[:20], "--json", folder=project.folder).out)
+    assert shown["result_digest"] == printed["result"]
     assert "adam" not in call("list", folder=project.folder).out
-    assert said["recipe"] in call("show", said["run"], folder=project.folder).out
+    assert printed["recipe"] in call("show", printed["run"], folder=project.folder).out

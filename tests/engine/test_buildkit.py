@@ -1,4 +1,4 @@
-"""Which BuildKit builds: samebits's own where it can be had, else the engine's; said and recorded either way.
+"""Which BuildKit builds: samebits's own if it is available, else the engine's; logged and recorded in both cases.
 
 The real image of BuildKit is used where a registry gives it. Elsewhere the daemon of a private engine, which embeds
 BuildKit, stands in for it: in a container of its own, with a registry beside it, and to buildx there is no difference.
@@ -140,7 +140,7 @@ def test_an_image_that_is_no_buildkit(capsys: pytest.CaptureFixture[str], monkey
 
 @pytest.mark.engine
 @pytest.mark.usefixtures("engine")
-def test_which_one_built_is_said_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_builder_is_logged_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine = Engine()
     plan = plan_build(engine, small_kind(tmp_path), tag="samebits-test:recorded")
     with context_folder(plan) as context:

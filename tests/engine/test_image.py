@@ -93,9 +93,9 @@ def test_a_build_shows_its_steps_and_its_seconds(tmp_path: Path) -> None:
     first, *steps, last = done.err.splitlines()
     assert re.fullmatch(rf"samebits: building {tag} on \S+ with the (engine's builder|builder \S+) \(.+\)", first)
     assert any(re.fullmatch(r"#\d+ (DONE \d+\.\ds|CACHED)", line) for line in steps)
-    told = re.fullmatch(rf"samebits: built {tag} in (\d+\.\d) s", last)
-    assert told
-    assert float(told[1]) <= seconds
+    match = re.fullmatch(rf"samebits: built {tag} in (\d+\.\d) s", last)
+    assert match
+    assert float(match[1]) <= seconds
 
 
 @pytest.fixture
@@ -195,11 +195,11 @@ def test_an_image_that_could_not_be_unpacked(
     left = [None] * failures
 
     def run_tool(*args: Any, **kwargs: Any) -> str:
-        said = process.run_tool(*args, **kwargs)
+        output = process.run_tool(*args, **kwargs)
         if left:
             left.pop()
             raise ToolError("building it failed with status 1")
-        return said
+        return output
 
     try:
         with context_folder(plan) as context:

@@ -138,11 +138,11 @@ def test_a_comparison_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     """As `samebits build --check --json` prints it."""
     one, other = Digest.of_bytes(b"one"), Digest.of_bytes(b"other")
     assert print_comparison(Comparison(wanted=one, found=one), as_json=True) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"identical": True, "wanted": str(one), "found": str(one), "differences": []}
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"identical": True, "wanted": str(one), "found": str(one), "differences": []}
     assert print_comparison(Comparison(wanted=one, found=other, differences=("a", "b")), as_json=True) == 1
-    told = json.loads(capsys.readouterr().out)
-    assert told == {"identical": False, "wanted": str(one), "found": str(other), "differences": ["a", "b"]}
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"identical": False, "wanted": str(one), "found": str(other), "differences": ["a", "b"]}
 
 
 @pytest.mark.parametrize(
@@ -369,8 +369,8 @@ def test_an_image_that_is_up_to_date(tmp_path: Path) -> None:
     assert image is not None
     config = Engine().config_digest(image)
     assert done.out == f"image samebits:cpu {config}\n"
-    told = json.loads(call("build", "--json", folder=tmp_path).out)
-    assert told == {
+    printed = json.loads(call("build", "--json", folder=tmp_path).out)
+    assert printed == {
         "tag": "samebits:cpu",
         "id": image.id,
         "config": str(config),

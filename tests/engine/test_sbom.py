@@ -1,4 +1,4 @@
-"""What an image is made of, told by the image itself."""
+"""What an image is made of, read from the image itself."""
 
 import json
 import subprocess
@@ -63,13 +63,13 @@ def elsewhere() -> Iterator[str]:
 
 def test_a_python_that_is_not_debians(samebits: Callable[..., Done], elsewhere: str) -> None:
     program = "import platform; print(platform.python_version())"
-    told = subprocess.run(
+    done = subprocess.run(
         ["docker", "run", "--rm", "--entrypoint", "/opt/samebits/venv/bin/python", elsewhere, "-c", program],
         capture_output=True,
         text=True,
         check=True,
     )
-    version = told.stdout.strip()
+    version = done.stdout.strip()
     bom = json.loads(samebits("show", "--image", elsewhere, "--json").out)
     assert f"pkg:generic/python@{version}" in {item["purl"] for item in bom["components"]}
     shown = samebits("show", "--image", elsewhere)

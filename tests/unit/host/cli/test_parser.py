@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def _running(run: RunDir, record: Record, name: str) -> RunDir:
-    """A run beside another one that has not sealed its record."""
+    """A run beside another one that has not finalized its record."""
     folder = RunDir(run.path.with_name(name))
     folder.path.mkdir()
     folder.ledger.touch()
@@ -75,11 +75,29 @@ def test_what_is_heavy_waits_until_it_is_needed(module: str, imported: list[str]
     assert done.stdout == f"{imported}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["build"], ["train"], ["resume"], ["verify"], ["list"], ["show"]])
+_COMMANDS = [
+    "build",
+    "train",
+    "check",
+    "resume",
+    "verify",
+    "preflight",
+    "diff",
+    "fingerprint",
+    "attest",
+    "rebuild",
+    "archive-base",
+    "list",
+    "show",
+]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in _COMMANDS)])
 def test_every_command_has_help(samebits: Callable[..., Done], command: list[str]) -> None:
     done = samebits(*command, "--help")
     assert (done.status, done.err) == (0, "")
     assert done.out.startswith(" ".join(["usage: samebits", *command]))
+    assert "--goal" not in done.out  # the former name of --level
 
 
 def test_version(samebits: Callable[..., Done]) -> None:
@@ -98,12 +116,17 @@ def test_version(samebits: Callable[..., Done]) -> None:
         (["show"], "one of the arguments RUN --image is required; see 'samebits show --help'"),
         (["list", "--all"], "unrecognized arguments: --all; see 'samebits --help'"),
         (["train", "x.py", "--seed", "x"], "argument --seed: invalid int value: 'x'; see 'samebits train --help'"),
-        (["train", "x.py", "--goal", "x"], "goal must be one of bitwise, metrics, documented, not 'x'"),
+        (["train", "x.py", "--level", "x"], "level must be one of bitwise, metrics, documented, not 'x'"),
+        (["train", "x.py", "--goal", "x"], "level must be one of bitwise, metrics, documented, not 'x'"),
+        (
+            ["train", "x.py", "--goal", "metrics", "--level", "metrics"],
+            "argument --level: not allowed with argument --goal; see 'samebits train --help'",
+        ),
         (["list"], "there is no folder runs; `samebits train` creates it, or name another with --runs"),
         (["list", "--runs", "a/b"], "there is no folder a/b; `samebits train` creates it, or name another with --runs"),
         (["list", "--json"], "there is no folder runs; `samebits train` creates it, or name another with --runs"),
-        (["list", "--", "x"], "only `samebits train` takes arguments after --; remove them\n"),
-        (["show", "x", "--"], "only `samebits train` takes arguments after --; remove them\n"),
+        (["list", "--", "x"], "only `samebits train` and `samebits check` take arguments after --; remove them\n"),
+        (["show", "x", "--"], "only `samebits train` and `samebits check` take arguments after --; remove them\n"),
         (["show", "x"], "there is no run x in runs; `samebits list` shows all runs"),
         (["resume"], "the following arguments are required: RUN; see 'samebits resume --help'"),
         (["resume", "x"], "there is no run x in runs; `samebits list` shows all runs"),
@@ -111,7 +134,7 @@ def test_version(samebits: Callable[..., Done]) -> None:
         (["verify", "x", "--segments", "--jobs", "0"], "there is no run x in runs; `samebits list` shows"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(samebits: Callable[..., Done], arguments: list[str], complaint: str) -> None:
+def test_an_error_is_one_line(samebits: Callable[..., Done], arguments: list[str], complaint: str) -> None:
     done = samebits(*arguments)
     assert (done.status, done.out) == (2, "")
     assert done.err.count("\n") == 1
