@@ -209,7 +209,7 @@ def test_an_image_that_could_not_be_unpacked(
             if failures == once_more:
                 assert build_from_context(engine, plan, context).id == small.id
             else:
-                with pytest.raises(ToolError, match="failed with status 1; where the base"):
+                with pytest.raises(ToolError, match="failed with status 1; if the base"):
                     build_from_context(engine, plan, context)
     finally:
         engine.remove_image(plan.tag)

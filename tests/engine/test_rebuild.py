@@ -325,7 +325,9 @@ def test_a_base_from_its_archive(archived: Digest, capsys: pytest.CaptureFixture
         os.truncate(path, length)
         with pytest.raises(ImageError) as broken:
             provide_base(engine, _BASE, archived)
-        assert str(broken.value) == (f"the archive {path} of the base {_BASE} is damaged; remove it, or make it anew")
+        assert str(broken.value) == (
+            f"the archive {path} of the base {_BASE} is damaged; remove it, or archive the base again"
+        )
         assert engine.find_image(_BASE) is None
 
     path.unlink()

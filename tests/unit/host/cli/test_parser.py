@@ -76,19 +76,8 @@ def test_what_is_heavy_waits_until_it_is_needed(module: str, imported: list[str]
 
 
 _COMMANDS = [
-    "build",
-    "train",
-    "check",
-    "resume",
-    "verify",
-    "preflight",
-    "diff",
-    "fingerprint",
-    "attest",
-    "rebuild",
-    "archive-base",
-    "list",
-    "show",
+    *("build", "train", "check", "resume", "verify", "preflight", "diff"),
+    *("fingerprint", "attest", "rebuild", "archive-base", "list", "show"),
 ]
 
 
