@@ -89,13 +89,13 @@ def check_command(*, spec: RunConfig, form: str, run: bool, cost: bool, steps: i
 def _probe(spec: RunConfig, linted: "LintResult", steps: int | None) -> "ProbeResult":
     from samebits.host.probe import experiment
 
-    return experiment.probe(spec, linted, steps or experiment.STEPS)
+    return experiment.probe(spec, linted, steps or experiment.PROBE_STEPS)
 
 
 def _measure(spec: RunConfig, steps: int | None, rounds: int | None) -> "OverheadReport":
     from samebits.host.probe import overhead
 
-    return overhead.measure_overhead(spec, steps=steps or overhead.STEPS, rounds=rounds or overhead.ROUNDS)
+    return overhead.measure_overhead(spec, steps=steps or overhead.TIMED_STEPS, rounds=rounds or overhead.TIMED_ROUNDS)
 
 
 def _print_rest(
@@ -115,8 +115,8 @@ def _print_rest(
 
 
 def _print_sarif(script: str, linted: "LintResult", probed: "ProbeResult | None") -> None:
-    from samebits.host.lint.findings import OF_RUNS, as_sarif
+    from samebits.host.lint.findings import PROBE_RULES, as_sarif
     from samebits.host.lint.linter import BY_CODE
 
     observed = () if probed is None else probed.findings(script)
-    print_json(as_sarif((*linted.findings, *observed), BY_CODE | OF_RUNS))
+    print_json(as_sarif((*linted.findings, *observed), BY_CODE | PROBE_RULES))
