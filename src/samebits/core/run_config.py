@@ -27,6 +27,7 @@ CONFIG_NAME = "samebits.toml"
 _PATHS = ("data", "runs")  # relative to the folder of samebits.toml
 _LISTS = ("arguments", "exclude", "ignore_outputs")
 _NOT_OPTIONS = ("script", "trial")
+_KEYS = {"level": "goal"}  # options whose key in samebits.toml is another word
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +44,7 @@ class RunConfig:
     trace: Trace = field(default_factory=Trace)
     keep: str = LAST
     checkpoint_every: int | None = None
-    goal: str = BITWISE
+    level: str = BITWISE
     runs: Path = field(default=Path("runs"))
     exclude: tuple[str, ...] = ()
     ignore_outputs: tuple[str, ...] = ()
@@ -56,7 +57,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise InputError(f"the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not {self.seed}")
-        check_level(self.goal)
+        check_level(self.level)
         _one_of("runtime", self.runtime, RUNTIMES)
         _one_of("shuffle", self.shuffle, SHUFFLES)
         if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
@@ -91,10 +92,10 @@ class RunConfig:
         return self.script.parent
 
 
-def check_level(goal: str) -> str:
+def check_level(level: str) -> str:
     """Return a valid level; raises InputError for anything else."""
-    _one_of("goal", goal, REPRODUCIBILITY_LEVELS)
-    return goal
+    _one_of("goal", level, REPRODUCIBILITY_LEVELS)
+    return level
 
 
 def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
@@ -171,7 +172,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="fail at once when the script draws unseeded randomness",
     )
-    parser.add_argument("--goal", metavar="GRADE", help="bitwise (default), metrics or documented")
+    parser.add_argument("--goal", dest="level", metavar="GRADE", help="bitwise (default), metrics or documented")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="the folder of all runs (default: runs/)")
 
 
@@ -215,7 +216,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def _options(values: Fields, folder: Path) -> dict[str, Any]:
     kinds: dict[str, type] = {"seed": int, "threads": int, "checkpoint_every": int, "strict": bool}
-    names = {item.name.replace("_", "-"): item.name for item in fields(RunConfig) if item.name not in _NOT_OPTIONS}
+    known = [item.name for item in fields(RunConfig) if item.name not in _NOT_OPTIONS]
+    names = {_KEYS.get(name, name.replace("_", "-")): name for name in known}
     found: dict[str, Any] = {}
     for key in sorted(values.names()):
         if key not in names:

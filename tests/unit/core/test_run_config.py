@@ -26,7 +26,7 @@ _SCRIPT = Path("train.py")
         ({"seed": 2**32}, "the seed must be from 0 to 4294967295 (NumPy takes 32 bits), not 4294967296"),
         ({"threads": 0}, "threads must be from 1 to 1024, not 0"),
         ({"profile": "fast"}, "unknown profile 'fast'; choose one of: native, portable"),
-        ({"goal": "exact"}, "goal must be one of bitwise, metrics, documented, not 'exact'"),
+        ({"level": "exact"}, "goal must be one of bitwise, metrics, documented, not 'exact'"),
         ({"runtime": "podman"}, "runtime must be one of auto, docker, venv, not 'podman'"),
         ({"gpus": "some"}, "gpus must be 'all' or a number, not 'some'"),
         ({"gpus": "0"}, "gpus must be 'all' or a number, not '0'"),
@@ -45,7 +45,7 @@ def test_invalid_values(values: dict[str, Any], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"seed": 0}, {"seed": 2**32 - 1}, {"gpus": "all"}, {"gpus": "2"}, {"goal": "metrics"}]
+    "values", [{"seed": 0}, {"seed": 2**32 - 1}, {"gpus": "all"}, {"gpus": "2"}, {"level": "metrics"}]
 )
 def test_boundary_values(values: dict[str, Any]) -> None:
     spec = RunConfig(script=_SCRIPT, **values)
@@ -90,7 +90,7 @@ def _parse(folder: Path, *words: str) -> RunConfig:
         ("data = 'd'", ["--data", "e"], {"data": Path("e")}),
         ("ignore-outputs = ['*.log']\nexclude = ['a']", [], {"ignore_outputs": ("*.log",), "exclude": ("a",)}),
         ("exclude = ['a']", ["--exclude", "b", "--exclude", "c"], {"exclude": ("b", "c")}),
-        ("threads = 3\nprofile = 'native'\ngoal = 'documented'", [], {"threads": 3, "goal": "documented"}),
+        ("threads = 3\nprofile = 'native'\ngoal = 'documented'", [], {"threads": 3, "level": "documented"}),
         ("image = 'mine'\ngpus = 'all'\nruntime = 'docker'", [], {"image": "mine", "gpus": "all", "runtime": "docker"}),
         ("", ["--ignore-output", "a/*"], {"ignore_outputs": ("a/*",)}),
         ("", [], {"retention": RetentionPolicy(keep="last")}),

@@ -9,6 +9,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from samebits.core.record import LedgerEnd
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineLink:
@@ -17,14 +19,6 @@ class LineLink:
     number: int | None
     previous: str
     digest: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LedgerEnd:
-    """Where a sealed record says that its ledger ends."""
-
-    lines: int
-    last: str
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,7 +1,6 @@
 """Whether a run's ledger is as it was written, and agrees with its record: what is wrong, by line."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from samebits.core.errors import RecordError, pluralize
 from samebits.core.jsonio import Fields
 from samebits.core.ledger import LEDGER_VERSION
 from samebits.core.record import Record
-from samebits.host.audit.hash_chain import Chain, LedgerEnd, LineLink
+from samebits.host.audit.hash_chain import Chain, LineLink
 from samebits.host.audit.record_consistency import RecordConsistency
 from samebits.host.audit.tamper_report import find_problems
 
@@ -42,7 +41,7 @@ class LedgerCheck:
 def check_ledger(path: Path, record: Record) -> LedgerCheck:
     """Follow the chain from the recipe to the end that the record names; compare what the lines say with its result.
 
-    The file is read once, line by line. Raises RecordError where the record's own values are not a record's.
+    The file is read once, line by line.
     """
     reading = _Reading(record)
     try:
@@ -59,7 +58,7 @@ class _Reading:
     """One pass over a ledger. What a line says counts once the next one, or the record, confirms its digest."""
 
     def __init__(self, record: Record) -> None:
-        self.end = None if record.ledger is None else _end(record.ledger)
+        self.end = record.ledger
         self.lines = 0
         self._chain = Chain(str(record.recipe.digest), self.end)
         self._agreement = RecordConsistency(record.result)
@@ -131,11 +130,6 @@ class _Reading:
         else:
             self._settle(confirmed=False)
             self._chain.add_unreadable("it is cut off", cut=True)
-
-
-def _end(ledger: Mapping[str, object]) -> LedgerEnd:
-    fields = Fields(ledger, "ledger")
-    return LedgerEnd(lines=fields.get("lines", int), last=fields.get("last", str))
 
 
 def _link(values: object, line: bytes) -> LineLink:

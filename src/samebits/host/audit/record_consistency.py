@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-from samebits.core.jsonio import Fields
+from samebits.core.result import Result
 from samebits.host.audit.tamper_report import Problem
 
 Values = Mapping[str, Any]
@@ -20,7 +20,7 @@ class FitSummary:
     """
 
     epochs: int
-    history: Mapping[str, list[Any]]
+    history: Mapping[str, tuple[str, ...]]
     base: int | None = None
     seen: int = 0
     told: dict[str, int] = field(default_factory=dict)
@@ -29,9 +29,10 @@ class FitSummary:
 class RecordConsistency:
     """Takes the lines that are as they were written; without a result there is nothing to compare."""
 
-    def __init__(self, result: Values | None) -> None:
-        self._fits = [] if result is None else list(_fits(result))
-        self._models = [] if result is None else _digests(result)
+    def __init__(self, result: Result | None) -> None:
+        fits, models = ((), ()) if result is None else (result.fits, result.models)
+        self._fits = [FitSummary(epochs=fit.epochs, history=fit.history) for fit in fits]
+        self._models = [model.digest for model in models]
         self._compares = result is not None
         self._gaps = False
         self._ends = 0
@@ -75,7 +76,7 @@ class RecordConsistency:
             yield f"the record has no {named}"
             return
         for name in sorted(fit.history.keys() | metrics.keys()):
-            if self._gaps and len(fit.history.get(name, [])) != fit.epochs:
+            if self._gaps and len(fit.history.get(name, ())) != fit.epochs:
                 continue  # how many of its values came before is not known
             one, other = metrics.get(name), self._recorded(fit, name, epoch - fit.base, told=name in metrics)
             if one != other:
@@ -83,7 +84,7 @@ class RecordConsistency:
 
     def _recorded(self, fit: FitSummary, name: str, index: int, *, told: bool) -> Any:
         """A metric's value by the record; not every epoch has every metric."""
-        values = fit.history.get(name, [])
+        values = fit.history.get(name, ())
         if len(values) == fit.epochs:
             return values[index]
         if not told:
@@ -110,21 +111,6 @@ class RecordConsistency:
                     yield f"{name} of fit {number} has {len(values)} values in the record, and {told} in the ledger"
         if self._ends != 1:
             yield f"the record has a result, and the ledger {self._ends} lines of an end"
-
-
-def _fits(result: Values) -> Iterator[FitSummary]:
-    """Raises RecordError for what is no result."""
-    for value in Fields(result, "result").get("fits", list):
-        fields = Fields(value, "result.fits")
-        history = Fields(fields.get("history", dict), "result.fits.history")
-        yield FitSummary(
-            epochs=fields.get("epochs", int), history={name: history.get(name, list) for name in history.names()}
-        )
-
-
-def _digests(result: Values) -> list[str]:
-    models = Fields(result, "result").get("models", list)
-    return [Fields(model, "result.models").get("digest", str) for model in models]
 
 
 def _text(value: object) -> str:

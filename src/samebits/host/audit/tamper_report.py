@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from samebits.core.errors import pluralize
-from samebits.host.audit.hash_chain import Chain, Gap, IntactRun, Layout, LedgerEnd, arrange
+from samebits.core.record import LedgerEnd
+from samebits.host.audit.hash_chain import Chain, Gap, IntactRun, Layout, arrange
 
 Problem = tuple[int, str]
 """The number of the first line that is meant, and what is wrong."""

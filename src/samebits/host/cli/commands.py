@@ -204,7 +204,7 @@ def verify_segments_command(  # noqa: PLR0913  what a user may say of one verifi
     request = Request(
         runs=runs or runs_beside(one, kept), data=data, offline=offline, jobs=jobs, sample=sample, seed=seed
     )
-    asked = check_level(goal or one.read().goal)
+    asked = check_level(goal or one.read().level)
     if asked != BITWISE:
         raise InputError(
             f"--segments is for the goal {BITWISE}, and this is {asked}; add --goal {BITWISE}, or leave it out"
@@ -229,7 +229,7 @@ def preflight_command(*, run: str, runs: Path | None, goal: str | None, data: Pa
 
     runs = runs_folder(runs)
     folder = find_run(run, runs)
-    goal = check_level(goal or folder.read().goal)
+    goal = check_level(goal or folder.read().level)
     report = preflight(folder, data=data, runs=runs)
     if as_json:
         _print_json({"goal": goal, "rows": [row.to_dict() for row in report.rows], "reasons": report.reasons(goal)})

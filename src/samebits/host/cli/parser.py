@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,15 @@ from types import FrameType
 
 from samebits import __version__
 from samebits.core.determinism_profile import PORTABLE
-from samebits.core.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, InputError, SamebitsError, Terminated
+from samebits.core.errors import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_TERMINATED,
+    InputError,
+    SamebitsError,
+    Terminated,
+)
 from samebits.core.run_config import OneLineParser, add_recipe_options, add_run_options, make_config, split_arguments
 from samebits.core.trial import FEWEST_TIMED
 from samebits.host.cli.commands import (
@@ -44,14 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = lambda message, *_: print(f"samebits: {message}", file=sys.stderr)
     try:
-        words, script_arguments = split_arguments(sys.argv[1:] if argv is None else argv)
-        options = make_parser().parse_args(words)
-        if script_arguments is not None and "script" not in options:
-            raise InputError("only `samebits train` takes arguments after --; remove them")
-        options.arguments = script_arguments
-        status = int(options.command(options))
-        sys.stdout.flush()
-        return status
+        return _run(sys.argv[1:] if argv is None else argv)
     except SamebitsError as error:
         print(f"samebits: {error}", file=sys.stderr)
         return error.exit_status
@@ -62,6 +64,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `samebits list | head`; what is left must not fail once more on the way out
         silence_stdout()
         return EXIT_OK
+    except Exception:  # noqa: BLE001  a defect of ours must not read as an error of the user's
+        traceback.print_exc()
+        print("samebits: a defect of samebits itself; please report it", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _run(argv: Sequence[str]) -> int:
+    words, script_arguments = split_arguments(argv)
+    options = make_parser().parse_args(words)
+    if script_arguments is not None and "script" not in options:
+        raise InputError("only `samebits train` takes arguments after --; remove them")
+    options.arguments = script_arguments
+    status = int(options.command(options))
+    sys.stdout.flush()
+    return status
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.errors import RecordError
+from samebits.core.jsonio import Fields
 from samebits.core.recipe import leaves
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
@@ -58,7 +59,7 @@ class Divergence:
 def _named(line: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in LISTS:
-        for number, item in enumerate(line.get(kind) or ()):
+        for number, item in enumerate(line.get(kind) or ()):  # objects, as `_parsed` has checked
             words = (kind, item.get("layer") or item.get("path"), item.get("part"))
             name = " ".join(str(word) for word in words if word is not None)
             found[name if name not in found else f"{name} ({number})"] = item
@@ -101,8 +102,12 @@ def _lines(run: RunDir, *, steps: bool) -> Iterator[_Line]:
 def _parsed(run: RunDir, line: _Line | None) -> dict[str, Any] | None:
     if line is None:
         return None
+    where = f"{run.ledger}: line {line.number} is not a ledger's"
     try:
-        values = dict(json.loads(line.raw))
-    except (ValueError, TypeError) as error:
-        raise RecordError(f"{run.ledger}: line {line.number} is not a ledger's: {error}") from error
-    return {name: value for name, value in values.items() if name not in _OF_THE_CHAIN}
+        fields = Fields(json.loads(line.raw))
+        for kind in LISTS:
+            if kind in fields.given():
+                fields.objects(kind)
+    except (ValueError, RecursionError, RecordError) as error:
+        raise RecordError(f"{where}: {error}") from error
+    return fields.rest(*_OF_THE_CHAIN)

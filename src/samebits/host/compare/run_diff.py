@@ -7,15 +7,17 @@ import difflib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from samebits.core.environment import Environment, ObservedSystem
 from samebits.core.file_tree import Tree, read_manifest
-from samebits.core.jsonio import as_record, differing_names
+from samebits.core.jsonio import differing_names
 from samebits.core.recipe import differing_parts, leaves
 from samebits.core.record import Record
+from samebits.core.result import FitResult, Result, TensorDescription
 from samebits.core.run_dir import RunDir
 from samebits.host.compare.ledger_diff import first_divergence
 from samebits.host.compare.tensor_diff import TensorStore, tensor_distance
@@ -23,8 +25,6 @@ from samebits.host.compare.tensor_diff import TensorStore, tensor_distance
 INPUTS = "inputs"
 OUTPUTS = "outputs"
 _DIGEST = re.compile(r"\b(sha256:[0-9a-f]{8})[0-9a-f]{56}\b")
-_MACHINE = ("runtime", "python", "system", "kernel", "libc", "onednn", "openblas", "numpy_features", "gpu")
-_BUILT_FOR = ("cuda_built_for", "cudnn_built_for")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,8 +53,7 @@ class Difference:
 def diff(one: RunDir, other: RunDir) -> list[Difference]:
     """Every difference, inputs first. Raises RecordError where a record, manifest or ledger cannot be read."""
     records = one.read(), other.read()
-    with as_record(f"{one.path} and {other.path} cannot be compared"):
-        return [*_inputs((one, other), records), *_outputs((one, other), records)]
+    return [*_inputs((one, other), records), *_outputs((one, other), records)]
 
 
 Folders = tuple[RunDir, RunDir]
@@ -73,37 +72,45 @@ def _inputs(folders: Folders, records: Records) -> Iterator[Difference]:
     yield from _environments(*(record.environment for record in records))
 
 
-def _environments(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+def _environments(before: Environment, after: Environment) -> Iterator[Difference]:
     """What was observed of software and machine; a run that ended before that has nothing to compare."""
-    observed = ["observed" if "distributions" in seen else None for seen in (before, after)]
-    if None in observed:
+    one, other = before.system, after.system
+    if one is None or other is None:
+        observed = (None if system is None else "observed" for system in (one, other))
         yield from _mapped(INPUTS, "environment", *({"all of it": word} for word in observed))
         return
-    yield from _mapped(INPUTS, "package", before["distributions"], after["distributions"])
-    for kind, read in (("setting", _settings), ("variable", _variables), ("machine", _machine)):
-        yield from _mapped(INPUTS, kind, read(before), read(after))
-    fingerprints = _fingerprint(before), _fingerprint(after)
-    if all(fingerprints):
-        yield from _mapped(INPUTS, "operation", *fingerprints)
+    yield from _mapped(INPUTS, "package", one.distributions, other.distributions)
+    yield from _mapped(INPUTS, "setting", _settings(before), _settings(after))
+    yield from _mapped(INPUTS, "variable", one.variables, other.variables)
+    yield from _mapped(INPUTS, "machine", _machine(before, one), _machine(after, other))
+    if before.arithmetic is not None and after.arithmetic is not None:
+        yield from _mapped(INPUTS, "operation", before.arithmetic.operations, after.arithmetic.operations)
     else:  # of all of them nothing can be said but that
-        taken = ("taken" if found else None for found in fingerprints)
+        taken = (None if found.arithmetic is None else "taken" for found in (before, after))
         yield from _mapped(INPUTS, "machine", *({"fingerprint": word} for word in taken))
 
 
 def _outputs(folders: Folders, records: Records) -> Iterator[Difference]:
     yield from _mapped(OUTPUTS, "outcome", *({"state": record.outcome.state} for record in records))
     yield from _ledgers(folders, records)
-    results = [record.result or {"models": [], "fits": [], "outputs": []} for record in records]
-    yield from _metrics(*(result["fits"] for result in results))
+    results = [record.result or Result() for record in records]
+    found = list(_results(folders, results))
+    yield from found
+    if not found and results[0].digest != results[1].digest:
+        # Only keys that a newer version added can differ here.
+        yield _difference(OUTPUTS, "result", "digest", str(results[0].digest), str(results[1].digest))
+
+
+def _results(folders: Folders, results: Sequence[Result]) -> Iterator[Difference]:
+    yield from _metrics(*(result.fits for result in results))
     yield from _mapped(OUTPUTS, "model", *(_models(result) for result in results))
     yield from _final_tensors(folders, results)
-    files = [{item["path"]: item.get("digest", "") for item in result["outputs"]} for result in results]
-    yield from _mapped(OUTPUTS, "file", *files)
+    yield from _mapped(OUTPUTS, "file", *({item.path: item.digest for item in result.outputs} for result in results))
 
 
-def _models(result: Mapping[str, Any]) -> dict[str, str]:
+def _models(result: Result) -> dict[str, str]:
     """Each model's name, and how it was trained."""
-    return {str(number): f"{model.get('name')}, by {model.get('how')}" for number, model in enumerate(result["models"])}
+    return {str(number): f"{model.name}, by {model.how}" for number, model in enumerate(result.models)}
 
 
 def _difference(side: str, kind: str, name: str, before: Any, after: Any, detail: str = "") -> Difference:
@@ -120,24 +127,30 @@ def _mapped(side: str, kind: str, before: Mapping[str, Any], after: Mapping[str,
         yield _difference(side, kind, name, before.get(name), after.get(name))
 
 
-def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
-    return {item["name"]: item["found"] for item in environment.get("settings", ())}
+def _settings(environment: Environment) -> dict[str, str]:
+    return {item.name: item.found for item in environment.settings or ()}
 
 
-def _variables(environment: Mapping[str, Any]) -> dict[str, str]:
-    return dict(environment.get("variables", {}))
-
-
-def _machine(environment: Mapping[str, Any]) -> dict[str, Any]:
+def _machine(environment: Environment, system: ObservedSystem) -> dict[str, Any]:
     """What the run was observed to run on, but for its cores, which decide nothing."""
-    cpu = environment.get("cpu", {})
-    found = {f"cpu {name}": cpu.get(name) for name in ("model", "family_model_stepping", "flags", "caches")}
-    return found | {name: environment.get(name) for name in (*_MACHINE, *_BUILT_FOR)}
-
-
-def _fingerprint(environment: Mapping[str, Any]) -> Mapping[str, str]:
-    """The digest of each operation; empty where none was taken."""
-    return dict((environment.get("fingerprint") or {}).get("operations", {}))
+    cpu, arithmetic = system.cpu, environment.arithmetic
+    return {
+        "cpu model": cpu.model,
+        "cpu family_model_stepping": cpu.family_model_stepping,
+        "cpu flags": list(cpu.flags),
+        "cpu caches": [cache.to_dict() for cache in cpu.caches],
+        "runtime": environment.runtime,
+        "python": system.python,
+        "system": system.system,
+        "kernel": system.kernel,
+        "libc": system.libc,
+        "onednn": None if arithmetic is None else arithmetic.onednn,
+        "openblas": None if arithmetic is None else arithmetic.openblas,
+        "numpy_features": None if arithmetic is None else list(arithmetic.numpy_features),
+        "gpu": system.gpu.to_dict(),
+        "cuda_built_for": system.cuda_built_for,
+        "cudnn_built_for": system.cudnn_built_for,
+    }
 
 
 def _files(
@@ -187,13 +200,12 @@ def _ledgers(folders: Folders, records: Records) -> Iterator[Difference]:
         yield _difference(OUTPUTS, "ledger", f"{parting.where}, {name}", before, after)
 
 
-def _metrics(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Iterator[Difference]:
+def _metrics(before: Sequence[FitResult], after: Sequence[FitResult]) -> Iterator[Difference]:
     """Every metric whose history parts: the first epoch's values, and the largest distance of all."""
-    nothing: dict[str, Any] = {}
-    for number, pair in enumerate(itertools.zip_longest(before, after, fillvalue=nothing)):
-        histories = [fit.get("history", {}) for fit in pair]
+    for number, pair in enumerate(itertools.zip_longest(before, after)):
+        histories: list[Mapping[str, tuple[str, ...]]] = [{} if fit is None else fit.history for fit in pair]
         for name in sorted(histories[0].keys() | histories[1].keys()):
-            values = [history.get(name, []) for history in histories]
+            values = [history.get(name, ()) for history in histories]
             parted = [
                 (epoch, one, other) for epoch, (one, other) in enumerate(itertools.zip_longest(*values)) if one != other
             ]
@@ -217,7 +229,7 @@ def _distance(parted: list[tuple[int, str | None, str | None]]) -> str:
     )
 
 
-def _final_tensors(folders: Folders, results: list[Mapping[str, Any]]) -> Iterator[Difference]:
+def _final_tensors(folders: Folders, results: Sequence[Result]) -> Iterator[Difference]:
     """Every tensor of every model that differs, with its distance where both runs keep its values."""
     before, after = (_tensors(result) for result in results)
     kept = TensorStore(folders[0]), TensorStore(folders[1])
@@ -228,17 +240,17 @@ def _final_tensors(folders: Folders, results: list[Mapping[str, Any]]) -> Iterat
         yield _difference(OUTPUTS, "tensor", name, *texts, "" if far is None else str(far))
 
 
-def _tensor_text(tensor: Mapping[str, Any] | None) -> str | None:
-    return None if tensor is None else f"{tensor['dtype']} {tensor['shape']} {tensor['digest']}"
+def _tensor_text(tensor: TensorDescription | None) -> str | None:
+    return None if tensor is None else f"{tensor.dtype} {list(tensor.shape)} {tensor.digest}"
 
 
-def _tensors(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _tensors(result: Result) -> dict[str, TensorDescription]:
     """Every tensor by model, group and path; of two with one path, by number."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for number, model in enumerate(result["models"]):
-        for group, tensors in model["tensors"].items():
+    found: dict[str, TensorDescription] = {}
+    for number, model in enumerate(result.models):
+        for group, tensors in model.tensors.items():
             for tensor in tensors:
-                name = f"model {number}, {group}, {tensor['path']}"
+                name = f"model {number}, {group}, {tensor.path}"
                 while name in found:
                     name += "'"
                 found[name] = tensor

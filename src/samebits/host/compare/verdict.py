@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from samebits.core.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARABLE, EXIT_OK, InputError
-from samebits.core.jsonio import as_record
 from samebits.core.record import FAILED, Record
 from samebits.core.run_config import BITWISE, DOCUMENTED, METRICS
 
@@ -77,7 +76,7 @@ def judge_runs(one: Record, other: Record, goal: str, tolerance: Tolerance) -> V
     """The verdict on `other`, where `one` is what should have come out."""
     if one.result is None or other.result is None:
         return _without_result(one, other, goal)
-    if goal != DOCUMENTED and holds_nothing(one) and holds_nothing(other):
+    if goal != DOCUMENTED and one.holds_nothing and other.holds_nothing:
         return not_comparable(goal, [NOTHING])
     if one.result_digest == other.result_digest:
         return Verdict(word=IDENTICAL, goal=goal)
@@ -102,12 +101,6 @@ def not_comparable(goal: str, reasons: list[str]) -> Verdict:
     return Verdict(word=NOT_COMPARABLE, goal=goal, reasons=tuple(reasons))
 
 
-def holds_nothing(record: Record) -> bool:
-    """Whether a result is one of nothing, which any two runs would share."""
-    result = record.result or {}
-    return not any(result.get(name) for name in ("models", "fits", "outputs"))
-
-
 def _ended(record: Record) -> str:
     """How a run without a result ended."""
     outcome = record.outcome
@@ -124,20 +117,15 @@ def check_metrics(record: Record, goal: str, tolerance: Tolerance) -> None:
     given = tolerance.rel.keys() | tolerance.abs.keys()
     if goal != METRICS and tolerance != Tolerance():
         raise InputError(f"--rel and --abs are for the goal {METRICS}, and this is {goal}; add --goal {METRICS}")
-    known = {name for _, name in _final_values(record)}
+    known = {name for _, name in record.final_metrics}
     unknown = sorted(given - known - {""})
     if unknown:
         there = f"there are {', '.join(sorted(known))}" if known else "it has none"
         raise InputError(f"the run {record.id} has no metric {unknown[0]!r}; {there}")
 
 
-def has_metrics(record: Record) -> bool:
-    """Whether there is anything to judge by at the goal *metrics*."""
-    return bool(_final_values(record))
-
-
 def _by_metrics(one: Record, other: Record, tolerance: Tolerance) -> Verdict:
-    before, after = _final_values(one), _final_values(other)
+    before, after = one.final_metrics, other.final_metrics
     if not before:
         return not_comparable(METRICS, [NO_METRICS])
     reasons = tuple(_beyond(before, after, tolerance))
@@ -146,17 +134,6 @@ def _by_metrics(one: Record, other: Record, tolerance: Tolerance) -> Verdict:
 
 
 _Values = dict[tuple[int, str], str]
-
-
-def _final_values(record: Record) -> _Values:
-    """The last value of each metric of each `fit`."""
-    with as_record(record.id):
-        fits = (record.result or {}).get("fits", [])
-        return {
-            (number, name): str(series[-1])
-            for number, fit in enumerate(fits)
-            for name, series in fit["history"].items()
-        }
 
 
 def _beyond(before: _Values, after: _Values, tolerance: Tolerance) -> Iterator[str]:

@@ -69,7 +69,8 @@ def rebuild(engine: Engine, run: RunDir, *, offline: bool = False) -> Comparison
         )
     built = _built_again(engine, run, record, offline=offline)
     found = config_digest(engine, built)
-    original = engine.find_image(str(record.environment.get("image", {}).get("id")))
+    started_in = record.environment.image
+    original = None if started_in is None else engine.find_image(started_in.id)
     if found == wanted or original is None:
         return Comparison(wanted=wanted, found=found)
     return replace(compare(engine, original, built), wanted=wanted)

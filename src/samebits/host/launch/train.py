@@ -52,7 +52,7 @@ def execute_silently(planned: PlannedRun, runtime: Runtime) -> RunDir:
 
 def _finalized_status(folder: RunDir, status: int) -> int:
     """The exit status, once the record is sealed; a run that died without a word is sealed here as failed."""
-    if read_record(folder.record).sealed:
+    if read_record(folder.record).finalized:
         return status
     killed = status in (137, -9)
     message = f"the training process ended with status {status} before it sealed its record" + (
@@ -66,7 +66,7 @@ def _finalized_status(folder: RunDir, status: int) -> int:
 def finalize_unfinished(folder: RunDir, end: Callable[[Record], Record]) -> None:
     """Seal the record of a run that did not do it itself, with the end that `end` gives it."""
     record = read_record(folder.record)
-    if not record.sealed:
+    if not record.finalized:
         folder.reserve.unlink(missing_ok=True)
         finalize(folder.record, end(record))
 

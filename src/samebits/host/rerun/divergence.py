@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.errors import SamebitsError, shorten
+from samebits.core.jsonio import Fields
 from samebits.core.record import FINISHED, Record
+from samebits.core.result import TensorDescription
 from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import INPUT, STEP, TENSOR, Trace
 from samebits.host.compare.ledger_diff import LISTS, Divergence, first_divergence
@@ -175,5 +177,10 @@ def _cause(
         kind=INPUT if part == INPUT else _SINGULAR[kind],
         tensor=path if part in {None, INPUT} else f"{path} {part}",
         layer=layer,
-        distance=None if kept is None else tensor_distance(one, other, kept),
+        distance=None if kept is None else tensor_distance(_described(one, path), _described(other, path), kept),
     )
+
+
+def _described(item: Mapping[str, Any], path: str) -> TensorDescription:
+    """A tensor that a ledger's line lists."""
+    return TensorDescription.from_fields(Fields({**item, "path": path}, path))

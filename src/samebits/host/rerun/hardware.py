@@ -37,8 +37,8 @@ class PreflightCheck:
 
 def hardware(record: Record) -> Iterator[PreflightCheck]:
     """CPU and GPU; that the recipe's classes are met is told by the recipe's row, too."""
-    recipe, seen, here = record.recipe, record.environment.get("cpu", {}), describe_cpu()
-    instructions = str(here["instruction_set"])
+    recipe, seen, here = record.recipe, record.environment.system, describe_cpu()
+    instructions = here.instruction_set
     blocks: tuple[str, ...] = ()
     follows = ""
     if recipe.profile == PORTABLE:
@@ -51,16 +51,17 @@ def hardware(record: Record) -> Iterator[PreflightCheck]:
     yield PreflightCheck(
         name="instructions", wanted=recipe.instruction_set, found=instructions, follows=follows, blocks=blocks
     )
-    known = str(seen.get("model", "not recorded"))
-    other = "" if known == here["model"] else "another model: the fingerprint tells whether it computes the same"
-    yield PreflightCheck(name="cpu", wanted=known, found=str(here["model"]), follows=other)
+    known = "not recorded" if seen is None else seen.cpu.model
+    other = "" if known == here.model else "another model: the fingerprint tells whether it computes the same"
+    yield PreflightCheck(name="cpu", wanted=known, found=here.model, follows=other)
     if recipe.device.kind == "gpu":
         yield _gpu(record)
 
 
 def _gpu(record: Record) -> PreflightCheck:
     device, report = record.recipe.device, read_gpus(multiprocessors=True)
-    seen: dict[str, Any] = (record.environment.get("gpu", {}).get("gpus") or [{}])[0]
+    system = record.environment.system
+    seen = system.gpu.gpus[0] if system is not None and system.gpu.gpus else None
     wanted = f"{device.count} x {device.model}, {device.compute_capability}"
     if not report.gpus:
         return PreflightCheck(
@@ -69,7 +70,7 @@ def _gpu(record: Record) -> PreflightCheck:
     first = report.gpus[0]
     found = f"{len(report.gpus)} x {first.name}, {first.compute_capability}"
     same = (first.name, first.compute_capability) == (device.model, device.compute_capability)
-    multiprocessors = seen.get("multiprocessors"), first.multiprocessors
+    multiprocessors = None if seen is None else seen.multiprocessors, first.multiprocessors
     if None not in multiprocessors and multiprocessors[0] != multiprocessors[1]:
         same, found = False, f"{found}, {multiprocessors[1]} multiprocessors instead of {multiprocessors[0]}"
     if len(report.gpus) < (device.count or 1):
@@ -86,7 +87,7 @@ def _gpu(record: Record) -> PreflightCheck:
 
 def memory(record: Record) -> Iterator[PreflightCheck]:
     """What the run took at most, where it was recorded, against what is free."""
-    peak = record.environment.get("peak_memory")
+    peak = record.environment.peak_memory
     if peak is None:
         return
     with open("/proc/meminfo", encoding="ascii") as file:

@@ -2,14 +2,15 @@
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from samebits.core.determinism_profile import PORTABLE
+from samebits.core.determinism_profile import NATIVE, PORTABLE
 from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError, RecordError, shorten
 from samebits.core.file_tree import Tree, differing_paths, read_manifest
-from samebits.core.jsonio import as_record, differing_names
+from samebits.core.jsonio import Fields, differing_names
+from samebits.core.origin import VerifiedRun
 from samebits.core.recipe import differing_parts
 from samebits.core.record import FINISHED, Record
 from samebits.core.run_config import BITWISE, METRICS, REPRODUCIBILITY_LEVELS, RunConfig
@@ -25,7 +26,7 @@ from samebits.core.run_setup import (
 )
 from samebits.core.trace_level import Trace
 from samebits.host.audit.ledger_audit import check_ledger
-from samebits.host.compare.verdict import NO_METRICS, NOTHING, has_metrics, holds_nothing
+from samebits.host.compare.verdict import NO_METRICS, NOTHING
 from samebits.host.console import hashing_progress, print_table
 from samebits.host.image.build_context import check_kept
 from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv
@@ -55,7 +56,7 @@ class PreflightReport:
             raise EngineError("the software of the run is not here; see `samebits preflight`")
         return self.runtime
 
-    def planned(self, verifies: Mapping[str, str] | None = None, resumes: Resumption | None = None) -> PlannedRun:
+    def planned(self, verifies: VerifiedRun | None = None, resumes: Resumption | None = None) -> PlannedRun:
         """The run that repeats the recorded one, or goes on from it, and names it where that is so."""
         setup = replace(self.at_hand.setup, verifies=verifies, resumes=resumes)
         return plan_hashed(self.spec, setup, code=self.code, data=self.data)
@@ -63,7 +64,7 @@ class PreflightReport:
 
 def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Path) -> RunConfig:
     """The request that a record was made of, over the code that the run keeps; `data` is where the data is now."""
-    recipe, origin = record.recipe, record.origin.get("data")
+    recipe, origin = record.recipe, record.origin.data
     if recipe.data is None and data is not None:
         raise InputError(f"the run {record.id} has no data; leave --data out")
     if recipe.data is not None and data is None and origin is not None:
@@ -79,7 +80,7 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
         trace=Trace() if record.trace.has_window else record.trace,
         keep=record.retention.keep,
         checkpoint_every=record.retention.every,
-        goal=record.goal,
+        level=record.level,
         runs=runs,
         exclude=record.exclude,
         ignore_outputs=recipe.ignore_outputs,
@@ -101,10 +102,9 @@ def preflight(
 
     A run that is to be resumed needs no result yet. Raises RecordError where the record itself cannot be read.
     """
-    with as_record(run.record):
-        record = run.read()
-        outcome = [_outcome(record)] if needs_result else []
-        return _report(run, record, outcome, data=data, runs=runs, rebuild=rebuild, offline=offline)
+    record = run.read()
+    outcome = [_outcome(record)] if needs_result else []
+    return _report(run, record, outcome, data=data, runs=runs, rebuild=rebuild, offline=offline)
 
 
 def _report(
@@ -137,9 +137,9 @@ def _outcome(record: Record) -> PreflightCheck:
     follows = ""
     if record.result is None:
         blocks, follows = REPRODUCIBILITY_LEVELS, "the run has no result that could be reached again"
-    elif holds_nothing(record):
+    elif record.holds_nothing:
         blocks, follows = (BITWISE, METRICS), NOTHING
-    elif not has_metrics(record):
+    elif not record.has_metrics:
         blocks, follows = (METRICS,), NO_METRICS
     return PreflightCheck(name="outcome", wanted=FINISHED, found=record.outcome.state, follows=follows, blocks=blocks)
 
@@ -149,7 +149,7 @@ def _ledger(run: RunDir, record: Record) -> Iterator[PreflightCheck]:
         check = check_ledger(run.ledger, record)
         yield PreflightCheck(
             name="ledger",
-            wanted=f"{record.ledger['lines']} lines",
+            wanted=f"{record.ledger.lines} lines",
             found=check.describe(),
             follows="; ".join(check.problems),
             blocks=REPRODUCIBILITY_LEVELS if check.problems else (),
@@ -206,7 +206,7 @@ def _software(
 ) -> tuple[list[PreflightCheck], Runtime | None]:
     """The image or the virtual environment that the run was made in, and what it takes to have it."""
     try:
-        if record.environment.get("runtime") == "docker":
+        if record.environment.runtime == "docker":
             return _image(run, record, rebuild=rebuild, offline=offline)
         return _venv(run, record)
     except (NoEngineError, ImageError, RecordError, InputError) as error:
@@ -252,24 +252,24 @@ def _venv(run: RunDir, record: Record) -> tuple[list[PreflightCheck], Runtime | 
 
 def _fingerprint(record: Record, spec: RunConfig, runtime: Runtime) -> Iterator[PreflightCheck]:
     """Have the run's own software compute what it computed then, and compare operation by operation."""
-    known = record.environment.get("fingerprint")
+    known = record.environment.arithmetic
     if known is None:
         return
     runtime.prepare()
     words = ("fingerprint", "--profile", spec.profile, "--threads", str(spec.determinism.threads), "--json")
     status, text = runtime.ask(words, spec.determinism.variables)
-    wanted = f"{len(known['operations'])} operations"
+    wanted = f"{len(known.operations)} operations"
     try:
-        found: dict[str, str] = dict(json.loads(text)["operations"])
-    except (ValueError, KeyError, TypeError):
+        found = Fields(json.loads(text)).mapping("operations", str)
+    except (ValueError, RecordError):
         follows = f"the recorded software ended with status {status}; see the lines on stderr"
         yield PreflightCheck(
             name="fingerprint", wanted=wanted, found="not to be had", follows=follows, blocks=REPRODUCIBILITY_LEVELS
         )
         return
-    names = differing_names(known["operations"], found)
+    names = differing_names(known.operations, found)
     follows = f"this machine computes otherwise: {shorten(names, _SHOWN)}" if names else ""
-    same = f"{len(known['operations'].keys() - set(names))} the same"
+    same = f"{len(known.operations.keys() - set(names))} the same"
     yield PreflightCheck(
         name="fingerprint", wanted=wanted, found=same, follows=follows, blocks=(BITWISE,) if names else ()
     )
@@ -291,7 +291,8 @@ def _recipe(record: Record, spec: RunConfig, runtime: Runtime, code: Tree, data:
 
 def _promise(record: Record, *, blocked: bool, here: bool) -> PreflightCheck:
     """What may be expected of the result."""
-    profile = (record.environment.get("promise") or {}).get("profile", "native")
+    guarantee = record.environment.guarantee
+    profile = NATIVE if guarantee is None else guarantee.profile
     where = "every x86-64-v3 CPU" if profile == PORTABLE else "the same class of machine"
     follows = "" if here else "the machine is asked once the image is here"
     if blocked:

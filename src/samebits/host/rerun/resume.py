@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samebits.core.errors import InputError
+from samebits.core.origin import ResumedRun
 from samebits.core.record import read_record
 from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir
@@ -50,15 +51,13 @@ def resume(run: RunDir, request: Request) -> tuple[RunDir, int]:
     report.spec.determinism.check(os.environ, "your environment")
     place = checkpoints.furthest(log)
     log(f"resuming {record.id} " + ("from the beginning: it has no checkpoint" if place is None else f"from {place}"))
-    if not read_record(run.record).sealed:
+    if not read_record(run.record).finalized:
         finalize_unfinished(run, lambda _: run.read())
     resumes = Resumption(
-        id=record.id,
-        seal=checksum_of(run),
+        run=ResumedRun(id=record.id, checksum=checksum_of(run), checkpoint=place),
         ledger=run.ledger,
         size=checkpoints.ledger.size,
         store=run.checkpoints,
         positions=checkpoints.taken_over(place, record.retention.keep),
-        checkpoint=place,
     )
     return execute(report.planned(resumes=resumes), report.at_hand, request.streams)

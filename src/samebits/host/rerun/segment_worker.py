@@ -56,7 +56,7 @@ def run_job(work: SegmentJob) -> Path:
 
 def _runtime(run: RunDir, record: Record, *, offline: bool) -> Runtime:
     """The recorded software, which was looked at before by the one who asks."""
-    if record.environment.get("runtime") != "docker":
+    if record.environment.runtime != "docker":
         return in_recorded_venv(run, record)
     from samebits.host.docker import Engine
     from samebits.host.image.rebuild import provide_recorded

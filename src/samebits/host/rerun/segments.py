@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from samebits import __version__
 from samebits.core.checkpoint_store import ALL, LAST, Position
 from samebits.core.errors import InputError, RecordError, pluralize, shorten
-from samebits.core.jsonio import as_record
+from samebits.core.jsonio import reading
+from samebits.core.origin import ResumedRun
 from samebits.core.record import Record
 from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir, claim, prepare_runs
@@ -40,7 +41,7 @@ from samebits.host.rerun.segment_worker import SegmentJob, in_processes, run_job
 from samebits.host.rerun.state_diff import compare_states
 from samebits.host.rerun.verify import named
 from samebits.host.runs.registry import checksum_of
-from samebits.host.runs.verification_file import with_checksum, write_verification
+from samebits.host.runs.verification_file import complete_verification, write_verification
 
 _QUIET_SECONDS = 0.1  # seconds between two looks at what is being executed
 
@@ -145,7 +146,7 @@ class SegmentVerification:
         """As `verification.json` and `--json` hold it; `by` is None, as no single run stands against the recorded."""
         request = self.request
         drawn = {"segments": len(self.judged), "seed": request.seed} if self.sampled else None
-        return with_checksum(
+        return complete_verification(
             {
                 "samebits": __version__,
                 "verified": named(self.verified),
@@ -253,14 +254,11 @@ class _Verifier:
     def _work(self, stretch: SegmentBatch) -> SegmentJob:
         begin, end = stretch[0].begin, stretch[-1].end
         resumes = Resumption(
-            id=self.record.id,
-            seal=checksum_of(self.run),
+            run=ResumedRun(id=self.record.id, checksum=checksum_of(self.run), checkpoint=begin, until=end),
             ledger=self.run.ledger.absolute(),
             size=self.checkpoints.size(begin),
             store=replace(self.run.checkpoints, folder=self.run.checkpoints.folder.absolute()),
             positions=self.checkpoints.taken_over(begin, LAST),
-            checkpoint=begin,
-            until=end,
         )
         runs = Path(tempfile.mkdtemp(dir=self.scratch)).absolute()
         spec = self.report.spec
@@ -293,8 +291,9 @@ class _Verifier:
         """The lines agree up to a checkpoint; whether the next segment begins in the state that was reached."""
         path = again.checkpoints.path(end)
         try:
-            with as_record(path):
-                ends = compare_states(self.checkpoints.good[end], again.checkpoints.read(end))
+            reached = again.checkpoints.read(end)
+            with reading(path):
+                ends = compare_states(self.checkpoints.good[end], reached)
         except RecordError as error:
             return SegmentVerdict(
                 segment=segment, word=NOT_COMPARABLE, reason=f"what it ended in cannot be compared: {error}"

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.checkpoint_store import Checkpoint
-from samebits.core.jsonio import differing_names
+from samebits.core.errors import RecordError
+from samebits.core.jsonio import Fields, differing_names
 
 _NO_CLOCKS = frozenset(
     {
@@ -34,8 +35,11 @@ class StateDiff:
 
 
 def compare_states(one: Checkpoint, other: Checkpoint) -> StateDiff:
-    """Everything in which two checkpoints of the same place differ."""
-    found = list(_differing(one.state, other.state))
+    """Everything in which two checkpoints of the same place differ; raises RecordError for what is no checkpoint's."""
+    try:
+        found = list(_differing(one.state, other.state))
+    except RecursionError as error:
+        raise RecordError("'state' is nested too deeply") from error
     return StateDiff(
         training=tuple(name for name, of_training in found if of_training),
         own=tuple(name for name, of_training in found if not of_training),
@@ -46,22 +50,33 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tup
     """Each name, and whether training computes with it."""
     for name in differing_names(one, other):
         if name == "objects":
-            objects = [_objects(state[name]) for state in (one, other)]
+            objects = [_objects(Fields(state, "state").inner(name)) for state in (one, other)]
             for root in differing_names(*objects):
                 before, after = (found.get(root) for found in objects)
                 of_training = root in _DATA or {_kind(before), _kind(after)} & _OF_TRAINING
                 for inner, *parts in _inside(root, before, after):
                     yield inner, bool(of_training) or any(_computes(part) for part in parts)
         elif name == "written":
-            yield from ((path, False) for path in _files(one[name], other[name]))
+            written = [_files(Fields(state, "state").inner(name)) for state in (one, other)]
+            paths = [f"output file {path}" for path in differing_names(*written)]
+            yield from ((path, False) for path in paths or ["how the output folder stands"])
         else:
             yield name, True
 
 
-def _objects(encoded: Mapping[str, Any]) -> dict[str, Any]:
+def _objects(encoded: Fields) -> dict[str, Any]:
     """Roots and globals by name, without the numbers by which things met again are told: those shift."""
-    roots = {name: _plain(item) for name, item in encoded["roots"]}
-    return roots | {f"{module}.{name}": _plain(item) for module, name, item in encoded["globals"]}
+    roots = {name: _plain(item) for name, item in _rows(encoded, "roots", 1)}
+    return roots | {f"{module}.{name}": _plain(item) for module, name, item in _rows(encoded, "globals", 2)}
+
+
+def _rows(fields: Fields, name: str, names: int) -> list[list[Any]]:
+    """A list of rows, each of so many names and one value."""
+    rows = fields.items(name, list)
+    for index, row in enumerate(rows):
+        if len(row) != names + 1 or not all(isinstance(item, str) for item in row[:names]):
+            raise RecordError(f"'{fields.path(name)}[{index}]' must hold {names} names and a value")
+    return list(rows)
 
 
 def _plain(encoded: Any) -> Any:
@@ -84,13 +99,23 @@ def _computes(encoded: Any) -> bool:
 
 def _inside(name: str, one: Any, other: Any) -> list[tuple[str, Any, Any]]:
     """The attributes in which two objects of the script's own differ, or the whole; each with its two values."""
-    before, after = (
-        item.get("object", {}).get("attributes", {}) if isinstance(item, Mapping) else {} for item in (one, other)
-    )
+    before, after = (_attributes(item) for item in (one, other))
     found = [(f"{name}.{inner}", before.get(inner), after.get(inner)) for inner in differing_names(before, after)]
     return found or [(name, one, other)]
 
 
-def _files(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    held = [{path: rest for path, *rest in written["files"]} for written in (one, other)]
-    return [f"output file {path}" for path in differing_names(*held)] or ["how the output folder stands"]
+def _attributes(encoded: Any) -> Mapping[str, Any]:
+    """Those of an object of the script's own; none of anything else."""
+    for name in ("object", "attributes"):
+        encoded = encoded.get(name) if isinstance(encoded, Mapping) else None
+    return encoded if isinstance(encoded, Mapping) else {}
+
+
+def _files(written: Fields) -> dict[str, list[Any]]:
+    """Mode and digest of each output file by its path."""
+    found: dict[str, list[Any]] = {}
+    for index, row in enumerate(written.items("files", list)):
+        if not row or not isinstance(row[0], str):
+            raise RecordError(f"'{written.path('files')}[{index}]' must begin with a path")
+        found[row[0]] = row[1:]
+    return found

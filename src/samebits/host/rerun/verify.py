@@ -12,6 +12,7 @@ from typing import Any
 from samebits import __version__
 from samebits.core.checkpoint_store import NONE
 from samebits.core.errors import SamebitsError, shorten
+from samebits.core.origin import VerifiedRun
 from samebits.core.record import Record
 from samebits.core.run_config import DOCUMENTED, check_level
 from samebits.core.run_dir import RunDir
@@ -25,7 +26,7 @@ from samebits.host.rerun.divergence import Location, RunWithRecord, TrainAgain, 
 from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.runs.registry import checksum_of
-from samebits.host.runs.verification_file import with_checksum, write_verification
+from samebits.host.runs.verification_file import complete_verification, write_verification
 from samebits.host.subprocesses import OURS, Streams
 
 _UNRECORDED = "no input differs: what parts the runs is something that no recipe holds (README, Limits)"
@@ -48,7 +49,7 @@ class Request:
 
     def goal_of(self, record: Record) -> str:
         """The goal to judge at."""
-        return check_level(self.goal or record.goal)
+        return check_level(self.goal or record.level)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +87,7 @@ class Verification:
             "differences": [difference.to_dict() for difference in self.differences],
             "location": None if self.location is None else self.location.to_dict(),
         }
-        return with_checksum(body)
+        return complete_verification(body)
 
 
 def named(run: RunDir) -> dict[str, str | None]:
@@ -112,7 +113,9 @@ def verify(run: RunDir, request: Request) -> Verification:
         verdict = not_comparable(goal, reasons)
         return Verification(verified=run, verdict=verdict, tolerance=request.tolerance, rows=report.rows)
     report.spec.determinism.check(os.environ, "your environment")
-    again, _ = execute(report.planned({"id": record.id, "seal": checksum_of(run)}), report.at_hand, request.streams)
+    again, _ = execute(
+        report.planned(VerifiedRun(id=record.id, checksum=checksum_of(run))), report.at_hand, request.streams
+    )
     verification = replace(_judged(run, again, request), rows=report.rows)
     write_verification(again.verification, verification.to_dict())  # locating takes longer, and may be stopped
     if not verification.to_locate(request):

@@ -6,20 +6,21 @@ from samebits.core.errors import shorten
 from samebits.core.errors import pluralize
 
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samebits.core.checkpoint_store import Position
-from samebits.core.jsonio import as_record
+from samebits.core.digest import with_checksum
+from samebits.core.environment import Environment
+from samebits.core.jsonio import Fields, read_json
 from samebits.core.errors import InputError, RecordError, pluralize, shorten
 from samebits.host.audit.checkpoint_audit import why_not_resumable, refusals
 from samebits.host.console import print_table, log
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.runs.verification_file import read_verification
 from samebits.core.record import FINISHED, Record, read_record
+from samebits.core.record_summary import RecordSummary
 from samebits.core.run_dir import MARKER, RunDir
 from samebits.core.run_config import CONFIG_NAME, read_config
 
@@ -59,17 +60,17 @@ def runs_beside(run: RunDir, otherwise: Path) -> Path:
     return folder if (folder / MARKER).exists() else otherwise
 
 
-def read_runs(runs: Path) -> list[tuple[RunDir, Record]]:
+def read_runs(runs: Path) -> list[tuple[RunDir, RecordSummary]]:
     """All runs of a folder by name, which is by time; one that cannot be read is named on stderr and left out.
 
-    Seals are not checked here, for speed; `show` does.
+    Checksums are not checked here, for speed; `show` does.
     """
     if not os.path.isdir(runs):
         raise InputError(f"there is no folder {runs}; `samebits train` makes it, or name another with --runs")
     found = []
     for folder in _folders(runs):
         try:
-            found.append((folder, folder.read(check_seal=False)))
+            found.append((folder, folder.read_summary()))
         except RecordError as error:
             log(str(error))
     return found
@@ -77,42 +78,39 @@ def read_runs(runs: Path) -> list[tuple[RunDir, Record]]:
 
 def list_runs(runs: Path) -> None:
     """A table on stdout."""
-    rows = []
-    for folder, record in read_runs(runs):
-        try:
-            with as_record(folder.record):
-                rows.append(_row(folder, record))
-        except RecordError as error:
-            log(str(error))
+    rows = [_row(folder, summary) for folder, summary in read_runs(runs)]
     print_table(["run", "outcome", "seconds", "seed", "recipe", "result"], rows)
 
 
-def summarise(folder: RunDir, record: Record) -> dict[str, Any]:
+def summarise(folder: RunDir, summary: RecordSummary) -> dict[str, Any]:
     """One run as `list --json` gives it."""
     return {
-        "id": record.id,
+        "id": summary.id,
         "folder": str(folder.path),
-        "started": record.started,
-        "outcome": record.outcome.state,
-        "message": record.outcome.message,
-        "seconds": record.timings.get("total"),
-        "goal": record.goal,
-        "seed": record.recipe.seed,
-        "recipe": str(record.recipe.digest),
-        "result": None if record.result_digest is None else str(record.result_digest),
-        "resumes": _resumed(record).get("id"),
+        "started": summary.started,
+        "outcome": summary.outcome.state,
+        "message": summary.outcome.message,
+        "seconds": summary.seconds,
+        "goal": summary.level,
+        "seed": summary.seed,
+        "recipe": str(summary.recipe),
+        "result": None if summary.result is None else str(summary.result),
+        "resumes": summary.resumes,
     }
 
 
 def run_as_json(folder: RunDir) -> Any:
-    """The record as its file holds it; of a run that died unsealed, as it reads."""
+    """The record as its file holds it; of a run that died before it finalized its record, with the outcome that has."""
     record = folder.read()
-    return json.loads(folder.record.read_bytes()) if read_record(folder.record).sealed else record.to_dict()
+    fields = Fields(read_json(folder.record))
+    if read_record(folder.record).outcome == record.outcome:
+        return fields.rest()
+    return with_checksum(fields.rest("seal") | {"outcome": record.outcome.to_dict()})
 
 
 def checksum_of(folder: RunDir) -> str:
     """The seal of a run's record, as its file holds it."""
-    return str(json.loads(folder.record.read_bytes())["seal"])
+    return Fields(read_json(folder.record)).get("seal", str)
 
 
 def show_run(folder: RunDir) -> None:
@@ -121,10 +119,9 @@ def show_run(folder: RunDir) -> None:
     Raises RecordError, after all rows, where the ledger is not as it was written or does not agree with the record.
     """
     record = folder.read()
-    with as_record(folder.record):
-        rows = [*_outcome_rows(record), *_verification_rows(folder), *_checkpoint_rows(folder, record)]
-        rows += [*_recipe_rows(record), *_environment_rows(record), *_result_rows(record)]
-        check = check_ledger(folder.ledger, record)
+    rows = [*_outcome_rows(record), *_verification_rows(folder), *_checkpoint_rows(folder, record)]
+    rows += [*_recipe_rows(record), *_environment_rows(record.environment), *_result_rows(record)]
+    check = check_ledger(folder.ledger, record)
     rows += [("ledger", check.describe()), *(("  problem", problem) for problem in check.problems)]
     print_table(["run", record.id], [[name, str(value)] for name, value in rows])
     if check.problems:
@@ -140,15 +137,14 @@ def show_image(image: "Image", known: Mapping[str, Any], packages: "Sequence[Pac
     print_table(["image", image.reference], [[name, str(value)] for name, value in rows])
 
 
-def _row(folder: RunDir, record: Record) -> list[str]:
-    result = record.result_digest
+def _row(folder: RunDir, summary: RecordSummary) -> list[str]:
     return [
         folder.path.name,
-        record.outcome.state,
-        f"{record.timings.get('total', 0):.1f}" if record.timings else "",
-        str(record.recipe.seed),
-        record.recipe.digest.short,
-        result.short if result else "",
+        summary.outcome.state,
+        "" if summary.seconds is None else f"{summary.seconds:.1f}",
+        str(summary.seed),
+        summary.recipe.short,
+        "" if summary.result is None else summary.result.short,
     ]
 
 
@@ -156,28 +152,21 @@ def _outcome_rows(record: Record) -> list[tuple[str, Any]]:
     outcome = record.outcome
     rows = [("outcome", outcome.state if outcome.message is None else f"{outcome.state}: {outcome.message}")]
     rows += [("no seed reaches", f"{taken} ({pluralize(taken.times, 'time')})") for taken in record.entropy]
-    return [*rows, ("started", record.started), ("goal", record.goal)]
+    return [*rows, ("started", record.started), ("goal", record.level)]
 
 
 def _verification_rows(folder: RunDir) -> list[tuple[str, Any]]:
     """Of a run that verifies another: which, and what came of it."""
     if not folder.verification.exists():
         return []
-    said = read_verification(folder.verification)
-    with as_record(folder.verification):
-        return [("verifies", f"{said['verified']['id']}: {said['verdict']}, at the goal {said['goal']}")]
-
-
-def _resumed(record: Record) -> Mapping[str, Any]:
-    """What the record says of the run that it goes on from; nothing where it is none."""
-    return record.origin.get("resumes") or {}
+    found = read_verification(folder.verification)
+    return [("verifies", f"{found.verified}: {found.verdict}, at the goal {found.level}")]
 
 
 def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[tuple[str, Any]]:
     """Which run it resumes, whether it can be resumed itself, and what there is to go on from."""
-    if resumed := _resumed(record):
-        name = resumed.get("checkpoint")
-        yield "resumes", f"{resumed['id']} from {'the beginning' if name is None else Position.parse(name)}"
+    if resumed := record.origin.resumes:
+        yield "resumes", f"{resumed.id} from {resumed.checkpoint or 'the beginning'}"
     if not record.retention.writes:
         return
     why = why_not_resumable(folder, record)
@@ -193,7 +182,7 @@ def _recipe_rows(record: Record) -> list[tuple[str, Any]]:
     image = recipe.image
     return [
         ("recipe", recipe.digest),
-        ("  image", image.config or record.environment.get("image_note", "not given")),
+        ("  image", image.config or record.environment.image_note or "not given"),
         ("  base", image.base or "none"),
         ("  lock", image.lock),
         ("  source", image.source),
@@ -207,45 +196,45 @@ def _recipe_rows(record: Record) -> list[tuple[str, Any]]:
     ]
 
 
-def _environment_rows(record: Record) -> list[tuple[str, Any]]:
-    seen = record.environment
-    if "python" not in seen:
+def _environment_rows(environment: Environment) -> list[tuple[str, Any]]:
+    system = environment.system
+    if system is None:
         return []
-    versions = ", ".join(f"{name} {seen[name]}" for name in ("python", "tensorflow", "keras", "numpy"))
-    settings = [(f"  {item['name']}", f"{item['found']} ({item['by']})") for item in seen.get("settings", ())]
+    versions = f"python {system.python}, tensorflow {system.tensorflow}, keras {system.keras}, numpy {system.numpy}"
     return [
-        ("runtime", seen.get("runtime")),
+        ("runtime", environment.runtime),
         ("versions", versions),
-        ("system", f"{seen['system']}, kernel {seen['kernel']}"),
-        ("cpu", f"{seen['cpu']['model']} ({seen['cpu']['family_model_stepping']})"),
-        *_promise_rows(seen),
+        ("system", f"{system.system}, kernel {system.kernel}"),
+        ("cpu", f"{system.cpu.model} ({system.cpu.family_model_stepping})"),
+        *_promise_rows(environment),
         ("settings", "as read back, and where"),
-        *settings,
+        *((f"  {item.name}", f"{item.found} ({item.by})") for item in environment.settings or ()),
     ]
 
 
-def _promise_rows(seen: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """How the machine computes, and how far the result's promise goes; runs of the first versions tell neither."""
+def _promise_rows(environment: Environment) -> list[tuple[str, Any]]:
+    """How the machine computes, and how far the result can be reproduced; version 1.0 records neither."""
     rows: list[tuple[str, Any]] = []
-    if seen.get("fingerprint"):
-        rows.append(("fingerprint", seen["fingerprint"]["digest"]))
-    if seen.get("promise"):
-        rows.append(("promise", f"the {seen['promise']['profile']} profile's"))
-        rows += [("  not proven", name) for name in seen["promise"].get("unproven", ())]
+    if environment.arithmetic is not None:
+        rows.append(("fingerprint", environment.arithmetic.digest))
+    if environment.guarantee is not None:
+        rows.append(("promise", f"the {environment.guarantee.profile} profile's"))
+        rows += [("  not proven", name) for name in environment.guarantee.unproven or ()]
     return rows
 
 
 def _result_rows(record: Record) -> list[tuple[str, Any]]:
-    if record.result is None:
+    result = record.result
+    if result is None:
         return []
-    rows: list[tuple[str, Any]] = [("result", record.result_digest)]
-    for model in record.result["models"]:
-        count = sum(len(group) for group in model["tensors"].values())
-        rows.append((f"  model {model['name']}", f"{model['digest']} ({count} tensors)"))
-    for fit in record.result["fits"]:
-        last = ", ".join(f"{name} {_decimal(values[-1])}" for name, values in fit["history"].items())
-        rows.append((f"  fit, {fit['epochs']} epochs", last))
-    rows += [(f"  {item['path']}", f"{item.get('digest', '')} ({item['by']})") for item in record.result["outputs"]]
+    rows: list[tuple[str, Any]] = [("result", result.digest)]
+    for model in result.models:
+        count = sum(len(group) for group in model.tensors.values())
+        rows.append((f"  model {model.name}", f"{model.digest} ({count} tensors)"))
+    for fit in result.fits:
+        last = ", ".join(f"{name} {_decimal(values[-1])}" for name, values in fit.history.items())
+        rows.append((f"  fit, {fit.epochs} epochs", last))
+    rows += [(f"  {item.path}", f"{item.digest} ({item.by})") for item in result.outputs]
     return rows
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
-from samebits.core.record import EntropyUse
+from samebits.core.environment import EntropyUse
 from samebits.runner.process.console import log
 
 _DOORS = frozenset({"random", "secrets", "uuid", __name__})

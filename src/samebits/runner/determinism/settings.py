@@ -6,28 +6,14 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from samebits.core.determinism_profile import GPU_SETTINGS, Profile
+from samebits.core.environment import ReadBack
 from samebits.core.errors import SettingError
 from samebits.core.trial import EXACT_OPERATIONS, GRAPH_REWRITES, OP_DETERMINISM, SEEDS
 from samebits.runner.determinism import exact_ops as exact
 from samebits.runner.determinism.fingerprint import Fingerprint
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReadBack:
-    """One setting as asked for and as found; `by` says where it was read."""
-
-    name: str
-    asked: str
-    found: str
-    by: str
-
-    def to_dict(self) -> dict[str, str]:
-        """As the record holds it."""
-        return {"name": self.name, "asked": self.asked, "found": self.found, "by": self.by}
 
 
 def prepare_environment(profile: Profile) -> "SettingsGuard":
@@ -248,11 +234,11 @@ def read_back_fingerprint(profile: Profile, found: Fingerprint) -> list[ReadBack
     return _checked(iter(settings))
 
 
-def numpy_features() -> list[str]:
+def numpy_features() -> tuple[str, ...]:
     """The groups of instructions for which NumPy has kernels of their own, and uses them."""
     from numpy._core._multiarray_umath import __cpu_baseline__, __cpu_dispatch__, __cpu_features__
 
-    return [name for name in (*__cpu_baseline__, *__cpu_dispatch__) if __cpu_features__[name]]
+    return tuple(name for name in (*__cpu_baseline__, *__cpu_dispatch__) if __cpu_features__[name])
 
 
 def numpy_disabled(features: str) -> str:
