@@ -33,7 +33,7 @@ def test_it_comes_back(tmp_path: Path) -> None:
         ({"verdict": None}, "missing value in 'verdict'"),
         ({"goal": 1}, "'goal' must be str, not 1"),
         ({"version": "2.0"}, "verification version 2.0 is newer than this samebits reads (1.1); upgrade samebits"),
-        ({"format": "x"}, "'format' is 'x'; this is no verification of a run"),
+        ({"format": "x"}, "'format' is 'x'; the file is not a verification of a run"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
