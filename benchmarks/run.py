@@ -31,7 +31,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # no contender is to compile its own source each time
     cpu = describe_cpu()
-    print(f"{cpu['model']}, {cpu['cores']} cores, {cpu['instruction_set']}, Python {platform.python_version()}\n")
+    print(f"{cpu.model}, {cpu.cores} cores, {cpu.instruction_set}, Python {platform.python_version()}\n")
     with tempfile.TemporaryDirectory(prefix="samebits-bench-") as folder:
         training(Path(folder), rounds)
         commands(Path(folder), rounds)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from samebits.core.ledger import Ledger
-from samebits.core.record import Record, read_record, write_record
+from samebits.core.record import LedgerEnd, Record, read_record, write_record
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.compare.run_diff import diff
@@ -45,7 +45,7 @@ def made(folder: Path, record: Record, lines: int) -> RunDir:
             groups = dict.fromkeys(("trainable", "non_trainable", "optimizer"), f"sha256:{digest}")
             line = {"event": "epoch", "fit": 0, "epoch": number, "model": "m"}
             ledger.append({**line, "metrics": metrics, "tensors": groups})
-        ended = {"lines": ledger.lines, "last": str(ledger.last)}
+        ended = LedgerEnd(lines=ledger.lines, last=str(ledger.last))
     write_record(run.record, replace(record, ledger=ended, result=None))
     return run
 

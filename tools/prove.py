@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.jsonio import readable_json, write_atomically
+from samebits.core.record import Record, read_record
 from samebits.host.rerun.golden import GROUPS, write_golden
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,8 @@ def main() -> None:
         table["libc"][found["libc"]] = {name: found["operations"][name] for name in by_libc}
     write_atomically(PROVEN, readable_json(table))
     records = [trained(group) for group in GROUPS]
-    reached = {name for record in records for name in record["environment"]["promise"]["operations"]}
+    guarantees = [record.environment.guarantee for record in records]
+    reached = {name for found in guarantees if found is not None for name in found.operations or ()}
     reached |= set(fingerprint["reached"])
     proven = sorted(name for name in reached if not name.endswith(" float64") or name in EXACT_IN_FLOAT64)
     write_atomically(PROVEN, readable_json(table | {"operations": proven}))
@@ -56,13 +58,13 @@ def fingerprint_in(runtime: str) -> dict[str, Any]:
     return dict(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout))
 
 
-def trained(group: str) -> dict[str, Any]:
+def trained(group: str) -> Record:
     """Train one group and return its record."""
     with tempfile.TemporaryDirectory() as runs:
         options = ["--runtime", "venv", "--profile", "portable", "--runs", runs, "--", group]
         subprocess.run([COMMAND, "train", str(FAMILIES / "train.py"), *options], check=True)
         (record,) = Path(runs).glob("*/record.json")
-        return dict(json.loads(record.read_bytes()))
+        return read_record(record)
 
 
 if __name__ == "__main__":

@@ -299,8 +299,8 @@ def test_no_engine(project: Project, tmp_path: Path) -> None:
     message = f"samebits: no container engine answers at {nowhere}: training in the locked virtual environment instead"
     assert message in done.err.splitlines()
     record = read_record(project.folder / done.run / "record.json")
-    assert record.environment["runtime"] == "venv"
-    assert record.environment["image_note"] == "a virtual environment has no image digest"
+    assert record.environment.runtime == "venv"
+    assert record.environment.image_note == "a virtual environment has no image digest"
     assert record.recipe.image.config is None
 
 

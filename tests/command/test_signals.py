@@ -16,6 +16,7 @@ from typing import Self
 import pytest
 
 from samebits.core.digest import Digest
+from samebits.core.environment import Environment
 from samebits.core.ledger import Ledger
 from samebits.core.recipe import ImageIdentity
 from samebits.core.record import Outcome, Record, read_record
@@ -88,7 +89,7 @@ def test_stopped(each_runtime: Project, number: int, status: int, message: str) 
         process.send_signal(number)
         assert process.wait(30) == status
     record = _run(each_runtime)
-    assert record.sealed
+    assert record.finalized
     assert record.outcome.state == "interrupted"
     assert (record.outcome.message or "").startswith(message)
     assert _gone(each_runtime, before, 5)
@@ -113,7 +114,7 @@ def test_a_script_that_will_not_stop(each_runtime: Project) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     record = _run(each_runtime)
-    assert record.sealed
+    assert record.finalized
     assert record.outcome.message == "stopped before it could finalize its record"
     assert _gone(each_runtime, before, 5)
 
@@ -128,7 +129,7 @@ def test_kill_9_of_the_launcher(each_runtime: Project) -> None:
         process.kill()
     assert _gone(each_runtime, before)
     record = _run(each_runtime)
-    assert record.sealed
+    assert record.finalized
     assert record.outcome.state == "interrupted"
     assert record.outcome.message == "SIGTERM, or the launcher ended"
 
@@ -186,7 +187,7 @@ def test_ctrl_c_at_the_start(each_runtime: Project, seconds: float) -> None:
     assert _gone(each_runtime, before, 5)
     for path in each_runtime.runs.glob("*/record.json"):
         record = read_record(path)
-        assert (record.sealed, record.outcome.state) == (True, "interrupted")
+        assert (record.finalized, record.outcome.state) == (True, "interrupted")
         assert RunDir(path.parent).read() == record
     assert len(list(each_runtime.runs.glob("*/"))) <= 1
 
@@ -230,7 +231,7 @@ class _Importing(Session):
 def test_ctrl_c_that_a_library_turns_into_an_error(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
     image = ImageIdentity(lock=Digest.of_bytes(b"lock"), source=Digest.of_bytes(b"source"))
     spec = RunConfig(script=project.script, runs=project.runs)
-    folder, record = publish(plan_run(spec, RunSetup(image=image, environment={"runtime": "venv"})))
+    folder, record = publish(plan_run(spec, RunSetup(image=image, environment=Environment(runtime="venv"))))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         assert _Importing(folder, record, None).run() == 130
@@ -277,7 +278,7 @@ def test_the_engine_goes_away(in_docker: Project, engine: str, tmp_path_factory:
     assert "Traceback" not in complaint
     assert _gone(in_docker, before)
     assert _run(in_docker).outcome.state in {"interrupted", "failed"}
-    assert _run(in_docker).sealed
+    assert _run(in_docker).finalized
 
 
 class _Line:

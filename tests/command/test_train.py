@@ -11,6 +11,7 @@ import pytest
 
 from samebits.core.recipe import differing_parts
 from samebits.core.record import read_record
+from samebits.core.result import OutputFile
 from samebits.host.audit.ledger_audit import LedgerCheck, check_ledger
 from support.command import ROOT, Project, call
 
@@ -27,7 +28,7 @@ def test_repeats_and_seals_a_record(each_runtime: Project) -> None:
     run = project.folder / first.run
     record = read_record(run / "record.json")
     assert record.outcome.state == "finished"
-    assert record.environment["runtime"] == project.runtime
+    assert record.environment.runtime == project.runtime
     assert str(record.recipe.digest) == first.line("recipe")
     assert (record.recipe.image.config is None) == (project.runtime == "venv")
     assert record.recipe.image.python == (platform.python_version() if project.runtime == "venv" else None)
@@ -89,29 +90,30 @@ def test_threads_belong_to_the_recipe_and_reach_tensorflow(project: Project) -> 
 def test_what_is_observed(each_runtime: Project) -> None:
     done = each_runtime.train()
     record = read_record(each_runtime.folder / done.run / "record.json")
-    seen = record.environment
-    settings = {item["name"]: item["found"] for item in seen["settings"]}
+    seen = record.environment.system
+    assert seen is not None
+    settings = {item.name: item.found for item in record.environment.settings or ()}
     assert settings["op determinism"] == "True"
     assert settings["OPENBLAS_NUM_THREADS"] == "1"
     assert settings["seed of NumPy"] == "0"
-    assert seen["distributions"]["tensorflow-cpu"] == seen["tensorflow"] == "2.21.0"
-    assert seen["cpu"]["flags"]
-    assert seen["cpu"]["caches"]
-    assert seen["gpu"]["gpus"] == []
-    assert "NVML" in seen["gpu"]["reason"]
-    assert set(seen["distributions"]) == _locked()
+    assert seen.distributions["tensorflow-cpu"] == seen.tensorflow == "2.21.0"
+    assert seen.cpu.flags
+    assert seen.cpu.caches
+    assert seen.gpu.gpus == ()
+    assert "NVML" in (seen.gpu.reason or "")
+    assert set(seen.distributions) == _locked()
 
     assert record.result is not None
-    (model,) = record.result["models"]
-    assert [tensor["shape"] for tensor in model["tensors"]["trainable"]] == [[3, 8], [8], [8, 1], [1]]
-    assert [tensor["path"] for tensor in model["tensors"]["optimizer"]][:2] == ["adam/iteration", "adam/learning_rate"]
-    (fit,) = record.result["fits"]
-    assert fit["epochs"] == 2
-    losses = [float.fromhex(value) for value in fit["history"]["loss"]]
+    (model,) = record.result.models
+    assert [tensor.shape for tensor in model.tensors["trainable"]] == [(3, 8), (8,), (8, 1), (1,)]
+    assert [tensor.path for tensor in model.tensors["optimizer"]][:2] == ["adam/iteration", "adam/learning_rate"]
+    (fit,) = record.result.fits
+    assert fit.epochs == 2
+    losses = [float.fromhex(value) for value in fit.history["loss"]]
     printed = re.findall(r"loss: ([\d.]+)", (each_runtime.folder / done.run / "log.txt").read_text())
     assert [f"{loss:.4f}" for loss in losses] == printed
-    (output,) = record.result["outputs"]
-    assert (output["path"], output["by"]) == ("model.keras", "tensors")
+    (output,) = record.result.outputs
+    assert (output.path, output.by) == ("model.keras", "tensors")
 
 
 def _locked() -> set[str]:
@@ -158,9 +160,9 @@ def test_output_files_count_by_what_they_mean(project: Project) -> None:
     assert differing_parts(before.recipe, after.recipe) == ["ignore_outputs"]
     assert before.result is not None
     assert after.result is not None
-    assert [item["path"] for item in before.result["outputs"]] == ["a.txt", "logs/time.txt"]
-    a = {"path": "a.txt", "by": "bytes", "digest": f"sha256:{hashlib.sha256(b'a').hexdigest()}"}
-    assert after.result["outputs"] == [a]
+    assert [item.path for item in before.result.outputs] == ["a.txt", "logs/time.txt"]
+    a = OutputFile(path="a.txt", by="bytes", digest=f"sha256:{hashlib.sha256(b'a').hexdigest()}")
+    assert after.result.outputs == (a,)
     assert (project.folder / ignored[0].run / "outputs" / "logs" / "time.txt").is_file()
 
 
@@ -178,7 +180,7 @@ def test_links_in_outputs(each_runtime: Project) -> None:
     assert first.line("result") == second.line("result")
     record = read_record(each_runtime.folder / first.run / "record.json")
     assert record.result is not None
-    assert [(item["path"], item["by"]) for item in record.result["outputs"]] == [
+    assert [(item.path, item.by) for item in record.result.outputs] == [
         ("absolute", "link"),
         ("dangling", "link"),
         ("folder", "link"),

@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 import samebits
-from samebits.core.digest import Digest
+from samebits.core.digest import Digest, with_checksum
+from samebits.core.environment import Arithmetic, Environment
 from samebits.core.errors import SamebitsError
 from samebits.core.gpu_info import Gpu, GpuReport
+from samebits.core.jsonio import readable_json
 from samebits.core.ledger import lock_alive
+from samebits.core.origin import VerifiedRun
 from samebits.core.record import RUNNING, Outcome, Record, read_record, write_record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup
@@ -58,7 +61,7 @@ def test_the_same_again(each_runtime: Project) -> None:
 
     again = RunDir(each_runtime.folder / done.run)
     record = again.read()
-    assert record.origin["verifies"] == {"id": run.path.name, "seal": checksum_of(run)}
+    assert record.origin.verifies == VerifiedRun(id=run.path.name, checksum=checksum_of(run))
     assert record.recipe == run.read().recipe
     written = json.loads(again.verification.read_text())
     assert (written["format"], written["verdict"], written["goal"]) == ("samebits.verification", "identical", "bitwise")
@@ -177,7 +180,7 @@ def test_data_that_was_moved_is_named(project: Project) -> None:
     _moved(project)
     done = verify(project, "--data", "elsewhere")
     assert (done.status, answer(done)) == (0, "identical"), done.err
-    assert read_record(project.folder / done.run / "record.json").origin["data"] == str(project.folder / "elsewhere")
+    assert read_record(project.folder / done.run / "record.json").origin.data == str(project.folder / "elsewhere")
 
 
 def test_a_run_without_data_or_result(project: Project) -> None:
@@ -281,27 +284,39 @@ def test_tolerances_are_checked_before_anything_runs(
 
 def test_software_that_does_not_run(example: Record) -> None:
     """A fingerprint that cannot be computed blocks every level, as with instructions that this CPU lacks."""
-    record = replace(example, environment={"fingerprint": {"operations": {"a": "1"}}})
+    record = replace(example, environment=Environment(arithmetic=Arithmetic(digest="d", operations={"a": "1"})))
     spec = preflight.recorded_config(RunDir(Path("run")), record, data=Path("data"), runs=Path("runs"))
     for status, text in ((-4, ""), (2, "{}"), (0, "[]"), (0, '{"operations": 1}')):
         runtime = Runtime(
             setup=RunSetup(image=record.recipe.image),
             prepare=lambda: None,
             run=lambda *_: 0,
-            ask=lambda *_, status=status, text=text: (status, text),
+            query=lambda *_, status=status, text=text: (status, text),
         )
         (row,) = preflight._fingerprint_check(record, spec, runtime)
         assert row.blocks == ("bitwise", "metrics", "documented")
         assert row.reason == f"the recorded software ended with status {status}; see the lines on stderr"
 
 
-_ODD: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
-    ("result", lambda value: value["fits"][0]["history"].update(loss=[])),
-    ("result", lambda value: value["fits"][0].pop("history")),
-    ("environment", lambda value: value["fingerprint"].pop("operations")),
-    ("environment", lambda value: value.update(peak_memory="much")),
-    ("environment", lambda value: value.update(cpu=None)),
-    ("environment", lambda value: value.update(promise=[1])),
+_ODD: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
+    (
+        "result",
+        lambda value: value["fits"][0]["history"].update(loss=[]),
+        "'result.fits[0].history.loss' holds no value",
+    ),
+    ("result", lambda value: value["fits"][0].pop("history"), "missing value in 'result.fits[0].history'"),
+    (
+        "environment",
+        lambda value: value["fingerprint"].pop("operations"),
+        "missing value in 'environment.fingerprint.operations'",
+    ),
+    (
+        "environment",
+        lambda value: value.update(peak_memory="much"),
+        "'environment.peak_memory' must be int, not 'much'",
+    ),
+    ("environment", lambda value: value.update(cpu=None), "missing value in 'environment.cpu'"),
+    ("environment", lambda value: value.update(promise=[1]), "'environment.promise' must be dict, not [1]"),
 ]
 
 
@@ -310,14 +325,13 @@ def test_values_that_no_record_holds(project: Project) -> None:
     run = trained(project, "--", "--epochs", "1")
     whole = run.record.read_bytes()
     run.ledger.unlink()
-    for name, change in _ODD:
+    for name, change, message in _ODD:
         run.record.unlink()
         run.record.write_bytes(whole)
         _edited(run, name, change)
-        write_record(run.record, replace(run.read(), ledger=None))
         done = verify(project, "--goal", "metrics")
         assert (done.status, done.out) == (2, ""), (name, done.out)
-        assert "a value is not what a record holds there" in done.complaint
+        assert f"record.json: {message}" in done.complaint
 
 
 def test_a_manifest_that_is_gone(project: Project) -> None:
@@ -390,11 +404,12 @@ def test_what_was_asked_wrongly(project: Project, words: tuple[str, ...], compla
 
 def _edited(run: RunDir, name: str, edit: Callable[[dict[str, Any]], object]) -> None:
     """Replace a run's record by another one with a valid checksum, as of another machine."""
-    record = run.read()
-    value = json.loads(json.dumps(dict(getattr(record, name))))
-    edit(value)
+    value = run.read().to_dict()
+    edit(value[name])
+    digest = None if value["result"] is None else str(Digest.of_json(value["result"]))
+    del value["seal"]
     run.record.unlink()
-    write_record(run.record, replace(record, **{name: value}))
+    run.record.write_bytes(readable_json(with_checksum(value | {"result_digest": digest})))
 
 
 def test_a_machine_that_computes_otherwise(project: Project) -> None:
@@ -450,8 +465,10 @@ def test_each_kind_of_hardware(example: Record, monkeypatch: pytest.MonkeyPatch)
     assert rows(gpu("NVIDIA B"))["gpu"] == ("bitwise",)
     assert rows(gpu("NVIDIA A", "8.0"))["gpu"] == ("bitwise",)
     assert rows()["gpu"] == ("bitwise", "metrics", "documented")
-    gpus = {"gpus": [{"name": "NVIDIA A", "multiprocessors": 132}]}
-    record = replace(record, environment={**record.environment, "gpu": gpus})
+    system = record.environment.system
+    assert system is not None
+    report = GpuReport(gpus=(replace(gpu("NVIDIA A"), multiprocessors=132),))
+    record = replace(record, environment=replace(record.environment, system=replace(system, gpu=report)))
     assert rows(replace(gpu("NVIDIA A"), multiprocessors=132))["gpu"] == ()
     assert rows(replace(gpu("NVIDIA A"), multiprocessors=114))["gpu"] == ("bitwise",)
     _see(monkeypatch, GpuReport(gpus=(gpu("NVIDIA A"),), driver="470.1"))
@@ -480,7 +497,7 @@ def older(place: Path, *words: str, folder: Path) -> None:
 def test_memory(project: Project) -> None:
     """The peak memory is recorded in bytes, and compared with the free memory; too little is only reported."""
     run = trained(project, "--", "--epochs", "1")
-    assert 100 << 20 < run.read().environment["peak_memory"] < 4 << 30
+    assert 100 << 20 < (run.read().environment.peak_memory or 0) < 4 << 30
     _edited(run, "environment", lambda seen: seen.update(peak_memory=1 << 50))
     done = call("preflight", "last", folder=project.folder)
     assert done.status == 0

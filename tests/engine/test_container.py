@@ -70,12 +70,14 @@ def test_the_record_names_the_image(in_docker: Project) -> None:
     built = json.loads(
         subprocess.run(["docker", "image", "inspect", "samebits:cpu"], capture_output=True, check=True).stdout
     )[0]
-    assert record.environment["image"]["id"] == built["Id"]
+    assert record.environment.image is not None
+    assert record.environment.image.id == built["Id"]
     assert record.recipe.image.config == Engine().config_digest(_image())
     assert record.recipe.image.lock == CPU.lock_digest
     assert record.recipe.image.source == source_digest(CPU)
     assert str(record.recipe.image.base) == built["Config"]["Labels"]["org.opencontainers.image.base.digest"]
-    assert record.environment["engine"]["version"]
+    assert record.environment.engine is not None
+    assert record.environment.engine.version
 
 
 def _image() -> Image:
@@ -95,7 +97,7 @@ def test_plain_docker_run(in_docker: Project) -> None:
     assert recipes[1]["image"].pop("config") is None
     assert recipes[0]["image"].pop("config") is not None
     assert recipes[0] == recipes[1]
-    assert records[1].environment["image_note"] == ("started without a launcher: the image's own digest was not given")
+    assert records[1].environment.image_note == ("started without a launcher: the image's own digest was not given")
 
 
 def test_plain_docker_run_as_the_images_user(in_docker: Project) -> None:

@@ -33,16 +33,17 @@ def test_two_trainings_on_a_gpu_agree(in_docker: Project, family: str) -> None:
 def _check_record(run: Path) -> None:
     """The record names the GPU, and every setting took effect."""
     record = read_record(run / "record.json")
-    device, seen = record.recipe.device, record.environment
+    device, seen = record.recipe.device, record.environment.system
+    assert seen is not None
     assert device.kind == "gpu"
-    assert device.model == seen["gpu"]["gpus"][0]["name"]
+    assert device.model == seen.gpu.gpus[0].name
     assert device.compute_capability
-    for gpu in seen["gpu"]["gpus"]:
-        assert gpu["multiprocessors"] == _MULTIPROCESSORS.get(gpu["name"], gpu["multiprocessors"] or "some")
-    assert seen["gpu"]["driver"]
-    assert seen["cuda_built_for"]
-    assert seen["distributions"]["nvidia-cudnn-cu12"]
-    assert {item["name"]: item["found"] for item in seen["settings"]}["TF32"] == "False"
+    for gpu in seen.gpu.gpus:
+        assert gpu.multiprocessors == _MULTIPROCESSORS.get(gpu.name, gpu.multiprocessors or "some")
+    assert seen.gpu.driver
+    assert seen.cuda_built_for
+    assert seen.distributions["nvidia-cudnn-cu12"]
+    assert {item.name: item.found for item in record.environment.settings or ()}["TF32"] == "False"
 
 
 def test_more_gpus_than_there_are(in_docker: Project) -> None:

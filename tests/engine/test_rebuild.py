@@ -175,7 +175,7 @@ def test_runs_without_an_image_digest(in_docker: Project) -> None:
     in_docker.runtime = "venv"
     assert in_docker.train().status == 0
     records = [read_record(path) for path in sorted(in_docker.runs.glob("*/record.json"))]
-    assert {record.environment["runtime"] for record in records} == {"docker", "venv"}
+    assert {record.environment.runtime for record in records} == {"docker", "venv"}
     for record in records:
         done = call("rebuild", record.id, folder=in_docker.folder)
         assert (done.status, done.out) == (2, "")

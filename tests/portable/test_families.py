@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from samebits.core.environment import Environment
 from samebits.core.record import read_record
 from samebits.host.rerun.golden import GROUPS, Golden, models
 from support.command import ROOT, call
@@ -24,7 +24,7 @@ class Trained:
     """What a run says of itself."""
 
     models: dict[str, str]
-    environment: dict[str, Any]
+    environment: Environment
 
 
 def train(runs: Path, profile: str, *words: str, runtime: str = "venv") -> Trained:
@@ -33,7 +33,7 @@ def train(runs: Path, profile: str, *words: str, runtime: str = "venv") -> Train
     done = call("train", str(FAMILIES / "train.py"), *options, "--", *words, folder=FAMILIES)
     assert done.status == 0, done.err
     record = read_record(done.run / "record.json")
-    return Trained(models=models(record.to_dict()), environment=dict(record.environment))
+    return Trained(models=models(record.result), environment=record.environment)
 
 
 @pytest.fixture(scope="module", params=["native", "portable"])
@@ -58,14 +58,16 @@ def test_families_repeat(trained: dict[str, Trained]) -> None:
     first = trained["one core"]
     assert {name: run.models for name, run in trained.items()} == dict.fromkeys(trained, first.models)
     assert len(first.models) >= sum(len(GOLDEN[group]) for group in QUICK)
-    if first.environment["promise"]["profile"] == "portable":
+    assert first.environment.guarantee is not None
+    if first.environment.guarantee.profile == "portable":
         assert first.models == {name: digest for group in QUICK for name, digest in GOLDEN[group].items()}
 
 
 def test_every_run_records_its_fingerprint(trained: dict[str, Trained]) -> None:
-    digests = {run.environment["fingerprint"]["digest"] for run in trained.values()}
-    assert len(digests) == 1
-    assert len(trained["busy"].environment["fingerprint"]["operations"]) > 100
+    found = [run.environment.arithmetic for run in trained.values()]
+    assert len({None if one is None else one.digest for one in found}) == 1
+    assert found[0] is not None
+    assert len(found[0].operations) > 100
 
 
 def test_the_profiles_differ(tmp_path: Path) -> None:
@@ -83,4 +85,5 @@ def test_in_a_container(engine: str, tmp_path: Path) -> None:
     found = train(tmp_path, "portable", "losses", "initialisers", "preprocessed", runtime="docker")
     wanted = GOLDEN["losses"] | {name: GOLDEN["layers"][name] for name in ("initialisers", "preprocessed")}
     assert found.models == wanted
-    assert found.environment["promise"]["unproven"] == []
+    assert found.environment.guarantee is not None
+    assert found.environment.guarantee.unproven == ()

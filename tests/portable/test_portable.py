@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from samebits.core.determinism_profile import Profile
+from samebits.core.environment import Environment
 from samebits.core.errors import SettingError
+from samebits.core.record import LedgerEnd
 from samebits.core.run_config import RunConfig
 from samebits.core.run_setup import plan_run, publish
 from samebits.host.image.build_context import staged_context
@@ -102,10 +103,11 @@ def test_the_promise_shrinks(project: Project, layer: str, unproven: list[str]) 
     project.write(TRAINING.format(layer=layer))
     done = project.train("--profile", "portable")
     assert done.status == 0, done.err
-    promise = project.only_run().environment["promise"]
-    assert promise["profile"] == ("native" if unproven else "portable")
-    assert set(unproven) <= set(promise["unproven"])
-    assert bool(promise["unproven"]) == bool(unproven)
+    promise = project.only_run().environment.guarantee
+    assert promise is not None
+    assert promise.profile == ("native" if unproven else "portable")
+    assert set(unproven) <= set(promise.unproven or ())
+    assert bool(promise.unproven) == bool(unproven)
     said = "samebits: this run promises the same bits on the same class of machine only" in done.err
     assert said == bool(unproven)
     shown = call("show", "last", folder=project.folder).out
@@ -176,10 +178,10 @@ def test_contradictions(project: Project, options: list[str], complaint: str) ->
 def test_settings_are_read_back(project: Project, profile: Profile) -> None:
     assert project.train("--profile", profile.name).status == 0
     record = project.only_run()
-    settings = {item["name"]: item for item in record.environment["settings"]}
+    settings = {item.name: item for item in record.environment.settings or ()}
     assert record.recipe.threads == profile.threads
     assert (record.recipe.instruction_set == "x86-64-v3") or not profile.portable
-    assert all(item["asked"] == item["found"] for item in settings.values())
+    assert all(item.asked == item.found for item in settings.values())
     assert profile.variables.keys() <= settings.keys()
     assert {"intra-op threads", "inter-op threads"} <= settings.keys()
     assert ({"exact operations", "graph rewrites", "oneDNN's instructions"} <= settings.keys()) == profile.portable
@@ -222,8 +224,9 @@ def test_a_machine_that_computes_otherwise(project: Project, other_table: Path) 
     assert "(tf.exp); use the native profile, and please report the CPU" in done.err
     record = project.only_run()
     assert record.result is None
-    assert record.ledger == {"lines": 0, "last": str(record.recipe.digest)}
-    assert "tf.exp" in record.environment["fingerprint"]["operations"]
+    assert record.ledger == LedgerEnd(lines=0, last=str(record.recipe.digest))
+    assert record.environment.arithmetic is not None
+    assert "tf.exp" in record.environment.arithmetic.operations
 
 
 @pytest.fixture
@@ -305,7 +308,7 @@ class Emulated:
     """A training on an emulated CPU."""
 
     models: dict[str, str]
-    environment: dict[str, Any]
+    environment: Environment
 
 
 @pytest.fixture(scope="session")
@@ -364,7 +367,7 @@ def _train_emulated(emulator: str, cpu: str, group: str, folder: Path) -> Emulat
         os.close(writing)
     assert done.returncode == 0, done.stderr[-2000:]
     record = run.read()
-    return Emulated(models=models(record.to_dict()), environment=dict(record.environment))
+    return Emulated(models=models(record.result), environment=record.environment)
 
 
 @pytest.mark.emulated
@@ -375,7 +378,8 @@ def test_on_another_cpu(emulated: dict[tuple[str, str], "Future[Emulated]"], cpu
     """The same digests with other instructions, caches and reciprocals."""
     found = emulated[cpu, group].result()
     assert found.models == GOLDEN[group]
-    assert found.environment["promise"]["unproven"] == []
+    assert found.environment.guarantee is not None
+    assert found.environment.guarantee.unproven == ()
 
 
 @pytest.mark.emulated

@@ -154,11 +154,9 @@ def _train(folder: Path, *options: str) -> Trained:
     assert done.status == 0, done.err
     result = read_record(folder / done.run / "record.json").result
     assert result is not None
-    models = result["models"]
+    models = result.models
     return Trained(
         result=done.line("result"),
-        digests={model["name"]: model["digest"] for model in models},
-        weights={
-            model["name"]: tuple(tensor["digest"] for tensor in model["tensors"]["trainable"]) for model in models
-        },
+        digests={model.name: model.digest for model in models},
+        weights={model.name: tuple(tensor.digest for tensor in model.tensors["trainable"]) for model in models},
     )

@@ -104,7 +104,7 @@ def test_what_is_seeded_is_not(project: Project) -> None:
     assert project.train("--strict").status == 0
     record = project.only_run()
     assert record.entropy == ()
-    assert record.environment["entropy"] == []
+    assert record.environment.entropy == ()
     assert record.strict
 
 

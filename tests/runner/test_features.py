@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 
+from samebits.core.record import Resumability
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
-from samebits.host.image.build_context import staged_recipe
+from samebits.host.image.build_context import staged_context
 from samebits.host.launch.venv import locked_python
 from support.command import SCRIPTS, Project
 from support.sessions import run_sessions
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.locked
 def test_each_spoiled_name_turns_its_feature_off() -> None:
     done = subprocess.run(
         [locked_python(), SCRIPTS / "spoiled_names.py"],
-        env={**os.environ, "PYTHONPATH": str(staged_recipe() / "source"), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, "PYTHONPATH": str(staged_context() / "source"), "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
         check=True,
@@ -48,19 +49,19 @@ def test_what_is_off_is_recorded_and_changes_no_result(project: Project) -> None
     assert [(one.status, one.left) for one in done] == [(0, [])] * 3, err
     assert len({str(one.record.result_digest) for one in done}) == 1
     plain, newer, both = (one.record for one in done)
-    assert plain.resumable == {"resumable": True, "reasons": []}
-    assert "features_off" not in plain.environment
-    assert plain.environment["entropy"] == []
+    assert plain.resumable == Resumability(resumable=True)
+    assert plain.environment.features_off is None
+    assert plain.environment.entropy == ()
 
     off = {"shuffling per epoch": _OF_KERAS, "exact resume": _OF_KERAS}
-    assert newer.environment["features_off"] == off
-    assert newer.resumable == {"resumable": False, "reasons": [f"exact resume is off: {_OF_KERAS}"]}
+    assert newer.environment.features_off == off
+    assert newer.resumable == Resumability(resumable=False, reasons=(f"exact resume is off: {_OF_KERAS}",))
     assert not done[1].folder.checkpoints.positions()
     said = [line for line in err.splitlines() if " is off: " in line]
     assert said[:2] == [f"samebits: {name} is off: {why}" for name, why in off.items()]
 
-    assert set(both.environment["features_off"]) == {*off, "the trace of steps", "the entropy monitor"}
-    assert "entropy" not in both.environment  # nobody looked
+    assert set(both.environment.features_off or {}) == {*off, "the trace of steps", "the entropy monitor"}
+    assert both.environment.entropy is None  # nobody looked
     assert done[2].lines("step") == []
     assert [line["reason"] for line in done[2].lines("trace off")] == [_OF_TENSORFLOW]
 

@@ -137,10 +137,10 @@ def test_what_was_trained(project: Project, body: str, models: list[Any], fits: 
     record = project.only_run()
     assert _models(record) == models
     assert record.result is not None
-    assert [(fit["model"], fit["epochs"]) for fit in record.result["fits"]] == fits
+    assert [(fit.model, fit.epochs) for fit in record.result.fits] == fits
     if body == SEARCH:
         assert done.line("alive") == "[False, False, False]"  # models are let go of, as the script meant
-    before = {model["digest"] for model in record.result["models"]}
+    before = {model.digest for model in record.result.models}
     project.write(START + body + "\n# the same once more\n")
     again = project.train()
     assert again.line("result") == done.line("result")
@@ -149,7 +149,7 @@ def test_what_was_trained(project: Project, body: str, models: list[Any], fits: 
 
 def _models(record: Record) -> list[tuple[str, str, list[str]]]:
     assert record.result is not None
-    return [(model["name"], model["how"], list(model["tensors"])) for model in record.result["models"]]
+    return [(model.name, model.how, list(model.tensors)) for model in record.result.models]
 
 
 def test_a_change_after_fit_is_seen(project: Project) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from samebits.core.record import Resumability
 from samebits.core.trace_level import Trace
 from samebits.core.trial import CLOCK, CORES, FOLDERS, HOST, USER, Trial
 from support.command import Project
@@ -43,7 +44,7 @@ def test_a_second_session_in_a_process_trains_alike(project: Project) -> None:
     assert len({str(one.record.result_digest) for one in done}) == 1
     assert done[1].lines() == done[3].lines()
     assert {step["event"] for step in done[1].lines()} >= {"step", "epoch", "round", "end"}
-    assert [one.record.resumable for one in done[:2]] == [{"resumable": True, "reasons": []}] * 2
+    assert [one.record.resumable for one in done[:2]] == [Resumability(resumable=True)] * 2
 
 
 def test_a_second_portable_session_in_a_process_trains_alike(project: Project) -> None:
@@ -51,4 +52,4 @@ def test_a_second_portable_session_in_a_process_trains_alike(project: Project) -
     done, err = run_sessions(project, {}, {}, profile="portable")
     assert [(one.status, one.left) for one in done] == [(0, [])] * 2, err
     assert done[0].record.result_digest == done[1].record.result_digest
-    assert [one.record.environment["promise"] for one in done[:1]] == [done[1].record.environment["promise"]]
+    assert [one.record.environment.guarantee for one in done[:1]] == [done[1].record.environment.guarantee]

@@ -130,5 +130,5 @@ def test_a_setting_that_the_image_has_is_let_go(project: Project, tmp_path: Path
     for without, told in (((), "['1', '1']"), (("OPENBLAS_NUM_THREADS", "op determinism"), "['1', None]")):
         folder, record = trials.run("a trial", Trial(without=without))
         assert (folder.outputs / "told").read_text() == told
-        settings = {setting["name"] for setting in record.environment["settings"]}
+        settings = {setting.name for setting in record.environment.settings or ()}
         assert ("op determinism" in settings) == (not without)

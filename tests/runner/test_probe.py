@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from samebits.core.environment import EntropyUse, NondeterministicOpUse
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields
-from samebits.core.record import EntropyUse
 from samebits.core.trial import CLOCK, CORES, FOLDERS, PERTURBATIONS, USER, Trial
 from samebits.host.lint.findings import Finding
 from samebits.host.lint.linter import LintResult
@@ -118,7 +118,7 @@ def test_known_draws_are_not_reported_twice() -> None:
 
 
 def test_output_formats() -> None:
-    operation = {"operation": "Timestamp", "layer": "", "way": "leave it", "gpu_only": False, "seconds": 0.002}
+    operation = NondeterministicOpUse(operation="Timestamp", layer="", way="leave it", gpu_only=False, seconds=0.002)
     tried = ProbeResult(
         steps=5,
         divergence=ProbeDivergence(where="fit 0, epoch 0, step 1", causes=(_CAUSE, _CAUSE)),

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from samebits.core.checkpoint_store import Position
-from samebits.core.record import RUNNING, Outcome, write_record
+from samebits.core.record import RUNNING, Outcome, Resumability, write_record
 from samebits.core.run_dir import RunDir
+from samebits.core.timings import Timings
 from support.command import RESUMABLE, Project, call, newest
 from support.machine import started
 
@@ -25,7 +26,9 @@ def as_if_killed_after(run: RunDir, place: Position, runs: Path) -> RunDir:
             copy.checkpoints.path(later).unlink()
     record = run.read()
     copy.record.unlink()
-    write_record(copy.record, replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings={}))
+    write_record(
+        copy.record, replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings=Timings())
+    )
     return copy
 
 
@@ -286,8 +289,8 @@ def test_what_cannot_be_resumed_is_said_before_training(project: Project, why: s
     run = newest(project)
     record = run.read()
     assert record.resumable is not None
-    assert record.resumable["resumable"] is False
-    assert message in record.resumable["reasons"][0]
+    assert not record.resumable.resumable
+    assert message in record.resumable.reasons[0]
     assert run.checkpoints.positions() == []
     if why not in SEEN_LATER and "fit(" in script:
         when = "in the first step" if why in SEEN_IN_THE_FIRST_STEP else "before the first step"
@@ -325,10 +328,10 @@ def test_sigterm_leaves_a_checkpoint_within_the_epoch(each_runtime: Project) -> 
         assert process.returncode == 143, complaint
     interrupted = newest(each_runtime)
     record = interrupted.read()
-    assert (record.sealed, record.outcome.state, record.resumable) == (
+    assert (record.finalized, record.outcome.state, record.resumable) == (
         True,
         "interrupted",
-        {"resumable": True, "reasons": []},
+        Resumability(resumable=True),
     )
     (place,) = interrupted.checkpoints.positions()
     assert (place.phase, place.epoch) == (0, 0)
@@ -340,7 +343,7 @@ def test_sigterm_leaves_a_checkpoint_within_the_epoch(each_runtime: Project) -> 
     whole = each_runtime.train()
     assert whole.status == 0, whole.err
     assert newest(each_runtime).read().result == found.result
-    assert len(found.result["fits"][0]["history"]["loss"]) == 2 if found.result else False
+    assert len(found.result.fits[0].history["loss"]) == 2 if found.result else False
 
 
 MOVES = """

@@ -186,8 +186,8 @@ model.fit(x, y, batch_size=8, verbose=0)
         lines = traced(project, body, "tensor", "--profile", profile)[1]
         seen[profile] = {item["layer"].split("/")[-1] for item in lines[0]["outputs"]}
     assert seen["portable"] - seen["native"] == {"fused"}
-    promises = [read_record(path).environment["promise"] for path in project.runs.glob("*/record.json")]
-    assert sorted(promise["profile"] for promise in promises) == ["native", "portable"]
+    found = [read_record(path).environment.guarantee for path in project.runs.glob("*/record.json")]
+    assert sorted("" if one is None else one.profile for one in found) == ["native", "portable"]
 
 
 ODD = """
@@ -359,7 +359,7 @@ def families(runs: Path, level: str, profile: str, group: str) -> Record:
 def test_no_level_changes_a_family(tmp_path: Path, group: str) -> None:
     """The coarsest and the finest; the middle one adds no more than a callback."""
     found = {level: families(tmp_path, level, "native", group) for level in ("epoch", "tensor")}
-    digests = {level: models(record.to_dict()) for level, record in found.items()}
+    digests = {level: models(record.result) for level, record in found.items()}
     assert digests["tensor"] == digests["epoch"]
     assert len({record.result_digest for record in found.values()}) == 1
     assert digests["epoch"].keys() == Golden.read(FAMILIES / "golden.json").rows[group].keys()
@@ -369,5 +369,6 @@ def test_no_level_changes_a_family(tmp_path: Path, group: str) -> None:
 @pytest.mark.parametrize("group", GROUPS_TRIED)
 def test_no_level_shrinks_the_portable_promise(tmp_path: Path, group: str) -> None:
     record = families(tmp_path, "tensor", "portable", group)
-    assert models(record.to_dict()) == Golden.read(FAMILIES / "golden.json").rows[group]
-    assert record.environment["promise"]["unproven"] == []
+    assert models(record.result) == Golden.read(FAMILIES / "golden.json").rows[group]
+    assert record.environment.guarantee is not None
+    assert record.environment.guarantee.unproven == ()

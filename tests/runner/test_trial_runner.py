@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from samebits.core.run_config import RunConfig
+from samebits.core.timings import Timings
 from samebits.core.trace_level import DEFAULT_TRACE, TraceEnded
 from samebits.core.trial import Trial
 from samebits.host.launch.runtime import choose_runtime
@@ -55,8 +56,9 @@ def test_steps_are_counted(project: Project, tmp_path: Path, script: str, state:
     spec = RunConfig(script=project.script, runtime="venv")
     trials = Experiments(spec, choose_runtime(spec), tmp_path / "trials", DEFAULT_TRACE)
     _, record = trials.run("a trial", Trial(steps=9 if state == "interrupted" else 50))
-    assert (record.outcome.state, record.timings["steps"]) == (state, steps), record.outcome
-    assert 0 < record.timings["step"] < 1
+    assert (record.outcome.state, record.timings.steps) == (state, steps), record.outcome
+    assert record.timings.step is not None
+    assert 0 < record.timings.step < 1
 
 
 def test_models_that_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +72,10 @@ def test_models_that_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         count(number % 2, 1)
     with pytest.raises(TraceEnded, match="ended after 43 steps, as asked"):
         count(0, 1)
-    assert trial.timings() == {"steps": 43, "step": pytest.approx(0.3, abs=0.01)}
+    assert trial.add_timings(Timings()).to_dict() == {"steps": 43, "step": pytest.approx(0.3, abs=0.01)}
 
 
 def test_without_a_trial_nothing_is_counted() -> None:
     nothing = TrialRunner(None)
-    assert (nothing.count, nothing.timings(), nothing.observed()) == (None, {}, {})
+    assert (nothing.count, nothing.nondeterministic_ops()) == (None, None)
+    assert nothing.add_timings(Timings(script=1.0)) == Timings(script=1.0)

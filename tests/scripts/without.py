@@ -53,4 +53,12 @@ with tempfile.TemporaryDirectory() as name:
         script = Path(__file__).parents[2] / "examples" / "families" / "train.py"
         outcome = run_script(script, families, Signals())
         result = observer.finish()
-print(json.dumps({"outcome": outcome.state, "models": models({"result": result}), "fingerprint": differing}))
+print(
+    json.dumps(
+        {
+            "outcome": outcome.state,
+            "models": models(result),
+            "fingerprint": differing,
+        }
+    )
+)

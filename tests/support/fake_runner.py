@@ -22,13 +22,17 @@ from samebits.core.record import (
     FINISHED,
     INTERRUPTED,
     RUNNING,
+    LedgerEnd,
     Outcome,
     Record,
+    Resumability,
     finalize,
     read_record,
     write_record,
 )
+from samebits.core.result import FitResult, ModelResult, Result
 from samebits.core.run_dir import RunDir
+from samebits.core.timings import Timings
 from samebits.host.cli.parser import main
 from samebits.host.image.build_context import staged_context
 from samebits.host.subprocesses import INHERITED, Streams
@@ -71,10 +75,8 @@ class Player:
             return self._play(folder, record, ledger)
 
     def _play(self, folder: RunDir, record: Record, ledger: Ledger) -> int:
-        resumes = record.origin.get("resumes") or {}
-        place, until = (
-            None if resumes.get(name) is None else Position.parse(resumes[name]) for name in ("checkpoint", "until")
-        )
+        resumes = record.origin.resumes
+        place, until = (None, None) if resumes is None else (resumes.checkpoint, resumes.until)
         weights, losses = self._state(folder, place, ledger)
         if self.refuses:
             folder.checkpoints.refuse(self.refuses)
@@ -101,9 +103,9 @@ class Player:
                 return self._seal(folder, record, ledger, ended)
         digest = Digest.of_bytes(weights + self.unlike)
         ledger.append({"event": "end", "models": [str(digest)]})
-        fits = [{"model": 0, "epochs": len(values), "history": {"loss": values}} for values in losses]
-        model = {"name": "m", "how": "fit", "tensors": {}, "digest": str(digest)}
-        record = replace(record, result={"models": [model], "fits": fits, "outputs": []})
+        fits = tuple(FitResult(model=0, epochs=len(values), history={"loss": tuple(values)}) for values in losses)
+        model = ModelResult(name="m", how="fit", tensors={}, digest=str(digest))
+        record = replace(record, result=Result(models=(model,), fits=fits))
         return self._seal(folder, record, ledger, Outcome(state=FINISHED, exit_status=0))
 
     def _state(self, folder: RunDir, place: Position | None, ledger: Ledger) -> tuple[bytes, list[list[str]]]:
@@ -134,11 +136,11 @@ class Player:
                     yield stage, epoch
 
     def _seal(self, folder: RunDir, record: Record, ledger: Ledger, outcome: Outcome) -> int:
-        resumable: dict[str, Any] = {"resumable": not self.refuses, "reasons": list(self.refuses)}
-        lines = {"lines": ledger.lines, "last": str(ledger.last)}
+        resumable = Resumability(resumable=not self.refuses, reasons=self.refuses)
+        end = LedgerEnd(lines=ledger.lines, last=str(ledger.last))
         folder.reserve.unlink(missing_ok=True)
         finalize(
-            folder.record, replace(record, outcome=outcome, resumable=resumable, ledger=lines, timings={"total": 1.0})
+            folder.record, replace(record, outcome=outcome, resumable=resumable, ledger=end, timings=Timings(total=1.0))
         )
         return outcome.exit_status or 0
 
@@ -184,7 +186,9 @@ def unsealed(run: RunDir) -> RunDir:
     """The run as a power cut leaves it: nobody has sealed its record."""
     record = run.read()
     run.record.unlink()
-    write_record(run.record, replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings={}))
+    write_record(
+        run.record, replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings=Timings())
+    )
     run.reserve.write_bytes(b"room")
     return run
 

@@ -8,7 +8,6 @@ they begin. To resume from a checkpoint, the last checkpoint of each earlier pha
 its first line, and each finished phase is restored to its end without training.
 """
 
-import json
 import os
 import re
 import shutil
@@ -18,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from samebits.core.digest import Digest, confirm_checksum
+from samebits.core.digest import Digest, confirm_checksum, with_checksum
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import (
     Fields,
     canonical_json,
     check_version,
+    read_json,
+    reading,
     storage_error,
     sync_folder,
     write_all,
@@ -157,7 +158,7 @@ class Checkpoint:
             "state": dict(self.state),
         }
         # The checksum covers every other value, so that a later edit is found.
-        return body | {"seal": str(Digest.of_json(body))}
+        return with_checksum(body)
 
     @classmethod
     def from_dict(cls, value: object) -> Self:
@@ -168,10 +169,10 @@ class Checkpoint:
         confirm_checksum(value, "checkpoint")
         ledger = fields.inner("ledger")
         return cls(
-            position=Position.parse(fields.get("place", str)),
-            recipe=Digest.parse(fields.get("recipe", str)),
+            position=fields.parse("place", Position.parse),
+            recipe=fields.parse("recipe", Digest.parse),
             lines=ledger.get("lines", int),
-            last=Digest.parse(ledger.get("last", str)),
+            last=ledger.parse("last", Digest.parse),
             state=fields.get("state", dict),
             objects=fields.texts("objects"),
         )
@@ -214,12 +215,9 @@ class CheckpointStore:
     def read(self, position: Position) -> Checkpoint:
         """Read and check a checkpoint; raises RecordError with the file's path."""
         path = self.path(position)
-        try:
-            found = Checkpoint.from_dict(json.loads(path.read_bytes()))
-        except OSError as error:
-            raise RecordError(f"cannot read {path}: {error.strerror}") from error
-        except (ValueError, RecursionError, RecordError) as error:
-            raise RecordError(f"{path}: {error}") from error
+        value = read_json(path)
+        with reading(path):
+            found = Checkpoint.from_dict(value)
         # The checksum does not cover the name of the file.
         if found.position != position:
             raise RecordError(f"{path} holds the checkpoint {found.position.name}: it was renamed")
@@ -313,12 +311,11 @@ class CheckpointStore:
 
     def refused(self) -> tuple[str, ...]:
         """Why the run cannot be resumed; empty if it can. Raises RecordError."""
-        try:
-            return Fields(json.loads(self.refusal.read_bytes())).texts("reasons")
-        except FileNotFoundError:
+        if not self.refusal.exists():
             return ()
-        except (OSError, ValueError, RecordError) as error:
-            raise RecordError(f"{self.refusal}: {error}") from error
+        value = read_json(self.refusal)
+        with reading(self.refusal):
+            return Fields(value).texts("reasons")
 
     def share(self, positions: Sequence[Position], other: "CheckpointStore") -> None:
         """Add checkpoints to another run's folder, as hard links if the file system allows, else as copies."""

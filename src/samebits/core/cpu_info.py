@@ -2,7 +2,11 @@
 
 import os
 import platform
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from samebits.core.jsonio import Fields
 
 # The micro-architecture levels of the x86-64 psABI, by the flag names of /proc/cpuinfo.
 _LEVELS = (
@@ -27,20 +31,80 @@ def instruction_set() -> str:
     return level
 
 
-def describe_cpu() -> dict[str, object]:
-    """The CPU as the record stores it: model, vendor, family, flags, cache sizes, and all and usable cores."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cache:
+    """One cache of a core in the kernel's words, as `level` 1, `type` Data, `size` 48K."""
+
+    level: str
+    type: str
+    size: str
+
+    def to_dict(self) -> dict[str, str]:
+        """As the record holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Cache":
+        """Read what `to_dict` wrote."""
+        level, kind, size = (fields.get(name, str) for name in ("level", "type", "size"))
+        return cls(level=level, type=kind, size=size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cpu:
+    """Model, vendor, family, flags, caches, and the cores there are and that this process may use."""
+
+    model: str
+    vendor: str
+    family_model_stepping: str
+    instruction_set: str
+    flags: tuple[str, ...]
+    caches: tuple[Cache, ...]
+    cores: int
+    cores_usable: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the record holds it."""
+        return {
+            "model": self.model,
+            "vendor": self.vendor,
+            "family_model_stepping": self.family_model_stepping,
+            "instruction_set": self.instruction_set,
+            "flags": list(self.flags),
+            "caches": [cache.to_dict() for cache in self.caches],
+            "cores": self.cores,
+            "cores_usable": self.cores_usable,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Cpu":
+        """Read what `to_dict` wrote."""
+        return cls(
+            model=fields.get("model", str),
+            vendor=fields.get("vendor", str),
+            family_model_stepping=fields.get("family_model_stepping", str),
+            instruction_set=fields.get("instruction_set", str),
+            flags=fields.texts("flags"),
+            caches=tuple(map(Cache.from_fields, fields.objects("caches"))),
+            cores=fields.get("cores", int),
+            cores_usable=fields.get("cores_usable", int),
+        )
+
+
+def describe_cpu() -> Cpu:
+    """The CPU of this machine."""
     info = _cpuinfo()
-    return {
-        "model": info.get("model name", platform.processor() or "unknown"),
-        "vendor": info.get("vendor_id", "unknown"),
-        "family_model_stepping": "/".join(info.get(key, "?") for key in ("cpu family", "model", "stepping")),
-        "instruction_set": instruction_set(),
-        "flags": sorted(info.get("flags", "").split()),
-        "caches": _caches(),
-        "cores": os.cpu_count() or 0,
+    return Cpu(
+        model=info.get("model name", platform.processor() or "unknown"),
+        vendor=info.get("vendor_id", "unknown"),
+        family_model_stepping="/".join(info.get(key, "?") for key in ("cpu family", "model", "stepping")),
+        instruction_set=instruction_set(),
+        flags=tuple(sorted(info.get("flags", "").split())),
+        caches=_caches(),
+        cores=os.cpu_count() or 0,
         # A container or taskset may allow fewer cores than the machine has.
-        "cores_usable": len(os.sched_getaffinity(0)),
-    }
+        cores_usable=len(os.sched_getaffinity(0)),
+    )
 
 
 def _cpuinfo() -> dict[str, str]:
@@ -56,10 +120,11 @@ def _cpuinfo() -> dict[str, str]:
     return found
 
 
-def _caches() -> list[dict[str, str]]:
+def _caches() -> tuple[Cache, ...]:
     """The caches of the first core, as the kernel describes them; empty if it does not."""
     folders = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
-    return [{name: _read_text(folder / name) for name in ("level", "type", "size")} for folder in folders]
+    names = ("level", "type", "size")
+    return tuple(Cache(**{name: _read_text(folder / name) for name in names}) for folder in folders)
 
 
 def _read_text(path: Path) -> str:

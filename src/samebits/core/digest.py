@@ -3,9 +3,10 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import Fields, canonical_json
@@ -53,14 +54,44 @@ class Digest:
             return cls(hashlib.file_digest(file, "sha256").hexdigest())
 
 
+@dataclass(frozen=True, slots=True)
+class ReadJson:
+    """An object as a file held it, with the digest of its canonical JSON: of all keys, also those of newer versions."""
+
+    values: Mapping[str, Any]
+    digest: Digest
+
+    @classmethod
+    def of(cls, fields: Fields) -> Self:
+        """Raise RecordError where there is no canonical JSON of it."""
+        values = fields.rest()
+        return cls(values, digest_of_read(values))
+
+    def copy(self) -> dict[str, Any]:
+        """The values, which may be changed."""
+        return deepcopy(dict(self.values))
+
+
+def digest_of_read(value: object) -> Digest:
+    """The digest of what was read; raises RecordError for what only Python takes for JSON: NaN, half a character."""
+    try:
+        return Digest.of_json(value)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(str(error)) from error
+
+
+def with_checksum(values: Mapping[str, Any]) -> dict[str, Any]:
+    """With the key `seal`, the file's checksum: the digest of all the rest."""
+    return {**values, "seal": str(Digest.of_json(values))}
+
+
 def confirm_checksum(value: object, what: str) -> None:
     """Raise RecordError unless the checksum in `seal` is the digest of the object's other values.
 
     `what` names the file in the message, such as `record`.
     """
-    if not isinstance(value, Mapping):
-        raise RecordError("the file must hold an object")
+    fields = Fields(value)
     # Computed over the values as read, so that fields of newer versions are covered, too.
-    expected = Digest.of_json({key: item for key, item in value.items() if key != "seal"})
-    if Fields(value).get("seal", str) != str(expected):
+    expected = digest_of_read(fields.rest("seal"))
+    if fields.get("seal", str) != str(expected):
         raise RecordError(f"the checksum does not match: the {what} was changed after it was written")

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from samebits.core.errors import SettingError
+from samebits.core.jsonio import Fields
 from samebits.core.recipe import Device
 
 MINIMUM_DRIVER = "525.60.13"
@@ -25,6 +26,16 @@ class Gpu:
     compute_capability: str
     memory: int
     multiprocessors: int | None = None
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Gpu":
+        """Read one of what `GpuReport.to_dict` wrote."""
+        return cls(
+            name=fields.get("name", str),
+            compute_capability=fields.get("compute_capability", str),
+            memory=fields.get("memory", int),
+            multiprocessors=fields.optional("multiprocessors", int),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +71,16 @@ class GpuReport:
     def to_dict(self) -> dict[str, object]:
         """As the record holds it."""
         return asdict(self) | {"gpus": [asdict(gpu) for gpu in self.gpus]}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "GpuReport":
+        """Read what `to_dict` wrote."""
+        return cls(
+            gpus=tuple(map(Gpu.from_fields, fields.objects("gpus"))),
+            driver=fields.optional("driver", str),
+            cuda_driver=fields.optional("cuda_driver", str),
+            reason=fields.optional("reason", str),
+        )
 
 
 def read_gpus(*, multiprocessors: bool = False) -> GpuReport:

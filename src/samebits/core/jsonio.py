@@ -7,7 +7,7 @@ import mmap
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,14 +140,23 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def read_json(path: Path) -> object:
+    """What a JSON file holds; raises RecordError, which names the file."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is not JSON: {error}") from error
+
+
 @contextmanager
-def as_record(where: object) -> Iterator[None]:
-    """Turn errors from values of the wrong type or shape into a RecordError that names the file `where`."""
+def reading(path: Path) -> Iterator[None]:
+    """Name the file in a RecordError; any other error is a defect of ours, and passes."""
     try:
         yield
-    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise RecordError(f"{where}: a value is not what a record holds there ({what})") from error
+    except RecordError as error:
+        raise RecordError(f"{path}: {error}") from error
 
 
 def differing_names(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
@@ -175,6 +184,10 @@ class Fields:
         """The keys of the object."""
         return set(self._values)
 
+    def given(self) -> set[str]:
+        """The keys whose value is not null."""
+        return {name for name, value in self._values.items() if value is not None}
+
     def get(self, name: str, kind: type[_Value]) -> _Value:
         """The value of `name`; raises RecordError if it is missing or not of type `kind`."""
         value = self.optional(name, kind)
@@ -197,15 +210,45 @@ class Fields:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """The list of strings `name`; empty if it is missing."""
-        values = self.optional(name, list) or []
+        return () if self._values.get(name) is None else self.items(name, str)
+
+    def items(self, name: str, kind: type[_Value]) -> tuple[_Value, ...]:
+        """The list `name`, which must be there, each item a `kind`."""
+        values = self.get(name, list)
         for index, value in enumerate(values):
-            if not isinstance(value, str):
-                raise RecordError(f"'{self.path(name)}[{index}]' must be str, not {value!r}")
+            if type(value) is not kind:
+                raise RecordError(f"'{self.path(name)}[{index}]' must be {kind.__name__}, not {value!r}")
         return tuple(values)
+
+    def mapping(self, name: str, kind: type[_Value]) -> dict[str, _Value]:
+        """The object `name`, which must be there, each value a `kind`."""
+        inner = self.inner(name)
+        return {key: inner.get(key, kind) for key in sorted(inner.names())}
 
     def inner(self, name: str) -> "Fields":
         """The nested object `name`; raises RecordError if it is missing."""
         return Fields(self.get(name, dict), self.path(name))
+
+    def optional_inner(self, name: str) -> "Fields | None":
+        """The object `name` or None."""
+        return None if self._values.get(name) is None else self.inner(name)
+
+    def objects(self, name: str) -> tuple["Fields", ...]:
+        """The list of objects `name`, which must be there."""
+        where = self.path(name)
+        return tuple(Fields(item, f"{where}[{index}]") for index, item in enumerate(self.get(name, list)))
+
+    def parse(self, name: str, parse: Callable[[str], _Value]) -> _Value:
+        """What `parse` makes of the string `name`, which must be there; the path goes before its RecordError."""
+        text = self.get(name, str)
+        try:
+            return parse(text)
+        except RecordError as error:
+            raise RecordError(f"'{self.path(name)}': {error}") from error
+
+    def rest(self, *known: str) -> dict[str, Any]:
+        """All values but those of these names."""
+        return {name: value for name, value in self._values.items() if name not in known}
 
 
 def check_version(fields: Fields, form: str, version: str) -> None:
@@ -219,10 +262,20 @@ def check_version(fields: Fields, form: str, version: str) -> None:
     major, _, minor = given.partition(".")
     if not (major.isdecimal() and minor.isdecimal()):
         raise RecordError(f"'version' must be like {version}, not {given!r}")
-    ours = tuple(int(part) for part in version.split("."))
+    ours = _version_numbers(version)
     if int(major) > ours[0]:
         raise RecordError(f"{what} version {given} is newer than this samebits reads ({version}); upgrade samebits")
     if int(major) < ours[0]:
         raise RecordError(f"there is no {what} version {given}; the first is {ours[0]}.0")
-    if (int(major), int(minor)) > ours:
+    if is_newer_version(given, version):
         warnings.warn(f"{what} version {given} is newer than {version}; new fields in it are not shown", stacklevel=2)
+
+
+def is_newer_version(given: str, version: str) -> bool:
+    """Whether a file's version, which was checked, is newer than ours."""
+    return _version_numbers(given) > _version_numbers(version)
+
+
+def _version_numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a version such as 1.3."""
+    return tuple(int(part) for part in version.split("."))

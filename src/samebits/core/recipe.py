@@ -1,10 +1,10 @@
 """The recipe: everything that determines the bits of a run. The recipe digest is the sha256 of its canonical JSON."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from samebits.core.digest import Digest
+from samebits.core.digest import Digest, ReadJson
 from samebits.core.jsonio import Fields, differing_names
 
 KERAS_ORDER = "keras"
@@ -50,7 +50,8 @@ class Recipe:
     """Runs with equal recipes give equal results within the hardware class of the profile.
 
     `ignore_outputs` changes no bit of a model. It is part of the recipe because it decides which files the result
-    digest covers.
+    digest covers. A recipe that was read keeps the values it was read from, including fields of newer versions. Its
+    digest is taken over them. `dataclasses.replace` drops them.
     """
 
     image: ImageIdentity
@@ -64,14 +65,17 @@ class Recipe:
     world_size: int = 1
     ignore_outputs: tuple[str, ...] = ()
     shuffle: str = KERAS_ORDER
+    _read: ReadJson | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def digest(self) -> Digest:
         """The recipe digest."""
-        return Digest.of_json(self.to_dict())
+        return Digest.of_json(self.to_dict()) if self._read is None else self._read.digest
 
     def to_dict(self) -> dict[str, Any]:
         """As the record stores it; a part that does not apply is None."""
+        if self._read is not None:
+            return self._read.copy()
         image, device = self.image, self.device
         return {
             "image": {
@@ -101,16 +105,16 @@ class Recipe:
     def from_fields(cls, fields: Fields) -> "Recipe":
         """Parse the output of `to_dict`; raises RecordError with the path of the wrong value."""
         image, code, profile, device = (fields.inner(name) for name in ("image", "code", "profile", "device"))
-        return cls(
+        recipe = cls(
             image=ImageIdentity(
-                lock=Digest.parse(image.get("lock", str)),
-                source=Digest.parse(image.get("source", str)),
+                lock=image.parse("lock", Digest.parse),
+                source=image.parse("source", Digest.parse),
                 config=_optional_digest(image, "config"),
                 base=_optional_digest(image, "base"),
                 python=image.optional("python", str),
             ),
             code=Code(
-                tree=Digest.parse(code.get("tree", str)),
+                tree=code.parse("tree", Digest.parse),
                 entry=code.get("entry", str),
                 arguments=code.texts("arguments"),
             ),
@@ -130,6 +134,8 @@ class Recipe:
             # `to_dict` leaves out the default.
             shuffle=fields.optional("shuffle", str) or KERAS_ORDER,
         )
+        object.__setattr__(recipe, "_read", ReadJson.of(fields))
+        return recipe
 
 
 def differing_parts(one: Recipe, other: Recipe) -> list[str]:
@@ -151,5 +157,4 @@ def _digest_text(digest: Digest | None) -> str | None:
 
 
 def _optional_digest(fields: Fields, name: str) -> Digest | None:
-    text = fields.optional(name, str)
-    return None if text is None else Digest.parse(text)
+    return None if fields.optional(name, str) is None else fields.parse(name, Digest.parse)

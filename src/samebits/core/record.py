@@ -1,16 +1,26 @@
-"""The record of a run: recipe, environment, result, outcome and timings in one versioned file, sealed once."""
+"""The record of a run: recipe, environment, result, outcome and timings in one versioned file, finalized once."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from samebits.core.checkpoint_store import NONE, RetentionPolicy
-from samebits.core.digest import Digest, confirm_checksum
+from samebits.core.digest import Digest, confirm_checksum, with_checksum
+from samebits.core.environment import EntropyUse, Environment
 from samebits.core.errors import RecordError
-from samebits.core.jsonio import Fields, check_version, readable_json, write_atomically
+from samebits.core.jsonio import (
+    Fields,
+    check_version,
+    is_newer_version,
+    read_json,
+    readable_json,
+    reading,
+    write_atomically,
+)
+from samebits.core.origin import Origin
 from samebits.core.recipe import Recipe
+from samebits.core.result import Result
+from samebits.core.timings import Timings
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 
@@ -55,109 +65,147 @@ class Outcome:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class EntropyUse:
-    """A place where the script took randomness that no seed reaches: the `call` that stands there, and how often."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerEnd:
+    """Where a finalized record says that its ledger ends: the number of lines, and the digest of the last."""
 
-    path: str
-    line: int
-    call: str
-    times: int
+    lines: int
+    last: str
 
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.call}"
-
-    def to_dict(self) -> dict[str, str | int]:
-        """As the record's environment holds it."""
-        return asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        """As the record holds it."""
+        return {"lines": self.lines, "last": self.last}
 
     @classmethod
-    def from_fields(cls, fields: Fields) -> "EntropyUse":
+    def from_fields(cls, fields: Fields) -> "LedgerEnd":
         """Read what `to_dict` wrote."""
-        line, times = (fields.get(name, int) for name in ("line", "times"))
-        return cls(path=fields.get("path", str), line=line, call=fields.get("call", str), times=times)
+        return cls(lines=fields.get("lines", int), last=fields.get("last", str))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resumability:
+    """Whether a run can be resumed exactly, and why not."""
+
+    resumable: bool
+    reasons: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the record holds it."""
+        return {"resumable": self.resumable, "reasons": list(self.reasons)}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Resumability":
+        """Read what `to_dict` wrote."""
+        return cls(resumable=fields.get("resumable", bool), reasons=fields.texts("reasons"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
-    """One run. `origin` says where script and data were found; `timings` are seconds, `started` is UTC in ISO 8601.
+    """One run. `started` is UTC in ISO 8601; `version` is that of the file it was read from.
 
-    `trace` came with version 1.1; before it there were lines for epochs only. `keeping` and `resumable` came with 1.2;
-    before it there were no checkpoints. `resumable` is None until training has begun, else why not, where it is not.
-    `strict` and `trial` came with 1.3: whether randomness that no seed reaches is an error, and what is tried, if it is
-    a trial.
+    `trace` came with version 1.1; before it there were lines for epochs only. `retention` and `resumable` came with
+    1.2; before it there were no checkpoints. `resumable` is None until training has begun. `strict` and `trial` came
+    with 1.3: whether unseeded randomness is an error, and what is tried, if it is a trial.
     """
 
     id: str
-    goal: str
+    level: str
     recipe: Recipe
     started: str
     outcome: Outcome
+    origin: Origin
     trace: Trace = field(default_factory=Trace)
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
-    resumable: Mapping[str, Any] | None = None
+    resumable: Resumability | None = None
     strict: bool = False
     trial: Trial | None = None
     exclude: tuple[str, ...] = ()
-    origin: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    result: Mapping[str, Any] | None = None
-    ledger: Mapping[str, Any] | None = None
-    timings: Mapping[str, Any] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
+    result: Result | None = None
+    ledger: LedgerEnd | None = None
+    timings: Timings = field(default_factory=Timings)
+    version: str = field(default=VERSION, compare=False)
 
     @property
-    def sealed(self) -> bool:
+    def finalized(self) -> bool:
         """Whether the run has ended, and the record may not change any more."""
         return self.outcome.state != RUNNING
 
     @property
     def result_digest(self) -> Digest | None:
         """Names the result, where there is one."""
-        return None if self.result is None else Digest.of_json(self.result)
+        return None if self.result is None else self.result.digest
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether nothing came out, which any two runs would have in common."""
+        return self.result is None or self.result.is_empty
+
+    @property
+    def final_metrics(self) -> dict[tuple[int, str], str]:
+        """The last value of each metric, by the number of its `fit` and its name."""
+        return {} if self.result is None else self.result.final_metrics
+
+    @property
+    def has_metrics(self) -> bool:
+        """Whether there is anything to judge by at the level *metrics*."""
+        return bool(self.final_metrics)
 
     @property
     def entropy(self) -> tuple[EntropyUse, ...]:
-        """Where the script took randomness that no seed reaches; since 1.3, before it nobody looked."""
-        return tuple(EntropyUse.from_fields(Fields(place)) for place in self.environment.get("entropy") or ())
+        """Where the script took unseeded randomness; before version 1.3 nobody looked."""
+        return self.environment.entropy or ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As the file holds it; `seal` is the digest of all the rest."""
+        """As the file holds it, in our version; `seal` is the checksum: the digest of all the rest."""
         result_digest = self.result_digest
         body: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "id": self.id,
-            "goal": self.goal,
+            "goal": self.level,
             "recipe": self.recipe.to_dict(),
             "recipe_digest": str(self.recipe.digest),
             "started": self.started,
             "outcome": self.outcome.to_dict(),
             "trace": self.trace.to_dict(),
             "checkpoints": self.retention.to_dict(),
-            "resumable": None if self.resumable is None else dict(self.resumable),
+            "resumable": None if self.resumable is None else self.resumable.to_dict(),
             "strict": self.strict,
             "trial": None if self.trial is None else self.trial.to_dict(),
             "exclude": list(self.exclude),
-            "origin": dict(self.origin),
-            "environment": dict(self.environment),
-            "result": None if self.result is None else dict(self.result),
+            "origin": self.origin.to_dict(),
+            "environment": self.environment.to_dict(),
+            "result": None if self.result is None else self.result.to_dict(),
             "result_digest": None if result_digest is None else str(result_digest),
-            "ledger": None if self.ledger is None else dict(self.ledger),
-            "timings": dict(self.timings),
+            "ledger": None if self.ledger is None else self.ledger.to_dict(),
+            "timings": self.timings.to_dict(),
         }
-        return body | {"seal": str(Digest.of_json(body))}
+        return with_checksum(body)
 
     @classmethod
-    def from_dict(cls, value: object, *, check_seal: bool = True) -> "Record":
-        """Read what `to_dict` wrote; raises RecordError for another format, a newer major version or a broken seal."""
+    def from_dict(cls, value: object, *, check_checksum: bool = True) -> "Record":
+        """Read what `to_dict` wrote, or an older or a newer minor version did.
+
+        Raises RecordError for another format, a newer major version, a value of another kind, or a digest that does not
+        match. Digests are checked over the values as they were read, so that keys of a newer version are covered.
+        """
         fields = Fields(value)
         check_version(fields, FORMAT, VERSION)
+        record = cls._parse(fields)
+        if check_checksum:
+            confirm_checksum(value, "record")
+            _check_digest(fields, "recipe_digest", record.recipe.digest)
+            _check_digest(fields, "result_digest", record.result_digest)
+        return record
+
+    @classmethod
+    def _parse(cls, fields: Fields) -> "Record":
         names = fields.names()
-        result = fields.optional("result", dict)
-        ledger = fields.optional("ledger", dict)
-        record = cls(
+        resumable, trial, result, ledger = map(fields.optional_inner, ("resumable", "trial", "result", "ledger"))
+        return cls(
             id=fields.get("id", str),
-            goal=fields.get("goal", str),
+            level=fields.get("goal", str),
             recipe=Recipe.from_fields(fields.inner("recipe")),
             started=fields.get("started", str),
             outcome=Outcome.from_fields(fields.inner("outcome")),
@@ -165,49 +213,47 @@ class Record:
             retention=RetentionPolicy.from_fields(fields.inner("checkpoints"))
             if "checkpoints" in names
             else RetentionPolicy(keep=NONE),
-            resumable=fields.optional("resumable", dict),
+            resumable=None if resumable is None else Resumability.from_fields(resumable),
             strict=fields.get("strict", bool) if "strict" in names else False,
-            trial=Trial.from_fields(fields.inner("trial")) if fields.optional("trial", dict) is not None else None,
+            trial=None if trial is None else Trial.from_fields(trial),
             exclude=fields.texts("exclude"),
-            origin=fields.get("origin", dict),
-            environment=fields.get("environment", dict),
-            result=result,
-            ledger=ledger,
-            timings=fields.get("timings", dict),
+            origin=Origin.from_fields(fields.inner("origin")),
+            environment=Environment.from_fields(fields.inner("environment")),
+            result=None if result is None else Result.from_fields(result),
+            ledger=None if ledger is None else LedgerEnd.from_fields(ledger),
+            timings=Timings.from_fields(fields.inner("timings")),
+            version=fields.get("version", str),
         )
-        if check_seal:
-            confirm_checksum(value, "record")
-            _check_digest(fields, "recipe_digest", record.recipe.digest)
-            _check_digest(fields, "result_digest", record.result_digest)
-        return record
 
 
 def finalize(path: Path, record: Record) -> None:
-    """Write the final record over the running one; raises RecordError where the run's record is sealed already."""
-    if not record.sealed:
-        raise RecordError("a record is sealed with an outcome, not while it is running")
-    if read_record(path).sealed:
-        raise RecordError(f"{path} is sealed already and stays as it is")
+    """Write the final record over the running one; raises RecordError where the run's record is finalized already."""
+    if not record.finalized:
+        raise RecordError("a record is finalized with an outcome, not while it is running")
+    if read_record(path).finalized:
+        raise RecordError(f"{path} is finalized already and stays as it is")
     write_record(path, record)
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Write a record atomically; a sealed one becomes read-only."""
-    write_atomically(path, readable_json(record.to_dict()), mode=0o444 if record.sealed else 0o644)
+    """Write a record atomically; a finalized one becomes read-only. Raises RecordError for a newer version's."""
+    check_writable(path, record)
+    write_atomically(path, readable_json(record.to_dict()), mode=0o444 if record.finalized else 0o644)
 
 
-def read_record(path: Path, *, check_seal: bool = True) -> Record:
-    """Read one record file; raises RecordError, which names the file. The seal takes most of the time."""
-    try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is not JSON: {error}") from error
-    try:
-        return Record.from_dict(value, check_seal=check_seal)
-    except (RecordError, ValueError, RecursionError) as error:  # ValueError: NaN, or half a surrogate pair
-        raise RecordError(f"{path}: {error}") from error
+def check_writable(path: Path, record: Record) -> None:
+    """Raise RecordError for a record of a newer version: what is new in it would be lost."""
+    if is_newer_version(record.version, VERSION):
+        raise RecordError(
+            f"{path}: record version {record.version} is newer than this samebits writes ({VERSION}); upgrade samebits"
+        )
+
+
+def read_record(path: Path, *, check_checksum: bool = True) -> Record:
+    """Read one record file; raises RecordError, which names the file. The checksum takes most of the time."""
+    value = read_json(path)
+    with reading(path):
+        return Record.from_dict(value, check_checksum=check_checksum)
 
 
 def summary(folder: Path, record: Record) -> str:
@@ -219,7 +265,7 @@ def summary(folder: Path, record: Record) -> str:
 
 
 def interrupted(record: Record, message: str) -> Record:
-    """The same run, ended without a word of its own."""
+    """The same run, ended without a record of its own end."""
     return replace(record, outcome=Outcome(state=INTERRUPTED, message=message))
 
 

@@ -223,7 +223,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def _options(values: Fields, folder: Path) -> dict[str, Any]:
     kinds: dict[str, type] = {"seed": int, "threads": int, "checkpoint_every": int, "strict": bool}
-    names = {item.name.replace("_", "-"): item.name for item in fields(RunConfig) if item.name not in _NOT_OPTIONS}
+    known = [item.name for item in fields(RunConfig) if item.name not in _NOT_OPTIONS]
+    names = {name.replace("_", "-"): name for name in known}
     found: dict[str, Any] = {}
     for key in sorted(values.names()):
         current = _OLD_KEYS.get(key, key)

@@ -1,18 +1,20 @@
 """The folder of a run: the names of all its files, and how it is created."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.errors import StorageError
 from samebits.core.jsonio import storage_error
 from samebits.core.ledger import is_alive
-from samebits.core.record import Record, interrupted, read_record
+from samebits.core.record import INTERRUPTED, Outcome, Record, interrupted, read_record
+from samebits.core.record_summary import RecordSummary, read_summary
 
 MARKER = ".samebits-runs"
 """A file in every folder of runs. Code trees leave out folders that contain it."""
 
+_DIED = "the run ended without finalizing its record (killed, or power was lost)"
 _RESERVE_BYTES = 2 << 20  # enough for a record of about 10,000 tensors
 
 
@@ -96,13 +98,18 @@ class RunDir:
             # A sparse file would reserve nothing.
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
 
-    def read(self, *, check_seal: bool = True) -> Record:
+    def read(self) -> Record:
         """The record. If the run died without finalizing it, the state is `interrupted`."""
-        record = read_record(self.record, check_seal=check_seal)
+        record = read_record(self.record)
         # A run that is neither finalized nor alive was killed.
-        if record.sealed or is_alive(self.ledger):
-            return record
-        return interrupted(record, "the run ended without finalizing its record (killed, or power was lost)")
+        return record if record.finalized or is_alive(self.ledger) else interrupted(record, _DIED)
+
+    def read_summary(self) -> RecordSummary:
+        """The summary of the record, in the same way; its checksum is not checked."""
+        summary = read_summary(self.record)
+        if summary.finalized or is_alive(self.ledger):
+            return summary
+        return replace(summary, outcome=Outcome(state=INTERRUPTED, message=_DIED))
 
 
 def prepare_runs(runs: Path) -> None:

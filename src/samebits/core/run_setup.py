@@ -6,18 +6,18 @@ import shutil
 import stat
 import sys
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from samebits.core.checkpoint_store import CheckpointStore, Position
 from samebits.core.cpu_info import instruction_set
 from samebits.core.determinism_profile import PORTABLE_INSTRUCTIONS
+from samebits.core.environment import Environment
 from samebits.core.errors import InputError, RecordError
 from samebits.core.file_tree import Progress, Tree, TreeFilter, hash_tree, list_tree
 from samebits.core.jsonio import storage_error
+from samebits.core.origin import Origin, ResumedRun, VerifiedRun
 from samebits.core.recipe import Code, Device, ImageIdentity, Recipe
 from samebits.core.record import RUNNING, Outcome, Record, write_record
 from samebits.core.run_config import RunConfig
@@ -35,39 +35,25 @@ class RunSetup:
 
     image: ImageIdentity
     device: Device = field(default_factory=Device)
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
     python: tuple[int, int] = sys.version_info[:2]
     """The version of Python that will run the script. This process cannot check the syntax of a newer one."""
-    verifies: Mapping[str, str] | None = None
-    """The run to verify: its `id`, and the checksum of its record as `seal`."""
+    verifies: VerifiedRun | None = None
     resumes: "Resumption | None" = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resumption:
-    """The run to resume: its `id`, the checksum of its record (`seal`), and the parts to copy from its folder.
+    """The run to resume, and the parts to copy from its folder.
 
-    The new run trains from `checkpoint` (None: the beginning) to `until` (None: the end). It starts with the first
-    `size` bytes of `ledger` and with the checkpoints of `store` at `positions`.
+    The new run starts with the first `size` bytes of `ledger` and with the checkpoints of `store` at `positions`.
     """
 
-    id: str
-    seal: str
+    run: ResumedRun
     ledger: Path
     size: int
     store: CheckpointStore
     positions: tuple[Position, ...] = ()
-    checkpoint: Position | None = None
-    until: Position | None = None
-
-    def to_dict(self) -> dict[str, str | None]:
-        """As the new record's `origin` stores it."""
-        return {
-            "id": self.id,
-            "seal": self.seal,
-            "checkpoint": None if self.checkpoint is None else self.checkpoint.name,
-            "until": None if self.until is None else self.until.name,
-        }
 
     def copy_into(self, folder: RunDir) -> None:
         """Copy ledger and checkpoints into the new run's folder; raises RecordError if the ledger got shorter."""
@@ -130,7 +116,7 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
     folder = claim(spec.runs, planned.name)
     record = Record(
         id=folder.path.name,
-        goal=spec.level,
+        level=spec.level,
         recipe=planned.recipe,
         started=planned.started.isoformat(timespec="seconds"),
         outcome=Outcome(state=RUNNING),
@@ -139,13 +125,13 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
         strict=spec.strict,
         trial=spec.trial,
         exclude=spec.exclude,
-        origin={
-            "script": _path_text(spec.script),
-            "data": None if spec.data is None else _path_text(spec.data),
-            **({} if planned.setup.verifies is None else {"verifies": dict(planned.setup.verifies)}),
-            **({} if planned.setup.resumes is None else {"resumes": planned.setup.resumes.to_dict()}),
-        },
-        environment=dict(planned.setup.environment),
+        origin=Origin(
+            script=_path_text(spec.script),
+            data=None if spec.data is None else _path_text(spec.data),
+            verifies=planned.setup.verifies,
+            resumes=None if planned.setup.resumes is None else planned.setup.resumes.run,
+        ),
+        environment=planned.setup.environment,
     )
     try:
         _fill(folder, planned, record)

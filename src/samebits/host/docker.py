@@ -19,6 +19,7 @@ from docker.utils.socket import STDERR, frames_iter
 from requests.exceptions import RequestException
 
 from samebits.core.digest import Digest
+from samebits.core.environment import EngineInfo
 from samebits.core.errors import EngineError, NoEngineError
 from samebits.core.jsonio import storage_error
 from samebits.host.console import log
@@ -67,18 +68,18 @@ class Engine:
             where = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
             raise NoEngineError(f"no container engine answers at {where}; start one, or use --runtime venv") from error
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> EngineInfo:
         """Name, version, and the settings that decide how images are stored and run."""
         info = self._info()
-        return {
-            "name": self._version.get("Platform", {}).get("Name") or "Docker Engine",
-            "version": self._version.get("Version"),
-            "api_version": self._version.get("ApiVersion"),
-            "storage_driver": info.get("Driver"),
-            "containerd_image_store": _uses_containerd_store(info),
-            "cgroup_version": info.get("CgroupVersion"),
-            "runtime": info.get("DefaultRuntime"),
-        }
+        return EngineInfo(
+            name=self._version.get("Platform", {}).get("Name") or "Docker Engine",
+            version=self._version.get("Version"),
+            api_version=self._version.get("ApiVersion"),
+            storage_driver=info.get("Driver"),
+            containerd_image_store=_uses_containerd_store(info),
+            cgroup_version=info.get("CgroupVersion"),
+            runtime=info.get("DefaultRuntime"),
+        )
 
     def _info(self) -> dict[str, Any]:
         with _engine_errors():

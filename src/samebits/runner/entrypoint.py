@@ -13,11 +13,12 @@ from samebits import __version__
 from samebits.core.cpu_info import describe_cpu
 from samebits.core.determinism_profile import PORTABLE, make_profile
 from samebits.core.digest import Digest
+from samebits.core.environment import Environment
 from samebits.core.errors import EXIT_DIFFERENT, EXIT_INTERRUPTED, EXIT_OK, InputError, SamebitsError, SettingError
 from samebits.core.gpu_info import GpuReport, read_gpus
 from samebits.core.jsonio import Fields
 from samebits.core.recipe import Device, ImageIdentity
-from samebits.core.record import read_record, summary
+from samebits.core.record import check_writable, read_record, summary
 from samebits.core.run_config import OneLineParser, add_run_options, make_config, split_arguments
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup, plan_run, publish
@@ -48,7 +49,9 @@ def _main(argv: list[str]) -> int:
         tie_to_launcher()
         folder = RunDir(Path(options[1]))
         data = os.environ.get("SAMEBITS_DATA")
-        return Session(folder, read_record(folder.record), Path(data) if data else None).run()
+        record = read_record(folder.record)
+        check_writable(folder.record, record)
+        return Session(folder, record, Path(data) if data else None).run()
     if options[:1] == ["fingerprint"]:
         return _fingerprint(options[1:])
     return _start_here(options, arguments)
@@ -69,11 +72,9 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
         raise InputError(
             f'{spec.runs} may not be written to by user {os.getuid()}; add --user "$(id -u):$(id -g)" to docker run'
         )
-    environment = {
-        "runtime": "docker",
-        "engine": None,
-        "image_note": "started without a launcher: the image's own digest was not given",
-    }
+    environment = Environment(
+        runtime="docker", image_note="started without a launcher: the image's own digest was not given"
+    )
     fields = read_image_manifest()
     report = read_gpus() if fields.get("device", str) == "gpu" else GpuReport()
     if report.gpus:
@@ -104,7 +105,7 @@ def _fingerprint(options: list[str]) -> int:
     different = differing(found, read_proven())
     if given.json:
         described = {"digest": str(found.digest), "operations": found.operations, "differing": different}
-        described |= {"reached": reached, "onednn": found.onednn, "libc": c_library(), "cpu": describe_cpu()}
+        described |= {"reached": reached, "onednn": found.onednn, "libc": c_library(), "cpu": describe_cpu().to_dict()}
         print(json.dumps(described, indent=1, sort_keys=True))
     else:
         for name in different:

@@ -7,13 +7,15 @@ import signal
 import sys
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import samebits
 from samebits.core.determinism_profile import Profile
+from samebits.core.environment import Environment
 from samebits.core.errors import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
@@ -30,9 +32,21 @@ from samebits.core.errors import (
 from samebits.core.file_tree import Tree, differing_paths, hash_tree, read_manifest
 from samebits.core.jsonio import storage_error
 from samebits.core.ledger import Ledger
-from samebits.core.record import FAILED, FINISHED, INTERRUPTED, Outcome, Record, finalize, read_record, write_record
+from samebits.core.record import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    LedgerEnd,
+    Outcome,
+    Record,
+    finalize,
+    read_record,
+    write_record,
+)
+from samebits.core.result import Result
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import hash_kept_code
+from samebits.core.timings import Timings
 from samebits.core.trace_level import TraceEnded
 from samebits.core.trial import SEEDS
 from samebits.loop import follow
@@ -67,7 +81,7 @@ class Session:
     data: Path | None
     signals: Signals = field(default_factory=Signals)
     patches: Patches = field(default_factory=Patches)
-    timings: dict[str, float] = field(default_factory=dict)
+    timings: Timings = field(default_factory=Timings)
     status: int = EXIT_OK
 
     def run(self) -> int:
@@ -85,13 +99,14 @@ class Session:
             except (KeyboardInterrupt, Terminated):  # between the two
                 self.signals.ignore()
                 self.record = self._ended(self._interruption())
-            self._note({"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10}, [])
+            peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+            self._note(Environment(peak_memory=peak_memory, settings=()))
             self.folder.reserve.unlink(missing_ok=True)
             ledger.sync()  # what a sealed record names must not be lost with the power
             number, last = ledger.file_end()
-            lines = {"lines": number, "last": str(last)}
-            timings = {**self.timings, "total": round(time.monotonic() - started, 3)}
-            finalize(self.folder.record, replace(self.record, ledger=lines, timings=timings))
+            end = LedgerEnd(lines=number, last=str(last))
+            timings = replace(self.timings, total=round(time.monotonic() - started, 3))
+            finalize(self.folder.record, replace(self.record, ledger=end, timings=timings))
         return self.status
 
     def _trained(self, ledger: Ledger) -> Record:
@@ -150,7 +165,7 @@ class Session:
         if watched:
             sentinel.install(self.patches)
         if names.off:
-            self._note({"features_off": dict(names.off)}, [])
+            self._note(Environment(features_off=dict(names.off)))
         with kept_output(self.folder.log), self._timed("script"):
             os.environ["SAMEBITS_OUTPUT"] = str(self.folder.outputs)
             if self.data is not None:
@@ -163,13 +178,14 @@ class Session:
                 raise
             finally:
                 self.record = replace(self.record, resumable=keeper.resumable)
-                found = {"entropy": [taken.to_dict() for taken in sentinel.found()]} if watched else {}
-                self._note({**found, **trying.observed()}, [])
-                self.timings |= trying.timings()
+                entropy = tuple(sentinel.found()) if watched else None
+                ops = trying.nondeterministic_ops()
+                self._note(Environment(entropy=entropy, nondeterministic_ops=ops))
+                self.timings = trying.add_timings(self.timings)
         guard.check()
         sentinel.check()
         observer.check()
-        self.timings["observe"] = round(observer.seconds, 3)
+        self.timings = replace(self.timings, observe=round(observer.seconds, 3))
         if self.signals.received is not None:  # the script may have caught it, and ended early all the same
             return self._ended(self._interruption())
         if outcome.state != FINISHED:
@@ -183,14 +199,12 @@ class Session:
         """What was observed so far is written down: a run that is killed has no other chance, and may be resumed."""
         machine.check()
         with suppress(StorageError):  # a full disk is told by what must be written
-            if not read_record(self.folder.record).sealed:  # by a launcher that gave up waiting
+            if not read_record(self.folder.record).finalized:  # by a launcher that gave up waiting
                 write_record(self.folder.record, self.record)
 
-    def _note(self, observed: dict[str, Any], settings: list[determinism.ReadBack]) -> None:
-        """Add to what was observed of the environment, and to the settings as asked and as found."""
-        known = self.record.environment
-        listed = [*known.get("settings", []), *(setting.to_dict() for setting in settings)]
-        self.record = replace(self.record, environment={**known, **observed, "settings": listed})
+    def _note(self, observed: Environment) -> None:
+        """Add to what was observed of the environment."""
+        self.record = replace(self.record, environment=self.record.environment.with_observed(observed))
 
     def _keep_image_recipe(self) -> None:
         """Copy what the image was built from; our own source lies in it, as <recipe>/source/samebits."""
@@ -203,7 +217,7 @@ class Session:
 
     def _set_up(self, profile: Profile, observer: Observer, shuffling: FitShuffle) -> PrivateNames:
         """Settings, environment and seeds, in the order that leaves nothing drawn before the script."""
-        with self._timed("import"), quiet_import(self.folder.log):
+        with self._timed("imports"), quiet_import(self.folder.log):
             import keras  # noqa: F401
             import tensorflow as tf
         if caution := self.record.trace.caution(profile.device):
@@ -219,7 +233,7 @@ class Session:
             settings = [*determinism.read_back_settings(profile), *determinism.read_back_keras()]
             if profile.has(SEEDS):
                 settings += determinism.read_back_seeds(self.record.recipe.seed)
-            self._note(observed, settings)
+            self._note(Environment(system=observed, settings=tuple(settings)))
         return names
 
     def _check_names(self, profile: Profile, observer: Observer) -> PrivateNames:
@@ -252,14 +266,13 @@ class Session:
             out_of_reach.install(self.patches)
             self.signals.wait_where(lambda: fits.can_wait)
 
-    def _result(self, profile: Profile, observer: Observer) -> dict[str, Any]:
+    def _result(self, profile: Profile, observer: Observer) -> Result:
         """Digests of all that came out; raises where the inputs or the settings did not stay what they were."""
         determinism.read_back_settings(profile)
         with self._timed("digest_result"):
-            result = observer.finish() | {
-                "outputs": describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs)
-            }
-        if not result["models"]:
+            outputs = describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs)
+            result = replace(observer.finish(), outputs=outputs)
+        if not result.models:
             log("no Keras model was trained: the result covers the output files only")
         with self._timed("check_inputs"):
             self._check_code("the script changed its own code; write to $SAMEBITS_OUTPUT instead")
@@ -288,22 +301,15 @@ class Session:
     def _ended(self, outcome: Outcome) -> Record:
         return replace(self.record, outcome=outcome)
 
-    def _timed(self, name: str) -> "_Timer":
-        return _Timer(self.timings, name)
-
-
-class _Timer:
-    """Adds the seconds of a block to `timings`."""
-
-    def __init__(self, timings: dict[str, float], name: str) -> None:
-        self._timings = timings
-        self._name = name
-
-    def __enter__(self) -> None:
-        self._started = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._timings[self._name] = round(time.monotonic() - self._started, 3)
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Add the seconds of a block to the timings, also where it fails."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            spent: dict[str, Any] = {name: round(time.monotonic() - started, 3)}
+            self.timings = replace(self.timings, **spent)
 
 
 def _check_device(kind: str, gpus: int) -> None:

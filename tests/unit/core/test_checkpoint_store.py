@@ -133,7 +133,7 @@ def _changed(value: dict[str, object], **changes: object) -> dict[str, object]:
         (lambda value: _changed(value, format="x.record"), "'format' is 'x.record'; the file is not a checkpoint"),
         (lambda value: _changed(value, ledger={"last": str(_RECIPE)}), "missing value in 'ledger.lines'"),
         (lambda value: _changed(value, objects=[1]), "'objects[0]' must be str, not 1"),
-        (lambda value: _changed(value, place="1"), "'1' does not name a checkpoint"),
+        (lambda value: _changed(value, place="1"), "'place': '1' does not name a checkpoint"),
         (lambda _: [], "the file must hold an object, not list"),
         (lambda _: None, "the file must hold an object, not NoneType"),
     ],
@@ -162,7 +162,7 @@ def test_truncated_renamed_and_missing_files(store: CheckpointStore) -> None:
     content = other.read_bytes()
     other.unlink()
     other.write_bytes(content[:-9])
-    with pytest.raises(RecordError, match=r"0000-000002\.json: "):
+    with pytest.raises(RecordError, match=r"0000-000002\.json is not JSON: "):
         store.read(_POSITIONS[2])
     digest = Digest.of_bytes(b"content")
     (store.objects / digest.hex).unlink()
@@ -241,7 +241,7 @@ def test_refusals(store: CheckpointStore) -> None:
     for content in (b"", b"[]", b'{"reasons": [1]}', b"\xff"):
         store.refusal.unlink()
         store.refusal.write_bytes(content)
-        with pytest.raises(RecordError, match=r"refused\.json: "):
+        with pytest.raises(RecordError, match=r"refused\.json( is not JSON)?: "):
             store.refused()
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from samebits.core import cpu_info as cpu
-from samebits.core.cpu_info import describe_cpu, instruction_set
+from samebits.core.cpu_info import Cpu, describe_cpu, instruction_set
+from samebits.core.jsonio import Fields
 
 _LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 
@@ -57,24 +58,23 @@ def test_other_architectures_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_description() -> None:
     found = describe_cpu()
-    assert json.loads(json.dumps(found)) == found
-    assert found["instruction_set"] == instruction_set()
-    assert found["cores"] == os.cpu_count()
-    assert found["cores_usable"] == len(os.sched_getaffinity(0))
+    assert Cpu.from_fields(Fields(json.loads(json.dumps(found.to_dict())))) == found
+    assert found.instruction_set == instruction_set()
+    assert found.cores == os.cpu_count()
+    assert found.cores_usable == len(os.sched_getaffinity(0))
     text = Path("/proc/cpuinfo").read_text()
-    for name in ("model", "vendor"):
-        assert str(found[name]) in text
-    assert found["flags"] == sorted(re.findall(r"^flags\s*: (.*)$", text, re.MULTILINE)[0].split())
-    caches = found["caches"]
-    assert isinstance(caches, list)
+    assert found.model in text
+    assert found.vendor in text
+    assert list(found.flags) == sorted(re.findall(r"^flags\s*: (.*)$", text, re.MULTILINE)[0].split())
     assert all(
-        re.fullmatch(r"[1-4] (Data|Instruction|Unified) \d+[KM]", "{level} {type} {size}".format(**c)) for c in caches
+        re.fullmatch(r"[1-4] (Data|Instruction|Unified) \d+[KM]", f"{cache.level} {cache.type} {cache.size}")
+        for cache in found.caches
     )
 
 
 def test_only_the_usable_cores_count() -> None:
     core = min(os.sched_getaffinity(0))
-    code = "from samebits.core.cpu_info import describe_cpu; print(describe_cpu()['cores_usable'])"
+    code = "from samebits.core.cpu_info import describe_cpu; print(describe_cpu().cores_usable)"
     done = subprocess.run(
         ["taskset", "--cpu-list", str(core), sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

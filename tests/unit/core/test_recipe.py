@@ -103,7 +103,7 @@ def test_round_trip(recipe: Recipe, *, whole: bool) -> None:
         (("image",), None, "missing value in 'recipe.image'"),
         (("image", "lock"), None, "missing value in 'recipe.image.lock'"),
         (("image", "base"), 1, "'recipe.image.base' must be str, not 1"),
-        (("code", "tree"), "x", "not a digest: 'x'; a digest is sha256: followed by 64 hex digits"),
+        (("code", "tree"), "x", "'recipe.code.tree': not a digest: 'x'; a digest is sha256: followed by 64 hex digits"),
         (("code", "arguments"), ["a", None], "'recipe.code.arguments[1]' must be str, not None"),
         (("image", "python"), 3.13, "'recipe.image.python' must be str, not 3.13"),
         (("ignore_outputs",), ["a", 1], "'recipe.ignore_outputs[1]' must be str, not 1"),

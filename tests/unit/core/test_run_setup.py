@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from samebits.core.digest import Digest
+from samebits.core.environment import Environment
 from samebits.core.errors import InputError, SamebitsError, StorageError
 from samebits.core.file_tree import hash_tree, read_manifest
+from samebits.core.origin import Origin
 from samebits.core.recipe import ImageIdentity, differing_parts
 from samebits.core.record import RUNNING, Outcome, read_record
 from samebits.core.run_config import RunConfig
@@ -32,7 +34,7 @@ _TOO_DEEP = (
 )
 _SETUP = RunSetup(
     image=ImageIdentity(lock=Digest.of_bytes(b"lock"), source=Digest.of_bytes(b"source")),
-    environment={"runtime": "venv"},
+    environment=Environment(runtime="venv"),
 )
 
 
@@ -332,8 +334,8 @@ def test_the_folder_of_a_run(spec: RunConfig) -> None:
     assert read_manifest(folder.data_manifest) == planned.data == hash_tree(spec.data, "data")
     assert record.outcome == Outcome(state=RUNNING)
     assert record.recipe == planned.recipe
-    assert record.environment == {"runtime": "venv"}
-    assert record.origin == {"script": str(spec.script), "data": str(spec.data)}
+    assert record.environment == Environment(runtime="venv")
+    assert record.origin == Origin(script=str(spec.script), data=str(spec.data))
     assert json.loads(folder.record.read_bytes())["recipe_digest"] == str(planned.recipe.digest)
 
 
@@ -346,7 +348,7 @@ def test_a_run_without_data(spec: RunConfig) -> None:
     folder, record = publish(_plan(replace(spec, data=None)))
     assert not folder.data_manifest.exists()
     assert record.recipe.data is None
-    assert record.origin["data"] is None
+    assert record.origin.data is None
 
 
 def test_special_characters_in_the_name_are_replaced(spec: RunConfig) -> None:
@@ -411,7 +413,7 @@ def test_a_path_that_is_not_utf8(spec: RunConfig, tmp_path: Path) -> None:
     script = Path(shutil.copytree(spec.code_folder, tmp_path / _FF)) / "train.py"
     data = Path(shutil.copytree(tmp_path / "data", tmp_path / f"data{_FF}"))
     folder, record = publish(_plan(replace(spec, script=script, data=data)))
-    assert record.origin == {"script": rf"{tmp_path}/\xff/train.py", "data": rf"{tmp_path}/data\xff"}
+    assert record.origin == Origin(script=rf"{tmp_path}/\xff/train.py", data=rf"{tmp_path}/data\xff")
     assert read_record(folder.record) == record
     assert record.recipe == _plan(spec).recipe
 

@@ -7,7 +7,6 @@ from typing import Self
 from samebits.core.checkpoint_store import LAST, Checkpoint, Position
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, pluralize, shorten
-from samebits.core.jsonio import Fields
 from samebits.core.record import FINISHED, RUNNING, Record
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.ledger_audit import check_ledger
@@ -19,10 +18,9 @@ def refusals(run: RunDir, record: Record) -> tuple[str, ...]:
     found = run.checkpoints.refused()
     if found or record.resumable is None:
         return found
-    fields = Fields(record.resumable, "resumable")
-    if fields.get("resumable", bool):
+    if record.resumable.resumable:
         return ()
-    return fields.texts("reasons") or ("no reason was recorded",)
+    return record.resumable.reasons or ("no reason was recorded",)
 
 
 def why_not_resumable(run: RunDir, record: Record) -> str | None:

@@ -8,6 +8,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 
 from samebits.core.errors import pluralize
+from samebits.core.record import LedgerEnd
 
 Problem = tuple[int, str]
 """The number of the first line that is affected, and what is wrong."""
@@ -20,14 +21,6 @@ class LineLink:
     number: int | None
     previous: str
     digest: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LedgerEnd:
-    """Where a finalized record says that its ledger ends."""
-
-    lines: int
-    last: str
 
 
 @dataclass(kw_only=True, slots=True)

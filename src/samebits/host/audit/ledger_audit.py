@@ -1,7 +1,6 @@
 """Check that a run's ledger is as it was written and agrees with its record; list every problem by line."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from samebits.core.errors import RecordError, pluralize
 from samebits.core.jsonio import Fields
 from samebits.core.ledger import LEDGER_VERSION
 from samebits.core.record import Record
-from samebits.host.audit.hash_chain import HashChain, LedgerEnd, LineLink
+from samebits.host.audit.hash_chain import HashChain, LineLink
 from samebits.host.audit.record_consistency import RecordConsistency
 from samebits.host.audit.tamper_report import find_problems
 
@@ -42,7 +41,7 @@ class LedgerCheck:
 def check_ledger(path: Path, record: Record) -> LedgerCheck:
     """Follow the chain from the recipe to the end that the record names, and compare the lines with its result.
 
-    Reads the file once, line by line. Raises RecordError where the record itself is malformed.
+    Reads the file once, line by line.
     """
     reading = _Reading(record)
     try:
@@ -60,7 +59,7 @@ class _Reading:
     """One pass over a ledger. A line's values count once the next line, or the record, confirms its digest."""
 
     def __init__(self, record: Record) -> None:
-        self.end = None if record.ledger is None else _end(record.ledger)
+        self.end = record.ledger
         self.lines = 0
         self._chain = HashChain(str(record.recipe.digest), self.end)
         self._consistency = RecordConsistency(record.result)
@@ -136,11 +135,6 @@ class _Reading:
             self._torn = True
         else:
             self._add_unreadable("it is cut off")
-
-
-def _end(ledger: Mapping[str, object]) -> LedgerEnd:
-    fields = Fields(ledger, "ledger")
-    return LedgerEnd(lines=fields.get("lines", int), last=fields.get("last", str))
 
 
 def _parse_link(values: object, line: bytes) -> LineLink:

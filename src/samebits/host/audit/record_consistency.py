@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 from samebits.core.errors import pluralize
-from samebits.core.jsonio import Fields
+from samebits.core.result import Result
 from samebits.host.audit.hash_chain import Problem
 
 Values = Mapping[str, Any]
@@ -21,7 +21,7 @@ class FitSummary:
     """
 
     epochs: int
-    history: Mapping[str, list[Any]]
+    history: Mapping[str, tuple[str, ...]]
     base: int | None = None
     seen: int = 0
     logged: dict[str, int] = field(default_factory=dict)
@@ -30,9 +30,10 @@ class FitSummary:
 class RecordConsistency:
     """Takes the lines that are as they were written. Without a result there is nothing to compare."""
 
-    def __init__(self, result: Values | None) -> None:
-        self._fits = [] if result is None else list(_fits(result))
-        self._models = [] if result is None else _model_digests(result)
+    def __init__(self, result: Result | None) -> None:
+        fits, models = ((), ()) if result is None else (result.fits, result.models)
+        self._fits = [FitSummary(epochs=fit.epochs, history=fit.history) for fit in fits]
+        self._models = [model.digest for model in models]
         self._compares = result is not None
         self._gaps = False
         self._ends = 0
@@ -79,7 +80,7 @@ class RecordConsistency:
             return
         for name in sorted(fit.history.keys() | metrics.keys()):
             # Values of such a metric are matched by order, which a gap destroys.
-            if self._gaps and len(fit.history.get(name, [])) != fit.epochs:
+            if self._gaps and len(fit.history.get(name, ())) != fit.epochs:
                 continue  # the gap hides how many values came before this one
             one, other = metrics.get(name), self._recorded(fit, name, epoch - fit.base, logged=name in metrics)
             if one != other:
@@ -87,7 +88,7 @@ class RecordConsistency:
 
     def _recorded(self, fit: FitSummary, name: str, index: int, *, logged: bool) -> Any:
         """A metric's value in the record; not every epoch has every metric."""
-        values = fit.history.get(name, [])
+        values = fit.history.get(name, ())
         if len(values) == fit.epochs:
             return values[index]
         # A metric that only some epochs have, as one of a validation every other epoch: its values come in order.
@@ -117,21 +118,6 @@ class RecordConsistency:
         # A run writes its end line once, with its result.
         if self._ends != 1:
             yield f"the record has a result, and the ledger has {pluralize(self._ends, 'end line')}"
-
-
-def _fits(result: Values) -> Iterator[FitSummary]:
-    """Raises RecordError where the result is malformed."""
-    for value in Fields(result, "result").get("fits", list):
-        fields = Fields(value, "result.fits")
-        history = Fields(fields.get("history", dict), "result.fits.history")
-        yield FitSummary(
-            epochs=fields.get("epochs", int), history={name: history.get(name, list) for name in history.names()}
-        )
-
-
-def _model_digests(result: Values) -> list[str]:
-    models = Fields(result, "result").get("models", list)
-    return [Fields(model, "result.models").get("digest", str) for model in models]
 
 
 def _display(value: object) -> str:

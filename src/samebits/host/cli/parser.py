@@ -3,12 +3,21 @@
 import argparse
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
 
 from samebits import __version__
-from samebits.core.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, InputError, SamebitsError, Terminated
+from samebits.core.errors import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_TERMINATED,
+    InputError,
+    SamebitsError,
+    Terminated,
+)
 from samebits.core.run_config import OneLineParser, split_arguments
 from samebits.host.cli.archive_base import add_archive_base_options
 from samebits.host.cli.attest import add_attest_options
@@ -70,6 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `samebits list | head`: without this, Python would report the rest of the output as an error at exit.
         silence_stdout()
         return EXIT_OK
+    except Exception:  # noqa: BLE001  a defect of ours must not read as an error of the user's
+        traceback.print_exc()
+        print("samebits: a defect of samebits itself; please report it", file=sys.stderr)
+        return EXIT_ERROR
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

@@ -30,7 +30,7 @@ def preflight_command(*, run: str, runs: Path | None, level: str | None, data: P
 
     runs = runs_folder(runs)
     folder = find_run(run, runs)
-    level = check_level(level or folder.read().goal)
+    level = check_level(level or folder.read().level)
     report = preflight(folder, data=data, runs=runs)
     if as_json:
         print_json({"goal": level, "rows": [row.to_dict() for row in report.rows], "reasons": report.reasons(level)})

@@ -158,7 +158,7 @@ def verify_segments_command(  # noqa: PLR0913  the options of one verification
     request = Request(
         runs=runs or runs_beside(one, kept), data=data, offline=offline, jobs=jobs, sample=sample, seed=seed
     )
-    _require_bitwise(level or one.read().goal)
+    _require_bitwise(level or one.read().level)
     found = verify_in_processes(one, request, tell=(lambda _: None) if as_json else print_now)
     if as_json:
         print_json(found.to_dict())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.errors import RecordError
+from samebits.core.jsonio import Fields
 from samebits.core.recipe import leaves
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
@@ -62,6 +63,7 @@ def _flatten(line: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a line by name."""
     found: dict[str, Any] = {}
     for kind in TENSOR_LISTS:
+        # `_parse_line` has checked that the items are objects.
         for number, item in enumerate(line.get(kind) or ()):
             parts = (kind, item.get("layer") or item.get("path"), item.get("part"))
             name = " ".join(str(part) for part in parts if part is not None)
@@ -113,7 +115,9 @@ def _parse_line(run: RunDir, line: _Line | None) -> dict[str, Any] | None:
     if line is None:
         return None
     try:
-        values = dict(json.loads(line.raw))
-    except (ValueError, TypeError) as error:
+        fields = Fields(json.loads(line.raw))
+        for kind in fields.given().intersection(TENSOR_LISTS):
+            fields.objects(kind)
+    except (ValueError, RecursionError, RecordError) as error:
         raise RecordError(f"{run.ledger}: line {line.number} is not a ledger line: {error}") from error
-    return {name: value for name, value in values.items() if name not in _CHAIN_KEYS}
+    return fields.rest(*_CHAIN_KEYS)

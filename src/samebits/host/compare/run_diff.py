@@ -7,15 +7,17 @@ import difflib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from samebits.core.environment import Environment, ObservedSystem
 from samebits.core.file_tree import Tree, read_manifest
-from samebits.core.jsonio import as_record, differing_names
+from samebits.core.jsonio import differing_names
 from samebits.core.recipe import differing_parts, leaves
 from samebits.core.record import Record
+from samebits.core.result import FitResult, Result, TensorDescription
 from samebits.core.run_dir import RunDir
 from samebits.host.compare.ledger_diff import first_divergence
 from samebits.host.compare.tensor_diff import TensorStore, tensor_distance
@@ -23,8 +25,6 @@ from samebits.host.compare.tensor_diff import TensorStore, tensor_distance
 INPUTS = "inputs"
 OUTPUTS = "outputs"
 _DIGEST = re.compile(r"\b(sha256:[0-9a-f]{8})[0-9a-f]{56}\b")
-_MACHINE_KEYS = ("runtime", "python", "system", "kernel", "libc", "onednn", "openblas", "numpy_features", "gpu")
-_BUILD_KEYS = ("cuda_built_for", "cudnn_built_for")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,8 +53,7 @@ class Difference:
 def diff(one: RunDir, other: RunDir) -> list[Difference]:
     """Every difference, inputs first. Raises RecordError if a record, manifest or ledger cannot be read."""
     records = one.read(), other.read()
-    with as_record(f"{one.path} and {other.path} cannot be compared"):
-        return [*_inputs((one, other), records), *_outputs((one, other), records)]
+    return [*_inputs((one, other), records), *_outputs((one, other), records)]
 
 
 RunPair = tuple[RunDir, RunDir]
@@ -74,22 +73,23 @@ def _inputs(runs: RunPair, records: RecordPair) -> Iterator[Difference]:
     yield from _environments(*(record.environment for record in records))
 
 
-def _environments(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+def _environments(before: Environment, after: Environment) -> Iterator[Difference]:
     """Differences in software and machine, as observed by the runs."""
+    one, other = before.system, after.system
     # A run that failed before its training observed nothing; one line says so instead of hundreds.
-    observed = ["observed" if "distributions" in seen else None for seen in (before, after)]
-    if None in observed:
+    if one is None or other is None:
+        observed = (None if system is None else "observed" for system in (one, other))
         yield from _mapped(INPUTS, "environment", *({"all of it": value} for value in observed))
         return
-    yield from _mapped(INPUTS, "package", before["distributions"], after["distributions"])
-    for kind, read in (("setting", _setting_values), ("variable", _variables), ("machine", _machine)):
-        yield from _mapped(INPUTS, kind, read(before), read(after))
+    yield from _mapped(INPUTS, "package", one.distributions, other.distributions)
+    yield from _mapped(INPUTS, "setting", _setting_values(before), _setting_values(after))
+    yield from _mapped(INPUTS, "variable", one.variables, other.variables)
+    yield from _mapped(INPUTS, "machine", _machine(before, one), _machine(after, other))
     # A run of an early version has no fingerprint.
-    fingerprints = _operation_digests(before), _operation_digests(after)
-    if all(fingerprints):
-        yield from _mapped(INPUTS, "operation", *fingerprints)
+    if before.arithmetic is not None and after.arithmetic is not None:
+        yield from _mapped(INPUTS, "operation", before.arithmetic.operations, after.arithmetic.operations)
     else:
-        taken = ("taken" if found else None for found in fingerprints)
+        taken = (None if found.arithmetic is None else "taken" for found in (before, after))
         yield from _mapped(INPUTS, "machine", *({"fingerprint": value} for value in taken))
 
 
@@ -97,17 +97,24 @@ def _outputs(runs: RunPair, records: RecordPair) -> Iterator[Difference]:
     yield from _mapped(OUTPUTS, "outcome", *({"state": record.outcome.state} for record in records))
     yield from _ledger_differences(runs, records)
     # A run without a result is compared as one with an empty result, so that every value is listed.
-    results = [record.result or {"models": [], "fits": [], "outputs": []} for record in records]
-    yield from _metric_differences(*(result["fits"] for result in results))
+    results = [record.result or Result() for record in records]
+    found = list(_result_differences(runs, results))
+    yield from found
+    # The digest also covers keys that a newer version added: a difference in these alone must not be lost.
+    if not found and results[0].digest != results[1].digest:
+        yield _difference(OUTPUTS, "result", "digest", str(results[0].digest), str(results[1].digest))
+
+
+def _result_differences(runs: RunPair, results: Sequence[Result]) -> Iterator[Difference]:
+    yield from _metric_differences(*(result.fits for result in results))
     yield from _mapped(OUTPUTS, "model", *(_models(result) for result in results))
     yield from _tensor_differences(runs, results)
-    files = [{item["path"]: item.get("digest", "") for item in result["outputs"]} for result in results]
-    yield from _mapped(OUTPUTS, "file", *files)
+    yield from _mapped(OUTPUTS, "file", *({item.path: item.digest for item in result.outputs} for result in results))
 
 
-def _models(result: Mapping[str, Any]) -> dict[str, str]:
+def _models(result: Result) -> dict[str, str]:
     """Each model's name and how it was trained, by number."""
-    return {str(number): f"{model.get('name')}, by {model.get('how')}" for number, model in enumerate(result["models"])}
+    return {str(number): f"{model.name}, by {model.how}" for number, model in enumerate(result.models)}
 
 
 def _difference(side: str, kind: str, name: str, before: Any, after: Any, detail: str = "") -> Difference:
@@ -126,25 +133,31 @@ def _mapped(side: str, kind: str, before: Mapping[str, Any], after: Mapping[str,
         yield _difference(side, kind, name, before.get(name), after.get(name))
 
 
-def _setting_values(environment: Mapping[str, Any]) -> dict[str, str]:
-    return {item["name"]: item["found"] for item in environment.get("settings", ())}
+def _setting_values(environment: Environment) -> dict[str, str]:
+    return {item.name: item.found for item in environment.settings or ()}
 
 
-def _variables(environment: Mapping[str, Any]) -> dict[str, str]:
-    return dict(environment.get("variables", {}))
-
-
-def _machine(environment: Mapping[str, Any]) -> dict[str, Any]:
+def _machine(environment: Environment, system: ObservedSystem) -> dict[str, Any]:
     """The hardware and system of a run, without the number of cores, which does not affect the bits."""
-    # The keys are listed: an environment also holds host-specific values, such as cores and peak memory.
-    cpu = environment.get("cpu", {})
-    found = {f"cpu {name}": cpu.get(name) for name in ("model", "family_model_stepping", "flags", "caches")}
-    return found | {name: environment.get(name) for name in (*_MACHINE_KEYS, *_BUILD_KEYS)}
-
-
-def _operation_digests(environment: Mapping[str, Any]) -> Mapping[str, str]:
-    """The digest of each operation of the fingerprint; empty if none was taken."""
-    return dict((environment.get("fingerprint") or {}).get("operations", {}))
+    # The values are listed: an environment also holds host-specific ones, such as cores and peak memory.
+    cpu, arithmetic = system.cpu, environment.arithmetic
+    return {
+        "cpu model": cpu.model,
+        "cpu family_model_stepping": cpu.family_model_stepping,
+        "cpu flags": list(cpu.flags),
+        "cpu caches": [cache.to_dict() for cache in cpu.caches],
+        "runtime": environment.runtime,
+        "python": system.python,
+        "system": system.system,
+        "kernel": system.kernel,
+        "libc": system.libc,
+        "onednn": None if arithmetic is None else arithmetic.onednn,
+        "openblas": None if arithmetic is None else arithmetic.openblas,
+        "numpy_features": None if arithmetic is None else list(arithmetic.numpy_features),
+        "gpu": system.gpu.to_dict(),
+        "cuda_built_for": system.cuda_built_for,
+        "cudnn_built_for": system.cudnn_built_for,
+    }
 
 
 def _file_differences(
@@ -196,13 +209,12 @@ def _ledger_differences(runs: RunPair, records: RecordPair) -> Iterator[Differen
         yield _difference(OUTPUTS, "ledger", f"{divergence.where}, {name}", before, after)
 
 
-def _metric_differences(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Iterator[Difference]:
+def _metric_differences(before: Sequence[FitResult], after: Sequence[FitResult]) -> Iterator[Difference]:
     """Every metric whose history differs: the values of the first such epoch, and the largest distance of all."""
-    nothing: dict[str, Any] = {}
-    for number, pair in enumerate(itertools.zip_longest(before, after, fillvalue=nothing)):
-        histories = [fit.get("history", {}) for fit in pair]
+    for number, pair in enumerate(itertools.zip_longest(before, after)):
+        histories: list[Mapping[str, tuple[str, ...]]] = [{} if fit is None else fit.history for fit in pair]
         for name in sorted(histories[0].keys() | histories[1].keys()):
-            values = [history.get(name, []) for history in histories]
+            values = [history.get(name, ()) for history in histories]
             differing = [
                 (epoch, one, other) for epoch, (one, other) in enumerate(itertools.zip_longest(*values)) if one != other
             ]
@@ -228,7 +240,7 @@ def _largest_distance(differing: list[tuple[int, str | None, str | None]]) -> st
     )
 
 
-def _tensor_differences(runs: RunPair, results: list[Mapping[str, Any]]) -> Iterator[Difference]:
+def _tensor_differences(runs: RunPair, results: Sequence[Result]) -> Iterator[Difference]:
     """Every tensor of every model that differs, with its distance if both runs keep its values."""
     before, after = (_tensors(result) for result in results)
     stores = TensorStore(runs[0]), TensorStore(runs[1])
@@ -240,17 +252,17 @@ def _tensor_differences(runs: RunPair, results: list[Mapping[str, Any]]) -> Iter
         yield _difference(OUTPUTS, "tensor", name, *texts, "" if distance is None else str(distance))
 
 
-def _tensor_text(tensor: Mapping[str, Any] | None) -> str | None:
-    return None if tensor is None else f"{tensor['dtype']} {tensor['shape']} {tensor['digest']}"
+def _tensor_text(tensor: TensorDescription | None) -> str | None:
+    return None if tensor is None else f"{tensor.dtype} {list(tensor.shape)} {tensor.digest}"
 
 
-def _tensors(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _tensors(result: Result) -> dict[str, TensorDescription]:
     """Every tensor by model, group and path; a repeated name gets a prime."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for number, model in enumerate(result["models"]):
-        for group, tensors in model["tensors"].items():
+    found: dict[str, TensorDescription] = {}
+    for number, model in enumerate(result.models):
+        for group, tensors in model.tensors.items():
             for tensor in tensors:
-                name = f"model {number}, {group}, {tensor['path']}"
+                name = f"model {number}, {group}, {tensor.path}"
                 # Keras allows two variables of one path.
                 while name in found:
                     name += "'"

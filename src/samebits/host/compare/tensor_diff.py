@@ -4,13 +4,14 @@ Values are found by digest, and checked against it.
 """
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from samebits.core.digest import Digest
+from samebits.core.result import TensorDescription
 from samebits.core.run_dir import RunDir
 
 
@@ -109,15 +110,15 @@ def _bytes_of(dataset: Any) -> bytes:
 
 
 def tensor_distance(
-    one: Mapping[str, Any], other: Mapping[str, Any], stores: tuple[TensorStore, TensorStore]
+    one: TensorDescription, other: TensorDescription, stores: tuple[TensorStore, TensorStore]
 ) -> Distance | None:
     """The distance of two tensors, described as in records; None if a value is not kept or the shapes differ."""
-    if any(one.get(name) != other.get(name) for name in ("dtype", "shape")):
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
         return None
-    values = [side.find(item["digest"]) for side, item in zip(stores, (one, other), strict=True)]
+    values = [side.find(item.digest) for side, item in zip(stores, (one, other), strict=True)]
     if values[0] is None or values[1] is None:
         return None
-    return measure_distance(values[0], values[1], one["dtype"])
+    return measure_distance(values[0], values[1], one.dtype)
 
 
 def measure_distance(one: bytes, other: bytes, dtype: str) -> Distance | None:

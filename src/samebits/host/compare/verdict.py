@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from samebits.core.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARABLE, EXIT_OK, InputError
-from samebits.core.jsonio import as_record
 from samebits.core.record import FAILED, Record
 from samebits.core.run_config import BITWISE, DOCUMENTED, METRICS
 
@@ -82,7 +81,7 @@ def judge_runs(one: Record, other: Record, level: str, tolerance: Tolerance) -> 
     if one.result is None or other.result is None:
         return _without_result(one, other, level)
     # Two empty results are equal, but that shows nothing about the script.
-    if level != DOCUMENTED and holds_nothing(one) and holds_nothing(other):
+    if level != DOCUMENTED and one.holds_nothing and other.holds_nothing:
         return not_comparable(level, [NOTHING])
     # Equal digests satisfy every level.
     if one.result_digest == other.result_digest:
@@ -109,12 +108,6 @@ def not_comparable(level: str, reasons: list[str]) -> Verdict:
     return Verdict(kind=NOT_COMPARABLE, level=level, reasons=tuple(reasons))
 
 
-def holds_nothing(record: Record) -> bool:
-    """Whether a result is empty, as any two runs could have it."""
-    result = record.result or {}
-    return not any(result.get(name) for name in ("models", "fits", "outputs"))
-
-
 def _describe_end(record: Record) -> str:
     """How a run without a result ended."""
     outcome = record.outcome
@@ -131,7 +124,7 @@ def check_metrics(record: Record, level: str, tolerance: Tolerance) -> None:
     given = tolerance.rel.keys() | tolerance.abs.keys()
     if level != METRICS and tolerance != Tolerance():
         raise InputError(f"--rel and --abs are for the level {METRICS}, and this is {level}; add --goal {METRICS}")
-    known = {name for _, name in _final_values(record)}
+    known = {name for _, name in record.final_metrics}
     # A misspelt metric name would otherwise have no effect, silently.
     unknown = sorted(given - known - {""})
     if unknown:
@@ -139,13 +132,8 @@ def check_metrics(record: Record, level: str, tolerance: Tolerance) -> None:
         raise InputError(f"the run {record.id} has no metric {unknown[0]!r}; {there}")
 
 
-def has_metrics(record: Record) -> bool:
-    """Whether the run can be judged at the level *metrics*."""
-    return bool(_final_values(record))
-
-
 def _by_metrics(one: Record, other: Record, tolerance: Tolerance) -> Verdict:
-    before, after = _final_values(one), _final_values(other)
+    before, after = one.final_metrics, other.final_metrics
     if not before:
         return not_comparable(METRICS, [NO_METRICS])
     reasons = tuple(_out_of_tolerance(before, after, tolerance))
@@ -154,17 +142,6 @@ def _by_metrics(one: Record, other: Record, tolerance: Tolerance) -> Verdict:
 
 
 _Values = dict[tuple[int, str], str]
-
-
-def _final_values(record: Record) -> _Values:
-    """The last value of each metric of each `fit`."""
-    with as_record(record.id):
-        fits = (record.result or {}).get("fits", [])
-        return {
-            (number, name): str(series[-1])
-            for number, fit in enumerate(fits)
-            for name, series in fit["history"].items()
-        }
 
 
 def _out_of_tolerance(before: _Values, after: _Values, tolerance: Tolerance) -> Iterator[str]:

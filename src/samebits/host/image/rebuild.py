@@ -71,7 +71,8 @@ def rebuild(engine: Engine, run: RunDir, *, offline: bool = False) -> Comparison
     built = _rebuild_image(engine, run, record, offline=offline)
     found = config_digest(engine, built)
     # With the original in the engine, the comparison can name the files that differ.
-    original = engine.find_image(str(record.environment.get("image", {}).get("id")))
+    started_in = record.environment.image
+    original = None if started_in is None else engine.find_image(started_in.id)
     if found == wanted or original is None:
         return Comparison(wanted=wanted, found=found)
     # The recorded digest counts, not that of the image which has the recorded id here.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samebits.core.environment import Environment, RunImage
 from samebits.core.errors import EngineError, NoEngineError
 from samebits.core.gpu_info import read_gpus
 from samebits.core.recipe import Device, ImageIdentity
@@ -108,11 +109,11 @@ def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, d
     from samebits.host.image.wheelhouse import IMAGE_PYTHON
     from samebits.host.launch.container import run_container
 
-    environment = {
-        "runtime": "docker",
-        "engine": engine.describe(),
-        "image": {"reference": image.reference, "id": image.id, **known_metadata(image)},
-    }
+    environment = Environment(
+        runtime="docker",
+        engine=engine.describe(),
+        image=RunImage(reference=image.reference, id=image.id, details=known_metadata(image)),
+    )
     setup = RunSetup(image=identity, device=device, environment=environment, python=IMAGE_PYTHON)
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
@@ -165,7 +166,7 @@ def _venv_runtime(device: Device, identity: ImageIdentity, context: Path | None 
 
     if device.kind == "gpu":
         raise EngineError("the virtual environment trains on the CPU only; start a container engine, or drop --gpus")
-    environment = {"runtime": "venv", "engine": None, "image_note": "a virtual environment has no image digest"}
+    environment = Environment(runtime="venv", image_note="a virtual environment has no image digest")
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
         variables = spec.variables

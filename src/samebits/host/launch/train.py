@@ -57,7 +57,7 @@ def execute_silently(planned: PlannedRun, runtime: Runtime) -> RunDir:
 def _finalized_status(folder: RunDir, status: int) -> int:
     """The exit status of a finished process; if it died before it finalized its record, the run is marked failed."""
     # The runner finalizes the record itself, unless it was killed.
-    if read_record(folder.record).sealed:
+    if read_record(folder.record).finalized:
         return status
     # 137 from a container and -9 from a process both mean SIGKILL, which the kernel sends when memory runs out.
     killed = status in (137, -9)
@@ -72,7 +72,7 @@ def _finalized_status(folder: RunDir, status: int) -> int:
 def finalize_unfinished(folder: RunDir, end: Callable[[Record], Record]) -> None:
     """Finalize the record of a run that did not do so itself; `end` adds the outcome."""
     record = read_record(folder.record)
-    if not record.sealed:
+    if not record.finalized:
         # The reserve keeps room on the disk for this last write.
         folder.reserve.unlink(missing_ok=True)
         finalize(folder.record, end(record))

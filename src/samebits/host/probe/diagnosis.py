@@ -2,10 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from samebits.core.record import EntropyUse
+from samebits.core.environment import EntropyUse, NondeterministicOpUse
 from samebits.core.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, PERTURBATIONS, USER
 from samebits.host.lint.findings import ENTROPY, NONDETERMINISTIC_OP
 from samebits.host.lint.linter import BY_CODE, LintResult
@@ -101,11 +100,10 @@ def unexplained(entropy: Sequence[EntropyUse], checked: LintResult) -> Iterator[
     yield from (use for use in entropy if (use.path, use.line) not in known)
 
 
-def describe_nondeterministic_op(item: Mapping[str, Any]) -> str:
+def describe_nondeterministic_op(item: NondeterministicOpUse) -> str:
     """One line of text on an operation without a deterministic implementation."""
-    layer = f" (layer {item['layer']})" if item["layer"] else ""
-    where = "on a GPU" if item["gpu_only"] else "on any device"
-    workaround = item["way"] or 'the only workaround is `with tf.device("CPU:0")`'
-    seconds = item["seconds"]
-    cost = "" if seconds is None else f"; on this CPU it takes {seconds * 1000:.2f} ms"
-    return f"{item['operation']}{layer} {NONDETERMINISTIC_OP.what} {where}: {workaround}{cost}"
+    layer = f" (layer {item.layer})" if item.layer else ""
+    where = "on a GPU" if item.gpu_only else "on any device"
+    workaround = item.way or 'the only workaround is `with tf.device("CPU:0")`'
+    cost = "" if item.seconds is None else f"; on this CPU it takes {item.seconds * 1000:.2f} ms"
+    return f"{item.operation}{layer} {NONDETERMINISTIC_OP.what} {where}: {workaround}{cost}"

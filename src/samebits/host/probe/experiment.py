@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.checkpoint_store import NONE
+from samebits.core.environment import EntropyUse, NondeterministicOpUse
 from samebits.core.errors import pluralize, shorten
-from samebits.core.jsonio import as_record
-from samebits.core.record import FAILED, FINISHED, EntropyUse, Record
+from samebits.core.record import FAILED, FINISHED, Record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run
@@ -69,7 +69,7 @@ class ProbeResult:
     cause: str = ""
     likely_causes: tuple[str, ...] = ()
     failure: str = ""
-    nondeterministic_ops: tuple[dict[str, Any], ...] = ()
+    nondeterministic_ops: tuple[NondeterministicOpUse, ...] = ()
     made: int = 0
     whole: bool = False
     entropy: tuple[EntropyUse, ...] = ()
@@ -94,7 +94,7 @@ class ProbeResult:
             "suspects": list(self.likely_causes),
             "failure": self.failure or None,
             "entropy": [use.to_dict() for use in self.entropy],
-            "undetermined": list(self.nondeterministic_ops),
+            "undetermined": [item.to_dict() for item in self.nondeterministic_ops],
         }
 
     def findings(self, script: str) -> Iterator[Finding]:
@@ -143,8 +143,8 @@ def probe(spec: RunConfig, checked: LintResult, steps: int) -> ProbeResult:
         found = ProbeResult(
             steps=steps,
             divergence=_divergence(first, other),
-            nondeterministic_ops=tuple(first[1].environment.get("undetermined", ())),
-            made=first[1].timings.get("steps", 0),
+            nondeterministic_ops=first[1].environment.nondeterministic_ops or (),
+            made=first[1].timings.steps or 0,
             whole=first[1].outcome.state == FINISHED,
             entropy=tuple(unexplained(entropy, checked)),
         )
@@ -246,8 +246,7 @@ def _divergence(one: RunWithRecord, other: RunWithRecord) -> ProbeDivergence | N
 def _differing_outputs(one: RunWithRecord, other: RunWithRecord) -> ProbeDivergence | None:
     if one[1].result_digest == other[1].result_digest:
         return None
-    with as_record("a short run"):
-        outputs = [item.name for item in diff(one[0], other[0]) if item.side == OUTPUTS]
+    outputs = [item.name for item in diff(one[0], other[0]) if item.side == OUTPUTS]
     return ProbeDivergence(where="the end", note=f"{shorten(outputs, 3)} differ")
 
 
@@ -262,7 +261,7 @@ def _failed(first: RunWithRecord, steps: int, checked: LintResult) -> ProbeResul
     return ProbeResult(
         steps=steps,
         failure=f"{record.outcome.message}{_failure_reason(folder, record)}{_failed_line(folder, record)}",
-        nondeterministic_ops=tuple(record.environment.get("undetermined", ())),
+        nondeterministic_ops=record.environment.nondeterministic_ops or (),
         entropy=tuple(unexplained(record.entropy, checked)),
     )
 

@@ -128,8 +128,8 @@ def _timed(experiments: Experiments, what: str, trial: Trial) -> tuple[float, in
     _, record = experiments.run(what, trial)
     if record.outcome.state == FAILED:
         raise InputError(f"{what}: {record.outcome.message}; see `samebits check --run`")
-    step, made = record.timings.get("step"), record.timings.get("steps", 0)
+    step, made = record.timings.step, record.timings.steps or 0
     # The runner records no time if it could not time a step.
-    if not isinstance(step, float) or made < FEWEST_TIMED:
+    if step is None or made < FEWEST_TIMED:
         raise InputError(f"the script made too few steps to measure: {made}; train for {FEWEST_TIMED} or more")
     return step, made

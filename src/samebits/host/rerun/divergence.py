@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.errors import SamebitsError, shorten
+from samebits.core.jsonio import Fields
 from samebits.core.record import FINISHED, Record
+from samebits.core.result import TensorDescription
 from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import INPUT, STEP, TENSOR, Trace
 from samebits.host.compare.ledger_diff import TENSOR_LISTS, Divergence, first_divergence
@@ -186,5 +188,10 @@ def _describe_cause(
         kind=INPUT if part == INPUT else _SINGULAR[kind],
         tensor=path if part in {None, INPUT} else f"{path} {part}",
         layer=layer,
-        distance=None if stores is None else tensor_distance(one, other, stores),
+        distance=None if stores is None else tensor_distance(_tensor_of(one, path), _tensor_of(other, path), stores),
     )
+
+
+def _tensor_of(item: Mapping[str, Any], path: str) -> TensorDescription:
+    """The tensor that a ledger line lists."""
+    return TensorDescription.from_fields(Fields({**item, "path": path}, path))

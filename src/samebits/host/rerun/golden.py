@@ -15,6 +15,8 @@ from samebits.core.determinism_profile import PORTABLE
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, SamebitsError
 from samebits.core.jsonio import Fields, differing_names, readable_json, write_atomically
+from samebits.core.record import Record
+from samebits.core.result import Result
 from samebits.core.run_config import RunConfig
 from samebits.host.console import log
 from samebits.host.launch.train import train
@@ -39,7 +41,8 @@ class Golden:
         try:
             fields = Fields(json.loads(path.read_bytes()))
             found = f"{fields.get('format', str)} {fields.get('version', str)}"
-            rows, confirmed = fields.get("rows", dict), fields.get("confirmed", list)
+            groups, confirmed = fields.inner("rows"), fields.get("confirmed", list)
+            rows = {group: groups.mapping(group, str) for group in sorted(groups.names())}
         except OSError as error:
             raise InputError(f"cannot read the table {path}: {error.strerror}; name a folder with a {TABLE}") from error
         except (ValueError, RecordError) as error:
@@ -55,26 +58,33 @@ class Golden:
         write_atomically(path, readable_json(table))
 
 
-def models(record: Mapping[str, Any]) -> dict[str, str]:
+def models(result: Result | None) -> dict[str, str]:
     """The name of each model, and a digest of its tensors and metrics."""
-    result = record["result"]
+    result = result or Result()
     # A model may be trained by several fits.
-    fits = [[fit for fit in result["fits"] if fit["model"] == number] for number in range(len(result["models"]))]
+    histories = [
+        [_json_history(fit.history) for fit in result.fits if fit.model == number]
+        for number in range(len(result.models))
+    ]
     return {
-        model["name"]: str(Digest.of_json({"digest": model["digest"], "histories": [fit["history"] for fit in fitted]}))
-        for model, fitted in zip(result["models"], fits, strict=True)
+        model.name: str(Digest.of_json({"digest": model.digest, "histories": listed}))
+        for model, listed in zip(result.models, histories, strict=True)
     }
 
 
-def write_golden(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
+def _json_history(history: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    return {name: list(values) for name, values in history.items()}
+
+
+def write_golden(path: Path, records: Mapping[str, Record]) -> None:
     """Write a new table from one record for each group, confirmed by this machine alone."""
-    rows = {group: models(record) for group, record in records.items()}
+    rows = {group: models(record.result) for group, record in records.items()}
     Golden(rows=rows, confirmed=[describe_machine()]).write(path)
 
 
 def describe_machine() -> dict[str, Any]:
     """How the table describes a machine that confirmed it."""
-    cpu = describe_cpu()
+    cpu = describe_cpu().to_dict()
     known = {name: cpu[name] for name in ("model", "vendor", "family_model_stepping", "instruction_set", "caches")}
     return known | {"emulator": None}
 
@@ -109,4 +119,4 @@ def _train_group(script: Path, group: str, *, runtime: str, image: str | None) -
         run, status = train(spec)
         if status != 0:
             raise SamebitsError(f"the group {group} did not finish; see the lines above")
-        return models(run.read().to_dict())
+        return models(run.read().result)

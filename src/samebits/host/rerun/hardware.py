@@ -37,8 +37,8 @@ class PreflightCheck:
 
 def hardware(record: Record) -> Iterator[PreflightCheck]:
     """The rows of CPU and GPU. The recipe's own row compares their classes again."""
-    recipe, seen, here = record.recipe, record.environment.get("cpu", {}), describe_cpu()
-    instructions = str(here["instruction_set"])
+    recipe, seen, here = record.recipe, record.environment.system, describe_cpu()
+    instructions = here.instruction_set
     blocks: tuple[str, ...] = ()
     reason = ""
     # The portable profile needs the instruction set, not the same one.
@@ -53,16 +53,17 @@ def hardware(record: Record) -> Iterator[PreflightCheck]:
         name="instructions", wanted=recipe.instruction_set, found=instructions, reason=reason, blocks=blocks
     )
     # The model is information only: the fingerprint decides.
-    known = str(seen.get("model", "not recorded"))
-    other = "" if known == here["model"] else "another model; the fingerprint shows whether it computes the same"
-    yield PreflightCheck(name="cpu", wanted=known, found=str(here["model"]), reason=other)
+    known = "not recorded" if seen is None else seen.cpu.model
+    other = "" if known == here.model else "another model; the fingerprint shows whether it computes the same"
+    yield PreflightCheck(name="cpu", wanted=known, found=here.model, reason=other)
     if recipe.device.kind == "gpu":
         yield _gpu_check(record)
 
 
 def _gpu_check(record: Record) -> PreflightCheck:
     device, report = record.recipe.device, read_gpus(multiprocessors=True)
-    seen: dict[str, Any] = (record.environment.get("gpu", {}).get("gpus") or [{}])[0]
+    system = record.environment.system
+    seen = system.gpu.gpus[0] if system is not None and system.gpu.gpus else None
     wanted = f"{device.count} x {device.model}, {device.compute_capability}"
     if not report.gpus:
         return PreflightCheck(
@@ -72,7 +73,7 @@ def _gpu_check(record: Record) -> PreflightCheck:
     found = f"{len(report.gpus)} x {first.name}, {first.compute_capability}"
     same = (first.name, first.compute_capability) == (device.model, device.compute_capability)
     # One model is sold with different numbers of multiprocessors, and cuBLAS chooses its kernels by that number.
-    multiprocessors = seen.get("multiprocessors"), first.multiprocessors
+    multiprocessors = None if seen is None else seen.multiprocessors, first.multiprocessors
     if None not in multiprocessors and multiprocessors[0] != multiprocessors[1]:
         same, found = False, f"{found}, {multiprocessors[1]} multiprocessors instead of {multiprocessors[0]}"
     if len(report.gpus) < (device.count or 1):
@@ -89,7 +90,7 @@ def _gpu_check(record: Record) -> PreflightCheck:
 
 def memory(record: Record) -> Iterator[PreflightCheck]:
     """The run's peak memory, if it was recorded, against the free memory."""
-    peak = record.environment.get("peak_memory")
+    peak = record.environment.peak_memory
     if peak is None:
         return
     with open("/proc/meminfo", encoding="ascii") as file:

@@ -2,14 +2,15 @@
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from samebits.core.determinism_profile import PORTABLE
+from samebits.core.determinism_profile import NATIVE, PORTABLE
 from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError, RecordError, shorten
 from samebits.core.file_tree import Tree, differing_paths, read_manifest
-from samebits.core.jsonio import as_record, differing_names
+from samebits.core.jsonio import Fields, differing_names
+from samebits.core.origin import VerifiedRun
 from samebits.core.recipe import differing_parts
 from samebits.core.record import FINISHED, Record
 from samebits.core.run_config import BITWISE, METRICS, REPRODUCIBILITY_LEVELS, RunConfig
@@ -25,7 +26,7 @@ from samebits.core.run_setup import (
 )
 from samebits.core.trace_level import Trace
 from samebits.host.audit.ledger_audit import check_ledger
-from samebits.host.compare.verdict import NO_METRICS, NOTHING, has_metrics, holds_nothing
+from samebits.host.compare.verdict import NO_METRICS, NOTHING
 from samebits.host.console import hashing_progress, print_table
 from samebits.host.image.build_context import check_kept
 from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv
@@ -55,7 +56,7 @@ class PreflightReport:
             raise EngineError("the software of the run is not available; see `samebits preflight`")
         return self.runtime
 
-    def planned(self, verifies: Mapping[str, str] | None = None, resumes: Resumption | None = None) -> PlannedRun:
+    def planned(self, verifies: VerifiedRun | None = None, resumes: Resumption | None = None) -> PlannedRun:
         """The new run, which verifies or resumes the recorded one."""
         # Code and data were hashed for the report; they are not hashed again.
         setup = replace(self.available_runtime.setup, verifies=verifies, resumes=resumes)
@@ -64,7 +65,7 @@ class PreflightReport:
 
 def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Path) -> RunConfig:
     """The configuration of a recorded run, with the code that the run keeps; `data` is where the data is now."""
-    recipe, origin = record.recipe, record.origin.get("data")
+    recipe, origin = record.recipe, record.origin.data
     if recipe.data is None and data is not None:
         raise InputError(f"the run {record.id} has no data; leave --data out")
     # A run outside of our launcher, in a plain container, does not know the path on the host.
@@ -82,7 +83,7 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
         trace=Trace() if record.trace.has_window else record.trace,
         keep=record.retention.keep,
         checkpoint_every=record.retention.every,
-        goal=record.goal,
+        level=record.level,
         runs=runs,
         exclude=record.exclude,
         ignore_outputs=recipe.ignore_outputs,
@@ -104,10 +105,9 @@ def preflight(
 
     A run to resume needs no result (`needs_result`). Raises RecordError if the record itself cannot be read.
     """
-    with as_record(run.record):
-        record = run.read()
-        outcome = [_outcome_check(record)] if needs_result else []
-        return _compare_host(run, record, outcome, data=data, runs=runs, rebuild=rebuild, offline=offline)
+    record = run.read()
+    outcome = [_outcome_check(record)] if needs_result else []
+    return _compare_host(run, record, outcome, data=data, runs=runs, rebuild=rebuild, offline=offline)
 
 
 def _compare_host(
@@ -143,9 +143,9 @@ def _outcome_check(record: Record) -> PreflightCheck:
     if record.result is None:
         blocks, reason = REPRODUCIBILITY_LEVELS, "the run has no result to reproduce"
     # An empty result is reproduced by any run, so only `documented` can be judged.
-    elif holds_nothing(record):
+    elif record.holds_nothing:
         blocks, reason = (BITWISE, METRICS), NOTHING
-    elif not has_metrics(record):
+    elif not record.has_metrics:
         blocks, reason = (METRICS,), NO_METRICS
     return PreflightCheck(name="outcome", wanted=FINISHED, found=record.outcome.state, reason=reason, blocks=blocks)
 
@@ -156,7 +156,7 @@ def _ledger_check(run: RunDir, record: Record) -> Iterator[PreflightCheck]:
         check = check_ledger(run.ledger, record)
         yield PreflightCheck(
             name="ledger",
-            wanted=f"{record.ledger['lines']} lines",
+            wanted=f"{record.ledger.lines} lines",
             found=check.describe(),
             reason="; ".join(check.problems),
             blocks=REPRODUCIBILITY_LEVELS if check.problems else (),
@@ -214,7 +214,7 @@ def _software(
     """The image or virtual environment that the run was trained in."""
     try:
         # A run keeps to its runtime: the image and the virtual environment are two recipes.
-        if record.environment.get("runtime") == "docker":
+        if record.environment.runtime == "docker":
             return _image(run, record, rebuild=rebuild, offline=offline)
         return _venv(run, record)
     except (NoEngineError, ImageError, RecordError, InputError) as error:
@@ -262,25 +262,25 @@ def _venv(run: RunDir, record: Record) -> tuple[list[PreflightCheck], Runtime | 
 
 def _fingerprint_check(record: Record, spec: RunConfig, runtime: Runtime) -> Iterator[PreflightCheck]:
     """Compute the fingerprint with the run's own software, and compare it operation by operation."""
-    known = record.environment.get("fingerprint")
+    known = record.environment.arithmetic
     if known is None:
         return
     # Installing or loading the software may take minutes; every cheaper row came before.
     runtime.prepare()
     arguments = ("fingerprint", "--profile", spec.profile, "--threads", str(spec.determinism.threads), "--json")
-    status, text = runtime.ask(arguments, spec.determinism.variables)
-    wanted = f"{len(known['operations'])} operations"
+    status, text = runtime.query(arguments, spec.determinism.variables)
+    wanted = f"{len(known.operations)} operations"
     try:
-        found: dict[str, str] = dict(json.loads(text)["operations"])
-    except (ValueError, KeyError, TypeError):
+        found = Fields(json.loads(text)).mapping("operations", str)
+    except (ValueError, RecordError):
         reason = f"the recorded software ended with status {status}; see the lines on stderr"
         yield PreflightCheck(
             name="fingerprint", wanted=wanted, found="not available", reason=reason, blocks=REPRODUCIBILITY_LEVELS
         )
         return
-    names = differing_names(known["operations"], found)
+    names = differing_names(known.operations, found)
     reason = f"this machine computes differently: {shorten(names, _MAX_NAMES)}" if names else ""
-    same = f"{len(known['operations'].keys() - set(names))} the same"
+    same = f"{len(known.operations.keys() - set(names))} the same"
     yield PreflightCheck(
         name="fingerprint", wanted=wanted, found=same, reason=reason, blocks=(BITWISE,) if names else ()
     )
@@ -302,8 +302,9 @@ def _recipe_check(record: Record, spec: RunConfig, runtime: Runtime, code: Tree,
 
 def _guarantee(record: Record, *, blocked: bool, here: bool) -> PreflightCheck:
     """Which result to expect, and on which machines."""
+    guarantee = record.environment.guarantee
     # A portable run that used an unproven operation guarantees its result on one class of machine only.
-    profile = (record.environment.get("promise") or {}).get("profile", "native")
+    profile = NATIVE if guarantee is None else guarantee.profile
     where = "every x86-64-v3 CPU" if profile == PORTABLE else "the same class of machine"
     reason = "" if here else "the fingerprint is taken once the image is here"
     if blocked:

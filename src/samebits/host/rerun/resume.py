@@ -8,6 +8,7 @@ import os
 
 from samebits.core.checkpoint_store import Position
 from samebits.core.errors import InputError
+from samebits.core.origin import ResumedRun
 from samebits.core.record import Record, read_record
 from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir
@@ -36,7 +37,7 @@ def resume(run: RunDir, request: RerunRequest) -> tuple[RunDir, int]:
     start = "the beginning: it has no checkpoint" if position is None else position
     log(f"resuming {record.id} from {start}")
     # A run that was killed has no final record yet; its checksum is part of the new run's record.
-    if not read_record(run.record).sealed:
+    if not read_record(run.record).finalized:
         finalize_unfinished(run, lambda _: run.read())
     resumes = _resumption(run, record, checkpoints, position)
     return execute(report.planned(resumes=resumes), report.available_runtime, request.streams)
@@ -56,12 +57,10 @@ def _preflight_exactly(run: RunDir, request: RerunRequest) -> PreflightReport:
 
 def _resumption(run: RunDir, record: Record, checkpoints: CheckpointAudit, position: Position | None) -> Resumption:
     return Resumption(
-        id=record.id,
-        seal=checksum_of(run),
+        run=ResumedRun(id=record.id, checksum=checksum_of(run), checkpoint=position),
         # The new run begins with these lines, and must reproduce those after the checkpoint exactly.
         ledger=run.ledger,
         size=checkpoints.ledger.size,
         store=run.checkpoints,
         positions=checkpoints.taken_over(position, record.retention.keep),
-        checkpoint=position,
     )

@@ -16,7 +16,7 @@ from samebits.host.console import log
 from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.segment_plan import Segment
 from samebits.host.rerun.verify import identify_run
-from samebits.host.runs.verification_file import with_checksum
+from samebits.host.runs.verification_file import complete_verification
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +123,7 @@ class SegmentVerification:
     def to_dict(self) -> dict[str, Any]:
         """The form in `verification.json` and of `--json`; `by` is None, as several runs verified this one."""
         drawn = {"segments": len(self.judged), "seed": self.options.seed} if self.sampled else None
-        return with_checksum(
+        return complete_verification(
             {
                 "samebits": __version__,
                 "verified": identify_run(self.verified),

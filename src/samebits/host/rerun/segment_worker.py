@@ -57,7 +57,7 @@ def run_job(job: SegmentJob) -> Path:
 
 def _recorded_runtime(run: RunDir, record: Record, *, offline: bool) -> Runtime:
     """The recorded software; the preflight has checked before that it is available."""
-    if record.environment.get("runtime") != "docker":
+    if record.environment.runtime != "docker":
         return in_recorded_venv(run, record)
     # Imported here: a run in a virtual environment needs no engine.
     from samebits.host.docker import Engine

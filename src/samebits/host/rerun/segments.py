@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from samebits.core.checkpoint_store import ALL, LAST, Position
 from samebits.core.errors import InputError, RecordError, pluralize, shorten
-from samebits.core.jsonio import as_record
+from samebits.core.jsonio import reading
+from samebits.core.origin import ResumedRun
 from samebits.core.record import Record
 from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir, claim, prepare_runs
@@ -184,14 +185,11 @@ class _Verifier:
     def _resumption(self, batch: SegmentBatch) -> Resumption:
         begin, end = batch[0].begin, batch[-1].end
         return Resumption(
-            id=self.record.id,
-            seal=checksum_of(self.run),
+            run=ResumedRun(id=self.record.id, checksum=checksum_of(self.run), checkpoint=begin, until=end),
             ledger=self.run.ledger.absolute(),
             size=self.checkpoints.size(begin),
             store=replace(self.run.checkpoints, folder=self.run.checkpoints.folder.absolute()),
             positions=self.checkpoints.taken_over(begin, LAST),
-            checkpoint=begin,
-            until=end,
         )
 
     def _judge(self, batch: SegmentBatch, again: RunDir) -> Iterator[SegmentVerdict]:
@@ -214,8 +212,9 @@ class _Verifier:
         # The ledger holds digests of the models. The checkpoint also holds generators and positions in the data.
         path = again.checkpoints.path(end)
         try:
-            with as_record(path):
-                states = compare_states(self.checkpoints.good[end], again.checkpoints.read(end))
+            reached = again.checkpoints.read(end)
+            with reading(path):
+                states = compare_states(self.checkpoints.good[end], reached)
         except RecordError as error:
             reason = f"the state at its end cannot be compared: {error}"
             return SegmentVerdict(segment=segment, kind=NOT_COMPARABLE, reason=reason)

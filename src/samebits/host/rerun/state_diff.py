@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.checkpoint_store import Checkpoint
-from samebits.core.jsonio import differing_names
+from samebits.core.errors import RecordError
+from samebits.core.jsonio import Fields, differing_names
 
 _TRAINING_KINDS = frozenset(
     {
@@ -34,8 +35,11 @@ class StateDiff:
 
 
 def compare_states(one: Checkpoint, other: Checkpoint) -> StateDiff:
-    """Every difference between two checkpoints of the same position."""
-    found = list(_state_differences(one.state, other.state))
+    """Every difference between two checkpoints of the same position; raises RecordError for a malformed state."""
+    try:
+        found = list(_state_differences(one.state, other.state))
+    except RecursionError as error:
+        raise RecordError("'state' is nested too deeply") from error
     return StateDiff(
         training=tuple(name for name, is_used in found if is_used),
         own=tuple(name for name, is_used in found if not is_used),
@@ -47,7 +51,7 @@ def _state_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iter
     for name in differing_names(one, other):
         if name == "objects":
             # The script's objects are compared one by one, everything else as a whole.
-            objects = [_decode_objects(state[name]) for state in (one, other)]
+            objects = [_decode_objects(Fields(state, "state").inner(name)) for state in (one, other)]
             for root in differing_names(*objects):
                 # A root that only one checkpoint has differs from None.
                 before, after = (found.get(root) for found in objects)
@@ -55,16 +59,27 @@ def _state_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iter
                 for inner, *values in _attribute_differences(root, before, after):
                     yield inner, bool(is_used) or any(_holds_training_state(value) for value in values)
         elif name == "written":
-            yield from ((path, False) for path in _differing_files(one[name], other[name]))
+            files = [_decode_files(Fields(state, "state").inner(name)) for state in (one, other)]
+            paths = [f"output file {path}" for path in differing_names(*files)]
+            yield from ((path, False) for path in paths or ["the output folder"])
         else:
             yield name, True
 
 
-def _decode_objects(encoded: Mapping[str, Any]) -> dict[str, Any]:
+def _decode_objects(encoded: Fields) -> dict[str, Any]:
     """Roots and globals by name, without the numbers of repeated objects, which shift with every new object."""
     # Numbers mark repeated objects, so one additional object would change all that follow.
-    roots = {name: _without_numbers(item) for name, item in encoded["roots"]}
-    return roots | {f"{module}.{name}": _without_numbers(item) for module, name, item in encoded["globals"]}
+    roots = {name: _without_numbers(item) for name, item in _rows(encoded, "roots", 1)}
+    return roots | {f"{module}.{name}": _without_numbers(item) for module, name, item in _rows(encoded, "globals", 2)}
+
+
+def _rows(fields: Fields, name: str, names: int) -> list[list[Any]]:
+    """The list `name` of rows. Each row holds `names` names and one value."""
+    rows = fields.items(name, list)
+    for index, row in enumerate(rows):
+        if len(row) != names + 1 or not all(isinstance(item, str) for item in row[:names]):
+            raise RecordError(f"'{fields.path(name)}[{index}]' must hold {names} names and a value")
+    return list(rows)
 
 
 def _without_numbers(encoded: Any) -> Any:
@@ -89,13 +104,23 @@ def _holds_training_state(encoded: Any) -> bool:
 
 def _attribute_differences(name: str, one: Any, other: Any) -> list[tuple[str, Any, Any]]:
     """The attributes in which two objects of the script differ, or else the objects; each with its two values."""
-    before, after = (
-        item.get("object", {}).get("attributes", {}) if isinstance(item, Mapping) else {} for item in (one, other)
-    )
+    before, after = (_attributes(item) for item in (one, other))
     found = [(f"{name}.{inner}", before.get(inner), after.get(inner)) for inner in differing_names(before, after)]
     return found or [(name, one, other)]
 
 
-def _differing_files(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    files = [{path: rest for path, *rest in written["files"]} for written in (one, other)]
-    return [f"output file {path}" for path in differing_names(*files)] or ["the output folder"]
+def _attributes(encoded: Any) -> Mapping[str, Any]:
+    """The attributes of an object of the script; empty for any other value."""
+    for name in ("object", "attributes"):
+        encoded = encoded.get(name) if isinstance(encoded, Mapping) else None
+    return encoded if isinstance(encoded, Mapping) else {}
+
+
+def _decode_files(written: Fields) -> dict[str, list[Any]]:
+    """Mode and digest of each output file by its path."""
+    files: dict[str, list[Any]] = {}
+    for index, row in enumerate(written.items("files", list)):
+        if not row or not isinstance(row[0], str):
+            raise RecordError(f"'{written.path('files')}[{index}]' must begin with a path")
+        files[row[0]] = row[1:]
+    return files

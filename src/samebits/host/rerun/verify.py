@@ -12,6 +12,7 @@ from typing import Any
 from samebits import __version__
 from samebits.core.checkpoint_store import NONE
 from samebits.core.errors import SamebitsError, shorten
+from samebits.core.origin import VerifiedRun
 from samebits.core.record import Record
 from samebits.core.run_config import DOCUMENTED, check_level
 from samebits.core.run_dir import RunDir
@@ -26,7 +27,7 @@ from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.rerun.request import RerunRequest
 from samebits.host.runs.registry import checksum_of
-from samebits.host.runs.verification_file import with_checksum, write_verification
+from samebits.host.runs.verification_file import complete_verification, write_verification
 
 _UNRECORDED = "no input differs: the cause is not recorded in a recipe (README, Limits)"
 
@@ -41,7 +42,7 @@ class VerifyOptions:
 
     def level_for(self, record: Record) -> str:
         """The level to judge at. Raises InputError if it or the tolerance does not fit the run."""
-        level = check_level(self.level or record.goal)
+        level = check_level(self.level or record.level)
         check_metrics(record, level, self.tolerance)
         return level
 
@@ -80,7 +81,7 @@ class Verification:
             "differences": [difference.to_dict() for difference in self.differences],
             "location": None if self.location is None else self.location.to_dict(),
         }
-        return with_checksum(body)
+        return complete_verification(body)
 
 
 def identify_run(run: RunDir) -> dict[str, str | None]:
@@ -106,7 +107,7 @@ def verify(run: RunDir, request: RerunRequest, options: VerifyOptions = _DEFAULT
         verdict = not_comparable(level, reasons)
         return Verification(verified=run, verdict=verdict, tolerance=options.tolerance, rows=report.rows)
     report.spec.determinism.check(os.environ, "your environment")
-    verifies = {"id": record.id, "seal": checksum_of(run)}
+    verifies = VerifiedRun(id=record.id, checksum=checksum_of(run))
     again, _ = execute(report.planned(verifies), report.available_runtime, request.streams)
     verification = replace(_judge(run, again, options), rows=report.rows)
     # Locating trains again, and may be stopped: the verdict is on disk before.

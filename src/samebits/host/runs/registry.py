@@ -1,12 +1,14 @@
 """Find runs by name, list those of a folder, and read one."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from samebits.core.digest import with_checksum
 from samebits.core.errors import InputError, RecordError
-from samebits.core.record import Record, read_record
+from samebits.core.jsonio import Fields, read_json
+from samebits.core.record import read_record
+from samebits.core.record_summary import RecordSummary
 from samebits.core.run_config import CONFIG_NAME, read_config
 from samebits.core.run_dir import MARKER, RunDir
 from samebits.host.console import log
@@ -46,7 +48,7 @@ def runs_beside(run: RunDir, otherwise: Path) -> Path:
     return folder if (folder / MARKER).exists() else otherwise
 
 
-def read_runs(runs: Path) -> list[tuple[RunDir, Record]]:
+def read_runs(runs: Path) -> list[tuple[RunDir, RecordSummary]]:
     """All runs of a folder, oldest first. One that cannot be read is reported on stderr and left out.
 
     Checksums are not verified here, for speed; `show` does.
@@ -56,22 +58,25 @@ def read_runs(runs: Path) -> list[tuple[RunDir, Record]]:
     found = []
     for folder in _run_dirs(runs):
         try:
-            found.append((folder, folder.read(check_seal=False)))
+            found.append((folder, folder.read_summary()))
         except RecordError as error:
             log(str(error))
     return found
 
 
 def run_as_json(folder: RunDir) -> Any:
-    """The record as in its file. A run that died has no final record: what `RunDir.read` concludes stands for it."""
+    """The record as in its file; a run that died has no final one, and gets the outcome that `RunDir.read` finds."""
     record = folder.read()
-    # The file's own bytes, so that keys of a newer version stay.
-    return json.loads(folder.record.read_bytes()) if read_record(folder.record).sealed else record.to_dict()
+    # The file's own values, so that keys of a newer version stay.
+    fields = Fields(read_json(folder.record))
+    if read_record(folder.record).outcome == record.outcome:
+        return fields.rest()
+    return with_checksum(fields.rest("seal") | {"outcome": record.outcome.to_dict()})
 
 
 def checksum_of(folder: RunDir) -> str:
     """The checksum of a run's record, as in its file."""
-    return str(json.loads(folder.record.read_bytes())["seal"])
+    return Fields(read_json(folder.record)).get("seal", str)
 
 
 def _run_dirs(runs: Path) -> list[RunDir]:

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from samebits.core.checkpoint_store import Position
+from samebits.core.environment import Environment
 from samebits.core.errors import RecordError, pluralize, shorten
-from samebits.core.jsonio import as_record
 from samebits.core.record import FINISHED, Record
+from samebits.core.record_summary import RecordSummary
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.checkpoint_audit import refusals, why_not_resumable
 from samebits.host.audit.ledger_audit import check_ledger
-from samebits.host.console import log, print_table
+from samebits.host.console import print_table
 from samebits.host.runs.registry import read_runs
 from samebits.host.runs.verification_file import read_verification
 
@@ -26,30 +26,24 @@ Row = tuple[str, Any]
 
 def list_runs(runs: "Path") -> None:
     """Print the table of a folder's runs on stdout."""
-    rows = []
-    for folder, record in read_runs(runs):
-        try:
-            with as_record(folder.record):
-                rows.append(_list_row(folder, record))
-        except RecordError as error:
-            log(str(error))
+    rows = [_list_row(folder, summary) for folder, summary in read_runs(runs)]
     print_table(["run", "outcome", "seconds", "seed", "recipe", "result"], rows)
 
 
-def summarise(folder: RunDir, record: Record) -> dict[str, Any]:
+def summarise(folder: RunDir, summary: RecordSummary) -> dict[str, Any]:
     """One run as `list --json` prints it."""
     return {
-        "id": record.id,
+        "id": summary.id,
         "folder": str(folder.path),
-        "started": record.started,
-        "outcome": record.outcome.state,
-        "message": record.outcome.message,
-        "seconds": record.timings.get("total"),
-        "goal": record.goal,
-        "seed": record.recipe.seed,
-        "recipe": str(record.recipe.digest),
-        "result": None if record.result_digest is None else str(record.result_digest),
-        "resumes": _resumed(record).get("id"),
+        "started": summary.started,
+        "outcome": summary.outcome.state,
+        "message": summary.outcome.message,
+        "seconds": summary.seconds,
+        "goal": summary.level,
+        "seed": summary.seed,
+        "recipe": str(summary.recipe),
+        "result": None if summary.result is None else str(summary.result),
+        "resumes": summary.resumes,
     }
 
 
@@ -59,10 +53,9 @@ def show_run(folder: RunDir) -> None:
     Raises RecordError, after all rows, where the ledger was edited or disagrees with the record.
     """
     record = folder.read()
-    with as_record(folder.record):
-        rows = [*_outcome_rows(record), *_verification_rows(folder), *_checkpoint_rows(folder, record)]
-        rows += [*_recipe_rows(record), *_environment_rows(record), *_result_rows(record)]
-        check = check_ledger(folder.ledger, record)
+    rows = [*_outcome_rows(record), *_verification_rows(folder), *_checkpoint_rows(folder, record)]
+    rows += [*_recipe_rows(record), *_environment_rows(record.environment), *_result_rows(record)]
+    check = check_ledger(folder.ledger, record)
     rows += [("ledger", check.describe()), *(("  problem", problem) for problem in check.problems)]
     print_table(["run", record.id], [[name, str(value)] for name, value in rows])
     # The exit status alone would hide what the folder still shows, so the table comes first.
@@ -80,15 +73,14 @@ def show_image(image: "Image", known: Mapping[str, Any], packages: "Sequence[Pac
     print_table(["image", image.reference], [[name, str(value)] for name, value in rows])
 
 
-def _list_row(folder: RunDir, record: Record) -> list[str]:
-    result = record.result_digest
+def _list_row(folder: RunDir, summary: RecordSummary) -> list[str]:
     return [
         folder.path.name,
-        record.outcome.state,
-        f"{record.timings.get('total', 0):.1f}" if record.timings else "",
-        str(record.recipe.seed),
-        record.recipe.digest.short,
-        result.short if result else "",
+        summary.outcome.state,
+        "" if summary.seconds is None else f"{summary.seconds:.1f}",
+        str(summary.seed),
+        summary.recipe.short,
+        "" if summary.result is None else summary.result.short,
     ]
 
 
@@ -96,7 +88,7 @@ def _outcome_rows(record: Record) -> list[Row]:
     outcome = record.outcome
     rows = [("outcome", outcome.state if outcome.message is None else f"{outcome.state}: {outcome.message}")]
     rows += [("unseeded", f"{use} ({pluralize(use.times, 'time')})") for use in record.entropy]
-    return [*rows, ("started", record.started), ("level", record.goal)]
+    return [*rows, ("started", record.started), ("level", record.level)]
 
 
 def _verification_rows(folder: RunDir) -> list[Row]:
@@ -104,20 +96,13 @@ def _verification_rows(folder: RunDir) -> list[Row]:
     if not folder.verification.exists():
         return []
     found = read_verification(folder.verification)
-    with as_record(folder.verification):
-        return [("verifies", f"{found['verified']['id']}: {found['verdict']}, at the level {found['goal']}")]
-
-
-def _resumed(record: Record) -> Mapping[str, Any]:
-    """What the record holds of the run that it resumes; empty where it resumes none."""
-    return record.origin.get("resumes") or {}
+    return [("verifies", f"{found.verified}: {found.verdict}, at the level {found.level}")]
 
 
 def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[Row]:
     """Which run it resumes, whether it can be resumed itself, and how many checkpoints it keeps."""
-    if resumed := _resumed(record):
-        name = resumed.get("checkpoint")
-        yield "resumes", f"{resumed['id']} from {'the beginning' if name is None else Position.parse(name)}"
+    if resumed := record.origin.resumes:
+        yield "resumes", f"{resumed.id} from {resumed.checkpoint or 'the beginning'}"
     if not record.retention.writes:
         return
     why = why_not_resumable(folder, record)
@@ -135,7 +120,7 @@ def _recipe_rows(record: Record) -> list[Row]:
     return [
         ("recipe", recipe.digest),
         # A plain container cannot know its own image; the note says why.
-        ("  image", image.config or record.environment.get("image_note", "not given")),
+        ("  image", image.config or record.environment.image_note or "not given"),
         ("  base", image.base or "none"),
         ("  lock", image.lock),
         ("  source", image.source),
@@ -149,46 +134,46 @@ def _recipe_rows(record: Record) -> list[Row]:
     ]
 
 
-def _environment_rows(record: Record) -> list[Row]:
-    seen = record.environment
+def _environment_rows(environment: Environment) -> list[Row]:
+    system = environment.system
     # A run that failed before its training observed nothing.
-    if "python" not in seen:
+    if system is None:
         return []
-    versions = ", ".join(f"{name} {seen[name]}" for name in ("python", "tensorflow", "keras", "numpy"))
-    settings = [(f"  {item['name']}", f"{item['found']} ({item['by']})") for item in seen.get("settings", ())]
+    versions = f"python {system.python}, tensorflow {system.tensorflow}, keras {system.keras}, numpy {system.numpy}"
     return [
-        ("runtime", seen.get("runtime")),
+        ("runtime", environment.runtime),
         ("versions", versions),
-        ("system", f"{seen['system']}, kernel {seen['kernel']}"),
-        ("cpu", f"{seen['cpu']['model']} ({seen['cpu']['family_model_stepping']})"),
-        *_guarantee_rows(seen),
+        ("system", f"{system.system}, kernel {system.kernel}"),
+        ("cpu", f"{system.cpu.model} ({system.cpu.family_model_stepping})"),
+        *_guarantee_rows(environment),
         ("settings", "value read back, and where"),
-        *settings,
+        *((f"  {item.name}", f"{item.found} ({item.by})") for item in environment.settings or ()),
     ]
 
 
-def _guarantee_rows(seen: Mapping[str, Any]) -> list[Row]:
+def _guarantee_rows(environment: Environment) -> list[Row]:
     """How the machine computes, and where the same bits are guaranteed; early versions recorded neither."""
     rows: list[Row] = []
-    if seen.get("fingerprint"):
-        rows.append(("fingerprint", seen["fingerprint"]["digest"]))
-    if seen.get("promise"):
-        rows.append(("guarantee", f"the {seen['promise']['profile']} profile's"))
-        rows += [("  not proven", name) for name in seen["promise"].get("unproven", ())]
+    if environment.arithmetic is not None:
+        rows.append(("fingerprint", environment.arithmetic.digest))
+    if environment.guarantee is not None:
+        rows.append(("guarantee", f"the {environment.guarantee.profile} profile's"))
+        rows += [("  not proven", name) for name in environment.guarantee.unproven or ()]
     return rows
 
 
 def _result_rows(record: Record) -> list[Row]:
-    if record.result is None:
+    result = record.result
+    if result is None:
         return []
-    rows: list[Row] = [("result", record.result_digest)]
-    for model in record.result["models"]:
-        count = sum(len(group) for group in model["tensors"].values())
-        rows.append((f"  model {model['name']}", f"{model['digest']} ({count} tensors)"))
-    for fit in record.result["fits"]:
-        last = ", ".join(f"{name} {_decimal(values[-1])}" for name, values in fit["history"].items())
-        rows.append((f"  fit, {fit['epochs']} epochs", last))
-    rows += [(f"  {item['path']}", f"{item.get('digest', '')} ({item['by']})") for item in record.result["outputs"]]
+    rows: list[Row] = [("result", result.digest)]
+    for model in result.models:
+        count = sum(len(group) for group in model.tensors.values())
+        rows.append((f"  model {model.name}", f"{model.digest} ({count} tensors)"))
+    for fit in result.fits:
+        last = ", ".join(f"{name} {_decimal(values[-1])}" for name, values in fit.history.items())
+        rows.append((f"  fit, {fit.epochs} epochs", last))
+    rows += [(f"  {item.path}", f"{item.digest} ({item.by})") for item in result.outputs]
     return rows
 
 

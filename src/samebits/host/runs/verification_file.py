@@ -3,23 +3,44 @@
 Version 1.1 added `segments`. A verification in segments has a folder of its own; any other lies beside its new run.
 """
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samebits.core.digest import Digest, confirm_checksum
-from samebits.core.errors import RecordError
-from samebits.core.jsonio import Fields, check_version, readable_json, write_atomically
+from samebits.core.digest import confirm_checksum, with_checksum
+from samebits.core.jsonio import Fields, check_version, read_json, readable_json, reading, write_atomically
 
 VERIFICATION_FORMAT = "samebits.verification"
 VERIFICATION_VERSION = "1.1"
 
 
-def with_checksum(body: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedVerification:
+    """What `verification.json` holds: the id of the verified run, the verdict, and the level it was judged at.
+
+    `values` is the whole file.
+    """
+
+    verified: str
+    verdict: str
+    level: str
+    values: Mapping[str, Any]
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "RecordedVerification":
+        """Raises RecordError if a value is missing or of another type."""
+        return cls(
+            verified=fields.inner("verified").get("id", str),
+            verdict=fields.get("verdict", str),
+            level=fields.get("goal", str),
+            values=fields.rest(),
+        )
+
+
+def complete_verification(body: Mapping[str, Any]) -> dict[str, Any]:
     """Add format, version and `seal`, the digest of everything else."""
-    whole = {"format": VERIFICATION_FORMAT, "version": VERIFICATION_VERSION, **body}
-    return whole | {"seal": str(Digest.of_json(whole))}
+    return with_checksum({"format": VERIFICATION_FORMAT, "version": VERIFICATION_VERSION, **body})
 
 
 def write_verification(path: Path, verification: Mapping[str, Any]) -> None:
@@ -27,13 +48,12 @@ def write_verification(path: Path, verification: Mapping[str, Any]) -> None:
     write_atomically(path, readable_json(verification), mode=0o444)
 
 
-def read_verification(path: Path) -> dict[str, Any]:
+def read_verification(path: Path) -> RecordedVerification:
     """Read what `write_verification` wrote; raises RecordError, which names the file."""
-    try:
-        value = json.loads(path.read_bytes())
+    value = read_json(path)
+    with reading(path):
+        fields = Fields(value)
         # The version comes first: a newer format may compute its checksum differently.
-        check_version(Fields(value), VERIFICATION_FORMAT, VERIFICATION_VERSION)
+        check_version(fields, VERIFICATION_FORMAT, VERIFICATION_VERSION)
         confirm_checksum(value, "verification")
-    except (OSError, ValueError, RecordError) as error:
-        raise RecordError(f"{path}: {error}") from error
-    return dict(value)
+        return RecordedVerification.from_fields(fields)

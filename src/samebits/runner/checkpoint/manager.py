@@ -17,7 +17,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, SamebitsError, StorageError
 from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import Ledger
-from samebits.core.record import Record
+from samebits.core.record import Record, Resumability
 from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import TraceEnded
 from samebits.runner.checkpoint.async_writer import AsyncWriter
@@ -80,9 +80,9 @@ class CheckpointManager:
     """
 
     def __init__(self, record: Record, run: RunDir, ledger: Ledger, folders: Mapping[str, Path]) -> None:
-        resumes = record.origin.get("resumes") or {}
-        self._start = _place(resumes.get("checkpoint"))
-        self._until = _place(resumes.get("until"))
+        resumes = record.origin.resumes
+        self._start = None if resumes is None else resumes.checkpoint
+        self._until = None if resumes is None else resumes.until
         self._store = store = run.checkpoints
         self._keeping: RetentionPolicy = record.retention
         self._recipe = record.recipe.digest
@@ -101,11 +101,11 @@ class CheckpointManager:
         self.active = self._keeping.writes or self._start is not None or self._until is not None
 
     @property
-    def resumable(self) -> dict[str, Any] | None:
+    def resumable(self) -> Resumability | None:
         """As the record holds it."""
         if not self.began or not self._keeping.writes:
             return None
-        return {"resumable": not self.reasons, "reasons": list(self.reasons)}
+        return Resumability(resumable=not self.reasons, reasons=tuple(self.reasons))
 
     @property
     def writes(self) -> bool:
@@ -307,7 +307,3 @@ def as_input(start: Position | None) -> Iterator[None]:
         yield
     except (UncapturableError, RecordError) as error:
         raise InputError(f"cannot resume from {start}: {error}; train anew") from error
-
-
-def _place(name: str | None) -> Position | None:
-    return None if name is None else Position.parse(name)

@@ -44,5 +44,5 @@ def _of_run(record: Record) -> Iterator[Feature]:
         yield NONDETERMINISTIC_OPS
     if record.trial is not None or record.trace.has_window:  # the run ends after some steps
         yield STEP_TRACE
-    if record.origin.get("resumes"):
+    if record.origin.resumes is not None:
         yield EXACT_RESUME

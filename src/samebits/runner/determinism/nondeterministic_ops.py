@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from samebits.core.environment import NondeterministicOpUse
 from samebits.runner.compat.keras_private import current_scope
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.tensorflow_private import node_location
@@ -78,21 +79,21 @@ class NondeterministicOpWatcher:
 
         return create_op
 
-    def found(self) -> list[dict[str, Any]]:
+    def found(self) -> tuple[NondeterministicOpUse, ...]:
         """Each with its layer, the way round, whether a GPU alone has it, and the seconds that it takes on this CPU."""
         places = {(operation.type, self._layer(name)): operation for name, operation in self._found.items()}
         placed = {kind for kind, layer in places if layer}
-        return [
-            {
-                "operation": kind,
-                "layer": layer,
-                "way": OPERATIONS[kind].way,
-                "gpu_only": OPERATIONS[kind].gpu_only,
-                "seconds": _seconds(operation),
-            }
+        return tuple(
+            NondeterministicOpUse(
+                operation=kind,
+                layer=layer,
+                way=OPERATIONS[kind].way,
+                gpu_only=OPERATIONS[kind].gpu_only,
+                seconds=_seconds(operation),
+            )
             for (kind, layer), operation in sorted(places.items(), key=lambda item: item[0])
             if layer or kind not in placed  # Keras tries layers out by themselves, too
-        ]
+        )
 
     def _layer(self, name: str) -> str:
         """The path of the layer that a node of a graph belongs to, a gradient to that of its operation; else empty."""

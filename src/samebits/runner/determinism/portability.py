@@ -3,9 +3,9 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from samebits.core.determinism_profile import NATIVE, PORTABLE, Profile
+from samebits.core.environment import Arithmetic, Environment, PortabilityGuarantee
 from samebits.core.errors import SettingError, shorten
 from samebits.runner.compat.features import EXACT_OPS, OP_AUDIT, SETTINGS
 from samebits.runner.compat.numpy_private import openblas_core
@@ -22,7 +22,6 @@ from samebits.runner.determinism.op_audit import (
     refuse_weighted_bincount,
 )
 from samebits.runner.determinism.settings import (
-    ReadBack,
     SettingsGuard,
     numpy_features,
     prepare_environment,
@@ -39,10 +38,8 @@ _SHOWN = 5
 class PortabilityMonitor:
     """Takes the fingerprint beside the script, and judges before the first step and at the end."""
 
-    def __init__(
-        self, profile: Profile, note: Callable[[dict[str, Any], list[ReadBack]], None], *, fingerprinted: bool = True
-    ) -> None:
-        """`note` takes what was observed, and settings as read back, for the record; a trial has no fingerprint."""
+    def __init__(self, profile: Profile, note: Callable[[Environment], None], *, fingerprinted: bool = True) -> None:
+        """`note` takes what was observed, for the record; a trial has no fingerprint."""
         self._profile = profile
         self._fingerprinted = fingerprinted and profile.device == "cpu"
         self._note = note
@@ -66,22 +63,27 @@ class PortabilityMonitor:
         if self._fingerprinting is None:
             return
         found, self._fingerprinting = self._fingerprinting.finish(), None
-        described = {"digest": str(found.digest), "operations": found.operations}
-        observed = {"fingerprint": described, "onednn": found.onednn, "openblas": openblas_core()}
-        self._note(observed | {"numpy_features": numpy_features()}, [])
-        self._note({}, read_back_fingerprint(self._profile, found))
+        arithmetic = Arithmetic(
+            digest=str(found.digest),
+            operations=found.operations,
+            onednn=found.onednn,
+            openblas=openblas_core(),
+            numpy_features=numpy_features(),
+        )
+        self._note(Environment(arithmetic=arithmetic))  # also where a setting is found that did not take effect
+        self._note(Environment(settings=tuple(read_back_fingerprint(self._profile, found))))
         if self._profile.portable:
             check_proven(found, read_proven())
 
     def conclude(self) -> None:
         """Note the promise that the run kept to; says on stderr where it shrank."""
         self.check()
-        self._note({"promise": self._promise()}, [])
+        self._note(Environment(guarantee=self._guarantee()))
 
-    def _promise(self) -> dict[str, Any]:
+    def _guarantee(self) -> PortabilityGuarantee:
         """The profile that the run keeps to, the operations it computed by, and those that keep it from a wider one."""
         if self._reached is None:
-            return {"profile": NATIVE}
+            return PortabilityGuarantee(profile=NATIVE)
         reached = computing(self._reached.operations)
         proven = read_proven()
         names = [name for name in reached if name not in proven.operations]
@@ -92,7 +94,8 @@ class PortabilityMonitor:
                 "this run promises the same bits on the same class of machine only; not proven to be portable:"
                 f" {shorten(names, _SHOWN)}"
             )
-        return {"profile": NATIVE if names else PORTABLE, "operations": reached, "unproven": names}
+        profile = NATIVE if names else PORTABLE
+        return PortabilityGuarantee(profile=profile, operations=tuple(reached), unproven=tuple(names))
 
 
 def fingerprint_of(profile: Profile) -> tuple[Fingerprint, list[str]]:

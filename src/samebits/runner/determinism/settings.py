@@ -5,10 +5,10 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from samebits.core.determinism_profile import GPU_SETTINGS, Profile
+from samebits.core.environment import ReadBack
 from samebits.core.errors import SettingError
 from samebits.core.trial import EXACT_OPERATIONS, GRAPH_REWRITES, OP_DETERMINISM, SEEDS
 from samebits.runner.compat import keras_private, tensorflow_private
@@ -16,20 +16,6 @@ from samebits.runner.compat.numpy_private import cpu_features, kernel_features, 
 from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism import exact_ops as exact
 from samebits.runner.determinism.fingerprint import Fingerprint
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReadBack:
-    """One setting as asked for and as found; `by` says where it was read."""
-
-    name: str
-    asked: str
-    found: str
-    by: str
-
-    def to_dict(self) -> dict[str, str]:
-        """As the record holds it."""
-        return {"name": self.name, "asked": self.asked, "found": self.found, "by": self.by}
 
 
 def prepare_environment(profile: Profile, patches: Patches) -> "SettingsGuard":
@@ -246,10 +232,10 @@ def read_back_fingerprint(profile: Profile, found: Fingerprint) -> list[ReadBack
     return _checked(iter(settings))
 
 
-def numpy_features() -> list[str]:
+def numpy_features() -> tuple[str, ...]:
     """The groups of instructions for which NumPy has kernels of their own, and uses them."""
     used = cpu_features()
-    return [name for name in kernel_features() if used[name]]
+    return tuple(name for name in kernel_features() if used[name])
 
 
 def numpy_disabled(features: str) -> str:

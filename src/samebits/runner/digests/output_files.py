@@ -10,13 +10,14 @@ from typing import Any, BinaryIO
 
 from samebits.core.digest import Digest
 from samebits.core.jsonio import canonical_json, exact_float
+from samebits.core.result import OutputFile
 from samebits.runner.digests.tensors import tensor_digest
 
 _VOLATILE = {"shared_object_id", "date_saved"}
 """Keys of a `.keras` archive that differ between equal models: an object's address, and the time."""
 
 
-def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> list[dict[str, str]]:
+def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[OutputFile, ...]:
     """Path, digest and way of digesting of every output file that counts, in the order of their paths."""
     found = []
     for path in folder.rglob("*"):
@@ -24,22 +25,22 @@ def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> list[dict[str, st
         counts = path.is_symlink() or path.is_file()
         if counts and not any(fnmatch.fnmatchcase(relative, pattern) for pattern in ignore):
             found.append(_describe(relative, path, folder))
-    return sorted(found, key=lambda item: item["path"])
+    return tuple(sorted(found, key=lambda item: item.path))
 
 
-def _describe(relative: str, path: Path, folder: Path) -> dict[str, str]:
+def _describe(relative: str, path: Path, folder: Path) -> OutputFile:
     if path.is_symlink():  # by where it leads within the outputs, as an absolute target would name the run
         target = os.path.relpath(os.path.join(path.parent, path.readlink()), folder)
-        return {"path": relative, "by": "link", "digest": str(Digest.of_bytes(os.fsencode(target)))}
+        return OutputFile(path=relative, by="link", digest=str(Digest.of_bytes(os.fsencode(target))))
     readers = {".keras": _keras_content, ".h5": _hdf5_content, ".hdf5": _hdf5_content}
     reader = readers.get(path.suffix)
     if reader is not None:
         try:
             with path.open("rb") as file:
-                return {"path": relative, "by": "tensors", "digest": str(Digest.of_json(reader(file)))}
+                return OutputFile(path=relative, by="tensors", digest=str(Digest.of_json(reader(file))))
         except Exception:  # noqa: BLE001, S110  no model file for all its name, in one of many ways: its bytes count
             pass
-    return {"path": relative, "by": "bytes", "digest": str(Digest.of_file(path))}
+    return OutputFile(path=relative, by="bytes", digest=str(Digest.of_file(path)))
 
 
 def _keras_content(file: BinaryIO) -> list[Any]:

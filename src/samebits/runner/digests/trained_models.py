@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from samebits.core.result import ModelResult
 from samebits.runner.compat import keras_private
 from samebits.runner.digests.tensors import model_variables
 
@@ -17,7 +18,7 @@ class TrainedModel:
     target: Any
     optimizers: list[Any] = field(default_factory=list)
     fitting: int = 0
-    settled: dict[str, Any] | None = None
+    settled: ModelResult | None = None
 
     def variables(self) -> dict[str, list[Any]]:
         """All that belongs to it, by group."""

@@ -4,9 +4,9 @@ import importlib.metadata
 import os
 import platform
 import sys
-from typing import Any
 
 from samebits.core.cpu_info import describe_cpu
+from samebits.core.environment import ObservedSystem
 from samebits.core.gpu_info import read_gpus
 
 _ALLOWED_VARIABLES = (
@@ -22,31 +22,31 @@ _ALLOWED_VARIABLES = (
 """The variables that are recorded beside the profile's own settings; all others may hold secrets."""
 
 
-def observe_environment(*, on_gpu: bool) -> dict[str, Any]:
+def observe_environment(*, on_gpu: bool) -> ObservedSystem:
     """Everything but the settings' read-back; TensorFlow must be importable, and on a GPU have opened its devices."""
     import keras
     import numpy as np
     import tensorflow as tf
 
     build = tf.sysconfig.get_build_info()
-    return {
-        "python": platform.python_version(),
-        "implementation": sys.implementation.name,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "cuda_built_for": build.get("cuda_version"),
-        "cudnn_built_for": build.get("cudnn_version"),
-        "distributions": distributions(),
-        "system": _system(),
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "libc": " ".join(platform.libc_ver()),
-        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "cpu": describe_cpu(),
-        "gpu": read_gpus(multiprocessors=on_gpu).to_dict(),
-        "variables": {name: os.environ[name] for name in _ALLOWED_VARIABLES if name in os.environ},
-    }
+    return ObservedSystem(
+        python=platform.python_version(),
+        implementation=sys.implementation.name,
+        tensorflow=tf.__version__,
+        keras=keras.__version__,
+        numpy=np.__version__,
+        cuda_built_for=build.get("cuda_version"),
+        cudnn_built_for=build.get("cudnn_version"),
+        distributions=distributions(),
+        system=_system(),
+        kernel=platform.release(),
+        machine=platform.machine(),
+        libc=" ".join(platform.libc_ver()),
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        cpu=describe_cpu(),
+        gpu=read_gpus(multiprocessors=on_gpu),
+        variables={name: os.environ[name] for name in _ALLOWED_VARIABLES if name in os.environ},
+    )
 
 
 def distributions() -> dict[str, str]:

@@ -17,14 +17,14 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from samebits.core.digest import Digest
 from samebits.core.errors import SamebitsError
-from samebits.core.jsonio import exact_float
+from samebits.core.jsonio import Fields, exact_float
 from samebits.core.ledger import Ledger
+from samebits.core.result import FitResult, ModelResult, Result, TensorDescription
 from samebits.core.trace_level import DEFAULT_TRACE, Trace, TraceEnded
 from samebits.runner.compat import keras_private
 from samebits.runner.compat.patches import Patches
@@ -37,16 +37,8 @@ from samebits.runner.digests.tensors import (
     named_variables,
 )
 from samebits.runner.digests.trained_models import TrainedModel, outermost, owns, save_model, trained_by
+from samebits.runner.observe.fit_history import FitHistory
 from samebits.runner.trace.step_tracer import StepTracer
-
-
-@dataclass(kw_only=True, slots=True)
-class FitHistory:
-    """One call of `fit`: the index of its model, and each metric's values by epoch as exact floats."""
-
-    model: int
-    history: dict[str, list[str]] = field(default_factory=dict)
-    epochs: int = 0
 
 
 class Observer:
@@ -107,15 +99,14 @@ class Observer:
         if self.error is not None:
             raise self.error
 
-    def finish(self) -> dict[str, Any]:
-        """Settle what is left and return the models and fits of the result; raises what went wrong in a callback."""
+    def finish(self) -> Result:
+        """Settle what is left and return models and fits; raises what went wrong in a callback."""
         self.check()
         for index in range(len(self.trained)):
             self._settle(index)
-        models = [trained.settled for trained in self.trained]
-        self._ledger.append({"event": "end", "models": [model["digest"] for model in models if model]})
-        fits = [{"model": fit.model, "epochs": fit.epochs, "history": fit.history} for fit in self.fits]
-        return {"models": models, "fits": fits}
+        models = tuple(trained.settled for trained in self.trained if trained.settled is not None)
+        self._ledger.append({"event": "end", "models": [model.digest for model in models]})
+        return Result(models=models, fits=tuple(fit.result for fit in self.fits))
 
     def _wrap_new(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -194,11 +185,11 @@ class Observer:
 
     def tell(self, told: Mapping[str, Any]) -> None:
         """Take over what was seen before this run went on."""
-        for number, fit in enumerate(told["fits"]):
-            known = FitHistory(model=fit["model"], epochs=fit["epochs"], history=fit["history"])
-            self.fits[number : number + 1] = [known]
-        self.tracer.count_from(told["loops"])
-        for trained, how in zip(self.trained, told["trained"], strict=False):
+        fields = Fields(told, "state.told")
+        for number, item in enumerate(fields.objects("fits")):
+            self.fits[number : number + 1] = [FitHistory.resumed(FitResult.from_fields(item))]
+        self.tracer.count_from(fields.mapping("loops", int))
+        for trained, how in zip(self.trained, fields.texts("trained"), strict=False):
             trained.how = how
 
     def first_steps(self) -> Sequence[Any]:
@@ -293,14 +284,15 @@ class Observer:
         if trained.settled is not None:
             return
         tensors = {name: describe_variables(variables) for name, variables in trained.variables().items()}
-        body = {"name": trained.name, "how": trained.how, "tensors": tensors}
         if trained.target is not None:
             save_model(trained.target, self._models, index)
-        trained.settled = body | {
-            "digest": group_digest(
-                [{"group": group, "tensors": described} for group, described in sorted(tensors.items())]
-            )
-        }
+        groups = [{"group": group, "tensors": described} for group, described in sorted(tensors.items())]
+        trained.settled = ModelResult(
+            name=trained.name,
+            how=trained.how,
+            tensors={group: tuple(map(_tensor, described)) for group, described in tensors.items()},
+            digest=group_digest(groups),
+        )
         trained.target = None
         trained.optimizers = []
 
@@ -332,6 +324,10 @@ class _added:  # noqa: N801  reads as a word in `with`
         if self._list is not None:
             for watcher in self._watchers:
                 self._list.callbacks.remove(watcher)
+
+
+def _tensor(described: Mapping[str, Any]) -> TensorDescription:
+    return TensorDescription(**{**described, "shape": tuple(described["shape"])})
 
 
 def _exact(value: Any) -> str:

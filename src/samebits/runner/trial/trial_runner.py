@@ -3,9 +3,11 @@
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 from samebits.core.determinism_profile import Profile
+from samebits.core.environment import NondeterministicOpUse
+from samebits.core.timings import Timings
 from samebits.core.trace_level import TraceEnded
 from samebits.core.trial import Trial
 from samebits.runner.compat.patches import Patches
@@ -53,18 +55,18 @@ class TrialRunner:
         if self._trial is not None and self._trial.steps is not None and self._steps >= self._trial.steps:
             raise TraceEnded(self._trial.message)
 
-    def observed(self) -> dict[str, Any]:
-        """For the record's environment: the operations without a deterministic form, and what they cost on the CPU."""
-        return {} if self._trial is None else {"undetermined": self._watch.found()}
+    def nondeterministic_ops(self) -> tuple[NondeterministicOpUse, ...] | None:
+        """For the record's environment: the operations without a deterministic form; None where there is no trial."""
+        return None if self._trial is None else self._watch.found()
 
-    def timings(self) -> dict[str, float]:
-        """For the record's: how many `steps` there were, and the seconds of a `step` once the first ones are over.
+    def add_timings(self, timings: Timings) -> Timings:
+        """With how many `steps` there were, and the seconds of a `step` once the first ones are over.
 
         Of each model it is the median; where several take turns, as in a GAN, the mean of those by their steps.
         """
         if self._trial is None:
-            return {}
+            return timings
         timed = {model: [spent / steps for spent, steps in took] for model, took in self._took.items()}
         number = sum(len(seconds) for seconds in timed.values())
         mean = sum(statistics.median(seconds) * len(seconds) for seconds in timed.values()) / max(number, 1)
-        return {"steps": self._steps} | ({"step": round(mean, 9)} if number > 1 else {})
+        return replace(timings, steps=self._steps, step=round(mean, 9) if number > 1 else None)

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 
 from samebits.core.digest import Digest
+from samebits.core.environment import Environment
 from samebits.core.errors import InputError
 from samebits.core.jsonio import readable_json
 from samebits.core.ledger import Ledger, lock_alive
 from samebits.core.record import RUNNING, Outcome, Record, write_record
 from samebits.core.run_dir import RunDir
+from samebits.core.timings import Timings
 from samebits.host.runs.registry import find_run, read_runs
 from support.command import COMMAND, EXAMPLE, Done
 from support.machine import unprivileged
@@ -41,7 +43,9 @@ def _running(run: RunDir, record: Record, name: str) -> RunDir:
     folder = RunDir(run.path.with_name(name))
     folder.path.mkdir()
     folder.ledger.touch()
-    write_record(folder.record, replace(record, id=name, outcome=Outcome(state=RUNNING), result=None, timings={}))
+    write_record(
+        folder.record, replace(record, id=name, outcome=Outcome(state=RUNNING), result=None, timings=Timings())
+    )
     return folder
 
 
@@ -305,14 +309,12 @@ def test_show_of_a_value_of_the_wrong_type(
     done = samebits("show", changed.path.name)
     assert (done.status, done.out) == (2, "")
     assert done.err.count("\n") == 1
-    assert re.fullmatch(
-        rf"runs/{changed.path.name}/record\.json: a value is not what a record holds there \(\w+Error: .*\)",
-        done.complaint,
-    )
+    wanted = rf"runs/{changed.path.name}/record\.json: (missing value in )?'?(result|environment)\b.*"
+    assert re.fullmatch(wanted, done.complaint)
     assert [line.split()[0] for line in _lines(samebits("list"))] == ["run", changed.path.name, _ID]
 
 
-@pytest.mark.parametrize("total", ["fast", [], {}, None])
+@pytest.mark.parametrize("total", ["fast", [], {}])
 def test_a_row_of_the_wrong_type_does_not_hide_the_others(
     samebits: Callable[..., Done], run: RunDir, total: object
 ) -> None:
@@ -320,9 +322,7 @@ def test_a_row_of_the_wrong_type_does_not_hide_the_others(
     done = samebits("list")
     assert done.status == 0
     assert [line.split()[0] for line in _lines(done)] == ["run", _ID]
-    assert done.complaint.startswith(
-        f"runs/{changed.path.name}/record.json: a value is not what a record holds there ("
-    )
+    assert done.complaint == f"runs/{changed.path.name}/record.json: 'timings.total' must be float, not {total!r}"
     assert done.err.count("\n") == 1
 
 
@@ -442,7 +442,9 @@ def test_show_aligns_its_columns(samebits: Callable[..., Done], run: RunDir) -> 
 
 def test_show_a_run_that_ended_badly(samebits: Callable[..., Done], run: RunDir, example: Record) -> None:
     outcome = Outcome(state="failed", message="the script failed: ValueError: [red]x[/red]")
-    write_record(run.record, replace(example, outcome=outcome, result=None, environment={"image_note": "none given"}))
+    write_record(
+        run.record, replace(example, outcome=outcome, result=None, environment=Environment(image_note="none given"))
+    )
     lines = _lines(samebits("show", _ID))
     assert lines[:2] == [f"run {_ID}", "outcome failed: the script failed: ValueError: [red]x[/red]"]
     assert not [line for line in lines if line.startswith(("result", "versions"))]

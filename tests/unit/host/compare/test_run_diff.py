@@ -20,6 +20,7 @@ from samebits.core.record import Record, read_record, write_record
 from samebits.core.run_dir import RunDir
 from samebits.host.compare.run_diff import Difference, diff
 from support.command import EXAMPLE, Done, Project, call
+from support.records import result_of, with_environment, with_result
 
 
 def make(folder: Path, record: Record, *, lines: int = 2, last: str = "x", code: str = "print(1)\n") -> RunDir:
@@ -46,16 +47,6 @@ def record(example: Record) -> Record:
     )
 
 
-Edit = Callable[[dict[str, Any]], None]
-
-
-def edited(record: Record, name: str, edit: Edit) -> Record:
-    """The record with its environment or result changed in place, in a copy."""
-    value = json.loads(json.dumps(dict(getattr(record, name) or {})))
-    edit(value)
-    return replace(record, **{name: value})
-
-
 def keys(differences: list[Difference]) -> list[tuple[str, str, str]]:
     return [(item.side, item.kind, item.name) for item in differences]
 
@@ -77,29 +68,29 @@ ROWS: dict[str, tuple[Callable[[Record], Record], list[tuple[str, str, str]]]] =
     ),
     "order": (lambda record: _recipe(record, shuffle="per-epoch"), [("inputs", "recipe", "shuffle")]),
     "package": (
-        lambda record: edited(record, "environment", lambda value: value["distributions"].update(keras="9", new="1")),
+        lambda record: with_environment(record, lambda value: value["distributions"].update(keras="9", new="1")),
         [("inputs", "package", "keras"), ("inputs", "package", "new")],
     ),
     "machine": (
-        lambda record: edited(record, "environment", lambda value: value["cpu"].update(model="Another")),
+        lambda record: with_environment(record, lambda value: value["cpu"].update(model="Another")),
         [("inputs", "machine", "cpu model")],
     ),
     "cores decide nothing": (
-        lambda record: edited(record, "environment", lambda value: value["cpu"].update(cores=99)),
+        lambda record: with_environment(record, lambda value: value["cpu"].update(cores=99)),
         [],
     ),
     "setting": (
-        lambda record: edited(record, "environment", lambda value: value["settings"][0].update(found="other")),
+        lambda record: with_environment(record, lambda value: value["settings"][0].update(found="other")),
         [("inputs", "setting", "PYTHONHASHSEED")],
     ),
     "metric": (
-        lambda record: edited(
-            record, "result", lambda value: value["fits"][0]["history"]["loss"].__setitem__(1, "0x1.0p+0")
+        lambda record: with_result(
+            record, lambda value: value["fits"][0]["history"]["loss"].__setitem__(1, "0x1.0p+0")
         ),
         [("outputs", "metric", "fit 0, epoch 1, loss")],
     ),
     "file": (
-        lambda record: edited(record, "result", lambda value: value["outputs"].pop()),
+        lambda record: with_result(record, lambda value: value["outputs"].pop()),
         [("outputs", "file", "model.keras")],
     ),
 }
@@ -122,8 +113,8 @@ def test_a_tensor(tmp_path: Path, record: Record) -> None:
             tensors[0]["digest"] = "sha256:" + "0" * 64
 
     assert record.result is not None
-    groups = record.result["models"][0]["tensors"]
-    found = diff(make(tmp_path / "a", record), make(tmp_path / "b", edited(record, "result", change)))
+    groups = record.result.models[0].tensors
+    found = diff(make(tmp_path / "a", record), make(tmp_path / "b", with_result(record, change)))
     assert {item.kind for item in found} == {"tensor"}
     assert len(found) == len(groups), "one of each group, and all of them"
 
@@ -187,17 +178,20 @@ def _drawn(folder: Path, record: Record, values: dict[str, Any]) -> RunDir:
         {"path": name, "dtype": "float32", "shape": [1], "digest": str(Digest.of_bytes(text.encode()))}
         for name, text in values["tensors"].items()
     ]
+    history = {"loss": values["loss"]} if values["loss"] else {}
     result = {
-        "models": [{"name": "m", "digest": "", "tensors": {"trainable": tensors}}],
-        "fits": [{"model": 0, "epochs": len(values["loss"]), "history": {"loss": values["loss"]}}],
+        "models": [{"name": "m", "how": "fit", "digest": "", "tensors": {"trainable": tensors}}],
+        "fits": [{"model": 0, "epochs": len(values["loss"]), "history": history}],
         "outputs": [{"path": name, "digest": text, "by": "bytes"} for name, text in values["outputs"].items()],
     }
     code = replace(record.recipe.code, arguments=values["arguments"])
+    system = record.environment.system
+    assert system is not None
     changed = replace(
         record,
         recipe=replace(record.recipe, seed=values["seed"], code=code, data=data.digest),
-        environment={"distributions": values["packages"]},
-        result=result,
+        environment=replace(record.environment, system=replace(system, distributions=values["packages"])),
+        result=result_of(result),
     )
     run = RunDir(folder)
     data.write(run.data_manifest)

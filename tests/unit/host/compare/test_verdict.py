@@ -1,14 +1,15 @@
 """The verdict on two runs at each level."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from samebits.core.errors import InputError
 from samebits.core.record import FAILED, RUNNING, Outcome, Record
+from samebits.core.result import Result
 from samebits.host.compare.verdict import (
     DIFFERENT,
     EQUIVALENT,
@@ -19,6 +20,7 @@ from samebits.host.compare.verdict import (
     check_metrics,
     judge_runs,
 )
+from support.records import with_result
 
 _LOSS = "0x1.0p+0"
 
@@ -30,9 +32,8 @@ def one(example: Record) -> Record:
 
 
 def _with_history(record: Record, history: dict[str, list[str]]) -> Record:
-    result: dict[str, Any] = json.loads(json.dumps(record.result))
-    result["fits"] = [{"model": 0, "epochs": 2, "history": history}]
-    return replace(record, result=result)
+    fits = [{"model": 0, "epochs": 2, "history": history}]
+    return with_result(record, lambda result: result.update(fits=fits))
 
 
 def _ended_at(value: float | str) -> Callable[[Record], Record]:
@@ -129,10 +130,14 @@ def test_what_a_tolerance_is_not_for(one: Record) -> None:
     check_metrics(one, "metrics", Tolerance.parse(["1", "loss=2"], ["0.1"]))
 
 
+def _without_fits(result: dict[str, Any], x: int) -> None:
+    result.update(fits=[], x=x)
+
+
 def test_results_that_say_nothing(one: Record) -> None:
     """Results without metrics, and empty results."""
-    before, after = (replace(one, result={**(one.result or {}), "fits": [], "x": x}) for x in (1, 2))
+    before, after = (with_result(one, partial(_without_fits, x=x)) for x in (1, 2))
     assert judge_runs(before, after, "metrics", Tolerance()).reasons == (NO_METRICS,)
-    empty = replace(one, result={"models": [], "fits": [], "outputs": []})
+    empty = replace(one, result=Result())
     for level, kind in (("bitwise", NOT_COMPARABLE), ("metrics", NOT_COMPARABLE), ("documented", IDENTICAL)):
         assert judge_runs(empty, empty, level, Tolerance()).kind == kind

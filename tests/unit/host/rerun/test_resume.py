@@ -18,12 +18,14 @@ from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import lock_alive
-from samebits.core.record import read_record
+from samebits.core.origin import ResumedRun
+from samebits.core.record import Record, Resumability, read_record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.runs.registry import checksum_of
 from support.fake_runner import Played, played, spoil, unsealed
+from support.records import resumed
 
 __all__ = ["played"]
 
@@ -72,9 +74,9 @@ def test_a_killed_run_ends_in_the_same_bits(played: Played, keep: str) -> None:
     assert record.id == again.path.name != run.path.name
     assert record.recipe == run.read().recipe
     assert record.retention == run.read().retention
-    assert record.origin["resumes"] == {
-        "id": run.path.name, "seal": checksum_of(run), "checkpoint": "0001-000003", "until": None
-    }  # fmt: skip
+    assert record.origin.resumes == ResumedRun(
+        id=run.path.name, checksum=checksum_of(run), checkpoint=Position.parse("0001-000003")
+    )
     names = {
         "last": ["0000-000002", "0001-000004"],
         "all": ["0000-000001", "0000-000002", "0001-000001", "0001-000002", "0001-000003", "0001-000004"],
@@ -94,7 +96,7 @@ def test_a_run_that_nobody_sealed_is_sealed_first(played: Played) -> None:
     assert record.outcome.state == "interrupted"
     assert record.outcome.message == "the run ended without finalizing its record (killed, or power was lost)"
     assert not run.reserve.exists()
-    assert again.read().origin["resumes"]["seal"] == checksum_of(run) == json.loads(run.record.read_bytes())["seal"]
+    assert resumed(again.read()).checksum == checksum_of(run) == json.loads(run.record.read_bytes())["seal"]
 
 
 def test_killed_again_and_again(played: Played) -> None:
@@ -104,7 +106,7 @@ def test_killed_again_and_again(played: Played) -> None:
         played.player.dies = 0, epoch
         done = played.call("resume", run.path.name)
         assert done.status == 2
-        assert RunDir(done.run).read().origin["resumes"]["id"] == run.path.name
+        assert resumed(RunDir(done.run).read()).id == run.path.name
         run = unsealed(RunDir(done.run))
     played.player.dies = None
     _ends_well(_resumed(played, run), result)
@@ -152,7 +154,7 @@ def test_without_a_checkpoint_it_begins_again(played: Played) -> None:
     run = _killed(played, 0, 0)
     done = played.call("resume", run.path.name)
     assert f"samebits: resuming {run.path.name} from the beginning: it has no checkpoint" in done.err.splitlines()
-    assert RunDir(done.run).read().origin["resumes"]["checkpoint"] is None
+    assert resumed(RunDir(done.run).read()).checkpoint is None
     assert len(played.player.trained) == 4
     _ends_well(RunDir(done.run), result)
 
@@ -195,7 +197,7 @@ _OTHER = Digest.of_bytes(b"other")
         ),
         (
             lambda run: spoil(run.checkpoints.path(_THIRD), b"}", b""),
-            "0000-000003.json: ",
+            "0000-000003.json is not JSON: ",
             "0000-000002",
         ),
         (_renamed, "0000-000009.json holds the checkpoint 0000-000002: it was renamed", "0000-000003"),
@@ -231,7 +233,7 @@ def test_a_checkpoint_that_cannot_be_relied_on(
     assert len(reported) == 1, done.err
     assert complaint.format(hex=name, store=Path("runs", run.path.name, "checkpoints")) in reported[0]
     again = RunDir(done.run)
-    assert again.read().origin["resumes"]["checkpoint"] == checkpoint
+    assert resumed(again.read()).to_dict()["checkpoint"] == checkpoint
     _ends_well(again, result)
     for place in again.checkpoints.positions():
         for text in again.checkpoints.read(place).objects:
@@ -246,7 +248,7 @@ def test_an_earlier_stage_that_is_damaged_takes_the_later_ones_with_it(played: P
     done = played.call("resume", run.path.name)
     assert done.err.count("using an earlier checkpoint") == 1
     again = RunDir(done.run)
-    assert again.read().origin["resumes"]["checkpoint"] == "0000-000001"
+    assert resumed(again.read()).to_dict()["checkpoint"] == "0000-000001"
     _ends_well(again, result)
 
 
@@ -328,7 +330,7 @@ def test_a_run_that_is_alive_is_left_alone(played: Played) -> None:
         os.close(held)
     assert done.status == 2
     assert done.complaint.endswith("cannot be resumed: it is still running; stop it, or wait until it ends")
-    assert not read_record(run.record).sealed
+    assert not read_record(run.record).finalized
 
 
 def test_another_recipe_is_named(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,22 +374,23 @@ def test_a_ledger_that_became_shorter_meanwhile(tmp_path: Path) -> None:
     folder = RunDir(tmp_path)
     (tmp_path / "old").write_bytes(b"abc")
     store = CheckpointStore(tmp_path / "none")
+    resumption = Resumption(run=ResumedRun(id="a", checksum="b"), ledger=tmp_path / "old", size=4, store=store)
     for size, content in ((2, b"ab"), (3, b"abc")):
-        Resumption(id="a", seal="b", ledger=tmp_path / "old", size=size, store=store).copy_into(folder)
+        replace(resumption, size=size).copy_into(folder)
         assert folder.ledger.read_bytes() == content
     with pytest.raises(
         RecordError, match=r"old became shorter while it was copied; stop what else writes to it, and resume again$"
     ):
-        Resumption(id="a", seal="b", ledger=tmp_path / "old", size=4, store=store).copy_into(folder)
+        resumption.copy_into(folder)
 
 
 def test_a_record_that_says_nothing_sensible_of_being_resumable(played: Played) -> None:
     from samebits.host.audit.checkpoint_audit import refusals
 
     run = played.train()
-    record = replace(run.read(), resumable={"resumable": False, "reasons": []})
+    record = replace(run.read(), resumable=Resumability(resumable=False))
     assert refusals(run, record) == ("no reason was recorded",)
     for wrong in ({}, {"resumable": 1}, {"resumable": False, "reasons": [1]}):
         with pytest.raises(RecordError, match=r"^(missing value in )?'resumable\."):
-            refusals(run, replace(record, resumable=wrong))
+            Record.from_dict(record.to_dict() | {"resumable": wrong}, check_checksum=False)
     assert isinstance(run.checkpoints.read(run.checkpoints.positions()[-1]), Checkpoint)

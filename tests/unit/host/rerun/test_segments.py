@@ -23,6 +23,7 @@ from samebits.core.checkpoint_store import Position, describe_reached
 from samebits.core.digest import Digest
 from samebits.core.errors import Terminated
 from samebits.core.jsonio import canonical_json
+from samebits.core.result import OutputFile
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.checkpoint_audit import CheckpointAudit
 from samebits.host.compare.ledger_diff import Divergence
@@ -37,6 +38,7 @@ from samebits.host.runs.verification_file import read_verification
 from support.command import ROOT
 from support.fake_runner import Played, played, spoil
 from support.machine import sleep_after_mark, started
+from support.records import resumed
 
 __all__ = ["played"]
 
@@ -58,7 +60,7 @@ class Here:
     @property
     def batches(self) -> list[tuple[str | None, str | None]]:
         resumed = [job.planned.setup.resumes for job in self.jobs]
-        return [(one.to_dict()["checkpoint"], one.to_dict()["until"]) for one in resumed if one is not None]
+        return [(one.run.to_dict()["checkpoint"], one.run.to_dict()["until"]) for one in resumed if one is not None]
 
 
 @pytest.fixture
@@ -153,8 +155,10 @@ def test_the_same_again(played: Played, here: Here, jobs: int) -> None:
     assert {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()} == before
     assert len({job.planned.spec.runs for job in here.jobs}) == jobs
     for record in here.runs[:-1]:
-        assert record.origin["resumes"]["seal"] == checksum_of(run)
-        assert record.outcome.message == describe_reached(Position.parse(record.origin["resumes"]["until"]))
+        until = resumed(record).until
+        assert until is not None
+        assert resumed(record).checksum == checksum_of(run)
+        assert record.outcome.message == describe_reached(until)
     assert played.runs() == 1, "nothing that was executed stays among the runs"
 
 
@@ -249,8 +253,8 @@ def test_an_output_that_differs(played: Played, here: Here, monkeypatch: pytest.
 
     def seal(folder: RunDir, record: Any, *rest: Any) -> int:
         if record.result is not None:
-            outputs = [{"path": "a.txt", "by": "bytes", "digest": "sha256:0"}]
-            record = replace(record, result={**record.result, "outputs": outputs})
+            outputs = (OutputFile(path="a.txt", by="bytes", digest="sha256:0"),)
+            record = replace(record, result=replace(record.result, outputs=outputs))
         return whole(folder, record, *rest)
 
     monkeypatch.setattr(played.player, "_seal", seal)
@@ -308,7 +312,7 @@ def test_what_is_kept(played: Played, here: Here, capsys: pytest.CaptureFixture[
     found = verify(played, run, here)
     assert "the run keeps few checkpoints (keep last): 1 segment; see --keep all" in capsys.readouterr().err
     assert found.kept == played.project.runs / f"{run.path.name}-segments" / "verification.json"
-    written = read_verification(found.kept)
+    written = read_verification(found.kept).values
     assert written == found.to_dict()
     assert (written["verdict"], written["by"], written["of"], written["sample"]) == ("identical", None, 1, None)
     assert written["verified"]["seal"] == checksum_of(run)

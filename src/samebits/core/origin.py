@@ -1,0 +1,83 @@
+"""Where a run comes from: its script and data, and the run that it verifies or resumes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from samebits.core.checkpoint_store import Position
+from samebits.core.jsonio import Fields
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifiedRun:
+    """The run that another one verifies: its id, and the checksum of its record."""
+
+    id: str
+    checksum: str
+
+    def to_dict(self) -> dict[str, str]:
+        """As the record holds it."""
+        return {"id": self.id, "seal": self.checksum}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "VerifiedRun":
+        """Read what `to_dict` wrote."""
+        return cls(id=fields.get("id", str), checksum=fields.get("seal", str))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResumedRun:
+    """The run that another one resumes, from `checkpoint` (None: the beginning) to `until` (None: the end)."""
+
+    id: str
+    checksum: str
+    checkpoint: Position | None = None
+    until: Position | None = None
+
+    def to_dict(self) -> dict[str, str | None]:
+        """As the record holds it."""
+        return {
+            "id": self.id,
+            "seal": self.checksum,
+            "checkpoint": None if self.checkpoint is None else self.checkpoint.name,
+            "until": None if self.until is None else self.until.name,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "ResumedRun":
+        """Read what `to_dict` wrote."""
+        checkpoint, until = (_position(fields, name) for name in ("checkpoint", "until"))
+        return cls(id=fields.get("id", str), checksum=fields.get("seal", str), checkpoint=checkpoint, until=until)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Absolute paths of script and data on the machine of the run, and the run that it verifies or resumes."""
+
+    script: str
+    data: str | None = None
+    verifies: VerifiedRun | None = None
+    resumes: ResumedRun | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the record holds it."""
+        return {
+            "script": self.script,
+            "data": self.data,
+            **({} if self.verifies is None else {"verifies": self.verifies.to_dict()}),
+            **({} if self.resumes is None else {"resumes": self.resumes.to_dict()}),
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Origin":
+        """Read what `to_dict` wrote; raises RecordError with the path of what is wrong."""
+        verifies, resumes = (fields.optional_inner(name) for name in ("verifies", "resumes"))
+        return cls(
+            script=fields.get("script", str),
+            data=fields.optional("data", str),
+            verifies=None if verifies is None else VerifiedRun.from_fields(verifies),
+            resumes=None if resumes is None else ResumedRun.from_fields(resumes),
+        )
+
+
+def _position(fields: Fields, name: str) -> Position | None:
+    return None if fields.optional(name, str) is None else fields.parse(name, Position.parse)
