@@ -8,7 +8,7 @@ import pytest
 
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
-from samebits.host.image.build_context import staged_recipe
+from samebits.host.image.build_context import staged_context
 from samebits.host.launch.venv import locked_python
 from support.command import SCRIPTS, Project
 from support.sessions import run_sessions
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.locked
 def test_each_spoiled_name_turns_its_feature_off() -> None:
     done = subprocess.run(
         [locked_python(), SCRIPTS / "spoiled_names.py"],
-        env={**os.environ, "PYTHONPATH": str(staged_recipe() / "source"), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, "PYTHONPATH": str(staged_context() / "source"), "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
         check=True,

@@ -10,7 +10,7 @@ from samebits.core.record import Record, read_record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import plan_run, publish
-from samebits.host.image.build_context import staged_recipe
+from samebits.host.image.build_context import staged_context
 from samebits.host.launch.runtime import choose_runtime
 from samebits.host.launch.venv import locked_python, plan_process
 from support.command import SCRIPTS, Project
@@ -58,7 +58,7 @@ def run_sessions(project: Project, *cases: dict[str, Any], **options: Any) -> tu
 def _start(project: Project, spec: RunConfig, listed: Path) -> str:
     variables = spec.variables | {"SAMEBITS_DATA": str(project.data.resolve())}
     request = plan_process(
-        (), variables, scratch=project.folder, python=locked_python(), source=staged_recipe() / "source"
+        (), variables, scratch=project.folder, python=locked_python(), source=staged_context() / "source"
     )
     done = subprocess.run(
         [locked_python(), "-P", SCRIPTS / "sessions.py", listed],

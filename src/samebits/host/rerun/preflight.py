@@ -82,7 +82,7 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
         trace=Trace() if record.trace.has_window else record.trace,
         keep=record.retention.keep,
         checkpoint_every=record.retention.every,
-        goal=record.goal,
+        level=record.goal,
         runs=runs,
         exclude=record.exclude,
         ignore_outputs=recipe.ignore_outputs,
@@ -268,7 +268,7 @@ def _fingerprint_check(record: Record, spec: RunConfig, runtime: Runtime) -> Ite
     # Installing or loading the software may take minutes; every cheaper row came before.
     runtime.prepare()
     arguments = ("fingerprint", "--profile", spec.profile, "--threads", str(spec.determinism.threads), "--json")
-    status, text = runtime.ask(arguments, spec.determinism.variables)
+    status, text = runtime.query(arguments, spec.determinism.variables)
     wanted = f"{len(known['operations'])} operations"
     try:
         found: dict[str, str] = dict(json.loads(text)["operations"])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from samebits.host.subprocesses import OURS, Streams
+from samebits.host.subprocesses import INHERITED, Streams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,4 +13,4 @@ class RerunRequest:
     runs: Path
     data: Path | None = None
     offline: bool = False
-    streams: Streams = OURS
+    streams: Streams = INHERITED
