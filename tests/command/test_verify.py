@@ -89,9 +89,9 @@ def test_each_level_of_a_run_that_does_not_repeat(project: Project) -> None:
     first = project.only_run().id
     for options, status, word in (
         ((), 1, "different"),
-        (("--goal", "metrics", "--rel", "0.1"), 0, "equivalent"),
-        (("--goal", "metrics", "--rel", "0"), 1, "different"),
-        (("--goal", "documented"), 0, "equivalent"),
+        (("--level", "metrics", "--rel", "0.1"), 0, "equivalent"),
+        (("--level", "metrics", "--rel", "0"), 1, "different"),
+        (("--level", "documented"), 0, "equivalent"),
     ):
         done = verify(project, *options, run=first)
         assert (done.status, answer(done)) == (status, word), (options, done.err)
@@ -100,7 +100,7 @@ def test_each_level_of_a_run_that_does_not_repeat(project: Project) -> None:
 
 def test_the_recorded_level_is_used(project: Project) -> None:
     project.write(_UNSEEDED)
-    trained(project, "--goal", "documented")
+    trained(project, "--level", "documented")
     assert answer(verify(project)) == "equivalent"
 
 
@@ -226,7 +226,7 @@ def test_a_result_of_nothing(project: Project) -> None:
     other = trained(project)
     done = verify(project, "--against", other.path.name, run=run.path.name)
     assert (done.status, answer(done)) == (3, "not comparable")
-    assert answer(verify(project, "--goal", "documented", run=run.path.name)) in {"identical", "equivalent"}
+    assert answer(verify(project, "--level", "documented", run=run.path.name)) in {"identical", "equivalent"}
 
 
 def test_a_second_training_that_was_killed(project: Project) -> None:
@@ -269,8 +269,8 @@ def test_against_what_is_not_done_or_not_whole(project: Project) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--rel", "1"), "--rel and --abs are for the level metrics, and this is bitwise; add --goal metrics"),
-        (("--goal", "metrics", "--abs", "auc=1"), "the run {id} has no metric 'auc'; there are loss"),
+        (("--rel", "1"), "--rel and --abs are for the level metrics, and this is bitwise; add --level metrics"),
+        (("--level", "metrics", "--abs", "auc=1"), "the run {id} has no metric 'auc'; there are loss"),
     ],
 )
 def test_tolerances_are_checked_before_anything_runs(
@@ -329,7 +329,7 @@ def test_values_that_no_record_holds(project: Project) -> None:
         run.record.unlink()
         run.record.write_bytes(whole)
         _edited(run, name, change)
-        done = verify(project, "--goal", "metrics")
+        done = verify(project, "--level", "metrics")
         assert (done.status, done.out) == (2, ""), (name, done.out)
         assert f"record.json: {message}" in done.complaint
 
@@ -389,7 +389,7 @@ def test_a_ledger_that_was_changed(project: Project) -> None:
     ("words", "complaint"),
     [
         (("nothing",), "there is no run nothing in runs; `samebits list` shows all runs"),
-        (("last", "--goal", "best"), "goal must be one of bitwise, metrics, documented, not 'best'"),
+        (("last", "--level", "best"), "level must be one of bitwise, metrics, documented, not 'best'"),
         (("last", "--rel", "x"), "--rel takes a number from 0 on, or METRIC=NUMBER, not 'x'"),
         (("last", "--against", "none"), "there is no run none in runs; `samebits list` shows all runs"),
     ],
@@ -420,8 +420,8 @@ def test_a_machine_that_computes_otherwise(project: Project) -> None:
     assert done.status == 3
     assert "this machine computes differently: tf.nn.gelu" in done.out
     assert verify(project).status == 3
-    assert call("preflight", "last", "--goal", "metrics", folder=project.folder).status == 0
-    done = verify(project, "--goal", "metrics")
+    assert call("preflight", "last", "--level", "metrics", folder=project.folder).status == 0
+    done = verify(project, "--level", "metrics")
     assert (done.status, answer(done)) == (0, "identical")
 
 
@@ -567,6 +567,6 @@ def test_an_image_that_is_gone_is_rebuilt(in_docker: Project, tmp_path: Path) ->
         assert "`samebits verify` rebuilds it from the run's folder" in done.out
         done = verify(in_docker)
         assert (done.status, answer(done)) == (0, "identical"), done.err
-        assert "is not here: rebuilding it from what the run keeps" in done.err
+        assert "is gone; rebuilding it from the run's folder" in done.err
     finally:
         subprocess.run(["docker", "rmi", rebuilt], check=False, capture_output=True)

@@ -17,7 +17,8 @@ def add_list_options(parser: argparse.ArgumentParser) -> None:
 
 def list_command(*, runs: Path | None, as_json: bool) -> int:
     """List the runs of a folder, a line each."""
-    from samebits.host.runs.registry import list_runs, read_runs, runs_folder, summarise
+    from samebits.host.runs.registry import read_runs, runs_folder
+    from samebits.host.runs.show import list_runs, summarise
 
     runs = runs_folder(runs)
     if as_json:

@@ -23,11 +23,12 @@ def add_resume_options(parser: argparse.ArgumentParser) -> None:
 
 def resume_command(*, run: str, runs: Path | None, data: Path | None, offline: bool, as_json: bool) -> int:
     """Resume an unfinished run as a new run; returns the exit status of the new one."""
-    from samebits.host.rerun.resume import Request, resume
+    from samebits.host.rerun.request import RerunRequest
+    from samebits.host.rerun.resume import resume
     from samebits.host.runs.registry import find_run, runs_beside, runs_folder
 
     kept = runs_folder(runs)
     one = find_run(run, kept)
-    folder, status = resume(one, Request(runs=runs or runs_beside(one, kept), data=data, offline=offline))
+    folder, status = resume(one, RerunRequest(runs=runs or runs_beside(one, kept), data=data, offline=offline))
     print_trained(folder, as_json=as_json)
     return status

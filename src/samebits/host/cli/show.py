@@ -29,7 +29,8 @@ def add_show_options(parser: argparse.ArgumentParser) -> None:
 
 def show_command(*, run: str, runs: Path | None, as_json: bool) -> int:
     """Show one run, and check its record and ledger."""
-    from samebits.host.runs.registry import find_run, run_as_json, runs_folder, show_run
+    from samebits.host.runs.registry import find_run, run_as_json, runs_folder
+    from samebits.host.runs.show import show_run
 
     folder = find_run(run, runs_folder(runs))
     if as_json:
@@ -44,7 +45,7 @@ def show_image_command(*, image: str, as_json: bool) -> int:
     from samebits.host.docker import Engine
     from samebits.host.image.build import describe_image, require_image
     from samebits.host.image.sbom import bill_of_materials, read_packages
-    from samebits.host.runs.registry import show_image
+    from samebits.host.runs.show import show_image
 
     engine = Engine()
     found = require_image(engine, image)

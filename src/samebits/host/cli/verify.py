@@ -113,23 +113,25 @@ def verify_command(  # noqa: PLR0913  the options of one verification
 ) -> int:
     """Train a run again, or take `against`, and compare; the verdict is the last line and the exit status."""
     from samebits.host.compare.verdict import Tolerance
-    from samebits.host.rerun.verify import Request, print_verification, verify, verify_against
+    from samebits.host.rerun.request import RerunRequest
+    from samebits.host.rerun.verify import VerifyOptions, print_verification, verify, verify_against
     from samebits.host.runs.registry import find_run, runs_beside, runs_folder
     from samebits.host.subprocesses import INHERITED, Streams
 
     kept = runs_folder(runs)
     one = find_run(run, kept)
-    request = Request(
+    options = VerifyOptions(level=level, tolerance=Tolerance.parse(*tolerances), locate=locate)
+    request = RerunRequest(
         runs=runs or runs_beside(one, kept),
-        goal=level,
-        tolerance=Tolerance.parse(*tolerances),
         data=data,
         offline=offline,
-        locate=locate,
         # With --json, stdout holds the JSON only.
         streams=Streams(out=sys.stderr.buffer) if as_json else INHERITED,
     )
-    found = verify(one, request) if against is None else verify_against(one, find_run(against, kept), request)
+    if against is None:
+        found = verify(one, request, options)
+    else:
+        found = verify_against(one, find_run(against, kept), request, options)
     if as_json:
         print_json(found.to_dict())
     else:
@@ -150,16 +152,17 @@ def verify_segments_command(  # noqa: PLR0913  the options of one verification
     as_json: bool,
 ) -> int:
     """Train a run's segments again, in parallel, and compare; the verdict is the last line and the exit status."""
-    from samebits.host.rerun.segments import Request, print_segment_verification, verify_in_processes
+    from samebits.host.rerun.request import RerunRequest
+    from samebits.host.rerun.segment_verdict import SegmentOptions, print_segment_verification
+    from samebits.host.rerun.segments import verify_in_processes
     from samebits.host.runs.registry import find_run, runs_beside, runs_folder
 
     kept = runs_folder(runs)
     one = find_run(run, kept)
-    request = Request(
-        runs=runs or runs_beside(one, kept), data=data, offline=offline, jobs=jobs, sample=sample, seed=seed
-    )
+    options = SegmentOptions(jobs=jobs, sample=sample, seed=seed)
+    request = RerunRequest(runs=runs or runs_beside(one, kept), data=data, offline=offline)
     _require_bitwise(level or one.read().level)
-    found = verify_in_processes(one, request, tell=(lambda _: None) if as_json else print_now)
+    found = verify_in_processes(one, request, options, report=(lambda _: None) if as_json else print_now)
     if as_json:
         print_json(found.to_dict())
     else:

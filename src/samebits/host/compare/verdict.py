@@ -14,7 +14,7 @@ DIFFERENT = "different"
 NOT_COMPARABLE = "not comparable"
 
 NOTHING = "the result is empty: no Keras model was trained, and no output file was written"
-NO_METRICS = "the run has no metrics; verify with --goal bitwise"
+NO_METRICS = "the run has no metrics; verify with --level bitwise"
 
 REL = 1e-3
 """The default relative tolerance: how much a number printed with three digits can be off."""
@@ -123,7 +123,7 @@ def check_metrics(record: Record, level: str, tolerance: Tolerance) -> None:
     """Raise InputError if a tolerance is given for another level, or for a metric that the run does not have."""
     given = tolerance.rel.keys() | tolerance.abs.keys()
     if level != METRICS and tolerance != Tolerance():
-        raise InputError(f"--rel and --abs are for the level {METRICS}, and this is {level}; add --goal {METRICS}")
+        raise InputError(f"--rel and --abs are for the level {METRICS}, and this is {level}; add --level {METRICS}")
     known = {name for _, name in record.final_metrics}
     # A misspelt metric name would otherwise have no effect, silently.
     unknown = sorted(given - known - {""})

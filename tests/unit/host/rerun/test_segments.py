@@ -351,12 +351,12 @@ def test_side_by_side_they_share_no_folder(played: Played) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--segments", "--against", "last"), "--segments and --against do not go together; leave one out"),
-        (("--segments", "--locate"), "--segments and --locate do not go together; leave one out"),
-        (("--segments", "--rel", "1"), "--segments and --rel do not go together; leave one out"),
+        (("--segments", "--against", "last"), "--segments and --against exclude each other; remove one"),
+        (("--segments", "--locate"), "--segments and --locate exclude each other; remove one"),
+        (("--segments", "--rel", "1"), "--segments and --rel exclude each other; remove one"),
         (
-            ("--segments", "--goal", "metrics"),
-            "--segments is for the level bitwise, and this is metrics; add --goal bitwise, or leave it out",
+            ("--segments", "--level", "metrics"),
+            "--segments needs the level bitwise, not metrics; add --level bitwise",
         ),
         (("--jobs", "2"), "--jobs is for a verification in segments; add --segments"),
         (("--sample", "2"), "--sample is for a verification in segments; add --segments"),
@@ -387,8 +387,9 @@ def test_runs_without_segments(played: Played) -> None:
 
 
 def test_a_recorded_level_that_is_not_bitwise(played: Played) -> None:
-    played.train("--keep", "all", "--goal", "documented")
-    assert played.call("verify", "last", "--segments").complaint.startswith("--segments is for the level bitwise, and ")
+    played.train("--keep", "all", "--level", "documented")
+    complaint = played.call("verify", "last", "--segments").complaint
+    assert complaint == "--segments needs the level bitwise, not documented; add --level bitwise"
 
 
 def test_the_command(played: Played, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
