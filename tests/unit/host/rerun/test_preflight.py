@@ -34,7 +34,10 @@ def runtime(record: Record, answer: str) -> Runtime:
         ("no JSON", ("bitwise", "metrics", "documented")),
     ],
 )
-def test_the_machine_must_compute_as_recorded(answer: str, blocks: tuple[str, ...], example: Record) -> None:
+def test_the_machine_must_compute_as_recorded(
+    answer: str, blocks: tuple[str, ...], example: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path))
     record = replace(example, environment={**example.environment, "fingerprint": {"operations": _KNOWN}})
     spec = RunConfig(script=Path("train.py"))
     (row,) = _fingerprint(record, spec, runtime(record, answer))
