@@ -1,4 +1,4 @@
-"""Where samebits keeps what it can make again: wheels, virtual environments, what it knows of images."""
+"""Where samebits keeps what it can make again: wheels, virtual environments, facts about images and this machine."""
 
 import fcntl
 import os
