@@ -17,10 +17,10 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -97,16 +97,25 @@ def choose(mutants: Sequence[Mutant], names: Sequence[str], lane: str | None) ->
 
 
 @contextmanager
-def scratch_copy() -> Iterator[Path]:
-    """The checkout's files as they are now, and a cache that shares only what does not follow the source."""
+def snapshot() -> Iterator[Path]:
+    """The checkout's files as they are now; every copy is made of it, whatever is edited meanwhile."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
-    with tempfile.TemporaryDirectory(prefix="samebits-mutant-") as folder:
-        root = Path(folder) / "checkout"
+    with tempfile.TemporaryDirectory(prefix="samebits-mutants-") as folder:
         for name in filter(None, names):
             if (ROOT / name).is_file():
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, root / name)
+                target = Path(folder) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, target)
+        yield Path(folder)
+
+
+@contextmanager
+def scratch_copy(source: Path) -> Iterator[Path]:
+    """A copy to break, and beside it a cache that shares only what does not follow the source."""
+    with tempfile.TemporaryDirectory(prefix="samebits-mutant-") as folder:
+        root = Path(folder) / "checkout"
+        shutil.copytree(source, root)
         (root.parent / "cache").mkdir()
         for name in _SHARED_CACHES:
             (root.parent / "cache" / name).symlink_to(cache_folder(name))
@@ -147,37 +156,36 @@ def _trial(status: int, output: str, seconds: float) -> Trial:
     return Trial(word=word, seconds=seconds, detail=detail)
 
 
-def try_unchanged(tests: str) -> Trial:
+def try_unchanged(source: Path, tests: str) -> Trial:
     """The tests without a mutation: they must pass, or their failure would show nothing."""
-    with scratch_copy() as root:
+    with scratch_copy(source) as root:
         found = run_tests(root, tests)
     if found.word == CAUGHT:
-        return Trial(word=OUTDATED, seconds=found.seconds, detail=f"fails without a mutation: {found.detail}")
+        return replace(found, word=OUTDATED, detail=f"fails without a mutation: {found.detail}")
     return found
 
 
-def try_mutant(mutant: Mutant, unchanged: Trial) -> Trial:
+def try_mutant(source: Path, unchanged: Mapping[str, Trial], mutant: Mutant) -> Trial:
     """Apply one mutation, and see whether its tests fail."""
-    if unchanged.word == OUTDATED:
-        return unchanged
-    with scratch_copy() as root:
-        if why := mutant.outdated(root):
-            return Trial(word=OUTDATED, detail=why)
+    if unchanged[mutant.tests].word == OUTDATED:
+        return unchanged[mutant.tests]
+    with scratch_copy(source) as root:
         mutant.apply(root)
         return run_tests(root, mutant.tests)
 
 
 def try_all(mutants: Sequence[Mutant], jobs: int) -> Iterator[tuple[Mutant, Trial]]:
     """Every mutation in the list's order, so many at a time; each selection of tests is tried unchanged once."""
-    selections = dict.fromkeys(mutant.tests for mutant in mutants)
-    with ThreadPoolExecutor(jobs) as threads:
-        print(f"{len(mutants)} mutants; first {len(selections)} selections of tests without any", flush=True)
-        unchanged = dict(zip(selections, threads.map(try_unchanged, selections), strict=True))
-        yield from zip(mutants, threads.map(partial(_tried, unchanged), mutants), strict=True)
-
-
-def _tried(unchanged: dict[str, Trial], mutant: Mutant) -> Trial:
-    return try_mutant(mutant, unchanged[mutant.tests])
+    with snapshot() as source, ThreadPoolExecutor(jobs) as threads:
+        for mutant in mutants:
+            if why := mutant.outdated(source):
+                yield mutant, Trial(word=OUTDATED, detail=why)
+        fitting = [mutant for mutant in mutants if not mutant.outdated(source)]
+        selections = list(dict.fromkeys(mutant.tests for mutant in fitting))
+        print(f"{len(fitting)} mutants; first {len(selections)} selections of tests without any", flush=True)
+        tried = threads.map(partial(try_unchanged, source), selections)
+        unchanged = dict(zip(selections, tried, strict=True))
+        yield from zip(fitting, threads.map(partial(try_mutant, source, unchanged), fitting), strict=True)
 
 
 def report(tried: Iterable[tuple[Mutant, Trial]]) -> int:
