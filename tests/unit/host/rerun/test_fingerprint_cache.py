@@ -13,6 +13,7 @@ from samebits.core.determinism_profile import Profile
 from samebits.core.digest import Digest
 from samebits.core.recipe import ImageIdentity
 from samebits.core.run_setup import RunSetup
+from samebits.host.cli.commands import fingerprint_command
 from samebits.host.launch.runtime import Runtime
 from samebits.host.rerun import fingerprint_cache
 from samebits.host.rerun.fingerprint_cache import machine_fingerprint
@@ -34,10 +35,13 @@ class Software:
         self.started.append(words)
         return self.status, self.answer
 
-    def fingerprint(self, profile: Profile | None = None) -> Mapping[str, str] | None:
+    @property
+    def runtime(self) -> Runtime:
         setup = RunSetup(image=self.identity)
-        runtime = Runtime(setup=setup, prepare=lambda: None, run=lambda *_: 0, ask=self.ask)
-        return machine_fingerprint(profile or Profile(), runtime).operations
+        return Runtime(setup=setup, prepare=lambda: None, run=lambda *_: 0, ask=self.ask)
+
+    def fingerprint(self, profile: Profile | None = None) -> Mapping[str, str] | None:
+        return machine_fingerprint(profile or Profile(), self.runtime).operations
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +55,16 @@ def test_the_second_time_nothing_is_started() -> None:
     first, second = software.fingerprint(), software.fingerprint()
     assert first == second == {"tf.exp": "0123456789abcdef"}
     assert software.started == [("fingerprint", "--profile", "native", "--threads", "2", "--json")]
+
+
+def test_the_command_always_computes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    software = Software()
+    software.fingerprint()
+    monkeypatch.setattr("samebits.host.launch.runtime.choose_runtime", lambda _: software.runtime)
+    for _ in range(2):
+        assert fingerprint_command(profile="native", image=None, runtime="venv", as_json=True) == 0
+    assert len(software.started) == 3
+    assert capsys.readouterr().out == 2 * software.answer
 
 
 @pytest.mark.parametrize(
