@@ -11,7 +11,7 @@ from samebits.core.record import Record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_setup import RunSetup
 from samebits.host.launch.runtime import Runtime
-from samebits.host.rerun.preflight import _fingerprint
+from samebits.host.rerun.preflight import _fingerprint_check
 
 _KNOWN = {"tf.exp": "0" * 16, "tf.nn.gelu": "1" * 16}
 
@@ -40,5 +40,5 @@ def test_the_machine_must_compute_as_recorded(
     monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path))
     record = replace(example, environment={**example.environment, "fingerprint": {"operations": _KNOWN}})
     spec = RunConfig(script=Path("train.py"))
-    (row,) = _fingerprint(record, spec, runtime(record, answer))
+    (row,) = _fingerprint_check(record, spec, runtime(record, answer))
     assert row.blocks == blocks
