@@ -17,11 +17,10 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
 
 from samebits.host.cache_dir import cache_folder
@@ -165,30 +164,39 @@ def try_unchanged(source: Path, tests: str) -> Trial:
     return found
 
 
-def try_mutant(source: Path, unchanged: Mapping[str, Trial], mutant: Mutant) -> Trial:
+def try_mutant(source: Path, mutant: Mutant) -> Trial:
     """Apply one mutation, and see whether its tests fail."""
-    if unchanged[mutant.tests].word == OUTDATED:
-        return unchanged[mutant.tests]
     with scratch_copy(source) as root:
         mutant.apply(root)
         return run_tests(root, mutant.tests)
 
 
-def try_all(mutants: Sequence[Mutant], jobs: int) -> Iterator[tuple[Mutant, Trial]]:
-    """Every mutation in the list's order, so many at a time; each selection of tests is tried unchanged once."""
+Tried = tuple[Mutant, Trial]
+
+
+def try_selection(source: Path, mutants: Sequence[Mutant]) -> list[Tried]:
+    """Mutations that the same tests must catch: first these tests without any."""
+    unchanged = try_unchanged(source, mutants[0].tests)
+    if unchanged.word == OUTDATED:
+        return [(mutant, unchanged) for mutant in mutants]
+    return [(mutant, try_mutant(source, mutant)) for mutant in mutants]
+
+
+def try_all(mutants: Sequence[Mutant], jobs: int) -> Iterator[Tried]:
+    """Every mutation, so many selections of tests at a time."""
     with snapshot() as source, ThreadPoolExecutor(jobs) as threads:
+        selections: dict[str, list[Mutant]] = {}
         for mutant in mutants:
             if why := mutant.outdated(source):
                 yield mutant, Trial(word=OUTDATED, detail=why)
-        fitting = [mutant for mutant in mutants if not mutant.outdated(source)]
-        selections = list(dict.fromkeys(mutant.tests for mutant in fitting))
-        print(f"{len(fitting)} mutants; first {len(selections)} selections of tests without any", flush=True)
-        tried = threads.map(partial(try_unchanged, source), selections)
-        unchanged = dict(zip(selections, tried, strict=True))
-        yield from zip(fitting, threads.map(partial(try_mutant, source, unchanged), fitting), strict=True)
+            else:
+                selections.setdefault(mutant.tests, []).append(mutant)
+        print(f"{len(mutants)} mutants of {len(selections)} selections of tests", flush=True)
+        for found in as_completed(threads.submit(try_selection, source, group) for group in selections.values()):
+            yield from found.result()
 
 
-def report(tried: Iterable[tuple[Mutant, Trial]]) -> int:
+def report(tried: Iterable[Tried]) -> int:
     """A line for each mutation as it ends, and the sums; the exit status."""
     words = []
     for mutant, found in tried:
