@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-portable test-gpu lint format lock image base-image engine prove-rules bench bench-build bench-profiles bench-trace bench-verify bench-resume clean
+.PHONY: help train test test-portable test-gpu lint format lock image base-image engine prove-rules mutants bench bench-build bench-profiles bench-trace bench-verify bench-resume clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ engine:  ## start a private Docker engine on a Debian machine that has none (nee
 
 prove-rules: .venv/.installed  ## run the examples of each rule of `check` twice, and write the results into its page (about 10 minutes)
 	@$(BIN)/python tools/prove_rules.py
+
+mutants: .venv/.installed  ## break what samebits guarantees, one line at a time, and show that the tests catch each (LANE=fast: without TensorFlow)
+	@$(ENGINE); $(BIN)/python tools/mutants.py $(if $(LANE),--lane $(LANE)) $(MUTANTS)
 
 bench: .venv/.installed  ## measure the numbers in BENCHMARKS.md
 	@$(ENGINE); $(BIN)/python benchmarks/run.py

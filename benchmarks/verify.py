@@ -1,6 +1,7 @@
 """Measure what it costs to compare and to verify, side by side: `make bench-verify` (about two minutes)."""
 
 import argparse
+import resource
 import shutil
 import statistics
 import subprocess
@@ -16,6 +17,7 @@ from samebits.core.ledger import Ledger
 from samebits.core.record import LedgerEnd, Record, read_record, write_record
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.ledger_audit import check_ledger
+from samebits.host.cache_dir import cache_folder
 from samebits.host.compare.run_diff import diff
 
 ROOT = Path(__file__).parents[1]
@@ -86,21 +88,35 @@ def seconds(task: Callable[[], object], rounds: int) -> float:
 def print_verifying(folder: Path, rounds: int) -> None:
     """The example, trained and verified in turns, in the virtual environment."""
     shutil.copytree(ROOT / "examples" / "digits", folder / "digits")
-    words = ("train", "digits/train.py", "--data", "digits/data", "--runtime", "venv")
-    commands = {"`train`": words, "`preflight`": ("preflight", "last"), "`verify`": ("verify", "last")}
-    found: dict[str, list[float]] = {name: [] for name in commands}
+    train = ("train", "digits/train.py", "--data", "digits/data", "--runtime", "venv")
+    commands = {
+        "`train`": train,
+        "`preflight`, fingerprint computed": ("preflight", "last"),
+        "`preflight`, fingerprint in the cache": ("preflight", "last"),
+        "`verify`, fingerprint computed": ("verify", "last"),
+        "`verify`, fingerprint in the cache": ("verify", "last"),
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():
-            found[name].append(seconds(lambda: _called(folder, command), 1))  # noqa: B023
-    print("\n| `examples/digits`, medians | seconds | ratio |\n|---|---|---|")
-    whole = statistics.median(found["`train`"])
+            if name.endswith("computed"):
+                shutil.rmtree(cache_folder("fingerprints"))
+            found[name].append(_called(folder, command))
+    print("\n| `examples/digits`, medians | seconds | processor seconds |\n|---|---|---|")
     for name, times in found.items():
-        middle = statistics.median(times)
-        print(f"| {name} | {middle:.1f} ({min(times):.1f} to {max(times):.1f}) | {middle / whole:.2f} |")
+        wall, processor = (sorted(column) for column in zip(*times, strict=True))
+        print(
+            f"| {name} | {statistics.median(wall):.1f} ({wall[0]:.1f} to {wall[-1]:.1f})"
+            f" | {statistics.median(processor):.1f} |"
+        )
 
 
-def _called(folder: Path, words: tuple[str, ...]) -> None:
+def _called(folder: Path, words: tuple[str, ...]) -> tuple[float, float]:
+    """Seconds by the clock, and of all processors."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([COMMAND, *words], cwd=folder, check=True, capture_output=True)
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

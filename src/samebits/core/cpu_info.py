@@ -107,6 +107,11 @@ def describe_cpu() -> Cpu:
     )
 
 
+def microcode() -> str:
+    """The revision of the first processor's microcode; empty where the kernel does not show it."""
+    return _cpuinfo().get("microcode", "")
+
+
 def _cpuinfo() -> dict[str, str]:
     """The first processor's block of /proc/cpuinfo; all cores are assumed alike."""
     found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The cache: what samebits can make again (wheels, virtual environments, metadata of images)."""
+"""The cache of what can be made again: wheels, virtual environments, metadata of images, this machine's fingerprint."""
 
 import fcntl
 import os

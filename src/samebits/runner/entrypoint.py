@@ -1,5 +1,27 @@
-"""What runs in the container: with `--run FOLDER` a run that a launcher prepared, else, as under a plain `docker run`,
-one that is prepared here first.
+"""The entrypoint beside the user's script, in an image or a virtual environment.
+
+A launcher and this module may be of different versions: a run keeps the source that trained it, and `verify`, `resume`
+and `rebuild` start that source again. What they agree on is a protocol. It must not change without a new name beside
+the old one.
+
+Start: `python -P -m samebits.runner WORDS`; for source of version 0.1.0 `samebits.container`, with the same words.
+
+    --run FOLDER            train the run that the launcher prepared in FOLDER (record, code, manifests, ledger)
+    fingerprint [--profile NAME] [--threads N] [--json]
+                            compute about a hundred operations; with --json one object on stdout, which holds at least
+                            `digest` and `operations` (digests of 16 hex digits by name)
+    SCRIPT [OPTIONS] [-- ARGUMENTS]
+                            without a launcher, as under a plain `docker run`: prepare the run here first
+
+Environment: the profile's variables, set before the interpreter starts; `SAMEBITS_DATA` names the data, where there is
+some. The record in FOLDER says the rest. Its version must be one that the started source can read.
+
+Standard input, with `--run`: a lifeline. The launcher holds the other end and writes nothing to it. When it closes,
+this process gets SIGTERM, and SIGKILL ten seconds later (`process.launcher_watch`).
+
+Exit status, with `--run`: 0 finished, 1 the script failed, 2 an error of samebits or of its input, 130 SIGINT, 143
+SIGTERM. The record is finalized by then; where it is not, the launcher does it. With `fingerprint`: 0, or 1 where the
+portable profile is asked for and its table has other digests; 2 an error. A launcher reads stdout at 0 and at 1.
 """
 
 import json

@@ -8,7 +8,7 @@ import pytest
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import Fields
-from samebits.core.recipe import Code, Device, ImageIdentity, Recipe, differing_parts
+from samebits.core.recipe import PER_EPOCH, Code, Device, ImageIdentity, Recipe, differing_parts
 from samebits.core.record import Record
 
 _OTHER = Digest.of_bytes(b"other")
@@ -87,6 +87,14 @@ def test_the_table_leaves_no_part_out(recipe: Recipe) -> None:
         for inner in (value if isinstance(value, dict) else [""])
     }
     assert {named for _, _, named in _PARTS} == parts
+
+
+def test_the_order_of_fit_counts(recipe: Recipe) -> None:
+    """Keras's own order is left out, so that recipes from before there was a choice keep their digests."""
+    other = replace(recipe, shuffle=PER_EPOCH)
+    assert "shuffle" not in recipe.to_dict()
+    assert differing_parts(recipe, other) == differing_parts(other, recipe) == ["shuffle"]
+    assert Recipe.from_fields(Fields(other.to_dict())) == other
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -297,6 +297,7 @@ def _append(name: str) -> Callable[[RunConfig], RunConfig]:
         (lambda spec: replace(spec, arguments=("--epochs 3",)), ["code.arguments"]),
         (lambda spec: replace(spec, seed=1), ["seed"]),
         (lambda spec: replace(spec, threads=1), ["profile.threads"]),
+        (lambda spec: replace(spec, shuffle="per-epoch"), ["shuffle"]),
     ],
 )
 def test_what_the_recipe_depends_on(
@@ -306,6 +307,14 @@ def test_what_the_recipe_depends_on(
     after = _plan(change(spec)).recipe
     assert differing_parts(before, after) == parts
     assert (before.digest == after.digest) == (not parts)
+
+
+def test_the_profile_is_in_the_recipe(spec: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU that has what the portable profile needs."""
+    monkeypatch.setattr("samebits.core.run_setup.instruction_set", lambda: "x86-64-v4")
+    native = _plan(replace(spec, threads=1)).recipe
+    portable = _plan(replace(spec, profile="portable")).recipe
+    assert differing_parts(native, portable) == ["profile.instruction_set", "profile.name"]
 
 
 def test_the_recipe_does_not_depend_on_paths(spec: RunConfig, tmp_path: Path) -> None:
@@ -337,6 +346,15 @@ def test_the_folder_of_a_run(spec: RunConfig) -> None:
     assert record.environment == Environment(runtime="venv")
     assert record.origin == Origin(script=str(spec.script), data=str(spec.data))
     assert json.loads(folder.record.read_bytes())["recipe_digest"] == str(planned.recipe.digest)
+
+
+def test_code_keeps_its_modes(spec: RunConfig) -> None:
+    """A program beside the script can still be called."""
+    program = spec.code_folder / "prepare.sh"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    folder, _ = publish(_plan(spec))
+    assert os.access(folder.code / "prepare.sh", os.X_OK)
 
 
 def test_a_second_run_of_the_same_recipe_has_a_folder_of_its_own(spec: RunConfig) -> None:

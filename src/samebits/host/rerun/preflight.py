@@ -1,6 +1,5 @@
 """Check whether this host can reproduce a recorded run, and with which guarantee, before training for hours."""
 
-import json
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from pathlib import Path
 from samebits.core.determinism_profile import NATIVE, PORTABLE
 from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError, RecordError, shorten
 from samebits.core.file_tree import Tree, differing_paths, read_manifest
-from samebits.core.jsonio import Fields, differing_names
+from samebits.core.jsonio import differing_names
 from samebits.core.origin import VerifiedRun
 from samebits.core.recipe import differing_parts
 from samebits.core.record import FINISHED, Record
@@ -30,6 +29,7 @@ from samebits.host.compare.verdict import NO_METRICS, NOTHING
 from samebits.host.console import hashing_progress, print_table
 from samebits.host.image.build_context import check_kept
 from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv
+from samebits.host.rerun.fingerprint_cache import machine_fingerprint
 from samebits.host.rerun.hardware import PreflightCheck, hardware, memory
 
 _MAX_NAMES = 5
@@ -265,20 +265,16 @@ def _fingerprint_check(record: Record, spec: RunConfig, runtime: Runtime) -> Ite
     known = record.environment.arithmetic
     if known is None:
         return
-    # Installing or loading the software may take minutes; every cheaper row came before.
-    runtime.prepare()
-    arguments = ("fingerprint", "--profile", spec.profile, "--threads", str(spec.determinism.threads), "--json")
-    status, text = runtime.query(arguments, spec.determinism.variables)
     wanted = f"{len(known.operations)} operations"
-    try:
-        found = Fields(json.loads(text)).mapping("operations", str)
-    except (ValueError, RecordError):
-        reason = f"the recorded software ended with status {status}; see the lines on stderr"
+    # Installing or loading the software may take minutes; every cheaper row came before.
+    computed = machine_fingerprint(spec.determinism, runtime)
+    if computed.operations is None:
+        reason = f"the recorded software ended with status {computed.status}; see the lines on stderr"
         yield PreflightCheck(
             name="fingerprint", wanted=wanted, found="not available", reason=reason, blocks=REPRODUCIBILITY_LEVELS
         )
         return
-    names = differing_names(known.operations, found)
+    names = differing_names(known.operations, computed.operations)
     reason = f"this machine computes differently: {shorten(names, _MAX_NAMES)}" if names else ""
     same = f"{len(known.operations.keys() - set(names))} the same"
     yield PreflightCheck(

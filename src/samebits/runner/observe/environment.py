@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Mapping
 
 from samebits.core.cpu_info import describe_cpu
 from samebits.core.environment import ObservedSystem
@@ -45,8 +46,13 @@ def observe_environment(*, on_gpu: bool) -> ObservedSystem:
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         cpu=describe_cpu(),
         gpu=read_gpus(multiprocessors=on_gpu),
-        variables={name: os.environ[name] for name in _ALLOWED_VARIABLES if name in os.environ},
+        variables=recorded_variables(os.environ),
     )
+
+
+def recorded_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that may be recorded; no other ones, as they may hold secrets."""
+    return {name: environment[name] for name in _ALLOWED_VARIABLES if name in environment}
 
 
 def distributions() -> dict[str, str]:

@@ -62,7 +62,7 @@ def test_ulps_count_the_floats_between(values: list[float], steps: int) -> None:
     found = measure_distance(one.tobytes(), other.tobytes(), "float32")
     assert found is not None
     # Zero is crossed in one step more, as it is there twice.
-    crossed = one[0] < 0 <= other[0] or (one[0] == 0 and np.signbit(one[0]))
+    crossed = np.signbit(one[0]) and not np.signbit(other[0])
     assert found.ulps == steps + bool(crossed)
 
 

@@ -9,10 +9,13 @@ from types import ModuleType
 import pytest
 
 from samebits.core.digest import Digest
+from samebits.core.errors import ImageError
+from samebits.core.recipe import ImageIdentity
 from samebits.host.image.build_context import (
     CPU,
     GPU,
     ImageKind,
+    check_kept,
     context_file,
     context_source_digest,
     cuda_lock,
@@ -124,3 +127,18 @@ def test_a_manifest_is_kept_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "cuda" / "requirements.lock").read_text() == cuda_lock(
         (ROOT / "requirements-gpu.lock").read_text()
     )
+
+
+@pytest.mark.parametrize("name", ["lock/requirements.lock", "source/samebits/runner/session.py", "Dockerfile"])
+def test_a_kept_recipe_must_be_the_recorded_one(name: str, tmp_path: Path) -> None:
+    """The packages, the source, and the Dockerfile that puts both in place."""
+    write_context(CPU, tmp_path, _MANIFEST)
+    recorded = ImageIdentity(lock=CPU.lock_digest, source=source_digest(CPU))
+    check_kept(tmp_path, recorded)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(ImageError, match="is not the recorded one"):
+        check_kept(tmp_path, recorded)
+    path.unlink()
+    with pytest.raises(ImageError):
+        check_kept(tmp_path, recorded)

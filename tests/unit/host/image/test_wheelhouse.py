@@ -333,3 +333,16 @@ def test_another_machine(bench: Bench) -> None:
     lock = bench.two()
     with pytest.raises(ImageError, match=r"^images are built for aarch64 only, and this machine is "):
         prepare_wheelhouse(lock, Target(python=(3, 13), machine="aarch64"))
+
+
+def test_what_pip_brings_is_not_believed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pip that checks no hashes, or lies: the wheel is refused, and none of it reaches the store."""
+    bench.wheel("alpha", content="stranger = True\n")
+
+    def brings_it(command: list[str], **_: object) -> str:
+        shutil.copy(bench.index / "alpha-1.0-py3-none-any.whl", command[command.index("--dest") + 1])
+        return ""
+
+    monkeypatch.setattr("samebits.host.image.wheelhouse.run_tool", brings_it)
+    assert "has none of the hashes of alpha==1.0" in _fails(bench.lock({"alpha==1.0": ["0" * 64]}))
+    assert list(bench.store.glob("*/*.whl")) == []

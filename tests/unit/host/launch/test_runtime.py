@@ -1,0 +1,51 @@
+"""What a launcher asks for before anything runs: the container of a run, and an environment that contradicts."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from samebits.core.errors import SettingError
+from samebits.core.run_config import RunConfig
+from samebits.core.run_dir import RunDir
+from samebits.host.docker import Image
+from samebits.host.launch.runtime import choose_runtime, plan_container
+
+_IMAGE = Image(reference="samebits:cpu", id="sha256:0", labels={})
+
+
+def test_a_runs_container(tmp_path: Path) -> None:
+    """Code and data are read-only, the run's folder is not, and nothing else is mounted."""
+    run = RunDir(tmp_path / "runs" / "1")
+    spec = RunConfig(script=run.code / "train.py", data=tmp_path / "data")
+    request = plan_container(run, spec, _IMAGE)
+    assert request.mounts == (
+        (run.path, "/runs/1", False),
+        (run.code, "/runs/1/code", True),
+        (tmp_path / "data", "/data", True),
+    )
+    assert request.user == f"{os.getuid()}:{os.getgid()}"
+    assert request.command == ("--run", "/runs/1")
+    assert request.environment == {**spec.variables, "SAMEBITS_DATA": "/data"}
+
+
+def test_without_data_nothing_more_is_mounted(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "runs" / "1")
+    request = plan_container(run, RunConfig(script=run.code / "train.py"), _IMAGE)
+    assert [target for _, target, _ in request.mounts] == ["/runs/1", "/runs/1/code"]
+    assert "SAMEBITS_DATA" not in request.environment
+
+
+def test_the_callers_own_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever calls, and never root for that reason alone."""
+    monkeypatch.setattr(os, "getuid", lambda: 1234)
+    monkeypatch.setattr(os, "getgid", lambda: 1235)
+    run = RunDir(tmp_path / "1")
+    assert plan_container(run, RunConfig(script=run.code / "train.py"), _IMAGE).user == "1234:1235"
+
+
+def test_an_environment_that_contradicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user may believe that it takes effect."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "8")
+    with pytest.raises(SettingError, match="OPENBLAS_NUM_THREADS=8"):
+        choose_runtime(RunConfig(script=Path("train.py"), runtime="venv"))

@@ -1,0 +1,48 @@
+"""The container that a request becomes, without an engine: what it may reach, and as whom it runs."""
+
+from pathlib import Path
+
+import pytest
+
+from samebits.host.docker import ContainerRequest, _creation_options
+
+_REQUEST = ContainerRequest(
+    image="sha256:0",
+    command=("--run", "/runs/1"),
+    environment={"TZ": "UTC", "XLA_FLAGS": None},
+    mounts=((Path("/here/run"), "/runs/1", False), (Path("/here/data"), "/data", True)),
+    user="1000:1001",
+)
+
+
+def test_a_container_is_hardened() -> None:
+    made = _creation_options(_REQUEST)
+    hardened = {
+        "network_mode": "none",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "init": True,
+        "auto_remove": True,
+        "stdin_open": True,
+        "user": "1000:1001",
+        "device_requests": [],
+    }
+    assert {name: made[name] for name in hardened} == hardened
+    assert list(made["tmpfs"]) == ["/tmp"]
+    assert "privileged" not in made
+
+
+def test_mounts_are_made_as_asked_for() -> None:
+    mounts = _creation_options(_REQUEST)["mounts"]
+    assert [(item["Source"], item["Target"], item["ReadOnly"]) for item in mounts] == [
+        ("/here/run", "/runs/1", False),
+        ("/here/data", "/data", True),
+    ]
+
+
+@pytest.mark.parametrize(("gpus", "count"), [("all", -1), ("2", 2)])
+def test_gpus(gpus: str, count: int) -> None:
+    request = ContainerRequest(image="i", command=(), environment={}, mounts=(), user="1:1", gpus=gpus)
+    (device,) = _creation_options(request)["device_requests"]
+    assert device["Count"] == count

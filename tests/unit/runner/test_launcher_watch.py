@@ -1,0 +1,37 @@
+"""A training ends with its launcher, which holds the other end of its standard input."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import samebits
+
+PROGRAM = """
+import signal, sys, time
+sys.path.insert(0, sys.argv[1])
+from samebits.runner.process import launcher_watch
+if sys.argv[2] == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+launcher_watch.STOP_SECONDS = 0.5
+launcher_watch.tie_to_launcher()
+print("tied", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("script", "ended_by"), [("listens", signal.SIGTERM), ("deaf", signal.SIGKILL)])
+def test_a_launcher_that_is_gone(script: str, ended_by: signal.Signals) -> None:
+    """First SIGTERM, so that the record is finalized; then SIGKILL."""
+    command = [sys.executable, "-c", PROGRAM, str(Path(samebits.__file__).parents[1]), script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"tied\n"
+            process.stdin.close()
+            assert process.wait(20) == -ended_by
+        finally:
+            process.kill()
