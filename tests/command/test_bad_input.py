@@ -313,7 +313,6 @@ def test_an_engine_at_no_address(project: Project, host: str) -> None:
     assert not project.runs.exists()
 
 
-@pytest.mark.engine
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [

@@ -201,6 +201,7 @@ sys.meta_path.insert(0, Finder())
 """
 
 
+@pytest.mark.usefixtures("locked")
 def test_ctrl_c_while_the_entrypoint_is_imported(tmp_path: Path) -> None:
     """The moment that test_ctrl_c_at_the_start only meets now and then."""
     (tmp_path / "sitecustomize.py").write_text(_INTERRUPTING)
@@ -259,7 +260,6 @@ def test_kill_9_of_everything(project: Project) -> None:
     assert "interrupted" in call("list", folder=project.folder).out
 
 
-@pytest.mark.engine
 def test_the_engine_goes_away(in_docker: Project, engine: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The launcher talks to the engine through a line that we cut."""
     in_docker.write(WAITING)

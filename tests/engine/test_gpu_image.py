@@ -45,7 +45,6 @@ def test_cuda_and_cudnn_are_those_that_tensorflow_was_built_for(gpu_image: str) 
     assert locked["nvidia-cudnn-cu12"].split(".")[0] == built["cudnn_version"].split(".")[0]
 
 
-@pytest.mark.engine
 def test_without_a_gpu_it_trains_to_the_cpu_images_result(gpu_image: str, in_docker: Project) -> None:
     cpu, gpu = in_docker.train(), in_docker.train("--image", gpu_image)
     assert gpu.status == 0, gpu.err

@@ -24,7 +24,7 @@ from samebits.host.image.rebuild import Comparison, check_recipe, compare
 from support.command import DATA, Project, call
 from support.images import plain_run
 
-pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def _docker(*words: str | Path) -> None:

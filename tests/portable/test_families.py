@@ -16,7 +16,7 @@ GOLDEN = Golden.read(FAMILIES / "golden.json").rows
 QUICK = tuple(group for group in GROUPS if group != "applications")
 """Those that are trained again and again."""
 
-pytestmark = pytest.mark.locked
+pytestmark = pytest.mark.usefixtures("locked")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,6 @@ def test_large_models(tmp_path: Path) -> None:
     assert train(tmp_path, "portable", "applications").models == GOLDEN["applications"]
 
 
-@pytest.mark.engine
 def test_in_a_container(engine: str, tmp_path: Path) -> None:
     assert engine
     found = train(tmp_path, "portable", "losses", "initialisers", "preprocessed", runtime="docker")

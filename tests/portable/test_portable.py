@@ -30,7 +30,7 @@ EMULATED_GROUPS = tuple(os.environ.get("SAMEBITS_EMULATED", "layers optimizers l
 """The large ones take ten minutes more on each CPU: SAMEBITS_EMULATED=applications."""
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize(
     ("part", "family"),
     [
@@ -201,8 +201,11 @@ def test_a_script_that_undoes_a_setting(project: Project, undoing: str, said: st
     assert (done.status, said in done.err) == (2, True)
 
 
+@pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("runtime", ["venv", pytest.param("docker", marks=pytest.mark.engine)])
-def test_fingerprint_command(runtime: str, tmp_path: Path) -> None:
+def test_fingerprint_command(request: pytest.FixtureRequest, runtime: str, tmp_path: Path) -> None:
+    if runtime == "docker":
+        request.getfixturevalue("engine")
     done = call("fingerprint", "--runtime", runtime, folder=tmp_path)
     assert done.status == 0, done.out + done.err
     count, digest = done.out.splitlines()
@@ -265,6 +268,7 @@ def test_differing_operations() -> None:
     assert found.differing({"a": "1", "b": "2"}) == []
 
 
+@pytest.mark.usefixtures("locked")
 def test_attest(tmp_path: Path) -> None:
     """A table of one group, right and wrong; the CPU is added once."""
     (tmp_path / "train.py").write_bytes((FAMILIES / "train.py").read_bytes())
@@ -309,8 +313,9 @@ class Emulated:
 
 
 @pytest.fixture(scope="session")
-def emulator() -> str:
+def emulator(locked: None) -> str:
     """QEMU's, fetched where it is not there."""
+    assert locked is None
     command = [ROOT / "tools" / "emulator.sh"]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 

@@ -19,7 +19,7 @@ from support.machine import started
 KILLS = 4
 """Of each script, up to three in a row."""
 
-pytestmark = pytest.mark.locked
+pytestmark = pytest.mark.usefixtures("locked")
 
 
 def lines_of(run: RunDir) -> int:

@@ -32,7 +32,7 @@ model.fit(np.ones((64, 16, 16, 3)), np.ones((64, 8)), batch_size=4, verbose=0)
 """
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 def test_named_by_layer(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(_SCRIPT)
     words = ("check", "train.py", "--run", "--steps", "9", "--runtime", "venv")

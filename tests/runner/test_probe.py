@@ -32,7 +32,7 @@ def _check(folder: Path, script: Path, *options: str) -> Done:
     return call("check", "train.py", "--data", "data", "--runtime", "venv", *options, folder=folder)
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("script", _BAD, ids=lambda path: path.stem)
 def test_bad(tmp_path: Path, script: Path) -> None:
     """The first line of each script is the expected result."""
@@ -51,7 +51,7 @@ def test_bad(tmp_path: Path, script: Path) -> None:
     assert not list(tmp_path.glob("runs*"))
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("script", _GOOD, ids=lambda path: path.stem)
 def test_good(tmp_path: Path, script: Path) -> None:
     done = _check(tmp_path, script, "--run")
@@ -157,7 +157,7 @@ def test_a_trial_comes_back_as_it_was_written() -> None:
         Trial(steps=0)
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 def test_as_sarif(tmp_path: Path) -> None:
     """With the findings of the runs."""
     done = _check(tmp_path, SCRIPTS / "check" / "bad" / "unseeded.py", "--run", "--format", "sarif")
@@ -168,7 +168,7 @@ def test_as_sarif(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 def test_a_script_that_trains_nothing(tmp_path: Path) -> None:
     """Then its output files are compared."""
     script = tmp_path / "script.py"

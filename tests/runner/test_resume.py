@@ -13,7 +13,7 @@ from samebits.core.run_dir import RunDir
 from support.command import RESUMABLE, Project, call, newest
 from support.machine import started
 
-pytestmark = pytest.mark.locked
+pytestmark = pytest.mark.usefixtures("locked")
 
 
 def as_if_killed_after(run: RunDir, place: Position, runs: Path) -> RunDir:
@@ -389,7 +389,6 @@ model.fit(x, y, epochs=20, verbose=0, callbacks=[Moves()])
     assert found.out.splitlines()[-1] == f"identical in 2 of 20 segments, drawn with seed 0; {but}"
 
 
-@pytest.mark.engine
 def test_segments_in_containers(in_docker: Project) -> None:
     done = in_docker.train("--keep", "all", "--threads", "1")
     assert done.status == 0, done.err

@@ -354,7 +354,7 @@ def families(runs: Path, level: str, profile: str, group: str) -> Record:
     return read_record(done.run / "record.json")
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("group", GROUPS_TRIED)
 def test_no_level_changes_a_family(tmp_path: Path, group: str) -> None:
     """The coarsest and the finest; the middle one adds no more than a callback."""
@@ -365,7 +365,7 @@ def test_no_level_changes_a_family(tmp_path: Path, group: str) -> None:
     assert digests["epoch"].keys() == Golden.read(FAMILIES / "golden.json").rows[group].keys()
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("group", GROUPS_TRIED)
 def test_no_level_shrinks_the_portable_promise(tmp_path: Path, group: str) -> None:
     record = families(tmp_path, "tensor", "portable", group)
