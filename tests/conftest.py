@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     lanes.restore_interrupts()
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Progress(config), "samebits-progress")
+        config.add_cleanup(partial(warm_start.end, warm_start.begin()))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest itself selects by marks, and pytest-xdist reads the groups
@@ -53,9 +55,9 @@ def _outside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     with pytest.MonkeyPatch.context() as patch:
         if not marked & {"engine", "gpu"}:
             outside.close_engine(patch, tmp_path_factory.getbasetemp())
-        if not marked:
+        if not marked & {"locked", "engine", "gpu"}:
             outside.close_cache(patch, tmp_path_factory.getbasetemp())
-        elif marked & {"engine", "gpu", "cold"}:
+        elif marked != {"locked"}:
             outside.open_cache(patch)
         yield
 
@@ -80,7 +82,8 @@ def engine() -> Iterator[str]:
     """The host of the engine; container tests are left out where none answers, unless one is demanded."""
     with pytest.MonkeyPatch.context() as patch:
         outside.open_engine(patch)
-        outside.open_cache(patch)
+        if not warm_start.entered():
+            outside.open_cache(patch)
         _demand_engine()
         yield os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 

@@ -16,7 +16,7 @@ from samebits.runner.process.console import plain_progress
 
 @pytest.fixture
 def slow_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Half a GiB of nothing: no room on the disk, and long to read for who is quiet for a twentieth of a second only."""
+    """Half a GiB of nothing: no room on the disk, and long for who is quiet for a twentieth of a second only."""
     with (tmp_path / "large").open("wb") as file:
         os.truncate(file.fileno(), 1 << 29)
     for module in (display, runner_console):
