@@ -14,6 +14,8 @@ from samebits.core.run_config import read_config
 from samebits.host.rerun.golden import Golden
 from support.command import ROOT, Project
 
+pytestmark = pytest.mark.cold
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line[2:] for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
@@ -37,7 +39,7 @@ def run(command: str, folder: Path) -> str:
         env={**ours, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=2400,
         check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -79,6 +81,7 @@ def _copy_families(target: Path, *, group: str) -> None:
     Golden(rows={group: golden.rows[group]}, confirmed=[]).write(target / "golden.json")
 
 
+@pytest.mark.slow  # test_rebuild and test_image build twice and again what is smaller
 def test_the_commands_for_images(in_docker: Project) -> None:
     """Two builds from nothing and a rebuild: some minutes."""
     assert in_docker.train().status == 0

@@ -73,7 +73,6 @@ def test_what_inspect_says() -> None:
     assert old == {"name": "default", "driver": "docker", "buildkit": "0.11.6", "image": None}
 
 
-@pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_a_base_that_only_the_engine_has_settles_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> str:
@@ -89,7 +88,6 @@ def test_a_base_that_only_the_engine_has_settles_it_at_once(monkeypatch: pytest.
     assert str(chosen) == "the builder another (named by BUILDX_BUILDER)"
 
 
-@pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_a_registry_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
     base = f"python@sha256:{'0' * 64}"
@@ -104,7 +102,6 @@ def test_a_registry_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_a_registry_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REQUEST_TIMEOUT", 1)
@@ -116,7 +113,6 @@ def test_a_registry_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen == Builder(name=None, why=f"no registry gives {buildkit}")
 
 
-@pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_an_image_that_is_no_buildkit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It starts, and BuildKit never answers: nothing of it is left."""
@@ -129,7 +125,6 @@ def test_an_image_that_is_no_buildkit(capsys: pytest.CaptureFixture[str], monkey
     assert "samebits-cpu" not in _docker("ps", "--all")
 
 
-@pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_which_one_built_is_said_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine = Engine()
@@ -261,7 +256,6 @@ def _build(plan: BuildPlan, builder: Builder, base: str, folder: Path) -> Image:
     return find(Engine(), plan.tag)
 
 
-@pytest.mark.engine
 def test_a_builder_of_our_own(buildkit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine, name = Engine(), own_name(buildkit)
     ours = plan_build(engine, small_kind(tmp_path), tag="samebits-test:own")

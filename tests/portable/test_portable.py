@@ -35,18 +35,18 @@ EMULATED_GROUPS = tuple(os.environ.get("SAMEBITS_EMULATED", "layers optimizers l
     ("part", "family"),
     [
         ("TF_ENABLE_ONEDNN_OPTS", "convolution"),
-        ("ONEDNN_MAX_CPU_ISA", "dense_wide"),
-        ("NPY_DISABLE_CPU_FEATURES", "preprocessed"),
+        pytest.param("ONEDNN_MAX_CPU_ISA", "dense_wide", marks=pytest.mark.slow),
+        pytest.param("NPY_DISABLE_CPU_FEATURES", "preprocessed", marks=pytest.mark.slow),
         ("OPENBLAS_CORETYPE", "preprocessed"),
         ("OPENBLAS_NUM_THREADS", "preprocessed"),
         ("threads", "convolution"),
-        ("arithmetic_optimization", "rmsprop"),
+        pytest.param("arithmetic_optimization", "rmsprop", marks=pytest.mark.slow),
         ("constant_folding", "convolution"),
-        ("remapping", "simple_rnn"),
-        ("reciprocal", "special"),
+        pytest.param("remapping", "simple_rnn", marks=pytest.mark.slow),
+        pytest.param("reciprocal", "special", marks=pytest.mark.slow),
         ("rsqrt", "normalisation"),
-        ("erfc", "special"),
-        ("gelu", "dense_wide"),
+        pytest.param("erfc", "special", marks=pytest.mark.slow),
+        pytest.param("gelu", "dense_wide", marks=pytest.mark.slow),
         ("qr", "initialisers"),
         ("nothing", "special"),
     ],
@@ -256,7 +256,7 @@ def test_a_fingerprint_that_cannot_be_taken(body: str, reason: str, monkeypatch:
 
 
 def test_a_fingerprint_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samebits.runner.determinism.fingerprint._hide_gpus", lambda: time.sleep(60))
+    monkeypatch.setattr("samebits.runner.determinism.fingerprint._hide_gpus", lambda: time.sleep(600))
     monkeypatch.setattr("samebits.runner.determinism.fingerprint.FINGERPRINT_TIMEOUT", 0.2)
     with pytest.raises(SettingError, match="status -9, it said nothing"):
         FingerprintJob().finish()

@@ -25,6 +25,7 @@ model.fit(data.map(lambda row: (row, row[:1])).batch(10), epochs=2, verbose=0)
 """
 
 
+@pytest.mark.cold
 @pytest.mark.usefixtures("locked")
 def test_a_setting_that_costs(tmp_path: Path) -> None:
     """Op determinism serializes the calls of a Python function in a pipeline; only that makes this script slow."""
@@ -42,6 +43,7 @@ def test_a_setting_that_costs(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("runs*"))
 
 
+@pytest.mark.slow  # the README's test shows the table as well
 @pytest.mark.usefixtures("locked")
 def test_as_a_table(tmp_path: Path) -> None:
     """With bars; `--run` and `--cost` can be combined."""

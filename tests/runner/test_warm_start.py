@@ -14,14 +14,14 @@ from support.machine import started
 SCRIPT = """
 import os, random, signal, sys, tempfile, uuid
 import keras, numpy as np, tensorflow as tf
-assert sys.argv[1:] == ["a", "b"] and not tf.executing_eagerly.__globals__.get("samebits")
+assert sys.argv[1:] == ["a", "b"]
 inputs = np.random.default_rng(1).normal(size=(64, 5)).astype("float32")
 layers = [keras.layers.Dense(7, "gelu"), keras.layers.Dropout(0.5), keras.layers.Dense(2)]
 model = keras.Sequential([keras.layers.Input((5,)), *layers])
 model.compile("adam", "mse")
 model.fit(inputs, inputs[:, :2], epochs=3, batch_size=16, verbose=0)
 sees = {"hash": hash("x"), "set": sorted(map(hash, "abc")), "random": random.random(), "numpy": np.random.rand(),
-        "flags": str(sys.flags), "handlers": [str(signal.getsignal(number)) for number in (2, 15, 17, 13)],
+        "flags": str(sys.flags), "handlers": [getattr(signal.getsignal(item), "__name__", item) for item in (2, 15, 17, 13)],
         "variables": sorted(os.environ), "executable": sys.executable, "directories": os.getcwd() == sys.path[0],
         "temporary": tempfile.gettempdir() == os.environ["TMPDIR"], "group": os.getpgid(0) == os.getpid(),
         "words": [word for word in sys.orig_argv if "/" not in word], "python": sys.path[2:]}

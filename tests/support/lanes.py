@@ -5,6 +5,8 @@ shares the engine, as it makes, removes and counts what the engine holds, and wh
 """
 
 import signal
+from collections.abc import Container, Iterable
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,11 @@ _LEFT_OUT = {
     "all": (),
 }
 _BY_FIXTURE = {"engine": "engine", "locked": "locked", "emulator": "emulated"}
+
+
+def long_tail(values: Iterable[Any], keep: Container[Any]) -> list[Any]:
+    """Parameters of which only those to `keep` are in the usual lane; all the others are marked `slow`."""
+    return [value if value in keep else pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def restore_interrupts() -> None:
