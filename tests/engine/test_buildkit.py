@@ -97,7 +97,7 @@ def test_a_registry_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> 
     assert choose_builder(Engine(), base, buildkit=_NOWHERE, offline=True) == Builder(
         name=None, why=f"without network {_NOWHERE} cannot be fetched"
     )
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert _docker("buildx", "ls") == before
     assert capsys.readouterr().err == ""
 
@@ -109,7 +109,7 @@ def test_a_registry_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
         buildkit = f"127.0.0.1:{silent.getsockname()[1]}/moby/buildkit:v0@sha256:{'0' * 64}"
         started = time.monotonic()
         chosen = choose_builder(Engine(), f"python@sha256:{'0' * 64}", buildkit=buildkit)
-        assert 1 <= time.monotonic() - started < 5
+        assert 1 <= time.monotonic() - started < 30
     assert chosen == Builder(name=None, why=f"no registry gives {buildkit}")
 
 

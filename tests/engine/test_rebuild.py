@@ -359,7 +359,7 @@ def test_a_base_that_is_not_here(tmp_path: Path, cache: Path) -> None:
 def test_an_image_that_is_up_to_date(tmp_path: Path) -> None:
     started = time.monotonic()
     done = call("build", folder=tmp_path)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
     assert (done.status, done.err) == (0, "samebits: samebits:cpu is up to date\n")
     image = Engine().find_image("samebits:cpu")
     assert image is not None

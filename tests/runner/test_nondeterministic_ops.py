@@ -49,7 +49,7 @@ def test_named_by_layer(tmp_path: Path) -> None:
     assert found["CropAndResizeGradImage"]["way"] is None
     assert "RandomContrast" in found["AdjustContrastv2"]["way"]
     for name, item in found.items():
-        assert item["seconds"] is None or 0 < item["seconds"] < 1, name
+        assert item["seconds"] is None or 0 < item["seconds"] < 10, name
     assert found["AdjustContrastv2"]["seconds"]
     lines = call(*words, folder=tmp_path).out.splitlines()
     assert lines[1].startswith(

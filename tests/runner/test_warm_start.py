@@ -12,7 +12,7 @@ from support.command import Project, newest
 from support.machine import started
 
 SCRIPT = """
-import os, random, signal, sys, tempfile, uuid
+import os, random, signal, sys, tempfile
 import keras, numpy as np, tensorflow as tf
 assert sys.argv[1:] == ["a", "b"]
 inputs = np.random.default_rng(1).normal(size=(64, 5)).astype("float32")
@@ -21,7 +21,8 @@ model = keras.Sequential([keras.layers.Input((5,)), *layers])
 model.compile("adam", "mse")
 model.fit(inputs, inputs[:, :2], epochs=3, batch_size=16, verbose=0)
 sees = {"hash": hash("x"), "set": sorted(map(hash, "abc")), "random": random.random(), "numpy": np.random.rand(),
-        "flags": str(sys.flags), "handlers": [getattr(signal.getsignal(item), "__name__", item) for item in (2, 15, 17, 13)],
+        "handlers": [getattr(signal.getsignal(item), "__name__", item) for item in (2, 15, 17, 13)],
+        "flags": str(sys.flags), "main": sorted(vars(sys.modules["__main__"])),
         "variables": sorted(os.environ), "executable": sys.executable, "directories": os.getcwd() == sys.path[0],
         "temporary": tempfile.gettempdir() == os.environ["TMPDIR"], "group": os.getpgid(0) == os.getpid(),
         "words": [word for word in sys.orig_argv if "/" not in word], "python": sys.path[2:]}

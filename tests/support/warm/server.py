@@ -87,16 +87,17 @@ class Server:
         os._exit(0)
 
 
-def become(request: dict[str, Any]) -> None:
+def become(request: dict[str, Any], set_by_imports: dict[str, str]) -> None:
     """What an interpreter that was just started would be."""
     import numpy as np
 
     os.setpgid(0, 0)
     os.chdir(request["folder"])
     os.umask(request["umask"])
-    for name in os.environ.keys() - request["environment"].keys():
+    variables = request["environment"] | set_by_imports
+    for name in os.environ.keys() - variables.keys():
         del os.environ[name]
-    os.environ.update(request["environment"])
+    os.environ.update(variables)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     tempfile.tempdir = None
     np.random.seed()  # Python's own generator takes a new seed by itself
@@ -106,9 +107,11 @@ def become(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    before = dict(os.environ)
     import h5py  # noqa: F401
     import keras  # noqa: F401
     import tensorflow as tf  # noqa: F401
 
-    become(Server(sys.argv[1], int(sys.argv[2])).serve())
+    changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    become(Server(sys.argv[1], int(sys.argv[2])).serve(), changed)
     runpy._run_module_as_main("samebits.runner")  # type: ignore[attr-defined]  # as `python -m` does
