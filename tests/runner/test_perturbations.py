@@ -12,6 +12,8 @@ from samebits.host.launch.runtime import choose_runtime
 from samebits.host.probe.experiment import Experiments
 from support.command import Project
 
+pytestmark = pytest.mark.cold
+
 _TELLS = """
 import copy, datetime, getpass, glob, json, os, pathlib, pickle, platform, pwd, socket, sys, time
 import numpy as np

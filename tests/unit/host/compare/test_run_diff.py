@@ -234,7 +234,7 @@ def test_long_ledgers(tmp_path: Path, record: Record) -> None:
             )
     started = time.process_time()  # other tests run beside it
     assert keys(diff(*runs)) == [("inputs", "recipe", "seed")]
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 5
 
 
 def test_the_command(tmp_path: Path) -> None:
