@@ -52,6 +52,8 @@ def _nothing_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 def _outside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Again nothing where an earlier test asked for it."""
     marked = {name for name in ("locked", "engine", "gpu", "cold") if request.node.get_closest_marker(name)}
+    for fixture in marked & {"locked", "engine"}:  # a marker that was set by hand asks for it, too
+        request.getfixturevalue(fixture)
     with pytest.MonkeyPatch.context() as patch:
         if not marked & {"engine", "gpu"}:
             outside.close_engine(patch, tmp_path_factory.getbasetemp())
