@@ -81,8 +81,8 @@ class Progress:
             if reporter is not None and self.total:
                 with self._lock:
                     line = self._line(time.monotonic())
-                reporter.ensure_newline()
-                reporter.write_line(line)
+                begun = reporter._tw.width_of_current_line > 0  # a line of dots
+                reporter.write_line(f"\n{line}" if begun else line)
 
     def _line(self, now: float) -> str:
         """Tests done, time gone, time left by what the tests took last time, and what runs."""

@@ -31,7 +31,7 @@ def test_hashing_shows_how_far_it_is(slow_data: Path, capsys: pytest.CaptureFixt
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "hashing the data" in shown.err
-    assert "0.5/0.5 GiB" in shown.err
+    assert "512.0/512.0 MiB" in shown.err
     hash_tree(slow_data, "data", progress=plain_progress("checking the data"))
     lines = capsys.readouterr().err.splitlines()
     assert lines
