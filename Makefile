@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-portable test-gpu lint format lock image base-image engine prove-rules mutants bench bench-build bench-profiles bench-trace bench-verify bench-resume clean
+.PHONY: help train test test-fast test-all test-portable test-gpu lint format lock image base-image engine prove-rules mutants bench bench-build bench-profiles bench-trace bench-verify bench-resume clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,14 @@ train: .venv/.installed  ## train the example on real data, in a container if an
 	@$(ENGINE); if docker info >/dev/null 2>&1; then $(BIN)/samebits build --tag $(TAG) && image="--image $(TAG)"; fi \
 	&& $(BIN)/samebits train examples/digits/train.py --data examples/digits/data $$image
 
-test: lint  ## run all tests; starts a private engine if none answers
-	@tools/test.sh
+test-fast: lint  ## run the tests that need neither TensorFlow nor an engine (under 2 minutes)
+	@tools/test.sh fast
+
+test: lint  ## run the tests that a change must pass; starts a private engine if none answers (under 25 minutes)
+	@tools/test.sh test
+
+test-all: lint  ## run every test: all kills and short runs, every family, the emulated CPUs (more than an hour)
+	@tools/test.sh all
 
 test-portable: .venv/.installed  ## train the portable profile's model families on emulated CPUs (about 15 minutes)
 	@$(BIN)/python -m pytest -m emulated

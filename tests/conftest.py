@@ -6,27 +6,71 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from samebits.core.record import Record, read_record
+from support import lanes, outside, warm_start
 from support.command import EXAMPLE, SCRIPTS, Done, Project, call
 from support.images import OtherPin
 from support.machine import containers
+from support.progress import Progress
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest itself selects by marks
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--lane", choices=lanes.LANES, default="test", help="how much to run: fast, test (default) or all")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    lanes.restore_interrupts()
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(config), "samebits-progress")
+        config.add_cleanup(partial(warm_start.end, warm_start.begin()))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest itself selects by marks, and pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what needs a GPU, or emulated CPUs, to those who ask for it; what uses the engine is marked so."""
-    for marker in ("gpu", "emulated"):
-        if marker not in config.option.markexpr:
-            needs = [item for item in items if item.get_closest_marker(marker)]
-            config.hook.pytest_deselected(items=needs)
-            items[:] = [item for item in items if item not in needs]
+    """Mark tests by the fixtures that they use; leave out what is not in the lane."""
     for item in items:
-        if "engine" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.engine)
+        lanes.mark(item)
+    left_out = [item for item in items if lanes.left_out(item, config.getoption("lane"), config.option.markexpr)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        outside.close_cache(patch, tmp_path_factory.getbasetemp())
+        outside.close_engine(patch, tmp_path_factory.getbasetemp())
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _outside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Again nothing where an earlier test asked for it."""
+    marked = {name for name in ("locked", "engine", "gpu", "cold") if request.node.get_closest_marker(name)}
+    for fixture in marked & {"locked", "engine"}:  # a marker that was set by hand asks for it, too
+        request.getfixturevalue(fixture)
+    with pytest.MonkeyPatch.context() as patch:
+        if not marked & {"engine", "gpu"}:
+            outside.close_engine(patch, tmp_path_factory.getbasetemp())
+        if not marked & {"locked", "engine", "gpu"}:
+            outside.close_cache(patch, tmp_path_factory.getbasetemp())
+        elif marked != {"locked"}:
+            outside.open_cache(patch)
+        yield
+
+
+@pytest.fixture(scope="session")
+def locked() -> Iterator[None]:
+    """The virtual environment of the lock, made on first use; trainings in it start warm but where a test is `cold`."""
+    with pytest.MonkeyPatch.context() as patch:
+        outside.open_cache(patch)
+        warm_start.enter(patch)
+        yield
 
 
 @pytest.fixture
@@ -36,14 +80,22 @@ def samebits(tmp_path: Path) -> Callable[..., Done]:
 
 
 @pytest.fixture(scope="session")
-def engine() -> str:
+def engine() -> Iterator[str]:
     """The host of the engine; container tests are left out where none answers, unless one is demanded."""
+    with pytest.MonkeyPatch.context() as patch:
+        outside.open_engine(patch)
+        if not warm_start.entered():
+            outside.open_cache(patch)
+        _demand_engine()
+        yield os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+
+
+def _demand_engine() -> None:
     answer = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         if os.environ.get("SAMEBITS_REQUIRE_ENGINE"):
             pytest.fail("an engine is demanded, and none answers")
         pytest.skip("no container engine answers")
-    return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
 
 @pytest.fixture(scope="session")
@@ -69,12 +121,19 @@ def other_pin(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """A small project that trains in the virtual environment."""
+def small_project(tmp_path: Path) -> Project:
+    """A small project: a script and data. Nothing trains it here but what plays the runner's part."""
     shutil.copy(SCRIPTS / "fit.py", tmp_path / "train.py")
     (tmp_path / "data").mkdir()
     shutil.copy(SCRIPTS / "numbers.csv", tmp_path / "data" / "numbers.csv")
     return Project(tmp_path)
+
+
+@pytest.fixture
+def project(small_project: Project, locked: None) -> Project:
+    """The small project, to train in the virtual environment."""
+    assert locked is None
+    return small_project
 
 
 @pytest.fixture
@@ -94,11 +153,11 @@ def each_runtime(request: pytest.FixtureRequest, project: Project) -> Project:
 
 
 @pytest.fixture
-def in_docker(engine: str, project: Project) -> Project:
+def in_docker(engine: str, small_project: Project) -> Project:
     """The project in a container."""
     assert engine
-    project.runtime = "docker"
-    return project
+    small_project.runtime = "docker"
+    return small_project
 
 
 @pytest.fixture

@@ -51,7 +51,8 @@ class Pairs:
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
+def pairs(locked: None, tmp_path_factory: pytest.TempPathFactory) -> Pairs:
+    assert locked is None
     folder = tmp_path_factory.mktemp("matrix")
     (folder / "code").mkdir()
     shutil.copy(SCRIPTS / "images.py", folder / "code" / "train.py")
@@ -220,7 +221,6 @@ def test_a_generator_without_a_seed_is_located(pairs: Pairs) -> None:
     assert done.out.splitlines()[-1] == "different"
 
 
-@pytest.mark.engine
 def test_it_is_located_in_containers_too(engine: str, pairs: Pairs) -> None:
     assert engine
     one, other = (pairs.train("--", "--perturb", step, runtime="docker") for step in ("5", "9"))
@@ -230,7 +230,6 @@ def test_it_is_located_in_containers_too(engine: str, pairs: Pairs) -> None:
     assert (cause["tensor"], cause["distance"]["ulps"]) == ("small/head/kernel", 1)
 
 
-@pytest.mark.engine
 def test_another_wheel_of_one_package(in_docker: Project, other_pin: OtherPin) -> None:
     """The package is named with both versions; the verdict says that it changes no bit."""
     in_docker.runs.mkdir()

@@ -14,6 +14,8 @@ from samebits.core.run_config import read_config
 from samebits.host.rerun.golden import Golden
 from support.command import ROOT, Project
 
+pytestmark = pytest.mark.cold
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line[2:] for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
@@ -37,7 +39,7 @@ def run(command: str, folder: Path) -> str:
         env={**ours, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=2400,
         check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -50,7 +52,6 @@ def test_every_command_is_known() -> None:
     assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (20, 6, 3)
 
 
-@pytest.mark.engine
 def test_the_commands_for_a_script_of_ones_own(in_docker: Project) -> None:
     _copy_families(in_docker.folder / "examples" / "families", group="losses")
     outputs = {command: run(command, in_docker.folder) for command in SCRIPT}
@@ -80,7 +81,7 @@ def _copy_families(target: Path, *, group: str) -> None:
     Golden(rows={group: golden.rows[group]}, confirmed=[]).write(target / "golden.json")
 
 
-@pytest.mark.engine
+@pytest.mark.slow  # test_rebuild and test_image build twice and again what is smaller
 def test_the_commands_for_images(in_docker: Project) -> None:
     """Two builds from nothing and a rebuild: some minutes."""
     assert in_docker.train().status == 0
@@ -91,7 +92,6 @@ def test_the_commands_for_images(in_docker: Project) -> None:
     assert outputs["samebits build --check"] == outputs["samebits rebuild last"]
 
 
-@pytest.mark.engine
 def test_make_train_twice_and_in_both_runtimes(engine: str, tmp_path: Path) -> None:
     assert engine
     first, second = (run("make train", ROOT).splitlines() for _ in range(2))
@@ -107,7 +107,6 @@ def test_make_train_twice_and_in_both_runtimes(engine: str, tmp_path: Path) -> N
     assert float(re.findall(r"^test accuracy: (.*)$", "\n".join(first), re.MULTILINE)[0]) >= 0.97
 
 
-@pytest.mark.engine
 def test_the_commands_for_an_engine(engine: str) -> None:
     """They end at once where their work is done, as it is wherever `make test` started the engine."""
     private = f"unix://{ROOT}/.engine/docker.sock"
@@ -119,7 +118,7 @@ def test_the_commands_for_an_engine(engine: str) -> None:
 
 def test_make_test_is_what_ci_runs() -> None:
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
-    assert lines[-2:] == ["make test", "SAMEBITS_EMULATED=losses make test-portable"]
+    assert lines[-2:] == ["export SAMEBITS_REQUIRE_ENGINE=1", "make test"]
 
 
 def test_the_options_file(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from samebits.core.result import OutputFile
 from samebits.host.audit.ledger_audit import LedgerCheck, check_ledger
 from support.command import ROOT, Project, call
 
+pytestmark = pytest.mark.cold
+
 
 def test_repeats_and_seals_a_record(each_runtime: Project) -> None:
     project = each_runtime

@@ -528,7 +528,6 @@ def test_against_another_run(project: Project) -> None:
     assert not other.verification.exists()
 
 
-@pytest.mark.engine
 def test_no_engine_for_a_run_of_a_container(in_docker: Project) -> None:
     trained(in_docker, "--", "--epochs", "1")
     done = verify(in_docker, DOCKER_HOST="tcp://127.0.0.1:1")
@@ -537,7 +536,6 @@ def test_no_engine_for_a_run_of_a_container(in_docker: Project) -> None:
     assert runs(in_docker) == 1
 
 
-@pytest.mark.engine
 def test_a_plain_docker_run(in_docker: Project) -> None:
     in_docker.runs.mkdir()
     assert plain_run(in_docker, "train.py", "--", "--epochs", "1").status == 0
@@ -550,7 +548,6 @@ def in_docker_recipe(project: Project) -> Digest:
     return read_record(min(project.runs.glob("*/record.json"))).recipe.digest
 
 
-@pytest.mark.engine
 def test_an_image_that_is_gone_is_rebuilt(in_docker: Project, tmp_path: Path) -> None:
     """From the run's folder, to the same digest; preflight only reports it."""
     tag = "samebits-test:older"

@@ -80,7 +80,6 @@ def test_what_inspect_says() -> None:
     assert old == {"name": "default", "driver": "docker", "buildkit": "0.11.6", "image": None}
 
 
-@pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_a_base_that_only_the_engine_has_settles_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> str:
@@ -96,7 +95,6 @@ def test_a_base_that_only_the_engine_has_settles_it_at_once(monkeypatch: pytest.
     assert str(chosen) == "the builder another (named by BUILDX_BUILDER)"
 
 
-@pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_a_registry_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
     base = f"python@sha256:{'0' * 64}"
@@ -108,12 +106,11 @@ def test_a_registry_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> 
     assert choose_builder(Engine(), base, buildkit=_NOWHERE, offline=True) == Builder(
         name=None, reason=f"{_NOWHERE} cannot be pulled offline"
     )
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert _docker("buildx", "ls") == before
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_a_registry_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REGISTRY_TIMEOUT", 1)
@@ -121,11 +118,10 @@ def test_a_registry_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
         buildkit = f"127.0.0.1:{silent.getsockname()[1]}/moby/buildkit:v0@sha256:{'0' * 64}"
         started = time.monotonic()
         chosen = choose_builder(Engine(), f"python@sha256:{'0' * 64}", buildkit=buildkit)
-        assert 1 <= time.monotonic() - started < 5
+        assert 1 <= time.monotonic() - started < 30
     assert chosen == Builder(name=None, reason=f"no registry serves {buildkit}")
 
 
-@pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_an_image_that_is_no_buildkit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It starts, and BuildKit never answers: nothing of it is left."""
@@ -138,7 +134,6 @@ def test_an_image_that_is_no_buildkit(capsys: pytest.CaptureFixture[str], monkey
     assert "samebits-cpu" not in _docker("ps", "--all")
 
 
-@pytest.mark.engine
 @pytest.mark.usefixtures("engine")
 def test_the_builder_is_logged_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine = Engine()
@@ -270,7 +265,6 @@ def _build(plan: BuildPlan, builder: Builder, base: str, folder: Path) -> Image:
     return require_image(Engine(), plan.tag)
 
 
-@pytest.mark.engine
 def test_a_builder_of_our_own(buildkit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine, name = Engine(), builder_name(buildkit)
     ours = plan_build(engine, small_kind(tmp_path), tag="samebits-test:own")

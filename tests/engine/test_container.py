@@ -20,7 +20,7 @@ from support.command import ROOT, Project
 from support.images import plain_run
 from support.machine import started
 
-pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
+pytestmark = pytest.mark.usefixtures("engine")
 
 PROBE = """
 import os, pathlib, socket

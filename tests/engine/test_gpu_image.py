@@ -19,7 +19,7 @@ from support.command import COMMAND, ROOT, Project
 def gpu_image(engine: str) -> str:
     """samebits:gpu, built where it is not there."""
     assert engine
-    subprocess.run([*COMMAND, "build", "--gpu"], check=True, capture_output=True, timeout=1500)
+    subprocess.run([*COMMAND, "build", "--gpu"], check=True, capture_output=True, timeout=3000)
     return GPU.tag
 
 
@@ -27,7 +27,7 @@ def _versions() -> dict[str, str]:
     return {pin.name: pin.version for pin in read_lock(context_file(GPU.lock))}
 
 
-@pytest.mark.engine
+@pytest.mark.slow  # some GiB of wheels
 def test_cuda_and_cudnn_are_those_that_tensorflow_was_built_for(gpu_image: str) -> None:
     program = "import tensorflow as tf; print(dict(tf.sysconfig.get_build_info()))"
     done = subprocess.run(
@@ -45,7 +45,7 @@ def test_cuda_and_cudnn_are_those_that_tensorflow_was_built_for(gpu_image: str) 
     assert locked["nvidia-cudnn-cu12"].split(".")[0] == built["cudnn_version"].split(".")[0]
 
 
-@pytest.mark.engine
+@pytest.mark.slow
 def test_without_a_gpu_it_trains_to_the_cpu_images_result(gpu_image: str, in_docker: Project) -> None:
     cpu, gpu = in_docker.train(), in_docker.train("--image", gpu_image)
     assert gpu.status == 0, gpu.err
@@ -57,7 +57,7 @@ def test_without_a_gpu_it_trains_to_the_cpu_images_result(gpu_image: str, in_doc
     assert (in_docker.folder / gpu.run / "image" / "cuda" / "requirements.lock").is_file()
 
 
-@pytest.mark.engine
+@pytest.mark.slow  # some GiB of wheels
 def test_its_settings_are_baked_in_and_its_layers_shared(gpu_image: str) -> None:
     found = [
         json.loads(subprocess.run(["docker", "image", "inspect", tag], capture_output=True, check=True).stdout)[0]

@@ -29,7 +29,7 @@ from samebits.host.image.rebuild import Comparison, build_twice, compare
 from support.command import ROOT, call
 from support.images import COMPILING, OtherPin, small_kind
 
-pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
+pytestmark = pytest.mark.usefixtures("engine")
 
 _ONE = (
     f"{COMPILING} && /opt/samebits/venv/bin/python -m compileall -q -f --invalidation-mode timestamp"

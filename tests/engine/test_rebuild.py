@@ -24,7 +24,7 @@ from samebits.host.image.rebuild import Comparison, check_context, compare
 from support.command import DATA, Project, call
 from support.images import plain_run
 
-pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def _docker(*words: str | Path) -> None:
@@ -365,7 +365,7 @@ def test_a_base_that_is_not_here(tmp_path: Path, cache: Path) -> None:
 def test_an_image_that_is_up_to_date(tmp_path: Path) -> None:
     started = time.monotonic()
     done = call("build", folder=tmp_path)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
     assert (done.status, done.err) == (0, "samebits: samebits:cpu is up to date\n")
     image = Engine().find_image("samebits:cpu")
     assert image is not None

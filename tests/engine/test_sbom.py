@@ -12,7 +12,7 @@ from samebits.host.image.lockfile import read_lock
 from samebits.host.image.sbom import read_packages
 from support.command import Done
 
-pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("engine")]
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def test_a_bill_of_materials(samebits: Callable[..., Done]) -> None:

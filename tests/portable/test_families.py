@@ -9,6 +9,7 @@ from samebits.core.environment import Environment
 from samebits.core.record import read_record
 from samebits.host.rerun.golden import GROUPS, Golden, models
 from support.command import ROOT, call
+from support.lanes import long_tail
 from support.machine import busy, cores
 
 FAMILIES = ROOT / "examples" / "families"
@@ -16,7 +17,7 @@ GOLDEN = Golden.read(FAMILIES / "golden.json").rows
 QUICK = tuple(group for group in GROUPS if group != "applications")
 """Those that are trained again and again."""
 
-pytestmark = pytest.mark.locked
+pytestmark = [pytest.mark.usefixtures("locked"), pytest.mark.cold, pytest.mark.timeout(3600)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,12 @@ def train(runs: Path, profile: str, *words: str, runtime: str = "venv") -> Train
     return Trained(models=models(record.result), environment=record.environment)
 
 
-@pytest.fixture(scope="module", params=["native", "portable"])
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
+@pytest.fixture(scope="module", params=long_tail(["native", "portable"], keep=["portable"]))
+def trained(
+    locked: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Trained]:
     """Runs on one machine that is made to look like three; of the portable profile the table holds the first."""
+    assert locked is None
     runs = tmp_path_factory.mktemp(request.param)
     words = QUICK if request.param == "portable" else (*QUICK, "native")
     found = {}
@@ -75,11 +79,11 @@ def test_the_profiles_differ(tmp_path: Path) -> None:
     assert train(tmp_path, "native", "normalisation").models["normalisation"] != GOLDEN["layers"]["normalisation"]
 
 
+@pytest.mark.slow
 def test_large_models(tmp_path: Path) -> None:
     assert train(tmp_path, "portable", "applications").models == GOLDEN["applications"]
 
 
-@pytest.mark.engine
 def test_in_a_container(engine: str, tmp_path: Path) -> None:
     assert engine
     found = train(tmp_path, "portable", "losses", "initialisers", "preprocessed", runtime="docker")

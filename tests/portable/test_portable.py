@@ -31,23 +31,23 @@ EMULATED_GROUPS = tuple(os.environ.get("SAMEBITS_EMULATED", "layers optimizers l
 """The large ones take ten minutes more on each CPU: SAMEBITS_EMULATED=applications."""
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize(
     ("part", "family"),
     [
         ("TF_ENABLE_ONEDNN_OPTS", "convolution"),
-        ("ONEDNN_MAX_CPU_ISA", "dense_wide"),
-        ("NPY_DISABLE_CPU_FEATURES", "preprocessed"),
+        pytest.param("ONEDNN_MAX_CPU_ISA", "dense_wide", marks=pytest.mark.slow),
+        pytest.param("NPY_DISABLE_CPU_FEATURES", "preprocessed", marks=pytest.mark.slow),
         ("OPENBLAS_CORETYPE", "preprocessed"),
         ("OPENBLAS_NUM_THREADS", "preprocessed"),
         ("threads", "convolution"),
-        ("arithmetic_optimization", "rmsprop"),
+        pytest.param("arithmetic_optimization", "rmsprop", marks=pytest.mark.slow),
         ("constant_folding", "convolution"),
-        ("remapping", "simple_rnn"),
-        ("reciprocal", "special"),
+        pytest.param("remapping", "simple_rnn", marks=pytest.mark.slow),
+        pytest.param("reciprocal", "special", marks=pytest.mark.slow),
         ("rsqrt", "normalisation"),
-        ("erfc", "special"),
-        ("gelu", "dense_wide"),
+        pytest.param("erfc", "special", marks=pytest.mark.slow),
+        pytest.param("gelu", "dense_wide", marks=pytest.mark.slow),
         ("qr", "initialisers"),
         ("nothing", "special"),
     ],
@@ -203,8 +203,11 @@ def test_a_script_that_undoes_a_setting(project: Project, undoing: str, said: st
     assert (done.status, said in done.err) == (2, True)
 
 
+@pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("runtime", ["venv", pytest.param("docker", marks=pytest.mark.engine)])
-def test_fingerprint_command(runtime: str, tmp_path: Path) -> None:
+def test_fingerprint_command(request: pytest.FixtureRequest, runtime: str, tmp_path: Path) -> None:
+    if runtime == "docker":
+        request.getfixturevalue("engine")
     done = call("fingerprint", "--runtime", runtime, folder=tmp_path)
     assert done.status == 0, done.out + done.err
     count, digest = done.out.splitlines()
@@ -256,7 +259,7 @@ def test_a_fingerprint_that_cannot_be_taken(body: str, reason: str, monkeypatch:
 
 
 def test_a_fingerprint_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("samebits.runner.determinism.fingerprint._hide_gpus", lambda: time.sleep(60))
+    monkeypatch.setattr("samebits.runner.determinism.fingerprint._hide_gpus", lambda: time.sleep(600))
     monkeypatch.setattr("samebits.runner.determinism.fingerprint.FINGERPRINT_TIMEOUT", 0.2)
     with pytest.raises(SettingError, match="status -9, it said nothing"):
         FingerprintJob().finish()
@@ -268,6 +271,7 @@ def test_differing_operations() -> None:
     assert found.differing({"a": "1", "b": "2"}) == []
 
 
+@pytest.mark.usefixtures("locked")
 def test_attest(tmp_path: Path) -> None:
     """A table of one group, right and wrong; the CPU is added once."""
     (tmp_path / "train.py").write_bytes((FAMILIES / "train.py").read_bytes())
@@ -312,8 +316,9 @@ class Emulated:
 
 
 @pytest.fixture(scope="session")
-def emulator() -> str:
+def emulator(locked: None) -> str:
     """QEMU's, fetched where it is not there."""
+    assert locked is None
     command = [ROOT / "tools" / "emulator.sh"]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 

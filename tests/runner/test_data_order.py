@@ -57,7 +57,8 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(locked: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    assert locked is None
     folder = tmp_path_factory.mktemp("orders")
     shutil.copy(SCRIPTS / "orders.py", folder / "train.py")
     return folder

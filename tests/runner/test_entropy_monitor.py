@@ -84,7 +84,6 @@ _TOOK = [
 ]
 
 
-@pytest.mark.locked
 def test_every_place_is_recorded(project: Project) -> None:
     project.write(_TAKING)
     done = project.train()
@@ -98,7 +97,6 @@ def test_every_place_is_recorded(project: Project) -> None:
     assert "train.py:23: os.urandom(3) (3 times)" in shown
 
 
-@pytest.mark.locked
 def test_what_is_seeded_is_not(project: Project) -> None:
     project.write(_SEEDED)
     assert project.train("--strict").status == 0
@@ -108,7 +106,6 @@ def test_what_is_seeded_is_not(project: Project) -> None:
     assert record.strict
 
 
-@pytest.mark.locked
 @pytest.mark.parametrize("place", ["options", "samebits.toml"])
 def test_strict(project: Project, place: str) -> None:
     """The script ends there, even where it would swallow the error."""
@@ -127,7 +124,6 @@ def test_strict(project: Project, place: str) -> None:
     assert [taken.line for taken in record.entropy] == [3]
 
 
-@pytest.mark.locked
 def test_strict_in_a_forked_process(project: Project) -> None:
     """The child fails there; that its parent goes on makes no run of it."""
     project.write(
@@ -140,7 +136,6 @@ def test_strict_in_a_forked_process(project: Project) -> None:
     assert project.only_run().outcome.state == "failed"
 
 
-@pytest.mark.locked
 def test_many_times(project: Project) -> None:
     """In the script's own process all are counted, and none is kept; of a forked one a thousand are."""
     project.write(
@@ -151,7 +146,6 @@ def test_many_times(project: Project) -> None:
     assert [(taken.line, taken.times) for taken in project.only_run().entropy] == [(3, 1000), (6, 20_000)]
 
 
-@pytest.mark.locked
 def test_a_verification_names_it(project: Project) -> None:
     """What parts two runs of one recipe is named by its line."""
     project.write(

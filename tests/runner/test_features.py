@@ -14,7 +14,7 @@ from samebits.host.launch.venv import locked_python
 from support.command import SCRIPTS, Project
 from support.sessions import run_sessions
 
-pytestmark = pytest.mark.locked
+pytestmark = pytest.mark.usefixtures("locked")
 
 
 def test_each_spoiled_name_turns_its_feature_off() -> None:

@@ -14,12 +14,13 @@ import pytest
 from samebits.core.record import FINISHED
 from samebits.core.run_dir import RunDir
 from support.command import RESUMABLE, Project, call, newest
+from support.lanes import long_tail
 from support.machine import started
 
 KILLS = 4
 """Of each script, up to three in a row."""
 
-pytestmark = pytest.mark.locked
+pytestmark = [pytest.mark.usefixtures("locked"), pytest.mark.cold]
 
 
 def lines_of(run: RunDir) -> int:
@@ -102,7 +103,7 @@ def kill_and_resume(project: Project, train: list[str], drawn: random.Random, li
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("resumable", RESUMABLE, indirect=True)
+@pytest.mark.parametrize("resumable", long_tail(RESUMABLE, keep=("loop", "mapped", "pydataset")), indirect=True)
 def test_killed_and_resumed(resumable: Project, request: pytest.FixtureRequest) -> None:
     drawn = random.Random(request.node.name)
     done = resumable.train("--keep", "none")

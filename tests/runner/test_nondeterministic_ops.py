@@ -32,7 +32,7 @@ model.fit(np.ones((64, 16, 16, 3)), np.ones((64, 8)), batch_size=4, verbose=0)
 """
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 def test_named_by_layer(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(_SCRIPT)
     words = ("check", "train.py", "--run", "--steps", "9", "--runtime", "venv")
@@ -49,7 +49,7 @@ def test_named_by_layer(tmp_path: Path) -> None:
     assert found["CropAndResizeGradImage"]["way"] is None
     assert "RandomContrast" in found["AdjustContrastv2"]["way"]
     for name, item in found.items():
-        assert item["seconds"] is None or 0 < item["seconds"] < 1, name
+        assert item["seconds"] is None or 0 < item["seconds"] < 10, name
     assert found["AdjustContrastv2"]["seconds"]
     lines = call(*words, folder=tmp_path).out.splitlines()
     assert lines[1].startswith(

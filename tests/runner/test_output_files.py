@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from samebits.core.digest import Digest
 from samebits.host.image.build_context import staged_context
 from samebits.host.launch.venv import locked_python
@@ -58,6 +60,7 @@ with zipfile.ZipFile(folder / "packed.keras") as archive:
 """
 
 
+@pytest.mark.usefixtures("locked")
 def test_equal_models_have_equal_digests(tmp_path: Path) -> None:
     done = subprocess.run(
         [locked_python(), "-c", PROGRAM, tmp_path],

@@ -25,7 +25,8 @@ model.fit(data.map(lambda row: (row, row[:1])).batch(10), epochs=2, verbose=0)
 """
 
 
-@pytest.mark.locked
+@pytest.mark.cold
+@pytest.mark.usefixtures("locked")
 def test_a_setting_that_costs(tmp_path: Path) -> None:
     """Op determinism serializes the calls of a Python function in a pipeline; only that makes this script slow."""
     (tmp_path / "train.py").write_text(_SERIALISED)
@@ -42,7 +43,8 @@ def test_a_setting_that_costs(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("runs*"))
 
 
-@pytest.mark.locked
+@pytest.mark.slow  # the README's test shows the table as well
+@pytest.mark.usefixtures("locked")
 def test_as_a_table(tmp_path: Path) -> None:
     """With bars; `--run` and `--cost` can be combined."""
     (tmp_path / "train.py").write_text(_SERIALISED)
@@ -59,7 +61,7 @@ def test_as_a_table(tmp_path: Path) -> None:
     assert lines[-1].startswith("with all settings a step takes ")
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 def test_too_few_steps(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("print('no training')\n")
     done = call("check", "train.py", "--cost", "--runtime", "venv", folder=tmp_path)
@@ -67,7 +69,7 @@ def test_too_few_steps(tmp_path: Path) -> None:
     assert done.err.splitlines()[-1] == ("samebits: the script made too few steps to measure: 0; train for 10 or more")
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 def test_a_training_that_fails(tmp_path: Path) -> None:
     """The steps before the failure are not measured."""
     (tmp_path / "train.py").write_text(f"{_SERIALISED}raise ValueError('late')\n")

@@ -10,7 +10,7 @@ from samebits.core.trial import CLOCK, CORES, FOLDERS, HOST, USER, Trial
 from support.command import Project
 from support.sessions import run_sessions
 
-pytestmark = pytest.mark.locked
+pytestmark = pytest.mark.usefixtures("locked")
 
 _LOOP = """
 optimizer = keras.optimizers.SGD(0.1)

@@ -12,6 +12,8 @@ from samebits.host.launch.runtime import choose_runtime
 from samebits.host.probe.experiment import Experiments
 from support.command import Project
 
+pytestmark = pytest.mark.cold
+
 _TELLS = """
 import copy, datetime, getpass, glob, json, os, pathlib, pickle, platform, pwd, socket, sys, time
 import numpy as np
@@ -86,7 +88,6 @@ def three_files(project: Project) -> Project:
     return project
 
 
-@pytest.mark.locked
 def test_everything_is_another(three_files: Project, tmp_path: Path) -> None:
     first, other = _told(three_files, tmp_path / "trials", Trial(), Trial(changed=PERTURBATIONS))
     for name, number in _PARTS.items():
@@ -96,7 +97,6 @@ def test_everything_is_another(three_files: Project, tmp_path: Path) -> None:
     assert [sorted(names) for names in first[FOLDERS]] == [sorted(names) for names in other[FOLDERS]]
 
 
-@pytest.mark.locked
 @pytest.mark.parametrize("name", [FOLDERS, CLOCK])
 def test_nothing_else_is(three_files: Project, tmp_path: Path, name: str) -> None:
     first, other = _told(three_files, tmp_path / "trials", Trial(), Trial(changed=(name,)))
@@ -105,7 +105,6 @@ def test_nothing_else_is(three_files: Project, tmp_path: Path, name: str) -> Non
     assert {part for part in first if first[part] != other[part]} == {name}
 
 
-@pytest.mark.engine
 def test_in_a_container(three_files: Project, tmp_path: Path, engine: str) -> None:
     assert engine
     three_files.runtime = "docker"
@@ -117,7 +116,6 @@ def _same(before: object, after: object) -> bool:
     return before == after
 
 
-@pytest.mark.engine
 def test_a_setting_that_the_image_has_is_let_go(project: Project, tmp_path: Path, engine: str) -> None:
     assert engine
     project.runtime = "docker"

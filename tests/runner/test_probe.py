@@ -17,9 +17,14 @@ from samebits.host.probe.diagnosis import ITSELF, hinted_perturbations, likely_c
 from samebits.host.probe.experiment import ProbeDivergence, ProbeResult
 from samebits.host.rerun.divergence import Cause
 from support.command import SCRIPTS, Done, call
+from support.lanes import long_tail
 
 _BAD = sorted((SCRIPTS / "check" / "bad").glob("*.py"))
 _GOOD = sorted((SCRIPTS / "check" / "good").glob("*.py"))
+_USUAL = {
+    path for path in (*_BAD, *_GOOD) if path.stem in ("folder", "own_loop", "race", "set_of_words", "weighted_counts")
+}
+"""One of each kind: found by one change, by another, by none, refused; and one that is the same."""
 
 
 def _check(folder: Path, script: Path, *options: str) -> Done:
@@ -32,8 +37,9 @@ def _check(folder: Path, script: Path, *options: str) -> Done:
     return call("check", "train.py", "--data", "data", "--runtime", "venv", *options, folder=folder)
 
 
-@pytest.mark.locked
-@pytest.mark.parametrize("script", _BAD, ids=lambda path: path.stem)
+@pytest.mark.cold
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("script", long_tail(_BAD, _USUAL), ids=lambda path: path.stem)
 def test_bad(tmp_path: Path, script: Path) -> None:
     """The first line of each script is the expected result."""
     kind, _, wanted = script.read_text().splitlines()[0].removeprefix("# ").partition(": ")
@@ -51,8 +57,9 @@ def test_bad(tmp_path: Path, script: Path) -> None:
     assert not list(tmp_path.glob("runs*"))
 
 
-@pytest.mark.locked
-@pytest.mark.parametrize("script", _GOOD, ids=lambda path: path.stem)
+@pytest.mark.cold
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("script", long_tail(_GOOD, _USUAL), ids=lambda path: path.stem)
 def test_good(tmp_path: Path, script: Path) -> None:
     done = _check(tmp_path, script, "--run")
     assert done.status == 0, done.out + done.err
@@ -157,7 +164,8 @@ def test_a_trial_comes_back_as_it_was_written() -> None:
         Trial(steps=0)
 
 
-@pytest.mark.locked
+@pytest.mark.cold
+@pytest.mark.usefixtures("locked")
 def test_as_sarif(tmp_path: Path) -> None:
     """With the findings of the runs."""
     done = _check(tmp_path, SCRIPTS / "check" / "bad" / "unseeded.py", "--run", "--format", "sarif")
@@ -168,7 +176,8 @@ def test_as_sarif(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.locked
+@pytest.mark.cold
+@pytest.mark.usefixtures("locked")
 def test_a_script_that_trains_nothing(tmp_path: Path) -> None:
     """Then its output files are compared."""
     script = tmp_path / "script.py"

@@ -12,9 +12,10 @@ from samebits.core.record import RUNNING, Outcome, Resumability, write_record
 from samebits.core.run_dir import RunDir
 from samebits.core.timings import Timings
 from support.command import RESUMABLE, Project, call, newest
+from support.lanes import long_tail
 from support.machine import started
 
-pytestmark = pytest.mark.locked
+pytestmark = pytest.mark.usefixtures("locked")
 
 
 def as_if_killed_after(run: RunDir, place: Position, runs: Path) -> RunDir:
@@ -32,8 +33,11 @@ def as_if_killed_after(run: RunDir, place: Position, runs: Path) -> RunDir:
     return copy
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("resumable", RESUMABLE, indirect=True)
+_USUAL = ("arrays", "loop", "pair", "pydataset", "reached", "reshuffled", "states")
+"""Scripts that between them hold state of every kind; the others repeat it in other places."""
+
+
+@pytest.mark.parametrize("resumable", long_tail(RESUMABLE, _USUAL), indirect=True)
 def test_a_resumed_run_keeps_the_same_checkpoints(resumable: Project) -> None:
     """Whether it goes on at the end of an epoch or within one; so it may be killed and resumed wherever one likes."""
     done = resumable.train("--keep", "all", "--checkpoint-every", "3")
@@ -324,7 +328,7 @@ def test_sigterm_leaves_a_checkpoint_within_the_epoch(each_runtime: Project) -> 
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
-        _, complaint = process.communicate(timeout=60)
+        _, complaint = process.communicate(timeout=300)
         assert process.returncode == 143, complaint
     interrupted = newest(each_runtime)
     record = interrupted.read()
@@ -392,7 +396,6 @@ model.fit(x, y, epochs=20, verbose=0, callbacks=[Moves()])
     assert found.out.splitlines()[-1] == f"identical in 2 of 20 segments, drawn with seed 0; {but}"
 
 
-@pytest.mark.engine
 def test_segments_in_containers(in_docker: Project) -> None:
     done = in_docker.train("--keep", "all", "--threads", "1")
     assert done.status == 0, done.err

@@ -7,7 +7,7 @@ import pytest
 from samebits.core.record import read_record
 from support.command import Done, Project
 
-pytestmark = pytest.mark.locked
+pytestmark = pytest.mark.usefixtures("locked")
 
 SCRIPT = """
 import json, sys

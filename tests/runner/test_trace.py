@@ -16,6 +16,7 @@ from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import LEVELS, Trace
 from samebits.host.rerun.golden import Golden, models
 from support.command import ROOT, Project, call
+from support.lanes import long_tail
 from support.traced import EAGER, FIT, GRAPH, START, Line, lines_of, run_traced, traced
 
 
@@ -308,7 +309,7 @@ def kept(folder: RunDir, item: Line) -> bytes:
     return content
 
 
-@pytest.mark.parametrize("body", [EAGER, GRAPH], ids=["eager", "graph"])
+@pytest.mark.parametrize("body", long_tail([EAGER, GRAPH], keep=[GRAPH]), ids=["eager", "graph"])
 def test_a_window_of_a_loop_keeps_the_tensors(project: Project, body: str) -> None:
     printed = "for v in model.trainable_variables: print(v.path, v.numpy().tobytes().hex(), flush=True)\n"
     folder, status, _ = run_traced(
@@ -330,7 +331,7 @@ def test_a_window_of_a_loop_keeps_the_tensors(project: Project, body: str) -> No
     assert all(before[path] != after[path] for path in after)  # printed after step 0, and never after step 1
 
 
-@pytest.mark.parametrize("body", [FIT, EAGER, GRAPH], ids=["fit", "eager", "graph"])
+@pytest.mark.parametrize("body", long_tail([FIT, EAGER, GRAPH], keep=[FIT, GRAPH]), ids=["fit", "eager", "graph"])
 def test_what_cannot_be_kept_ends_the_run(project: Project, body: str) -> None:
     place = {"fit": 0, "epoch": 0, "step": 1} if body == FIT else {"step": 1}
     folder, status, err = run_traced(project, body, Trace(level="tensor", **place), spoil=True)
@@ -354,7 +355,8 @@ def families(runs: Path, level: str, profile: str, group: str) -> Record:
     return read_record(done.run / "record.json")
 
 
-@pytest.mark.locked
+@pytest.mark.slow
+@pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("group", GROUPS_TRIED)
 def test_no_level_changes_a_family(tmp_path: Path, group: str) -> None:
     """The coarsest and the finest; the middle one adds no more than a callback."""
@@ -365,7 +367,7 @@ def test_no_level_changes_a_family(tmp_path: Path, group: str) -> None:
     assert digests["epoch"].keys() == Golden.read(FAMILIES / "golden.json").rows[group].keys()
 
 
-@pytest.mark.locked
+@pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("group", GROUPS_TRIED)
 def test_no_level_shrinks_the_portable_promise(tmp_path: Path, group: str) -> None:
     record = families(tmp_path, "tensor", "portable", group)

@@ -46,7 +46,6 @@ for _ in range(3):
 """
 
 
-@pytest.mark.locked
 @pytest.mark.parametrize(
     ("script", "state", "steps"), [(_LOOPS, "interrupted", 9), (_AT_ONCE, "interrupted", 12), (_FITS, "finished", 12)]
 )

@@ -93,7 +93,7 @@ def call(*arguments: str, folder: Path, **environment: str) -> Done:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=800,
         check=False,
     )
     return Done(status=done.returncode, out=done.stdout, err=done.stderr)

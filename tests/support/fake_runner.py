@@ -170,15 +170,17 @@ class Played:
 
 
 @pytest.fixture
-def played(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Played]:
+def played(
+    small_project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Played]:
     """The small project, with a player in the place of its trainings."""
     player = Player()
     monkeypatch.setattr("samebits.host.launch.venv.run_in_venv", player)
     monkeypatch.setattr("samebits.host.launch.venv.locked_python", lambda _: None)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.chdir(project.folder)
+    monkeypatch.chdir(small_project.folder)
     before = signal.getsignal(signal.SIGTERM)
-    yield Played(project, player, capsys)
+    yield Played(small_project, player, capsys)
     signal.signal(signal.SIGTERM, before)
 
 

@@ -41,5 +41,5 @@ def plain_run(
     mounts = [f"{project.folder}:/work:ro", f"{project.data}:/data:ro", f"{project.runs}:/runs"]
     command = ["docker", "run", "--rm", *(["--user", who] if who else [])]
     command += [word for mount in mounts for word in ("-v", mount)]
-    done = subprocess.run([*command, *options, image, *words], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, *options, image, *words], capture_output=True, text=True, timeout=600, check=False)
     return Done(status=done.returncode, out=done.stdout, err=done.stderr)

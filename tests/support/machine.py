@@ -77,4 +77,4 @@ def on_small_disk(code: str, folder: Path) -> list[str]:
 def sleep_after_mark(mark: Path) -> None:
     """Write this process's number to `mark`, then sleep: work for a pool, which can name only what it can import."""
     mark.write_text(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(600)

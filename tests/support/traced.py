@@ -75,7 +75,7 @@ def run_traced(project: Project, body: str, trace: Trace, *, spoil: bool = False
     project.write(START + body)
     asked = json.dumps({"trace": trace.to_dict(), "spoil": spoil})
     command = [sys.executable, "-c", WINDOWED, asked]
-    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=800, check=False)
     paths = [*project.runs.glob("*/record.json")]
     assert len(paths) == 1, done.stderr
     folder = RunDir(paths[0].parent)

@@ -355,5 +355,5 @@ def test_many_small_files(tmp_path: Path) -> None:
             (tmp_path / f"{folder}" / f"{number}.txt").write_bytes(b"%d" % number)
     started = time.monotonic()
     tree = hash_tree(tmp_path, "data")
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 120
     assert len(tree.entries) == 20_000

@@ -130,14 +130,14 @@ def test_a_script_that_python_cannot_parse(spec: RunConfig, text: str) -> None:
     assert reason.removesuffix("; name a Python file") in _TOO_DEEP
 
 
-def test_a_script_that_returns(project: Project) -> None:
-    project.write("x = 1\nif x:\n    return\n")
-    done = project.train()
+def test_a_script_that_returns(small_project: Project) -> None:
+    small_project.write("x = 1\nif x:\n    return\n")
+    done = small_project.train()
     assert (done.status, done.out) == (2, "")
     assert done.complaint == (
         "the script train.py is not valid Python: line 3: 'return' outside function; fix it and run again"
     )
-    assert not project.runs.exists()
+    assert not small_project.runs.exists()
 
 
 def test_an_unreadable_script(open_folder: Path) -> None:
@@ -211,13 +211,13 @@ def test_runs_kept_elsewhere_change_nothing(spec: RunConfig, tmp_path: Path, nam
         (["--gpus", "0"], "gpus must be 'all' or a number, not '0'"),
     ],
 )
-def test_a_refusal_is_one_line(project: Project, options: list[str], complaint: str) -> None:
-    before = sorted(os.listdir(project.folder))
-    done = project.train(*options)
+def test_a_refusal_is_one_line(small_project: Project, options: list[str], complaint: str) -> None:
+    before = sorted(os.listdir(small_project.folder))
+    done = small_project.train(*options)
     assert (done.status, done.out) == (2, "")
     assert done.err.count("\n") == 1
     assert done.complaint == complaint
-    assert sorted(os.listdir(project.folder)) == before
+    assert sorted(os.listdir(small_project.folder)) == before
 
 
 @pytest.mark.parametrize("name", ["runs", "data"])

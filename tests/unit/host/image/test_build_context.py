@@ -50,9 +50,8 @@ def test_the_recipes_folder(kind: ImageKind, tmp_path: Path) -> None:
     package = ROOT / "src" / "samebits"
     ours = {f"source/samebits/{path.name}": path for path in package.glob("*.py") if path.name != "__main__.py"}
     for half in ("core", "runner"):
-        ours |= {f"source/samebits/{path.relative_to(package)}": path for path in (package / half).rglob("*.py")}
-    proven = package / "runner" / "determinism" / "proven.json"
-    ours |= {"source/samebits/runner/determinism/proven.json": proven}
+        paths = (path for path in (package / half).rglob("*") if path.suffix in (".py", ".json"))
+        ours |= {f"source/samebits/{path.relative_to(package)}": path for path in paths}
     ours |= {"Dockerfile": ROOT / kind.dockerfile, "lock/requirements.lock": ROOT / kind.lock}
     made = {"image.json"} | ({"cuda/requirements.lock"} if kind is GPU else set())
     assert files.keys() == ours.keys() | made

@@ -460,7 +460,7 @@ def test_what_processes_do_is_stopped_with_them(tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt), in_processes(2) as pool:
         _interrupted(pool, tmp_path)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 300
 
 
 _SUBMITS = """
@@ -471,7 +471,7 @@ from samebits.host.rerun.segment_worker import in_processes
 if __name__ == "__main__":
     with in_processes(1) as pool:
         pool.submit(sleep_after_mark, Path("mark"))
-        time.sleep(60)
+        time.sleep(600)
 """
 
 
@@ -485,7 +485,7 @@ def test_processes_do_not_outlive_the_one_that_submits(tmp_path: Path) -> None:
             time.sleep(0.05)
         process.kill()
     worker = Path("/proc", mark.read_text())
-    for _ in range(100):
+    for _ in range(600):
         if not worker.exists() or "\nState:\tZ" in (worker / "status").read_text():
             break
         time.sleep(0.1)

@@ -1,0 +1,43 @@
+"""What tests may use of the machine: nothing, but for those that ask for it by a fixture.
+
+So a test that trains, or starts containers, without `locked` or `engine` fails instead of landing in a wrong lane.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+_REAL = {name: os.environ.get(name) for name in ("SAMEBITS_CACHE", "DOCKER_HOST")}
+"""Before any test."""
+
+
+def close_cache(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """No virtual environment is there, and none can be made."""
+    cache = folder / "closed-cache"
+    cache.mkdir(exist_ok=True)
+    (cache / "venvs").touch()  # no folder, and so none can be made in it
+    patch.setenv("SAMEBITS_CACHE", str(cache))
+
+
+def close_engine(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """None answers."""
+    patch.setenv("DOCKER_HOST", f"unix://{folder}/no-engine.sock")
+
+
+def open_cache(patch: pytest.MonkeyPatch) -> None:
+    """The machine's own."""
+    _restore(patch, "SAMEBITS_CACHE")
+
+
+def open_engine(patch: pytest.MonkeyPatch) -> None:
+    """The one that answers."""
+    _restore(patch, "DOCKER_HOST")
+
+
+def _restore(patch: pytest.MonkeyPatch, name: str) -> None:
+    value = _REAL[name]
+    if value is None:
+        patch.delenv(name, raising=False)
+    else:
+        patch.setenv(name, value)
