@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ print("sees", sees)
 def seen(run: RunDir) -> dict[str, Any]:
     """All that must not depend on how a training was started."""
     record = run.read()
-    environment = {name: value for name, value in record.environment.items() if name != "peak_memory"}
+    environment = replace(record.environment, peak_memory=None)
     (line,) = [line for line in run.log.read_text().splitlines() if line.startswith("sees ")]
     return {
         "recipe": record.recipe,
@@ -74,7 +75,7 @@ def test_signals_and_the_status_come_through(project: Project) -> None:
             process.send_signal(signal.SIGTERM)
             assert process.wait(120) == 143
         record = newest(project).read()
-        assert (record.sealed, record.outcome.state) == (True, "interrupted")
+        assert (record.finalized, record.outcome.state) == (True, "interrupted")
     project.write("import sys\nsys.exit(7)\n")
     done = project.train()
     assert done.status == 1
