@@ -10,6 +10,7 @@ import pytest
 
 from samebits.core.determinism_profile import Profile
 from samebits.core.errors import SettingError
+from samebits.core.origin import Origin, ResumedRun
 from samebits.core.record import read_record
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
@@ -145,7 +146,11 @@ _ALWAYS = [SETTINGS, OBSERVER]
         ({"trace": Trace(level="step")}, Profile(name="native", threads=1), []),
         ({"trace": Trace(level="step", loop=0, step=3)}, Profile(name="native", threads=1), [STEP_TRACE]),
         ({"trial": Trial()}, Profile(name="native", threads=1), [ENTROPY_MONITOR, NONDETERMINISTIC_OPS, STEP_TRACE]),
-        ({"origin": {"resumes": {"checkpoint": "0-1"}}}, Profile(name="native", threads=1), [EXACT_RESUME]),
+        (
+            {"origin": Origin(script="train.py", resumes=ResumedRun(id="a", checksum="b"))},
+            Profile(name="native", threads=1),
+            [EXACT_RESUME],
+        ),
     ],
 )
 def test_what_a_run_cannot_do_without(options: dict[str, Any], profile: Profile, features: list[Feature]) -> None:
