@@ -8,11 +8,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from samebits.core.record import Record, read_record
-from support import lanes, outside, warm_start
+from support import lanes, outside, schedule, warm_start
 from support.command import EXAMPLE, SCRIPTS, Done, Project, call
 from support.images import OtherPin
 from support.machine import containers
@@ -27,10 +28,12 @@ def pytest_configure(config: pytest.Config) -> None:
     lanes.restore_interrupts()
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Progress(config), "samebits-progress")
-        config.add_cleanup(partial(warm_start.end, warm_start.begin()))
+        folder = warm_start.begin()
+        config.add_cleanup(partial(warm_start.end, folder))
+        schedule.share(folder)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest itself selects by marks, and pytest-xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before pytest itself selects by marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests by the fixtures that they use; leave out what is not in the lane."""
     for item in items:
@@ -38,6 +41,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if lanes.left_out(item, config.getoption("lane"), config.option.markexpr)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
+    if hasattr(config, "workerinput"):
+        schedule.leave({item.nodeid: group for item in items if (group := lanes.group_of(item))})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> schedule.Schedule:
+    """Tests of one group run on one worker."""
+    return schedule.Schedule(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

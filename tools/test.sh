@@ -14,7 +14,7 @@ log() { echo "test: $(date +%T) $1" >&2; }
 run() {
   log "lane $lane: tests on two workers"
   local status=0
-  .venv/bin/python -m pytest --lane "$lane" -n 2 --dist loadgroup --durations=15 "$@" || status=$?
+  .venv/bin/python -m pytest --lane "$lane" -n 2 --dist loadscope --durations=15 "$@" || status=$?
   [ "$status" -ne 5 ] || status=0  # no test was selected
   exit "$status"
 }

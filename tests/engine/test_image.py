@@ -125,7 +125,7 @@ def test_what_an_image_is_not_made_of_changes_nothing(copy: Path) -> None:
         "Makefile",
         "tests/engine/test_image.py",
         "examples/digits/train.py",
-        "src/samebits/host/cli.py",
+        "src/samebits/host/cli/parser.py",
     ):
         _append(copy / name, "# another line")
     (copy / "notes.txt").write_text("a new file")

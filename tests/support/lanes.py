@@ -1,6 +1,6 @@
 """The lanes: `fast` needs neither TensorFlow nor an engine, `test` leaves the long tail out, `all` is everything.
 
-Marks follow from the fixtures that a test uses. So do the groups of pytest-xdist, whose tests run on one worker: what
+Marks follow from the fixtures that a test uses. So do the groups of tests that run on one worker (see `schedule`): what
 shares the engine, as it makes, removes and counts what the engine holds, and what shares a costly fixture of a module.
 """
 
@@ -31,15 +31,13 @@ def restore_interrupts() -> None:
 
 
 def mark(item: pytest.Item) -> None:
-    """Add the markers and the group that follow from the fixtures of a test."""
+    """Add the markers that follow from the fixtures of a test."""
     for fixture in getattr(item, "fixturenames", ()):
         if fixture in _BY_FIXTURE:
             item.add_marker(_BY_FIXTURE[fixture])
-    if group := _group(item):
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
-def _group(item: pytest.Item) -> str | None:
+def group_of(item: pytest.Item) -> str | None:
     """`engine`, or a fixture with its parameter that lives longer than a test and is defined in the test's module."""
     if item.get_closest_marker("engine"):
         return "engine"
