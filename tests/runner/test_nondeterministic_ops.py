@@ -57,4 +57,4 @@ def test_named_by_layer(tmp_path: Path) -> None:
         " + mean, as keras.layers.RandomContrast does; on this CPU it takes "
     )
     assert lines[1].endswith(" ms")
-    assert 'there is no way round but `with tf.device("CPU:0")`' in lines[2]
+    assert 'the only workaround is `with tf.device("CPU:0")`' in lines[2]
