@@ -14,9 +14,10 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from samebits.core.determinism_profile import Profile
 from samebits.core.errors import SettingError
+from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism.settings import prepare_environment
 try:
-    prepare_environment(Profile())
+    prepare_environment(Profile(), Patches())
 except SettingError as error:
     sys.exit(str(error))
 """

@@ -89,6 +89,10 @@ ROWS: dict[str, tuple[Callable[[Record], Record], list[tuple[str, str, str]]]] =
         ),
         [("outputs", "metric", "fit 0, epoch 1, loss")],
     ),
+    "first file": (
+        lambda record: with_result(record, lambda value: value["outputs"].pop(0)),
+        [("outputs", "file", "größe.txt")],
+    ),
     "file": (
         lambda record: with_result(record, lambda value: value["outputs"].pop()),
         [("outputs", "file", "model.keras")],
