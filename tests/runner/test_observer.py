@@ -147,6 +147,29 @@ def test_what_was_trained(project: Project, body: str, models: list[Any], fits: 
     assert len(before) == len(models)
 
 
+def test_every_variable_is_in_the_result(project: Project) -> None:
+    """Of each group as many as the model and its optimizer have, and by their own names."""
+    project.write(
+        START
+        + """
+model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.BatchNormalization()], name="whole")
+model.compile("adam", "mse")
+model.fit(x, y, epochs=1, verbose=0)
+for group in (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables):
+    print("paths", *(variable.path for variable in group))
+"""
+    )
+    done = project.train()
+    assert done.status == 0, done.err
+    paths = [line.split()[1:] for line in done.out.splitlines() if line.startswith("paths ")]
+    result = project.only_run().result
+    assert result is not None
+    (model,) = result.models
+    found = [[tensor.path for tensor in model.tensors[name]] for name in ("trainable", "non_trainable", "optimizer")]
+    assert found == paths
+    assert [len(group) for group in paths] == [4, 2, 10]
+
+
 def _models(record: Record) -> list[tuple[str, str, list[str]]]:
     assert record.result is not None
     return [(model.name, model.how, list(model.tensors)) for model in record.result.models]
