@@ -35,7 +35,10 @@ _FINISHED = 1 << 30
 
 
 class FitCheckpoints:
-    """Saves and restores every `fit`. `preempted` says whether the run must end soon; `end` ends it after a checkpoint."""
+    """Saves and restores every `fit`.
+
+    `preempted` says whether the run must end soon, and `end` ends it, after a checkpoint was written.
+    """
 
     def __init__(self, manager: CheckpointManager, *, preempted: Callable[[], bool], end: Callable[[], None]) -> None:
         self._manager = manager
