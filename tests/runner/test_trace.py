@@ -333,8 +333,8 @@ def test_a_window_of_a_loop_stores_the_tensors(project: Project, body: str) -> N
 
 @pytest.mark.parametrize("body", long_tail([FIT, EAGER, GRAPH], keep=[FIT, GRAPH]), ids=["fit", "eager", "graph"])
 def test_a_tensor_that_cannot_be_stored_ends_the_run(project: Project, body: str) -> None:
-    place = {"fit": 0, "epoch": 0, "step": 1} if body == FIT else {"step": 1}
-    folder, status, err = run_traced(project, body, Trace(level="tensor", **place), spoil=True)
+    step = {"fit": 0, "epoch": 0, "step": 1} if body == FIT else {"step": 1}
+    folder, status, err = run_traced(project, body, Trace(level="tensor", **step), spoil=True)
     record = folder.read()
     message = f"cannot write {folder.tensors}: File exists; choose a folder that you may write to"
     assert (status, record.outcome.state, record.outcome.message) == (2, "failed", message)

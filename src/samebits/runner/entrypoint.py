@@ -2,7 +2,7 @@
 
 The launcher and this module may be of different versions. A run keeps the source that trained it, and `verify`,
 `resume` and `rebuild` start that source again. What follows is the protocol between the two. Do not change it: add a
-new word beside the old one.
+new word instead, and keep the old one.
 
 Start: `python -P -m samebits.runner WORDS`; for source of version 0.1.0 `samebits.container`, with the same words.
 
@@ -75,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: list[str]) -> int:
     options, arguments = split_arguments(argv)
     if options[:1] == ["--run"] and len(options) == 2:
+        # Before anything else, so that a launcher that dies early leaves no process behind.
         tie_to_launcher()
         folder = RunDir(Path(options[1]))
         data = os.environ.get("SAMEBITS_DATA")
@@ -95,6 +96,7 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     _check_runs_folder(spec.runs)
     fields = read_image_manifest()
     report = read_gpus() if fields.get("device", str) == "gpu" else GpuReport()
+    # In a container, the user chose the GPUs with `docker run --gpus`.
     if report.gpus:
         report.check_driver()
         spec = replace(spec, gpus="all")
@@ -141,6 +143,7 @@ def _fingerprint(options: list[str]) -> int:
     if given.json:
         described = {"digest": str(found.digest), "operations": found.operations, "differing": different}
         described |= {"reached": reached, "onednn": found.onednn, "libc": c_library(), "cpu": describe_cpu().to_dict()}
+        # Read by the launcher; see the protocol above.
         print(json.dumps(described, indent=1, sort_keys=True))
     else:
         for name in different:

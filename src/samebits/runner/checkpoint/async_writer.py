@@ -36,9 +36,11 @@ class AsyncWriter:
         with self._changed:
             if self.failed:
                 return
+            # Started late: runs without checkpoints need no thread.
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="samebits-checkpoints", daemon=True)
                 self._thread.start()
+            # A slow disk skips checkpoints that would be deleted anyway.
             self._waiting = [item for item in self._waiting if not self._is_replaced(item[0], checkpoint)]
             self._changed.wait_for(lambda: len(self._waiting) < _MAX_WAITING or self.failed)
             self._waiting.append((checkpoint, contents))

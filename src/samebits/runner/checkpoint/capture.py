@@ -120,10 +120,12 @@ class StateCapture:
         """A value as JSON; `where` says in messages where it was found."""
         import numpy as np
 
+        # Text may contain paths of this run.
         if type(value) is str:
             return self._folders.leave(value)
         if type(value) in PLAIN:
             return value
+        # Decimal digits could lose bits; NumPy's float64 is a subclass of float.
         if isinstance(value, float) and not isinstance(value, np.generic):
             return {"float": float(value).hex()}
         if id(value) in self._numbers:
@@ -169,6 +171,7 @@ class StateCapture:
             return (
                 {"scalar": self._array(value)} if value.dtype.kind in "biufc" else {"constant": qualified_name(value)}
             )
+        # The attributes of the script's own classes may change during training.
         if isinstance(value, type) and self._ours(value) and not issubclass(value, enum.Enum):
             return None
         if isinstance(value, enum.Enum):
@@ -217,6 +220,7 @@ class StateCapture:
 
     def _array(self, value: Any, digest: Digest | None = None) -> dict[str, Any]:
         about = {"dtype": _dtype_name(value.dtype), "shape": [int(size) for size in value.shape]}
+        # Small arrays inline, to avoid thousands of tiny files.
         raw = raw_bytes(value)
         if len(raw) <= _INLINE_BYTES:
             return about | {"in": base64.b64encode(raw).decode()}
@@ -270,6 +274,7 @@ class StateCapture:
 
     def _object(self, value: Any, where: str) -> Encoded:
         kind = type(value)
+        # Files are handled by `output_files`, and internals of libraries created again.
         if isinstance(value, io.IOBase) or is_opaque(value):
             return {"constant": f"{kind.__module__}:{kind.__qualname__}"}
         # Iterators inside objects of libraries are tolerated: the library's own code creates them again.
@@ -280,6 +285,7 @@ class StateCapture:
         attributes = attributes_of(value)
         if attributes is None:
             return {"constant": qualified_name(value)}
+        # The code of a library's PyDataset is not inspected.
         self._draws |= draws_unseen(kind, self._ours)
         encoded = self._attributes(value, attributes, where)
         bases = [

@@ -12,7 +12,7 @@ from samebits.runner.checkpoint.code_inspection import draws, global_names, hold
 from samebits.runner.checkpoint.encoding import EMPTY, Encoded, UncapturableError, qualified_name
 from samebits.runner.compat import cpython_private
 
-_GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+_GENERATOR_TYPES = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 _WITHOUT_STATE = (types.BuiltinFunctionType, types.MethodWrapperType, property, staticmethod, classmethod)
 
 
@@ -40,7 +40,7 @@ class CodeCapture:
             return {"function": {"name": qualified_name(value), **self._function(value, where)}}
         if isinstance(value, functools.partial):
             return {"partial": [self._encode(part, where) for part in (value.func, value.args, value.keywords)]}
-        if isinstance(value, _GENERATORS):
+        if isinstance(value, _GENERATOR_TYPES):
             raise UncapturableError(
                 f"{where} is a Python generator, whose position cannot be saved; use a PyDataset or a tf.data.Dataset"
             )
@@ -59,6 +59,7 @@ class CodeCapture:
         """The data that a class of the script holds; the globals of its methods are noted."""
         for function in methods_of(kind):
             self._note_globals(function)
+        # Methods and descriptors are code; `methods_of` covers what they hold.
         data = {
             name: item
             for name, item in vars(kind).items()
@@ -79,6 +80,7 @@ class CodeCapture:
 
     def _own_function(self, function: types.FunctionType, where: str) -> dict[str, Any]:
         self._note_globals(function)
+        # A mutable default argument, or an attribute of a function, is state, too.
         held = [list(function.__defaults__ or ()), function.__kwdefaults__ or {}, vars(function)]
         holds = self._encode(held, where) if any(held) else None
         cells = []

@@ -67,12 +67,14 @@ def draws(function: types.FunctionType) -> bool:
 def _code_objects(code: types.CodeType) -> Iterator[types.CodeType]:
     yield code
     for constant in code.co_consts:
+        # Nested functions, lambdas and comprehensions are constants of the outer code.
         if isinstance(constant, types.CodeType):
             yield from _code_objects(constant)
 
 
 def _code_draws(code: types.CodeType, known: Mapping[str, Any]) -> bool:
     steps = [step for step in dis.get_instructions(code) if step.opname not in _IGNORED_INSTRUCTIONS]
+    # `import numpy.random` within a function makes a module a local object.
     imports = any(step.opname == "IMPORT_NAME" for step in steps)
     for previous, step, following in zip([None, *steps], steps, [*steps[1:], None], strict=False):
         name = step.argval if isinstance(step.argval, str) else ""
@@ -103,6 +105,7 @@ def _draws_from_shared(value: Any) -> bool:
     """Whether a value is a function that draws from a shared generator, such as `random.random`."""
     import numpy as np
 
+    # `random.random` is a method of a hidden, shared instance.
     if isinstance(getattr(value, "__self__", None), (random.Random, np.random.RandomState, np.random.Generator)):
         return True
     if isinstance(value, (types.ModuleType, type)) or not callable(value):

@@ -75,6 +75,7 @@ def _open(feed: Any) -> Any:
     dataset = dataset_of(feed)
     iterator = _new_iterator(dataset, followed=feed.followed)
     feed.used = 0
+    # With `steps_per_epoch`, the checkpoint comes long after the iterator was created.
     feed.captured = captured_state(dataset) if feed.steps_per_epoch else []
     feed.begins = initial_state(dataset, iterator)
     return iterator
@@ -119,6 +120,7 @@ def epoch_length(feed: Any) -> int:
 def restore_feed(feed: Any, state: Mapping[str, Any], *, drawn: bool) -> None:
     """Restore a feed. `drawn` says whether the original run had drawn all its data at least once."""
     dataset = dataset_of(feed)
+    # A cache must be filled before the state is restored, as filling it draws seeds.
     if drawn and state["drawn"] is None:
         fill_caches(dataset)
     restore_captured(dataset, state["captured"])
@@ -176,6 +178,7 @@ def _check_pipeline(dataset: Any) -> None:
 def fill_caches(dataset: Any) -> None:
     """Fill the caches of random data in a pipeline, as the first epoch of the original run did."""
     for part in _random_caches(dataset):
+        # A second `fit` on the same pipeline finds the cache filled.
         if part not in _filled:
             _filled.add(part)
             for _ in _new_iterator(part):
@@ -187,6 +190,7 @@ def captured_state(dataset: Any) -> list[dict[str, Any]]:
     import tensorflow as tf
 
     found = []
+    # Read by handle, as the Python variable may not exist any more.
     for handle, dtype in _variable_handles(dataset):
         array = tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype).numpy()
         content = base64.b64encode(array.tobytes()).decode()
@@ -200,6 +204,7 @@ def restore_captured(dataset: Any, state: list[dict[str, Any]]) -> None:
     import tensorflow as tf
 
     handles = list(_variable_handles(dataset))
+    # The handles are in the order of the pipeline, which is the same in every run.
     if len(handles) != len(state):
         raise UncapturableError("the tf.data pipeline uses different variables when the script runs again")
     for (handle, dtype), item in zip(handles, state, strict=True):
@@ -269,6 +274,7 @@ def _check_caches(dataset: Any, name: str) -> None:
         raise UncapturableError(f"{name} caches an infinite random pipeline; call repeat() after cache()")
     cached = [part for cache in caches for part in _parts(cache)]
     uncached = [part for part in _parts(dataset) if not any(part is known for known in cached)]
+    # Filling a cache must not draw from a pipeline that is combined with it later.
     if caches and any(len(tensorflow_private.source_datasets(part)) > 1 for part in uncached):
         raise UncapturableError(
             f"{name} combines a cached random pipeline with another pipeline; cache only data that is not random"

@@ -59,6 +59,7 @@ class Content:
 
         raw = base64.b64decode(encoded["in"]) if "in" in encoded else self._read(Digest.parse(encoded["at"]))
         name = encoded["dtype"]
+        # NumPy's own types begin with the byte order; others, such as bfloat16, are looked up by name.
         dtype = np.dtype(name) if name[0] in "<|" else tf.as_dtype(name).as_numpy_dtype
         return np.frombuffer(raw, dtype).reshape(encoded["shape"]).copy()
 
@@ -88,6 +89,7 @@ def resolve_name(name: str, where: str) -> Any:
     Raises UncapturableError if there is no such function.
     """
     module, _, path = name.partition(":")
+    # Never imported: a checkpoint must not run code.
     found: Any = sys.modules.get(module) if module.partition(".")[0] in _LIBRARIES else None
     for part in path.split("."):
         found = getattr(found, part, None)

@@ -123,6 +123,7 @@ class FitCheckpoints:
         feed.followed = True
         if phase.feed is None:
             phase.feed = feed
+        # `fit` creates the iterator over its validation data later, and keeps it.
         elif phase.validation is not None:
             with self._manager.work(), as_input_error(None):
                 data_iterator.restore_feed(feed, phase.validation, drawn=True)
@@ -205,11 +206,13 @@ class FitCheckpoints:
         if not stateful_data(phase):
             return frozenset()
         begun = dict(found.state["begun"]["objects"]["roots"])
+        # Compared with the beginning of the epoch: what differs was drawn from.
         now = dict(self._manager.capture({}).encoded["roots"])
         return frozenset(name for name in now if _without_number(now[name]) != _without_number(begun.get(name)))
 
     def _batch_done(self, phase: FitPhase, batch: int, *_: Any) -> None:
         steps, every = batch + 1, self._manager.every
+        # With several steps per execution, a multiple of `every` may lie between two calls.
         due = every is not None and steps // every > (steps - phase.model.steps_per_execution) // every
         # After the last step, the checkpoint at the end of the epoch follows anyway.
         if steps >= data_iterator.epoch_length(phase.feed):
@@ -244,6 +247,7 @@ class FitCheckpoints:
 
     def _epoch_done(self, phase: FitPhase, epoch: int, logs: Any = None) -> None:
         phase.drawn = True
+        # A callback such as EarlyStopping may have ended the training.
         over = bool(phase.model.stop_training) or epoch + 1 >= phase.callbacks.params.get("epochs", _FINISHED)
         values = {"over": over, "logs": exact_logs(logs)}
 

@@ -42,6 +42,7 @@ def fit_roots(phase: FitPhase) -> dict[str, Any]:
     """The roots of the state of a `fit`. The model comes first, as optimizers refer to its variables."""
     import keras
 
+    # Keras creates the progress bar, which only prints; samebits' own callbacks restore their state elsewhere.
     listed = [
         callback
         for callback in phase.callbacks.callbacks
@@ -87,6 +88,7 @@ def _without_variables(item: Any) -> Any:
 
     if not isinstance(item, keras.metrics.Metric):
         return item
+    # Variables are restored with the metrics; here only Python values matter.
     keras_own = type(item).__module__.partition(".")[0] == "keras"
     return {} if keras_own else {name: value for name, value in vars(item).items() if type(value) in _PLAIN_TYPES}
 

@@ -13,6 +13,7 @@ def generators(*, wanted: frozenset[str] = frozenset()) -> dict[str, Any]:
     names it.
     """
     found: dict[str, Any] = {}
+    # Creating it would itself draw a number.
     if KERAS in wanted or keras_private.has_global_seed_generator():
         found[KERAS] = keras_private.global_seed_generator()
     of_tensorflow = tensorflow_private.global_generator()

@@ -53,6 +53,7 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
             yield "optimizer", value.optimizer
     kinds = (keras.optimizers.Optimizer, keras.random.SeedGenerator, keras.metrics.Metric, *generator_kinds())
     for name, item in list(vars(value).items()):
+        # Private attributes belong to Keras, which creates them again.
         if name != "optimizer" and not name.startswith("_") and isinstance(item, kinds):
             yield name, item
 

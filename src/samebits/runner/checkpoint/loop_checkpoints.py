@@ -58,6 +58,7 @@ class LoopCheckpoints:
         if self._manager.phase is not None:
             yield from iterable
             return
+        # A resumed run must skip the finished iterations, which an iterator may have consumed.
         if hasattr(iterable, "__next__"):
             raise InputError(
                 "samebits.checkpoint needs an iterable that can start over, such as range(10), not an iterator"
@@ -67,6 +68,7 @@ class LoopCheckpoints:
             with self._manager.work():
                 done = self._begin(phase, state, _generators(visible))
             for number, item in enumerate(iterable):
+                # A finished iteration is skipped without running its body.
                 if number < done:
                     continue
                 yield item
@@ -78,6 +80,7 @@ class LoopCheckpoints:
     def stepping(self, optimizer: Any) -> None:
         """Called before an optimizer makes a step: refuse one that was not passed, as its state would not be saved."""
         phase = self._phase
+        # A wrapper that scales the loss calls the inner optimizer.
         known = [inner for item in phase.optimizers for inner in _with_inner(item)] if phase is not None else []
         if phase is not None and not any(optimizer is item for item in known):
             self._manager.refuse(
@@ -119,6 +122,7 @@ class LoopCheckpoints:
             if len(saved) != len(phase.datasets):
                 raise UncapturableError("different tf.data pipelines are passed when the script runs again")
             for dataset, (iterator, captured) in zip(phase.datasets, saved, strict=True):
+                # Only the state of a reshuffling pipeline is saved.
                 if iterator is not None:
                     data_iterator.restore_dataset(dataset, iterator)
                 data_iterator.restore_captured(dataset, captured)
@@ -156,6 +160,7 @@ class LoopCheckpoints:
         def opened(dataset: Any) -> Any:
             iterator = original(dataset)
             phase = self._phase
+            # Opened by `fit` itself, or to restore its state.
             if data_iterator.is_followed():
                 return iterator
             if phase is None:

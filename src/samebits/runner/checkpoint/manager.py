@@ -127,6 +127,7 @@ class CheckpointManager:
     @contextmanager
     def next_phase(self, phase: Phase) -> Iterator[None]:
         """Run one phase. At its end, all of its checkpoints are on the disk."""
+        # Phases are numbered in their order, which is the same when the script runs again.
         phase.number, self._phases = self._phases, self._phases + 1
         self.phase = phase
         try:
@@ -142,7 +143,7 @@ class CheckpointManager:
         """
         self.began = True
         if self.writes:
-
+            # What is not capturable is found here, before hours of training.
             def inspect() -> None:
                 captured = self._walker.capture_initial(phase.roots | generators())
                 phase.initial = captured.encoded
@@ -209,11 +210,13 @@ class CheckpointManager:
         Raises TraceEnded if the run was to end at this position.
         """
         if self.writes:
+            # Roots left out here are restored by the phase itself.
             roots = {name: value for name, value in phase.roots.items() if name not in without} | dict(more)
             known = {} if self._observer is None or not settled else self._observer.digested()
             captured = self.attempt(lambda: self._checkpoint_at(position, phase, part(), roots, known))
             if captured is not None:
                 self._writer.add(*captured)
+        # A run of one segment ends here, even if it writes no checkpoints.
         if self._until == position:
             raise TraceEnded(describe_reached(position))
 
@@ -240,6 +243,7 @@ class CheckpointManager:
             self._outputs.restore(state["written"])
         restorer = self.restore_objects(state["objects"], phase.roots | dict(more), without=without)
         if self._observer is not None:
+            # The observer needs the live optimizers, so that later steps belong to the right models.
             for index in state["stepped"]:
                 self._observer.stepped(restorer.optimizers[index])
             self._observer.tell(state["told"])
@@ -267,13 +271,14 @@ class CheckpointManager:
             return None
         found = self._store.read(position)
         if found.recipe != self._recipe:
-            raise InputError(f"the checkpoint {position.name} belongs to another recipe; train anew")
+            raise InputError(f"the checkpoint {position.name} belongs to another recipe; train again")
         return found
 
     def _checkpoint_at(
         self, position: Position, phase: Phase, part: StatePart, roots: Mapping[str, Any], known: DigestedValues
     ) -> tuple[Checkpoint, Mapping[str, Any]]:
         captured = self.capture(roots, known)
+        # Better no checkpoint than one that cannot be restored.
         check_restorable(captured.encoded, phase.initial)
         observer = self._observer
         outputs = self._outputs.capture()
@@ -310,4 +315,4 @@ def as_input_error(start: Position | None) -> Iterator[None]:
     try:
         yield
     except (UncapturableError, RecordError) as error:
-        raise InputError(f"cannot resume from {start}: {error}; train anew") from error
+        raise InputError(f"cannot resume from {start}: {error}; train again") from error

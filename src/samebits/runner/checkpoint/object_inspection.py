@@ -15,6 +15,7 @@ def draws_unseen(kind: type, ours: Callable[[type], bool]) -> bool:
 def attributes_of(value: Any) -> dict[str, Any] | None:
     """An object's attributes, including those in slots; None if it cannot have any."""
     slots = [name for base in type(value).__mro__ for name in _slots(base) if hasattr(value, name)]
+    # Objects that are implemented in C often have neither.
     if not slots and not hasattr(value, "__dict__"):
         return None
     return {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})

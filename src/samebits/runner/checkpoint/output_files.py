@@ -1,7 +1,7 @@
 """Captures and restores the script's output folder: files, links, and the write positions of open files.
 
 Output files belong to the result. A resumed script runs from its first line and may write some of them again. So all of
-them are restored in place, as the script may hold them open.
+them are restored in place, as the script may have them open.
 """
 
 import fnmatch
@@ -95,6 +95,7 @@ class OutputSnapshot:
     def _digest(self, path: Path, relative: str) -> str:
         """The digest of a file; it is read again only if its size, times or inode changed."""
         found = path.stat()
+        # The change time cannot be set by the script, unlike the modification time.
         mark = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
         known = self._known.get(relative)
         if known is None or known[0] != mark:
@@ -110,6 +111,7 @@ class OutputSnapshot:
         root = f"{os.path.realpath(self._folder)}/"
         for name in sorted(os.listdir("/proc/self/fd"), key=int):
             with suppress(OSError):
+                # A file may be closed while the descriptors are listed.
                 path = os.readlink(f"/proc/self/fd/{name}")
                 if path.startswith(root) and _writable(int(name)):
                     found.append((int(name), path.removeprefix(root)))

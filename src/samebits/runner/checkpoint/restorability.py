@@ -29,6 +29,7 @@ def _check_value(captured: Encoded, initial: Encoded, where: str) -> None:
         return
     kind = kind_of(captured)
     content = captured[kind]
+    # An initial value of another kind offers nothing to restore into.
     known = initial.get(kind) if isinstance(initial, Mapping) else None
     if "class" in captured and (known is None or captured["class"] != initial.get("class")):
         raise UncapturableError(
@@ -46,6 +47,7 @@ def _check_value(captured: Encoded, initial: Encoded, where: str) -> None:
 
 
 def _check_function(content: Mapping[str, Any], known: Mapping[str, Any] | None, where: str) -> None:
+    # A named function of a module can be looked up; a new closure cannot be created.
     if known is None or known["name"] != content["name"]:
         resolve_name(content["name"], where)
         known = {"cells": [], "holds": None}
@@ -63,6 +65,7 @@ def _check_methods(content: Mapping[str, Any], known: Mapping[str, Any], where: 
 def _paired_items(kind: str, content: Any, known: Any) -> Iterator[tuple[Encoded, Encoded]]:
     """The items of a container, each with its initial counterpart or None."""
     if kind == "dict":
+        # Encoded keys are JSON, which is not hashable.
         initial = {repr(key): item for key, item in known or ()}
         yield from ((item, initial.get(repr(key))) for key, item in content)
     elif kind in ("list", "tuple", "deque", "set", "frozenset", "partial"):

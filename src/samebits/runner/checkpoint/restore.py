@@ -60,6 +60,7 @@ class StateRestorer:
             # The object may contain itself.
             self._objects[encoded["#"]] = live
             found = getattr(self, f"_{kind}")(content, live, where)
+        # Later references find the restored object, which may be a new one.
         if "#" in encoded:
             self._objects[encoded["#"]] = found
         return found
@@ -75,6 +76,7 @@ class StateRestorer:
             return live
         if kind == "member":
             return type(live)[content["name"]] if isinstance(live, enum.Enum) else live
+        # Paths are those of this run.
         if kind in ("text", "path"):
             text = self._folders.arrive(content if isinstance(content, str) else content["text"])
             return text if kind == "text" else live if _is_path(live, text) else Path(text)
@@ -137,6 +139,7 @@ class StateRestorer:
 
         state = self.value(content, None, where)
         if not isinstance(live, np.random.Generator) or type(live.bit_generator).__name__ != state["bit_generator"]:
+            # An allow-list: the name comes from a file.
             if state["bit_generator"] not in ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"):
                 raise UncapturableError(f"{where} is a random generator of an unknown type")
             live = np.random.Generator(getattr(np.random, state["bit_generator"])())
@@ -180,6 +183,7 @@ class StateRestorer:
 
     def _tuple(self, content: Any, live: Any, where: str) -> Any:
         items = self._items(content, live, where)
+        # The same tuple is kept if possible, as other objects may refer to it.
         same = isinstance(live, tuple) and len(live) == len(items)
         if same and all(one is other for one, other in zip(live, items, strict=True)):
             return live
@@ -228,6 +232,7 @@ class StateRestorer:
             live = resolve_name(content["name"], where)
         if content["holds"] is not None:
             self.value(content["holds"], [list(live.__defaults__ or ()), live.__kwdefaults__ or {}, vars(live)], where)
+        # Cells are shared between closures, and so are changed in place.
         for item, cell in zip(content["cells"], live.__closure__ or (), strict=False):
             if item != EMPTY:
                 cell.cell_contents = self.value(item, _cell_content(cell), where)

@@ -57,6 +57,7 @@ class UnsupportedOpWatcher:
         @functools.wraps(original)
         def func_graph_from_py_func(name: str, *args: Any, **kwargs: Any) -> Any:
             graph = original(name, *args, **kwargs)
+            # `data_iterator` handles the state of pipelines.
             if not _is_data_function(name):
                 for reason in _reasons(graph):
                     if self._manager.phase is None:

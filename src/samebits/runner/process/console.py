@@ -16,6 +16,7 @@ def log(message: str) -> None:
 
 def plain_progress(task: str) -> Progress:
     """Progress as a line on stderr every few seconds; none for a task that ends within two seconds."""
+    # As if a line had been printed earlier, so that the first one comes after two seconds.
     shown = time.monotonic() - _REPORT_SECONDS + _QUIET_SECONDS
 
     def progress(done: int, total: int) -> None:

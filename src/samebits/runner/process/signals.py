@@ -52,7 +52,9 @@ class Signals:
 
     def _arrived(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
+        # A second SIGTERM ends the run at once.
         if number == signal.SIGTERM and not self._waiting and self._can_wait() and _alarm_is_free():
+            # An alarm ends the wait, should the step take too long.
             self._waiting = True
             signal.signal(signal.SIGALRM, lambda *_: self.again())
             signal.setitimer(signal.ITIMER_REAL, STEP_WAIT_SECONDS)

@@ -96,6 +96,7 @@ class GraphTaps:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        # A graph that is dropped before it is finished must not stay in memory.
         self._graphs: weakref.WeakKeyDictionary[Any, TracedGraph] = weakref.WeakKeyDictionary()
         self._numbers = itertools.count(1)
         self._nesting = NestingDepth()
@@ -115,16 +116,19 @@ class GraphTaps:
         import tensorflow as tf
 
         trained = trained_by(optimizer) if variables is None else variables
+        # Variables that the loss does not depend on have no gradient.
         pairs = [pair for pair in zip(gradients, trained, strict=False) if pair[0] is not None]
         seen = [part for gradient, variable in pairs for part in _gradient_parts(gradient, variable)]
         if tf.executing_eagerly():
             if self._sink.wanted():
                 self._sink.capture(0, [], [_with_values(item, item.tensor) for item in seen])
             return None
+        # XLA cannot compile a call of Python.
         if in_xla_context():
             return None
         graph = tf.compat.v1.get_default_graph()
         traced = self._graphs.setdefault(graph, TracedGraph())
+        # All outputs since the last step belong to this one.
         step = TappedStep(seen=traced.outputs + seen)
         traced.outputs = []
         traced.steps.append(step)
@@ -142,6 +146,7 @@ class GraphTaps:
     def _wrap_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            # Without a tape there is no training step: evaluation, prediction, preparation of data.
             if not tape_records():
                 return original(layer, *args, **kwargs)
             # Only the outermost layer, usually the model, has its input captured.
@@ -160,6 +165,7 @@ class GraphTaps:
     def _wrap_enter(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def enter(tape: Any) -> Any:
+            # Only the outermost tape begins a pass; a second one may belong to the same step.
             if self._nesting.gradients == 0 and not tape_records():
                 self._begin_pass()
             return original(tape)
@@ -183,6 +189,7 @@ class GraphTaps:
 
         if tf.executing_eagerly():
             self._sink.begin_pass()
+        # In a graph, outputs of an earlier pass that no step followed are dropped the same way.
         elif (traced := self._graphs.get(tf.compat.v1.get_default_graph())) is not None:
             traced.outputs.clear()
 
@@ -196,6 +203,7 @@ class GraphTaps:
             if not isinstance(tensor, tf.Tensor) or type_name(tensor) in _DTYPES_WITHOUT_NUMBERS:
                 continue
             seen = TracedTensor(about={"layer": name} | part, tensor=tensor)
+            # A layer may be called in a graph; its tensors have values only when the graph runs.
             if not is_eager(tensor):
                 self._graphs.setdefault(tensor.graph, TracedGraph()).outputs.append(seen)
             elif self._sink.wanted():
@@ -206,6 +214,7 @@ class GraphTaps:
         def func_graph_from_py_func(*args: Any, **kwargs: Any) -> Any:
             graph = original(*args, **kwargs)
             traced = self._graphs.pop(graph, None)
+            # TensorFlow discards a graph that creates variables.
             steps = [] if traced is None else [step for step in traced.steps if not step.provisional]
             if steps:
                 self._tap(graph, steps)
@@ -219,6 +228,7 @@ class GraphTaps:
             _key(seen.tensor): seen.tensor for step in steps for seen in step.seen if seen.tensor.graph is graph
         }
         try:
+            # All taps are checked together, as they all end up in the same graph.
             harmless = harmless_tensors(graph, candidates)
             previous = None
             for step in steps:
@@ -235,8 +245,10 @@ class GraphTaps:
         seen = [item for item in step.seen if _key(item.tensor) in harmless]
         if not seen:
             return
+        # The tap is not an operation of the script, and must not appear in the audit of operations.
         with graph.as_default(), unwatched():
             operation = self._insert_tap(seen)
+        # Nothing reads the tap; without this, it would not run.
         graph.control_outputs.append(operation)
         if previous is not None:
             run_after(operation, previous)
@@ -258,6 +270,7 @@ class GraphTaps:
 
         def tap(*values: Any) -> None:
             if self._sink.wanted():
+                # Outputs and gradients are separated only now, as they share one call.
                 named = [(item.gradient, _with_values(item, values[index])) for item, index in described]
                 self._sink.capture(
                     number, *([item for found, item in named if found is kind] for kind in (False, True))
@@ -279,6 +292,7 @@ def _gradient_parts(gradient: Any, variable: Any) -> list[TracedTensor]:
     import tensorflow as tf
 
     path = getattr(variable, "path", variable.name)
+    # Converting it to a dense gradient would compute what the script does not.
     if isinstance(gradient, tf.IndexedSlices):
         parts = {"values": gradient.values, "indices": gradient.indices}
         return [TracedTensor(about={"path": path, "part": part}, tensor=parts[part], gradient=True) for part in parts]

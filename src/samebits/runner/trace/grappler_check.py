@@ -38,8 +38,10 @@ def harmless_tensors(graph: Any, tensors: Mapping[str, Any]) -> set[str] | None:
     """
     with unwatched():
         definition = graph.as_graph_def(add_shapes=True)
+    # Grappler removes nodes that no kept node needs.
     kept = [output.op.name for output in graph.outputs] + [operation.name for operation in graph.control_outputs]
     for node in definition.node:
+        # Some rewrites apply only to nodes with a device, which is assigned later.
         node.device = node.device or _CPU
     same = _same_nodes(graph, definition)
     without = _optimized_nodes(definition, kept, same, {})
@@ -50,6 +52,7 @@ def harmless_tensors(graph: Any, tensors: Mapping[str, Any]) -> set[str] | None:
         different = {name for name in without.keys() | found.keys() if without.get(name) != found.get(name)}
         if not different:
             return set(remaining)
+        # A node that exists only with the taps was fused without them.
         new = found.keys() - without.keys()
         culprits = {name for name, tensor in remaining.items() if same[tensor.op.name] in new}
         # No fused tensor explains the difference: suspect the neighbours of the nodes that differ.
@@ -66,6 +69,7 @@ def _summed(graph: Any) -> set[str]:
     for operation in graph.get_operations():
         if operation.type not in _ADDITIONS:
             continue
+        # Grappler only merges an addition that has no other reader.
         inner = [
             source.op for source in operation.inputs if source.op.type in _ADDITIONS and len(source.consumers()) == 1
         ]
@@ -90,6 +94,7 @@ def _neighbours(tensor: Any, same: Mapping[str, str]) -> set[str]:
 
 def _same_nodes(graph: Any, definition: Any) -> dict[str, str]:
     """One name for all nodes that compute the same. Grappler keeps any one of them."""
+    # Stateful nodes are never merged: each has an effect of its own.
     own = {operation.name for operation in graph.get_operations() if is_stateful(operation)}
     found: dict[str, str] = {}
     for node in definition.node:  # each comes after what it reads
@@ -113,13 +118,14 @@ def _constant_name(node: Any) -> str | None:
 def _computation(node: Any, same: Mapping[str, str]) -> tuple[Any, ...]:
     """What a node computes: operation, inputs and attributes, without control dependencies."""
     written = {name: value.SerializeToString(deterministic=True) for name, value in node.attr.items()}
-    attributes = sorted((name, value) for name, value in written.items() if not name.startswith("_"))  # annotations
+    # Attributes with an underscore are annotations, such as inferred shapes.
+    attributes = sorted((name, value) for name, value in written.items() if not name.startswith("_"))
     inputs = [name.partition(":") for name in node.input if not name.startswith("^")]
     if len(inputs) == 2 and is_commutative(node.op):  # Grappler sorts inputs by name
         inputs.sort(key=lambda parts: same.get(parts[0], parts[0]))
     return (
         node.op,
-        tuple((_without_numbers(same.get(name, name)), port or "0") for name, _, port in inputs),
+        tuple((_without_inline_numbers(same.get(name, name)), port or "0") for name, _, port in inputs),
         tuple(attributes),
     )
 
@@ -132,17 +138,19 @@ def _optimized_nodes(definition: Any, kept: list[str], same: Mapping[str, str], 
     graph.graph_def.CopyFrom(definition)
     if tapped:
         graph.graph_def.node.append(_tap_node(tapped))
+    # Grappler keeps what `train_op` lists.
     graph.collection_def["train_op"].node_list.value.extend([*kept, TAP] if tapped else kept)
     optimized = optimize_graph(graph, _CPU)
     nodes = [node for node in optimized.node if node.name != TAP and node.op != "NoOp"]
+    # Constant folding creates new constants, which are compared by their values.
     names = {**same, **{node.name: name for node in nodes if (name := _constant_name(node))}}
     found: Nodes = {}
     for node in nodes:
-        found.setdefault(_without_numbers(names.get(node.name, node.name)), []).append(_computation(node, names))
+        found.setdefault(_without_inline_numbers(names.get(node.name, node.name)), []).append(_computation(node, names))
     return {name: sorted(contents) for name, contents in found.items()}
 
 
-def _without_numbers(name: str) -> str:
+def _without_inline_numbers(name: str) -> str:
     """A name without the numbers that Grappler adds when it inlines loops, in no fixed order."""
     return re.sub(r"/_\d+", "", name)
 

@@ -42,6 +42,7 @@ class StepRecordWriter:
         """Called when a tape begins to record: outputs after the last optimizer call belong to no step."""
         capture = self._captures.get(0)
         if capture is not None and len(capture.outputs) > capture.settled:
+            # Outputs up to `settled` belong to a step whose line is written at its end.
             del capture.outputs[capture.settled :]
             self._remove_unused()
 
@@ -52,6 +53,7 @@ class StepRecordWriter:
         and gradients when an optimizer is called.
         """
         found = describe_tensor([*outputs, *gradients], self._keep)
+        # A graph that runs again replaces what its tap captured before.
         capture = self._captures.setdefault(tap, StepCapture()) if tap == 0 else StepCapture()
         capture.outputs += found[: len(outputs)]
         capture.gradients += found[len(outputs) :]
@@ -68,6 +70,7 @@ class StepRecordWriter:
         """Append the line of a step, with the variables of a model by group; nothing at level `epoch`."""
         if self._trace.level == EPOCH:
             return
+        # Variables are read now, after the step has changed them.
         tensors = {name: describe_tensor(named_variables(variables), self._keep) for name, variables in groups.items()}
         line: dict[str, object] = {"event": STEP, **position, "model": model}
         line["tensors"] = {name: group_digest(described) for name, described in tensors.items()}
@@ -105,6 +108,7 @@ class StepRecordWriter:
         except OSError as error:
             raise storage_error(error, self._tensors) from error
         path = self._tensors / digest.hex
+        # Read-only, as the name is the digest of the content.
         if not path.exists():
             write_atomically(path, bytes(content), mode=0o444)
             self._unwritten.add(digest.hex)

@@ -66,6 +66,7 @@ class StepTracer:
         """Wrap the parts of Keras that make steps, as far as the level needs it."""
         import keras
 
+        # Layers and tapes are wrapped only at level `tensor`, as this costs time.
         if self._taps is not None:
             self._taps.install(patches)
         if self.steps:
@@ -88,6 +89,7 @@ class StepTracer:
         if pending.seen is not None:
             # TensorFlow traces a function that creates variables twice, and runs the second graph.
             pending.seen.provisional = len(optimizer.variables) > pending.variables
+        # In Keras's own loops, the callback of `watcher` writes the line.
         if not self.steps or self._in_keras():
             return
         if tf.executing_eagerly():
@@ -95,6 +97,7 @@ class StepTracer:
         elif in_xla_context():
             self.report("lines for steps that are compiled by XLA")
         else:
+            # The tap must wait for the variables that its line describes.
             groups = [trained.variables() for _, trained in self._trained_by(optimizer)]
             variables = [variable for found in groups for group in found.values() for variable in group]
             self._tap(variables, optimizer, pending)
@@ -119,6 +122,7 @@ class StepTracer:
 
             def on_train_batch_begin(watcher, batch: int, logs: Any = None) -> None:  # noqa: ARG002, N805
                 watcher.begun = batch
+                # Keras calls the callback once per execution, which may have several steps.
                 last = batch + trained.target.steps_per_execution - 1
                 self._window.begin(Batches(fit=fit, epoch=watcher.epoch, first=batch, last=last))
 
@@ -173,6 +177,7 @@ class StepTracer:
     def _wrap_train_on_batch(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def train_on_batch(model: Any, *args: Any, **kwargs: Any) -> Any:
+            # `train_on_batch` calls the optimizer in its graph; the step is handled once it returned.
             self._in_train_on_batch += 1
             try:
                 result = original(model, *args, **kwargs)
@@ -197,12 +202,14 @@ class StepTracer:
 
     def _loop_step(self, numbered: list[tuple[int, TrainedModel]]) -> None:
         """Write lines for a step in a custom loop, one for each model that the optimizer trains."""
+        # An optimizer may train several models, as in an encoder with a decoder.
         for number, trained in numbered:
             step = self._window.count(number)
             if self._writes_steps and self._window.includes_step(number, step):
                 self._writer.write({"loop": number, "step": step}, trained.name, trained.variables())
         self._writer.forget()
         self._window.end_steps()
+        # The number of steps is counted once, although several models may have lines.
         if numbered:
             self._after_steps(numbered[0][0], 1)
 

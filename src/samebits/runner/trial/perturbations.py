@@ -44,6 +44,7 @@ def _change_cores(patches: Patches) -> None:
     free = sorted(os.sched_getaffinity(0))
     patches.on_undo(os.sched_setaffinity, 0, free)
     os.sched_setaffinity(0, free[:1])
+    # TensorFlow asks the affinity, Python code usually `cpu_count`.
     number = 1 if len(free) > 1 else 2
     patches.replace(os, "cpu_count", lambda: number)
 
@@ -118,6 +119,7 @@ def _of_time_tuple(original: Callable[..., Any], position: int) -> Callable[...,
 
 def _change_user(patches: Patches) -> None:
     """Change the user's name, number and home folder."""
+    # A script may write to its home folder, so that the folder must exist.
     home = tempfile.mkdtemp(prefix="home-")
     patches.on_undo(_restore_environment, dict(os.environ))
     os.environ.update(USER=_NAME, LOGNAME=_NAME, USERNAME=_NAME, HOME=home)
@@ -145,6 +147,7 @@ def _change_host(patches: Patches) -> None:
     patches.replace(os, "uname", lambda: other)
     patches.replace(socket, "gethostname", lambda: _NAME)
     patches.replace(socket, "getfqdn", lambda name="": name or _NAME)
+    # A script that connects to its own host must still work.
     for name in ("gethostbyname", "getaddrinfo"):
         patches.wrap((socket, name), _resolve_locally)
     patches.replace(platform, "node", lambda: _NAME)
@@ -159,6 +162,7 @@ def _reverse_folders(patches: Patches) -> None:
     """Reverse the order in which folders are listed, in Python and in TensorFlow."""
     import tensorflow as tf
 
+    # TensorFlow lists folders in C++, so that its functions are wrapped, too.
     scandir = os.scandir
     patches.wrap((os, "listdir"), _reversed)
     patches.replace(os, "scandir", lambda *where, **named: _ReversedScan(scandir(*where, **named)))

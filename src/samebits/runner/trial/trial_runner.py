@@ -49,6 +49,7 @@ class TrialRunner:
         """Count steps. Raises TraceEnded after the last step of the trial."""
         now = time.perf_counter()
         self._steps += steps
+        # The time since the last step includes everything that the loop does between steps.
         if self._steps > _WARM_UP_STEPS:
             self._durations.setdefault(model, []).append((now - self._last_step, steps))
         self._last_step = now
@@ -69,5 +70,6 @@ class TrialRunner:
             return timings
         timed = {model: [spent / steps for spent, steps in durations] for model, durations in self._durations.items()}
         number = sum(len(seconds) for seconds in timed.values())
+        # The median ignores single slow steps, such as those at the end of an epoch.
         mean = sum(statistics.median(seconds) * len(seconds) for seconds in timed.values()) / max(number, 1)
         return replace(timings, steps=self._steps, step=round(mean, 9) if number > 1 else None)
