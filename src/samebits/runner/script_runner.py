@@ -24,6 +24,7 @@ def run_script(
     os.chdir(path.parent)
     sys.argv = [str(path), *arguments]
     sys.path.insert(0, str(path.parent))
+    # A new module, as `__main__` is this package's own.
     module = types.ModuleType("__main__")
     module.__dict__.update(__file__=str(path), __builtins__=__builtins__)
     # This also keeps the script's objects alive until they are digested.
@@ -37,6 +38,7 @@ def run_script(
         check()
         raise
     except BaseException as error:  # a script may raise anything, KeyboardInterrupt included
+        # A library may turn Ctrl-C or SIGTERM into an error of its own.
         if signals.received is not None:
             raise
         check()
@@ -57,6 +59,7 @@ def _stopped(stop: SystemExit) -> Outcome:
 def _raised(error: BaseException) -> Outcome:
     """The outcome of an exception, with the traceback from the script's first line on."""
     trace = error.__traceback__
+    # The first entry is this module's call of `exec`.
     text = "".join(traceback.format_exception(type(error), error, trace.tb_next if trace else None))
     sys.stderr.write(text)
     first = (str(error).strip().splitlines() or [""])[0]

@@ -93,6 +93,7 @@ def resolve_name(name: str, where: str) -> Any:
     found: Any = sys.modules.get(module) if module.partition(".")[0] in _LIBRARIES else None
     for part in path.split("."):
         found = getattr(found, part, None)
+    # Classes and other callables are refused, as creating instances could run code.
     if not isinstance(found, types.FunctionType):
         raise UncapturableError(f"{where} was the function {name}, which was created during training; create it before")
     return found

@@ -130,6 +130,7 @@ class FitCheckpoints:
 
     def _train_begun(self, phase: FitPhase, *_: Any) -> None:
         with self._manager.work():
+            # Known only now, as `fit` adds callbacks of its own.
             phase.roots = fit_roots(phase)
             found = self._manager.begin(phase, lambda _: self._check_data(phase))
             if found is None:
@@ -214,7 +215,7 @@ class FitCheckpoints:
         steps, every = batch + 1, self._manager.every
         # With several steps per execution, a multiple of `every` may lie between two calls.
         due = every is not None and steps // every > (steps - phase.model.steps_per_execution) // every
-        # After the last step, the checkpoint at the end of the epoch follows anyway.
+        # After the last step of an epoch, the checkpoint at the end of the epoch follows anyway.
         if steps >= data_iterator.epoch_length(phase.feed):
             return
         if due or self._preempted():

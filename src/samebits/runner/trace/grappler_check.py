@@ -52,15 +52,19 @@ def harmless_tensors(graph: Any, tensors: Mapping[str, Any]) -> set[str] | None:
         different = {name for name in without.keys() | found.keys() if without.get(name) != found.get(name)}
         if not different:
             return set(remaining)
-        # A node that exists only with the taps was fused without them.
-        new = found.keys() - without.keys()
-        culprits = {name for name, tensor in remaining.items() if same[tensor.op.name] in new}
-        # No fused tensor explains the difference: suspect the neighbours of the nodes that differ.
-        culprits = culprits or {name for name, tensor in remaining.items() if _neighbours(tensor, same) & different}
+        culprits = _culprits(remaining, same, different, added=set(found.keys() - without.keys()))
         remaining = {name: tensor for name, tensor in remaining.items() if name not in culprits}
         if not culprits:
             break
     return None
+
+
+def _culprits(tensors: Mapping[str, Any], same: Mapping[str, str], different: set[str], *, added: set[str]) -> set[str]:
+    """The names of the tensors whose taps probably made nodes `different`, or `added` them."""
+    # A node that exists only with the taps was fused without them.
+    fused = {name for name, tensor in tensors.items() if same[tensor.op.name] in added}
+    # If no fused tensor explains the difference, suspect the neighbours of the nodes that differ.
+    return fused or {name for name, tensor in tensors.items() if _neighbours(tensor, same) & different}
 
 
 def _summed(graph: Any) -> set[str]:
