@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments, and resumed: they end in the bits of the run that nothing interrupted."""
+"""Runs that are killed at random moments and resumed reach the bits of the uninterrupted run."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from support.lanes import long_tail
 from support.machine import started
 
 KILLS = 4
-"""Of each script, up to three in a row."""
+"""Kills for each script, up to three in a row."""
 
 pytestmark = [pytest.mark.usefixtures("locked"), pytest.mark.cold]
 
@@ -29,13 +29,13 @@ def lines_of(run: RunDir) -> int:
 
 @dataclass
 class Moment:
-    """When to kill: so many lines are in the ledger, or a checkpoint is being written; and a while after that."""
+    """When to kill: once the ledger has `lines` lines, or a checkpoint is being written, plus `after` seconds."""
 
     lines: int
     writing: bool
     after: float
 
-    def came(self, run: RunDir) -> bool:
+    def has_come(self, run: RunDir) -> bool:
         if not (run.record.exists() and run.image.exists()):
             return False
         if self.writing:
@@ -52,12 +52,12 @@ def names_in(folder: Path) -> list[str]:
 
 
 def kill(project: Project, command: list[str], moment: Moment) -> bool:
-    """Start, and send SIGKILL to launcher and training at a moment; whether it came before the end."""
+    """Start, and send SIGKILL to launcher and training at a moment; returns whether the run was unfinished then."""
     before = set(project.runs.glob("2*/"))
     with started(command, cwd=project.folder, start_new_session=True) as process:
         while process.poll() is None:
             found = set(project.runs.glob("2*/")) - before
-            if found and moment.came(RunDir(found.pop())):
+            if found and moment.has_come(RunDir(found.pop())):
                 time.sleep(moment.after)
                 for number in (*training_in(project), process.pid):
                     with suppress(ProcessLookupError):
@@ -81,21 +81,23 @@ def training_in(project: Project) -> list[int]:
 
 
 def commands(project: Project, train: list[str]) -> Iterator[list[str]]:
-    """Train, then resume whichever run is the newest."""
+    """The command to train, then commands to resume the newest run."""
     yield train
     while True:
         yield [*train[:1], "resume", newest(project).path.name]
 
 
-def kill_and_resume(project: Project, train: list[str], drawn: random.Random, lines: int) -> int:
-    """Up to three kills in a row, then to the end; how many there were."""
+def kill_and_resume(project: Project, train: list[str], generator: random.Random, lines: int) -> int:
+    """Kill up to three times in a row, then let the run finish; returns the number of kills."""
     for kills, command in enumerate(commands(project, train)):
         if kills == 3:
             done = call(*command[1:], folder=project.folder)
             assert done.status == 0, done.err
             return kills
         moment = Moment(
-            lines=drawn.randrange(lines), writing=drawn.random() < 0.3, after=drawn.choice((0, drawn.random() * 0.2))
+            lines=generator.randrange(lines),
+            writing=generator.random() < 0.3,
+            after=generator.choice((0, generator.random() * 0.2)),
         )
         if not kill(project, command, moment):
             return kills
@@ -105,17 +107,17 @@ def kill_and_resume(project: Project, train: list[str], drawn: random.Random, li
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("resumable", long_tail(RESUMABLE, keep=("loop", "mapped", "pydataset")), indirect=True)
 def test_killed_and_resumed(resumable: Project, request: pytest.FixtureRequest) -> None:
-    drawn = random.Random(request.node.name)
+    generator = random.Random(request.node.name)
     done = resumable.train("--keep", "none")
     assert done.status == 0, done.err
     uninterrupted = newest(resumable)
-    wanted = uninterrupted.read()
+    expected = uninterrupted.read()
     lines = lines_of(uninterrupted)
     kills = 0
     while kills < KILLS:
-        kills += kill_and_resume(resumable, resumable.command("--checkpoint-every", "3"), drawn, lines)
+        kills += kill_and_resume(resumable, resumable.command("--checkpoint-every", "3"), generator, lines)
         resumed = newest(resumable)
         found = resumed.read()
         assert found.outcome.state == FINISHED
-        assert found.result == wanted.result
+        assert found.result == expected.result
         assert resumed.ledger.read_bytes() == uninterrupted.ledger.read_bytes()

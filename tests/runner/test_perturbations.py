@@ -1,4 +1,4 @@
-"""What a trial changes is really another in its process, and nothing else is."""
+"""A trial's perturbations change what the process sees, and nothing else."""
 
 import json
 from pathlib import Path
@@ -14,14 +14,14 @@ from support.command import Project
 
 pytestmark = pytest.mark.cold
 
-_TELLS = """
+_REPORTS = """
 import copy, datetime, getpass, glob, json, os, pathlib, pickle, platform, pwd, socket, sys, time
 import numpy as np
 import tensorflow as tf
 
 data = os.environ["SAMEBITS_DATA"]
 now = datetime.datetime.now()
-told = {
+reported = {
     "hash seed": [hash("a"), os.environ["PYTHONHASHSEED"]],
     "directory order": [
         os.listdir(data),
@@ -63,22 +63,22 @@ assert isinstance(now, datetime.datetime) and isinstance(now, datetime.date)
 assert isinstance(datetime.datetime(2020, 1, 2), datetime.datetime) and not isinstance(3, datetime.date)
 assert issubclass(datetime.datetime, datetime.date)
 assert os.path.isdir(os.path.expanduser("~"))
-pathlib.Path(os.environ["SAMEBITS_OUTPUT"], "told.json").write_text(json.dumps(told))
+pathlib.Path(os.environ["SAMEBITS_OUTPUT"], "reported.json").write_text(json.dumps(reported))
 """
 _PARTS = {HASH_SEED: 2, FOLDERS: 7, CORES: 2, CLOCK: 10, USER: 4, HOST: 4, MEMORY: 1}
 
 
-def _told(project: Project, runs: Path, *trials: Trial) -> list[dict[str, list[Any]]]:
-    project.write(_TELLS)
+def _reported(project: Project, runs: Path, *trials: Trial) -> list[dict[str, list[Any]]]:
+    project.write(_REPORTS)
     spec = RunConfig(script=project.script, data=project.data, runtime=project.runtime)
     running = Experiments(spec, choose_runtime(spec), runs)
-    told = []
+    reported = []
     for trial in trials:
         folder, record = running.run("a trial", trial)
         assert record.outcome.message is None, record.outcome
         assert record.trial == trial
-        told.append(json.loads((folder.outputs / "told.json").read_text()))
-    return told
+        reported.append(json.loads((folder.outputs / "reported.json").read_text()))
+    return reported
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def three_files(project: Project) -> Project:
     return project
 
 
-def test_everything_is_another(three_files: Project, tmp_path: Path) -> None:
-    first, other = _told(three_files, tmp_path / "trials", Trial(), Trial(changed=PERTURBATIONS))
+def test_every_perturbation_changes_what_is_seen(three_files: Project, tmp_path: Path) -> None:
+    first, other = _reported(three_files, tmp_path / "trials", Trial(), Trial(changed=PERTURBATIONS))
     for name, number in _PARTS.items():
         assert len(first[name]) == number
         for before, after in zip(first[name], other[name], strict=True):
@@ -98,8 +98,8 @@ def test_everything_is_another(three_files: Project, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [FOLDERS, CLOCK])
-def test_nothing_else_is(three_files: Project, tmp_path: Path, name: str) -> None:
-    first, other = _told(three_files, tmp_path / "trials", Trial(), Trial(changed=(name,)))
+def test_a_perturbation_changes_nothing_else(three_files: Project, tmp_path: Path, name: str) -> None:
+    first, other = _reported(three_files, tmp_path / "trials", Trial(), Trial(changed=(name,)))
     home = slice(0, 2)  # a virtual environment's run has a home of its own each time
     first[USER], other[USER] = first[USER][home], other[USER][home]
     assert {part for part in first if first[part] != other[part]} == {name}
@@ -108,7 +108,7 @@ def test_nothing_else_is(three_files: Project, tmp_path: Path, name: str) -> Non
 def test_in_a_container(three_files: Project, tmp_path: Path, engine: str) -> None:
     assert engine
     three_files.runtime = "docker"
-    first, other = _told(three_files, tmp_path / "trials", Trial(), Trial(changed=PERTURBATIONS))
+    first, other = _reported(three_files, tmp_path / "trials", Trial(), Trial(changed=PERTURBATIONS))
     assert {name for name in first if any(map(_same, first[name], other[name]))} == set()
 
 
@@ -116,17 +116,17 @@ def _same(before: object, after: object) -> bool:
     return before == after
 
 
-def test_a_setting_that_the_image_has_is_let_go(project: Project, tmp_path: Path, engine: str) -> None:
+def test_a_setting_of_the_image_can_be_left_out(project: Project, tmp_path: Path, engine: str) -> None:
     assert engine
     project.runtime = "docker"
     project.write(
         "import os, pathlib\nnames = 'TF_ENABLE_ONEDNN_OPTS', 'OPENBLAS_NUM_THREADS'\n"
-        "pathlib.Path(os.environ['SAMEBITS_OUTPUT'], 'told').write_text(str([*map(os.environ.get, names)]))\n"
+        "pathlib.Path(os.environ['SAMEBITS_OUTPUT'], 'found').write_text(str([*map(os.environ.get, names)]))\n"
     )
     spec = RunConfig(script=project.script, runtime="docker")
     trials = Experiments(spec, choose_runtime(spec), tmp_path / "trials")
-    for without, told in (((), "['1', '1']"), (("OPENBLAS_NUM_THREADS", "op determinism"), "['1', None]")):
+    for without, expected in (((), "['1', '1']"), (("OPENBLAS_NUM_THREADS", "op determinism"), "['1', None]")):
         folder, record = trials.run("a trial", Trial(without=without))
-        assert (folder.outputs / "told").read_text() == told
+        assert (folder.outputs / "found").read_text() == expected
         settings = {setting.name for setting in record.environment.settings or ()}
         assert ("op determinism" in settings) == (not without)

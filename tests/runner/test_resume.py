@@ -1,4 +1,4 @@
-"""Runs that go on where another ended: to the same bits, or not without a word; runs of their segments."""
+"""Resumed runs reach the same bits, or the reason why they cannot is reported before training; runs of segments."""
 
 import shutil
 import signal
@@ -18,12 +18,12 @@ from support.machine import started
 pytestmark = pytest.mark.usefixtures("locked")
 
 
-def as_if_killed_after(run: RunDir, place: Position, runs: Path) -> RunDir:
-    """A copy of a finished run as it stood when the checkpoint had just been written; the ledger may be further."""
+def as_if_killed_after(run: RunDir, position: Position, runs: Path) -> RunDir:
+    """A copy of a finished run, as if it was killed after a checkpoint; its ledger may have more lines than that."""
     copy = RunDir(runs / run.path.name)
     shutil.copytree(run.path, copy.path)
     for later in copy.checkpoints.positions():
-        if later.order > place.order:
+        if later.order > position.order:
             copy.checkpoints.path(later).unlink()
     record = run.read()
     copy.record.unlink()
@@ -39,24 +39,24 @@ _USUAL = ("arrays", "loop", "pair", "pydataset", "reached", "reshuffled", "state
 
 @pytest.mark.parametrize("resumable", long_tail(RESUMABLE, _USUAL), indirect=True)
 def test_a_resumed_run_keeps_the_same_checkpoints(resumable: Project) -> None:
-    """Whether it goes on at the end of an epoch or within one; so it may be killed and resumed wherever one likes."""
+    """Resumed after an epoch or within one. By induction, a run may be killed and resumed any number of times."""
     done = resumable.train("--keep", "all", "--checkpoint-every", "3")
     assert done.status == 0, done.err
     whole = newest(resumable)
-    places = whole.checkpoints.positions()
-    within = [place for place in places if place.step is not None]
-    at_ends = [place for place in places if place.step is None]
-    chosen = [kind[len(kind) // 2] for kind in (at_ends[:-1], within) if kind]
+    positions = whole.checkpoints.positions()
+    within_epoch = [position for position in positions if position.step is not None]
+    after_epoch = [position for position in positions if position.step is None]
+    chosen = [kind[len(kind) // 2] for kind in (after_epoch[:-1], within_epoch) if kind]
     assert chosen
-    for place in chosen:
-        interrupted = as_if_killed_after(whole, place, resumable.folder / place.name)
+    for position in chosen:
+        interrupted = as_if_killed_after(whole, position, resumable.folder / position.name)
         done = call("resume", str(interrupted.path), folder=resumable.folder)
         assert done.status == 0, done.err
         resumed = newest(resumable)
         assert resumed.read().result == whole.read().result
         assert resumed.ledger.read_bytes() == whole.ledger.read_bytes()
-        assert resumed.checkpoints.positions() == places
-        for kept in places:
+        assert resumed.checkpoints.positions() == positions
+        for kept in positions:
             assert resumed.checkpoints.path(kept).read_bytes() == whole.checkpoints.path(kept).read_bytes(), kept
 
 
@@ -96,7 +96,7 @@ def batches():
     while True: yield x[:8], y[:8]
 model.fit(batches(), steps_per_epoch=4, epochs=3)
 """,
-        "x is a Python generator, whose place cannot be saved; use a PyDataset",
+        "x is a Python generator, whose position cannot be saved; use a PyDataset",
     ),
     "from_generator": (
         """
@@ -114,7 +114,7 @@ model.fit(data, epochs=3)
 """,
         "the tf.data pipeline calls Python",
     ),
-    "a counter of TensorFlow's": (
+    "TensorFlow's random counter": (
         """
 class Noise(L.Layer):
     def call(self, v): return v + tf.random.normal(tf.shape(v))
@@ -134,7 +134,7 @@ model.fit(x, y, epochs=3)
 """,
         "the training calls Python from a graph (py_function or numpy_function)",
     ),
-    "a step that was tried before the loop": (
+    "a step that was traced before the loop": (
         """
 @tf.function
 def noisy(a, b): step(a + tf.random.normal(tf.shape(a)), b)
@@ -171,7 +171,7 @@ class Counting(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None): next(self.numbers)
 model.fit(x, y, epochs=3, callbacks=[Counting()])
 """,
-        "callback 0 (Counting).numbers is an iterator (count), whose place cannot be saved",
+        "callback 0 (Counting).numbers is an iterator (count), whose position cannot be saved",
     ),
     "an attribute of a layer": (
         """
@@ -187,17 +187,17 @@ model = keras.Sequential([L.Input((4,)), Growing(), L.Dense(3)])
 model.compile("sgd", loss, run_eagerly=True)
 model.fit(x, y, epochs=3)
 """,
-        "model: growing.calls changed during the training",
+        "model: growing.calls changed during training",
     ),
-    "a layer that is frozen on the way": (
+    "a layer that is frozen during training": (
         """
 class Freezing(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None): self.model.layers[0].trainable = False
 model.fit(x, y, epochs=3, callbacks=[Freezing()])
 """,
-        "model: dense.trainable changed during the training",
+        "model: dense.trainable changed during training",
     ),
-    "what a loss reaches": (
+    "Python state of a loss": (
         """
 held = {"by": 1.0}
 def lost(a, b):
@@ -206,7 +206,7 @@ def lost(a, b):
 model.compile("sgd", lost, run_eagerly=True)
 model.fit(x, y, epochs=3)
 """,
-        "what a loss or metric of sequential holds in Python changed during the training",
+        "Python state of a loss or metric of sequential changed during training",
     ),
     "a model that its first step builds": (
         """
@@ -229,15 +229,15 @@ model = keras.Sequential([L.Dense(4), L.Dense(3)])
 model.compile("sgd", loss)
 model.fit(x, y, epochs=3, callbacks=[Freezing()])
 """,
-        "model: dense_1.trainable changed during the training",
+        "model: dense_1.trainable changed during training",
     ),
-    "a random cache beside another pipeline": (
+    "a random cache zipped with another pipeline": (
         """
 data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64).cache()
 data = tf.data.Dataset.zip(data, tf.data.Dataset.range(64).shuffle(64)).map(lambda both, _: both)
 model.fit(data.batch(8), epochs=3)
 """,
-        "x joins a random pipeline that is cached with another one",
+        "x combines a cached random pipeline with another pipeline",
     ),
     "a pipeline that a callback iterates": (
         """
@@ -248,56 +248,56 @@ model.fit(x, y, epochs=3, callbacks=[Evaluating()])
 """,
         "a callback iterates, or evaluates on, a tf.data pipeline that reshuffles",
     ),
-    "an optimizer that is not named": (
+    "an optimizer that is not passed": (
         """
 sgd = keras.optimizers.SGD()
 for _ in samebits.checkpoint(range(3), model, rng): step(x, y, sgd)
 """,
-        "the optimizer sgd makes steps in a loop around samebits.checkpoint, without being named to it",
+        "the optimizer sgd makes steps in a samebits.checkpoint loop but was not passed to it",
     ),
-    "a pipeline that is not named": (
+    "a pipeline that is not passed": (
         """
 data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64).batch(8)
 for _ in samebits.checkpoint(range(3), model, adam, rng):
     for a, b in data: step(a, b)
 """,
-        "a tf.data pipeline that reshuffles, or changes variables, is iterated in a loop around samebits.checkpoint",
+        "a tf.data pipeline that reshuffles, or changes variables, is iterated in a samebits.checkpoint loop",
     ),
-    "a generator that is not named": (
+    "a generator that is not passed": (
         """
 for _ in samebits.checkpoint(range(3), model, adam): step(x + rng.normal(size=(64, 4)), y)
 """,
-        "the random generator rng is not named to samebits.checkpoint; name it, too",
+        "the random generator rng was not passed to samebits.checkpoint; pass it, too",
     ),
 }
 
 
-SEEN_IN_THE_FIRST_STEP = {"a counter of TensorFlow's", "a Python function in a step"}
-"""Where its graph is made."""
-SEEN_LATER = {
+REPORTED_IN_THE_FIRST_STEP = {"TensorFlow's random counter", "a Python function in a step"}
+"""The step's graph is traced there."""
+REPORTED_LATER = {
     "an attribute of a layer",
-    "a layer that is frozen on the way",
+    "a layer that is frozen during training",
     "a layer that is frozen while its model is built",
-    "what a loss reaches",
+    "Python state of a loss",
 }
 
 
 @pytest.mark.parametrize("why", REFUSED)
-def test_what_cannot_be_resumed_is_said_before_training(project: Project, why: str) -> None:
+def test_what_cannot_be_resumed_is_reported_before_training(project: Project, why: str) -> None:
     script, message = REFUSED[why]
     project.write(f"{PREFACE}keras.Model.fit = fit\n{script}\n")
     done = project.train("--keep", "all")
     assert done.status == 0, done.err
-    said = f"samebits: this run cannot be resumed exactly: {message}"
-    assert sum(said in line for line in done.err.splitlines()) == 1, done.err
+    expected = f"samebits: this run cannot be resumed exactly: {message}"
+    assert sum(expected in line for line in done.err.splitlines()) == 1, done.err
     run = newest(project)
     record = run.read()
     assert record.resumable is not None
     assert not record.resumable.resumable
     assert message in record.resumable.reasons[0]
     assert run.checkpoints.positions() == []
-    if why not in SEEN_LATER and "fit(" in script:
-        when = "in the first step" if why in SEEN_IN_THE_FIRST_STEP else "before the first step"
+    if why not in REPORTED_LATER and "fit(" in script:
+        when = "in the first step" if why in REPORTED_IN_THE_FIRST_STEP else "before the first step"
         assert [path.name for path in run.outputs.iterdir()] == [when]
     refused = call("resume", run.path.name, folder=project.folder)
     assert (refused.status, refused.out) == (2, "")
@@ -337,10 +337,10 @@ def test_sigterm_leaves_a_checkpoint_within_the_epoch(each_runtime: Project) -> 
         "interrupted",
         Resumability(resumable=True),
     )
-    (place,) = interrupted.checkpoints.positions()
-    assert (place.phase, place.epoch) == (0, 0)
-    assert place.step is not None
-    assert 6 <= place.step < 20
+    (position,) = interrupted.checkpoints.positions()
+    assert (position.phase, position.epoch) == (0, 0)
+    assert position.step is not None
+    assert 6 <= position.step < 20
     done = call("resume", "last", folder=each_runtime.folder)
     assert done.status == 0, done.err
     found = newest(each_runtime).read()
@@ -366,9 +366,9 @@ model.set_weights([kernel, bias])
     ids=["moves a weight", "draws a number"],
 )
 def test_what_one_epoch_did_is_found_in_its_segment(project: Project, what: str, reason: str) -> None:
-    """A weight that moves by one unit in the last place, a number that is drawn: in the recorded run alone."""
-    there = project.folder.parent / f"{project.folder.name}-moves"
-    there.touch()
+    """In the recorded run alone, a weight changes by one unit in the last place, or a random number is drawn."""
+    marker = project.folder.parent / f"{project.folder.name}-moves"
+    marker.touch()
     project.write(
         PREFACE
         + f"""
@@ -376,18 +376,18 @@ import time
 class Moves(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.seconds = time.monotonic()
-        if epoch == 13 and os.path.exists({str(there)!r}):
+        if epoch == 13 and os.path.exists({str(marker)!r}):
             exec({what!r})
 model.fit(x, y, epochs=20, verbose=0, callbacks=[Moves()])
 """
     )
     done = project.train("--keep", "all", "--threads", "1")
     assert done.status == 0, done.err
-    there.unlink()
+    marker.unlink()
     found = call("verify", "last", "--segments", "--jobs", "2", folder=project.folder)
     assert found.status == 1, found.err
-    place = "segment 14 (phase 0, epochs 13 to 14)"
-    assert found.out.splitlines()[-1] == f"different: {place}: {reason} (1 of 20 segments)"
+    segment = "segment 14 (phase 0, epochs 13 to 14)"
+    assert found.out.splitlines()[-1] == f"different: {segment}: {reason} (1 of 20 segments)"
     again = project.train("--keep", "all", "--threads", "1")
     assert again.status == 0, again.err
     found = call("verify", "last", "--segments", "--sample", "2", folder=project.folder)

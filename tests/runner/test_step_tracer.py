@@ -1,4 +1,4 @@
-"""What is taken of steps, and in which line it is written: of scripts that train in more ways than one."""
+"""Which tensors of a step are captured, and in which line, for scripts that train in unusual ways."""
 
 import pytest
 
@@ -10,12 +10,12 @@ from support.traced import EAGER, FIT, GRAPH, START, Line, lines_of, run_traced,
 
 
 def steps_of(project: Project, body: str) -> list[Line]:
-    """The lines for steps of one training at the finest level."""
+    """The lines of steps of one training at level `tensor`."""
     return [line for line in traced(project, body, "tensor")[1] if line["event"] == "step"]
 
 
 def names(line: Line) -> list[str]:
-    """The layers of a line's outputs; the input by its word."""
+    """The layers of a line's outputs; the model's input is called `input`."""
     return [item.get("part") or item["layer"] for item in line["outputs"]]
 
 
@@ -42,7 +42,7 @@ print("after")
     [("", 7, 4), ("@tf.function", 2, 4), ("", 3, 0)],
     ids=["longer-eager", "shorter-graph", "first-step"],
 )
-def test_a_window_finds_the_second_loop(project: Project, decorator: str, steps: int, spoiled: int) -> None:
+def test_a_window_selects_the_second_loop(project: Project, decorator: str, steps: int, spoiled: int) -> None:
     found = []
     for wrong in ("0.0", "0.5"):
         body = TWO_LOOPS.format(decorator=decorator, steps=steps, spoiled=spoiled, wrong=wrong)
@@ -73,7 +73,7 @@ for _ in range(30):
 
 @pytest.mark.parametrize("level", ["step", "tensor"])
 def test_two_optimizers_in_a_graph_take_turns(project: Project, level: str) -> None:
-    """Each step of one comes before the same of the other, whatever TensorFlow runs at once."""
+    """The lines of the two optimizers alternate, whatever TensorFlow runs in parallel."""
     for _ in range(2):
         lines = traced(project, TWO_OPTIMIZERS, level)[1]
         found = [(line["loop"], line["step"]) for line in lines if line["event"] == "step"]
@@ -96,7 +96,7 @@ model.fit(Prepared(workers=2, max_queue_size=4), verbose=0)
 """
 
 
-def test_layers_in_other_threads_are_none_of_the_step(project: Project) -> None:
+def test_layers_in_other_threads_do_not_belong_to_the_step(project: Project) -> None:
     lines = steps_of(project, PREPARED)
     assert len(lines) == 200
     assert {tuple(names(line)) for line in lines} == {
@@ -104,7 +104,7 @@ def test_layers_in_other_threads_are_none_of_the_step(project: Project) -> None:
     }
 
 
-LOOKED_AT = """
+SALIENCY = """
 model = network("looked")
 optimizer = keras.optimizers.SGD(0.1)
 other = network("other")
@@ -129,8 +129,8 @@ for number in range(3):
 
 
 @pytest.mark.parametrize("decorator", ["", "@tf.function"], ids=["eager", "graph"])
-def test_a_pass_that_no_step_follows_is_none_of_a_step(project: Project, decorator: str) -> None:
-    body = LOOKED_AT.format(decorator=decorator)
+def test_a_pass_without_a_step_belongs_to_no_step(project: Project, decorator: str) -> None:
+    body = SALIENCY.format(decorator=decorator)
     lines = steps_of(project, body)
     expected = ["input", "looked/inner_looked", "looked/d_looked", "looked"]
     assert [sorted(names(line)) for line in lines] == [sorted(expected)] * 3
@@ -155,7 +155,7 @@ model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[Callback()])
 
 
 @pytest.mark.parametrize("eagerly", [False, True], ids=["graph", "eager"])
-def test_a_pass_of_a_callback_is_none_of_a_step(project: Project, eagerly: bool) -> None:
+def test_a_pass_of_a_callback_belongs_to_no_step(project: Project, eagerly: bool) -> None:
     lines = steps_of(project, PASSES.format(eagerly=eagerly))
     expected = ["input", "fitted/inner_fitted", "fitted/d_fitted", "fitted"]
     assert [sorted(names(line)) for line in lines] == [sorted(expected)] * 4
@@ -189,12 +189,12 @@ for number in range(3):
     ids=["computed-again", "applied-in-a-graph"],
 )
 def test_a_step_keeps_its_outputs(project: Project, hidden: str, apply: str, outputs: list[str]) -> None:
-    """Where a layer is computed again under a tape of its own, and where the optimizer alone is in a graph."""
+    """A layer is recomputed under a tape of its own; and only the optimizer is in a graph."""
     lines = steps_of(project, PIECES.format(hidden=hidden, apply=apply))
     assert [names(line) for line in lines] == [outputs] * 3
 
 
-LEFT = """
+RAISED = """
 class Full(Exception):
     pass
 class Callback(keras.callbacks.Callback):
@@ -209,17 +209,17 @@ except Full:
 """
 
 
-def test_a_fit_that_raised_keeps_no_loop_from_its_line(project: Project) -> None:
-    folder, _, _ = run_traced(project, LEFT + EAGER, Trace(level="tensor", loop=1, step=0))
+def test_a_loop_after_a_fit_that_raised_has_its_line(project: Project) -> None:
+    folder, _, _ = run_traced(project, RAISED + EAGER, Trace(level="tensor", loop=1, step=0))
     (line,) = lines_of(folder.path, "step")
     assert (line["loop"], len(line["gradients"]), names(line)[-1:]) == (1, 4, ["looped"])
 
 
 UNTAPPED = """
 from samebits.runner.trace import graph_taps as taps
-from samebits.runner.trace import grappler_check as rewriting
+from samebits.runner.trace import grappler_check
 def broken(*_):
-    raise RuntimeError("cannot be asked")
+    raise RuntimeError("broken")
 {broken}
 """
 
@@ -227,18 +227,18 @@ def broken(*_):
 @pytest.mark.parametrize(
     ("broken", "why"),
     [
-        ("taps.unchanging = broken", "cannot be tapped"),
-        ("taps.GraphTaps._tap_of = broken", "cannot be tapped"),
-        ("rewriting._ROUNDS = 0", "would be changed by a tap"),
+        ("taps.harmless_tensors = broken", "cannot be tapped"),
+        ("taps.GraphTaps._insert_tap = broken", "cannot be tapped"),
+        ("grappler_check._MAX_ATTEMPTS = 0", "would be changed by a tap"),
     ],
-    ids=["asking", "tapping", "rounds"],
+    ids=["check-fails", "insert-fails", "attempts-exhausted"],
 )
-def test_what_is_not_tapped_is_said_once(project: Project, broken: str, why: str) -> None:
+def test_what_is_not_tapped_is_reported_once(project: Project, broken: str, why: str) -> None:
     project.write(START + UNTAPPED.format(broken=broken) + GRAPH + FIT)
     done = project.train("--trace", "tensor")
     assert done.status == 0
-    said = [line for line in done.err.splitlines() if line.startswith("samebits: the ledger")]
-    assert said == [f"samebits: the ledger has no gradients and outputs of steps whose graph {why}"]
+    reported = [line for line in done.err.splitlines() if line.startswith("samebits: the ledger")]
+    assert reported == [f"samebits: the ledger has no gradients and outputs of steps whose graph {why}"]
     lines = lines_of(project.folder / done.run, "step")
     assert len(lines) == 15
     assert {len(line["gradients"]) + len(line["outputs"]) for line in lines} == {0}

@@ -1,4 +1,4 @@
-"""The levels of a ledger: as asked for, and as trained scripts leave them."""
+"""The levels of a trace: how they are requested, and what they add to the ledger of a trained script."""
 
 import hashlib
 import math
@@ -32,7 +32,7 @@ from support.traced import EAGER, FIT, GRAPH, START, Line, lines_of, run_traced,
         ({"loop": -1, "step": 0}, "the number of a traced fit, loop, epoch or step must be 0 or more"),
     ],
 )
-def test_a_trace_that_cannot_be(values: dict[str, Any], message: str) -> None:
+def test_an_invalid_trace_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
         Trace(**values)
     assert str(caught.value) == message
@@ -52,13 +52,13 @@ def test_a_trace_round_trips(trace: Trace) -> None:
     assert ("loop" in trace.to_dict()) == (trace.loop is not None)  # records were written before there was a loop
 
 
-def test_what_was_not_shown_on_a_gpu_is_said() -> None:
+def test_a_tensor_trace_on_a_gpu_is_cautioned() -> None:
     cautions = {(level, device): Trace(level=level).caution(device) for level in LEVELS for device in ("cpu", "gpu")}
-    said = {key: text for key, text in cautions.items() if text}
-    assert said == {("tensor", "gpu"): "on GPUs it is not verified that a trace changes no bit"}
+    found = {key: text for key, text in cautions.items() if text}
+    assert found == {("tensor", "gpu"): "on GPUs it is not verified that a trace changes no bit"}
 
 
-def test_a_trace_that_cannot_be_read() -> None:
+def test_an_unknown_level_cannot_be_read() -> None:
     with pytest.raises(RecordError, match=r"^'level': trace must be one of epoch, step, tensor, not 'x'$"):
         Trace.from_fields(Fields({"level": "x"}))
 
@@ -71,7 +71,7 @@ def test_a_trace_that_cannot_be_read() -> None:
         ("trace = 'step'", ["--trace", "tensor"], "tensor"),
     ],
 )
-def test_a_level_as_asked_for(tmp_path: Path, toml: str, words: list[str], level: str) -> None:
+def test_a_level_from_configuration_and_options(tmp_path: Path, toml: str, words: list[str], level: str) -> None:
     (tmp_path / "samebits.toml").write_text(toml)
     parser = OneLineParser(prog="samebits train")
     add_run_options(parser)
@@ -79,7 +79,7 @@ def test_a_level_as_asked_for(tmp_path: Path, toml: str, words: list[str], level
     assert spec.trace == Trace(level=level)
 
 
-def test_a_level_is_no_part_of_the_recipe(example: Record) -> None:
+def test_a_level_does_not_belong_to_the_recipe(example: Record) -> None:
     assert "trace" not in {name for name in RunConfig.__dataclass_fields__ if name in Recipe.__dataclass_fields__}
     assert "trace" not in example.recipe.to_dict()
 
@@ -97,8 +97,8 @@ def test_levels_change_nothing_but_the_ledger(project: Project, body: str) -> No
     assert [{**line, **step} for line, step in zip(finer, steps, strict=True)] == finer
 
 
-def pairs(one: list[Line], other: list[Line], part: str) -> list[str]:
-    """What of a part of a line is not the same in both, by path of variable or name of layer."""
+def differing(one: list[Line], other: list[Line], part: str) -> list[str]:
+    """The items of a part of the first lines that differ, by path of the variable or name of the layer."""
     return [
         item.get("path") or item["layer"]
         for item, twin in zip(one[0][part], other[0][part], strict=True)
@@ -106,8 +106,8 @@ def pairs(one: list[Line], other: list[Line], part: str) -> list[str]:
     ]
 
 
-def first_apart(project: Project, one: str, other: str) -> tuple[list[Line], list[Line]]:
-    """The lines of two scripts from the first on in which they differ."""
+def first_difference(project: Project, one: str, other: str) -> tuple[list[Line], list[Line]]:
+    """The lines of two scripts, from the first difference on."""
     found = [[line for line in traced(project, body, "tensor")[1] if line["event"] == "step"] for body in (one, other)]
     at = next(index for index, lines in enumerate(zip(*found, strict=True)) if lines[0] != lines[1])
     return found[0][at:], found[1][at:]
@@ -122,14 +122,14 @@ NUDGED = FIT.replace(
 
 
 def test_a_changed_weight_is_found(project: Project) -> None:
-    one, other = first_apart(project, NUDGED.replace("[0, 1, 0, 0]", "[0, 0, 0, 0]"), NUDGED)
+    one, other = first_difference(project, NUDGED.replace("[0, 1, 0, 0]", "[0, 0, 0, 0]"), NUDGED)
     assert (one[0]["epoch"], one[0]["step"]) == (1, 2)
     assert all(
         before["tensors"]["trainable"] != after["tensors"]["trainable"]
         for before, after in zip(one, other, strict=True)
     )
-    assert pairs(one, other, "variables") == ["fitted/inner_fitted/bias"]
-    assert pairs(one, other, "gradients") == pairs(one, other, "outputs") == []
+    assert differing(one, other, "variables") == ["fitted/inner_fitted/bias"]
+    assert differing(one, other, "gradients") == differing(one, other, "outputs") == []
 
 
 @pytest.mark.parametrize("decorator", ["", "@tf.function"], ids=["eager", "graph"])
@@ -149,10 +149,10 @@ for number in range(3):
     wrong.assign(WRONG if number == 1 else 0.0)
     step(x, y)
 """.replace("DECORATOR", decorator)
-    one, other = first_apart(project, body.replace("WRONG", "0.0"), body.replace("WRONG", "0.5"))
+    one, other = first_difference(project, body.replace("WRONG", "0.0"), body.replace("WRONG", "0.5"))
     assert (one[0]["loop"], one[0]["step"]) == (0, 1)
-    assert pairs(one, other, "outputs") == []
-    assert pairs(one, other, "gradients") == pairs(one, other, "variables") == ["looped/d_looped/kernel"]
+    assert differing(one, other, "outputs") == []
+    assert differing(one, other, "gradients") == differing(one, other, "variables") == ["looped/d_looped/kernel"]
 
 
 NOISY = """
@@ -167,15 +167,15 @@ model.fit(x, y, batch_size=8, verbose=0)
 """
 
 
-def test_noise_without_a_seed_is_found(project: Project) -> None:
-    one, other = first_apart(project, NOISY, NOISY + "\n")
+def test_unseeded_noise_is_found(project: Project) -> None:
+    one, other = first_difference(project, NOISY, NOISY + "\n")
     assert one[0]["step"] == 0
     assert "before" in [item["layer"].split("/")[-1] for item in one[0]["outputs"]]
-    assert pairs(one, other, "outputs")[0] == "sequential/noisy"
+    assert differing(one, other, "outputs")[0] == "sequential/noisy"
 
 
 def test_what_is_fused_is_left_out(project: Project) -> None:
-    """A tap on it would have it computed alone, and rounded otherwise; the portable profile fuses nothing."""
+    """A tap would prevent the fusion and change the rounding. The portable profile fuses nothing."""
     body = """
 inner = [keras.layers.Dense(64, name="fused"), keras.layers.Activation("sigmoid", name="whole"), keras.layers.Dense(1)]
 model = keras.Sequential([keras.layers.Input((3,)), *inner])
@@ -256,7 +256,7 @@ def test_what_cannot_be_tapped_is_left_out(project: Project) -> None:
     assert not [line for line in lines if line["model"] == "last"]
 
 
-def test_what_xla_compiles_is_said(project: Project) -> None:
+def test_what_xla_compiles_is_reported(project: Project) -> None:
     project.write(START + ODD)
     done = project.train("--trace", "step")
     assert "samebits: the ledger has no lines for steps that are compiled by XLA" in done.err.splitlines()
@@ -284,7 +284,7 @@ ENDED = {"state": "interrupted", "traceback": None, "exit_status": 0}
 def test_a_window_of_a_fit(
     project: Project, trace: Trace, steps: list[tuple[int, int]], epochs: int, message: str | None
 ) -> None:
-    """A script that catches `Exception` does not keep the run from ending."""
+    """A script that catches `Exception` cannot prevent the end of the run."""
     body = FIT.replace("model.fit", "try:\n    model.fit") + "except Exception:\n    pass\nprint('after')\n"
     folder, status, _ = run_traced(project, body, trace)
     record = folder.read()
@@ -302,7 +302,7 @@ def test_a_window_of_a_fit(
 
 
 def kept(folder: RunDir, item: Line) -> bytes:
-    """The bytes of a tensor of a line, checked against their name."""
+    """The stored bytes of a line's tensor, checked against their digest."""
     name: str = item["digest"].removeprefix("sha256:")
     content = (folder.tensors / name).read_bytes()
     assert hashlib.sha256(content).hexdigest() == name
@@ -310,7 +310,7 @@ def kept(folder: RunDir, item: Line) -> bytes:
 
 
 @pytest.mark.parametrize("body", long_tail([EAGER, GRAPH], keep=[GRAPH]), ids=["eager", "graph"])
-def test_a_window_of_a_loop_keeps_the_tensors(project: Project, body: str) -> None:
+def test_a_window_of_a_loop_stores_the_tensors(project: Project, body: str) -> None:
     printed = "for v in model.trainable_variables: print(v.path, v.numpy().tobytes().hex(), flush=True)\n"
     folder, status, _ = run_traced(
         project, body.replace("    step(x, y)\n", f"    step(x, y)\n    {printed}"), Trace(level="tensor", step=1)
@@ -332,9 +332,9 @@ def test_a_window_of_a_loop_keeps_the_tensors(project: Project, body: str) -> No
 
 
 @pytest.mark.parametrize("body", long_tail([FIT, EAGER, GRAPH], keep=[FIT, GRAPH]), ids=["fit", "eager", "graph"])
-def test_what_cannot_be_kept_ends_the_run(project: Project, body: str) -> None:
-    place = {"fit": 0, "epoch": 0, "step": 1} if body == FIT else {"step": 1}
-    folder, status, err = run_traced(project, body, Trace(level="tensor", **place), spoil=True)
+def test_a_tensor_that_cannot_be_stored_ends_the_run(project: Project, body: str) -> None:
+    step = {"fit": 0, "epoch": 0, "step": 1} if body == FIT else {"step": 1}
+    folder, status, err = run_traced(project, body, Trace(level="tensor", **step), spoil=True)
     record = folder.read()
     message = f"cannot write {folder.tensors}: File exists; choose a folder that you may write to"
     assert (status, record.outcome.state, record.outcome.message) == (2, "failed", message)
@@ -343,8 +343,8 @@ def test_what_cannot_be_kept_ends_the_run(project: Project, body: str) -> None:
 
 
 FAMILIES = ROOT / "examples" / "families"
-GROUPS_TRIED = ("layers",)
-"""The others were tried once by hand: each training of a group takes a quarter of a minute."""
+TESTED_GROUPS = ("layers",)
+"""The other groups were tested once by hand: each training of a group takes 15 seconds."""
 
 
 def families(runs: Path, level: str, profile: str, group: str) -> Record:
@@ -357,9 +357,9 @@ def families(runs: Path, level: str, profile: str, group: str) -> Record:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("locked")
-@pytest.mark.parametrize("group", GROUPS_TRIED)
+@pytest.mark.parametrize("group", TESTED_GROUPS)
 def test_no_level_changes_a_family(tmp_path: Path, group: str) -> None:
-    """The coarsest and the finest; the middle one adds no more than a callback."""
+    """The coarsest and the finest level; the one between adds only a callback."""
     found = {level: families(tmp_path, level, "native", group) for level in ("epoch", "tensor")}
     digests = {level: models(record.result) for level, record in found.items()}
     assert digests["tensor"] == digests["epoch"]
@@ -368,8 +368,8 @@ def test_no_level_changes_a_family(tmp_path: Path, group: str) -> None:
 
 
 @pytest.mark.usefixtures("locked")
-@pytest.mark.parametrize("group", GROUPS_TRIED)
-def test_no_level_shrinks_the_portable_promise(tmp_path: Path, group: str) -> None:
+@pytest.mark.parametrize("group", TESTED_GROUPS)
+def test_no_level_reduces_the_portability_guarantee(tmp_path: Path, group: str) -> None:
     record = families(tmp_path, "tensor", "portable", group)
     assert models(record.result) == Golden.read(FAMILIES / "golden.json").rows[group]
     assert record.environment.guarantee is not None

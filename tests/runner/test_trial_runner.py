@@ -1,4 +1,4 @@
-"""The steps of a trial: counted whatever makes them, timed by model, and the end behind the last."""
+"""The steps of a trial: counted however they are made, timed by model; the trial ends after the last."""
 
 import itertools
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ for _ in range(3):
     ("script", "state", "steps"), [(_LOOPS, "interrupted", 9), (_AT_ONCE, "interrupted", 12), (_FITS, "finished", 12)]
 )
 def test_steps_are_counted(project: Project, tmp_path: Path, script: str, state: str, steps: int) -> None:
-    """Of loops, of several at once (none is cut in two), and over many calls of `fit`."""
+    """In custom loops, with several steps per execution (which are never split), and over several calls of `fit`."""
     project.write(script)
     spec = RunConfig(script=project.script, runtime="venv")
     trials = Experiments(spec, choose_runtime(spec), tmp_path / "trials", DEFAULT_TRACE)
@@ -61,7 +61,7 @@ def test_steps_are_counted(project: Project, tmp_path: Path, script: str, state:
 
 
 def test_models_that_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that is dear and one that is cheap have a mean, whichever of them a median would fall on."""
+    """With a slow and a fast model, the time of a step is the mean of both, where a median would be one of them."""
     clock: Iterator[float] = itertools.accumulate(itertools.cycle([0.1, 0.5]))
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     trial = TrialRunner(Trial(steps=43))

@@ -6,5 +6,5 @@ try:
     from samebits.runner.entrypoint import main
 
     sys.exit(main())
-except KeyboardInterrupt:  # before there was anything to seal
+except KeyboardInterrupt:  # before there was a record to finalize
     sys.exit(130)

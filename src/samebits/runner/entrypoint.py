@@ -1,27 +1,29 @@
 """The entrypoint beside the user's script, in an image or a virtual environment.
 
-A launcher and this module may be of different versions: a run keeps the source that trained it, and `verify`, `resume`
-and `rebuild` start that source again. What they agree on is a protocol. It must not change without a new name beside
-the old one.
+The launcher and this module may be of different versions. A run keeps the source that trained it, and `verify`,
+`resume` and `rebuild` start that source again. What follows is the protocol between the two. Do not change it: add a
+new word instead, and keep the old one.
 
 Start: `python -P -m samebits.runner WORDS`; for source of version 0.1.0 `samebits.container`, with the same words.
 
     --run FOLDER            train the run that the launcher prepared in FOLDER (record, code, manifests, ledger)
     fingerprint [--profile NAME] [--threads N] [--json]
-                            compute about a hundred operations; with --json one object on stdout, which holds at least
+                            compute about a hundred operations; with --json one object on stdout, which has at least
                             `digest` and `operations` (digests of 16 hex digits by name)
     SCRIPT [OPTIONS] [-- ARGUMENTS]
                             without a launcher, as under a plain `docker run`: prepare the run here first
 
-Environment: the profile's variables, set before the interpreter starts; `SAMEBITS_DATA` names the data, where there is
-some. The record in FOLDER says the rest. Its version must be one that the started source can read.
+Environment: the profile's variables, set before the interpreter starts. `SAMEBITS_DATA` names the data, if there is
+any. The record in FOLDER has everything else. The started source must be able to read the record's version.
 
 Standard input, with `--run`: a lifeline. The launcher holds the other end and writes nothing to it. When it closes,
 this process gets SIGTERM, and SIGKILL ten seconds later (`process.launcher_watch`).
 
 Exit status, with `--run`: 0 finished, 1 the script failed, 2 an error of samebits or of its input, 130 SIGINT, 143
-SIGTERM. The record is finalized by then; where it is not, the launcher does it. With `fingerprint`: 0, or 1 where the
-portable profile is asked for and its table has other digests; 2 an error. A launcher reads stdout at 0 and at 1.
+SIGTERM. The record is finalized by then; otherwise the launcher finalizes it.
+
+Exit status, with `fingerprint`: 0; 1 if the portable profile is requested and its table has other digests; 2 an error.
+The launcher reads stdout at 0 and at 1.
 """
 
 import json
@@ -30,6 +32,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from samebits import __version__
 from samebits.core.cpu_info import describe_cpu
@@ -51,23 +54,28 @@ from samebits.runner.process.launcher_watch import tie_to_launcher
 from samebits.runner.session import Session
 
 IMAGE_MANIFEST = Path("/opt/samebits/recipe/image.json")
-"""Baked in by the image build: digests of base, lock and source."""
+"""Written by the image build: the digests of base image, lock and source."""
+
+_PLAIN_ENVIRONMENT = Environment(
+    runtime="docker", image_note="started without a launcher: the image's own digest was not given"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one training; returns the exit status."""
+    """Run one training or one fingerprint; returns the exit status."""
     try:
         return _main(sys.argv[1:] if argv is None else list(argv))
     except SamebitsError as error:
         log(str(error))
         return error.exit_status
-    except KeyboardInterrupt:  # before there was a record to seal
+    except KeyboardInterrupt:  # before there was a record to finalize
         return EXIT_INTERRUPTED
 
 
 def _main(argv: list[str]) -> int:
     options, arguments = split_arguments(argv)
     if options[:1] == ["--run"] and len(options) == 2:
+        # Before anything else, so that a launcher that dies early leaves no process behind.
         tie_to_launcher()
         folder = RunDir(Path(options[1]))
         data = os.environ.get("SAMEBITS_DATA")
@@ -80,25 +88,15 @@ def _main(argv: list[str]) -> int:
 
 
 def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
-    """A plain `docker run`: prepare, train, and say what the launcher would say."""
+    """A plain `docker run`: prepare a run, train, and print the summary that a launcher would print."""
     parser = OneLineParser(prog="samebits", description="Train a Keras script; mount code at /work, data at /data.")
     parser.add_argument("--version", action="version", version=__version__)
     add_run_options(parser)
-    given = vars(parser.parse_args(options)) | {"arguments": arguments}
-    given["runs"] = given["runs"] or Path("/runs")  # what is mounted, whatever a samebits.toml says of the host
-    given["data"] = given["data"] or (Path("/data") if Path("/data").is_dir() else None)
-    spec = make_config(given)
-    if not spec.runs.is_dir():
-        raise InputError(f'there is no {spec.runs}; mount a folder for the runs: -v "$PWD/runs:{spec.runs}"')
-    if not os.access(spec.runs, os.W_OK):
-        raise InputError(
-            f'{spec.runs} may not be written to by user {os.getuid()}; add --user "$(id -u):$(id -g)" to docker run'
-        )
-    environment = Environment(
-        runtime="docker", image_note="started without a launcher: the image's own digest was not given"
-    )
+    spec = make_config(_with_mounts(vars(parser.parse_args(options)) | {"arguments": arguments}))
+    _check_runs_folder(spec.runs)
     fields = read_image_manifest()
     report = read_gpus() if fields.get("device", str) == "gpu" else GpuReport()
+    # In a container, the user chose the GPUs with `docker run --gpus`.
     if report.gpus:
         report.check_driver()
         spec = replace(spec, gpus="all")
@@ -106,15 +104,32 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
         raise SettingError("the run asks for a GPU and this container has none; add --gpus all to docker run")
     spec.determinism.check(os.environ, "the environment")
     device = report.device(len(report.gpus)) if report.gpus else Device()
-    setup = RunSetup(image=image_identity(fields), device=device, environment=environment)
+    setup = RunSetup(image=image_identity(fields), device=device, environment=_PLAIN_ENVIRONMENT)
     folder, record = publish(plan_run(spec, setup, plain_progress("hashing the data")))
     status = Session(folder, record, spec.data).run()
     print(summary(folder.path, read_record(folder.record)))
     return status
 
 
+def _with_mounts(given: dict[str, Any]) -> dict[str, Any]:
+    # A samebits.toml may name folders of the host; in a container only the mounts exist.
+    given["runs"] = given["runs"] or Path("/runs")
+    given["data"] = given["data"] or (Path("/data") if Path("/data").is_dir() else None)
+    return given
+
+
+def _check_runs_folder(runs: Path) -> None:
+    """Raise InputError unless runs can be written to the folder."""
+    if not runs.is_dir():
+        raise InputError(f'there is no {runs}; mount a folder for the runs: -v "$PWD/runs:{runs}"')
+    if not os.access(runs, os.W_OK):
+        raise InputError(
+            f'{runs} may not be written to by user {os.getuid()}; add --user "$(id -u):$(id -g)" to docker run'
+        )
+
+
 def _fingerprint(options: list[str]) -> int:
-    """Say how this machine computes; 1 where that is not as the portable profile promises."""
+    """Print how this machine computes; returns 1 if that breaks the portability guarantee."""
     parser = OneLineParser(
         prog="samebits fingerprint", description="Compute about a hundred operations; a digest of each."
     )
@@ -128,6 +143,7 @@ def _fingerprint(options: list[str]) -> int:
     if given.json:
         described = {"digest": str(found.digest), "operations": found.operations, "differing": different}
         described |= {"reached": reached, "onednn": found.onednn, "libc": c_library(), "cpu": describe_cpu().to_dict()}
+        # Read by the launcher; see the protocol above.
         print(json.dumps(described, indent=1, sort_keys=True))
     else:
         for name in different:
@@ -140,15 +156,15 @@ def _fingerprint(options: list[str]) -> int:
 
 
 def read_image_manifest(path: Path = IMAGE_MANIFEST) -> Fields:
-    """What the image knows of itself."""
+    """The manifest in the image. Raises InputError if it is missing or damaged."""
     try:
         return Fields(json.loads(path.read_bytes()))
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; this is no image built by `samebits build`") from error
+        raise InputError(f"cannot read {path}: {error}; this is not an image built by `samebits build`") from error
 
 
 def image_identity(fields: Fields) -> ImageIdentity:
-    """The digests of the image's manifest; its own digest cannot be among them."""
+    """The digests in the image's manifest. The image cannot contain its own digest."""
     base = fields.optional("base", str)
     return ImageIdentity(
         lock=Digest.parse(fields.get("lock", str)),

@@ -1,4 +1,4 @@
-"""Run the user's script as Python would, and say how it ended."""
+"""Runs the script as Python would, and reports how it ended."""
 
 import os
 import sys
@@ -16,24 +16,29 @@ from samebits.runner.process.signals import Signals
 def run_script(
     path: Path, arguments: Sequence[str], signals: Signals, check: Callable[[], None] = lambda: None
 ) -> Outcome:
-    """Execute `path` as `__main__` in its folder; its exceptions become an outcome, ours and signals' pass through.
+    """Execute `path` as `__main__` in its folder, and return the outcome.
 
-    `check` raises what of ours has ended the script already: a library may have made something else of it.
+    Exceptions of the script become part of the outcome; those of samebits and of signals are raised. `check` raises the
+    exception with which samebits ended the script, as a library may have replaced it.
     """
     os.chdir(path.parent)
     sys.argv = [str(path), *arguments]
     sys.path.insert(0, str(path.parent))
+    # A new module, as `__main__` is this package's own.
     module = types.ModuleType("__main__")
     module.__dict__.update(__file__=str(path), __builtins__=__builtins__)
-    sys.modules["__main__"] = module  # also keeps the script's own objects alive until they are digested
+    # This also keeps the script's objects alive until they are digested.
+    sys.modules["__main__"] = module
     try:
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except SystemExit as stop:
         return _stopped(stop)
     except (SamebitsError, TraceEnded):
-        check()  # the words that were raised; Keras wraps them in its own
+        # Keras wraps exceptions from its callbacks; `check` raises the original one.
+        check()
         raise
     except BaseException as error:  # a script may raise anything, KeyboardInterrupt included
+        # A library may turn Ctrl-C or SIGTERM into an error of its own.
         if signals.received is not None:
             raise
         check()
@@ -42,7 +47,7 @@ def run_script(
 
 
 def _stopped(stop: SystemExit) -> Outcome:
-    """`sys.exit` with nothing or 0 is an end like any other."""
+    """The outcome of `sys.exit`: finished for None or 0, failed for anything else."""
     if stop.code is None or stop.code == 0:
         return Outcome(state=FINISHED, exit_status=0)
     if isinstance(stop.code, int):
@@ -52,8 +57,9 @@ def _stopped(stop: SystemExit) -> Outcome:
 
 
 def _raised(error: BaseException) -> Outcome:
-    """An exception, with the traceback from the script's first line on."""
+    """The outcome of an exception, with the traceback from the script's first line on."""
     trace = error.__traceback__
+    # The first entry is this module's call of `exec`.
     text = "".join(traceback.format_exception(type(error), error, trace.tb_next if trace else None))
     sys.stderr.write(text)
     first = (str(error).strip().splitlines() or [""])[0]

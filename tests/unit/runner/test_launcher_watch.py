@@ -15,7 +15,7 @@ sys.path.insert(0, sys.argv[1])
 from samebits.runner.process import launcher_watch
 if sys.argv[2] == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-launcher_watch.STOP_SECONDS = 0.5
+launcher_watch.GRACE_SECONDS = 0.5
 launcher_watch.tie_to_launcher()
 print("tied", flush=True)
 time.sleep(60)

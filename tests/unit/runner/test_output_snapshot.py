@@ -1,4 +1,4 @@
-"""Output files as a checkpoint holds them, and where it may put them back."""
+"""Output files as a checkpoint stores them, and where it may restore them."""
 
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ def snapshot(folder: Path) -> OutputSnapshot:
 
 
 def test_files_come_back_as_they_were(tmp_path: Path) -> None:
-    """Content and mode; what was written since is gone."""
+    """Content and mode are restored; later files are removed."""
     written = snapshot(tmp_path)
     file, later = tmp_path / "outputs" / "a.sh", tmp_path / "outputs" / "later"
     file.write_text("first")
     file.chmod(0o755)
-    state = written.take()
+    state = written.capture()
     file.write_text("second, and longer")
     file.chmod(0o600)
     later.write_text("x")
-    written.put_back(state)
+    written.restore(state)
     assert (file.read_text(), file.stat().st_mode & 0o777) == ("first", 0o755)
     assert not later.exists()
 
@@ -45,5 +45,5 @@ def test_files_come_back_as_they_were(tmp_path: Path) -> None:
 )
 def test_a_place_outside_of_the_outputs_is_refused(state: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="outside of the outputs"):
-        snapshot(tmp_path).put_back(_NOTHING | state)
+        snapshot(tmp_path).restore(_NOTHING | state)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["outputs"]

@@ -1,4 +1,4 @@
-"""Writes checkpoints behind the training, on a thread of its own."""
+"""Writes checkpoints on a background thread, so that training does not wait for the disk."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -7,45 +7,48 @@ from typing import Any
 from samebits.core.checkpoint_store import Checkpoint, CheckpointStore, RetentionPolicy
 from samebits.runner.process.console import log
 
+# Each waiting checkpoint holds a copy of all variables in memory.
 _MAX_WAITING = 2
-"""Checkpoints that may wait to be written, each of them with the values of all variables."""
 
 
 class AsyncWriter:
-    """Takes checkpoints in their order; where only the last of a stage stays, a newer one takes a waiting one's place.
+    """Writes checkpoints in the order in which they were added.
 
-    `before` each it is called, on that thread. A disk that takes no checkpoint does not end a training: it is said, and
-    that was the last one.
+    A waiting checkpoint is dropped if a newer one of its phase replaces it and the policy would not keep it anyway.
+    `before_write` is called on the writer's thread before each checkpoint. If the disk refuses a checkpoint, training
+    continues: the error is logged, and no more checkpoints are written.
     """
 
-    def __init__(self, store: CheckpointStore, keeping: RetentionPolicy, before: Callable[[], None]) -> None:
+    def __init__(self, store: CheckpointStore, retention: RetentionPolicy, before_write: Callable[[], None]) -> None:
         self._store = store
-        self._keeping = keeping
-        self._before = before
+        self._retention = retention
+        self._before_write = before_write
         self._changed = threading.Condition()
         self._waiting: list[tuple[Checkpoint, Mapping[str, Any]]] = []
         self._busy: Checkpoint | None = None
         self._thread: threading.Thread | None = None
         self.failed = False
-        self.taking: set[str] = set()
-        """The output files of the checkpoint that is being taken, by digest."""
+        self.capturing: set[str] = set()
+        """Digests of the output files of the checkpoint that is being captured."""
 
     def add(self, checkpoint: Checkpoint, contents: Mapping[str, Any]) -> None:
-        """Have one written; waits while too many do."""
+        """Queue a checkpoint; blocks while the queue is full."""
         with self._changed:
             if self.failed:
                 return
+            # Started late: runs without checkpoints need no thread.
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="samebits-checkpoints", daemon=True)
                 self._thread.start()
-            self._waiting = [item for item in self._waiting if not self._replaced(item[0], checkpoint)]
+            # A slow disk skips checkpoints that would be deleted anyway.
+            self._waiting = [item for item in self._waiting if not self._is_replaced(item[0], checkpoint)]
             self._changed.wait_for(lambda: len(self._waiting) < _MAX_WAITING or self.failed)
             self._waiting.append((checkpoint, contents))
-            self.taking.clear()
+            self.capturing.clear()
             self._changed.notify_all()
 
     def fail(self, error: Exception) -> None:
-        """No more checkpoints are written."""
+        """Log the error and write no more checkpoints."""
         if not self.failed:
             log(f"no more checkpoints are written: {error}")
         with self._changed:
@@ -55,17 +58,17 @@ class AsyncWriter:
             self._changed.notify_all()
 
     def _in_use(self) -> frozenset[str]:
-        """What checkpoints name that are still to be written, or are being taken."""
+        """Digests that pruning must keep, as a waiting checkpoint or the one being captured refers to them."""
         with self._changed:
-            return frozenset(self.taking).union(*(item.objects for item, _ in self._waiting))
+            return frozenset(self.capturing).union(*(item.objects for item, _ in self._waiting))
 
     def wait(self) -> None:
-        """Until all are on the disk."""
+        """Block until all checkpoints are on the disk."""
         with self._changed:
             self._changed.wait_for(lambda: self.failed or (not self._waiting and self._busy is None))
 
-    def _replaced(self, waiting: Checkpoint, by: Checkpoint) -> bool:
-        return waiting.position.phase == by.position.phase and not self._keeping.retains(waiting.position)
+    def _is_replaced(self, waiting: Checkpoint, newer: Checkpoint) -> bool:
+        return waiting.position.phase == newer.position.phase and not self._retention.retains(waiting.position)
 
     def _work(self) -> None:
         while True:
@@ -76,9 +79,9 @@ class AsyncWriter:
                 self._busy, contents = self._waiting.pop(0)
                 self._changed.notify_all()
             try:
-                self._before()
+                self._before_write()
                 self._store.write(self._busy, contents)
-                self._store.prune(self._keeping, self._in_use)
-            except Exception as error:  # noqa: BLE001  a defect of ours must not keep a training waiting for ever
+                self._store.prune(self._retention, self._in_use)
+            except Exception as error:  # noqa: BLE001  a dead writer would block the training forever
                 self.fail(error)
                 return

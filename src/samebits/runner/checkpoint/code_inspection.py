@@ -1,4 +1,4 @@
-"""The user's own code: which modules are that, what its functions can reach, and whether they draw at random."""
+"""Inspects the script's own code: which modules belong to it, which globals it uses, and whether it draws at random."""
 
 import dis
 import inspect
@@ -8,25 +8,26 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_MAKE_THEIR_OWN = frozenset(
+_CREATES_GENERATOR = frozenset(
     {
         *("default_rng", "Generator", "RandomState", "SeedSequence", "Random"),
         *("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"),
     }
 )
-"""What modules of random numbers hold that draws nothing from what others share."""
+"""Names in modules of random numbers that create a new generator, instead of drawing from a shared one."""
 
-_SILENT = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "PUSH_NULL", "RESUME"})
+# Instructions that do not change which value the next one works on.
+_IGNORED_INSTRUCTIONS = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "PUSH_NULL", "RESUME"})
 
 
 def is_ours(module: str, code: str) -> bool:
-    """Whether a module is of the user's own code."""
+    """Whether a module belongs to the script: `__main__`, or a file in the folder `code`."""
     file = getattr(sys.modules.get(module), "__file__", None)
     return module == "__main__" or (file is not None and file.startswith(code))
 
 
 def calling_function(levels: int) -> str:
-    """The name of the function so many calls above the one that asks; 1 is its caller."""
+    """The name of the function `levels` calls above the function that calls this one; 1 is its caller."""
     frame = inspect.currentframe()
     for _ in range(levels + 1):
         frame = frame and frame.f_back
@@ -34,7 +35,7 @@ def calling_function(levels: int) -> str:
 
 
 def methods_of(kind: type) -> Iterator[types.FunctionType]:
-    """The methods that a class itself has."""
+    """The methods that a class itself defines, including properties, class methods and static methods."""
     for item in vars(kind).values():
         inner = getattr(item, "fget", None) or getattr(item, "__func__", item)
         if isinstance(inner, types.FunctionType):
@@ -42,69 +43,73 @@ def methods_of(kind: type) -> Iterator[types.FunctionType]:
 
 
 def global_names(code: types.CodeType) -> Iterator[str]:
-    """The names of globals and attributes that code uses, also in functions inside of it."""
-    for inner in _codes(code):
+    """The names of globals and attributes that code uses, including those in nested functions."""
+    for inner in _code_objects(code):
         yield from inner.co_names
 
 
 def holding_methods(kind: type) -> list[types.FunctionType]:
-    """Those that hold something themselves: in closures, default arguments or attributes."""
+    """The methods of a class that hold state themselves: in closures, default arguments or attributes."""
     return [
         item for item in methods_of(kind) if item.__closure__ or item.__defaults__ or item.__kwdefaults__ or vars(item)
     ]
 
 
 def draws(function: types.FunctionType) -> bool:
-    """Whether a function may draw from a random generator that belongs to nobody, as `np.random.normal` does.
+    """Whether a function may draw from a shared random generator, as `np.random.normal` does.
 
-    A generator that it makes itself, as by `np.random.default_rng`, is its own. Whatever else it does with something
-    that is called `random` counts.
+    A generator that the function creates, such as `np.random.default_rng(seed)`, does not count. Any other use of
+    something named `random` does.
     """
-    return any(_draws(code, function.__globals__) for code in _codes(function.__code__))
+    return any(_code_draws(code, function.__globals__) for code in _code_objects(function.__code__))
 
 
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+def _code_objects(code: types.CodeType) -> Iterator[types.CodeType]:
     yield code
     for constant in code.co_consts:
+        # Nested functions, lambdas and comprehensions are constants of the outer code.
         if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
+            yield from _code_objects(constant)
 
 
-def _draws(code: types.CodeType, known: Mapping[str, Any]) -> bool:
-    steps = [step for step in dis.get_instructions(code) if step.opname not in _SILENT]
+def _code_draws(code: types.CodeType, known: Mapping[str, Any]) -> bool:
+    steps = [step for step in dis.get_instructions(code) if step.opname not in _IGNORED_INSTRUCTIONS]
+    # `import numpy.random` within a function makes a module a local object.
     imports = any(step.opname == "IMPORT_NAME" for step in steps)
-    for before, step, following in zip([None, *steps], steps, [*steps[1:], None], strict=False):
+    for previous, step, following in zip([None, *steps], steps, [*steps[1:], None], strict=False):
         name = step.argval if isinstance(step.argval, str) else ""
         value = known.get(name) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") else None
-        if _is_draw(value) or name.startswith("random_"):
+        if _draws_from_shared(value) or name.startswith("random_"):
             return True
-        of_own = before is not None and before.opname.startswith(("CALL", "LOAD_FAST"))
-        if of_own and step.opname in ("LOAD_ATTR", "LOAD_METHOD") and not imports:
-            continue  # a method of something of its own, as `rng.random`
-        if (name.rpartition(".")[2] == "random" or _is_module_of_random(value)) and not _makes_its_own(following):
+        on_local = previous is not None and previous.opname.startswith(("CALL", "LOAD_FAST"))
+        # A method of a local object, such as `rng.random()`. With an import, the object may be a module.
+        if on_local and step.opname in ("LOAD_ATTR", "LOAD_METHOD") and not imports:
+            continue
+        if (name.rpartition(".")[2] == "random" or _is_random_module(value)) and not _creates_generator(following):
             return True
     return False
 
 
-def _is_module_of_random(value: Any) -> bool:
+def _is_random_module(value: Any) -> bool:
     return isinstance(value, types.ModuleType) and value.__name__.rpartition(".")[2] == "random"
 
 
-def _makes_its_own(step: dis.Instruction | None) -> bool:
-    """Whether what follows the name of a module of random numbers is one of those that draw nothing."""
+def _creates_generator(step: dis.Instruction | None) -> bool:
+    """Whether the instruction after a random module gets something that does not draw from a shared generator."""
     if step is None or step.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
         return False
-    return step.argval in _MAKE_THEIR_OWN or str(step.argval).startswith("stateless_")
+    return step.argval in _CREATES_GENERATOR or str(step.argval).startswith("stateless_")
 
 
-def _is_draw(value: Any) -> bool:
-    """Whether a value is a function of a module of random numbers that draws from what others share."""
+def _draws_from_shared(value: Any) -> bool:
+    """Whether a value is a function that draws from a shared generator, such as `random.random`."""
     import numpy as np
 
+    # `random.random` is a method of a hidden, shared instance.
     if isinstance(getattr(value, "__self__", None), (random.Random, np.random.RandomState, np.random.Generator)):
         return True
     if isinstance(value, (types.ModuleType, type)) or not callable(value):
         return False
     name, module = getattr(value, "__name__", ""), str(getattr(value, "__module__", ""))
-    own = name in _MAKE_THEIR_OWN or name.startswith("stateless_")
-    return "random" in module.replace("_", ".").split(".") and not own
+    harmless = name in _CREATES_GENERATOR or name.startswith("stateless_")
+    return "random" in module.replace("_", ".").split(".") and not harmless

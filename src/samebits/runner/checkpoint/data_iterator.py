@@ -1,12 +1,13 @@
-"""The position and order of training data: what of a `fit`'s data goes over from one epoch, or step, to the next.
+"""Captures and restores the position and order of training data, from one epoch or step to the next.
 
-A tf.data pipeline that reshuffles draws a seed whenever it is opened, from a counter that all its iterators share. The
-state of an iterator, which TensorFlow can take out and put back, holds that counter until the iterator comes to its
-end; so it is taken when one is opened. Keras opens one or two in an epoch (`keras/src/trainers/epoch_iterator.py`).
+A tf.data pipeline that reshuffles draws a seed each time an iterator over it is created, from a counter that all its
+iterators share. TensorFlow can save and restore the state of an iterator, and that state includes the counter until the
+iterator reaches its end. So the state is captured when an iterator is created. Keras creates one or two per epoch
+(`keras/src/trainers/epoch_iterator.py`).
 
-Within an epoch, and where epochs take their steps from one iterator, that is opened as it was, and the steps that are
-done are drawn once more, and thrown away: a state within a pipeline forgets the counter where a `repeat` begins anew.
-A memory cache that was filled by something random is drawn once to fill it.
+To resume within an epoch, the iterator is created as it was then, and the finished steps are drawn again and discarded.
+The same happens where several epochs draw from one iterator. A state from within a pipeline is not used: it loses the
+counter where a `repeat` starts over. A memory cache that was filled in random order is filled again by drawing it once.
 """
 
 import base64
@@ -21,29 +22,30 @@ from samebits.runner.compat.keras_private import PY_DATASET_ADAPTER, data_adapte
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.tensorflow_private import reshuffles_each_iteration
 
-_PYTHON = frozenset({"PyFunc", "EagerPyFunc", "PyFuncStateless"})
-_IGNORE = 1
-"""What TensorFlow does about state outside of the pipeline, which an iterator's state does not hold."""
+_PYTHON_NODES = frozenset({"PyFunc", "EagerPyFunc", "PyFuncStateless"})
+# TensorFlow's policy for state outside of the pipeline, which the state of an iterator does not include.
+_IGNORE_EXTERNAL_STATE = 1
 
-_warmed: "weakref.WeakSet[Any]" = weakref.WeakSet()
+# Caches that were filled in this process already.
+_filled: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
-def install(
+def install_data_hooks(
     patches: Patches,
     made: Callable[[Any], None],
     begun: Callable[[Any], None],
     skipped: Callable[[Any], None],
 ) -> None:
-    """Take the place of Keras's iterator over the epochs of a `fit`, an evaluation or a prediction.
+    """Replace Keras's iterator over the epochs of a `fit`, an evaluation or a prediction.
 
-    `made` is told of each new one, `begun` when one begins an epoch, `skipped` when those of its steps are drawn that
-    were done before.
+    `made` is called with each new one, `begun` when it begins an epoch, and `skipped` when the data of the steps that
+    were finished before the checkpoint has been drawn again.
     """
     install_feed(patches, FeedHooks(made=made, begun=begun, skipped=skipped, source=_Source))
 
 
 class _Source:
-    """Opens the dataset of a feed, and has it remember how it begins."""
+    """Creates the iterator of a feed, which then remembers the initial state."""
 
     def __init__(self, feed: Any) -> None:
         self._feed = feed
@@ -52,16 +54,16 @@ class _Source:
         return _open(self._feed)
 
 
+# Whether the pipelines that are being opened right now are handled here; the innermost is last.
 _followed: list[bool] = []
-"""Whether the pipeline that is being opened is followed here, if one is."""
 
 
 def is_followed() -> bool:
-    """Whether the pipeline that is being opened is one of a `fit` itself, or opened to put it back."""
+    """Whether the pipeline being opened belongs to a `fit` itself, or is opened to restore its state."""
     return any(_followed)
 
 
-def _opened(dataset: Any, *, followed: bool = True) -> Any:
+def _new_iterator(dataset: Any, *, followed: bool = True) -> Any:
     _followed.append(followed)
     try:
         return iter(dataset)
@@ -71,28 +73,30 @@ def _opened(dataset: Any, *, followed: bool = True) -> Any:
 
 def _open(feed: Any) -> Any:
     dataset = dataset_of(feed)
-    iterator = _opened(dataset, followed=feed.followed)
+    iterator = _new_iterator(dataset, followed=feed.followed)
     feed.used = 0
+    # With `steps_per_epoch`, the checkpoint comes long after the iterator was created.
     feed.captured = captured_state(dataset) if feed.steps_per_epoch else []
-    feed.begins = begins(dataset, iterator)
+    feed.begins = initial_state(dataset, iterator)
     return iterator
 
 
-def begins(dataset: Any, iterator: Any) -> str | None:
-    """The state of an iterator that was just opened, where it tells more than that it was."""
-    return _capture(iterator) if reshuffles(dataset) else None
+def initial_state(dataset: Any, iterator: Any) -> str | None:
+    """The state of a new iterator; None if every iterator over the pipeline begins the same way."""
+    return _iterator_state(iterator) if reshuffles(dataset) else None
 
 
 def capture_feed(feed: Any) -> dict[str, Any]:
-    """The state of a feed at the end of an epoch; raises UnsavableError."""
+    """The state of a feed at the end of an epoch. Raises UncapturableError."""
     dataset = dataset_of(feed)
+    # With `steps_per_epoch`, the next epoch draws from the same iterator.
     persistent = feed.steps_per_epoch is not None and epoch_iterator.open_iterator(feed) is not None
     if persistent and _random_caches(dataset):
         raise UncapturableError(
-            "a cache behind something random cannot be filled anew with steps_per_epoch; drop one of them"
+            "with steps_per_epoch, a cache of random data cannot be filled again; drop the cache or steps_per_epoch"
         )
     if persistent and data_adapter_kind(feed) == PY_DATASET_ADAPTER:
-        raise UncapturableError("epochs of some steps of a PyDataset cannot be begun again; drop steps_per_epoch")
+        raise UncapturableError("a PyDataset cannot be resumed with steps_per_epoch; drop steps_per_epoch")
     if feed.used and not persistent:
         check_order(dataset)
     return {
@@ -104,56 +108,59 @@ def capture_feed(feed: Any) -> dict[str, Any]:
     }
 
 
-def length(feed: Any) -> int:
-    """How many batches an epoch has at least, as far as that is known; 0 where it is not."""
+def epoch_length(feed: Any) -> int:
+    """The number of batches in an epoch, or a lower bound of it; 0 if unknown."""
     known = feed.steps_per_epoch or feed.data_adapter.num_batches
     if known is not None:
         return int(known)
-    # Keras counted the one that failed.
+    # Keras also counted the attempt that found no more data.
     return int((epoch_iterator.batches_counted(feed) or 0) - feed.steps_per_execution)
 
 
 def restore_feed(feed: Any, state: Mapping[str, Any], *, drawn: bool) -> None:
-    """Make a feed of the resumed run what the other was; `drawn` says whether that one had drawn all its data once."""
+    """Restore a feed. `drawn` says whether the original run had drawn all its data at least once."""
     dataset = dataset_of(feed)
+    # A cache must be filled before the state is restored, as filling it draws seeds.
     if drawn and state["drawn"] is None:
-        warm(dataset)
+        fill_caches(dataset)
     restore_captured(dataset, state["captured"])
     if state["iterator"] is not None or state["drawn"] is not None:
         iterator = _open(feed)
         if state["iterator"] is not None:
-            _put(iterator, state["iterator"])
+            _restore_iterator(iterator, state["iterator"])
         feed.begins = state["iterator"]
         if state["drawn"] is not None:
             epoch_iterator.set_open_iterator(feed, iterator)
             feed.used, feed.captured = state["drawn"], state["captured"]
+            # The iterator is at its beginning; the batches before the checkpoint are discarded.
             for _ in range(state["drawn"]):
                 next(iterator)
     epoch_iterator.set_counts(feed, state["num_batches"], state["steps_seen"])
 
 
 def restore_dataset(dataset: Any, state: str) -> None:
-    """Have the pipeline's next iterator begin as it would have."""
-    warm(dataset)
-    _put(_opened(dataset), state)
+    """Make the pipeline's next iterator begin as it would have in the original run."""
+    fill_caches(dataset)
+    # All iterators share the counter of seeds, so that restoring one of them is enough.
+    _restore_iterator(_new_iterator(dataset), state)
 
 
 def reshuffles(dataset: Any) -> bool:
-    """Whether a pipeline gives another order each time it is opened."""
+    """Whether a pipeline yields another order each time it is opened."""
     return any(reshuffles_each_iteration(part) for part in _parts(dataset))
 
 
 def carries_state(dataset: Any) -> bool:
-    """Whether what a pipeline gives depends on how often it was opened, or on variables that it changes."""
-    return any(reshuffles_each_iteration(part) or list(_captured(part)) for part in _parts(dataset))
+    """Whether a pipeline's elements depend on how often it was opened, or on variables that its functions use."""
+    return any(reshuffles_each_iteration(part) or list(_handles_of(part)) for part in _parts(dataset))
 
 
 def check_data(data: Any, name: str) -> None:
-    """Raise UnsavableError where data has state that nobody can take out."""
+    """Raise UncapturableError if the data has state that cannot be captured. `name` names it in messages."""
     import tensorflow as tf
 
     if hasattr(data, "__next__"):
-        raise UncapturableError(f"{name} is a Python generator, whose place cannot be saved; use a PyDataset")
+        raise UncapturableError(f"{name} is a Python generator, whose position cannot be saved; use a PyDataset")
     if isinstance(data, tf.data.Dataset):
         _check_pipeline(data)
         _check_caches(data, name)
@@ -161,28 +168,30 @@ def check_data(data: Any, name: str) -> None:
 
 def _check_pipeline(dataset: Any) -> None:
     for part in _parts(dataset):
-        if any(node in _PYTHON for graph in _graphs(part) for node in _operations(graph)):
+        if any(node in _PYTHON_NODES for graph in _graphs(part) for node in _op_types(graph)):
             raise UncapturableError(
-                "the tf.data pipeline calls Python (from_generator, py_function or numpy_function), which may hold"
-                " state of its own; use a keras.utils.PyDataset, or operations of TensorFlow"
+                "the tf.data pipeline calls Python (from_generator, py_function or numpy_function), which may have its"
+                " own state; use a keras.utils.PyDataset, or TensorFlow operations"
             )
 
 
-def warm(dataset: Any) -> None:
-    """Fill the caches of a pipeline in which something random comes before a cache, as its first epoch did."""
+def fill_caches(dataset: Any) -> None:
+    """Fill the caches of random data in a pipeline, as the first epoch of the original run did."""
     for part in _random_caches(dataset):
-        if part not in _warmed:
-            _warmed.add(part)
-            for _ in _opened(part):
+        # A second `fit` on the same pipeline finds the cache filled.
+        if part not in _filled:
+            _filled.add(part)
+            for _ in _new_iterator(part):
                 pass
 
 
 def captured_state(dataset: Any) -> list[dict[str, Any]]:
-    """The values of the variables that a pipeline's functions read or change, such as those of Keras's augmentation."""
+    """The values of the variables that a pipeline's functions use, such as those of Keras's augmentation layers."""
     import tensorflow as tf
 
     found = []
-    for handle, dtype in _captures(dataset):
+    # Read by handle, as the Python variable may not exist any more.
+    for handle, dtype in _variable_handles(dataset):
         array = tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype).numpy()
         content = base64.b64encode(array.tobytes()).decode()
         found.append({"dtype": dtype.name, "shape": list(array.shape), "in": content})
@@ -190,61 +199,60 @@ def captured_state(dataset: Any) -> list[dict[str, Any]]:
 
 
 def restore_captured(dataset: Any, state: list[dict[str, Any]]) -> None:
-    """Assign them again."""
+    """Assign saved values to the variables that a pipeline's functions use. Raises UncapturableError."""
     import numpy as np
     import tensorflow as tf
 
-    captures = list(_captures(dataset))
-    if len(captures) != len(state):
-        raise UncapturableError("the tf.data pipeline uses other variables when the script runs again")
-    for (handle, dtype), item in zip(captures, state, strict=True):
+    handles = list(_variable_handles(dataset))
+    # The handles are in the order of the pipeline, which is the same in every run.
+    if len(handles) != len(state):
+        raise UncapturableError("the tf.data pipeline uses different variables when the script runs again")
+    for (handle, dtype), item in zip(handles, state, strict=True):
         array = np.frombuffer(base64.b64decode(item["in"]), dtype.as_numpy_dtype).reshape(item["shape"])
         tf.raw_ops.AssignVariableOp(resource=handle, value=tf.constant(array, dtype))
 
 
-def _capture(iterator: Any) -> str:
+def _iterator_state(iterator: Any) -> str:
     import tensorflow as tf
 
     try:
         variant = tf.raw_ops.SerializeIterator(
             resource_handle=tensorflow_private.iterator_handle(iterator),
-            external_state_policy=_IGNORE,
+            external_state_policy=_IGNORE_EXTERNAL_STATE,
         )
         return base64.b64encode(tf.io.serialize_tensor(variant).numpy()).decode()
     except (tf.errors.OpError, AttributeError) as error:
-        what = str(getattr(error, "message", error)).splitlines()[0]
-        raise UncapturableError(f"how the tf.data pipeline begins cannot be saved: {what}") from error
+        reason = str(getattr(error, "message", error)).splitlines()[0]
+        raise UncapturableError(f"the initial state of the tf.data pipeline cannot be saved: {reason}") from error
 
 
-def _put(iterator: Any, state: str) -> None:
+def _restore_iterator(iterator: Any, state: str) -> None:
     import tensorflow as tf
 
     variant = tf.io.parse_tensor(base64.b64decode(state), tf.variant)
     try:
         tf.raw_ops.DeserializeIterator(resource_handle=tensorflow_private.iterator_handle(iterator), serialized=variant)
     except tf.errors.OpError as error:
-        raise UncapturableError(
-            f"the tf.data pipeline is another one when the script runs again: {error.message}"
-        ) from error
+        raise UncapturableError(f"the tf.data pipeline differs when the script runs again: {error.message}") from error
 
 
 def check_order(dataset: Any) -> None:
-    """Raise UnsavableError where a pipeline draws seeds not only when it is opened."""
+    """Raise UncapturableError if a pipeline draws seeds also after it was opened."""
     for part in _parts(dataset):
-        before = any(reshuffles_each_iteration(inner) for inner in _parts(part))
-        inside = any(node.startswith("ShuffleDataset") for graph in _graphs(part) for node in _operations(graph))
-        if inside or (before and "Repeat" in type(part).__name__):
+        upstream = any(reshuffles_each_iteration(inner) for inner in _parts(part))
+        nested = any(node.startswith("ShuffleDataset") for graph in _graphs(part) for node in _op_types(graph))
+        if nested or (upstream and "Repeat" in type(part).__name__):
             raise UncapturableError(
-                "the tf.data pipeline reshuffles before repeat(), or inside of a function, and the number of its"
-                " batches is not known; shuffle behind that, or set it with tf.data.experimental.assert_cardinality"
+                "the tf.data pipeline reshuffles before repeat() or inside a function, and its number of batches is"
+                " unknown; shuffle after repeat(), or set the number with tf.data.experimental.assert_cardinality"
             )
 
 
 def _parts(dataset: Any) -> Iterator[Any]:
-    """A pipeline's datasets, from its end to its sources."""
+    """All datasets of a pipeline, from its end to its sources."""
     yield dataset
-    for before in tensorflow_private.source_datasets(dataset):
-        yield from _parts(before)
+    for source in tensorflow_private.source_datasets(dataset):
+        yield from _parts(source)
 
 
 def _graphs(part: Any) -> Iterator[Any]:
@@ -252,7 +260,7 @@ def _graphs(part: Any) -> Iterator[Any]:
         yield function.graph
 
 
-def _operations(graph: Any) -> Iterator[str]:
+def _op_types(graph: Any) -> Iterator[str]:
     definition = graph.as_graph_def()
     for nodes in (definition.node, *(function.node_def for function in definition.library.function)):
         for node in nodes:
@@ -260,36 +268,37 @@ def _operations(graph: Any) -> Iterator[str]:
 
 
 def _check_caches(dataset: Any, name: str) -> None:
-    """Raise UnsavableError where a cache of something random cannot be filled anew alone."""
+    """Raise UncapturableError if a cache of random data cannot be filled without drawing from the rest."""
     caches = _random_caches(dataset)
-    if any(_endless(part) for part in caches):
-        raise UncapturableError(f"{name} keeps an endless random pipeline in a cache; put repeat() behind the cache")
-    before = [part for cache in caches for part in _parts(cache)]
-    beside = [part for part in _parts(dataset) if not any(part is known for known in before)]
-    if caches and any(len(tensorflow_private.source_datasets(part)) > 1 for part in beside):
+    if any(_is_infinite(part) for part in caches):
+        raise UncapturableError(f"{name} caches an infinite random pipeline; call repeat() after cache()")
+    cached = [part for cache in caches for part in _parts(cache)]
+    uncached = [part for part in _parts(dataset) if not any(part is known for known in cached)]
+    # Filling a cache must not draw from a pipeline that is combined with it later.
+    if caches and any(len(tensorflow_private.source_datasets(part)) > 1 for part in uncached):
         raise UncapturableError(
-            f"{name} joins a random pipeline that is cached with another one; cache what is not random"
+            f"{name} combines a cached random pipeline with another pipeline; cache only data that is not random"
         )
 
 
-def _endless(part: Any) -> bool:
+def _is_infinite(part: Any) -> bool:
     import tensorflow as tf
 
     return bool(int(part.cardinality()) == tf.data.INFINITE_CARDINALITY)
 
 
 def _random_caches(dataset: Any) -> list[Any]:
-    """The caches of a pipeline that are filled otherwise another time."""
+    """The caches of a pipeline whose contents depend on random state when they are filled."""
     return [part for part in _parts(dataset) if "Cache" in type(part).__name__ and carries_state(part)]
 
 
-def _captures(dataset: Any) -> Iterator[tuple[Any, Any]]:
+def _variable_handles(dataset: Any) -> Iterator[tuple[Any, Any]]:
     for part in _parts(dataset):
-        yield from _captured(part)
+        yield from _handles_of(part)
 
 
-def _captured(part: Any) -> Iterator[tuple[Any, Any]]:
-    """Handle and type of each variable that the functions of a part capture."""
+def _handles_of(part: Any) -> Iterator[tuple[Any, Any]]:
+    """Handle and dtype of each variable that the functions of one dataset use."""
     import tensorflow as tf
 
     for function in tensorflow_private.dataset_functions(part):

@@ -1,4 +1,4 @@
-"""The random generators that belong to nobody: those of Python, NumPy, TensorFlow and Keras."""
+"""The global random generators of Python, NumPy, TensorFlow and Keras."""
 
 import random
 from typing import Any
@@ -7,11 +7,13 @@ from samebits.runner.compat import cpython_private, keras_private, numpy_private
 
 
 def generators(*, wanted: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Each by a name, in a form that `reach` takes out and `putting_back` puts back.
+    """Each generator by its name in checkpoints, in a form that `capture` and `restore` know.
 
-    Keras makes its own when it is first drawn from, which draws from Python's; it is made here only if it is `wanted`.
+    Keras creates its generator at the first draw, which draws from Python's. So it is created here only if `wanted`
+    names it.
     """
     found: dict[str, Any] = {}
+    # Creating it would itself draw a number.
     if KERAS in wanted or keras_private.has_global_seed_generator():
         found[KERAS] = keras_private.global_seed_generator()
     of_tensorflow = tensorflow_private.global_generator()
@@ -27,7 +29,7 @@ KERAS = "seed generator of Keras"
 
 
 def generator_kinds() -> tuple[type, ...]:
-    """Random generators that a script may hold, but Keras's."""
+    """The types of random generators that a script may create, except Keras's SeedGenerator."""
     import numpy as np
     import tensorflow as tf
 

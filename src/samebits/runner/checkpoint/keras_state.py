@@ -1,4 +1,4 @@
-"""What models, layers and metrics hold: variables, plain attributes, and what else goes over into another run."""
+"""The state that models, layers and metrics hold: variables, plain attributes, optimizers and generators."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
@@ -8,7 +8,7 @@ from samebits.runner.checkpoint.encoding import PLAIN
 from samebits.runner.checkpoint.global_rngs import generator_kinds
 from samebits.runner.compat import keras_private
 
-_KEPT_BY_KERAS = frozenset(
+_CHANGED_BY_KERAS = frozenset(
     {
         "built",
         "history",
@@ -20,20 +20,21 @@ _KEPT_BY_KERAS = frozenset(
         "train_function",
     }
 )
-"""Attributes that change as a model is built, trained and evaluated, or that are kept otherwise."""
+"""Attributes that Keras changes while a model is built, trained or evaluated, or that are saved separately."""
 
 
 def variables_of(value: Any) -> list[Any]:
-    """A layer's or metric's variables, each once."""
+    """The variables of a layer or metric, each once."""
     found = {id(variable): variable for variable in getattr(value, "variables", ())}
     for layer in keras_private.all_layers(value):
-        for item in vars(layer).values():  # as a stateful RNN holds its states
-            found |= {id(variable): variable for variable in _loose(item)}
+        # The states of a stateful RNN are not among its `variables`.
+        for item in vars(layer).values():
+            found |= {id(variable): variable for variable in _variables_in(item)}
     return list(found.values())
 
 
-def _loose(value: Any) -> Iterator[Any]:
-    """Variables in an attribute, or in a list of one."""
+def _variables_in(value: Any) -> Iterator[Any]:
+    """The variables in an attribute that is a variable or a list of them."""
     import keras
     import tensorflow as tf
 
@@ -43,7 +44,7 @@ def _loose(value: Any) -> Iterator[Any]:
 
 
 def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a model holds beside layers: whether it is to stop, its optimizer, and more of its class's own."""
+    """A model's state besides its layers: the stop flag, optimizers, metrics and random generators, by attribute."""
     import keras
 
     if isinstance(value, keras.Model):
@@ -52,12 +53,13 @@ def parts_of(value: Any) -> Iterator[tuple[str, Any]]:
             yield "optimizer", value.optimizer
     kinds = (keras.optimizers.Optimizer, keras.random.SeedGenerator, keras.metrics.Metric, *generator_kinds())
     for name, item in list(vars(value).items()):
+        # Private attributes belong to Keras, which creates them again.
         if name != "optimizer" and not name.startswith("_") and isinstance(item, kinds):
             yield name, item
 
 
 def is_built_by_keras(model: Any) -> bool:
-    """Whether Keras alone builds a model, from the shape of its input: a Sequential of Keras's own layers."""
+    """Whether Keras can build a model from an input shape alone: a Sequential of Keras's own layers."""
     import keras
 
     layers = keras_private.inner_layers(model)
@@ -65,7 +67,7 @@ def is_built_by_keras(model: Any) -> bool:
 
 
 def build_of(value: Any) -> dict[str, Any]:
-    """What a model that Keras alone builds was built from: the shape of its input, None before; nothing of others."""
+    """The input shape from which Keras built a model, or None if it is not built; empty for other models."""
     import keras
 
     if not isinstance(value, keras.Model) or not is_built_by_keras(value):
@@ -76,17 +78,18 @@ def build_of(value: Any) -> dict[str, Any]:
 
 
 def fixed_of(value: Any, ours: Callable[[type], bool]) -> dict[str, str]:
-    """Plain attributes of a layer and of those inside: a graph was made of them, so they must not change.
+    """Plain attributes of a layer and its inner layers. A graph may have been traced with them: they must not change.
 
-    `ours` says whether a class is the user's own.
+    `ours` says whether a class belongs to the script.
     """
     layers = keras_private.all_layers(value) or [value]
     found = {}
     for number, layer in enumerate(layers):
+        # The script's layers may have private attributes of their own; those of Keras's layers are internals.
         own = ours(type(layer))
         for name, item in vars(layer).items():
-            mine = name not in _names_of_keras() if own else not name.startswith("_")
-            if mine and name not in _KEPT_BY_KERAS and _is_plain_value(item):
+            relevant = name not in _names_of_keras() if own else not name.startswith("_")
+            if relevant and name not in _CHANGED_BY_KERAS and _is_plain_value(item):
                 found[f"{number} {getattr(layer, 'name', '')}.{name}"] = repr(item)
         found[f"{number} {getattr(layer, 'name', '')}.trainable"] = repr(getattr(layer, "trainable", None))
     return found

@@ -1,7 +1,7 @@
-"""Checkpoints of a loop of the script's own, around `samebits.checkpoint`: one behind each round.
+"""Checkpoints of a loop wrapped in `samebits.checkpoint`: one after each iteration.
 
-What such a loop changes is what the script names. What is easily forgotten, and would be missed, is looked for: an
-optimizer that makes steps, a pipeline that reshuffles, a random generator in the script's hands.
+The script passes everything that its loop changes. What is easily forgotten is detected and reported: an optimizer that
+makes steps, a pipeline that reshuffles, a random generator that the script uses.
 """
 
 import functools
@@ -12,11 +12,11 @@ from typing import Any
 from samebits.core.checkpoint_store import Checkpoint, Position
 from samebits.core.errors import InputError
 from samebits.core.ledger import Ledger
-from samebits.runner.checkpoint import data_iterator as feeding
+from samebits.runner.checkpoint import data_iterator
 from samebits.runner.checkpoint.capture import StateCapture
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.global_rngs import generator_kinds
-from samebits.runner.checkpoint.manager import CheckpointManager, Phase, StatePart, as_input
+from samebits.runner.checkpoint.manager import CheckpointManager, Phase, StatePart, as_input_error
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
 from samebits.runner.compat.patches import Patches
 from samebits.runner.digests.tensors import describe_variables, group_digest, model_variables
@@ -24,7 +24,7 @@ from samebits.runner.digests.tensors import describe_variables, group_digest, mo
 
 @dataclass(kw_only=True, slots=True)
 class LoopPhase(Phase):
-    """`datasets` are the pipelines that were named, `opened` what each began from when it was opened last."""
+    """One loop. `datasets` are the pipelines that it was passed, `opened` the initial state of their last iterators."""
 
     datasets: list[Any] = field(default_factory=list)
     opened: dict[int, Any] = field(default_factory=dict)
@@ -32,130 +32,145 @@ class LoopPhase(Phase):
 
 
 class LoopCheckpoints:
-    """Gives the rounds of every loop around `samebits.checkpoint`."""
+    """Iterates for `samebits.checkpoint`, and saves and restores every loop."""
 
-    def __init__(self, keeper: CheckpointManager, ledger: Ledger, out_of_reach: UnsupportedOpWatcher) -> None:
-        self._keeper = keeper
-        self._out_of_reach = out_of_reach
+    def __init__(self, manager: CheckpointManager, ledger: Ledger, unsupported_ops: UnsupportedOpWatcher) -> None:
+        self._manager = manager
+        self._unsupported_ops = unsupported_ops
         self._ledger = ledger
 
     def install(self, patches: Patches) -> None:
-        """Follow which pipelines are opened."""
+        """Wrap the creation of iterators over tf.data pipelines."""
         import tensorflow as tf
 
         patches.wrap((tf.data.Dataset, "__iter__"), self._wrap_iter)
 
     @property
-    def _stage(self) -> LoopPhase | None:
-        return self._keeper.stage if isinstance(self._keeper.stage, LoopPhase) else None
+    def _phase(self) -> LoopPhase | None:
+        return self._manager.phase if isinstance(self._manager.phase, LoopPhase) else None
 
-    def __call__(self, rounds: Iterable[Any], state: tuple[Any, ...], held: Mapping[str, Any]) -> Iterator[Any]:
-        """The rounds that are still to be made; `held` is what the script has under names where it asks for them."""
-        if self._keeper.stage is not None:
-            yield from rounds
+    def __call__(self, iterable: Iterable[Any], state: tuple[Any, ...], visible: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield the items that are left of `iterable`.
+
+        `state` is what the script passed; `visible` are all names that it can use at the call. Raises InputError.
+        """
+        # A loop within another phase belongs to that phase.
+        if self._manager.phase is not None:
+            yield from iterable
             return
-        if hasattr(rounds, "__next__"):
-            raise InputError("samebits.checkpoint needs rounds that can begin anew, such as range(10), not an iterator")
-        stage = LoopPhase(number=0)
-        with self._keeper.next_stage(stage):
-            with self._keeper.work():
-                done = self._begin(stage, state, _generators(held))
-            for number, item in enumerate(rounds):
+        # A resumed run must skip the finished iterations, which an iterator may have consumed.
+        if hasattr(iterable, "__next__"):
+            raise InputError(
+                "samebits.checkpoint needs an iterable that can start over, such as range(10), not an iterator"
+            )
+        phase = LoopPhase(number=0)
+        with self._manager.next_phase(phase):
+            with self._manager.work():
+                done = self._begin(phase, state, _generators(visible))
+            for number, item in enumerate(iterable):
+                # A finished iteration is skipped without running its body.
                 if number < done:
                     continue
                 yield item
-                with self._keeper.work():
-                    self._ledger.append(self._line(stage, number))
-                    place = Position(phase=stage.number, epoch=number + 1)
-                    self._keeper.keep(stage, place, lambda: self._part(stage))
+                with self._manager.work():
+                    self._ledger.append(self._line(phase, number))
+                    position = Position(phase=phase.number, epoch=number + 1)
+                    self._manager.save(phase, position, lambda: self._part(phase))
 
     def stepping(self, optimizer: Any) -> None:
-        """An optimizer makes a step: one that was not named would be missed."""
-        stage = self._stage
-        known = [inner for item in stage.optimizers for inner in _with_inner(item)] if stage is not None else []
-        if stage is not None and not any(optimizer is item for item in known):
-            self._keeper.refuse(
-                f"the optimizer {optimizer.name} makes steps in a loop around samebits.checkpoint, without being named"
-                " to it"
+        """Called before an optimizer makes a step: refuse one that was not passed, as its state would not be saved."""
+        phase = self._phase
+        # A wrapper that scales the loss calls the inner optimizer.
+        known = [inner for item in phase.optimizers for inner in _with_inner(item)] if phase is not None else []
+        if phase is not None and not any(optimizer is item for item in known):
+            self._manager.refuse(
+                f"the optimizer {optimizer.name} makes steps in a samebits.checkpoint loop but was not passed to it;"
+                " pass it, too"
             )
 
-    def _begin(self, stage: LoopPhase, state: tuple[Any, ...], held: Mapping[str, Any]) -> int:
-        """Put the state to where the loop goes on; returns how many rounds are done."""
+    def _begin(self, phase: LoopPhase, state: tuple[Any, ...], generators: Mapping[str, Any]) -> int:
+        """Restore the state where the loop resumes; returns the number of finished iterations."""
         import keras
         import tensorflow as tf
 
-        stage.datasets = [item for item in state if isinstance(item, tf.data.Dataset)]
+        phase.datasets = [item for item in state if isinstance(item, tf.data.Dataset)]
         others = [item for item in state if not isinstance(item, tf.data.Dataset)]
-        others.sort(key=lambda item: not isinstance(item, keras.layers.Layer))  # optimizers name their variables
-        stage.roots = {f"argument {index} ({type(item).__name__})": item for index, item in enumerate(others)}
+        # Models come first, as optimizers refer to their variables.
+        others.sort(key=lambda item: not isinstance(item, keras.layers.Layer))
+        phase.roots = {f"argument {index} ({type(item).__name__})": item for index, item in enumerate(others)}
 
         def check(found: StateCapture) -> None:
-            stage.optimizers = found.optimizers
-            for item in stage.datasets:
-                feeding.check_data(item, "a tf.data pipeline that was named")
-                feeding.check_order(item)
-            for reason in self._out_of_reach.before:  # the step may have been tried before the loop
-                self._keeper.refuse(reason)
-            _check_named(found.reached, held)
+            phase.optimizers = found.optimizers
+            for item in phase.datasets:
+                data_iterator.check_data(item, "a tf.data pipeline passed to samebits.checkpoint")
+                data_iterator.check_order(item)
+            # The script may have called its step, and so traced it, before the loop.
+            for reason in self._unsupported_ops.outside_phases:
+                self._manager.refuse(reason)
+            _check_passed(found.visited, generators)
 
-        found = self._keeper.begin(stage, check)
+        found = self._manager.begin(phase, check)
         if found is None:
             return 0
-        self._put_datasets_back(stage, found)
-        self._keeper.put_back(stage, found)
+        self._restore_datasets(phase, found)
+        self._manager.restore(phase, found)
         return found.position.epoch
 
-    def _put_datasets_back(self, stage: LoopPhase, found: Checkpoint) -> None:
+    def _restore_datasets(self, phase: LoopPhase, found: Checkpoint) -> None:
         saved = found.state["datasets"]
-        with as_input(found.position):
-            if len(saved) != len(stage.datasets):
-                raise UncapturableError("other tf.data pipelines are named when the script runs again")
-            for dataset, (iterator, captured) in zip(stage.datasets, saved, strict=True):
+        with as_input_error(found.position):
+            if len(saved) != len(phase.datasets):
+                raise UncapturableError("different tf.data pipelines are passed when the script runs again")
+            for dataset, (iterator, captured) in zip(phase.datasets, saved, strict=True):
+                # Only the state of a reshuffling pipeline is saved.
                 if iterator is not None:
-                    feeding.restore_dataset(dataset, iterator)
-                feeding.restore_captured(dataset, captured)
+                    data_iterator.restore_dataset(dataset, iterator)
+                data_iterator.restore_captured(dataset, captured)
 
-    def _part(self, stage: LoopPhase) -> StatePart:
-        taken = [(stage.opened.get(id(dataset)), feeding.captured_state(dataset)) for dataset in stage.datasets]
-        return StatePart(values={"datasets": taken})
+    def _part(self, phase: LoopPhase) -> StatePart:
+        captured = [
+            (phase.opened.get(id(dataset)), data_iterator.captured_state(dataset)) for dataset in phase.datasets
+        ]
+        return StatePart(values={"datasets": captured})
 
-    def _line(self, stage: LoopPhase, number: int) -> dict[str, object]:
-        """What the ledger has of a round: a digest for each group of variables of what was named."""
+    def _line(self, phase: LoopPhase, number: int) -> dict[str, object]:
+        """The ledger's line for an iteration: a digest of each group of variables that the loop was passed."""
         import keras
 
         tensors = {}
-        for name, item in stage.roots.items():
+        for name, item in phase.roots.items():
             groups = model_variables(item) if isinstance(item, keras.layers.Layer) else {}
             if isinstance(item, keras.optimizers.Optimizer):
                 groups = {"optimizer": item.variables}
             for group, variables in groups.items():
                 tensors[f"{name}/{group}"] = group_digest(describe_variables(variables))
-        return {"event": "round", "stage": stage.number, "round": number, "tensors": tensors}
+        return {"event": "round", "stage": phase.number, "round": number, "tensors": tensors}
 
-    def _check_beside(self, dataset: Any) -> None:
-        """A callback may iterate a pipeline, or evaluate on one, in the midst of a `fit`."""
-        stage = self._keeper.stage
-        if getattr(stage, "callbacks", None) is None or not feeding.reshuffles(dataset):
+    def _check_callback(self, dataset: Any) -> None:
+        """Refuse a callback that iterates a reshuffling pipeline within `fit`: its counter would not be saved."""
+        phase = self._manager.phase
+        if getattr(phase, "callbacks", None) is None or not data_iterator.reshuffles(dataset):
             return
-        self._keeper.refuse(
-            "a callback iterates, or evaluates on, a tf.data pipeline that reshuffles; let it not reshuffle"
+        self._manager.refuse(
+            "a callback iterates, or evaluates on, a tf.data pipeline that reshuffles; use one that does not reshuffle"
         )
 
     def _wrap_iter(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def opened(dataset: Any) -> Any:
             iterator = original(dataset)
-            stage = self._stage
-            if feeding.is_followed():
+            phase = self._phase
+            # Opened by `fit` itself, or to restore its state.
+            if data_iterator.is_followed():
                 return iterator
-            if stage is None:
-                self._check_beside(dataset)
-            elif any(dataset is known for known in stage.datasets):
-                stage.opened[id(dataset)] = feeding.begins(dataset, iterator)
-            elif feeding.carries_state(dataset):
-                self._keeper.refuse(
-                    "a tf.data pipeline that reshuffles, or changes variables, is iterated in a loop around"
-                    " samebits.checkpoint, and is not named to it"
+            if phase is None:
+                self._check_callback(dataset)
+            elif any(dataset is known for known in phase.datasets):
+                phase.opened[id(dataset)] = data_iterator.initial_state(dataset, iterator)
+            elif data_iterator.carries_state(dataset):
+                self._manager.refuse(
+                    "a tf.data pipeline that reshuffles, or changes variables, is iterated in a samebits.checkpoint"
+                    " loop but was not passed to it; pass it, too"
                 )
             return iterator
 
@@ -163,20 +178,20 @@ class LoopCheckpoints:
 
 
 def _with_inner(optimizer: Any) -> list[Any]:
-    """An optimizer, and the one that it wraps to scale the loss."""
+    """An optimizer, and the inner one if it is a wrapper that scales the loss."""
     inner = getattr(optimizer, "inner_optimizer", None)
     return [optimizer] if inner is None else [optimizer, inner]
 
 
-def _generators(held: Mapping[str, Any]) -> dict[str, Any]:
-    """The random generators among what a script holds."""
+def _generators(visible: Mapping[str, Any]) -> dict[str, Any]:
+    """The random generators among the names that a script can use."""
     import keras
 
     kinds = (*generator_kinds(), keras.random.SeedGenerator)
-    return {name: value for name, value in held.items() if isinstance(value, kinds)}
+    return {name: value for name, value in visible.items() if isinstance(value, kinds)}
 
 
-def _check_named(reached: Callable[[Any], bool], held: Mapping[str, Any]) -> None:
-    for name, value in held.items():
-        if not reached(value):
-            raise UncapturableError(f"the random generator {name} is not named to samebits.checkpoint; name it, too")
+def _check_passed(visited: Callable[[Any], bool], generators: Mapping[str, Any]) -> None:
+    for name, value in generators.items():
+        if not visited(value):
+            raise UncapturableError(f"the random generator {name} was not passed to samebits.checkpoint; pass it, too")

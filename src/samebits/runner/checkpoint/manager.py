@@ -1,8 +1,8 @@
-"""Checkpoints of a training that goes on, and the way back into one: what all stages have in common.
+"""The checkpoint manager: what saving and restoring have in common for every phase of a run.
 
-The script runs unchanged, and on resuming from its first line. A stage is one call of `fit` (`fits`), or one loop
-around `samebits.checkpoint` (`rounds`). Each stage of which there is a checkpoint is put to it when it begins, those
-that were over to their ends; so whatever the script does in between happens as it did.
+A resumed run executes the unchanged script from its first line. A phase is one call of `fit` (`fit_checkpoints`), or
+one loop wrapped in `samebits.checkpoint` (`loop_checkpoints`). Each phase that has a checkpoint is restored when it
+begins, a finished one to its end. So everything that the script does between phases happens as in the original run.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,53 +30,53 @@ from samebits.runner.checkpoint.restore import StateRestorer
 from samebits.runner.process.console import log
 
 T = TypeVar("T")
-Known = Mapping[int, tuple[Any, Digest]]
+DigestedValues = Mapping[int, tuple[Any, Digest]]
 
 
 class TrainingObserver(Protocol):
-    """What observes a training: what it has seen so far goes over into the resumed run."""
+    """Observes training. What it has seen before a checkpoint is restored in the resumed run."""
 
     def work(self) -> AbstractContextManager[None]:
-        """Our own work in the midst of the script."""
+        """A context for samebits' own work while the script runs."""
 
-    def digested(self) -> Known:
-        """Values and digests of the variables in the line of the epoch that just ended, by their id; once."""
+    def digested(self) -> DigestedValues:
+        """Values and digests of the variables in the ledger's last line, by `id`. The first call forgets them."""
 
     def told(self) -> dict[str, Any]:
-        """What was seen so far, as JSON."""
+        """What was observed so far, as JSON."""
 
     def tell(self, told: Mapping[str, Any]) -> None:
-        """Take that over."""
+        """Restore what `told` returned."""
 
     def first_steps(self) -> Sequence[Any]:
-        """The optimizers that were seen to make a step, in the order of their first ones."""
+        """The optimizers that made a step, in the order of their first steps."""
 
     def stepped(self, optimizer: Any) -> None:
-        """An optimizer has made a step."""
+        """Note that an optimizer has made a step."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Phase:
-    """One call of `fit`, or one loop: what its state is reached from, and what was taken out when it began."""
+    """One call of `fit`, or one loop: the roots of its state, and the `initial` state, captured when it began."""
 
     number: int
     roots: dict[str, Any] = field(default_factory=dict)
-    before: Mapping[str, Any] = field(default_factory=dict)
+    initial: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StatePart:
-    """What one kind of stage adds to a checkpoint: values, and the bytes that they name."""
+    """What one kind of phase adds to a checkpoint: values, and the bytes that they refer to."""
 
     values: Mapping[str, Any]
     contents: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CheckpointManager:
-    """Takes a run's state out, and puts that of the run that it resumes back.
+    """Saves checkpoints of a run, and restores those of the run that it resumes.
 
-    `folders` are those that the run has elsewhere than another one: its own, and its data's. Without checkpoints to
-    write or to go on from it does nothing.
+    `folders` are the paths that differ between runs: the run's own folder, and that of its data. The manager does
+    nothing in a run that neither writes checkpoints nor resumes from one.
     """
 
     def __init__(self, record: Record, run: RunDir, ledger: Ledger, folders: Mapping[str, Path]) -> None:
@@ -84,208 +84,217 @@ class CheckpointManager:
         self._start = None if resumes is None else resumes.checkpoint
         self._until = None if resumes is None else resumes.until
         self._store = store = run.checkpoints
-        self._keeping: RetentionPolicy = record.retention
+        self._retention: RetentionPolicy = record.retention
         self._recipe = record.recipe.digest
         self._ledger = ledger
         self._folders = PathMap({name: path.absolute() for name, path in folders.items()})
-        self._reach = StateWalker(run.code, self._folders)
-        self._writer = AsyncWriter(
-            store, record.retention, ledger.sync
-        )  # what a checkpoint names must not be lost before it
-        self._written = OutputSnapshot(run.outputs, record.recipe.ignore_outputs, store, self._writer.taking.add)
-        self._watched: TrainingObserver | None = None
-        self._stages = 0
-        self.stage: Phase | None = None
+        self._walker = StateWalker(run.code, self._folders)
+        # A power failure must not lose ledger lines that a checkpoint on the disk refers to.
+        self._writer = AsyncWriter(store, record.retention, ledger.sync)
+        self._outputs = OutputSnapshot(run.outputs, record.recipe.ignore_outputs, store, self._writer.capturing.add)
+        self._observer: TrainingObserver | None = None
+        self._phases = 0
+        self.phase: Phase | None = None
         self.began = False
         self.reasons: list[str] = []
-        self.active = self._keeping.writes or self._start is not None or self._until is not None
+        self.active = self._retention.writes or self._start is not None or self._until is not None
 
     @property
     def resumable(self) -> Resumability | None:
-        """As the record holds it."""
-        if not self.began or not self._keeping.writes:
+        """As the record stores it; None if no phase began, or the run writes no checkpoints."""
+        if not self.began or not self._retention.writes:
             return None
         return Resumability(resumable=not self.reasons, reasons=tuple(self.reasons))
 
     @property
     def writes(self) -> bool:
         """Whether the next checkpoint will be written."""
-        return self._keeping.writes and not self.reasons and not self._writer.failed
+        return self._retention.writes and not self.reasons and not self._writer.failed
 
     @property
     def every(self) -> int | None:
-        """After how many steps there is one within epochs."""
-        return self._keeping.every
+        """The number of steps between checkpoints within an epoch."""
+        return self._retention.every
 
-    def watch(self, watched: TrainingObserver) -> None:
-        """Have this observer's account kept as well."""
-        self._watched = watched
+    def watch(self, observer: TrainingObserver) -> None:
+        """Save what this observer has seen, too."""
+        self._observer = observer
 
     def work(self) -> AbstractContextManager[None]:
-        """For our own work in the midst of the script."""
-        return nullcontext() if self._watched is None else self._watched.work()
+        """A context for samebits' own work while the script runs."""
+        return nullcontext() if self._observer is None else self._observer.work()
 
     @contextmanager
-    def next_stage(self, stage: Phase) -> Iterator[None]:
-        """A stage, from its beginning to its end; by then its last checkpoint is on the disk."""
-        stage.number, self._stages = self._stages, self._stages + 1
-        self.stage = stage
+    def next_phase(self, phase: Phase) -> Iterator[None]:
+        """Run one phase. At its end, all of its checkpoints are on the disk."""
+        # Phases are numbered in their order, which is the same when the script runs again.
+        phase.number, self._phases = self._phases, self._phases + 1
+        self.phase = phase
         try:
             yield
         finally:
-            self.stage = None
+            self.phase = None
             self._writer.wait()
 
-    def begin(self, stage: Phase, check: Callable[[StateCapture], None]) -> Checkpoint | None:
-        """Look at all that a checkpoint will hold, so that what cannot be kept is said before training.
+    def begin(self, phase: Phase, check: Callable[[StateCapture], None]) -> Checkpoint | None:
+        """Begin a phase: capture its initial state, so that what is not capturable is reported before training.
 
-        `check` is given what was found. Returns the checkpoint that the stage is to be put to.
+        `check` receives that state. Returns the checkpoint from which the phase must be restored, if there is one.
         """
         self.began = True
         if self.writes:
+            # What is not capturable is found here, before hours of training.
+            def inspect() -> None:
+                captured = self._walker.capture_initial(phase.roots | generators())
+                phase.initial = captured.encoded
+                check(captured)
 
-            def look() -> None:
-                found = self._reach.begin(stage.roots | generators())
-                stage.before = found.encoded
-                check(found)
+            self.attempt(inspect)
+        return self._checkpoint_of(phase)
 
-            self.attempt(look)
-        return self._checkpoint_of(stage)
-
-    def attempt(self, what: Callable[[], T]) -> T | None:
-        """What this gives; where it finds state that cannot be kept, that is said, and it gives None."""
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """Call `action` and return its result. If state is not capturable, report that and return None."""
         try:
-            return what()
+            return action()
         except UncapturableError as error:
             self.refuse(str(error))
         except StorageError as error:
             self._writer.fail(error)
         except SamebitsError:
             raise
-        except Exception as error:  # noqa: BLE001  a defect of ours must not cost the training
-            self.refuse(f"samebits failed to take its state out: {error!r}; please report it")
+        except Exception as error:  # noqa: BLE001  a defect of samebits must not end the training
+            self.refuse(f"samebits failed to capture its state: {error!r}; please report it")
         return None
 
     def refuse(self, reason: str) -> None:
-        """The run cannot be resumed exactly from here on: say so, and write no more checkpoints."""
-        if reason in self.reasons or not self._keeping.writes or not self.active:
+        """Report that the run cannot be resumed exactly, and write no more checkpoints."""
+        if reason in self.reasons or not self._retention.writes or not self.active:
             return
         self.reasons.append(reason)
         log(f"this run cannot be resumed exactly: {reason}")
-        with suppress(StorageError):  # the sealed record will tell
-            self._store.refuse(self.reasons)
+        self._store_reasons()
 
     def turn_off(self, reason: str) -> None:
-        """Write no checkpoint, and have the record say why the run cannot be resumed."""
+        """Write no checkpoint; the record says why the run cannot be resumed."""
         self.began, self.active = True, False
         self.reasons.append(reason)
-        if self._keeping.writes:
-            with suppress(StorageError):  # the sealed record will tell
-                self._store.refuse(self.reasons)
+        if self._retention.writes:
+            self._store_reasons()
 
-    def reach(self, roots: Mapping[str, Any]) -> StateCapture:
-        """Take out what these reach alone; raises UnsavableError."""
-        return self._reach.take(roots)
+    def _store_reasons(self) -> None:
+        # The file serves a run that is killed; otherwise the record has the reasons.
+        with suppress(StorageError):
+            self._store.refuse(self.reasons)
 
-    def take(self, roots: Mapping[str, Any], known: Known = MappingProxyType({})) -> StateCapture:
-        """Take out what these reach, and the generators that belong to nobody; raises UnsavableError."""
-        return self._reach.take(dict(roots) | generators(), known)
+    def capture_only(self, roots: Mapping[str, Any]) -> StateCapture:
+        """Capture what these roots refer to, and nothing else. Raises UncapturableError."""
+        return self._walker.capture(roots)
 
-    def keep(
+    def capture(self, roots: Mapping[str, Any], known: DigestedValues = MappingProxyType({})) -> StateCapture:
+        """Capture what these roots refer to, and the global random generators. Raises UncapturableError."""
+        return self._walker.capture(dict(roots) | generators(), known)
+
+    def save(
         self,
-        stage: Phase,
-        place: Position,
+        phase: Phase,
+        position: Position,
         part: Callable[[], StatePart],
         *,
         without: frozenset[str] = frozenset(),
         more: Mapping[str, Any] = MappingProxyType({}),
         settled: bool = False,
     ) -> None:
-        """Have a checkpoint written, `without` some of the roots and with `more`; end the run if it was to end here.
+        """Write a checkpoint, `without` some of the phase's roots and with `more`.
 
-        `settled` says that the variables are still as the ledger's last line has them.
+        `settled` says that no variable changed since the ledger's last line, so that its digests can be used again.
+        Raises TraceEnded if the run was to end at this position.
         """
         if self.writes:
-            roots = {name: value for name, value in stage.roots.items() if name not in without} | dict(more)
-            known = {} if self._watched is None or not settled else self._watched.digested()
-            found = self.attempt(lambda: self._taken(stage, place, part(), roots, known))
-            if found is not None:
-                self._writer.add(*found)
-        if self._until == place:
-            raise TraceEnded(describe_reached(place))
+            # Roots left out here are restored by the phase itself.
+            roots = {name: value for name, value in phase.roots.items() if name not in without} | dict(more)
+            known = {} if self._observer is None or not settled else self._observer.digested()
+            captured = self.attempt(lambda: self._checkpoint_at(position, phase, part(), roots, known))
+            if captured is not None:
+                self._writer.add(*captured)
+        # A run of one segment ends here, even if it writes no checkpoints.
+        if self._until == position:
+            raise TraceEnded(describe_reached(position))
 
     def wait(self) -> None:
-        """Until all checkpoints are on the disk."""
+        """Block until all checkpoints are on the disk."""
         self._writer.wait()
 
-    def resume_at(self, found: Checkpoint) -> None:
-        """Take the ledger to where it was."""
+    def resume_ledger(self, found: Checkpoint) -> None:
+        """Continue the ledger at the line where the checkpoint was written."""
         self._ledger.resume_at(found.lines, found.last)
 
-    def put_back(
+    def restore(
         self,
-        stage: Phase,
+        phase: Phase,
         found: Checkpoint,
         *,
         without: frozenset[str] = frozenset(),
         more: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """Put everything back that all stages have in common; raises InputError."""
+        """Restore ledger, output files, objects and observer from a checkpoint. Raises InputError."""
         state = found.state
-        self.resume_at(found)
-        with as_input(self._start):
-            self._written.put_back(state["written"])
-        putting = self.put_objects_back(state["objects"], stage.roots | dict(more), without=without)
-        for index in state["stepped"]:
-            if self._watched is not None:
-                self._watched.stepped(putting.optimizers[index])
-        if self._watched is not None:
-            self._watched.tell(state["told"])
+        self.resume_ledger(found)
+        with as_input_error(self._start):
+            self._outputs.restore(state["written"])
+        restorer = self.restore_objects(state["objects"], phase.roots | dict(more), without=without)
+        if self._observer is not None:
+            # The observer needs the live optimizers, so that later steps belong to the right models.
+            for index in state["stepped"]:
+                self._observer.stepped(restorer.optimizers[index])
+            self._observer.tell(state["told"])
 
-    def put_objects_back(
+    def restore_objects(
         self, encoded: Mapping[str, Any], roots: Mapping[str, Any], *, without: frozenset[str] = frozenset()
     ) -> StateRestorer:
-        """Put back what was taken out of these roots and of the generators; raises InputError."""
-        names = [name for name, _ in encoded["roots"] if name not in without]
-        putting = StateRestorer(Content(self._store.content), self._folders)
-        live = dict(roots) | generators(wanted=frozenset(names))
+        """Restore what was captured from these roots and from the global generators. Raises InputError."""
         wanted = [item for item in encoded["roots"] if item[0] not in without]
-        with as_input(self._start):
-            self._reach.confine(encoded["globals"])
-            putting.roots({"roots": wanted, "globals": encoded["globals"]}, live)
-        return putting
+        restorer = StateRestorer(Content(self._store.content), self._folders)
+        live = dict(roots) | generators(wanted=frozenset(name for name, _ in wanted))
+        with as_input_error(self._start):
+            # A checkpoint is a file that anyone could have edited: it may only touch the script's own globals.
+            self._walker.check_globals(encoded["globals"])
+            restorer.restore_roots({"roots": wanted, "globals": encoded["globals"]}, live)
+        return restorer
 
-    def _checkpoint_of(self, stage: Phase) -> Checkpoint | None:
-        """The one that a stage is put to: where the run goes on, or for a stage before that one, its last."""
-        if self._start is None or stage.number > self._start.phase:
+    def _checkpoint_of(self, phase: Phase) -> Checkpoint | None:
+        """Where the run resumes, if that is in this phase; for an earlier phase, its last checkpoint."""
+        if self._start is None or phase.number > self._start.phase:
             return None
-        place = next((place for place in self._store.needed(self._start) if place.phase == stage.number), None)
-        if place is None:
+        needed = self._store.needed(self._start)
+        position = next((position for position in needed if position.phase == phase.number), None)
+        if position is None:
             return None
-        found = self._store.read(place)
+        found = self._store.read(position)
         if found.recipe != self._recipe:
-            raise InputError(f"the checkpoint {place.name} belongs to another recipe; train anew")
+            raise InputError(f"the checkpoint {position.name} belongs to another recipe; train again")
         return found
 
-    def _taken(
-        self, stage: Phase, place: Position, part: StatePart, roots: Mapping[str, Any], known: Known
+    def _checkpoint_at(
+        self, position: Position, phase: Phase, part: StatePart, roots: Mapping[str, Any], known: DigestedValues
     ) -> tuple[Checkpoint, Mapping[str, Any]]:
-        taking = self.take(roots, known)
-        check_restorable(taking.encoded, stage.before)
-        watched = self._watched
-        written = self._written.take()
+        captured = self.capture(roots, known)
+        # Better no checkpoint than one that cannot be restored.
+        check_restorable(captured.encoded, phase.initial)
+        observer = self._observer
+        outputs = self._outputs.capture()
         state: dict[str, Any] = {
-            "objects": taking.encoded,
-            "stepped": [] if watched is None else _indices(watched.first_steps(), taking.optimizers),
-            "told": {} if watched is None else watched.told(),
-            "written": written,
+            "objects": captured.encoded,
+            "stepped": [] if observer is None else _indices(observer.first_steps(), captured.optimizers),
+            "told": {} if observer is None else observer.told(),
+            "written": outputs,
             **part.values,
         }
-        contents = {**part.contents, **taking.contents}
-        objects = sorted(contents.keys() | {digest for _, _, digest in written["files"]})
-        canonical_json(state)  # what is no JSON, as half a character, is found here
+        contents = {**part.contents, **captured.contents}
+        objects = sorted(contents.keys() | {digest for _, _, digest in outputs["files"]})
+        # Text that is not valid JSON, such as half of a surrogate pair, must fail here and not in the writer.
+        canonical_json(state)
         checkpoint = Checkpoint(
-            position=place,
+            position=position,
             recipe=self._recipe,
             lines=self._ledger.lines,
             last=self._ledger.last,
@@ -296,14 +305,14 @@ class CheckpointManager:
 
 
 def _indices(wanted: Sequence[Any], known: Sequence[Any]) -> list[int]:
-    """Where in a list objects stand, those that do."""
+    """The index in `known` of each wanted object that is there."""
     return [index for item in wanted for index, other in enumerate(known) if item is other]
 
 
 @contextmanager
-def as_input(start: Position | None) -> Iterator[None]:
-    """Turn what goes wrong while state is put back into an InputError."""
+def as_input_error(start: Position | None) -> Iterator[None]:
+    """Turn errors while state is restored into an InputError."""
     try:
         yield
     except (UncapturableError, RecordError) as error:
-        raise InputError(f"cannot resume from {start}: {error}; train anew") from error
+        raise InputError(f"cannot resume from {start}: {error}; train again") from error

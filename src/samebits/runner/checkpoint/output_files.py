@@ -1,7 +1,7 @@
-"""What the script has written to its output folder, as a checkpoint keeps it: files, and how far open ones are written.
+"""Captures and restores the script's output folder: files, links, and the write positions of open files.
 
-Output files belong to the result. A script that runs again from its first line writes some of them anew; so all are put
-back to what they were, in place, as the script may hold them open.
+Output files belong to the result. A resumed script runs from its first line and may write some of them again. So all of
+them are restored in place, as the script may have them open.
 """
 
 import fnmatch
@@ -19,7 +19,10 @@ from samebits.core.errors import RecordError
 
 
 class OutputSnapshot:
-    """Takes out and puts back an output folder; files that are ignored in the result are left alone."""
+    """Captures and restores the output folder, apart from files that the result ignores.
+
+    `announce` is called with the digest of each captured file, so that the store does not prune it.
+    """
 
     def __init__(
         self, folder: Path, ignore: tuple[str, ...], store: CheckpointStore, announce: Callable[[str], None]
@@ -30,31 +33,28 @@ class OutputSnapshot:
         self._announce = announce
         self._known: dict[str, tuple[tuple[int, ...], str]] = {}
 
-    def take(self) -> dict[str, Any]:
-        """Every folder, file and link, by path; files by their digest, their bytes go to the store."""
-        opened = self._opened()
-        if opened:
+    def capture(self) -> dict[str, Any]:
+        """All folders, files and links by path. The bytes of files go to the store; the state has their digests."""
+        if self._open_files():
             _flush(self._folder)
         state: dict[str, Any] = {"folders": [], "files": [], "links": [], "open": []}
         for path, relative in self._paths():
+            # A link to a folder is a folder, too, so that links come first.
             if path.is_symlink():
                 state["links"].append([relative, os.readlink(path)])
             elif path.is_dir():
                 state["folders"].append(relative)
             elif path.is_file():
-                with suppress(FileNotFoundError):  # a temporary one, gone since
+                with suppress(FileNotFoundError):  # a temporary file that was removed meanwhile
                     state["files"].append([relative, path.stat().st_mode & 0o777, self._digest(path, relative)])
-        state["open"] = [[relative, os.lseek(number, 0, os.SEEK_CUR)] for number, relative in self._opened()]
+        state["open"] = [[relative, os.lseek(number, 0, os.SEEK_CUR)] for number, relative in self._open_files()]
         return state
 
-    def put_back(self, state: dict[str, Any]) -> None:
-        """Make the folder what it was; raises RecordError where that names a place outside of it."""
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore the folder. Raises RecordError if the state names a path outside of it."""
         _check_inside(state)
         _flush(self._folder)
-        kept = {relative for relative, *_ in (*state["files"], *state["links"])} | set(state["folders"])
-        for path, relative in sorted(self._paths(), reverse=True):
-            if relative not in kept:
-                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        self._remove_others(state)
         for relative in state["folders"]:
             (self._folder / relative).mkdir(parents=True, exist_ok=True)
         for relative, target in state["links"]:
@@ -63,15 +63,27 @@ class OutputSnapshot:
             (self._folder / relative).symlink_to(target)
         for relative, mode, digest in state["files"]:
             path = self._folder / relative
-            with open(os.open(path, os.O_RDWR | os.O_CREAT, mode), "r+b") as file:  # the same file, whoever has it open
+            # The file keeps its inode, as the script may have it open.
+            with open(os.open(path, os.O_RDWR | os.O_CREAT, mode), "r+b") as file:
                 file.truncate(0)
                 file.write(self._store.content(Digest.parse(digest)))
             path.chmod(mode)
-        places = list(state["open"])
-        for number, relative in self._opened():
-            found = next((place for place in places if place[0] == relative), None)
+        self._restore_positions(state["open"])
+
+    def _remove_others(self, state: dict[str, Any]) -> None:
+        kept = {relative for relative, *_ in (*state["files"], *state["links"])} | set(state["folders"])
+        # In reverse order, so that a folder is empty when its turn comes.
+        for path, relative in sorted(self._paths(), reverse=True):
+            if relative not in kept:
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def _restore_positions(self, saved: list[list[Any]]) -> None:
+        # A file that is open more than once has one position for each time, in the order of descriptors.
+        positions = list(saved)
+        for number, relative in self._open_files():
+            found = next((position for position in positions if position[0] == relative), None)
             if found is not None:
-                places.remove(found)
+                positions.remove(found)
                 os.lseek(number, found[1], os.SEEK_SET)
 
     def _paths(self) -> Iterator[tuple[Path, str]]:
@@ -81,23 +93,25 @@ class OutputSnapshot:
                 yield path, relative
 
     def _digest(self, path: Path, relative: str) -> str:
-        """Of a file's bytes; looked at again only where time, size or place on the disk say so."""
+        """The digest of a file; it is read again only if its size, times or inode changed."""
         found = path.stat()
+        # The change time cannot be set by the script, unlike the modification time.
         mark = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
         known = self._known.get(relative)
         if known is None or known[0] != mark:
             known = self._known[relative] = mark, str(self._store.store_file(path, self._announce))
-        elif not (self._store.objects / Digest.parse(known[1]).hex).exists():  # thinned, and wanted again
+        elif not (self._store.objects / Digest.parse(known[1]).hex).exists():  # pruned since
             self._store.store_file(path, self._announce)
         self._announce(known[1])
         return known[1]
 
-    def _opened(self) -> list[tuple[int, str]]:
-        """Descriptors that files of the folder are open for writing under, in their order."""
+    def _open_files(self) -> list[tuple[int, str]]:
+        """Descriptor and path of each file of the folder that is open for writing, by descriptor."""
         found = []
         root = f"{os.path.realpath(self._folder)}/"
         for name in sorted(os.listdir("/proc/self/fd"), key=int):
             with suppress(OSError):
+                # A file may be closed while the descriptors are listed.
                 path = os.readlink(f"/proc/self/fd/{name}")
                 if path.startswith(root) and _writable(int(name)):
                     found.append((int(name), path.removeprefix(root)))
@@ -105,6 +119,7 @@ class OutputSnapshot:
 
 
 def _check_inside(state: dict[str, Any]) -> None:
+    # A parent that is a link could lead anywhere.
     links = {relative for relative, _ in state["links"]}
     for relative in (*state["folders"], *(item[0] for item in (*state["files"], *state["links"]))):
         path = PurePosixPath(relative)
@@ -119,7 +134,7 @@ def _writable(number: int) -> bool:
 
 
 def _flush(folder: Path) -> None:
-    """Have Python's own buffers for files of the folder written."""
+    """Flush the buffers of Python file objects that write to the folder."""
     root = os.path.realpath(folder)
     for item in gc.get_objects():
         if isinstance(item, (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):

@@ -1,7 +1,7 @@
-"""Saved state put back into the objects that a script has made again, in place, as others hold them.
+"""Restores saved state into the objects that the script has created again, in place, as other objects refer to them.
 
-Nothing is constructed but plain containers, arrays, generators and numbers, so that a file can never name what is to be
-run. Whether that will do is checked when the state is taken out, not when it is needed.
+Only plain containers, arrays, generators and numbers are created. So a checkpoint file can never name code that is to
+be run. Whether the state can be restored is checked when it is captured (`restorability`), not when it is needed.
 """
 
 import base64
@@ -32,7 +32,7 @@ from samebits.runner.compat import keras_private
 
 
 class StateRestorer:
-    """One walk over what was saved, beside the objects that it goes back into."""
+    """One walk over saved state, in parallel with the `live` objects into which it is restored."""
 
     def __init__(self, content: Content, folders: PathMap) -> None:
         self._content = content
@@ -40,8 +40,8 @@ class StateRestorer:
         self._objects: dict[int, Any] = {}
         self.optimizers: list[Any] = []
 
-    def roots(self, encoded: Mapping[str, Any], roots: Mapping[str, Any]) -> None:
-        """Put the roots back, then the globals, in the order in which they were taken."""
+    def restore_roots(self, encoded: Mapping[str, Any], roots: Mapping[str, Any]) -> None:
+        """Restore the roots, then the globals, in the order in which they were captured."""
         for name, item in encoded["roots"]:
             self.value(item, roots[name], name)
         for module, name, item in encoded["globals"]:
@@ -49,7 +49,7 @@ class StateRestorer:
             live[name] = self.value(item, live.get(name), f"{module}.{name}")
 
     def value(self, encoded: Encoded, live: Any, where: str) -> Any:
-        """The value that was saved: the object that is there, changed in place, or a plain one made anew."""
+        """The saved value: the live object, changed in place, or a new plain value. Raises UncapturableError."""
         if type(encoded) in PLAIN:
             return encoded
         kind = kind_of(encoded)
@@ -57,8 +57,10 @@ class StateRestorer:
         if kind in ("float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member"):
             found = self._immutable(kind, content, live, where)
         else:
-            self._objects[encoded["#"]] = live  # what refers to itself
+            # The object may contain itself.
+            self._objects[encoded["#"]] = live
             found = getattr(self, f"_{kind}")(content, live, where)
+        # Later references find the restored object, which may be a new one.
         if "#" in encoded:
             self._objects[encoded["#"]] = found
         return found
@@ -69,11 +71,12 @@ class StateRestorer:
         if kind == "constant":
             if qualified_name(live) != content:
                 raise UncapturableError(
-                    f"{where} was {content}, and is {qualified_name(live)} when the script runs again"
+                    f"{where} was {content}, but is {qualified_name(live)} when the script runs again"
                 )
             return live
         if kind == "member":
             return type(live)[content["name"]] if isinstance(live, enum.Enum) else live
+        # Paths are those of this run.
         if kind in ("text", "path"):
             text = self._folders.arrive(content if isinstance(content, str) else content["text"])
             return text if kind == "text" else live if _is_path(live, text) else Path(text)
@@ -91,7 +94,7 @@ class StateRestorer:
 
         saved = self._content.array(content)
         if not hasattr(live, "assign") or list(live.shape) != content["shape"]:
-            raise UncapturableError(f"{where}: the variable that was saved is another one when the script runs again")
+            raise UncapturableError(f"{where}: the variable has another shape when the script runs again")
         live.assign(tf.constant(saved))
         return live
 
@@ -99,6 +102,7 @@ class StateRestorer:
         import numpy as np
 
         saved = self._content.array(content)
+        # Equal arrays are not written to: the script may share them, or have made them read-only.
         if isinstance(live, np.ndarray) and live.shape == saved.shape and live.dtype == saved.dtype:
             if np.array_equal(live.reshape(-1).view("uint8"), saved.reshape(-1).view("uint8")):
                 return live
@@ -117,7 +121,7 @@ class StateRestorer:
 
     def _python_random(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002
         if not isinstance(live, random.Random):
-            live = random.Random()  # noqa: S311  its state is put back
+            live = random.Random()  # noqa: S311  its state is restored
         version, state, gauss = content
         live.setstate((version, tuple(state), None if gauss is None else float.fromhex(gauss)))
         return live
@@ -135,8 +139,9 @@ class StateRestorer:
 
         state = self.value(content, None, where)
         if not isinstance(live, np.random.Generator) or type(live.bit_generator).__name__ != state["bit_generator"]:
+            # An allow-list: the name comes from a file.
             if state["bit_generator"] not in ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"):
-                raise UncapturableError(f"{where} is a generator of an unknown kind")
+                raise UncapturableError(f"{where} is a random generator of an unknown type")
             live = np.random.Generator(getattr(np.random, state["bit_generator"])())
         live.bit_generator.state = state
         return live
@@ -147,10 +152,11 @@ class StateRestorer:
 
     def _optimizer(self, content: Any, live: Any, where: str) -> Any:
         if not hasattr(live, "variables"):
-            raise UncapturableError(f"{where} is no optimizer when the script runs again")
+            raise UncapturableError(f"{where} is not an optimizer when the script runs again")
         trained = [self.value(item, None, where) for item in content["trained"]]
         if content["built"] and not live.built:
-            with keras_private.scope_of(live):  # as its first step would
+            # Its first step would have built it.
+            with keras_private.scope_of(live):
                 live.build(trained)
         for item, variable in _paired(content["variables"], live.variables, where):
             self.value(item, variable, where)
@@ -159,7 +165,8 @@ class StateRestorer:
 
     def _layer(self, content: Any, live: Any, where: str) -> Any:
         if content.get("build") is not None and not live.built:
-            live.build_from_config({"input_shape": tuple(content["build"])})  # as its first step would
+            # Its first step would have built it.
+            live.build_from_config({"input_shape": tuple(content["build"])})
         variables = [live.state] if hasattr(live, "state") and not hasattr(live, "variables") else variables_of(live)
         for item, variable in _paired(content["variables"], variables, where):
             self.value(item, variable, where)
@@ -176,6 +183,7 @@ class StateRestorer:
 
     def _tuple(self, content: Any, live: Any, where: str) -> Any:
         items = self._items(content, live, where)
+        # The same tuple is kept if possible, as other objects may refer to it.
         same = isinstance(live, tuple) and len(live) == len(items)
         if same and all(one is other for one, other in zip(live, items, strict=True)):
             return live
@@ -199,6 +207,7 @@ class StateRestorer:
         for encoded, item in content:
             key = self.value(encoded, None, where)
             items[key] = self.value(item, live.get(key), f"{where}[{key!r}]")
+        # Only a new dict has the saved order of keys; a clear keeps the object.
         if list(live) != list(items):
             live.clear()
         for key, item in items.items():
@@ -210,6 +219,7 @@ class StateRestorer:
         items = [self.value(item, None, where) for item in content]
         if not isinstance(live, set):
             return set(items)
+        # Insertion into an empty set gives the saved order; see `capture_containers`.
         live.clear()
         live.update(items)
         return live
@@ -222,18 +232,21 @@ class StateRestorer:
             live = resolve_name(content["name"], where)
         if content["holds"] is not None:
             self.value(content["holds"], [list(live.__defaults__ or ()), live.__kwdefaults__ or {}, vars(live)], where)
+        # Cells are shared between closures, and so are changed in place.
         for item, cell in zip(content["cells"], live.__closure__ or (), strict=False):
             if item != EMPTY:
-                cell.cell_contents = self.value(item, _held(cell), where)
+                cell.cell_contents = self.value(item, _cell_content(cell), where)
         return live
 
     def _type(self, content: Any, live: Any, where: str) -> Any:
         if qualified_name(live) != content["name"]:
-            raise UncapturableError(f"{where} was the class {content['name']}, and is {qualified_name(live)} now")
+            raise UncapturableError(
+                f"{where} was the class {content['name']}, but is {qualified_name(live)} when the script runs again"
+            )
         for name, item in content["attributes"].items():
-            before = vars(live).get(name)
-            value = self.value(item, before, f"{where}.{name}")
-            if value is not before:
+            current = vars(live).get(name)
+            value = self.value(item, current, f"{where}.{name}")
+            if value is not current:
                 setattr(live, name, value)
         for saved, function in zip(content["methods"], holding_methods(live), strict=False):
             if saved["name"] == qualified_name(function):
@@ -246,7 +259,7 @@ class StateRestorer:
 
     def _partial(self, content: Any, live: Any, where: str) -> Any:
         if not isinstance(live, functools.partial):
-            raise UncapturableError(f"{where} is no partial function when the script runs again")
+            raise UncapturableError(f"{where} is not a partial function when the script runs again")
         for item, part in zip(content, (live.func, live.args, live.keywords), strict=True):
             self.value(item, part, where)
         return live
@@ -254,8 +267,8 @@ class StateRestorer:
     def _object(self, content: Any, live: Any, where: str) -> Any:
         if qualified_name(type(live)) != content["class"]:
             raise UncapturableError(
-                f"{where} was an object of {content['class']} that was made during the training, and cannot be made"
-                " again; make it before"
+                f"{where} was an object of {content['class']}, created during training, which a resumed run cannot"
+                " create; create it before"
             )
         bases = {qualified_name(base): base for base in type(live).__mro__}
         for name, item in content["of"]:
@@ -265,14 +278,15 @@ class StateRestorer:
 
     def _attributes(self, content: Mapping[str, Any], live: Any, where: str) -> None:
         for name, item in content.items():
-            before = getattr(live, name, None)
-            value = self.value(item, before, f"{where}.{name}")
-            if value is not before or before is None:
-                put = object.__setattr__ if _is_plain(live) else setattr  # a frozen dataclass, too
-                put(live, name, value)
+            current = getattr(live, name, None)
+            value = self.value(item, current, f"{where}.{name}")
+            if value is not current or current is None:
+                # A frozen dataclass refuses `setattr`.
+                set_attribute = object.__setattr__ if _has_plain_attributes(live) else setattr
+                set_attribute(live, name, value)
 
 
-def _is_plain(value: Any) -> bool:
+def _has_plain_attributes(value: Any) -> bool:
     return getattr(type(value), "__setattr__", None) in (object.__setattr__, None) or hasattr(
         type(value), "__dataclass_fields__"
     )
@@ -282,7 +296,7 @@ def _is_path(value: Any, text: str) -> bool:
     return isinstance(value, PurePath) and str(value) == text
 
 
-def _held(cell: Any) -> Any:
+def _cell_content(cell: Any) -> Any:
     try:
         return cell.cell_contents
     except ValueError:
@@ -292,5 +306,7 @@ def _held(cell: Any) -> Any:
 def _paired(encoded: list[Any], live: Iterable[Any], where: str) -> Iterator[tuple[Any, Any]]:
     found = list(live)
     if len(found) != len(encoded):
-        raise UncapturableError(f"{where} had {len(encoded)} variables and has {len(found)} when the script runs again")
+        raise UncapturableError(
+            f"{where} had {len(encoded)} variables, but has {len(found)} when the script runs again"
+        )
     return zip(encoded, found, strict=True)

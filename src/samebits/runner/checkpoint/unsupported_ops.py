@@ -1,7 +1,7 @@
-"""Operations whose state no checkpoint can hold, found in a graph when it is made, before its first step is.
+"""Detects operations whose state no checkpoint can hold. A graph is inspected when it is traced, before its first step.
 
-`tf.random.normal` and its like count their calls inside TensorFlow, out of reach; a Python function in a graph may hold
-anything.
+`tf.random.normal` and similar operations count their calls inside TensorFlow, which gives no access to the counter. A
+Python function in a graph may have any state.
 """
 
 import functools
@@ -13,7 +13,8 @@ from samebits.runner.compat import tensorflow_private
 from samebits.runner.compat.patches import Patches
 from samebits.runner.trace.optimizer_tap import TAP
 
-_RANDOM = frozenset(
+# Operations that draw from a counter inside TensorFlow.
+_STATEFUL_RANDOM_OPS = frozenset(
     {
         "AllCandidateSampler",
         "FixedUnigramCandidateSampler",
@@ -38,31 +39,31 @@ _RANDOM = frozenset(
     }
 )
 
-
-_PYTHON = frozenset({"EagerPyFunc", "PyFunc"})
+_PYTHON_OPS = frozenset({"EagerPyFunc", "PyFunc"})
 
 
 class UnsupportedOpWatcher:
-    """Looks at each graph when it is made; `before` is what was found in graphs that were made before a stage."""
+    """Inspects every graph that is traced. `outside_phases` has the reasons from graphs outside of one."""
 
-    def __init__(self, keeper: CheckpointManager) -> None:
-        self._keeper = keeper
-        self.before: list[str] = []
+    def __init__(self, manager: CheckpointManager) -> None:
+        self._manager = manager
+        self.outside_phases: list[str] = []
 
     def install(self, patches: Patches) -> None:
-        """Wrap what makes graphs."""
+        """Wrap the tracing of graphs."""
         patches.wrap(tensorflow_private.tracing_location(), self._wrap)
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def func_graph_from_py_func(name: str, *args: Any, **kwargs: Any) -> Any:
             graph = original(name, *args, **kwargs)
-            if not _of_data(name):
+            # `data_iterator` handles the state of pipelines.
+            if not _is_data_function(name):
                 for reason in _reasons(graph):
-                    if self._keeper.stage is None:
-                        self.before.append(reason)
+                    if self._manager.phase is None:
+                        self.outside_phases.append(reason)
                     else:
-                        self._keeper.refuse(reason)
+                        self._manager.refuse(reason)
             return graph
 
         return func_graph_from_py_func
@@ -70,19 +71,19 @@ class UnsupportedOpWatcher:
 
 def _reasons(graph: Any) -> Iterator[str]:
     operations = graph.get_operations()
-    drawing = sorted({operation.type for operation in operations} & _RANDOM)
+    drawing = sorted({operation.type for operation in operations} & _STATEFUL_RANDOM_OPS)
     if drawing:
         yield (
-            f"the training draws random numbers by {', '.join(drawing)}, which counts its calls out of reach; use"
+            f"the training draws random numbers by {', '.join(drawing)}, whose state TensorFlow does not expose; use"
             " keras.random with a SeedGenerator"
         )
-    if any(operation.type in _PYTHON and TAP not in operation.name for operation in operations):
+    if any(operation.type in _PYTHON_OPS and TAP not in operation.name for operation in operations):
         yield (
-            "the training calls Python from a graph (py_function or numpy_function), which may hold state of its own;"
-            " use operations of TensorFlow"
+            "the training calls Python from a graph (py_function or numpy_function), which may have its own state;"
+            " use TensorFlow operations"
         )
 
 
-def _of_data(name: str) -> bool:
-    """Whether a graph is a function of a tf.data pipeline, which begins anew with every iterator."""
+def _is_data_function(name: str) -> bool:
+    """Whether a graph is a function of a tf.data pipeline, whose state starts over with every iterator."""
     return name.startswith("Dataset_") or "_dataset_" in name.lower()

@@ -1,21 +1,22 @@
-"""The line that ties this process to its launcher."""
+"""Ends this process if its launcher is gone."""
 
 import os
 import subprocess
 import sys
 
-STOP_SECONDS = 10.0  # seconds between the launcher's end and ours
+GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL, when the launcher is gone
 
 
 def tie_to_launcher() -> None:
     """End this process when the launcher, which holds the other end of our standard input, is gone.
 
-    The script gets an empty standard input. First comes SIGTERM, so that the record is sealed; after a while the end. A
-    process of its own sees to it, as a script may hold the interpreter's lock for as long as it likes.
+    First comes SIGTERM, so that the record is finalized, then SIGKILL. The script gets an empty standard input.
     """
-    ourselves = os.pidfd_open(os.getpid())  # a number could be another process's by then
+    # A descriptor, as the number could belong to another process by then.
+    ourselves = os.pidfd_open(os.getpid())
+    # A separate process, as a script may hold the interpreter's lock for any time.
     subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _WATCHER, str(ourselves), str(STOP_SECONDS)],
+        [sys.executable, "-I", "-S", "-c", _WATCHER, str(ourselves), str(GRACE_SECONDS)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=[ourselves],

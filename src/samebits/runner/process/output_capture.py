@@ -1,4 +1,4 @@
-"""What the script prints, kept in a file as well."""
+"""Copies what the script prints into a log file."""
 
 import os
 import subprocess
@@ -12,8 +12,8 @@ from samebits.core.jsonio import storage_error
 
 @contextmanager
 def quiet_import(log: Path) -> Iterator[None]:
-    """Keep what C++ libraries print while they are imported off the screen, and in the log."""
-    with _opened(log) as target:
+    """Redirect what C++ libraries print during their import into the log."""
+    with _log_descriptor(log) as target:
         saved = os.dup(2)
         os.dup2(target, 2)
         try:
@@ -25,13 +25,12 @@ def quiet_import(log: Path) -> Iterator[None]:
 
 @contextmanager
 def kept_output(log: Path) -> Iterator[None]:
-    """Copy all that goes to stdout and stderr, from Python or below, into `log` as well.
-
-    `tee` processes do it, not threads: a library that prints while it holds the interpreter's lock must not wait.
-    """
-    with _opened(log):
+    """Also copy stdout and stderr, of Python and of native libraries, into `log`."""
+    # The log must be writable before `tee` starts, whose errors nobody would see.
+    with _log_descriptor(log):
         pass
     saved = [os.dup(number) for number in (1, 2)]
+    # Processes, not threads: a library that prints while it holds the interpreter's lock would block forever.
     tees = [_tee(log, number) for number in (1, 2)]
     try:
         yield
@@ -42,25 +41,26 @@ def kept_output(log: Path) -> Iterator[None]:
             os.dup2(descriptor, number)
             os.close(descriptor)
         for tee in tees:
+            # A process that the script left running may hold the pipe open.
             try:
-                tee.wait(5)  # a process the script left behind may hold the pipe open
+                tee.wait(5)
             except subprocess.TimeoutExpired:
                 tee.kill()
 
 
 def _tee(log: Path, number: int) -> subprocess.Popen[bytes]:
-    """Put a `tee` between descriptor `number` and where it went; it outlives Ctrl-C, and a reader that goes away."""
+    """Insert a `tee` after descriptor `number`. It ignores Ctrl-C, and continues if the reader of its output exits."""
     tee = subprocess.Popen(["tee", "-i", "-p", "-a", str(log)], stdin=subprocess.PIPE, stdout=number, close_fds=True)
     pipe = tee.stdin
     if pipe is None:
-        raise RuntimeError("a pipe was asked for")
+        raise RuntimeError("tee was started without a pipe")
     os.dup2(pipe.fileno(), number)
     pipe.close()
     return tee
 
 
 @contextmanager
-def _opened(log: Path) -> Iterator[int]:
+def _log_descriptor(log: Path) -> Iterator[int]:
     try:
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, as the script and its checkpoints meet them."""
+"""Ctrl-C and SIGTERM, as exceptions in the script; SIGTERM may wait for a checkpoint."""
 
 import signal
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from typing import NoReturn
 
 from samebits.core.errors import Terminated
 
-STEP_WAIT_SECONDS = 5.0  # seconds that SIGTERM waits: about half of what engines and clusters grant
+STEP_WAIT_SECONDS = 5.0  # that SIGTERM waits for a step: about half of what engines and clusters grant
 
 
 class Signals:
-    """Ctrl-C and SIGTERM as exceptions in the script; remembered, as a script may catch them.
+    """Turns Ctrl-C and SIGTERM into exceptions, and remembers them, as a script may catch those.
 
-    Where a checkpoint can be written after the step that goes on, SIGTERM waits for that, but not for long.
+    If a checkpoint can be written after the current step, SIGTERM waits for it, for a few seconds at most.
     """
 
     def __init__(self) -> None:
@@ -22,20 +22,20 @@ class Signals:
         self._waiting = False
 
     def listen(self) -> None:
-        """Take both over."""
+        """Handle both signals from now on."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._arrived)
 
     def wait_where(self, can_wait: Callable[[], bool]) -> None:
-        """SIGTERM waits where this says so, until `again` is called, or a few seconds at most."""
+        """Let SIGTERM wait whenever `can_wait` is true, until `again` is called or the time is up."""
         self._can_wait = can_wait
 
     def waits(self) -> bool:
-        """Whether a SIGTERM waits."""
+        """Whether a SIGTERM is waiting."""
         return self._waiting
 
     def again(self) -> None:
-        """Raise once more what arrived, where it waited or a library swallowed it; asked at the end of every epoch."""
+        """Raise the exception of a signal that waited, or that a library swallowed. Called after every epoch."""
         if self._waiting:
             self._waiting = False
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -44,7 +44,7 @@ class Signals:
             self._raise(self.received)
 
     def ignore(self) -> None:
-        """From here on the record is being sealed, and nothing may come between."""
+        """Ignore both signals, while the record is finalized."""
         if self._waiting:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -52,7 +52,9 @@ class Signals:
 
     def _arrived(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
+        # A second SIGTERM ends the run at once.
         if number == signal.SIGTERM and not self._waiting and self._can_wait() and _alarm_is_free():
+            # An alarm ends the wait, should the step take too long.
             self._waiting = True
             signal.signal(signal.SIGALRM, lambda *_: self.again())
             signal.setitimer(signal.ITIMER_REAL, STEP_WAIT_SECONDS)
@@ -65,5 +67,6 @@ class Signals:
 
 def _alarm_is_free() -> bool:
     """Whether the script uses no alarm of its own."""
+    # Our own waiting uses the process's only real-time timer.
     unused = signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, None)
     return unused and signal.getitimer(signal.ITIMER_REAL)[0] == 0

@@ -1,1 +1,1 @@
-"""Ledger lines finer than an epoch: steps, gradients, layers' outputs."""
+"""Ledger lines for steps, with their gradients and the outputs of layers."""

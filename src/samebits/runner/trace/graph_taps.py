@@ -1,14 +1,17 @@
-"""Taps: what is read of a training step while it is computed: its input, layers' outputs, gradients, and variables.
+"""Taps: read the tensors of a training step while it is computed: input, outputs of layers, gradients, variables.
 
-Where a step is computed as it is called, its tensors are looked at as they come. In a graph a tap is a call of Python
-that takes tensors and gives none, put in once the graph is traced, and only where it changes nothing of what TensorFlow
-makes of the graph (see `rewriting`). Not tapped are what XLA compiles, layers within a graph's inner loops (the cells
-of recurrent layers), tensors that hold no numbers, and those that TensorFlow fuses into others.
+In eager code, tensors are captured as they appear. In a graph, a tap is a Python call that takes tensors and returns
+none. It is inserted after the graph was traced, and only if it does not change how TensorFlow optimizes the graph (see
+`grappler_check`). Not tapped are:
 
-Of a step are the outputs since a tape last began to record while none did, until the optimizer is called. Those of a
-forward pass that no step follows, as for a picture of what a model looks at, are no step's; of gradients that a script
-gathers over many passes, the last pass alone has its outputs in the line. Variables are read behind an optimizer
-without asking (`call_behind`).
+- what XLA compiles;
+- layers inside a graph's inner loops, such as the cells of recurrent layers;
+- tensors that hold no numbers;
+- tensors that TensorFlow fuses into others.
+
+The outputs of a step are those since the outermost tape began to record, until the optimizer is called. A forward pass
+without a step, such as one that draws a saliency map, belongs to no step. If a script accumulates gradients over
+several passes, only the last pass has its outputs in the line. Variables are read after the optimizer (`call_after`).
 """
 
 import functools
@@ -32,31 +35,31 @@ from samebits.runner.compat.tensorflow_private import (
 from samebits.runner.determinism.op_audit import unwatched
 from samebits.runner.digests.tensors import DescribedTensor, type_name
 from samebits.runner.digests.trained_models import trained_by
-from samebits.runner.trace.grappler_check import unchanging
+from samebits.runner.trace.grappler_check import harmless_tensors
 from samebits.runner.trace.optimizer_tap import TAP
 
-_NO_NUMBERS = {"resource", "string", "variant"}
+_DTYPES_WITHOUT_NUMBERS = {"resource", "string", "variant"}
 
 
 class Sink(Protocol):
-    """What taps hand over to."""
+    """Receives what taps capture."""
 
     def wanted(self) -> bool:
-        """Whether tensors of the step that now goes on are taken."""
+        """Whether tensors of the current step are captured."""
 
     def begin_pass(self) -> None:
-        """A tape begins to record while none does, where steps are computed as they are called."""
+        """Called in eager code when a tape begins to record while no other does."""
 
-    def take(self, tap: int, outputs: list[DescribedTensor], gradients: list[DescribedTensor]) -> None:
-        """The tensors that the tap of this number saw; 0 is no graph's."""
+    def capture(self, tap: int, outputs: list[DescribedTensor], gradients: list[DescribedTensor]) -> None:
+        """Receive the tensors from the tap of this number; 0 stands for eager code."""
 
-    def report(self, what: str) -> None:
-        """What cannot be handed over."""
+    def report(self, missing: str) -> None:
+        """Report what cannot be captured."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TracedTensor:
-    """A tensor of a graph that is being traced, and what is said of it; a `gradient`, or else an output."""
+    """A tensor of a graph that is being traced, and its description: a `gradient` or an output."""
 
     about: dict[str, Any]
     tensor: Any
@@ -65,40 +68,41 @@ class TracedTensor:
 
 @dataclass(kw_only=True, slots=True)
 class TappedStep:
-    """The tensors of one step in a graph, and what must wait until they are read."""
+    """The tensors of one step in a graph, and the node that must run `after` they are read."""
 
     seen: list[TracedTensor]
-    behind: Any = None
+    after: Any = None
     provisional: bool = False
-    """Whether the graph makes variables: TensorFlow then traces it again, and runs that."""
+    """Whether the graph creates variables: TensorFlow then traces it again, and runs the second graph."""
 
 
 @dataclass(kw_only=True, slots=True)
 class TracedGraph:
-    """What was seen of a graph so far: outputs that no step has had yet, and steps."""
+    """What was traced of a graph so far: outputs that belong to no step yet, and steps."""
 
     outputs: list[TracedTensor] = field(default_factory=list)
     steps: list[TappedStep] = field(default_factory=list)
 
 
 class NestingDepth(threading.local):
-    """How many layers, and gradients, are within one another in this thread; others may prepare data with layers."""
+    """How deeply calls of layers, and of `gradient`, are nested in this thread. Other threads may prepare data."""
 
     calls = 0
     gradients = 0
 
 
 class GraphTaps:
-    """Hands the tensors of steps to a sink."""
+    """Passes the tensors of steps to a sink."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+        # A graph that is dropped before it is finished must not stay in memory.
         self._graphs: weakref.WeakKeyDictionary[Any, TracedGraph] = weakref.WeakKeyDictionary()
         self._numbers = itertools.count(1)
-        self._within = NestingDepth()
+        self._nesting = NestingDepth()
 
     def install(self, patches: Patches) -> None:
-        """Wrap the call of layers, tapes, and the tracing of graphs."""
+        """Wrap calls of layers, gradient tapes, and the tracing of graphs."""
         import keras
         import tensorflow as tf
 
@@ -108,46 +112,51 @@ class GraphTaps:
         patches.wrap(tracing_location(), self._wrap_trace)
 
     def gradients(self, optimizer: Any, gradients: Any, variables: Any) -> TappedStep | None:
-        """What an optimizer is called with; where that is traced, the step in that graph."""
+        """Capture the gradients that an optimizer is called with; while a graph is traced, return the step instead."""
         import tensorflow as tf
 
-        named = trained_by(optimizer) if variables is None else variables
-        pairs = [pair for pair in zip(gradients, named, strict=False) if pair[0] is not None]
+        trained = trained_by(optimizer) if variables is None else variables
+        # Variables that the loss does not depend on have no gradient.
+        pairs = [pair for pair in zip(gradients, trained, strict=False) if pair[0] is not None]
         seen = [part for gradient, variable in pairs for part in _gradient_parts(gradient, variable)]
         if tf.executing_eagerly():
             if self._sink.wanted():
-                self._sink.take(0, [], [_named(item, item.tensor) for item in seen])
+                self._sink.capture(0, [], [_with_values(item, item.tensor) for item in seen])
             return None
+        # XLA cannot compile a call of Python.
         if in_xla_context():
             return None
         graph = tf.compat.v1.get_default_graph()
-        here = self._graphs.setdefault(graph, TracedGraph())
-        step = TappedStep(seen=here.outputs + seen)
-        here.outputs = []
-        here.steps.append(step)
-        self._outputs_around(graph)
+        traced = self._graphs.setdefault(graph, TracedGraph())
+        # All outputs since the last step belong to this one.
+        step = TappedStep(seen=traced.outputs + seen)
+        traced.outputs = []
+        traced.steps.append(step)
+        self._end_outer_outputs(graph)
         return step
 
-    def _outputs_around(self, graph: Any) -> None:
-        """Of the graphs that hold this one, as where a step is a branch of a condition, the outputs are the step's."""
+    def _end_outer_outputs(self, graph: Any) -> None:
+        """Assign the outputs of outer graphs to the step, which may be a branch of a condition in them."""
         while (graph := getattr(graph, "outer_graph", None)) is not None:
-            around = self._graphs.get(graph)
-            if around is not None and around.outputs:
-                around.steps.append(TappedStep(seen=around.outputs))
-                around.outputs = []
+            outer = self._graphs.get(graph)
+            if outer is not None and outer.outputs:
+                outer.steps.append(TappedStep(seen=outer.outputs))
+                outer.outputs = []
 
     def _wrap_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            # Without a tape there is no training step: evaluation, prediction, preparation of data.
             if not tape_records():
                 return original(layer, *args, **kwargs)
-            if self._within.calls == 0:
+            # Only the outermost layer, usually the model, has its input captured.
+            if self._nesting.calls == 0:
                 self._called(layer, (args, kwargs), {"part": INPUT})
-            self._within.calls += 1
+            self._nesting.calls += 1
             try:
                 outputs = original(layer, *args, **kwargs)
             finally:
-                self._within.calls -= 1
+                self._nesting.calls -= 1
             self._called(layer, outputs, {})
             return outputs
 
@@ -156,7 +165,8 @@ class GraphTaps:
     def _wrap_enter(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def enter(tape: Any) -> Any:
-            if self._within.gradients == 0 and not tape_records():
+            # Only the outermost tape begins a pass; a second one may belong to the same step.
+            if self._nesting.gradients == 0 and not tape_records():
                 self._begin_pass()
             return original(tape)
 
@@ -165,11 +175,12 @@ class GraphTaps:
     def _wrap_gradient(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def gradient(*args: Any, **kwargs: Any) -> Any:
-            self._within.gradients += 1  # a layer that is computed again for it has a tape of its own
+            # A layer that is recomputed for the gradient opens a tape of its own, which begins no new pass.
+            self._nesting.gradients += 1
             try:
                 return original(*args, **kwargs)
             finally:
-                self._within.gradients -= 1
+                self._nesting.gradients -= 1
 
         return gradient
 
@@ -178,29 +189,32 @@ class GraphTaps:
 
         if tf.executing_eagerly():
             self._sink.begin_pass()
+        # In a graph, outputs of an earlier pass that no step followed are dropped the same way.
         elif (traced := self._graphs.get(tf.compat.v1.get_default_graph())) is not None:
             traced.outputs.clear()
 
     def _called(self, layer: Any, values: Any, part: dict[str, str]) -> None:
-        """What a layer gave; of one that no other calls, as the model itself, also what it was given."""
+        """Capture the tensors in `values`: the outputs of a layer, or its inputs if `part` says so."""
         import tensorflow as tf
 
         name = getattr(layer, "path", None) or layer.name
         for value in tf.nest.flatten(values, expand_composites=True):
             tensor = _as_tensor(value) if part and tf.executing_eagerly() else value
-            if not isinstance(tensor, tf.Tensor) or type_name(tensor) in _NO_NUMBERS:
+            if not isinstance(tensor, tf.Tensor) or type_name(tensor) in _DTYPES_WITHOUT_NUMBERS:
                 continue
             seen = TracedTensor(about={"layer": name} | part, tensor=tensor)
+            # A layer may be called in a graph; its tensors have values only when the graph runs.
             if not is_eager(tensor):
                 self._graphs.setdefault(tensor.graph, TracedGraph()).outputs.append(seen)
             elif self._sink.wanted():
-                self._sink.take(0, [_named(seen, tensor)], [])
+                self._sink.capture(0, [_with_values(seen, tensor)], [])
 
     def _wrap_trace(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def func_graph_from_py_func(*args: Any, **kwargs: Any) -> Any:
             graph = original(*args, **kwargs)
             traced = self._graphs.pop(graph, None)
+            # TensorFlow discards a graph that creates variables.
             steps = [] if traced is None else [step for step in traced.steps if not step.provisional]
             if steps:
                 self._tap(graph, steps)
@@ -209,57 +223,64 @@ class GraphTaps:
         return func_graph_from_py_func
 
     def _tap(self, graph: Any, steps: list[TappedStep]) -> None:
-        """Put taps for the steps into a graph that is traced to its end; say where that cannot be."""
+        """Insert taps for the steps into a finished graph; report if that is not possible."""
         candidates = {
             _key(seen.tensor): seen.tensor for step in steps for seen in step.seen if seen.tensor.graph is graph
         }
         try:
-            harmless = unchanging(graph, candidates)
-            before = None
+            # All taps are checked together, as they all end up in the same graph.
+            harmless = harmless_tensors(graph, candidates)
+            previous = None
             for step in steps:
-                self._tap_step(graph, step, harmless or set(), before)
-                before = step.behind
-        except Exception:  # noqa: BLE001  whatever TensorFlow says of a graph that it can run, the script goes on
+                self._tap_step(graph, step, harmless or set(), previous)
+                previous = step.after
+        except Exception:  # noqa: BLE001  TensorFlow may refuse to inspect a graph that it can run: the script continues
             self._sink.report("gradients and outputs of steps whose graph cannot be tapped")
             return
         if harmless is None:
             self._sink.report("gradients and outputs of steps whose graph would be changed by a tap")
 
-    def _tap_step(self, graph: Any, step: TappedStep, harmless: set[str], before: Any) -> None:
-        """One step's tap, which comes after the line of the step `before`."""
+    def _tap_step(self, graph: Any, step: TappedStep, harmless: set[str], previous: Any) -> None:
+        """Insert the tap of one step. It runs after the line of the `previous` step is written, and before its own."""
         seen = [item for item in step.seen if _key(item.tensor) in harmless]
         if not seen:
             return
+        # The tap is not an operation of the script, and must not appear in the audit of operations.
         with graph.as_default(), unwatched():
-            operation = self._tap_of(seen)
+            operation = self._insert_tap(seen)
+        # Nothing reads the tap; without this, it would not run.
         graph.control_outputs.append(operation)
-        if before is not None:
-            run_after(operation, before)
-        if step.behind is not None:
-            run_after(step.behind, operation)
+        if previous is not None:
+            run_after(operation, previous)
+        if step.after is not None:
+            run_after(step.after, operation)
 
-    def _tap_of(self, seen: list[TracedTensor]) -> Any:
-        """A node that reads what was seen; each tensor once, though two layers may give it."""
+    def _insert_tap(self, seen: list[TracedTensor]) -> Any:
+        """Insert a node that reads the tensors; each one once, although two layers may return the same tensor."""
         import tensorflow as tf
 
         number = next(self._numbers)
         tensors = list({_key(item.tensor): item.tensor for item in seen}.values())
-        places = {_key(tensor): place for place, tensor in enumerate(tensors)}
-        wanted = [
-            (TracedTensor(about=item.about, tensor=None, gradient=item.gradient), places[_key(item.tensor)])
+        indices = {_key(tensor): index for index, tensor in enumerate(tensors)}
+        # The tap lives as long as the graph, and must not keep symbolic tensors alive.
+        described = [
+            (TracedTensor(about=item.about, tensor=None, gradient=item.gradient), indices[_key(item.tensor)])
             for item in seen
         ]
 
         def tap(*values: Any) -> None:
             if self._sink.wanted():
-                named = [(item.gradient, _named(item, values[place])) for item, place in wanted]
-                self._sink.take(number, *([item for found, item in named if found is kind] for kind in (False, True)))
+                # Outputs and gradients are separated only now, as they share one call.
+                named = [(item.gradient, _with_values(item, values[index])) for item, index in described]
+                self._sink.capture(
+                    number, *([item for found, item in named if found is kind] for kind in (False, True))
+                )
 
         return tf.py_function(tap, tensors, [], name=TAP)
 
 
 def _as_tensor(value: Any) -> Any:
-    """A script may give its model arrays; what is neither stays what it is."""
+    """Convert a NumPy array, which a script may pass to its model; other values are returned as they are."""
     import numpy as np
     import tensorflow as tf
 
@@ -267,10 +288,11 @@ def _as_tensor(value: Any) -> Any:
 
 
 def _gradient_parts(gradient: Any, variable: Any) -> list[TracedTensor]:
-    """A gradient, by the path of its variable; a sparse one in the parts that TensorFlow has of it."""
+    """A gradient, described by the path of its variable; a sparse one as its values and indices."""
     import tensorflow as tf
 
     path = getattr(variable, "path", variable.name)
+    # Converting it to a dense gradient would compute what the script does not.
     if isinstance(gradient, tf.IndexedSlices):
         parts = {"values": gradient.values, "indices": gradient.indices}
         return [TracedTensor(about={"path": path, "part": part}, tensor=parts[part], gradient=True) for part in parts]
@@ -279,8 +301,8 @@ def _gradient_parts(gradient: Any, variable: Any) -> list[TracedTensor]:
     )
 
 
-def _named(seen: TracedTensor, value: Any) -> DescribedTensor:
-    """With the values that came; they are TensorFlow's own memory, and not written to while they are held."""
+def _with_values(seen: TracedTensor, value: Any) -> DescribedTensor:
+    """A traced tensor with its values, which are not copied: TensorFlow does not write to them while we hold them."""
     about = seen.about | {"dtype": type_name(value), "shape": [int(size) for size in value.shape]}
     return DescribedTensor(about=about, array=eager_values(value))
 

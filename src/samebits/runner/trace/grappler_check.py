@@ -1,13 +1,13 @@
-"""Which tensors of a graph can be read without a change of what TensorFlow makes of the graph.
+"""Decides which tensors of a graph can be read without changing how TensorFlow optimizes the graph.
 
-Before a graph is run, Grappler rewrites it: it fuses nodes, and moves factors. Many a rewriting asks that a tensor has
-one reader only, and a tap is a second one; fused or not, the same values may be rounded otherwise. So Grappler is asked
-beforehand, with the run's own options, what it makes of the graph with the taps and without.
+Before a graph runs, Grappler rewrites it: it fuses nodes and moves factors. Many rewrites require that a tensor has one
+reader only, and a tap is a second one. Without the rewrite, the same values may be rounded differently. So Grappler is
+run in advance, with the run's own options, on the graph with the taps and without them.
 
-One operation's order of adding hangs on who else holds its inputs: `AddN` begins with one whose memory it may write to
-(TensorFlow 2.21, `aggregate_ops.cc`), so that a reader of one among three or more can change the sum. Grappler makes
-an `AddN` where it knows the shapes of what is added, which may be within the graph that holds this one only; so chains
-of additions are left alone, whatever it makes of them here.
+There is one exception. The order in which `AddN` adds depends on who else refers to its inputs: it begins with an input
+whose memory it may overwrite (TensorFlow 2.21, `aggregate_ops.cc`). So a reader of one of three or more inputs can
+change the sum. Grappler creates an `AddN` where it knows the shapes, which may only be so in the outer graph. So chains
+of additions are never tapped.
 """
 
 import re
@@ -20,52 +20,63 @@ from samebits.runner.determinism.op_audit import unwatched
 from samebits.runner.trace.optimizer_tap import TAP
 
 _CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
-_ROUNDS = 4
+_MAX_ATTEMPTS = 4
 
-_ADDING = {"Add", "AddN", "AddV2"}
-_SHARING = {"EnsureShape", "ExpandDims", "Identity", "PreventGradient", "Reshape", "Slice", "Squeeze"}
-_SHARING |= {"StopGradient", "StridedSlice", "Unpack"}
-"""Operations that may give the memory of their input on."""
+_ADDITIONS = {"Add", "AddN", "AddV2"}
+_SHARE_MEMORY = {"EnsureShape", "ExpandDims", "Identity", "PreventGradient", "Reshape", "Slice", "Squeeze"}
+_SHARE_MEMORY |= {"StopGradient", "StridedSlice", "Unpack"}
+"""Operations whose output may share the memory of their input."""
 
 Nodes = dict[str, Any]
 
 
-def unchanging(graph: Any, tensors: Mapping[str, Any]) -> set[str] | None:
-    """The names of those tensors of a traced graph whose reading leaves all its nodes as they would be.
+def harmless_tensors(graph: Any, tensors: Mapping[str, Any]) -> set[str] | None:
+    """The names of the tensors that can be read without changing any node of the optimized graph.
 
-    A tensor that is there only if it is read was fused into another, and is left out; if nodes still differ, so are the
-    tensors around these. None where that does not help: then none may be read.
+    A tensor that exists only if it is read would have been fused, and is left out. If nodes still differ, the tensors
+    around them are left out, too. Returns None if that does not help: then no tensor may be read.
     """
     with unwatched():
         definition = graph.as_graph_def(add_shapes=True)
+    # Grappler removes nodes that no kept node needs.
     kept = [output.op.name for output in graph.outputs] + [operation.name for operation in graph.control_outputs]
     for node in definition.node:
+        # Some rewrites apply only to nodes with a device, which is assigned later.
         node.device = node.device or _CPU
     same = _same_nodes(graph, definition)
-    without = _rewritten(definition, kept, same, {})
+    without = _optimized_nodes(definition, kept, same, {})
     summed = _summed(graph)
-    left = {name: tensor for name, tensor in tensors.items() if _origin(tensor.op).name not in summed}
-    for _ in range(_ROUNDS):
-        found = _rewritten(definition, kept, same, left)
+    remaining = {name: tensor for name, tensor in tensors.items() if _origin(tensor.op).name not in summed}
+    for _ in range(_MAX_ATTEMPTS):
+        found = _optimized_nodes(definition, kept, same, remaining)
         different = {name for name in without.keys() | found.keys() if without.get(name) != found.get(name)}
         if not different:
-            return set(left)
-        new = found.keys() - without.keys()
-        culprits = {name for name, tensor in left.items() if same[tensor.op.name] in new}
-        culprits = culprits or {name for name, tensor in left.items() if _around(tensor, same) & different}
-        left = {name: tensor for name, tensor in left.items() if name not in culprits}
+            return set(remaining)
+        culprits = _culprits(remaining, same, different, added=set(found.keys() - without.keys()))
+        remaining = {name: tensor for name, tensor in remaining.items() if name not in culprits}
         if not culprits:
             break
     return None
 
 
+def _culprits(tensors: Mapping[str, Any], same: Mapping[str, str], different: set[str], *, added: set[str]) -> set[str]:
+    """The names of the tensors whose taps probably made nodes `different`, or `added` them."""
+    # A node that exists only with the taps was fused without them.
+    fused = {name for name, tensor in tensors.items() if same[tensor.op.name] in added}
+    # If no fused tensor explains the difference, suspect the neighbours of the nodes that differ.
+    return fused or {name for name, tensor in tensors.items() if _neighbours(tensor, same) & different}
+
+
 def _summed(graph: Any) -> set[str]:
-    """The nodes whose memory comes to a sum of three or more, or may, as Grappler makes one `AddN` of several `Add`."""
+    """Nodes whose memory may reach a sum of three or more terms: Grappler merges several `Add` into one `AddN`."""
     found = set()
     for operation in graph.get_operations():
-        if operation.type not in _ADDING:
+        if operation.type not in _ADDITIONS:
             continue
-        inner = [source.op for source in operation.inputs if source.op.type in _ADDING and len(source.consumers()) == 1]
+        # Grappler only merges an addition that has no other reader.
+        inner = [
+            source.op for source in operation.inputs if source.op.type in _ADDITIONS and len(source.consumers()) == 1
+        ]
         terms = [*operation.inputs, *(term for other in inner for term in other.inputs)]
         if len(terms) > 2 and all(term.shape.is_compatible_with(terms[0].shape) for term in terms):
             found |= {_origin(term.op).name for term in terms}
@@ -73,32 +84,33 @@ def _summed(graph: Any) -> set[str]:
 
 
 def _origin(operation: Any) -> Any:
-    """Where the memory of an operation's output comes from."""
-    while operation.type in _SHARING:
+    """The operation that allocates the memory of an output."""
+    while operation.type in _SHARE_MEMORY:
         operation = operation.inputs[0].op
     return operation
 
 
-def _around(tensor: Any, same: Mapping[str, str]) -> set[str]:
-    """A tensor's node, those that it reads, and those that read it."""
+def _neighbours(tensor: Any, same: Mapping[str, str]) -> set[str]:
+    """A tensor's node, the nodes that it reads, and the nodes that read it."""
     nodes = (tensor.op, *(source.op for source in tensor.op.inputs), *tensor.consumers())
     return {same[node.name] for node in nodes}
 
 
 def _same_nodes(graph: Any, definition: Any) -> dict[str, str]:
-    """One name for all nodes that compute the same: of such Grappler keeps one, and which one says nothing."""
+    """One name for all nodes that compute the same. Grappler keeps any one of them."""
+    # Stateful nodes are never merged: each has an effect of its own.
     own = {operation.name for operation in graph.get_operations() if is_stateful(operation)}
     found: dict[str, str] = {}
     for node in definition.node:  # each comes after what it reads
         if node.name in own or node.op == "Placeholder":
             found[node.name] = node.name
         else:
-            found[node.name] = _constant(node) or str(Digest.of_bytes(repr(_content(node, found)).encode()))
+            found[node.name] = _constant_name(node) or str(Digest.of_bytes(repr(_computation(node, found)).encode()))
     return found
 
 
-def _constant(node: Any) -> str | None:
-    """One name for all constants of one value."""
+def _constant_name(node: Any) -> str | None:
+    """One name for all constants with the same value; None for other nodes."""
     import tensorflow as tf
 
     if node.op != "Const":
@@ -107,40 +119,43 @@ def _constant(node: Any) -> str | None:
     return f"{value.dtype} {value.shape} {Digest.of_bytes(value.tobytes())}"
 
 
-def _content(node: Any, same: Mapping[str, str]) -> tuple[Any, ...]:
-    """What a node computes: operation, inputs and attributes; not what it waits for."""
+def _computation(node: Any, same: Mapping[str, str]) -> tuple[Any, ...]:
+    """What a node computes: operation, inputs and attributes, without control dependencies."""
     written = {name: value.SerializeToString(deterministic=True) for name, value in node.attr.items()}
-    attributes = sorted((name, value) for name, value in written.items() if not name.startswith("_"))  # notes on shapes
+    # Attributes with an underscore are annotations, such as inferred shapes.
+    attributes = sorted((name, value) for name, value in written.items() if not name.startswith("_"))
     inputs = [name.partition(":") for name in node.input if not name.startswith("^")]
-    if len(inputs) == 2 and is_commutative(node.op):  # Grappler sorts them by their names
+    if len(inputs) == 2 and is_commutative(node.op):  # Grappler sorts inputs by name
         inputs.sort(key=lambda parts: same.get(parts[0], parts[0]))
     return (
         node.op,
-        tuple((_plain(same.get(name, name)), port or "0") for name, _, port in inputs),
+        tuple((_without_inline_numbers(same.get(name, name)), port or "0") for name, _, port in inputs),
         tuple(attributes),
     )
 
 
-def _rewritten(definition: Any, kept: list[str], same: Mapping[str, str], tapped: Mapping[str, Any]) -> Nodes:
-    """The nodes that Grappler leaves, but for the tap, and what they compute."""
+def _optimized_nodes(definition: Any, kept: list[str], same: Mapping[str, str], tapped: Mapping[str, Any]) -> Nodes:
+    """The nodes of the optimized graph except the tap, and what they compute."""
     import tensorflow as tf
 
     graph = tf.compat.v1.MetaGraphDef()
     graph.graph_def.CopyFrom(definition)
     if tapped:
         graph.graph_def.node.append(_tap_node(tapped))
+    # Grappler keeps what `train_op` lists.
     graph.collection_def["train_op"].node_list.value.extend([*kept, TAP] if tapped else kept)
-    rewritten = optimize_graph(graph, _CPU)
-    nodes = [node for node in rewritten.node if node.name != TAP and node.op != "NoOp"]
-    names = {**same, **{node.name: name for node in nodes if (name := _constant(node))}}
+    optimized = optimize_graph(graph, _CPU)
+    nodes = [node for node in optimized.node if node.name != TAP and node.op != "NoOp"]
+    # Constant folding creates new constants, which are compared by their values.
+    names = {**same, **{node.name: name for node in nodes if (name := _constant_name(node))}}
     found: Nodes = {}
     for node in nodes:
-        found.setdefault(_plain(names.get(node.name, node.name)), []).append(_content(node, names))
+        found.setdefault(_without_inline_numbers(names.get(node.name, node.name)), []).append(_computation(node, names))
     return {name: sorted(contents) for name, contents in found.items()}
 
 
-def _plain(name: str) -> str:
-    """A name without the numbers by which Grappler tells apart what it lays open of loops, in an order of its own."""
+def _without_inline_numbers(name: str) -> str:
+    """A name without the numbers that Grappler adds when it inlines loops, in no fixed order."""
     return re.sub(r"/_\d+", "", name)
 
 

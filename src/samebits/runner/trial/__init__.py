@@ -1,1 +1,1 @@
-"""A short run of `samebits check --run`, in the process that trains."""
+"""A trial: a short run of `samebits check --run`, as seen by the process that trains."""

@@ -1,5 +1,7 @@
-"""What around a run must not matter, made another in a trial: in the process itself, as nobody may set a machine's
-clock or name for it. Hash seed and memory layout are the launcher's, as the interpreter takes them before it starts.
+"""Perturbations: changes around a run that must not change its result, applied in the process itself.
+
+Clock, host name and user are replaced in Python, as changing the machine's would need privileges. The launcher changes
+the hash seed and the memory layout, which the interpreter reads before it starts.
 """
 
 import copyreg
@@ -19,43 +21,45 @@ from samebits.core.trial import CLOCK, CORES, FOLDERS, HOST, USER, Trial
 from samebits.runner.compat import cpython_private
 from samebits.runner.compat.patches import Patches
 
-_LATER = 400 * 86_400 + 19_643.21  # seconds: another year, month, day, hour, minute and second
+_LATER = 400 * 86_400 + 19_643.21  # seconds; changes year, month, day, hour, minute and second
 _NAME = "another"
 _NUMBER = 54_321
 
 
-def change(trial: Trial, patches: Patches) -> None:
-    """Make them others; before TensorFlow is imported, which counts the cores."""
-    for name, make in ((CORES, _cores), (CLOCK, _clock), (USER, _user), (HOST, _host)):
+def perturb(trial: Trial, patches: Patches) -> None:
+    """Apply the perturbations of a trial. Call it before TensorFlow is imported, which counts the cores."""
+    for name, apply in ((CORES, _change_cores), (CLOCK, _change_clock), (USER, _change_user), (HOST, _change_host)):
         if name in trial.changed:
-            make(patches)
+            apply(patches)
 
 
-def change_order(trial: Trial, patches: Patches) -> None:
-    """Have folders listed from behind; after TensorFlow is imported, which has a way of its own."""
+def perturb_order(trial: Trial, patches: Patches) -> None:
+    """List folders in reverse order, if the trial asks for it. Call it after TensorFlow is imported."""
     if FOLDERS in trial.changed:
-        _folders(patches)
+        _reverse_folders(patches)
 
 
-def _cores(patches: Patches) -> None:
-    """One of those that there are; where there is only one, it looks as if there were two."""
+def _change_cores(patches: Patches) -> None:
+    """Leave the process one core. On a machine with one core, report two."""
     free = sorted(os.sched_getaffinity(0))
     patches.on_undo(os.sched_setaffinity, 0, free)
     os.sched_setaffinity(0, free[:1])
+    # TensorFlow asks the affinity, Python code usually `cpu_count`.
     number = 1 if len(free) > 1 else 2
     patches.replace(os, "cpu_count", lambda: number)
 
 
-def _clock(patches: Patches) -> None:
-    """Later, in `time` and `datetime`; monotonic clocks count from nowhere as it is."""
+def _change_clock(patches: Patches) -> None:
+    """Shift the clock in `time` and `datetime`. Monotonic clocks start at an arbitrary time anyway."""
     now, now_ns = time.time, time.time_ns
     for name in ("localtime", "gmtime", "ctime"):
-        patches.wrap((time, name), _at)
+        patches.wrap((time, name), _at_time)
     for name, position in (("asctime", 0), ("strftime", 1)):
-        patches.wrap((time, name), functools.partial(_of_tuple, position=position))
+        patches.wrap((time, name), functools.partial(_of_time_tuple, position=position))
     patches.replace(time, "time", lambda: now() + _LATER)
     patches.replace(time, "time_ns", lambda: now_ns() + int(_LATER * 1e9))
 
+    # C code pickles and creates ordinary instances, which must be interchangeable with the replaced types.
     for name, real, other in (("datetime", dt.datetime, Datetime), ("date", dt.date, Date)):
         copyreg.pickle(real, functools.partial(_reduced, other))
         patches.on_undo(copyreg.dispatch_table.pop, real, None)
@@ -63,12 +67,12 @@ def _clock(patches: Patches) -> None:
 
 
 def _reduced(other: Callable[..., Any], value: dt.date) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """How an ordinary one is pickled: as one of the type that now has its name."""
+    """Pickle an ordinary instance as one of the type that now has its name."""
     return other, tuple(value.__reduce_ex__(2)[1])
 
 
-class _Like(type):
-    """The type of a type that stands for another: whatever is an instance of that one is one of it."""
+class _StandInType(type):
+    """The metaclass of a type that replaces another: instances of the original count as its instances."""
 
     def __instancecheck__(cls, value: object) -> bool:
         return isinstance(value, cls.__dict__["like"]) if "like" in cls.__dict__ else super().__instancecheck__(value)
@@ -77,45 +81,47 @@ class _Like(type):
         return issubclass(other, cls.__dict__["like"]) if "like" in cls.__dict__ else super().__subclasscheck__(other)
 
 
-class Datetime(dt.datetime, metaclass=_Like):
-    """Follows `time.time`; the C implementation's own asks the system. Ordinary ones are its instances, too."""
+class Datetime(dt.datetime, metaclass=_StandInType):
+    """`datetime.datetime` by the changed clock: the C implementation reads the system's instead of `time.time`."""
 
     like = dt.datetime
 
     @classmethod
     def now(cls, tz: dt.tzinfo | None = None) -> Self:
-        """As the changed clock has it."""
+        """The current time of the changed clock."""
         return cls.fromtimestamp(time.time(), tz)
 
     @classmethod
     def utcnow(cls) -> Self:
-        """The same in UTC."""
+        """The current time of the changed clock in UTC, without a time zone."""
         return cls.fromtimestamp(time.time(), dt.UTC).replace(tzinfo=None)
 
 
-class Date(dt.date, metaclass=_Like):
-    """What `datetime.date` has to be for the other one to be a subclass of it."""
+class Date(dt.date, metaclass=_StandInType):
+    """`datetime.date`, replaced so that the replaced `datetime` counts as its subclass."""
 
     like = dt.date
 
 
-for _class, _name in ((Datetime, "datetime"), (Date, "date")):  # pickles name them so
+# Pickles refer to the types by these names.
+for _class, _name in ((Datetime, "datetime"), (Date, "date")):
     _class.__module__, _class.__name__, _class.__qualname__ = "datetime", _name, _name
 
 
-def _at(original: Callable[..., Any]) -> Callable[..., Any]:
+def _at_time(original: Callable[..., Any]) -> Callable[..., Any]:
     return lambda seconds=None: original(time.time() if seconds is None else seconds)
 
 
-def _of_tuple(original: Callable[..., Any], position: int) -> Callable[..., Any]:
-    """A function of a time that is now where none is given."""
+def _of_time_tuple(original: Callable[..., Any], position: int) -> Callable[..., Any]:
+    """Wrap a function whose argument at `position` is a time, by default the current one."""
     return lambda *given: original(*given) if len(given) > position else original(*given, time.localtime())
 
 
-def _user(patches: Patches) -> None:
-    """Another name, number and home."""
+def _change_user(patches: Patches) -> None:
+    """Change the user's name, number and home folder."""
+    # A script may write to its home folder, so that the folder must exist.
     home = tempfile.mkdtemp(prefix="home-")
-    patches.on_undo(_put_environment, dict(os.environ))
+    patches.on_undo(_restore_environment, dict(os.environ))
     os.environ.update(USER=_NAME, LOGNAME=_NAME, USERNAME=_NAME, HOME=home)
     known = pwd.getpwuid
     entry = pwd.struct_passwd((_NAME, "x", _NUMBER, os.getgid(), "", home, "/bin/sh"))
@@ -126,38 +132,41 @@ def _user(patches: Patches) -> None:
         patches.replace(module, name, lambda: _NAME)
 
 
-def _put_environment(before: dict[str, str]) -> None:
-    """Give the variables of the user back what they had."""
+def _restore_environment(saved: dict[str, str]) -> None:
+    """Restore the environment variables that describe the user."""
     for name in ("USER", "LOGNAME", "USERNAME", "HOME"):
         os.environ.pop(name, None)
-        if name in before:
-            os.environ[name] = before[name]
+        if name in saved:
+            os.environ[name] = saved[name]
 
 
-def _host(patches: Patches) -> None:
-    """Another name, wherever Python asks for it."""
-    told = os.uname()
-    other = os.uname_result((told.sysname, _NAME, told.release, told.version, told.machine))
+def _change_host(patches: Patches) -> None:
+    """Change the host name, wherever Python can ask for it."""
+    known = os.uname()
+    other = os.uname_result((known.sysname, _NAME, known.release, known.version, known.machine))
     patches.replace(os, "uname", lambda: other)
     patches.replace(socket, "gethostname", lambda: _NAME)
     patches.replace(socket, "getfqdn", lambda name="": name or _NAME)
+    # A script that connects to its own host must still work.
     for name in ("gethostbyname", "getaddrinfo"):
-        patches.wrap((socket, name), _known_here)
+        patches.wrap((socket, name), _resolve_locally)
     patches.replace(platform, "node", lambda: _NAME)
 
 
-def _known_here(original: Callable[..., Any]) -> Callable[..., Any]:
-    """The other name is this machine's."""
+def _resolve_locally(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Resolve the changed name to this machine."""
     return lambda host, *more, **named: original("localhost" if host == _NAME else host, *more, **named)
 
 
-def _folders(patches: Patches) -> None:
-    """From behind what the file system gives from the front."""
+def _reverse_folders(patches: Patches) -> None:
+    """Reverse the order in which folders are listed, in Python and in TensorFlow."""
     import tensorflow as tf
 
+    # TensorFlow lists folders in C++, so that its functions are wrapped, too.
     scandir = os.scandir
     patches.wrap((os, "listdir"), _reversed)
-    patches.replace(os, "scandir", lambda *where, **named: _Scanned(scandir(*where, **named)))
+    patches.replace(os, "scandir", lambda *where, **named: _ReversedScan(scandir(*where, **named)))
+    # `pathlib` and `glob` keep references of their own.
     for globber in cpython_private.globbers():
         patches.replace(globber, "scandir", staticmethod(os.scandir))
     for name in ("listdir", "glob"):
@@ -168,8 +177,8 @@ def _reversed(original: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     return lambda *given, **named: original(*given, **named)[::-1]
 
 
-class _Scanned:
-    """What `os.scandir` gives, from behind."""
+class _ReversedScan:
+    """The entries of `os.scandir` in reverse order."""
 
     def __init__(self, original: Any) -> None:
         with original:
@@ -188,5 +197,5 @@ class _Scanned:
         self.close()
 
     def close(self) -> None:
-        """No more of them."""
+        """Drop the remaining entries."""
         self._entries = iter(())

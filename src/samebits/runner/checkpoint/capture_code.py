@@ -1,0 +1,113 @@
+"""Captures what the script's functions and classes hold: closures, default arguments, attributes and globals."""
+
+import functools
+import sys
+import types
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from samebits.runner.checkpoint.capture_containers import Encode
+from samebits.runner.checkpoint.code_inspection import draws, global_names, holding_methods, is_ours, methods_of
+from samebits.runner.checkpoint.encoding import EMPTY, Encoded, UncapturableError, qualified_name
+from samebits.runner.compat import cpython_private
+
+_GENERATOR_TYPES = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+_WITHOUT_STATE = (types.BuiltinFunctionType, types.MethodWrapperType, property, staticmethod, classmethod)
+
+
+class CodeCapture:
+    """Captures code objects and notes which globals they refer to.
+
+    `folder` is where the script's modules are. `encode` captures a value that code holds. `strict` opens a context in
+    which iterators are refused, which they are not inside objects of libraries.
+    """
+
+    def __init__(self, folder: str, encode: Encode, strict: Callable[[], AbstractContextManager[None]]) -> None:
+        self._folder = folder
+        self._encode = encode
+        self._strict = strict
+        self.globals: dict[tuple[str, str], None] = {}
+        """Module and name of each global that captured code refers to, in the order of discovery."""
+        self.draws = False
+        """Whether captured code may draw from a shared random generator."""
+
+    def encode(self, value: Any, where: str) -> Encoded | None:
+        """A function, method, partial or class as JSON; None for other values. Raises UncapturableError."""
+        if isinstance(value, type):
+            return {"type": self._type(value, where)}
+        if isinstance(value, types.FunctionType):
+            return {"function": {"name": qualified_name(value), **self._function(value, where)}}
+        if isinstance(value, functools.partial):
+            return {"partial": [self._encode(part, where) for part in (value.func, value.args, value.keywords)]}
+        if isinstance(value, _GENERATOR_TYPES):
+            raise UncapturableError(
+                f"{where} is a Python generator, whose position cannot be saved; use a PyDataset or a tf.data.Dataset"
+            )
+        if isinstance(value, types.MethodType) or _is_bound_builtin(value):
+            return {"method": {"name": value.__name__, "of": self._encode(value.__self__, where)}}
+        return {"constant": qualified_name(value)} if isinstance(value, _WITHOUT_STATE) else None
+
+    def _type(self, kind: type, where: str) -> dict[str, Any]:
+        methods = [
+            {"name": qualified_name(function), **self._own_function(function, f"{where}.{function.__name__}")}
+            for function in holding_methods(kind)
+        ]
+        return {"name": qualified_name(kind), "attributes": self._class_attributes(kind, where), "methods": methods}
+
+    def _class_attributes(self, kind: type, where: str) -> dict[str, Encoded]:
+        """The data that a class of the script holds; the globals of its methods are noted."""
+        for function in methods_of(kind):
+            self._note_globals(function)
+        # Methods and descriptors are code; `methods_of` covers what they hold.
+        data = {
+            name: item
+            for name, item in vars(kind).items()
+            if not name.startswith("__") and not callable(item) and not hasattr(item, "__get__")
+        }
+        return {
+            name: self._encode(item, f"{where}.{name}")
+            for name, item in sorted(data.items())
+            if name != cpython_private.ABC_STATE
+        }
+
+    def _function(self, function: types.FunctionType, where: str) -> dict[str, Any]:
+        if not is_ours(function.__module__ or "", self._folder):
+            return {"cells": [], "holds": None}
+        # The script's own function must be fully captured, even if a library's object holds it.
+        with self._strict():
+            return self._own_function(function, where)
+
+    def _own_function(self, function: types.FunctionType, where: str) -> dict[str, Any]:
+        self._note_globals(function)
+        # A mutable default argument, or an attribute of a function, is state, too.
+        held = [list(function.__defaults__ or ()), function.__kwdefaults__ or {}, vars(function)]
+        holds = self._encode(held, where) if any(held) else None
+        cells = []
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                cells.append(self._encode(cell.cell_contents, f"{name} of {where}"))
+            except ValueError:  # an empty cell
+                cells.append(EMPTY)
+        return {"cells": cells, "holds": holds}
+
+    def _note_globals(self, function: types.FunctionType) -> None:
+        self.draws = self.draws or draws(function)
+        module = function.__module__
+        known = vars(sys.modules.get(module, types.ModuleType("none")))
+        names = list(global_names(function.__code__))
+        for name in names:
+            if name not in known:
+                continue
+            self.globals[module, name] = None
+            # `helper.counter` refers to a global of another module of the script.
+            inner = known[name]
+            if isinstance(inner, types.ModuleType) and is_ours(inner.__name__, self._folder):
+                self.globals |= {(inner.__name__, part): None for part in names if part in vars(inner)}
+
+
+def _is_bound_builtin(value: Any) -> bool:
+    """Whether a value is a method of an object that is implemented in C, such as `rng.random` or `items.append`."""
+    return isinstance(value, types.BuiltinFunctionType) and not isinstance(
+        value.__self__, (types.ModuleType, type(None))
+    )

@@ -1,0 +1,43 @@
+"""Captures lists, tuples, deques, mappings and sets as JSON."""
+
+import collections
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from samebits.runner.checkpoint.encoding import Encoded, UncapturableError, qualified_name
+
+Encode = Callable[[Any, str], Encoded]
+"""Captures one value; the text says where the value was found."""
+
+_SEQUENCES = (list, tuple, collections.deque)
+
+
+def encode_container(value: Any, where: str, encode: Encode) -> Encoded | None:
+    """A container as JSON, its items captured by `encode`; None if the value is no container.
+
+    Raises UncapturableError for a set whose order a resumed run could not reproduce.
+    """
+    if isinstance(value, _SEQUENCES):
+        return _encode_sequence(value, where, encode)
+    if isinstance(value, Mapping) and isinstance(value, (dict, collections.abc.MutableMapping)):
+        pairs = [[encode(key, where), encode(item, f"{where}[{key!r}]")] for key, item in value.items()]
+        return {"dict": pairs} | ({} if type(value) is dict else {"class": qualified_name(type(value))})
+    if type(value) in (set, frozenset):
+        return _encode_set(value, where, encode)
+    return None
+
+
+def _encode_sequence(value: Any, where: str, encode: Encode) -> Encoded:
+    kind = next(kind for kind in _SEQUENCES if isinstance(value, kind))
+    items = [encode(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    # A subclass or a bounded deque can only be restored into an object of its class.
+    special = type(value) is not kind or getattr(value, "maxlen", None) is not None
+    return {kind.__name__: items} | ({"class": qualified_name(type(value))} if special else {})
+
+
+def _encode_set(value: Any, where: str, encode: Encode) -> Encoded:
+    items = list(value)
+    # The iteration order of a set depends on its insertions and removals, which a new set does not repeat.
+    if list(type(value)(items)) != items:
+        raise UncapturableError(f"{where} is a set whose iteration order cannot be reproduced; use a dict or a list")
+    return {type(value).__name__: [encode(item, where) for item in items]}

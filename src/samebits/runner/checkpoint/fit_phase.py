@@ -1,0 +1,143 @@
+"""What a checkpoint of one call of `fit` consists of: its model, callbacks, data and metrics."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from samebits.core.checkpoint_store import Checkpoint
+from samebits.core.errors import shorten
+from samebits.core.jsonio import exact_float
+from samebits.runner.checkpoint import data_iterator
+from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.keras_state import is_built_by_keras
+from samebits.runner.checkpoint.manager import CheckpointManager, Phase, StatePart
+from samebits.runner.compat import keras_private
+
+_DATA_ARGUMENTS = ("x", "validation_data")
+_PLAIN_TYPES = (bool, int, float, str)
+
+
+@dataclass(kw_only=True, slots=True)
+class FitPhase(Phase):
+    """One call of `fit`.
+
+    `epoch` is the current epoch, `begun` what its data began from, and `drawn` whether an earlier epoch had drawn all
+    data. `resumed` is a checkpoint within an epoch, until the data of the finished steps has been drawn again.
+    """
+
+    model: Any
+    arguments: Mapping[str, Any]
+    callbacks: Any = None
+    feed: Any = None
+    validation: Mapping[str, Any] | None = None
+    epoch: int = 0
+    drawn: bool = False
+    begun: StatePart | None = None
+    resumed: Checkpoint | None = None
+    logs: Mapping[str, str] | None = None
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fit_roots(phase: FitPhase) -> dict[str, Any]:
+    """The roots of the state of a `fit`. The model comes first, as optimizers refer to its variables."""
+    import keras
+
+    # Keras creates the progress bar, which only prints; samebits' own callbacks restore their state elsewhere.
+    listed = [
+        callback
+        for callback in phase.callbacks.callbacks
+        if not isinstance(callback, keras.callbacks.ProgbarLogger)
+        and not type(callback).__module__.startswith("samebits.")
+    ]
+    named = {f"callback {index} ({type(callback).__name__})": callback for index, callback in enumerate(listed)}
+    return {"model": phase.model, **named, **stateful_data(phase)}
+
+
+def stateful_data(phase: FitPhase) -> dict[str, Any]:
+    """The data arguments that are Python objects with state of their own."""
+    import keras
+
+    found = {name: phase.arguments.get(name) for name in _DATA_ARGUMENTS}
+    return {name: value for name, value in found.items() if isinstance(value, keras.utils.PyDataset)}
+
+
+def metric_roots(phase: FitPhase) -> dict[str, Any]:
+    """The metrics of a model; they only matter within an epoch, as the next one resets them."""
+    return {"metrics": list(phase.model.metrics_variables)}
+
+
+def validation_state(phase: FitPhase) -> dict[str, Any]:
+    """The state of the iterator that `fit` keeps for its validation data."""
+    feed = keras_private.validation_iterator(phase.model)
+    known = phase.validation if feed is None else data_iterator.capture_feed(feed)
+    return {} if known is None else {"validation": known}
+
+
+def fixed_state(phase: FitPhase) -> dict[str, Any]:
+    """Python objects other than layers that a step may have been traced with: losses and metrics."""
+    import keras
+
+    metrics = keras_private.user_metrics(phase.model)
+    held = keras.tree.flatten([getattr(phase.model, "loss", None), metrics])
+    return {str(number): _without_variables(item) for number, item in enumerate(held)}
+
+
+def _without_variables(item: Any) -> Any:
+    """A metric by its plain attributes; those of Keras's own metrics never change."""
+    import keras
+
+    if not isinstance(item, keras.metrics.Metric):
+        return item
+    # Variables are restored with the metrics; here only Python values matter.
+    keras_own = type(item).__module__.partition(".")[0] == "keras"
+    return {} if keras_own else {name: value for name, value in vars(item).items() if type(value) in _PLAIN_TYPES}
+
+
+def exact_logs(logs: Any) -> dict[str, str]:
+    """The logs of an epoch, each number without any loss; other values are left out."""
+    found = {}
+    for name, value in (logs or {}).items():
+        try:
+            found[str(name)] = exact_float(float(value))
+        except (TypeError, ValueError):
+            continue
+    return found
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raise UncapturableError if an argument of `fit` has a position or an order that cannot be captured."""
+    for name in _DATA_ARGUMENTS:
+        data_iterator.check_data(arguments.get(name), name)
+
+
+def check_fit_data(phase: FitPhase, manager: CheckpointManager) -> None:
+    """Raise UncapturableError if a `fit` uses data, or a model, whose state cannot be captured."""
+    check_arguments(phase.arguments)
+    _check_built(phase.model)
+    kind = keras_private.data_adapter_kind(phase.feed)
+    for data in stateful_data(phase).values():
+        _check_workers(data, manager)
+    if kind not in keras_private.DATA_ADAPTERS:
+        raise UncapturableError(
+            f"the data comes from a Python generator ({kind}), whose position cannot be saved; use a"
+            " keras.utils.PyDataset, or a tf.data.Dataset"
+        )
+
+
+def _check_built(model: Any) -> None:
+    # A checkpoint could not be restored into variables that do not exist before the first step.
+    unbuilt = [layer.name for layer in keras_private.inner_layers(model) if not layer.built]
+    if unbuilt and not is_built_by_keras(model):
+        raise UncapturableError(
+            f"{model.name} is not built before fit ({shorten(unbuilt, 3)}); give it a keras.Input, or call it once on a"
+            " batch"
+        )
+
+
+def _check_workers(data: Any, manager: CheckpointManager) -> None:
+    # The order in which workers draw from a shared generator depends on their timing.
+    if data.workers > 1 and manager.capture_only({"x": data}).draws:
+        raise UncapturableError(
+            f"the {data.workers} workers of the PyDataset share a random generator; create one from the index in"
+            " __getitem__, or use one worker"
+        )
