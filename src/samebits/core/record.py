@@ -24,8 +24,8 @@ from samebits.core.timings import Timings
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 
-FORMAT = "samebits.record"
-VERSION = "1.3"
+RECORD_FORMAT = "samebits.record"
+RECORD_VERSION = "1.3"
 RUNNING = "running"
 FINISHED = "finished"
 FAILED = "failed"
@@ -124,7 +124,7 @@ class Record:
     result: Result | None = None
     ledger: LedgerEnd | None = None
     timings: Timings = field(default_factory=Timings)
-    version: str = field(default=VERSION, compare=False)
+    version: str = field(default=RECORD_VERSION, compare=False)
 
     @property
     def finalized(self) -> bool:
@@ -160,8 +160,8 @@ class Record:
         """As the file holds it, in our version; `seal` is the checksum: the digest of all the rest."""
         result_digest = self.result_digest
         body: dict[str, Any] = {
-            "format": FORMAT,
-            "version": VERSION,
+            "format": RECORD_FORMAT,
+            "version": RECORD_VERSION,
             "id": self.id,
             "goal": self.level,
             "recipe": self.recipe.to_dict(),
@@ -191,7 +191,7 @@ class Record:
         match. Digests are checked over the values as they were read, so that keys of a newer version are covered.
         """
         fields = Fields(value)
-        check_version(fields, FORMAT, VERSION)
+        check_version(fields, RECORD_FORMAT, RECORD_VERSION)
         record = cls._parse(fields)
         if check_checksum:
             confirm_checksum(value, "record")
@@ -243,9 +243,10 @@ def write_record(path: Path, record: Record) -> None:
 
 def check_writable(path: Path, record: Record) -> None:
     """Raise RecordError for a record of a newer version: what is new in it would be lost."""
-    if is_newer_version(record.version, VERSION):
+    if is_newer_version(record.version, RECORD_VERSION):
         raise RecordError(
-            f"{path}: record version {record.version} is newer than this samebits writes ({VERSION}); upgrade samebits"
+            f"{path}: record version {record.version} is newer than this samebits writes ({RECORD_VERSION});"
+            " upgrade samebits"
         )
 
 

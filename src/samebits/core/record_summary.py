@@ -5,7 +5,7 @@ from pathlib import Path
 
 from samebits.core.digest import Digest, ReadJson
 from samebits.core.jsonio import Fields, check_version, read_json, reading
-from samebits.core.record import FORMAT, RUNNING, VERSION, Outcome
+from samebits.core.record import RECORD_FORMAT, RECORD_VERSION, RUNNING, Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +31,7 @@ class RecordSummary:
     def from_dict(cls, value: object) -> "RecordSummary":
         """Read it from a whole record; raises RecordError where one of these values is missing, or of another kind."""
         fields = Fields(value)
-        check_version(fields, FORMAT, VERSION)
+        check_version(fields, RECORD_FORMAT, RECORD_VERSION)
         recipe, result = fields.inner("recipe"), fields.optional_inner("result")
         resumes = fields.inner("origin").optional_inner("resumes")
         return cls(

@@ -18,9 +18,9 @@ from samebits.core.errors import RecordError
 from samebits.core.jsonio import readable_json
 from samebits.core.record import (
     FINISHED,
+    RECORD_VERSION,
     RUNNING,
     STATES,
-    VERSION,
     Outcome,
     Record,
     Resumability,
@@ -30,23 +30,11 @@ from samebits.core.record import (
     summary,
     write_record,
 )
-from samebits.core.timings import Timings
 from samebits.core.trace_level import Trace
 from support.command import EXAMPLE
 from support.records import resumed
 
 COMMITTED = sorted(EXAMPLE.parent.glob("record-*.json"))
-
-
-@pytest.fixture
-def value() -> dict[str, Any]:
-    """The committed file's content."""
-    return dict(json.loads(EXAMPLE.read_bytes()))
-
-
-@pytest.fixture
-def running(example: Record) -> Record:
-    return replace(example, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings=Timings())
 
 
 def _resealed(value: dict[str, Any], **changes: object) -> dict[str, Any]:
@@ -66,7 +54,7 @@ def test_every_committed_version_is_read(path: Path) -> None:
 
 def test_the_newest_committed_file_round_trips() -> None:
     newest = COMMITTED[-1]
-    assert newest.stem == f"record-{VERSION}"
+    assert newest.stem == f"record-{RECORD_VERSION}"
     assert readable_json(read_record(newest).to_dict()) == newest.read_bytes()
 
 

@@ -11,9 +11,8 @@ from samebits.core.digest import Digest, with_checksum
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import readable_json
 from samebits.core.recipe import differing_parts
-from samebits.core.record import RUNNING, Outcome, Record, finalize, interrupted, read_record, write_record
-from samebits.core.timings import Timings
-from support.command import DATA, EXAMPLE
+from samebits.core.record import Record, finalize, interrupted, read_record, write_record
+from support.command import DATA
 
 NEWEST = max(DATA.glob("record-*.json"))
 
@@ -22,17 +21,6 @@ def _inside(value: Any, path: tuple[str | int, ...]) -> Any:
     for key in path:
         value = value[key]
     return value
-
-
-@pytest.fixture
-def value() -> dict[str, Any]:
-    """The committed file's content."""
-    return dict(json.loads(EXAMPLE.read_bytes()))
-
-
-@pytest.fixture
-def running(example: Record) -> Record:
-    return replace(example, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings=Timings())
 
 
 def _finalized(value: dict[str, Any], **changes: object) -> dict[str, Any]:

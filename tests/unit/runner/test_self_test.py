@@ -14,26 +14,12 @@ from samebits.core.origin import Origin, ResumedRun
 from samebits.core.record import read_record
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
-from samebits.runner.compat.features import (
-    BINCOUNT_GUARD,
-    ENTROPY_MONITOR,
-    EPOCH_SHUFFLE,
-    EXACT_OPS,
-    EXACT_RESUME,
-    FEATURES,
-    NAMES,
-    NONDETERMINISTIC_OPS,
-    OBSERVER,
-    OP_AUDIT,
-    SETTINGS,
-    STEP_TRACE,
-    Feature,
-)
+from samebits.runner.compat import features
 from samebits.runner.compat.requirements import required_features
 from samebits.runner.compat.self_test import PrivateNames, describe, library_of, read_seen
 from support.command import EXAMPLE
 
-_FEATURE = Feature(name="a feature", needs=("keras:Model._fit", "keras:Model#_held"))
+_FEATURE = features.Feature(name="a feature", needs=("keras:Model._fit", "keras:Model#_held"))
 _ESSENTIAL = replace(_FEATURE, essential=True)
 _LOOKS = {"keras:Model._fit": "self, x=", "keras:Model#_held": "there"}
 _SEEN = {"keras": {"3.9.0": {}, "3.15.1": _LOOKS}}
@@ -80,7 +66,7 @@ def test_an_unknown_version(keras: Any, capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize("feature", [_FEATURE, _ESSENTIAL])
 @pytest.mark.parametrize("version", ["3.15.1", "3.99.0"])
-def test_another_signature(keras: Any, feature: Feature, version: str) -> None:
+def test_another_signature(keras: Any, feature: features.Feature, version: str) -> None:
     exec("def _fit(self, data): pass", vars(keras))
     keras.Model._fit = keras._fit
     why = f"keras {version} has another form of keras:Model._fit: self, data, where self, x= was seen"
@@ -90,7 +76,7 @@ def test_another_signature(keras: Any, feature: Feature, version: str) -> None:
 
 
 @pytest.mark.parametrize("feature", [_FEATURE, _ESSENTIAL])
-def test_a_name_that_is_not_there(keras: Any, feature: Feature) -> None:
+def test_a_name_that_is_not_there(keras: Any, feature: features.Feature) -> None:
     keras.Model = type("Model", (), {"_fit": Model._fit})
     assert _names("3.99.0").objection(feature) == "keras 3.99.0 has no keras:Model#_held"
     with pytest.raises(SettingError) as raised:
@@ -121,7 +107,7 @@ def test_the_table_holds_every_name() -> None:
     seen = read_seen()
     assert set(seen) == {"keras", "numpy", "python", "tensorflow"}
     for library, rows in seen.items():
-        wanted = {name for name in NAMES if library_of(name) == library}
+        wanted = {name for name in features.NAMES if library_of(name) == library}
         assert {frozenset(row) for row in rows.values()} == {frozenset(wanted)}, library
 
 
@@ -133,27 +119,33 @@ def test_the_table_knows_the_locked_versions() -> None:
     assert pins["tensorflow-cpu"] in seen["tensorflow"]
 
 
-_ALWAYS = [SETTINGS, OBSERVER]
+_ALWAYS = [features.SETTINGS, features.OBSERVER]
 
 
 @pytest.mark.parametrize(
     ("options", "profile", "features"),
     [
         ({}, Profile(name="native", threads=1), []),
-        ({}, Profile(name="native", threads=2), [BINCOUNT_GUARD]),
-        ({}, Profile(name="portable", threads=1), [OP_AUDIT, EXACT_OPS]),
-        ({"strict": True}, Profile(name="native", threads=1), [ENTROPY_MONITOR]),
+        ({}, Profile(name="native", threads=2), [features.BINCOUNT_GUARD]),
+        ({}, Profile(name="portable", threads=1), [features.OP_AUDIT, features.EXACT_OPS]),
+        ({"strict": True}, Profile(name="native", threads=1), [features.ENTROPY_MONITOR]),
         ({"trace": Trace(level="step")}, Profile(name="native", threads=1), []),
-        ({"trace": Trace(level="step", loop=0, step=3)}, Profile(name="native", threads=1), [STEP_TRACE]),
-        ({"trial": Trial()}, Profile(name="native", threads=1), [ENTROPY_MONITOR, NONDETERMINISTIC_OPS, STEP_TRACE]),
+        ({"trace": Trace(level="step", loop=0, step=3)}, Profile(name="native", threads=1), [features.STEP_TRACE]),
+        (
+            {"trial": Trial()},
+            Profile(name="native", threads=1),
+            [features.ENTROPY_MONITOR, features.NONDETERMINISTIC_OPS, features.STEP_TRACE],
+        ),
         (
             {"origin": Origin(script="train.py", resumes=ResumedRun(id="a", checksum="b"))},
             Profile(name="native", threads=1),
-            [EXACT_RESUME],
+            [features.EXACT_RESUME],
         ),
     ],
 )
-def test_what_a_run_cannot_do_without(options: dict[str, Any], profile: Profile, features: list[Feature]) -> None:
+def test_what_a_run_cannot_do_without(
+    options: dict[str, Any], profile: Profile, features: list[features.Feature]
+) -> None:
     record = replace(read_record(EXAMPLE), **options)
     assert required_features(record, profile) == _ALWAYS + features
 
@@ -161,8 +153,8 @@ def test_what_a_run_cannot_do_without(options: dict[str, Any], profile: Profile,
 def test_the_order_that_a_recipe_names_is_needed() -> None:
     record = read_record(EXAMPLE)
     record = replace(record, recipe=replace(record.recipe, shuffle="per-epoch"))
-    assert required_features(record, Profile(name="native", threads=1)) == [*_ALWAYS, EPOCH_SHUFFLE]
+    assert required_features(record, Profile(name="native", threads=1)) == [*_ALWAYS, features.EPOCH_SHUFFLE]
 
 
 def test_every_feature_has_a_name_of_its_own() -> None:
-    assert len({feature.name for feature in FEATURES}) == len(FEATURES)
+    assert len({feature.name for feature in features.FEATURES}) == len(features.FEATURES)

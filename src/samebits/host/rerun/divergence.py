@@ -49,7 +49,7 @@ _SINGULAR = {"outputs": "output", "gradients": "gradient", "variables": "variabl
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Location:
+class DivergenceLocation:
     """The place of the divergence, as far as it was found; `causes` are all tensors that differ there, in order."""
 
     where: str = ""
@@ -79,11 +79,13 @@ class Location:
         return [f"diverges first at {self.where}: {self.causes[0]}", *more]
 
 
-def locate(compared: tuple[RunWithRecord, RunWithRecord], sides: tuple[TrainAgain, TrainAgain]) -> Location:
+def locate(compared: tuple[RunWithRecord, RunWithRecord], sides: tuple[TrainAgain, TrainAgain]) -> DivergenceLocation:
     """The epoch, step, tensor and layer where two runs diverge, if they diverge again when trained again."""
     divergence = first_divergence(*compared)
     if divergence is None:
-        return Location(note="the ledgers agree: the difference came after the last epoch, or is in an output file")
+        return DivergenceLocation(
+            note="the ledgers agree: the difference came after the last epoch, or is in an output file"
+        )
     # The traced runs are large, and no runs of the user's: they leave nothing in the folder of runs.
     with tempfile.TemporaryDirectory(prefix="samebits-locate-") as scratch:
         # Runs that were traced by step already skip the first training.
@@ -120,8 +122,8 @@ def _window(divergence: Divergence) -> Trace:
     return Trace(level=TENSOR, **places)
 
 
-def _location(divergence: Divergence, *, causes: tuple[Cause, ...] = (), note: str = "") -> Location:
-    return Location(
+def _location(divergence: Divergence, *, causes: tuple[Cause, ...] = (), note: str = "") -> DivergenceLocation:
+    return DivergenceLocation(
         where=divergence.where,
         fit=divergence.place("fit"),
         loop=divergence.place("loop"),
@@ -132,7 +134,7 @@ def _location(divergence: Divergence, *, causes: tuple[Cause, ...] = (), note: s
     )
 
 
-def _not_in_a_step(divergence: Divergence, found: Divergence | None) -> Location:
+def _not_in_a_step(divergence: Divergence, found: Divergence | None) -> DivergenceLocation:
     """Trained again, the weights agree after every step of that epoch."""
     if found is None:
         return _location(
@@ -144,7 +146,7 @@ def _not_in_a_step(divergence: Divergence, found: Divergence | None) -> Location
     return _location(found, note=f"no step differs, only {names}: look at validation and callbacks")
 
 
-def _in_step(divergence: Divergence, traced: tuple[RunWithRecord, RunWithRecord]) -> Location:
+def _in_step(divergence: Divergence, traced: tuple[RunWithRecord, RunWithRecord]) -> DivergenceLocation:
     found = first_divergence(*traced)
     # A script without seeds diverges anew each time, not necessarily at the same step.
     if found is None or found.one is None or found.other is None:

@@ -21,8 +21,8 @@ from samebits.core.recipe import ImageIdentity
 from samebits.host.cache_dir import cache_folder
 from samebits.host.launch.runtime import Runtime
 
-FORMAT = "samebits.fingerprint"
-VERSION = "1.0"
+FINGERPRINT_FORMAT = "samebits.fingerprint"
+FINGERPRINT_VERSION = "1.0"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MAPS = Path("/proc/self/maps")
 _ANY_CORES = ("cores", "cores_usable")  # the profile fixes the threads, so the cores decide nothing
@@ -73,7 +73,7 @@ def read_cached(key: Mapping[str, Any]) -> dict[str, str] | None:
     try:
         value = json.loads(_path(key).read_bytes())
         fields = Fields(value)
-        check_version(fields, FORMAT, VERSION)
+        check_version(fields, FINGERPRINT_FORMAT, FINGERPRINT_VERSION)
         confirm_checksum(value, "fingerprint")
         if fields.get("key", dict) != key:
             return None
@@ -85,7 +85,12 @@ def read_cached(key: Mapping[str, Any]) -> dict[str, str] | None:
 
 def write_cached(key: Mapping[str, Any], operations: Mapping[str, str]) -> None:
     """Keep digests under a key, atomically; a cache that cannot be written to costs time and nothing else."""
-    body = {"format": FORMAT, "version": VERSION, "key": dict(key), "operations": dict(operations)}
+    body = {
+        "format": FINGERPRINT_FORMAT,
+        "version": FINGERPRINT_VERSION,
+        "key": dict(key),
+        "operations": dict(operations),
+    }
     try:
         write_atomically(_path(key), readable_json(body | {"seal": str(Digest.of_json(body))}))
     except (StorageError, ValueError):  # ValueError: what the software answered is no JSON proper

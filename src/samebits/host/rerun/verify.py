@@ -22,7 +22,7 @@ from samebits.host.compare.run_diff import INPUTS, Difference, diff, print_diffe
 from samebits.host.compare.verdict import DIFFERENT, Tolerance, Verdict, check_metrics, judge_runs, not_comparable
 from samebits.host.launch.train import execute, execute_silently
 from samebits.host.lint.findings import ENTROPY
-from samebits.host.rerun.divergence import Location, RunWithRecord, TrainAgain, locate
+from samebits.host.rerun.divergence import DivergenceLocation, RunWithRecord, TrainAgain, locate
 from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.rerun.request import RerunRequest
@@ -60,7 +60,7 @@ class Verification:
     by: RunDir | None = None
     rows: tuple[PreflightCheck, ...] = ()
     differences: tuple[Difference, ...] = ()
-    location: Location | None = None
+    location: DivergenceLocation | None = None
 
     @property
     def has_divergence(self) -> bool:
@@ -156,16 +156,16 @@ def _unrecorded_cause(*records: Record) -> str:
     return f"no input differs, and the script {ENTROPY.what}: {shorten(places, 3)}"
 
 
-def _locate(run: RunDir, other: RunDir, reports: tuple[PreflightReport, PreflightReport]) -> Location:
+def _locate(run: RunDir, other: RunDir, reports: tuple[PreflightReport, PreflightReport]) -> DivergenceLocation:
     """Where the runs diverge; if it cannot be located, the reason as its note."""
     # Locating compares no bits with the record, so the lowest level is enough.
     reasons = [reason for report in reports for reason in report.reasons(DOCUMENTED)]
     if reasons:
-        return Location(note="; ".join(dict.fromkeys(reasons)))
+        return DivergenceLocation(note="; ".join(dict.fromkeys(reasons)))
     try:
         return locate(((run, run.read()), (other, other.read())), (_retrainer(reports[0]), _retrainer(reports[1])))
     except SamebitsError as error:
-        return Location(note=str(error))
+        return DivergenceLocation(note=str(error))
 
 
 def _retrainer(report: PreflightReport) -> TrainAgain:

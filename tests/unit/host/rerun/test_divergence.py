@@ -14,7 +14,7 @@ from samebits.core.ledger import Ledger
 from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record
 from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import STEP, TENSOR, Trace
-from samebits.host.rerun.divergence import Location, RunWithRecord, TrainAgain, locate
+from samebits.host.rerun.divergence import DivergenceLocation, RunWithRecord, TrainAgain, locate
 
 Line = dict[str, Any]
 
@@ -71,7 +71,7 @@ def trainings(tmp_path: Path, example: Record) -> Trainings:
     return Trainings(tmp_path, example)
 
 
-def _located(trainings: Trainings, first: list[Line], second: list[Line], *phases: Any) -> Location:
+def _located(trainings: Trainings, first: list[Line], second: list[Line], *phases: Any) -> DivergenceLocation:
     return locate((trainings.ran(first), trainings.ran(second)), trainings.sides(*phases))
 
 
