@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from samebits.core.cpu_info import describe_cpu
 from samebits.core.record import Record
 from samebits.host.rerun import hardware
 
@@ -22,7 +23,7 @@ def test_instruction_sets(
     recorded: str, here: str, profile: str, blocks: tuple[str, ...], example: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The native profile needs the recorded one, the portable profile any that will do."""
-    monkeypatch.setattr(hardware, "describe_cpu", lambda: {"instruction_set": here, "model": "a CPU"})
+    monkeypatch.setattr(hardware, "describe_cpu", lambda: replace(describe_cpu(), instruction_set=here, model="a CPU"))
     monkeypatch.setattr("samebits.core.run_setup.instruction_set", lambda: here)
     record = replace(example, recipe=replace(example.recipe, instruction_set=recorded, profile=profile))
     rows = {row.name: row for row in hardware.hardware(record)}
