@@ -11,7 +11,7 @@ from samebits.core.determinism_profile import GPU_SETTINGS
 from samebits.core.errors import SettingError
 from samebits.host.image.build_context import CPU, GPU, context_file, cuda_lock
 from samebits.host.image.lockfile import read_lock
-from samebits.runner.session import _check_device
+from samebits.runner.inputs import check_device
 from support.command import COMMAND, ROOT, Project
 
 
@@ -83,12 +83,12 @@ def test_a_new_tensorflow_does_not_move_cuda() -> None:
 
 
 def test_a_run_gets_the_device_of_its_recipe() -> None:
-    _check_device("cpu", 0)
-    _check_device("gpu", 1)
-    with pytest.raises(SettingError, match=r"^the run asks for a GPU and TensorFlow sees none; run without --gpus"):
-        _check_device("gpu", 0)
-    with pytest.raises(SettingError, match=r"^the recipe is for a CPU and TensorFlow sees 2 GPUs; ask for them with"):
-        _check_device("cpu", 2)
+    check_device("cpu", 0)
+    check_device("gpu", 1)
+    with pytest.raises(SettingError, match=r"^the run needs a GPU and TensorFlow finds none; run without --gpus"):
+        check_device("gpu", 0)
+    with pytest.raises(SettingError, match=r"^the recipe is for a CPU and TensorFlow finds 2 GPUs; request them with"):
+        check_device("cpu", 2)
 
 
 def test_the_gpu_lock_holds_the_cpu_locks_versions() -> None:

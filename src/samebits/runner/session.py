@@ -1,36 +1,29 @@
-"""One prepared run on its way to a sealed record: settings, script, observation, checks, seal."""
+"""One run, from a prepared folder to a finalized record: settings, script, observation, checks."""
 
 import os
 import resource
-import shutil
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import samebits
 from samebits.core.determinism_profile import Profile
-from samebits.core.environment import Environment
+from samebits.core.environment import Environment, ReadBack
 from samebits.core.errors import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_SCRIPT_FAILED,
     EXIT_TERMINATED,
-    InputError,
     SamebitsError,
     SettingError,
     StorageError,
     Terminated,
-    shorten,
 )
-from samebits.core.file_tree import Tree, differing_paths, hash_tree, read_manifest
-from samebits.core.jsonio import storage_error
 from samebits.core.ledger import Ledger
 from samebits.core.record import (
     FAILED,
@@ -45,27 +38,23 @@ from samebits.core.record import (
 )
 from samebits.core.result import Result
 from samebits.core.run_dir import RunDir
-from samebits.core.run_setup import hash_kept_code
 from samebits.core.timings import Timings
 from samebits.core.trace_level import TraceEnded
 from samebits.core.trial import SEEDS
-from samebits.loop import follow
-from samebits.runner.checkpoint.fit_checkpoints import FitCheckpoints
-from samebits.runner.checkpoint.loop_checkpoints import LoopCheckpoints
-from samebits.runner.checkpoint.manager import CheckpointManager
-from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
-from samebits.runner.compat.features import ENTROPY_MONITOR, EPOCH_SHUFFLE, EXACT_RESUME, STEP_TRACE
+from samebits.runner.compat.features import ENTROPY_MONITOR, EPOCH_SHUFFLE, STEP_TRACE
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.requirements import required_features
 from samebits.runner.compat.self_test import PrivateNames, look_at_names
+from samebits.runner.components import Checkpointing, Components, connect_observer
 from samebits.runner.determinism import settings as determinism
 from samebits.runner.determinism.entropy_monitor import EntropyMonitor
 from samebits.runner.determinism.portability import PortabilityMonitor
+from samebits.runner.determinism.settings import SettingsGuard
 from samebits.runner.determinism.shuffle import FitShuffle
 from samebits.runner.digests.output_files import describe_outputs
+from samebits.runner.inputs import check_code, check_data, check_device, keep_image_recipe
 from samebits.runner.observe.environment import observe_environment
-from samebits.runner.observe.observer import Observer
-from samebits.runner.process.console import log, plain_progress
+from samebits.runner.process.console import log
 from samebits.runner.process.output_capture import kept_output, quiet_import
 from samebits.runner.process.signals import Signals
 from samebits.runner.script_runner import run_script
@@ -74,7 +63,7 @@ from samebits.runner.trial.trial_runner import TrialRunner
 
 @dataclass(slots=True)
 class Session:
-    """One prepared run on its way to a sealed record."""
+    """Trains in a prepared run folder and finalizes its record."""
 
     folder: RunDir
     record: Record
@@ -85,7 +74,10 @@ class Session:
     status: int = EXIT_OK
 
     def run(self) -> int:
-        """Train and seal. Returns 0, 1 for a script that failed, 2 for an error of ours, 130 or 143 for a signal."""
+        """Train, then finalize the record.
+
+        Returns 0, 1 where the script failed, 2 for an error of samebits, 130 or 143 for a signal.
+        """
         with self.patches:
             return self._run()
 
@@ -96,13 +88,14 @@ class Session:
             try:
                 self.record = self._trained(ledger)
                 self.signals.ignore()
-            except (KeyboardInterrupt, Terminated):  # between the two
+            except (KeyboardInterrupt, Terminated):  # between those two statements
                 self.signals.ignore()
                 self.record = self._ended(self._interruption())
             peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
             self._note(Environment(peak_memory=peak_memory, settings=()))
             self.folder.reserve.unlink(missing_ok=True)
-            ledger.sync()  # what a sealed record names must not be lost with the power
+            # A power cut must not lose ledger lines that a finalized record names.
+            ledger.sync()
             number, last = ledger.file_end()
             end = LedgerEnd(lines=number, last=str(last))
             timings = replace(self.timings, total=round(time.monotonic() - started, 3))
@@ -121,177 +114,192 @@ class Session:
             self.status = error.exit_status
             log(str(error))
             return self._ended(Outcome(state=FAILED, message=str(error)))
-        except Exception as error:  # noqa: BLE001  a defect of ours must not cost the record
+        except Exception as error:  # noqa: BLE001  a defect of samebits must not lose the record
             trace = traceback.format_exc()
-            if self.signals.received is not None:  # a library may turn an interrupt into an error of its own
+            # A library may turn an interrupt into an error of its own.
+            if self.signals.received is not None:
                 return self._ended(replace(self._interruption(), traceback=trace))
             self.status = EXIT_ERROR
             print(f"{trace}samebits: a defect of samebits itself; please report it", file=sys.stderr)
             return self._ended(Outcome(state=FAILED, message=f"samebits failed: {error!r}", traceback=trace))
 
     def _attempt(self, ledger: Ledger) -> Record:
-        recipe = self.record.recipe
-        profile = Profile(name=recipe.profile, threads=recipe.threads, device=recipe.device.kind)
-        trying = TrialRunner(self.record.trial)
-        profile = trying.before_import(profile, self.patches)
-        machine = PortabilityMonitor(profile, self._note, fingerprinted=self.record.trial is None)
-        folders = {"run": self.folder.path} | ({} if self.data is None else {"data": self.data})
-        keeper = CheckpointManager(self.record, self.folder, ledger, folders)
-        fits = FitCheckpoints(keeper, preempted=self.signals.waits, end=self.signals.again)
-        out_of_reach = UnsupportedOpWatcher(keeper)
-        rounds = LoopCheckpoints(keeper, ledger, out_of_reach)
-        shuffling = FitShuffle(recipe.seed, recipe.shuffle)
-        observer = Observer(
-            ledger,
-            self.folder.models,
-            trace=self.record.trace,
-            tensors=self.folder.tensors,
-            shuffling=shuffling,
-            before_training=lambda: self._before_training(machine),
-            fits=fits.fit,
-            stepping=rounds.stepping,
-            after_epoch=lambda: None if fits.ends_epochs else self.signals.again(),
-            behind_steps=trying.count,
-        )
-        self._check_code("code changed before it ran")
-        self._keep_image_recipe()
+        """Run the script once, in steps. The comments say why their order matters."""
+        # 1. A trial perturbs the process first, so that all later steps run under the perturbation.
+        trial = TrialRunner(self.record.trial)
+        profile = trial.before_import(self._profile(), self.patches)
+        # 2. Building the components patches nothing yet.
+        parts = self._build(ledger, profile, trial)
+        # 3. Code and image recipe are checked and copied before the script could change them.
+        check_code(self.folder, self.record.recipe, "code changed before it ran")
+        keep_image_recipe(self.folder)
+        # 4. TensorFlow reads environment variables at import, so they are set and guarded before it.
         guard = determinism.prepare_environment(profile, self.patches)
-        names = self._set_up(profile, observer, shuffling)
-        self._keep_checkpoints(names, keeper, fits, rounds, observer, out_of_reach)
-        machine.watch(self.patches, guard)
-        trying.before_script(self.patches)
-        sentinel = EntropyMonitor(self.folder.code, stop=guard.stop if self.record.strict else None)
+        self._import_libraries(profile)
+        # 5. From the seeding in this step on, nothing may draw a random number before the script does.
+        names = self._set_up(parts)
+        # 6. Checkpoint patches wrap the tracer's, so they see graphs as these run, taps included.
+        parts.checkpointing.install(self.patches, names, parts.observer, self.signals)
+        # 7. The fingerprint's process forks off with all settings in place, before the script configures devices.
+        parts.portability.watch(self.patches, guard)
+        # 8. What is left of the trial's perturbations, and the entropy monitor, concern the script alone.
+        trial.before_script(self.patches)
+        entropy = self._watch_entropy(names, guard)
+        # 9. Run the script.
+        outcome = self._run_script(parts, guard, entropy)
+        # 10. The script may have swallowed an error of samebits. Raise it again before any result is written.
+        self._check_swallowed_errors(parts, guard, entropy)
+        # 11. Digest the models and outputs, and check the inputs again.
+        return self._conclude(parts, outcome)
+
+    def _profile(self) -> Profile:
+        recipe = self.record.recipe
+        return Profile(name=recipe.profile, threads=recipe.threads, device=recipe.device.kind)
+
+    def _build(self, ledger: Ledger, profile: Profile, trial: TrialRunner) -> Components:
+        """Connect the components of this run."""
+        recipe = self.record.recipe
+        portability = PortabilityMonitor(profile, self._note, fingerprinted=self.record.trial is None)
+        checkpointing = Checkpointing.build(self.record, self.folder, self.data, ledger, self.signals)
+        shuffle = FitShuffle(recipe.seed, recipe.shuffle)
+        observer = connect_observer(
+            self.record,
+            self.folder,
+            ledger,
+            signals=self.signals,
+            before_training=lambda: self._before_training(portability),
+            checkpointing=checkpointing,
+            shuffle=shuffle,
+            trial=trial,
+        )
+        return Components(
+            profile=profile,
+            trial=trial,
+            portability=portability,
+            checkpointing=checkpointing,
+            shuffle=shuffle,
+            observer=observer,
+        )
+
+    def _import_libraries(self, profile: Profile) -> None:
+        """Import Keras and TensorFlow; they print only into the run's log."""
+        with self._timed(lambda timings, seconds: replace(timings, imports=seconds)), quiet_import(self.folder.log):
+            import keras  # noqa: F401
+            import tensorflow as tf  # noqa: F401
+        if caution := self.record.trace.caution(profile.device):
+            log(caution)
+
+    def _set_up(self, parts: Components) -> PrivateNames:
+        """Test the private names, install the observer, then seed and read every setting back."""
+        import tensorflow as tf
+
+        with self._timed(lambda timings, seconds: replace(timings, setup=seconds)):
+            check_device(self.record.recipe.device.kind, len(tf.config.list_physical_devices("GPU")))
+            names = self._check_names(parts)
+            if names.allow(EPOCH_SHUFFLE):
+                parts.shuffle.install(self.patches)
+            parts.observer.install(self.patches)
+            observed = observe_environment(on_gpu=parts.profile.device == "gpu")
+            # Seeding comes last: nothing above may use up random numbers.
+            determinism.seed_everything(self.record.recipe.seed, parts.profile, self.patches)
+            self._note(Environment(system=observed, settings=self._read_back(parts.profile)))
+        return names
+
+    def _check_names(self, parts: Components) -> PrivateNames:
+        """Raise SettingError where these library versions lack a private name that this run needs."""
+        names = look_at_names()
+        names.require(*required_features(self.record, parts.profile))
+        if self.record.trace.steps and not names.allow(STEP_TRACE):
+            parts.observer.tracer.turn_off(names.reason(STEP_TRACE))
+        return names
+
+    def _read_back(self, profile: Profile) -> tuple[ReadBack, ...]:
+        """Every setting as found. Raises SettingError where one did not take effect."""
+        settings = [*determinism.read_back_settings(profile), *determinism.read_back_keras()]
+        if profile.has(SEEDS):
+            settings += determinism.read_back_seeds(self.record.recipe.seed)
+        return tuple(settings)
+
+    def _watch_entropy(self, names: PrivateNames, guard: SettingsGuard) -> EntropyMonitor | None:
+        """Watch for unseeded randomness from here on; None where these library versions do not allow it."""
+        monitor = EntropyMonitor(self.folder.code, stop=guard.stop if self.record.strict else None)
         watched = names.allow(ENTROPY_MONITOR)
         if watched:
-            sentinel.install(self.patches)
+            monitor.install(self.patches)
+        # Every feature has been asked for by now.
         if names.off:
             self._note(Environment(features_off=dict(names.off)))
-        with kept_output(self.folder.log), self._timed("script"):
+        return monitor if watched else None
+
+    def _run_script(self, parts: Components, guard: SettingsGuard, entropy: EntropyMonitor | None) -> Outcome:
+        """Run the user's script; what was observed is recorded however it ends."""
+        code = self.record.recipe.code
+        with kept_output(self.folder.log), self._timed(lambda timings, seconds: replace(timings, script=seconds)):
             os.environ["SAMEBITS_OUTPUT"] = str(self.folder.outputs)
             if self.data is not None:
                 os.environ["SAMEBITS_DATA"] = str(self.data)
             try:
-                script = self.folder.code / recipe.code.entry
-                outcome = run_script(script, recipe.code.arguments, self.signals, observer.check)
+                return run_script(self.folder.code / code.entry, code.arguments, self.signals, parts.observer.check)
             except SettingError:
-                guard.check()  # the words that were raised; Keras wraps them in its own
+                # Keras wraps errors in its own. The guard raises the original message.
+                guard.check()
                 raise
             finally:
-                self.record = replace(self.record, resumable=keeper.resumable)
-                entropy = tuple(sentinel.found()) if watched else None
-                ops = trying.nondeterministic_ops()
-                self._note(Environment(entropy=entropy, nondeterministic_ops=ops))
-                self.timings = trying.add_timings(self.timings)
+                self._note_script(parts, entropy)
+
+    def _note_script(self, parts: Components, entropy: EntropyMonitor | None) -> None:
+        """Record what was observed while the script ran."""
+        self.record = replace(self.record, resumable=parts.checkpointing.manager.resumable)
+        uses = None if entropy is None else tuple(entropy.found())
+        ops = parts.trial.nondeterministic_ops()
+        self._note(Environment(entropy=uses, nondeterministic_ops=ops))
+        self.timings = parts.trial.add_timings(self.timings)
+
+    def _check_swallowed_errors(self, parts: Components, guard: SettingsGuard, entropy: EntropyMonitor | None) -> None:
+        """Raise again what ended the script, or should have ended it."""
         guard.check()
-        sentinel.check()
-        observer.check()
-        self.timings = replace(self.timings, observe=round(observer.seconds, 3))
-        if self.signals.received is not None:  # the script may have caught it, and ended early all the same
+        if entropy is not None:
+            entropy.check()
+        parts.observer.check()
+
+    def _conclude(self, parts: Components, outcome: Outcome) -> Record:
+        """The record of a script that ended, with the result where it finished."""
+        self.timings = replace(self.timings, observe=round(parts.observer.seconds, 3))
+        # The script may have caught the signal's exception and ended early.
+        if self.signals.received is not None:
             return self._ended(self._interruption())
         if outcome.state != FINISHED:
             self.status = EXIT_SCRIPT_FAILED
             return self._ended(outcome)
-        result = self._result(profile, observer)
-        machine.conclude()
+        result = self._result(parts)
+        parts.portability.conclude()
         return replace(self._ended(outcome), result=result)
 
-    def _before_training(self, machine: PortabilityMonitor) -> None:
-        """What was observed so far is written down: a run that is killed has no other chance, and may be resumed."""
-        machine.check()
-        with suppress(StorageError):  # a full disk is told by what must be written
-            if not read_record(self.folder.record).finalized:  # by a launcher that gave up waiting
+    def _before_training(self, portability: PortabilityMonitor) -> None:
+        """Check the machine, then write the record: a run that is killed later can be resumed from it."""
+        portability.check()
+        with suppress(StorageError):  # the final write reports a full disk
+            # A launcher that stopped waiting may have finalized the record. That one stays.
+            if not read_record(self.folder.record).finalized:
                 write_record(self.folder.record, self.record)
 
     def _note(self, observed: Environment) -> None:
         """Add to what was observed of the environment."""
         self.record = replace(self.record, environment=self.record.environment.with_observed(observed))
 
-    def _keep_image_recipe(self) -> None:
-        """Copy what the image was built from; our own source lies in it, as <recipe>/source/samebits."""
-        recipe, part = Path(samebits.__file__).parents[2], self.folder.path / ".image"
-        try:
-            shutil.copytree(recipe, part, ignore=shutil.ignore_patterns("__pycache__"))
-            part.rename(self.folder.image)
-        except OSError as error:
-            raise storage_error(error, self.folder.image) from error
-
-    def _set_up(self, profile: Profile, observer: Observer, shuffling: FitShuffle) -> PrivateNames:
-        """Settings, environment and seeds, in the order that leaves nothing drawn before the script."""
-        with self._timed("imports"), quiet_import(self.folder.log):
-            import keras  # noqa: F401
-            import tensorflow as tf
-        if caution := self.record.trace.caution(profile.device):
-            log(caution)
-        with self._timed("setup"):
-            _check_device(self.record.recipe.device.kind, len(tf.config.list_physical_devices("GPU")))
-            names = self._check_names(profile, observer)
-            if names.allow(EPOCH_SHUFFLE):
-                shuffling.install(self.patches)
-            observer.install(self.patches)
-            observed = observe_environment(on_gpu=profile.device == "gpu")
-            determinism.seed_everything(self.record.recipe.seed, profile, self.patches)
-            settings = [*determinism.read_back_settings(profile), *determinism.read_back_keras()]
-            if profile.has(SEEDS):
-                settings += determinism.read_back_seeds(self.record.recipe.seed)
-            self._note(Environment(system=observed, settings=tuple(settings)))
-        return names
-
-    def _check_names(self, profile: Profile, observer: Observer) -> PrivateNames:
-        """Raise SettingError where these versions of the libraries are not known to do what this run needs."""
-        names = look_at_names()
-        names.require(*required_features(self.record, profile))
-        if self.record.trace.steps and not names.allow(STEP_TRACE):
-            observer.tracer.turn_off(names.off[STEP_TRACE.name])
-        return names
-
-    def _keep_checkpoints(
-        self,
-        names: PrivateNames,
-        keeper: CheckpointManager,
-        fits: FitCheckpoints,
-        rounds: LoopCheckpoints,
-        observer: Observer,
-        out_of_reach: UnsupportedOpWatcher,
-    ) -> None:
-        """Have checkpoints written, and the run go on from where it resumes another."""
-        follow(rounds)
-        self.patches.on_undo(follow, None)
-        if keeper.active and not names.allow(EXACT_RESUME):
-            keeper.turn_off(f"{EXACT_RESUME.name} is off: {names.off[EXACT_RESUME.name]}")
-        if keeper.active:
-            keeper.watch(observer)
-            observer.keeps_digested = keeper.writes
-            fits.install(self.patches)
-            rounds.install(self.patches)
-            out_of_reach.install(self.patches)
-            self.signals.wait_where(lambda: fits.can_wait)
-
-    def _result(self, profile: Profile, observer: Observer) -> Result:
-        """Digests of all that came out; raises where the inputs or the settings did not stay what they were."""
-        determinism.read_back_settings(profile)
-        with self._timed("digest_result"):
+    def _result(self, parts: Components) -> Result:
+        """Digest models and output files. Raises where an input or a setting changed during the run."""
+        determinism.read_back_settings(parts.profile)
+        with self._timed(lambda timings, seconds: replace(timings, digest_result=seconds)):
             outputs = describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs)
-            result = replace(observer.finish(), outputs=outputs)
+            result = replace(parts.observer.finish(), outputs=outputs)
         if not result.models:
             log("no Keras model was trained: the result covers the output files only")
-        with self._timed("check_inputs"):
-            self._check_code("the script changed its own code; write to $SAMEBITS_OUTPUT instead")
-            self._check_data()
+        with self._timed(lambda timings, seconds: replace(timings, check_inputs=seconds)):
+            recipe = self.record.recipe
+            check_code(self.folder, recipe, "the script changed its own code; write to $SAMEBITS_OUTPUT instead")
+            check_data(self.folder, recipe, self.data)
         return result
-
-    def _check_code(self, meaning: str) -> None:
-        """Raise InputError where the code is not what the recipe says."""
-        found = hash_kept_code(self.folder)
-        if found.digest != self.record.recipe.code.tree:
-            raise _changed(meaning, read_manifest(self.folder.code_manifest), found)
-
-    def _check_data(self) -> None:
-        """Raise InputError where the data is not what was hashed before the run."""
-        if self.data is None or self.record.recipe.data is None:
-            return
-        found = hash_tree(self.data, "data", progress=plain_progress("checking the data"))
-        if found.digest != self.record.recipe.data:
-            raise _changed("the data changed during the run", read_manifest(self.folder.data_manifest), found)
 
     def _interruption(self) -> Outcome:
         by_hand = self.signals.received == signal.SIGINT
@@ -302,24 +310,10 @@ class Session:
         return replace(self.record, outcome=outcome)
 
     @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
+    def _timed(self, add: Callable[[Timings, float], Timings]) -> Iterator[None]:
         """Add the seconds of a block to the timings, also where it fails."""
         started = time.monotonic()
         try:
             yield
         finally:
-            spent: dict[str, Any] = {name: round(time.monotonic() - started, 3)}
-            self.timings = replace(self.timings, **spent)
-
-
-def _check_device(kind: str, gpus: int) -> None:
-    """Raise SettingError where TensorFlow would not train on what the recipe says."""
-    if kind == "gpu" and gpus == 0:
-        raise SettingError("the run asks for a GPU and TensorFlow sees none; run without --gpus, or mend the driver")
-    if kind == "cpu" and gpus > 0:
-        raise SettingError(f"the recipe is for a CPU and TensorFlow sees {gpus} GPUs; ask for them with --gpus")
-
-
-def _changed(meaning: str, before: Tree, after: Tree) -> InputError:
-    paths = differing_paths(before, after)
-    return InputError(f"{meaning}: {shorten(paths, 3)}; the result does not belong to the recipe, run again")
+            self.timings = add(self.timings, round(time.monotonic() - started, 3))

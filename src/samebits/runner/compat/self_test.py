@@ -40,6 +40,10 @@ class PrivateNames:
             log(f"{feature.name} is off: {why}")
         return why is None
 
+    def reason(self, feature: Feature) -> str:
+        """Why a feature that `allow` refused is off."""
+        return self.off[feature.name]
+
     def require(self, *features: Feature) -> None:
         """Raise SettingError where one of these features cannot run."""
         for feature in features:

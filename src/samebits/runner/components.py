@@ -1,0 +1,106 @@
+"""The objects that act during one run, and how they are connected."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from samebits.core.determinism_profile import Profile
+from samebits.core.ledger import Ledger
+from samebits.core.record import Record
+from samebits.core.run_dir import RunDir
+from samebits.loop import follow
+from samebits.runner.checkpoint.fit_checkpoints import FitCheckpoints
+from samebits.runner.checkpoint.loop_checkpoints import LoopCheckpoints
+from samebits.runner.checkpoint.manager import CheckpointManager
+from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
+from samebits.runner.compat.features import EXACT_RESUME
+from samebits.runner.compat.patches import Patches
+from samebits.runner.compat.self_test import PrivateNames
+from samebits.runner.determinism.portability import PortabilityMonitor
+from samebits.runner.determinism.shuffle import FitShuffle
+from samebits.runner.observe.observer import Observer
+from samebits.runner.process.signals import Signals
+from samebits.runner.trial.trial_runner import TrialRunner
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpointing:
+    """Everything that writes checkpoints or restores one."""
+
+    manager: CheckpointManager
+    fits: FitCheckpoints
+    loops: LoopCheckpoints
+    unsupported_ops: UnsupportedOpWatcher
+
+    @classmethod
+    def build(
+        cls, record: Record, folder: RunDir, data: Path | None, ledger: Ledger, signals: Signals
+    ) -> "Checkpointing":
+        """Connect the parts. Nothing is patched before `install`."""
+        folders = {"run": folder.path} | ({} if data is None else {"data": data})
+        manager = CheckpointManager(record, folder, ledger, folders)
+        unsupported_ops = UnsupportedOpWatcher(manager)
+        return cls(
+            manager=manager,
+            fits=FitCheckpoints(manager, preempted=signals.waits, end=signals.again),
+            loops=LoopCheckpoints(manager, ledger, unsupported_ops),
+            unsupported_ops=unsupported_ops,
+        )
+
+    def after_epoch(self, signals: Signals) -> None:
+        """Raise a signal that a library swallowed, unless `fits` does so after its own checkpoint."""
+        if not self.fits.ends_epochs:
+            signals.again()
+
+    def install(self, patches: Patches, names: PrivateNames, observer: Observer, signals: Signals) -> None:
+        """Write checkpoints from here on, and resume where the run resumes another one."""
+        # `samebits.checkpoint` works in every run, also in one that writes no checkpoint.
+        follow(self.loops)
+        patches.on_undo(follow, None)
+        if self.manager.active and not names.allow(EXACT_RESUME):
+            self.manager.turn_off(f"{EXACT_RESUME.name} is off: {names.reason(EXACT_RESUME)}")
+        if self.manager.active:
+            self.manager.watch(observer)
+            observer.keeps_digested = self.manager.writes
+            self.fits.install(patches)
+            self.loops.install(patches)
+            self.unsupported_ops.install(patches)
+            signals.wait_where(lambda: self.fits.can_wait)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Components:
+    """The objects that act during one run."""
+
+    profile: Profile
+    trial: TrialRunner
+    portability: PortabilityMonitor
+    checkpointing: Checkpointing
+    shuffle: FitShuffle
+    observer: Observer
+
+
+def connect_observer(  # noqa: PLR0913  each is what the observer writes to or calls
+    record: Record,
+    folder: RunDir,
+    ledger: Ledger,
+    *,
+    signals: Signals,
+    before_training: Callable[[], None],
+    checkpointing: Checkpointing,
+    shuffle: FitShuffle,
+    trial: TrialRunner,
+) -> Observer:
+    """The observer of a training, which calls the other components as the training proceeds."""
+    return Observer(
+        ledger,
+        folder.models,
+        trace=record.trace,
+        tensors=folder.tensors,
+        shuffling=shuffle,
+        before_training=before_training,
+        fits=checkpointing.fits.fit,
+        stepping=checkpointing.loops.stepping,
+        after_epoch=lambda: checkpointing.after_epoch(signals),
+        behind_steps=trial.count,
+    )

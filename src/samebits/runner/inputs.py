@@ -1,0 +1,53 @@
+"""The inputs of one run, checked before and after the script: code, data, device, and the image's own recipe."""
+
+import shutil
+from pathlib import Path
+
+import samebits
+from samebits.core.errors import InputError, SettingError, shorten
+from samebits.core.file_tree import Tree, differing_paths, hash_tree, read_manifest
+from samebits.core.jsonio import storage_error
+from samebits.core.recipe import Recipe
+from samebits.core.run_dir import RunDir
+from samebits.core.run_setup import hash_kept_code
+from samebits.runner.process.console import plain_progress
+
+
+def check_code(folder: RunDir, recipe: Recipe, meaning: str) -> None:
+    """Hash the run's code again. Raises InputError, which begins with `meaning`, where it differs from the recipe."""
+    found = hash_kept_code(folder)
+    if found.digest != recipe.code.tree:
+        raise _changed(meaning, read_manifest(folder.code_manifest), found)
+
+
+def check_data(folder: RunDir, recipe: Recipe, data: Path | None) -> None:
+    """Hash the data again. Raises InputError where it differs from the recipe."""
+    if data is None or recipe.data is None:
+        return
+    found = hash_tree(data, "data", progress=plain_progress("checking the data"))
+    if found.digest != recipe.data:
+        raise _changed("the data changed during the run", read_manifest(folder.data_manifest), found)
+
+
+def keep_image_recipe(folder: RunDir) -> None:
+    """Copy what the image was built from into the run's folder. Raises StorageError."""
+    # This module's own source lies in the build context, as <context>/source/samebits.
+    context, part = Path(samebits.__file__).parents[2], folder.path / ".image"
+    try:
+        shutil.copytree(context, part, ignore=shutil.ignore_patterns("__pycache__"))
+        part.rename(folder.image)
+    except OSError as error:
+        raise storage_error(error, folder.image) from error
+
+
+def check_device(kind: str, gpus: int) -> None:
+    """Raise SettingError where TensorFlow would train on another device than the recipe's."""
+    if kind == "gpu" and gpus == 0:
+        raise SettingError("the run needs a GPU and TensorFlow finds none; run without --gpus, or fix the driver")
+    if kind == "cpu" and gpus > 0:
+        raise SettingError(f"the recipe is for a CPU and TensorFlow finds {gpus} GPUs; request them with --gpus")
+
+
+def _changed(meaning: str, before: Tree, after: Tree) -> InputError:
+    paths = differing_paths(before, after)
+    return InputError(f"{meaning}: {shorten(paths, 3)}; the result does not belong to the recipe, run again")
