@@ -26,7 +26,7 @@ if parts & {"rewrites", "exact"}:
     if "rewrites" in parts:
         exact.switch_rewrites_off()
     if "exact" in parts:
-        exact.install(Patches())
+        exact.install_exact_ops(Patches())
 keras.utils.set_random_seed(0)
 rng = np.random.default_rng(1)
 

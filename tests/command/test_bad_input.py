@@ -197,7 +197,7 @@ def test_ends_of_a_script(project: Project, script: str, status: int, state: str
         ("import os\ntry:\n    os.putenv('TZ', 'CET')\nexcept Exception:\n    pass\n", ("TZ=CET", "TZ=UTC")),
         (
             "import tensorflow as tf\ntf.config.threading.set_intra_op_parallelism_threads(7)\n",
-            ("TF_NUM_INTRAOP_THREADS was asked as 2 and found as 7",),
+            ("TF_NUM_INTRAOP_THREADS was set to 2 but reads back as 7",),
         ),
     ],
 )

@@ -176,7 +176,7 @@ def test_a_keras_json_that_says_otherwise(in_docker: Project) -> None:
     (in_docker.data / "keras.json").write_text('{"floatx": "float64", "backend": "tensorflow"}')
     done = plain_run(in_docker, "train.py", options=("-e", "KERAS_HOME=/data"))
     assert done.status == 2
-    assert done.complaint.startswith("Keras floatx was asked as float32 and found as float64")
+    assert done.complaint.startswith("Keras floatx was set to float32 but reads back as float64")
     record = in_docker.only_run()
     assert (record.outcome.state, record.outcome.message) == ("failed", done.complaint)
     assert record.result is None

@@ -1,4 +1,4 @@
-"""Every family of models under both profiles: on two cores, on one, and on a busy machine, against the golden table."""
+"""Every family of models under both profiles, on two cores, one core and a busy machine, against the golden table."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +15,23 @@ from support.machine import busy, cores
 FAMILIES = ROOT / "examples" / "families"
 GOLDEN = Golden.read(FAMILIES / "golden.json").rows
 QUICK = tuple(group for group in GROUPS if group != "applications")
-"""Those that are trained again and again."""
+"""The groups that several tests train."""
 
 pytestmark = [pytest.mark.usefixtures("locked"), pytest.mark.cold, pytest.mark.timeout(3600)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a run says of itself."""
+    """The results of a run."""
 
     models: dict[str, str]
     environment: Environment
 
 
-def train(runs: Path, profile: str, *words: str, runtime: str = "venv") -> Trained:
-    """One training of the families named."""
+def train(runs: Path, profile: str, *families: str, runtime: str = "venv") -> Trained:
+    """Train the named families."""
     options = ("--profile", profile, "--runtime", runtime, "--runs", str(runs))
-    done = call("train", str(FAMILIES / "train.py"), *options, "--", *words, folder=FAMILIES)
+    done = call("train", str(FAMILIES / "train.py"), *options, "--", *families, folder=FAMILIES)
     assert done.status == 0, done.err
     record = read_record(done.run / "record.json")
     return Trained(models=models(record.result), environment=record.environment)
@@ -41,20 +41,20 @@ def train(runs: Path, profile: str, *words: str, runtime: str = "venv") -> Train
 def trained(
     locked: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Trained]:
-    """Runs on one machine that is made to look like three; of the portable profile the table holds the first."""
+    """Runs under three loads of one machine. The golden table stands for two cores in the portable profile."""
     assert locked is None
     runs = tmp_path_factory.mktemp(request.param)
-    words = QUICK if request.param == "portable" else (*QUICK, "native")
+    families = QUICK if request.param == "portable" else (*QUICK, "native")
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTHONHASHSEED", raising=False)
         if request.param == "native":
             with cores(2):
-                found["two cores"] = train(runs, request.param, *words)
+                found["two cores"] = train(runs, request.param, *families)
         with cores(1):
-            found["one core"] = train(runs, request.param, *words)
+            found["one core"] = train(runs, request.param, *families)
         with cores(2), busy():
-            found["busy"] = train(runs, request.param, *words)
+            found["busy"] = train(runs, request.param, *families)
     return found
 
 
@@ -75,7 +75,7 @@ def test_every_run_records_its_fingerprint(trained: dict[str, Trained]) -> None:
 
 
 def test_the_profiles_differ(tmp_path: Path) -> None:
-    """Else the golden table would say nothing."""
+    """Otherwise the golden table would prove nothing."""
     assert train(tmp_path, "native", "normalisation").models["normalisation"] != GOLDEN["layers"]["normalisation"]
 
 

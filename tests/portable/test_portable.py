@@ -1,4 +1,4 @@
-"""The portable profile's promise: what holds it, what it refuses, and that other CPUs keep it."""
+"""The portability guarantee: what it rests on, what the profile refuses, and that other CPUs reach the same bits."""
 
 import json
 import os
@@ -28,7 +28,7 @@ FAMILIES = ROOT / "examples" / "families"
 GOLDEN = Golden.read(FAMILIES / "golden.json").rows
 CPUS = ("Haswell", "Skylake-Client", "EPYC")
 EMULATED_GROUPS = tuple(os.environ.get("SAMEBITS_EMULATED", "layers optimizers losses").split())
-"""The large ones take ten minutes more on each CPU: SAMEBITS_EMULATED=applications."""
+"""The large models take ten minutes more on each CPU: SAMEBITS_EMULATED=applications."""
 
 
 @pytest.mark.usefixtures("locked")
@@ -53,9 +53,9 @@ EMULATED_GROUPS = tuple(os.environ.get("SAMEBITS_EMULATED", "layers optimizers l
     ],
 )
 def test_each_part_is_needed(part: str, family: str) -> None:
-    """Without one of them this machine no longer reaches the golden digest, and so would others."""
+    """Without any one part, this machine no longer reaches the golden digest."""
     if part in {"ONEDNN_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE"} and not _has_avx512():
-        pytest.skip("it holds back what this CPU does not have")
+        pytest.skip("this setting switches off instructions that this CPU lacks")
     done = subprocess.run(
         [str(locked_python()), str(SCRIPTS / "without.py"), part, family],
         env={"PATH": os.environ["PATH"], "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT / "src"), "HOME": "/tmp"},
@@ -98,18 +98,18 @@ model.fit(np.ones((32, 4)), np.ones((32, 2)), epochs=1, verbose=0)
     ],
     ids=["proven", "atan2", "raw", "integers", "print", "complex", "float64"],
 )
-def test_the_promise_shrinks(project: Project, layer: str, unproven: list[str]) -> None:
-    """What no other CPU was seen to compute the same is named."""
+def test_the_guarantee_is_reduced(project: Project, layer: str, unproven: list[str]) -> None:
+    """Operations that are not proven portable are named."""
     project.write(TRAINING.format(layer=layer))
     done = project.train("--profile", "portable")
     assert done.status == 0, done.err
-    promise = project.only_run().environment.guarantee
-    assert promise is not None
-    assert promise.profile == ("native" if unproven else "portable")
-    assert set(unproven) <= set(promise.unproven or ())
-    assert bool(promise.unproven) == bool(unproven)
-    said = "samebits: this run promises the same bits on the same class of machine only" in done.err
-    assert said == bool(unproven)
+    guarantee = project.only_run().environment.guarantee
+    assert guarantee is not None
+    assert guarantee.profile == ("native" if unproven else "portable")
+    assert set(unproven) <= set(guarantee.unproven or ())
+    assert bool(guarantee.unproven) == bool(unproven)
+    reported = "samebits: the portability guarantee is reduced to the same CPU class; not proven" in done.err
+    assert reported == bool(unproven)
     shown = call("show", "last", folder=project.folder).out
     assert [name for name in unproven if "  not proven  " not in shown or name not in shown] == []
 
@@ -157,7 +157,7 @@ def test_a_variable_that_the_script_sets(project: Project) -> None:
     assert project.train().status == 0
 
 
-def test_native_takes_what_portable_refuses(project: Project) -> None:
+def test_native_accepts_what_portable_refuses(project: Project) -> None:
     project.write("import keras\n" + REFUSED["XLA"])
     assert project.train().status == 0
 
@@ -188,19 +188,19 @@ def test_settings_are_read_back(project: Project, profile: Profile) -> None:
 
 
 @pytest.mark.parametrize(
-    ("undoing", "said"),
+    ("undoing", "message"),
     [
         (
             'tf.config.optimizer.set_experimental_options({"constant_folding": True})',
-            "graph rewrites was asked as off and found as on",
+            "graph rewrites was set to off but reads back as on",
         ),
-        ("tf.math.rsqrt = tf.raw_ops.Rsqrt", "exact operations was asked as True and found as False"),
+        ("tf.math.rsqrt = tf.raw_ops.Rsqrt", "exact operations was set to True but reads back as False"),
     ],
 )
-def test_a_script_that_undoes_a_setting(project: Project, undoing: str, said: str) -> None:
+def test_a_script_that_undoes_a_setting(project: Project, undoing: str, message: str) -> None:
     project.write(f"import tensorflow as tf\n{undoing}\n")
     done = project.train("--profile", "portable")
-    assert (done.status, said in done.err) == (2, True)
+    assert (done.status, message in done.err) == (2, True)
 
 
 @pytest.mark.usefixtures("locked")
@@ -219,8 +219,8 @@ def test_fingerprint_command(request: pytest.FixtureRequest, runtime: str, tmp_p
     assert digest.removeprefix("fingerprint ") != answer["digest"]
 
 
-def test_a_machine_that_computes_otherwise(project: Project, other_table: Path) -> None:
-    """The table is changed, as the machine cannot be: the run ends before its first step."""
+def test_a_machine_that_computes_differently(project: Project, other_table: Path) -> None:
+    """With another table, the run fails before its first step."""
     done = project.train("--profile", "portable", SAMEBITS_CACHE=str(other_table))
     assert done.status == 2
     assert "this machine computes 1 of " in done.err
@@ -248,12 +248,12 @@ def other_table(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("body", "reason"),
-    [("os.kill(os.getpid(), 9)", "status -9, it said nothing"), ("1 / 0", "status 0, it said ZeroDivisionError")],
+    [("os.kill(os.getpid(), 9)", "status -9, output: none"), ("1 / 0", "status 0, output: ZeroDivisionError")],
 )
-def test_a_fingerprint_that_cannot_be_taken(body: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without TensorFlow, which the process would ask first."""
+def test_a_fingerprint_that_cannot_be_computed(body: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child process fails before it needs TensorFlow."""
     monkeypatch.setattr("samebits.runner.determinism.fingerprint._hide_gpus", lambda: exec(body, {"os": os}))
-    with pytest.raises(SettingError, match=r"^the fingerprint of this machine could not be taken") as caught:
+    with pytest.raises(SettingError, match=r"^the fingerprint of this machine could not be computed") as caught:
         FingerprintJob().finish()
     assert reason in str(caught.value)
 
@@ -261,7 +261,7 @@ def test_a_fingerprint_that_cannot_be_taken(body: str, reason: str, monkeypatch:
 def test_a_fingerprint_that_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("samebits.runner.determinism.fingerprint._hide_gpus", lambda: time.sleep(600))
     monkeypatch.setattr("samebits.runner.determinism.fingerprint.FINGERPRINT_TIMEOUT", 0.2)
-    with pytest.raises(SettingError, match="status -9, it said nothing"):
+    with pytest.raises(SettingError, match="status -9, output: none"):
         FingerprintJob().finish()
 
 
@@ -273,14 +273,14 @@ def test_differing_operations() -> None:
 
 @pytest.mark.usefixtures("locked")
 def test_attest(tmp_path: Path) -> None:
-    """A table of one group, right and wrong; the CPU is added once."""
+    """A right and a wrong table of one group. The CPU is added once."""
     (tmp_path / "train.py").write_bytes((FAMILIES / "train.py").read_bytes())
     rows = {"special": {"special": GOLDEN["layers"]["special"]}}
     _write_table(tmp_path, rows)
-    for said in ("this CPU was added to golden.json", "golden.json lists this CPU already"):
+    for message in ("this CPU was added to golden.json", "golden.json lists this CPU already"):
         done = call("attest", ".", "--runtime", "venv", folder=tmp_path)
         assert (done.status, done.out.splitlines()[-1]) == (0, "identical"), done.err
-        assert f"samebits: {said}\n" in done.err
+        assert f"samebits: {message}\n" in done.err
     (confirmed,) = Golden.read(tmp_path / "golden.json").confirmed
     assert confirmed["emulator"] is None
     _write_table(tmp_path, {"special": {"special": "sha256:" + "0" * 64}})
@@ -317,7 +317,7 @@ class Emulated:
 
 @pytest.fixture(scope="session")
 def emulator(locked: None) -> str:
-    """QEMU's, fetched where it is not there."""
+    """The path of QEMU, which is fetched if missing."""
     assert locked is None
     command = [ROOT / "tools" / "emulator.sh"]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
@@ -380,7 +380,7 @@ def _train_emulated(emulator: str, cpu: str, group: str, folder: Path) -> Emulat
 @pytest.mark.parametrize("group", EMULATED_GROUPS)
 @pytest.mark.timeout(2400)
 def test_on_another_cpu(emulated: dict[tuple[str, str], "Future[Emulated]"], cpu: str, group: str) -> None:
-    """The same digests with other instructions, caches and reciprocals."""
+    """Other instructions, caches and reciprocals give the same digests."""
     found = emulated[cpu, group].result()
     assert found.models == GOLDEN[group]
     assert found.environment.guarantee is not None
@@ -390,7 +390,7 @@ def test_on_another_cpu(emulated: dict[tuple[str, str], "Future[Emulated]"], cpu
 @pytest.mark.emulated
 @pytest.mark.parametrize("cpu", CPUS)
 def test_the_emulator_is_another_cpu(tmp_path: Path, emulator: str, cpu: str) -> None:
-    """Under the native profile it computes otherwise than this machine does: the portable one has something to do."""
+    """Under the native profile, the emulated CPU differs from this machine. Otherwise the tests prove nothing."""
     answers = []
     for prefix in ([emulator, "-cpu", cpu], []):
         request = plan_process(
@@ -408,7 +408,7 @@ def test_the_emulator_is_another_cpu(tmp_path: Path, emulator: str, cpu: str) ->
 
 
 def test_a_graph_of_the_scripts_own(project: Project) -> None:
-    """Its operations are made by a call of another form."""
+    """Its operations are created by a call with different arguments."""
     project.write("import tensorflow as tf\nwith tf.Graph().as_default():\n    tf.constant(1.0) + 1\n")
     done = project.train("--profile", "portable")
     assert done.status == 0, done.err

@@ -1,4 +1,4 @@
-"""Randomness that no seed reaches: seen in any run, with its place, and an error in a strict one."""
+"""Unseeded randomness: recorded in every run with its call site, and an error in a strict run."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from samebits.core.record import read_record
 from samebits.runner.determinism.entropy_monitor import EntropyMonitor
 from support.command import DATA, Project, call
 
-_TAKING = """
+_UNSEEDED = """
 import os, random, secrets, tempfile, uuid
 from dataclasses import dataclass, field
 
@@ -70,7 +70,7 @@ class Own(random.Random):
 
 assert Own(4).random() == random.Random(4).random()
 """
-_TOOK = [
+_USES = [
     (17, "x = x * np.random.default_rng().normal()", 1),
     (21, "Held()", 1),
     (23, "os.urandom(3)", 3),
@@ -85,13 +85,13 @@ _TOOK = [
 
 
 def test_every_place_is_recorded(project: Project) -> None:
-    project.write(_TAKING)
+    project.write(_UNSEEDED)
     done = project.train()
     assert done.status == 0, done.err
     record = project.only_run()
-    assert [(taken.line, taken.call, taken.times) for taken in record.entropy] == _TOOK
-    assert {taken.path for taken in record.entropy} == {"train.py"}
-    assert "train.py:25: secrets.token_hex(3) takes randomness that no seed reaches" in done.err
+    assert [(use.line, use.call, use.times) for use in record.entropy] == _USES
+    assert {use.path for use in record.entropy} == {"train.py"}
+    assert "train.py:25: secrets.token_hex(3) uses unseeded randomness" in done.err
     assert done.err.count("train.py:23:") == 1
     shown = call("show", "last", folder=project.folder).out
     assert "train.py:23: os.urandom(3) (3 times)" in shown
@@ -108,46 +108,45 @@ def test_what_is_seeded_is_not(project: Project) -> None:
 
 @pytest.mark.parametrize("place", ["options", "samebits.toml"])
 def test_strict(project: Project, place: str) -> None:
-    """The script ends there, even where it would swallow the error."""
+    """The run fails, even where the script swallows the error."""
     project.write("import os\ntry:\n    os.urandom(3)\nexcept Exception:\n    pass\nprint('went on')\nimport uuid\n")
     if place == "samebits.toml":
         (project.folder / "samebits.toml").write_text("strict = true\n")
     done = project.train(*(["--strict"] if place == "options" else []))
     assert done.status == 2
     assert (
-        done.complaint
-        == "train.py:3: os.urandom(3) takes randomness that no seed reaches, and the run is strict; give it"
-        " a seed, or drop --strict"
+        done.complaint == "train.py:3: os.urandom(3) uses unseeded randomness, and the run is strict; pass a seed,"
+        " or drop --strict"
     )
     record = project.only_run()
     assert record.outcome.state == "failed"
-    assert [taken.line for taken in record.entropy] == [3]
+    assert [use.line for use in record.entropy] == [3]
 
 
 def test_strict_in_a_forked_process(project: Project) -> None:
-    """The child fails there; that its parent goes on makes no run of it."""
+    """The child fails. The run fails too, although the parent continues."""
     project.write(
         "import multiprocessing, os\n"
         "multiprocessing.get_context('fork').Process(target=lambda: os.urandom(3)).start()\n"
     )
     done = project.train("--strict")
     assert done.status == 2
-    assert "train.py:2: os.urandom(3) takes randomness that no seed reaches, and the run is strict" in done.err
+    assert "train.py:2: os.urandom(3) uses unseeded randomness, and the run is strict" in done.err
     assert project.only_run().outcome.state == "failed"
 
 
 def test_many_times(project: Project) -> None:
-    """In the script's own process all are counted, and none is kept; of a forked one a thousand are."""
+    """All calls of the script's own process are counted, and the first thousand of a forked one."""
     project.write(
         "import os\nif os.fork() == 0:\n    for _ in range(3000): os.urandom(1)\n    os._exit(0)\nos.wait()\n"
         "for _ in range(20_000): os.urandom(1)\n"
     )
     assert project.train().status == 0
-    assert [(taken.line, taken.times) for taken in project.only_run().entropy] == [(3, 1000), (6, 20_000)]
+    assert [(use.line, use.times) for use in project.only_run().entropy] == [(3, 1000), (6, 20_000)]
 
 
 def test_a_verification_names_it(project: Project) -> None:
-    """What parts two runs of one recipe is named by its line."""
+    """`verify` names the line that makes two runs of one recipe differ."""
     project.write(
         "import os\nimport numpy as np\n"
         "np.save(os.path.join(os.environ['SAMEBITS_OUTPUT'], 'x'), np.random.default_rng().normal(size=3))\n"
@@ -155,31 +154,31 @@ def test_a_verification_names_it(project: Project) -> None:
     assert project.train().status == 0
     done = call("verify", "last", folder=project.folder)
     assert done.status == 1
-    assert "the script takes randomness that no seed reaches: train.py:3: np.random.default_rng()" in done.out
+    assert "the script uses unseeded randomness: train.py:3: np.random.default_rng()" in done.out
 
 
 def test_a_module_of_the_script(tmp_path: Path) -> None:
-    """The words of a call are those of its own file; of one that goes over lines, the first."""
-    sentinel = EntropyMonitor(tmp_path)
-    watched = sentinel._watched(lambda *_: 3, "noise", "watched")
+    """A call's text comes from its own file. Of a call over several lines, the first is recorded."""
+    monitor = EntropyMonitor(tmp_path)
+    watched = monitor._watched(lambda *_: 3, "noise", "watched")
     code = tmp_path / "parts" / "noise.py"
     code.parent.mkdir()
     code.write_text('text = "ü"; watched(\n    4,\n)\n')
     exec(compile(code.read_text(), str(code), "exec"), {"watched": watched})
-    assert [taken.to_dict() for taken in sentinel.found()] == [
+    assert [use.to_dict() for use in monitor.found()] == [
         {"path": "parts/noise.py", "line": 1, "call": "watched(", "times": 1}
     ]
 
 
 def test_a_library_is_not_the_script(tmp_path: Path) -> None:
-    sentinel = EntropyMonitor(tmp_path / "code")
-    sentinel._watched(lambda: 3, "noise", "watched")()
-    assert sentinel.found() == []
+    monitor = EntropyMonitor(tmp_path / "code")
+    monitor._watched(lambda: 3, "noise", "watched")()
+    assert monitor.found() == []
 
 
 def test_the_record_holds_it() -> None:
     path = DATA / "record-1.3.json"
     record = read_record(path)
-    assert [str(taken) for taken in record.entropy] == ["train.py:5: np.random.default_rng()"]
+    assert [str(use) for use in record.entropy] == ["train.py:5: np.random.default_rng()"]
     assert record.strict is False
     assert json.loads(path.read_text())["trial"] is None

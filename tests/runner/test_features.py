@@ -1,4 +1,4 @@
-"""Features that need private names: each is off where a name is missing or differs, and no wrong result follows."""
+"""Features that need private names: each is off where a name is missing or differs, and results stay right."""
 
 import json
 import os
@@ -31,15 +31,15 @@ def test_each_spoiled_name_turns_its_feature_off() -> None:
         assert feature["as_is"] is None
         for library, why in feature["unknown"].items():
             tested = feature["essential"] or library == "python"
-            assert why is None if tested else why.startswith(f"{library} 99.0.0 is not one of the versions"), why
+            assert why is None if tested else why.startswith(f"{library} 99.0.0 is not one of the tested versions"), why
         for name, (missing, *different) in feature["spoiled"].items():
             assert missing.endswith(f" has no {name}")
-            # A class that is another one has no method that is asked for either.
-            assert all(f" another form of {name}: unheard_of" in why or f" no {name}." in why for why in different)
+            # A replaced class also lacks the methods that are tested.
+            assert all(f" a different form of {name}: unheard_of" in why or f" no {name}." in why for why in different)
 
 
-_OF_KERAS = "keras 3.99.0 is not one of the versions that were tested (3.15.1)"
-_OF_TENSORFLOW = "tensorflow 2.99.0 is not one of the versions that were tested (2.21.0)"
+_OF_KERAS = "keras 3.99.0 is not one of the tested versions (3.15.1)"
+_OF_TENSORFLOW = "tensorflow 2.99.0 is not one of the tested versions (2.21.0)"
 _NEWER = {"versions": {"keras": "3.99.0"}}
 _BOTH = {"versions": {"keras": "3.99.0", "tensorflow": "2.99.0"}}
 
@@ -57,11 +57,11 @@ def test_what_is_off_is_recorded_and_changes_no_result(project: Project) -> None
     assert newer.environment.features_off == off
     assert newer.resumable == Resumability(resumable=False, reasons=(f"exact resume is off: {_OF_KERAS}",))
     assert not done[1].folder.checkpoints.positions()
-    said = [line for line in err.splitlines() if " is off: " in line]
-    assert said[:2] == [f"samebits: {name} is off: {why}" for name, why in off.items()]
+    reported = [line for line in err.splitlines() if " is off: " in line]
+    assert reported[:2] == [f"samebits: {name} is off: {why}" for name, why in off.items()]
 
     assert set(both.environment.features_off or {}) == {*off, "the trace of steps", "the entropy monitor"}
-    assert both.environment.entropy is None  # nobody looked
+    assert both.environment.entropy is None  # not monitored
     assert done[2].lines("step") == []
     assert [line["reason"] for line in done[2].lines("trace off")] == [_OF_TENSORFLOW]
 
@@ -81,5 +81,5 @@ def test_a_run_without_what_it_needs_is_refused(project: Project, case: dict[str
     (done,), err = run_sessions(project, case)
     assert done.status == 2
     assert done.record.outcome.state == "failed"
-    assert f"samebits: this run needs {feature}, which cannot be had here: " in err
+    assert f"samebits: this run needs {feature}, which is not available here: " in err
     assert (done.record.outcome.message or "").startswith(f"this run needs {feature}")

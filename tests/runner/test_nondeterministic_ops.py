@@ -1,4 +1,4 @@
-"""Operations without a deterministic form: found in graphs, named by layer, with the way round or the CPU's cost."""
+"""Operations without a deterministic implementation: found in graphs, with layer and workaround or CPU time."""
 
 import json
 from pathlib import Path
@@ -35,9 +35,9 @@ model.fit(np.ones((64, 16, 16, 3)), np.ones((64, 8)), batch_size=4, verbose=0)
 @pytest.mark.usefixtures("locked")
 def test_named_by_layer(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(_SCRIPT)
-    words = ("check", "train.py", "--run", "--steps", "9", "--runtime", "venv")
-    done = call(*words, "--format", "json", folder=tmp_path)
-    assert done.status == 0, done.out + done.err  # on a CPU they repeat
+    arguments = ("check", "train.py", "--run", "--steps", "9", "--runtime", "venv")
+    done = call(*arguments, "--format", "json", folder=tmp_path)
+    assert done.status == 0, done.out + done.err  # they are deterministic on a CPU
     found = {item["operation"]: item for item in json.loads(done.out)["run"]["undetermined"]}
     layers = {name: item["layer"] for name, item in found.items()}
     assert layers == {
@@ -51,7 +51,7 @@ def test_named_by_layer(tmp_path: Path) -> None:
     for name, item in found.items():
         assert item["seconds"] is None or 0 < item["seconds"] < 10, name
     assert found["AdjustContrastv2"]["seconds"]
-    lines = call(*words, folder=tmp_path).out.splitlines()
+    lines = call(*arguments, folder=tmp_path).out.splitlines()
     assert lines[1].startswith(
         "AdjustContrastv2 (layer contrasted) has no deterministic implementation on a GPU: compute (x - mean) * factor"
         " + mean, as keras.layers.RandomContrast does; on this CPU it takes "

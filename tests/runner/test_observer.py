@@ -1,4 +1,4 @@
-"""What is observed of scripts that train in ways of their own; each case trains for real."""
+"""What is recorded of scripts that train in unusual ways. Each case is a real training."""
 
 from typing import Any
 
@@ -139,7 +139,7 @@ def test_what_was_trained(project: Project, body: str, models: list[Any], fits: 
     assert record.result is not None
     assert [(fit.model, fit.epochs) for fit in record.result.fits] == fits
     if body == SEARCH:
-        assert done.line("alive") == "[False, False, False]"  # models are let go of, as the script meant
+        assert done.line("alive") == "[False, False, False]"  # models are freed, as the script intends
     before = {model.digest for model in record.result.models}
     project.write(START + body + "\n# the same once more\n")
     again = project.train()
@@ -176,7 +176,7 @@ def _models(record: Record) -> list[tuple[str, str, list[str]]]:
 
 
 def test_a_change_after_fit_is_seen(project: Project) -> None:
-    """The digest is of the weights at the end, not of those at the end of `fit`."""
+    """The digest covers the weights at the end of the script, not at the end of `fit`."""
     body = 'model = network("m")\nmodel.compile("sgd", "mse")\nmodel.fit(x, y, verbose=0)\n'
     results = []
     for change in ("", "w = model.get_weights()\nw[1][0] += 1\nmodel.set_weights(w)\n"):
@@ -186,14 +186,14 @@ def test_a_change_after_fit_is_seen(project: Project) -> None:
 
 
 def test_watching_changes_no_bits(project: Project) -> None:
-    """The same script, trained by our settings alone and trained under observation."""
+    """The same script, trained with the same settings, with and without the observer."""
     project.write(
         START
         + 'model = network("m")\nmodel.compile("adam", "mse")\nmodel.fit(x, y, epochs=2, verbose=0)\n'
         + "import hashlib\nweights = b''.join(w.tobytes() for w in model.get_weights())\n"
         + "print('weights', hashlib.sha256(weights).hexdigest())\n"
     )
-    watched = project.train().line("weights")
+    observed = project.train().line("weights")
     bare = project.folder / "bare.py"
     bare.write_text(
         "import os, keras, tensorflow as tf, runpy\ntf.config.experimental.enable_op_determinism()\n"
@@ -201,7 +201,7 @@ def test_watching_changes_no_bits(project: Project) -> None:
         " tf.config.threading.set_inter_op_parallelism_threads): f(2)\n"
         "keras.utils.set_random_seed(0)\nrunpy.run_path('train.py', run_name='__main__')\n"
     )
-    assert _bare(project) == watched
+    assert _bare(project) == observed
 
 
 def _bare(project: Project) -> str:

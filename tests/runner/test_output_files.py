@@ -1,4 +1,4 @@
-"""Model files count by their tensors; run in the locked packages, where h5py and Keras are."""
+"""Model files are digested by their tensors. Needs the locked packages, for h5py and Keras."""
 
 import os
 import subprocess
@@ -25,12 +25,12 @@ def digests():
     for name in ("a.keras", "a.weights.h5", "a.h5"):
         (model.save_weights if "weights" in name else model.save)(folder / name)
     return [item.digest for item in describe_outputs(folder, ()) if item.by == "tensors"]
-digests()  # saving in the old format changes what a model knows of itself; once is enough
+digests()  # the first save in the old format changes the model's own state
 first = digests()
 raw = (folder / "a.keras").read_bytes()
-time.sleep(2.1)  # zip archives keep times by two seconds
+time.sleep(2.1)  # zip archives store times in steps of two seconds
 same = digests()
-assert (folder / "a.keras").read_bytes() != raw, "the bytes must differ, else this proves nothing"
+assert (folder / "a.keras").read_bytes() != raw, "the bytes must differ, or the test proves nothing"
 w = model.get_weights(); w[0][0, 0] = np.nextafter(w[0][0, 0], np.float32(9)); model.set_weights(w)
 other = digests()
 print(len(first), same == first, [a == b for a, b in zip(first, other)])
@@ -73,7 +73,7 @@ def test_equal_models_have_equal_digests(tmp_path: Path) -> None:
         "3 True [False, False, False]",
         *(f"{name} bytes True" for name in ("broken.h5", "cut.h5", "empty.hdf5")),
         *(f"{name}.keras bytes True" for name in ("packed", "short", "text")),
-        "['config.json']",  # the archive itself is whole, what it holds is not
+        "['config.json']",  # the archive is intact, its member is not
         "zlib",
     ], done.stderr
 

@@ -1,4 +1,4 @@
-"""What a session patches is put back when it is over: two in one process train alike, and leave nothing behind."""
+"""A session undoes its patches at its end: two in one process give the same results, and leave nothing patched."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def _with_a_loop(project: Project) -> None:
     project.write("import samebits\nimport tensorflow as tf\n" + project.script.read_text() + _LOOP)
 
 
-def test_a_second_session_in_a_process_trains_alike(project: Project) -> None:
+def test_a_second_session_in_a_process_gives_the_same_result(project: Project) -> None:
     _with_a_loop(project)
     changed = Trial(changed=(FOLDERS, CORES, CLOCK, USER, HOST))
     cases: tuple[dict[str, Any], ...] = (
@@ -47,7 +47,7 @@ def test_a_second_session_in_a_process_trains_alike(project: Project) -> None:
     assert [one.record.resumable for one in done[:2]] == [Resumability(resumable=True)] * 2
 
 
-def test_a_second_portable_session_in_a_process_trains_alike(project: Project) -> None:
+def test_a_second_portable_session_in_a_process_gives_the_same_result(project: Project) -> None:
     _with_a_loop(project)
     done, err = run_sessions(project, {}, {}, profile="portable")
     assert [(one.status, one.left) for one in done] == [(0, [])] * 2, err

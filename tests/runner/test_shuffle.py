@@ -1,4 +1,4 @@
-"""The order of `fit(shuffle=True)`: that it repeats is said, and `--shuffle per-epoch` gives each epoch its own."""
+"""The order of `fit(shuffle=True)`: a repeated order is reported, and `--shuffle per-epoch` changes it each epoch."""
 
 import json
 
@@ -13,7 +13,7 @@ SCRIPT = """
 import json, sys
 import keras, numpy as np, tensorflow as tf
 
-class Seen(keras.Model):
+class Recording(keras.Model):
     def __init__(self):
         super().__init__()
         self.dense = keras.layers.Dense(1)
@@ -28,7 +28,7 @@ class Epochs(keras.callbacks.Callback):
         orders.append(list(seen)); seen.clear()
 
 x = np.arange(16, dtype="float32").reshape(16, 1)
-model = Seen()
+model = Recording()
 model.compile("sgd", "mse", run_eagerly=True)
 for _ in range(2):
     model.fit(x, x, batch_size=1, epochs=3, verbose=0, shuffle={shuffle}, callbacks=[Epochs()], {more})
@@ -37,7 +37,7 @@ print("orders", json.dumps(orders))
 
 
 def orders(project: Project, *options: str, shuffle: str = "True", more: str = "") -> tuple[list[list[int]], Done]:
-    """The samples' order in each of six epochs of two fits."""
+    """The sample order in each of the six epochs of two fits."""
     project.write(SCRIPT.replace("{shuffle}", shuffle).replace("{more}", more))
     done = project.train(*options)
     assert done.status == 0, done.err
@@ -50,17 +50,17 @@ def different(found: list[list[int]]) -> int:
     return len({tuple(order) for order in found})
 
 
-def test_kerass_own_order_repeats_and_that_is_said_once(project: Project) -> None:
+def test_kerass_own_order_repeats_and_is_reported_once(project: Project) -> None:
     found, done = orders(project)
     assert different(found) == 1
     assert found[0] != sorted(found[0])
-    assert done.err.count("samebits: fit(shuffle=True) shows the samples in one order in every epoch") == 1
+    assert done.err.count("samebits: fit(shuffle=True) uses the same sample order in every epoch") == 1
 
 
 def test_an_order_for_each_epoch(project: Project) -> None:
     found, done = orders(project, "--shuffle", "per-epoch")
     assert different(found) == 6
-    assert "one order" not in done.err
+    assert "same sample order" not in done.err
     again, _ = orders(project, "--shuffle", "per-epoch")
     assert again == found
     other, _ = orders(project, "--shuffle", "per-epoch", "--seed", "1")
@@ -74,7 +74,7 @@ def test_nothing_to_shuffle(project: Project) -> None:
     assert found == [list(range(16))] * 6
     found, done = orders(project, shuffle="False")
     assert found == [list(range(16))] * 6
-    assert "one order" not in done.err
+    assert "same sample order" not in done.err
 
 
 def test_it_is_part_of_the_recipe(project: Project) -> None:
@@ -114,7 +114,10 @@ def test_weighted_bincount_is_refused_with_several_threads(project: Project, how
     project.write(BINCOUNT.format(call=CALLS[how]))
     done = project.train()
     assert done.status == 2
-    assert "samebits: bincount with weights adds in another order each time with 2 threads; use --threads 1" in done.err
+    assert (
+        "samebits: bincount with weights sums in a different order each time with 2 threads; use --threads 1"
+        in done.err
+    )
     assert project.only_run().outcome.state == "failed"
 
 
@@ -127,7 +130,7 @@ def test_weighted_bincount_repeats_with_one_thread(project: Project) -> None:
 @pytest.mark.parametrize(
     "call", ["sums = tf.math.bincount(values)", "sums = tf.math.unsorted_segment_sum(weights, values, 20)"]
 )
-def test_what_takes_its_place_repeats_with_eight(project: Project, call: str) -> None:
+def test_the_alternatives_repeat_with_eight_threads(project: Project, call: str) -> None:
     project.write(BINCOUNT.format(call=call))
     found = {project.train("--threads", "8").line("result") for _ in range(3)}
     assert len(found) == 1

@@ -23,7 +23,7 @@ from samebits.runner.session import Session
 MISSING = object()
 before: dict[tuple[int, str], tuple[Any, Any]] = {}
 replace = Patches.replace
-look, describe = self_test.installed_versions, self_test.describe
+installed_versions, form_of = self_test.installed_versions, self_test.form_of
 
 
 class KnownFingerprint:
@@ -45,8 +45,8 @@ def carry_out(case: dict[str, Any]) -> dict[str, Any]:
     data = os.environ.get("SAMEBITS_DATA")
     gone = case.get("gone", [])
     with (
-        patch.object(self_test, "installed_versions", lambda: look() | case.get("versions", {})),
-        patch.object(self_test, "describe", lambda name: None if name in gone else describe(name)),
+        patch.object(self_test, "installed_versions", lambda: installed_versions() | case.get("versions", {})),
+        patch.object(self_test, "form_of", lambda name: None if name in gone else form_of(name)),
     ):
         status = Session(folder, read_record(folder.record), Path(data) if data else None).run()
     import keras

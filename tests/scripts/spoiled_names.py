@@ -1,6 +1,6 @@
-"""Spoil each private name of each feature, and print whether the self-test sees it: in the locked environment.
+"""Spoil each private name of each feature, and print whether the self-test detects it. Needs the locked environment.
 
-Of an attribute that objects hold, the methods that assign it are given another name for it.
+An attribute of objects is spoiled by renaming it in the methods that assign it.
 """
 
 import functools
@@ -13,9 +13,9 @@ from typing import Any
 
 from samebits.runner.compat.features import FEATURES, Feature
 from samebits.runner.compat.patches import Patches
-from samebits.runner.compat.self_test import PrivateNames, installed_versions, library_of, read_seen
+from samebits.runner.compat.self_test import PrivateNames, installed_versions, library_of, read_known_forms
 
-versions, seen = installed_versions(), read_seen()
+versions, known = installed_versions(), read_known_forms()
 
 
 def owner_of(name: str) -> tuple[Any, str]:
@@ -69,30 +69,30 @@ def other(unheard_of: None) -> None:
     """Has a parameter that nothing has."""
 
 
-def judged(name: str, look: Callable[[], str | None]) -> list[str | None]:
-    """What the self-test says of a missing name, and of one that looks otherwise."""
+def objections(name: str, test: Callable[[], str | None]) -> list[str | None]:
+    """The self-test's objections to a missing name, and to a name of a different form."""
     with without(name):
-        said = [look()]
+        found = [test()]
     owner, last = owner_of(name)
     if "#" not in name and isinstance(owner, (type, ModuleType)):
         with Patches() as patches:
             patches.replace(owner, last, other)
-            said.append(look())
-    return said
+            found.append(test())
+    return found
 
 
 def objection(feature: Feature) -> str | None:
-    """Of the libraries as they are now."""
-    return PrivateNames(versions, seen).objection(feature)
+    """The self-test's objection to the libraries as they are now."""
+    return PrivateNames(versions, known).objection(feature)
 
 
 found: dict[str, Any] = {}
 for feature in FEATURES:
-    look = functools.partial(objection, feature)
+    test = functools.partial(objection, feature)
     libraries = {library_of(name) for name in feature.needs}
     unknown = {
-        library: PrivateNames(versions | {library: "99.0.0"}, seen).objection(feature) for library in sorted(libraries)
+        library: PrivateNames(versions | {library: "99.0.0"}, known).objection(feature) for library in sorted(libraries)
     }
-    spoiled = {name: judged(name, look) for name in feature.needs}
-    found[feature.name] = {"essential": feature.essential, "as_is": look(), "unknown": unknown, "spoiled": spoiled}
+    spoiled = {name: objections(name, test) for name in feature.needs}
+    found[feature.name] = {"essential": feature.essential, "as_is": test(), "unknown": unknown, "spoiled": spoiled}
 print(json.dumps(found))

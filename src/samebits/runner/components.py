@@ -97,7 +97,7 @@ def connect_observer(  # noqa: PLR0913  each is what the observer writes to or c
         folder.models,
         trace=record.trace,
         tensors=folder.tensors,
-        shuffling=shuffle,
+        shuffle=shuffle,
         before_training=before_training,
         fits=checkpointing.fits.fit,
         stepping=checkpointing.loops.stepping,

@@ -13,14 +13,14 @@ from samebits.core.run_setup import hash_kept_code
 from samebits.runner.process.console import plain_progress
 
 
-def check_code(folder: RunDir, recipe: Recipe, meaning: str) -> None:
+def check_code_unchanged(folder: RunDir, recipe: Recipe, meaning: str) -> None:
     """Hash the run's code again. Raises InputError, which begins with `meaning`, where it differs from the recipe."""
     found = hash_kept_code(folder)
     if found.digest != recipe.code.tree:
         raise _changed(meaning, read_manifest(folder.code_manifest), found)
 
 
-def check_data(folder: RunDir, recipe: Recipe, data: Path | None) -> None:
+def check_data_unchanged(folder: RunDir, recipe: Recipe, data: Path | None) -> None:
     """Hash the data again. Raises InputError where it differs from the recipe."""
     if data is None or recipe.data is None:
         return

@@ -44,7 +44,7 @@ from samebits.core.trial import SEEDS
 from samebits.runner.compat.features import ENTROPY_MONITOR, EPOCH_SHUFFLE, STEP_TRACE
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.requirements import required_features
-from samebits.runner.compat.self_test import PrivateNames, look_at_names
+from samebits.runner.compat.self_test import PrivateNames, read_private_names
 from samebits.runner.components import Checkpointing, Components, connect_observer
 from samebits.runner.determinism import settings as determinism
 from samebits.runner.determinism.entropy_monitor import EntropyMonitor
@@ -52,7 +52,7 @@ from samebits.runner.determinism.portability import PortabilityMonitor
 from samebits.runner.determinism.settings import SettingsGuard
 from samebits.runner.determinism.shuffle import FitShuffle
 from samebits.runner.digests.output_files import describe_outputs
-from samebits.runner.inputs import check_code, check_data, check_device, keep_image_recipe
+from samebits.runner.inputs import check_code_unchanged, check_data_unchanged, check_device, keep_image_recipe
 from samebits.runner.observe.environment import observe_environment
 from samebits.runner.process.console import log
 from samebits.runner.process.output_capture import kept_output, quiet_import
@@ -131,7 +131,7 @@ class Session:
         # 2. Building the components patches nothing yet.
         parts = self._build(ledger, profile, trial)
         # 3. Code and image recipe are checked and copied before the script could change them.
-        check_code(self.folder, self.record.recipe, "code changed before it ran")
+        check_code_unchanged(self.folder, self.record.recipe, "code changed before it ran")
         keep_image_recipe(self.folder)
         # 4. TensorFlow reads environment variables at import, so they are set and guarded before it.
         guard = determinism.prepare_environment(profile, self.patches)
@@ -207,7 +207,7 @@ class Session:
 
     def _check_names(self, parts: Components) -> PrivateNames:
         """Raise SettingError where these library versions lack a private name that this run needs."""
-        names = look_at_names()
+        names = read_private_names()
         names.require(*required_features(self.record, parts.profile))
         if self.record.trace.steps and not names.allow(STEP_TRACE):
             parts.observer.tracer.turn_off(names.reason(STEP_TRACE))
@@ -297,8 +297,10 @@ class Session:
             log("no Keras model was trained: the result covers the output files only")
         with self._timed(lambda timings, seconds: replace(timings, check_inputs=seconds)):
             recipe = self.record.recipe
-            check_code(self.folder, recipe, "the script changed its own code; write to $SAMEBITS_OUTPUT instead")
-            check_data(self.folder, recipe, self.data)
+            check_code_unchanged(
+                self.folder, recipe, "the script changed its own code; write to $SAMEBITS_OUTPUT instead"
+            )
+            check_data_unchanged(self.folder, recipe, self.data)
         return result
 
     def _interruption(self) -> Outcome:

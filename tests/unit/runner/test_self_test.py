@@ -1,4 +1,4 @@
-"""Which features are off: names that are not there, that look otherwise, and versions that nobody tested."""
+"""Which features are off: missing names, names of a different form, and versions that were not tested."""
 
 import sys
 import types
@@ -16,13 +16,13 @@ from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 from samebits.runner.compat import features
 from samebits.runner.compat.requirements import required_features
-from samebits.runner.compat.self_test import PrivateNames, describe, library_of, read_seen
+from samebits.runner.compat.self_test import PrivateNames, form_of, library_of, read_known_forms
 from support.command import EXAMPLE
 
 _FEATURE = features.Feature(name="a feature", needs=("keras:Model._fit", "keras:Model#_held"))
 _ESSENTIAL = replace(_FEATURE, essential=True)
-_LOOKS = {"keras:Model._fit": "self, x=", "keras:Model#_held": "there"}
-_SEEN = {"keras": {"3.9.0": {}, "3.15.1": _LOOKS}}
+_FORMS = {"keras:Model._fit": "self, x=", "keras:Model#_held": "there"}
+_KNOWN = {"keras": {"3.9.0": {}, "3.15.1": _FORMS}}
 
 
 class Model:
@@ -42,7 +42,7 @@ def keras(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def _names(version: str = "3.15.1") -> PrivateNames:
-    return PrivateNames({"keras": version}, _SEEN)
+    return PrivateNames({"keras": version}, _KNOWN)
 
 
 def test_all_is_there(keras: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,11 +54,11 @@ def test_all_is_there(keras: Any, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_version(keras: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """A feature is off, and said to be once; one that the result needs may run, where all looks as it did last."""
+    """A feature is off, and reported once. An essential one may run where all forms are those of the newest version."""
     assert keras
     names = _names("3.99.0")
     assert [names.allow(_FEATURE) for _ in range(2)] == [False, False]
-    why = "keras 3.99.0 is not one of the versions that were tested (3.9.0, 3.15.1)"
+    why = "keras 3.99.0 is not one of the tested versions (3.9.0, 3.15.1)"
     assert capsys.readouterr().err == f"samebits: a feature is off: {why}\n"
     assert names.off == {"a feature": why}
     assert names.allow(_ESSENTIAL)
@@ -69,9 +69,9 @@ def test_an_unknown_version(keras: Any, capsys: pytest.CaptureFixture[str]) -> N
 def test_another_signature(keras: Any, feature: features.Feature, version: str) -> None:
     exec("def _fit(self, data): pass", vars(keras))
     keras.Model._fit = keras._fit
-    why = f"keras {version} has another form of keras:Model._fit: self, data, where self, x= was seen"
+    why = f"keras {version} has a different form of keras:Model._fit: self, data, expected self, x="
     if feature is _FEATURE and version == "3.99.0":
-        why = "keras 3.99.0 is not one of the versions that were tested (3.9.0, 3.15.1)"
+        why = "keras 3.99.0 is not one of the tested versions (3.9.0, 3.15.1)"
     assert _names(version).objection(feature) == why
 
 
@@ -82,13 +82,13 @@ def test_a_name_that_is_not_there(keras: Any, feature: features.Feature) -> None
     with pytest.raises(SettingError) as raised:
         _names().require(_ESSENTIAL)
     assert str(raised.value) == (
-        "this run needs a feature, which cannot be had here: keras 3.15.1 has no keras:Model#_held; use the locked"
+        "this run needs a feature, which is not available here: keras 3.15.1 has no keras:Model#_held; use the locked"
         " versions"
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "looks"),
+    ("name", "form"),
     [
         ("json:loads", "s, *, cls=, object_hook=, parse_float=, parse_int=, parse_constant=, object_pairs_hook=, **kw"),
         ("random:_inst", "there"),
@@ -98,15 +98,15 @@ def test_a_name_that_is_not_there(keras: Any, feature: features.Feature) -> None
         ("no_such_module:name", None),
     ],
 )
-def test_how_a_name_looks(name: str, looks: str | None) -> None:
-    assert (describe(name) or "").replace(" *,", "") == (looks or "").replace(" *,", "")
+def test_the_form_of_a_name(name: str, form: str | None) -> None:
+    assert (form_of(name) or "").replace(" *,", "") == (form or "").replace(" *,", "")
 
 
 def test_the_table_holds_every_name() -> None:
-    """Each known version of a library has a look for each of its names; those of a new one are taken by the tool."""
-    seen = read_seen()
-    assert set(seen) == {"keras", "numpy", "python", "tensorflow"}
-    for library, rows in seen.items():
+    """Each tested version of a library has a form for each name. `tools/see_private_names.py` adds a new version."""
+    known = read_known_forms()
+    assert set(known) == {"keras", "numpy", "python", "tensorflow"}
+    for library, rows in known.items():
         wanted = {name for name in features.NAMES if library_of(name) == library}
         assert {frozenset(row) for row in rows.values()} == {frozenset(wanted)}, library
 
@@ -114,16 +114,16 @@ def test_the_table_holds_every_name() -> None:
 def test_the_table_knows_the_locked_versions() -> None:
     lock = Path(__file__).parents[3] / "requirements.lock"
     pins = dict(line.split()[0].split("==") for line in lock.read_text().splitlines() if line[:1].isalpha())
-    seen = read_seen()
-    assert all(pins[name] in seen[library] for name, library in [("keras", "keras"), ("numpy", "numpy")])
-    assert pins["tensorflow-cpu"] in seen["tensorflow"]
+    known = read_known_forms()
+    assert all(pins[name] in known[library] for name, library in [("keras", "keras"), ("numpy", "numpy")])
+    assert pins["tensorflow-cpu"] in known["tensorflow"]
 
 
 _ALWAYS = [features.SETTINGS, features.OBSERVER]
 
 
 @pytest.mark.parametrize(
-    ("options", "profile", "features"),
+    ("options", "profile", "wanted"),
     [
         ({}, Profile(name="native", threads=1), []),
         ({}, Profile(name="native", threads=2), [features.BINCOUNT_GUARD]),
@@ -143,11 +143,9 @@ _ALWAYS = [features.SETTINGS, features.OBSERVER]
         ),
     ],
 )
-def test_what_a_run_cannot_do_without(
-    options: dict[str, Any], profile: Profile, features: list[features.Feature]
-) -> None:
+def test_required_features(options: dict[str, Any], profile: Profile, wanted: list[features.Feature]) -> None:
     record = replace(read_record(EXAMPLE), **options)
-    assert required_features(record, profile) == _ALWAYS + features
+    assert required_features(record, profile) == _ALWAYS + wanted
 
 
 def test_the_order_that_a_recipe_names_is_needed() -> None:

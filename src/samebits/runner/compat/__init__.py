@@ -1,1 +1,1 @@
-"""The only door to private names of Keras, TensorFlow, NumPy and CPython, and to patches of them."""
+"""Compatibility: the only place that uses private names of Keras, TensorFlow, NumPy and CPython."""

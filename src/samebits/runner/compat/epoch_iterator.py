@@ -1,4 +1,7 @@
-"""Keras's iterator over the epochs of a `fit`, an evaluation or a prediction, with hooks; seen in Keras 3.15.1."""
+"""Keras's iterator over the epochs of a `fit`, an evaluation or a prediction, with hooks. Tested with Keras 3.15.1.
+
+A feed is one such iterator.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,9 +12,12 @@ from samebits.runner.compat.patches import Patches
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeedHooks:
-    """What is called with a feed: when it was made, when an epoch begins, and when the steps to skip are drawn.
+    """Functions that are called with a feed.
 
-    `source` gives what Keras iterates in the place of the feed's dataset.
+    - `made`: after the feed was created.
+    - `begun`: when an epoch begins.
+    - `skipped`: when the steps to skip have been drawn.
+    - `source`: returns what Keras iterates instead of the feed's dataset.
     """
 
     made: Callable[[Any], None]
@@ -21,9 +27,10 @@ class FeedHooks:
 
 
 def install_feed(patches: Patches, hooks: FeedHooks) -> None:
-    """Take the place of Keras's iterator; `skip` steps of an epoch are drawn and thrown away, the last kept in `drawn`.
+    """Replace Keras's iterator by one that calls the hooks, and can skip the first steps of an epoch.
 
-    A feed counts the batches that it drew since its dataset was opened in `used`.
+    Of `skip` steps the batches are drawn and discarded; `drawn` holds the last one. `used` counts the batches drawn
+    since the dataset was opened.
     """
     import keras.src.backend.tensorflow.trainer as keras_trainer
 
@@ -57,7 +64,7 @@ def install_feed(patches: Patches, hooks: FeedHooks) -> None:
 
 
 def _draw(iterator: Any, number: int) -> Any:
-    """The last of some batches."""
+    """Draw batches, and return the last one."""
     return [next(iterator) for _ in range(number)][-1]
 
 
@@ -67,27 +74,27 @@ def dataset_of(feed: Any) -> Any:
 
 
 def open_iterator(feed: Any) -> Any:
-    """The iterator that goes over from one epoch to the next, as with `steps_per_epoch`; None where there is none."""
+    """The iterator that stays open from one epoch to the next, as with `steps_per_epoch`; None where there is none."""
     return feed._current_iterator
 
 
 def set_open_iterator(feed: Any, iterator: Any) -> None:
-    """Have the next epoch go on with this iterator."""
+    """Let the next epoch continue with this iterator."""
     feed._current_iterator = iterator
 
 
 def batches_counted(feed: Any) -> int | None:
-    """The batches of an epoch, where Keras has counted them; with the one that it looked for in vain."""
+    """The batches of an epoch, once Keras has counted them. The count includes the attempt after the last batch."""
     count: int | None = feed._num_batches
     return count
 
 
 def steps_seen(feed: Any) -> int:
     """The steps that Keras counted in the current epoch."""
-    seen: int = feed._steps_seen
-    return seen
+    steps: int = feed._steps_seen
+    return steps
 
 
 def set_counts(feed: Any, batches: int | None, steps: int) -> None:
-    """Put both counts back."""
+    """Restore both counts."""
     feed._num_batches, feed._steps_seen = batches, steps

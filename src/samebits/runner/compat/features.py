@@ -1,6 +1,6 @@
-"""What samebits does by private names, feature by feature, and the names that each one needs.
+"""The features of samebits that use private names, and the names that each one needs.
 
-A name is written `module:attribute.attribute`; `module:Class#attribute` is one that objects of a class hold.
+A name is written `module:attribute.attribute`. `module:Class#attribute` is an attribute of a class's objects.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Feature:
     """A part of a run that needs private names.
 
-    An `essential` one is needed for the result itself. Its effect is read back or digested, so an unknown version of a
-    library may run it as long as the names look as they did in the newest known version. Any other is off there.
+    An `essential` feature is needed for the result itself. Its effect is read back or digested. So an unknown library
+    version may run it, as long as the names have the form of the newest known version. Any other feature is off there.
     """
 
     name: str

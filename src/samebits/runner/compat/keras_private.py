@@ -1,22 +1,22 @@
-"""Private names of Keras; seen in 3.15.1. For its iterator over epochs see `epoch_iterator`."""
+"""Private names of Keras, tested with 3.15.1. For its iterator over epochs see `epoch_iterator`."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from samebits.runner.compat.patches import Location
+from samebits.runner.compat.patches import PatchTarget
 
 CALLBACK_ATTRIBUTES = frozenset({"model", "_model", "params", "_params", "validation_data"})
-"""What Keras sets on a callback; it is no state of the callback's own."""
+"""What Keras sets on a callback. It is not the callback's own state."""
 
 DATA_ADAPTERS = frozenset({"ArrayDataAdapter", "PyDatasetAdapter", "TFDatasetAdapter"})
-"""The adapters whose data can be opened again, by the name of their class; generators have others."""
+"""The class names of adapters whose data can be reopened. Generators have other adapters."""
 
 PY_DATASET_ADAPTER = "PyDatasetAdapter"
 
 
 def optimizer_variables(optimizer: Any) -> list[Any]:
-    """The variables that an optimizer was built for; empty before."""
+    """The variables that an optimizer was built for; empty where it is not built."""
     return list(getattr(optimizer, "_trainable_variables", ()))
 
 
@@ -26,22 +26,22 @@ def trained_variables(optimizer: Any) -> list[Any]:
 
 
 def inner_layers(model: Any) -> list[Any]:
-    """All layers of a model, also nested ones, without the model itself."""
+    """All layers of a model, including nested ones, without the model itself."""
     return list(model._flatten_layers(include_self=False))
 
 
 def all_layers(value: Any) -> list[Any]:
-    """A layer and all layers inside; empty for what is no layer."""
+    """A layer and all layers inside it; empty for any other value."""
     return list(value._flatten_layers()) if hasattr(value, "_flatten_layers") else []
 
 
 def functional_twin(model: Any) -> Any:
-    """The functional model that a Sequential keeps of itself once its input is known; else None."""
+    """The functional model that a Sequential keeps once its input is known; None before, and for other models."""
     return getattr(model, "_functional", None)
 
 
 def make_synchronous(callbacks: Any) -> None:
-    """Have a list of callbacks called before the next step begins; Keras had decided that before one was added."""
+    """Call a list's callbacks before the next step begins. Keras decided this before samebits added its callback."""
     callbacks._async_train = False
 
 
@@ -52,7 +52,7 @@ def finish_callbacks(callbacks: Any) -> None:
 
 @contextmanager
 def kept_initial_epoch(model: Any) -> Iterator[None]:
-    """Have a model begin its next `fit` with the epoch that it would begin with now, whatever is set meanwhile."""
+    """Restore the epoch that a model's next `fit` begins with, whatever is set in the block."""
     epoch = model._initial_epoch
     try:
         yield
@@ -61,7 +61,7 @@ def kept_initial_epoch(model: Any) -> Iterator[None]:
 
 
 def set_initial_epoch(model: Any, epoch: int) -> None:
-    """Have a model's `fit` begin with this epoch; Keras has the attribute for restoring backups."""
+    """Let a model's `fit` begin with this epoch. Keras uses the attribute to restore backups."""
     model._initial_epoch = epoch
 
 
@@ -71,7 +71,7 @@ def compile_metrics(model: Any) -> Any:
 
 
 def user_metrics(model: Any) -> Any:
-    """The metrics that a script gave to `compile`, as it gave them; None where it gave none."""
+    """The metrics that a script passed to `compile`; None where it passed none."""
     return getattr(compile_metrics(model), "_user_metrics", None)
 
 
@@ -81,12 +81,12 @@ def build_metrics(model: Any, batch: Any) -> None:
 
 
 def validation_iterator(model: Any) -> Any:
-    """The iterator over the validation data that a `fit` keeps from epoch to epoch; None where there is none."""
+    """The iterator over the validation data that a `fit` keeps between epochs; None where there is none."""
     return getattr(model, "_eval_epoch_iterator", None)
 
 
 def scope_of(layer: Any) -> AbstractContextManager[Any]:
-    """The scope of names in which Keras builds a layer or an optimizer."""
+    """The name scope in which Keras builds a layer or an optimizer."""
     from keras.src.backend.common.name_scope import name_scope
 
     scope: AbstractContextManager[Any] = name_scope(layer.name, caller=layer)
@@ -100,18 +100,18 @@ def current_scope() -> str:
     return str(current_path())
 
 
-def global_seed() -> Any:
+def keras_seed() -> Any:
     """The seed that `keras.utils.set_random_seed` set."""
     return _global_attribute("global_random_seed")
 
 
 def has_global_seed_generator() -> bool:
-    """Whether Keras has made the generator that layers without a seed draw from."""
+    """Whether Keras has created the generator that layers without a seed draw from."""
     return _global_attribute("global_seed_generator") is not None
 
 
 def global_seed_generator() -> Any:
-    """That generator; made where there is none, which draws from Python's."""
+    """The generator that layers without a seed draw from. Creating it draws from Python's generator."""
     from keras.src.random.seed_generator import global_seed_generator as generator
 
     return generator()
@@ -123,24 +123,24 @@ def _global_attribute(name: str) -> Any:
     return global_state.get_global_attribute(name)
 
 
-def array_dataset_location() -> Location:
-    """The method that makes the dataset of a `fit` of arrays, and shuffles it."""
+def array_dataset_location() -> PatchTarget:
+    """The method that creates, and shuffles, the dataset of a `fit` on arrays."""
     from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
     return ArrayDataAdapter, "get_tf_dataset"
 
 
 def adapter_shuffle(adapter: Any) -> Any:
-    """The `shuffle` that a `fit` of arrays was given."""
+    """The `shuffle` argument of a `fit` on arrays."""
     return adapter._shuffle
 
 
 def data_adapter_kind(feed: Any) -> str:
-    """The name of the class that adapts a `fit`'s data, to compare with `DATA_ADAPTERS`."""
+    """The class name of the adapter of a `fit`'s data, to compare with `DATA_ADAPTERS`."""
     return type(feed.data_adapter).__name__
 
 
-def qr_location() -> Location:
+def qr_location() -> PatchTarget:
     """The QR decomposition that Keras's orthogonal initialisers call."""
     import keras.src.backend.tensorflow.linalg as keras_linalg
 

@@ -1,20 +1,20 @@
-"""Replaced attributes of foreign modules and classes: all of them go through one object, which can undo them."""
+"""Patches: replaced attributes of other modules and classes, installed through one object that can undo them."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-Location = tuple[Any, str]
-"""A module or class, and the name of its attribute."""
+PatchTarget = tuple[Any, str]
+"""A module or class, and the name of the attribute to patch."""
 
 _INHERITED = object()
 
 
 class Patches:
-    """Replaces attributes, and puts the very same objects back, the last one first.
+    """Replaces attributes, and restores the original objects in reverse order.
 
-    Two patches of one attribute compose: the second wraps what the first left. Both are undone together.
+    Two patches of one attribute compose: the second wraps the first. Both are undone together.
 
         with Patches() as patches:
             patches.wrap((keras.Model, "fit"), make_wrapper)
@@ -25,22 +25,22 @@ class Patches:
 
     def replace(self, owner: Any, name: str, value: Any) -> None:
         """Set an attribute until `undo`."""
-        # What the owner's own dictionary holds, as a `staticmethod` is: `getattr` would give what is in it.
-        before = vars(owner).get(name, _INHERITED)
+        # `getattr` would unwrap a `staticmethod`, so the owner's own dictionary is read.
+        original = vars(owner).get(name, _INHERITED)
         setattr(owner, name, value)
-        self._stack.callback(_restore, owner, name, before)
+        self._stack.callback(_restore, owner, name, original)
 
-    def wrap(self, location: Location, make: Callable[[Any], Any]) -> None:
-        """Replace an attribute by what `make` gives for it."""
-        owner, name = location
+    def wrap(self, target: PatchTarget, make: Callable[[Any], Any]) -> None:
+        """Replace an attribute by `make(attribute)`."""
+        owner, name = target
         self.replace(owner, name, make(getattr(owner, name)))
 
     def on_undo(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Call a function when the patches made after this call are undone."""
+        """Call a function on `undo`, after the patches made later are undone."""
         self._stack.callback(function, *arguments)
 
     def undo(self) -> None:
-        """Undo everything; later patches can be undone again."""
+        """Undo all patches. The object can be used again."""
         self._stack.close()
 
     def __enter__(self) -> Self:
@@ -52,8 +52,8 @@ class Patches:
         self.undo()
 
 
-def _restore(owner: Any, name: str, before: Any) -> None:
-    if before is not _INHERITED:
-        setattr(owner, name, before)
+def _restore(owner: Any, name: str, original: Any) -> None:
+    if original is not _INHERITED:
+        setattr(owner, name, original)
     elif name in vars(owner):
         delattr(owner, name)

@@ -1,4 +1,4 @@
-"""Which features a run cannot do without: with one of them off, its record would claim what nobody looked at."""
+"""Which features a run requires: with one of them off, its record would claim something that was not checked."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ from samebits.runner.compat.features import (
 
 
 def required_features(record: Record, profile: Profile) -> list[Feature]:
-    """The features that this run needs; without any other it is still what its record says."""
+    """The features that this run requires. Without any other feature, its record is still true."""
     return [SETTINGS, OBSERVER, *_of_profile(profile), *_of_run(record)]
 
 
@@ -42,7 +42,7 @@ def _of_run(record: Record) -> Iterator[Feature]:
         yield ENTROPY_MONITOR
     if record.trial is not None:
         yield NONDETERMINISTIC_OPS
-    if record.trial is not None or record.trace.has_window:  # the run ends after some steps
+    if record.trial is not None or record.trace.has_window:  # the run ends after a number of steps
         yield STEP_TRACE
     if record.origin.resumes is not None:
         yield EXACT_RESUME

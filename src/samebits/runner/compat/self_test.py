@@ -1,6 +1,7 @@
-"""The test at the start of a run: are the private names there, and do they look as in the versions that were tested?
+"""The self-test at the start of a run: do the private names exist, in the same form as in the tested versions?
 
-`seen.json` holds, for each version of a library, how each name looks there; `tools/see_private_names.py` makes it.
+The form of a callable is its parameters; any other name only has to exist. `seen.json` holds the form of each name in
+each tested version of its library. `tools/see_private_names.py` adds the installed versions to it.
 """
 
 import functools
@@ -17,23 +18,23 @@ from samebits.core.errors import SettingError
 from samebits.runner.compat.features import Feature
 from samebits.runner.process.console import log
 
-_SEEN = Path(__file__).with_name("seen.json")
+_TABLE = Path(__file__).with_name("seen.json")
 
-Seen = Mapping[str, Mapping[str, Mapping[str, str]]]
-"""How names look, by library and its version."""
+KnownForms = Mapping[str, Mapping[str, Mapping[str, str]]]
+"""The forms of private names, by library and version."""
 
 
 class PrivateNames:
-    """What of samebits can run on these versions of the libraries."""
+    """Which features can run on these library versions. `off` holds the reasons of refused features, by name."""
 
-    def __init__(self, versions: Mapping[str, str], seen: Seen) -> None:
+    def __init__(self, versions: Mapping[str, str], known: KnownForms) -> None:
         self._versions = versions
-        self._seen = seen
-        self._looks = functools.cache(describe)
+        self._known = known
+        self._form = functools.cache(form_of)
         self.off: dict[str, str] = {}
 
     def allow(self, feature: Feature) -> bool:
-        """Whether a feature can run; where it cannot, stderr says so once, and `off` has the reason."""
+        """Whether a feature can run. The first refusal is reported on stderr."""
         why = self.objection(feature)
         if why is not None and feature.name not in self.off:
             self.off[feature.name] = why
@@ -50,41 +51,42 @@ class PrivateNames:
             why = self.objection(feature)
             if why is not None:
                 raise SettingError(
-                    f"this run needs {feature.name}, which cannot be had here: {why}; use the locked versions"
+                    f"this run needs {feature.name}, which is not available here: {why}; use the locked versions"
                 )
 
     def objection(self, feature: Feature) -> str | None:
         """Why a feature cannot run; None where it can."""
         for name in feature.needs:
-            if self._looks(name) is None:
+            if self._form(name) is None:
                 return f"{self._library(name)} has no {name}"
         found = (self._objection(name, essential=feature.essential) for name in feature.needs)
         return next((text for text in found if text is not None), None)
 
     def _objection(self, name: str, *, essential: bool) -> str | None:
-        library, here, looks = library_of(name), self._library(name), self._looks(name)
-        known = self._seen.get(library, {})
+        library, here, form = library_of(name), self._library(name), self._form(name)
+        known = self._known.get(library, {})
         row = known.get(self._versions[library])
+        # The effect of an essential feature is checked anyway, and CPython's few names are stable.
         if row is None and (essential or library == "python"):
             row = known[max(known, key=_order)]
         if row is None:
-            return f"{here} is not one of the versions that were tested ({', '.join(known)})"
-        if row.get(name) != looks:
-            return f"{here} has another form of {name}: {looks}, where {row.get(name)} was seen"
+            return f"{here} is not one of the tested versions ({', '.join(known)})"
+        if row.get(name) != form:
+            return f"{here} has a different form of {name}: {form}, expected {row.get(name)}"
         return None
 
     def _library(self, name: str) -> str:
-        """The library of a name, with its version."""
+        """The library of a name, and its version."""
         return f"{library_of(name)} {self._versions[library_of(name)]}"
 
 
-def look_at_names() -> PrivateNames:
-    """The private names as this process has them; TensorFlow and Keras must be imported."""
-    return PrivateNames(installed_versions(), read_seen())
+def read_private_names() -> PrivateNames:
+    """The private names in this process. TensorFlow and Keras must be imported."""
+    return PrivateNames(installed_versions(), read_known_forms())
 
 
 def installed_versions() -> dict[str, str]:
-    """The version of each library; of Python the minor one."""
+    """The version of each library; for Python major and minor only."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -93,10 +95,10 @@ def installed_versions() -> dict[str, str]:
     return {"keras": keras.__version__, "tensorflow": tf.__version__, "numpy": np.__version__, "python": python}
 
 
-def read_seen(path: Path = _SEEN) -> Seen:
+def read_known_forms(path: Path = _TABLE) -> KnownForms:
     """The committed table."""
-    seen: Seen = json.loads(path.read_bytes())
-    return seen
+    known: KnownForms = json.loads(path.read_bytes())
+    return known
 
 
 def library_of(name: str) -> str:
@@ -105,8 +107,8 @@ def library_of(name: str) -> str:
     return first if first in ("keras", "numpy", "tensorflow") else "python"
 
 
-def describe(name: str) -> str | None:
-    """How a name looks: the parameters of what can be called, else `there`; None where it is not there."""
+def form_of(name: str) -> str | None:
+    """The parameters of a callable, `there` for any other name, None where the name does not exist."""
     module, _, path = name.partition(":")
     path, _, held = path.partition("#")
     try:
@@ -119,7 +121,7 @@ def describe(name: str) -> str | None:
 
 
 def _methods_code(kind: type) -> Iterator[CodeType]:
-    """The code of all methods of a class and of its bases: what they assign to `self` is among its names."""
+    """The code of all methods of a class and its bases. Its names include the attributes assigned to `self`."""
     for base in kind.__mro__:
         for item in vars(base).values():
             inner = inspect.unwrap(getattr(item, "fget", None) or getattr(item, "__func__", item))
@@ -128,11 +130,11 @@ def _methods_code(kind: type) -> Iterator[CodeType]:
 
 
 def _parameters(function: Any) -> str:
-    """Names and kinds; the values of defaults may have addresses in them."""
+    """Names and kinds, without the values of defaults, which may contain addresses."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return "callable"  # one that is written in C
+        return "callable"  # written in C
     return ", ".join(_parameter(item) for item in parameters)
 
 

@@ -1,42 +1,42 @@
-"""Private names of TensorFlow; seen in 2.21.0."""
+"""Private names of TensorFlow, tested with 2.21.0."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from samebits.runner.compat.patches import Location
+from samebits.runner.compat.patches import PatchTarget
 
 
 def eager_values(tensor: Any) -> Any:
-    """The values of an eager tensor in TensorFlow's own memory; `numpy()` gives a copy of them.
+    """The values of an eager tensor in TensorFlow's own memory, where `numpy()` returns a copy.
 
-    Raises AttributeError for what is no eager tensor.
+    Raises AttributeError for a symbolic tensor.
     """
     return tensor._numpy()
 
 
 def is_eager(tensor: Any) -> bool:
-    """Whether a tensor has values, and is not one of a graph."""
+    """Whether a tensor has values, and is not symbolic."""
     return hasattr(tensor, "_numpy")
 
 
-# Places that are wrapped.
+# Functions and methods that are wrapped.
 
 
-def tracing_location() -> Location:
-    """The function that makes every graph of a Python function."""
+def tracing_location() -> PatchTarget:
+    """The function that traces Python functions into graphs."""
     from tensorflow.python.framework import func_graph
 
     return func_graph, "func_graph_from_py_func"
 
 
-def node_location() -> Location:
-    """The method that makes every node of a graph."""
+def node_location() -> PatchTarget:
+    """The method that creates every node of a graph."""
     from tensorflow.python.framework import ops
 
     return ops.Graph, "_create_op_internal"
 
 
-def first_trace_location() -> Location:
+def first_trace_location() -> PatchTarget:
     """The method that traces a `tf.function` for the first time."""
     from tensorflow.python.eager.polymorphic_function import polymorphic_function
 
@@ -44,35 +44,35 @@ def first_trace_location() -> Location:
 
 
 def is_jit_compiled(function: Any) -> bool:
-    """Whether a `tf.function` was made with `jit_compile=True`."""
+    """Whether a `tf.function` was created with `jit_compile=True`."""
     return bool(function._jit_compile)
 
 
-def jit_scope_locations() -> list[Location]:
-    """The function that has a part of a graph compiled by XLA, under each name that it has."""
+def jit_scope_locations() -> list[PatchTarget]:
+    """The function that compiles part of a graph with XLA, under each of its names."""
     import tensorflow as tf
     from tensorflow.python.compiler.xla import jit
 
     return [(tf.xla.experimental, "jit_scope"), (jit, "experimental_jit_scope")]
 
 
-def execute_locations() -> tuple[Location, list[Location]]:
-    """What executes an operation at once: the fast path, then the two ways that take a list of inputs."""
+def execute_locations() -> tuple[PatchTarget, list[PatchTarget]]:
+    """The functions that execute an eager operation: the fast path, then the two that take a list of inputs."""
     from tensorflow.python import pywrap_tfe
 
     slow = [(pywrap_tfe, "TFE_Py_Execute"), (pywrap_tfe, "TFE_Py_ExecuteCancelable")]
     return (pywrap_tfe, "TFE_Py_FastPathExecute"), slow
 
 
-def bincount_locations() -> list[Location]:
-    """The functions that count with weights."""
+def bincount_locations() -> list[PatchTarget]:
+    """The functions that compute `bincount`, which may have weights."""
     from tensorflow.python.ops import gen_math_ops
 
     names = ("bincount", "dense_bincount", "ragged_bincount", "sparse_bincount")
     return [(gen_math_ops, name) for name in names]
 
 
-def math_locations(name: str) -> list[Location]:
+def math_locations(name: str) -> list[PatchTarget]:
     """A function of `tf.math`, or `gelu` of `tf.nn`, wherever Keras and TensorFlow look it up."""
     import tensorflow as tf
     from tensorflow.python.ops import gen_math_ops, math_ops, nn_ops
@@ -85,7 +85,7 @@ def math_locations(name: str) -> list[Location]:
 
 
 def in_xla_context() -> bool:
-    """Whether the graph that is being traced will be compiled by XLA."""
+    """Whether XLA will compile the graph that is being traced."""
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
 
@@ -93,31 +93,31 @@ def in_xla_context() -> bool:
 
 
 def tape_records() -> bool:
-    """Whether a gradient tape of this thread records."""
+    """Whether a gradient tape is recording in this thread."""
     from tensorflow.python.eager import record
 
     return bool(record.could_possibly_record())
 
 
-def run_after(operation: Any, before: Any) -> None:
-    """Have one node of a traced graph wait for another; `tf.control_dependencies` is for new ones only."""
-    operation._add_control_input(before)
+def run_after(operation: Any, earlier: Any) -> None:
+    """Make one node of a traced graph wait for another. `tf.control_dependencies` works for new nodes only."""
+    operation._add_control_input(earlier)
 
 
 def is_stateful(operation: Any) -> bool:
-    """Whether Grappler takes a node for one whose execution has effects."""
+    """Whether Grappler assumes that executing a node has side effects."""
     return bool(operation._is_stateful)
 
 
 def is_commutative(operation_type: str) -> bool:
-    """Whether Grappler may exchange the inputs of an operation."""
+    """Whether Grappler may swap the inputs of an operation."""
     from tensorflow.python.framework import op_def_registry
 
     return bool(op_def_registry.get(operation_type).is_commutative)
 
 
 def optimize_graph(graph: Any, device: str) -> Any:
-    """The `GraphDef` that Grappler makes of a `MetaGraphDef` with this process's options, on one CPU."""
+    """The `GraphDef` that Grappler optimizes a `MetaGraphDef` to, with this process's options, on one CPU."""
     import tensorflow as tf
     from tensorflow.core.protobuf import device_properties_pb2
     from tensorflow.python.eager import context
@@ -131,14 +131,14 @@ def optimize_graph(graph: Any, device: str) -> Any:
 
 
 def original_line(file: str, line: int) -> tuple[str, int] | None:
-    """The file and line of the script that AutoGraph made a line of its own code from; None where it made none."""
+    """The script's file and line behind a line of AutoGraph's generated code; None where there is none."""
     from tensorflow.python.autograph.impl import api
     from tensorflow.python.autograph.pyct import origin_info
 
-    place = origin_info.LineLocation(filename=file, lineno=line)
+    generated = origin_info.LineLocation(filename=file, lineno=line)
     for versions in list(api._TRANSPILER._cache._cache.values()):
         for factory in versions.values():
-            origin = factory.source_map.get(place)
+            origin = factory.source_map.get(generated)
             if origin is not None:
                 return origin.loc.filename, origin.loc.lineno
     return None
@@ -161,7 +161,7 @@ def onednn_is_on() -> bool:
     return bool(_pywrap_util_port.IsMklEnabled())
 
 
-def global_seed() -> Any:
+def tensorflow_seed() -> Any:
     """The seed that `tf.random.set_seed` set."""
     from tensorflow.python.eager import context
 
@@ -176,7 +176,7 @@ def eager_seed_generator() -> Any:
 
 
 def global_generator() -> Any:
-    """The generator of `tf.random.get_global_generator`, where one was made; asking for it would make it."""
+    """The generator of `tf.random.get_global_generator`; None where none exists. The public one creates it."""
     from tensorflow.python.ops import stateful_random_ops
 
     return stateful_random_ops.global_generator
@@ -186,7 +186,7 @@ def global_generator() -> Any:
 
 
 def iterator_handle(iterator: Any) -> Any:
-    """The resource behind an iterator; raises AttributeError where it has none, as in a graph."""
+    """The resource of an iterator. Raises AttributeError where it has none, as in a graph."""
     return iterator._iterator_resource
 
 
@@ -203,12 +203,12 @@ def dataset_functions(dataset: Any) -> Sequence[Any]:
 
 
 def reshuffles_each_iteration(dataset: Any) -> bool:
-    """Whether a dataset shuffles anew each time that it is opened."""
+    """Whether a dataset reshuffles each time it is opened."""
     return bool(getattr(dataset, "_reshuffle_each_iteration", False))
 
 
 def variable_type(handle: Any) -> Any:
-    """The element type of the variable behind a captured resource; None where it is no variable."""
+    """The element type of the variable that a captured resource stands for; None for any other resource."""
     import tensorflow as tf
 
     data = getattr(handle, "_handle_data", None)

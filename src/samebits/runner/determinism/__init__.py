@@ -1,1 +1,1 @@
-"""The determinism settings, applied and read back; what is proven to repeat, and what is not."""
+"""Determinism: settings applied and read back, operations proven portable, randomness and operations that are not."""

@@ -1,8 +1,8 @@
-"""Notices where a script takes randomness that no seed reaches: the operating system's, or an unseeded generator's.
+"""Record where a script uses unseeded randomness: the operating system's entropy, or a generator without a seed.
 
-Whatever asks for it in Python, NumPy's generators too, comes through a few functions. Who called is read from the
-stack, only then; a run that takes none pays nothing. Libraries' own needs, as for names of temporary files, are not
-the script's.
+In Python, all of it comes through a few functions, which NumPy's generators use too. They are wrapped. Each call reads
+its caller from the stack, so a script without unseeded randomness pays nothing. Calls that a library makes for itself,
+such as for names of temporary files, are not recorded.
 """
 
 import ast
@@ -26,133 +26,136 @@ from samebits.runner.compat import cpython_private, tensorflow_private
 from samebits.runner.compat.patches import Patches
 from samebits.runner.process.console import log
 
-_DOORS = frozenset({"random", "secrets", "uuid", __name__})
-"""Modules whose own calls are their callers'."""
+_TRANSPARENT = frozenset({"random", "secrets", "uuid", __name__})
+"""Modules whose calls count as their callers' calls."""
 
 _RESTORING = frozenset({"_pickle", "cloudpickle", "copy", "pickle"})
-"""Modules that make a generator without a seed, only to give it a state."""
+"""Modules that create a generator without a seed, then restore its state."""
 
 _AUTOGRAPH = f"{os.sep}autograph{os.sep}"
-_MAX_USES = 100  # places that are recorded
-_OF_A_CHILD = 1000  # calls that a forked process tells of
+_MAX_USES = 100  # call sites in a record
+_MAX_CHILD_NOTES = 1000  # calls at one call site that a forked process reports
 
 CallSite = tuple[str, int, str]
-"""File, line, and the call as it is written."""
+"""File, line, and the call's source text."""
 
 
 class EntropyMonitor:
-    """Watches the code under a folder. `stop` raises in the script, and is called where the run is strict."""
+    """Records unseeded randomness in the code under a folder. `stop` makes the run strict: it raises in the script."""
 
     def __init__(self, code: Path, *, stop: Callable[[str], NoReturn] | None = None) -> None:
         self._code = os.path.join(code, "")
         self._stop = stop
         self._process = os.getpid()
-        self._counted: Counter[CallSite] = Counter()
-        self._notes = os.memfd_create("entropy")  # shared with processes that are forked off the script's
+        self._counts: Counter[CallSite] = Counter()
+        # Processes that the script forks share this file, and report through it.
+        self._child_notes = os.memfd_create("entropy")
 
     def install(self, patches: Patches) -> None:
-        """Put a watch on the doors; before the script is imported, and after TensorFlow is."""
-        doors = ((os, "urandom"), (os, "getrandom"), cpython_private.entropy_location(), (uuid, "uuid1"))
-        for module, name in doors:
+        """Wrap the sources of entropy. Call it after TensorFlow is imported, and before the script is."""
+        sources = ((os, "urandom"), (os, "getrandom"), cpython_private.entropy_location(), (uuid, "uuid1"))
+        for module, name in sources:
             patches.wrap((module, name), functools.partial(self._watched, module=module.__name__, name=name))
         patches.wrap((random.Random, "seed"), functools.partial(self._unless_given, position=1, name="Random.seed"))
         patches.wrap((random, "seed"), functools.partial(self._unless_given, position=0, name="seed"))
 
     def found(self) -> list[EntropyUse]:
-        """Every place, in the order of the lines."""
-        counted = Counter(self._counted)
+        """Every use of unseeded randomness, by file and line."""
+        counts = Counter(self._counts)
         with suppress(OSError):  # the script may have closed it
-            size = os.fstat(self._notes).st_size
-            counted.update(tuple(json.loads(line)) for line in os.pread(self._notes, size, 0).splitlines())
-        places = sorted(
-            EntropyUse(path=path, line=line, call=call, times=times) for (path, line, call), times in counted.items()
+            size = os.fstat(self._child_notes).st_size
+            counts.update(tuple(json.loads(line)) for line in os.pread(self._child_notes, size, 0).splitlines())
+        uses = sorted(
+            EntropyUse(path=path, line=line, call=call, times=times) for (path, line, call), times in counts.items()
         )
-        return places[:_MAX_USES]
+        return uses[:_MAX_USES]
 
     def check(self) -> None:
-        """Raise SettingError where the run is strict and a process that the script forked off took some."""
+        """Raise SettingError where the run is strict and a process that the script forked used unseeded randomness."""
         if self._stop is not None:
-            for taken in self.found():
-                self._stop(_strictly(str(taken)))
+            for use in self.found():
+                self._stop(_strict_message(str(use)))
 
     def _watched(self, original: Callable[..., Any], module: str, name: str) -> Callable[..., Any]:
         @functools.wraps(original)
-        def watched(*given: Any, **named: Any) -> Any:
-            self._look()
-            return original(*given, **named)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self._note_call()
+            return original(*args, **kwargs)
 
-        return _named(watched, module, name)
+        return _importable(watched, module, name)
 
     def _unless_given(self, original: Callable[..., Any], position: int, name: str) -> Callable[..., Any]:
-        """Seeding with nothing is what counts."""
+        """Record calls that seed with nothing: Python then takes the seed from the operating system."""
 
         @functools.wraps(original)
-        def seed(*given: Any, **named: Any) -> Any:
-            if (given[position] if len(given) > position else named.get("a")) is None:
-                self._look()
-            return original(*given, **named)
+        def seed(*args: Any, **kwargs: Any) -> Any:
+            if (args[position] if len(args) > position else kwargs.get("a")) is None:
+                self._note_call()
+            return original(*args, **kwargs)
 
-        return _named(seed, "random", name)
+        return _importable(seed, "random", name)
 
-    def _look(self) -> None:
-        """Note it if the script asked; raises SettingError then where the run is strict."""
+    def _note_call(self) -> None:
+        """Record the call if the script made it. Raises SettingError then where the run is strict."""
         place = _caller(inspect.currentframe(), self._code)
         if place is None:
             return
         text = "{}:{}: {}".format(*place)
-        if place not in self._counted and self._stop is None:
-            log(f"{text} takes randomness that no seed reaches; what follows from it will not repeat")
-        self._counted[place] += 1
-        if os.getpid() != self._process and self._counted[place] <= _OF_A_CHILD:
+        if place not in self._counts and self._stop is None:
+            log(f"{text} uses unseeded randomness; results that depend on it will not repeat")
+        self._counts[place] += 1
+        if os.getpid() != self._process and self._counts[place] <= _MAX_CHILD_NOTES:
             with suppress(OSError):  # the script may have closed it
-                os.write(self._notes, (json.dumps(place) + "\n").encode())
+                os.write(self._child_notes, (json.dumps(place) + "\n").encode())
         if self._stop is not None:
-            self._stop(_strictly(text))
+            self._stop(_strict_message(text))
 
 
-def _strictly(place: str) -> str:
-    return f"{place} takes randomness that no seed reaches, and the run is strict; give it a seed, or drop --strict"
+def _strict_message(place: str) -> str:
+    return f"{place} uses unseeded randomness, and the run is strict; pass a seed, or drop --strict"
 
 
-def _named(function: Callable[..., Any], module: str, name: str) -> Callable[..., Any]:
-    """Under the name by which it is found, so that it can be pickled."""
+def _importable(function: Callable[..., Any], module: str, name: str) -> Callable[..., Any]:
+    """Give a wrapper the name it is imported by, so that pickle finds it."""
     function.__module__, function.__qualname__ = module, name
     return function
 
 
 def _caller(frame: FrameType | None, code: str) -> CallSite | None:
-    """Where in the script a call came from; None where it was a library's own, or is seeded after all."""
+    """The call site in the script; None where a library called for itself, or where the call has a seed."""
     while frame is not None:
         file = frame.f_code.co_filename
         if file.startswith(code):
-            line, text = _words(frame.f_code, frame.f_lasti, frame.f_lineno)
+            line, text = _call_text(frame.f_code, frame.f_lasti, frame.f_lineno)
             return None if _has_a_seed(text, frame) else (file.removeprefix(code), line, text.partition("\n")[0])
         if "__autograph_generated_file" in file:
-            written = tensorflow_private.original_line(file, frame.f_lineno)
-            if written is None or not written[0].startswith(code):
+            # AutoGraph runs generated code. The record names the script's own line.
+            original = tensorflow_private.original_line(file, frame.f_lineno)
+            if original is None or not original[0].startswith(code):
                 return None
-            return written[0].removeprefix(code), written[1], linecache.getline(*written).strip()
-        carried = frame.f_globals.get("__name__") in _DOORS or file.startswith("<") or _AUTOGRAPH in file
-        if not carried:
+            return original[0].removeprefix(code), original[1], linecache.getline(*original).strip()
+        transparent = frame.f_globals.get("__name__") in _TRANSPARENT or file.startswith("<") or _AUTOGRAPH in file
+        if not transparent:
             return None
         frame = frame.f_back
     return None
 
 
 @functools.lru_cache(maxsize=1000)
-def _words(code: CodeType, instruction: int, line: int) -> tuple[int, str]:
-    """The call that goes on, as it is written, and the line that it begins in."""
+def _call_text(code: CodeType, instruction: int, line: int) -> tuple[int, str]:
+    """The source text of the call that is running, and the line that it begins in."""
     first, last, begin, end = list(code.co_positions())[instruction // 2]
     if first is None or last is None or begin is None or end is None:
         return line, linecache.getline(code.co_filename, line).strip()
     lines = [linecache.getline(code.co_filename, number).encode() for number in range(first, last + 1)]
-    lines[-1] = lines[-1][:end]  # columns are counted in bytes
+    # Columns are counted in bytes. The end is cut first: on one line, it shifts with the beginning.
+    lines[-1] = lines[-1][:end]
     lines[0] = lines[0][begin:]
     return first, b"".join(lines).decode(errors="replace").strip()
 
 
 def _has_a_seed(text: str, frame: FrameType) -> bool:
-    """Whether a call makes a generator that is given a state at once: NumPy's `RandomState` takes entropy even so."""
+    """Whether a call creates a generator with a seed or a state. NumPy's `RandomState` draws entropy even then."""
     try:
         call = ast.parse(text, mode="eval").body
     except SyntaxError:
@@ -162,8 +165,8 @@ def _has_a_seed(text: str, frame: FrameType) -> bool:
     called = _value(call.func, frame)
     if getattr(called, "__module__", None) in _RESTORING:
         return True
-    given = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "seed")]
-    return _is_random_state(called) and bool(given) and _value(given[0], frame) is not None
+    seeds = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "seed")]
+    return _is_random_state(called) and bool(seeds) and _value(seeds[0], frame) is not None
 
 
 def _is_random_state(called: object) -> bool:
@@ -173,7 +176,7 @@ def _is_random_state(called: object) -> bool:
 
 
 def _value(node: ast.expr, frame: FrameType) -> object:
-    """What a name, an attribute of one, or a constant stands for; another expression is something, never None."""
+    """The value of a name, an attribute or a constant. For any other expression a value that is not None."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name):

@@ -1,18 +1,20 @@
-"""Exact forms of what TensorFlow computes by approximations that differ between CPUs; for the portable profile.
+"""Exact replacements for TensorFlow operations that approximate differently on each CPU; for the portable profile.
 
-Exact means: made of steps that every CPU rounds alike; not: closer to the true value.
+Exact means: composed of steps that every CPU rounds alike. It does not mean closer to the true value.
 
-The x86 instructions for a reciprocal and for a reciprocal square root (`rcpps`, `rsqrtps`) give about 12 bits, and each
-vendor other ones. Eigen's kernels refine them by a Newton step, which leaves the difference in the last bit
-(`Eigen/src/Core/arch/AVX/PacketMath.h`, `MathFunctionsImpl.h`); its float32 `erfc` divides that way, too. Division and
-square root are defined to the last bit by IEEE 754, and up to AVX2 there is no such approximation in float64.
+The x86 instructions for a reciprocal and a reciprocal square root (`rcpps`, `rsqrtps`) give about 12 bits, and these
+differ between vendors. Eigen's kernels refine them by a Newton step, which leaves a difference in the last bit
+(`Eigen/src/Core/arch/AVX/PacketMath.h`, `MathFunctionsImpl.h`). Its float32 `erfc` divides that way, too. IEEE 754
+defines division and square root to the last bit, and up to AVX2 there is no such approximation in float64.
 
-Grappler brings the approximations back: constant folding turns `1 / x` into `Reciprocal`, and `x / c` into a product
-with a reciprocal that it computes by that same kernel (`constant_folding.cc`); arithmetic optimization turns a division
-by a square root into `Rsqrt` (`arithmetic_optimizer.cc`). So both rewritings are switched off; and remapping, which
-puts fused operations in the place of those that were seen to be proven (`remapper.cc`).
+Grappler reintroduces the approximations, so three rewrites are switched off:
 
-Eigen's QR decomposition, which orthogonal initialisers draw on, sizes its blocks by the CPU's caches.
+- Constant folding turns `1 / x` into `Reciprocal`, and `x / c` into a product with a reciprocal that the same kernel
+  computes (`constant_folding.cc`).
+- Arithmetic optimization turns a division by a square root into `Rsqrt` (`arithmetic_optimizer.cc`).
+- Remapping replaces proven operations by fused ones (`remapper.cc`).
+
+Eigen's QR decomposition, which orthogonal initialisers use, sizes its blocks by the CPU's caches. NumPy's is used.
 """
 
 import math
@@ -24,26 +26,26 @@ from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.tensorflow_private import math_locations
 
 REWRITES: tuple[str, ...] = ("arithmetic_optimization", "constant_folding", "remapping")
-"""Grappler's rewritings that are switched off."""
+"""Grappler's rewrites that are switched off."""
 
 
 def switch_rewrites_off() -> None:
-    """Have Grappler leave graphs as they are where its forms approximate; before anything is computed."""
+    """Switch off the Grappler rewrites that approximate. Call it before anything is computed."""
     import tensorflow as tf
 
     tf.config.optimizer.set_experimental_options(dict.fromkeys(REWRITES, False))
 
 
 def rewrites_are_off() -> bool:
-    """Whether nobody switched them on again."""
+    """Whether these rewrites are still off."""
     import tensorflow as tf
 
     options = tf.config.optimizer.get_experimental_options()
     return not any(options.get(name, True) for name in REWRITES)
 
 
-def install(patches: Patches) -> None:
-    """Put the exact forms in place, wherever Keras and TensorFlow look the others up; before anything is computed."""
+def install_exact_ops(patches: Patches) -> None:
+    """Replace the operations wherever Keras and TensorFlow look them up. Call it before anything is computed."""
     for function in REPLACED:
         for module, name in math_locations(function.__name__):
             patches.replace(module, name, function)
@@ -51,16 +53,16 @@ def install(patches: Patches) -> None:
 
 
 def still_installed() -> bool:
-    """Whether nobody put the others back."""
+    """Whether the exact operations are still in place."""
     import tensorflow as tf
 
     functions = (getattr(tf.nn if function is gelu else tf.math, function.__name__) for function in REPLACED)
-    replaced = all(found is ours for found, ours in zip(functions, REPLACED, strict=True))
+    replaced = all(found is exact for found, exact in zip(functions, REPLACED, strict=True))
     return replaced and hasattr(getattr(*qr_location()), "exact")
 
 
 def reciprocal(x: Any, name: str | None = None) -> Any:
-    """`1 / x` of any shape, rounded once; integers as they were. Takes the place of `tf.math.reciprocal`."""
+    """Replaces `tf.math.reciprocal`: `1 / x` of any shape, rounded once. Integers use the original operation."""
     import tensorflow as tf
 
     with tf.name_scope(name or "Reciprocal"):
@@ -71,7 +73,7 @@ def reciprocal(x: Any, name: str | None = None) -> Any:
 
 
 def rsqrt(x: Any, name: str | None = None) -> Any:
-    """`1 / sqrt(x)` of any shape, each step rounded once; takes the place of `tf.math.rsqrt`."""
+    """Replaces `tf.math.rsqrt`: `1 / sqrt(x)` of any shape, each step rounded once."""
     import tensorflow as tf
 
     with tf.name_scope(name or "Rsqrt"):
@@ -79,7 +81,7 @@ def rsqrt(x: Any, name: str | None = None) -> Any:
 
 
 def erfc(x: Any, name: str | None = None) -> Any:
-    """`1 - erf(x)` of any shape, computed in float64; takes the place of `tf.math.erfc`."""
+    """Replaces `tf.math.erfc`: `1 - erf(x)` of any shape, computed in float64."""
     import tensorflow as tf
 
     with tf.name_scope(name or "Erfc"):
@@ -88,10 +90,10 @@ def erfc(x: Any, name: str | None = None) -> Any:
 
 
 def gelu(features: Any, approximate: bool = False, name: str | None = None) -> Any:  # noqa: FBT001, FBT002  TensorFlow's own signature
-    """The Gaussian error linear unit of any shape by `erf`, or by `tanh`; takes the place of `tf.nn.gelu`.
+    """Replaces `tf.nn.gelu`: the Gaussian error linear unit of any shape, by `erf` or by `tanh`.
 
-    TensorFlow 2.21 takes `erfc`; earlier releases took `erf`, which computes alike everywhere and costs half as much,
-    but is less accurate far below zero, where the value is near it.
+    TensorFlow 2.21 uses `erfc`, earlier releases `erf`. `erf` is portable and costs half as much. It is less accurate
+    for inputs far below zero, where the result is close to zero.
     """
     import tensorflow as tf
 
@@ -104,12 +106,12 @@ def gelu(features: Any, approximate: bool = False, name: str | None = None) -> A
 
 
 REPLACED: tuple[Callable[..., Any], ...] = (reciprocal, rsqrt, erfc, gelu)
-"""The functions of TensorFlow that have an exact form here, under the names they have there."""
+"""The replacements. Each has the name of the TensorFlow function that it replaces."""
 
 
 def _exact_qr(original: Callable[..., Any]) -> Callable[..., Any]:
     def qr(x: Any, mode: str = "reduced") -> Any:
-        """In float64 by NumPy's LAPACK, rounded to float32; as it was for other types, and inside a graph."""
+        """Float32: NumPy's LAPACK in float64, then rounded. Other types, and graphs, use the original."""
         import numpy as np
         import tensorflow as tf
 

@@ -1,9 +1,9 @@
-"""A fingerprint of how this machine computes: about a hundred operations of fixed inputs, each with a digest.
+"""A fingerprint of how this machine computes: about a hundred operations on fixed inputs, each with a digest.
 
-It is taken in a process of its own, forked after TensorFlow was imported and set up, and before it opened its devices:
-so it costs no second import, computes with the run's own settings, draws from no generator of the run, and leaves the
-script free to configure devices. What can only be asked while TensorFlow computes is read back there, too: oneDNN's
-instruction set, from the first line that it prints, and the sizes of the thread pools, from the threads there are.
+A child process computes it. The child is forked after TensorFlow is imported and set up, and before it opens devices.
+So the fingerprint needs no second import, uses the run's settings, draws from none of the run's generators, and leaves
+the script free to configure devices. The child also reads back what only a computing process knows: oneDNN's
+instruction set, from its first log line, and the sizes of the thread pools, from the threads that exist.
 """
 
 import ctypes
@@ -26,14 +26,14 @@ from samebits.core.errors import SettingError
 from samebits.core.jsonio import differing_names
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-FINGERPRINT_TIMEOUT = 600.0  # seconds for what takes half of one, and ten under emulation
+FINGERPRINT_TIMEOUT = 600.0  # seconds; it takes half a second, and ten under emulation
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ISA = "onednn_verbose,v1,info,cpu,isa:"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fingerprint:
-    """Digests (16 hex) by operation; what oneDNN calls its instruction set; the threads of TensorFlow's two pools."""
+    """Digests (16 hex digits) by operation, oneDNN's name of its instruction set, and TensorFlow's two pool sizes."""
 
     operations: dict[str, str]
     onednn: str
@@ -42,34 +42,34 @@ class Fingerprint:
 
     @property
     def digest(self) -> Digest:
-        """Names all of them."""
+        """One digest over all operations."""
         return Digest.of_json(self.operations)
 
     def differing(self, other: dict[str, str]) -> list[str]:
-        """The operations that have another digest there, or that only one of the two knows."""
+        """The operations whose digests differ, or that only one of the two has."""
         return differing_names(self.operations, other)
 
 
 class FingerprintJob:
-    """The process that takes a fingerprint; it works while we go on, and ends with us."""
+    """A child process that computes a fingerprint in the background. It dies with its parent."""
 
     def __init__(self) -> None:
         reading, writing = os.pipe()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # or the child would answer them as if it were us
+        # Until the child ignores signals, it would handle them as its parent does.
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            with warnings.catch_warnings(
-                action="ignore", category=DeprecationWarning
-            ):  # of threads that others started
+            # Python warns of a fork where a library has started threads.
+            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
                 self._process = os.fork()
             if self._process == 0:
-                _take(reading, writing)
+                _child_main(reading, writing)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         os.close(writing)
         self._pipe = reading
 
     def finish(self) -> Fingerprint:
-        """Wait for it; raises SettingError where it ended without an answer, or gives none in time."""
+        """Wait for the fingerprint. Raises SettingError where the child fails or exceeds the timeout."""
         answer = b""
         with os.fdopen(self._pipe, "rb", buffering=0) as pipe:
             deadline = time.monotonic() + FINGERPRINT_TIMEOUT
@@ -81,34 +81,36 @@ class FingerprintJob:
             else:
                 os.kill(self._process, signal.SIGKILL)
         status: object = "unknown"
-        with suppress(ChildProcessError):  # a script that waits for any child may have waited for this one
+        # A script that waits for any of its children may have reaped this one.
+        with suppress(ChildProcessError):
             status = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
         try:
             return Fingerprint(**json.loads(answer))
         except (ValueError, TypeError) as error:
-            said = answer.decode(errors="replace") or "nothing"
+            output = answer.decode(errors="replace") or "none"
             raise SettingError(
-                f"the fingerprint of this machine could not be taken (status {status}, it said {said}); run again, and"
-                " report it if that does not help"
+                f"the fingerprint of this machine could not be computed (status {status}, output: {output}); run again,"
+                " and report it if it fails again"
             ) from error
 
 
-def _take(reading: int, writing: int) -> None:
-    """The whole life of the process."""
+def _child_main(reading: int, writing: int) -> None:
+    """Compute the fingerprint, write it to the pipe and exit."""
     try:
         for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # of Ctrl-C, too, our parent decides
+            signal.signal(number, signal.SIG_IGN)  # the parent decides, also on Ctrl-C
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         os.close(reading)
+        # oneDNN prints its instruction set to stdout.
         printed = os.memfd_create("printed")
         os.dup2(printed, 1)
         with open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), 2)
         _hide_gpus()
         os.environ["ONEDNN_VERBOSE"] = "1"
-        before = _threads()
+        threads_before = _count_threads()
         answer: dict[str, Any] = {"operations": fingerprint()}
-        started = _threads() - before
+        started = _count_threads() - threads_before
         answer["inter_threads"] = started.pop("tf_Compute", 0)
         answer["intra_threads"] = sum(count for name, count in started.items() if not name.startswith("tf_"))
         os.lseek(printed, 0, os.SEEK_SET)
@@ -118,21 +120,21 @@ def _take(reading: int, writing: int) -> None:
             )
         with os.fdopen(writing, "wb") as pipe:
             pipe.write(json.dumps(answer).encode())
-    except BaseException as error:  # noqa: BLE001  whatever it is, the other side says it
+    except BaseException as error:  # noqa: BLE001  the parent reports it, whatever it is
         os.write(writing, repr(error).encode())
     finally:
         os._exit(0)
 
 
 def _hide_gpus() -> None:
-    """The fingerprint is of the CPU, and the run wants the GPU's memory."""
+    """Keep off the GPU: the fingerprint is of the CPU, and the run needs the GPU's memory."""
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")
 
 
-def _threads() -> Counter[str]:
-    """How many threads of each name this process has; those of TensorFlow's intra-op pool have the process's own."""
+def _count_threads() -> Counter[str]:
+    """How many threads of each name this process has. TensorFlow's intra-op threads have the process's name."""
     found: Counter[str] = Counter()
     for thread in os.listdir("/proc/self/task"):
         with suppress(FileNotFoundError):  # it has ended
@@ -141,11 +143,11 @@ def _threads() -> Counter[str]:
 
 
 def fingerprint() -> dict[str, str]:
-    """Compute every operation; 16 hex digits of sha256 over the bytes of what it gives."""
+    """Compute every operation. Returns 16 hex digits of the sha256 over each result's bytes."""
     import numpy as np
 
     found = {}
-    for name, computed in _operations():
+    for name, computed in _compute_operations():
         arrays = [np.asarray(array) for array in _flat(computed)]
         found[name] = Digest.of_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hex[:16]
     return found
@@ -160,7 +162,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 
 class _Numbers:
-    """Inputs that are the same everywhere: multiples of 2**-16 from NumPy's PCG64, which computes with integers."""
+    """Inputs that are the same on every machine: multiples of 2**-16 from PCG64, which computes with integers."""
 
     def __init__(self) -> None:
         import numpy as np
@@ -168,15 +170,15 @@ class _Numbers:
         self._generator = np.random.Generator(np.random.PCG64(20))
 
     def __call__(self, *shape: int, low: float = -4.0, high: float = 4.0, dtype: str = "float32") -> Any:
-        """An array from `low` (not reached) to `high`."""
+        """An array of values above `low`, up to and including `high`."""
         return (high - self._generator.integers(0, int((high - low) * 65536), size=shape) / 65536).astype(dtype)
 
 
 Operation = tuple[str, Any]
-"""A name, and the arrays that were computed."""
+"""A name, and its computed arrays."""
 
 
-def _operations() -> Iterator[Operation]:
+def _compute_operations() -> Iterator[Operation]:
     numbers = _Numbers()
     for kind in ("float32", "float64"):
         for name, computed in _numpy_operations(numbers, kind):
@@ -321,7 +323,7 @@ def _random(_numbers: _Numbers) -> Iterator[Operation]:
 
 
 def _graph(numbers: _Numbers) -> Iterator[Operation]:
-    """What Grappler may rewrite, all in one graph."""
+    """Expressions that Grappler may rewrite, in one graph."""
     import tensorflow as tf
 
     def compute(x: Any) -> dict[str, Any]:

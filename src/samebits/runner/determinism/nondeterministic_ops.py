@@ -1,8 +1,8 @@
-"""Operations that TensorFlow has no deterministic form of: found in a trial's graphs, with the layer they are in.
+"""Operations without a deterministic implementation in TensorFlow, found in a trial's graphs with their layers.
 
-On a GPU op determinism makes most of them an error, `Timestamp` everywhere. Which they are was read in the kernels of
-TensorFlow 2.x (`OpDeterminismRequired`). So that they can be placed on the CPU where there is no other way, the trial
-measures there what each costs.
+With op determinism on, most of them raise an error on a GPU, and `Timestamp` raises everywhere. The table comes from
+the kernels of TensorFlow 2.x that check `OpDeterminismRequired`. Where an operation has no workaround, it can be placed
+on the CPU. The trial measures what that costs.
 """
 
 import functools
@@ -17,16 +17,16 @@ from samebits.runner.compat.keras_private import current_scope
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.tensorflow_private import node_location
 
-_PROBES = 7  # times that an operation is carried out to be timed, the first left out
-_BATCH = 32  # for sizes that a graph leaves open
+_TIMED_RUNS = 7  # executions to time one operation; the first is left out
+_BATCH = 32  # stands for sizes that a graph leaves open
 _GRADIENT = "gradient_tape/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NondeterministicOp:
-    """`gpu_only`: on the CPU it repeats. `way` is the known way round; None where there is only the CPU."""
+    """`gpu_only`: it is deterministic on the CPU. `workaround` is None where the CPU is the only way."""
 
-    way: str | None
+    workaround: str | None
     gpu_only: bool = True
 
 
@@ -35,35 +35,35 @@ _FROZEN = "let the layer train, or apply its moving statistics as a scale and a 
 _NEAREST = "repeat rows and columns (tf.repeat), as keras.layers.UpSampling2D does"
 _COUNTING = "use tf.math.unsorted_segment_sum"
 OPERATIONS: dict[str, NondeterministicOp] = {
-    "AdjustContrastv2": NondeterministicOp(way=_CONTRAST),
-    "Bincount": NondeterministicOp(way=_COUNTING),
-    "CropAndResizeGradBoxes": NondeterministicOp(way=None),
-    "CropAndResizeGradImage": NondeterministicOp(way=None),
-    "DenseBincount": NondeterministicOp(way=_COUNTING),
-    "DepthwiseConv2dNativeBackpropFilter": NondeterministicOp(way="use a Conv2D with groups"),
-    "Dilation2DBackpropFilter": NondeterministicOp(way=None),
-    "Dilation2DBackpropInput": NondeterministicOp(way=None),
-    "FakeQuantWithMinMaxVarsGradient": NondeterministicOp(way=None),
-    "FakeQuantWithMinMaxVarsPerChannelGradient": NondeterministicOp(way=None),
-    "FusedBatchNormGrad": NondeterministicOp(way=_FROZEN),
-    "FusedBatchNormGradV2": NondeterministicOp(way=_FROZEN),
-    "FusedBatchNormGradV3": NondeterministicOp(way=_FROZEN),
-    "MaxPoolGradWithArgmax": NondeterministicOp(way="use tf.nn.max_pool2d, which keeps no places"),
-    "ResizeNearestNeighborGrad": NondeterministicOp(way=_NEAREST),
-    "SparseTensorDenseMatMul": NondeterministicOp(way="make the matrix dense (tf.sparse.to_dense)"),
-    "Timestamp": NondeterministicOp(way="leave the time out of the graph", gpu_only=False),
+    "AdjustContrastv2": NondeterministicOp(workaround=_CONTRAST),
+    "Bincount": NondeterministicOp(workaround=_COUNTING),
+    "CropAndResizeGradBoxes": NondeterministicOp(workaround=None),
+    "CropAndResizeGradImage": NondeterministicOp(workaround=None),
+    "DenseBincount": NondeterministicOp(workaround=_COUNTING),
+    "DepthwiseConv2dNativeBackpropFilter": NondeterministicOp(workaround="use a Conv2D with groups"),
+    "Dilation2DBackpropFilter": NondeterministicOp(workaround=None),
+    "Dilation2DBackpropInput": NondeterministicOp(workaround=None),
+    "FakeQuantWithMinMaxVarsGradient": NondeterministicOp(workaround=None),
+    "FakeQuantWithMinMaxVarsPerChannelGradient": NondeterministicOp(workaround=None),
+    "FusedBatchNormGrad": NondeterministicOp(workaround=_FROZEN),
+    "FusedBatchNormGradV2": NondeterministicOp(workaround=_FROZEN),
+    "FusedBatchNormGradV3": NondeterministicOp(workaround=_FROZEN),
+    "MaxPoolGradWithArgmax": NondeterministicOp(workaround="use tf.nn.max_pool2d, which returns no indices"),
+    "ResizeNearestNeighborGrad": NondeterministicOp(workaround=_NEAREST),
+    "SparseTensorDenseMatMul": NondeterministicOp(workaround="make the matrix dense (tf.sparse.to_dense)"),
+    "Timestamp": NondeterministicOp(workaround="leave the time out of the graph", gpu_only=False),
 }
 
 
 class NondeterministicOpWatcher:
-    """Collects the operations of that table as graphs are made."""
+    """Collects the operations of the table while graphs are traced."""
 
     def __init__(self) -> None:
         self._found: dict[str, Any] = {}
         self._layers: dict[str, str] = {}
 
     def install(self, patches: Patches) -> None:
-        """Wrap the making of a graph's node."""
+        """Wrap the function that creates the nodes of graphs."""
         patches.wrap(node_location(), self._wrap)
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,30 +73,31 @@ class NondeterministicOpWatcher:
             scope = operation.name.rpartition("/")[0]
             if scope not in self._layers:
                 self._layers[scope] = current_scope()
-            if kind in OPERATIONS and _as_recorded(operation):
+            if kind in OPERATIONS and _is_nondeterministic(operation):
                 self._found.setdefault(operation.name, operation)
             return operation
 
         return create_op
 
     def found(self) -> tuple[NondeterministicOpUse, ...]:
-        """Each with its layer, the way round, whether a GPU alone has it, and the seconds that it takes on this CPU."""
-        places = {(operation.type, self._layer(name)): operation for name, operation in self._found.items()}
-        placed = {kind for kind, layer in places if layer}
+        """One entry for each operation and layer, with the seconds that the operation takes on this CPU."""
+        by_layer = {(operation.type, self._layer(name)): operation for name, operation in self._found.items()}
+        in_layers = {kind for kind, layer in by_layer if layer}
         return tuple(
             NondeterministicOpUse(
                 operation=kind,
                 layer=layer,
-                way=OPERATIONS[kind].way,
+                way=OPERATIONS[kind].workaround,
                 gpu_only=OPERATIONS[kind].gpu_only,
                 seconds=_seconds(operation),
             )
-            for (kind, layer), operation in sorted(places.items(), key=lambda item: item[0])
-            if layer or kind not in placed  # Keras tries layers out by themselves, too
+            for (kind, layer), operation in sorted(by_layer.items(), key=lambda item: item[0])
+            # Keras also traces layers by themselves, where the layer is unknown.
+            if layer or kind not in in_layers
         )
 
     def _layer(self, name: str) -> str:
-        """The path of the layer that a node of a graph belongs to, a gradient to that of its operation; else empty."""
+        """The path of the layer that a node, or the gradient of a node, belongs to; empty outside of layers."""
         scope = name.removeprefix(_GRADIENT)
         while scope:
             scope = scope.rpartition("/")[0]
@@ -105,34 +106,34 @@ class NondeterministicOpWatcher:
         return ""
 
 
-def _as_recorded(operation: Any) -> bool:
-    """Of a normalisation's gradient only that of a frozen one."""
+def _is_nondeterministic(operation: Any) -> bool:
+    """Batch normalisation's gradient is nondeterministic only where the layer is frozen."""
     return not operation.type.startswith("FusedBatchNormGrad") or not operation.get_attr("is_training")
 
 
 def _seconds(operation: Any) -> float | None:
-    """The median of a few executions of one operation by itself on the CPU; None where it cannot be had that way."""
+    """The median time of one operation on the CPU, executed by itself; None where it cannot be executed alone."""
     import tensorflow as tf
 
     try:
         with tf.device("CPU:0"):
-            given = [_like(tensor) for tensor in operation.inputs]
+            inputs = [_stand_in(tensor) for tensor in operation.inputs]
             names = [item.name for item in operation.op_def.input_arg]
             attributes = {
                 item.name: operation.get_attr(item.name)
                 for item in operation.op_def.attr
                 if item.name not in {argument.type_attr for argument in operation.op_def.input_arg}
             }
-            carry_out = getattr(tf.raw_ops, operation.type)
-            named = dict(zip(names, given, strict=True)) | attributes
-            spent = [_once(lambda: carry_out(**named)) for _ in range(_PROBES)]
-    except Exception:  # noqa: BLE001  sizes that only the graph knows: then it is not measured
+            execute = getattr(tf.raw_ops, operation.type)
+            arguments = dict(zip(names, inputs, strict=True)) | attributes
+            seconds = [_time_once(lambda: execute(**arguments)) for _ in range(_TIMED_RUNS)]
+    except Exception:  # noqa: BLE001  some sizes are known in the graph only; these operations have no time
         return None
-    return statistics.median(spent[1:])
+    return statistics.median(seconds[1:])
 
 
-def _like(tensor: Any) -> Any:
-    """A value as large as a graph's: the one it always has, or zeros."""
+def _stand_in(tensor: Any) -> Any:
+    """A value of a graph tensor's shape: its constant value, or zeros."""
     import tensorflow as tf
 
     known = tf.get_static_value(tensor)
@@ -141,7 +142,7 @@ def _like(tensor: Any) -> Any:
     return tf.zeros([_BATCH if size is None else size for size in tensor.shape.as_list()], tensor.dtype)
 
 
-def _once(carry_out: Callable[[], Any]) -> float:
+def _time_once(execute: Callable[[], Any]) -> float:
     started = time.perf_counter()
-    carry_out()
+    execute()
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""How the machine computes under a run: its fingerprint, the operations reached on it, and the promise that follows."""
+"""The portability guarantee of a run: what follows from the machine's fingerprint and the recorded operations."""
 
 import os
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from samebits.core.errors import SettingError, shorten
 from samebits.runner.compat.features import EXACT_OPS, OP_AUDIT, SETTINGS
 from samebits.runner.compat.numpy_private import openblas_core
 from samebits.runner.compat.patches import Patches
-from samebits.runner.compat.self_test import look_at_names
+from samebits.runner.compat.self_test import read_private_names
 from samebits.runner.determinism.fingerprint import Fingerprint, FingerprintJob, fingerprint
 from samebits.runner.determinism.op_audit import (
     OpRecorder,
@@ -36,33 +36,34 @@ _SHOWN = 5
 
 
 class PortabilityMonitor:
-    """Takes the fingerprint beside the script, and judges before the first step and at the end."""
+    """Computes the fingerprint while the script starts, checks it before the first step, and concludes at the end."""
 
     def __init__(self, profile: Profile, note: Callable[[Environment], None], *, fingerprinted: bool = True) -> None:
-        """`note` takes what was observed, for the record; a trial has no fingerprint."""
+        """`note` adds an observation to the record. A trial has no fingerprint."""
         self._profile = profile
         self._fingerprinted = fingerprinted and profile.device == "cpu"
         self._note = note
-        self._reached: OpRecorder | None = None
-        self._fingerprinting: FingerprintJob | None = None
+        self._recorder: OpRecorder | None = None
+        self._fingerprint_job: FingerprintJob | None = None
 
     def watch(self, patches: Patches, guard: SettingsGuard) -> None:
-        """Start; after seeding, and before the script. Not forked with a GPU, whose driver may be at work already."""
+        """Start the fingerprint and record operations. Call it after seeding, before the script."""
+        # With a GPU nothing is forked: its driver may be running already.
         if self._fingerprinted:
-            self._fingerprinting = FingerprintJob()
+            self._fingerprint_job = FingerprintJob()
         if self._profile.portable:
-            self._reached = OpRecorder(guard)
-            self._reached.install(patches)
+            self._recorder = OpRecorder(guard)
+            self._recorder.install(patches)
             refuse_compiling(patches, guard)
             guard.refuse_unknown()
         else:
             refuse_weighted_bincount(patches, guard, self._profile.threads)
 
     def check(self) -> None:
-        """Raise SettingError where a setting did not take effect, or the profile's promise cannot be kept here."""
-        if self._fingerprinting is None:
+        """Raise SettingError where a setting did not take effect, or this machine differs from the proven table."""
+        if self._fingerprint_job is None:
             return
-        found, self._fingerprinting = self._fingerprinting.finish(), None
+        found, self._fingerprint_job = self._fingerprint_job.finish(), None
         arithmetic = Arithmetic(
             digest=str(found.digest),
             operations=found.operations,
@@ -70,36 +71,37 @@ class PortabilityMonitor:
             openblas=openblas_core(),
             numpy_features=numpy_features(),
         )
-        self._note(Environment(arithmetic=arithmetic))  # also where a setting is found that did not take effect
+        # Noted before the next line can raise: the record then shows how the machine computes.
+        self._note(Environment(arithmetic=arithmetic))
         self._note(Environment(settings=tuple(read_back_fingerprint(self._profile, found))))
         if self._profile.portable:
             check_proven(found, read_proven())
 
     def conclude(self) -> None:
-        """Note the promise that the run kept to; says on stderr where it shrank."""
+        """Record the portability guarantee; a reduced one is reported on stderr."""
         self.check()
         self._note(Environment(guarantee=self._guarantee()))
 
     def _guarantee(self) -> PortabilityGuarantee:
-        """The profile that the run keeps to, the operations it computed by, and those that keep it from a wider one."""
-        if self._reached is None:
+        """The profile that the run satisfies, the operations it computed by, and those that reduce the guarantee."""
+        if self._recorder is None:
             return PortabilityGuarantee(profile=NATIVE)
-        reached = computing(self._reached.operations)
+        operations = computing(self._recorder.operations)
         proven = read_proven()
-        names = [name for name in reached if name not in proven.operations]
+        names = [name for name in operations if name not in proven.operations]
         if c_library() not in proven.libc:
             names.append(f"functions of the C library {c_library()}")
         if names:
             log(
-                "this run promises the same bits on the same class of machine only; not proven to be portable:"
+                "the portability guarantee is reduced to the same CPU class; not proven to be portable:"
                 f" {shorten(names, _SHOWN)}"
             )
         profile = NATIVE if names else PORTABLE
-        return PortabilityGuarantee(profile=profile, operations=tuple(reached), unproven=tuple(names))
+        return PortabilityGuarantee(profile=profile, operations=tuple(operations), unproven=tuple(names))
 
 
 def fingerprint_of(profile: Profile) -> tuple[Fingerprint, list[str]]:
-    """The fingerprint under a profile, where nothing is trained, and the operations that it computes by.
+    """The fingerprint of this machine under a profile, and the operations that it computes by. Nothing is trained.
 
     Raises SettingError where a setting did not take effect.
     """
@@ -108,19 +110,19 @@ def fingerprint_of(profile: Profile) -> tuple[Fingerprint, list[str]]:
         with quiet_import(Path(os.devnull)):
             import keras  # noqa: F401
 
-        look_at_names().require(SETTINGS, *((OP_AUDIT, EXACT_OPS) if profile.portable else (OP_AUDIT,)))
+        read_private_names().require(SETTINGS, *((OP_AUDIT, EXACT_OPS) if profile.portable else (OP_AUDIT,)))
         seed_everything(0, profile, patches)
         read_back_settings(profile)
         found = FingerprintJob().finish()
         read_back_fingerprint(profile, found)
-        reached = OpRecorder(guard)
-        reached.install(patches)
+        recorder = OpRecorder(guard)
+        recorder.install(patches)
         fingerprint()
-    return found, computing(reached.operations)
+    return found, computing(recorder.operations)
 
 
 def check_proven(found: Fingerprint, proven: ProvenTable) -> None:
-    """Raise SettingError where this machine, or other packages, compute otherwise than the table says."""
+    """Raise SettingError where the package versions or the fingerprint differ from the proven table."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -132,13 +134,13 @@ def check_proven(found: Fingerprint, proven: ProvenTable) -> None:
     names = differing(found, proven)
     if names:
         raise SettingError(
-            f"this machine computes {len(names)} of {len(found.operations)} operations otherwise than the portable"
-            f" profile promises ({shorten(names, _SHOWN)}); use the native profile, and please report the CPU"
+            f"this machine computes {len(names)} of {len(found.operations)} operations differently from the portable"
+            f" profile's table ({shorten(names, _SHOWN)}); use the native profile, and please report the CPU"
         )
 
 
 def differing(found: Fingerprint, proven: ProvenTable) -> list[str]:
-    """The operations that are not as in the table; of what an unknown C library computes, nothing can be said."""
+    """The operations that differ from the table. Under an unknown C library, its functions are left out."""
     expected = proven.expected(c_library())
     if expected is not None:
         return found.differing(expected)

@@ -1,4 +1,4 @@
-"""Apply the settings of a profile, and read each one back from the library that must obey it."""
+"""Apply the settings of a profile, and read each one back from the library that uses it."""
 
 import functools
 import os
@@ -19,9 +19,10 @@ from samebits.runner.determinism.fingerprint import Fingerprint
 
 
 def prepare_environment(profile: Profile, patches: Patches) -> "SettingsGuard":
-    """Check the environment before TensorFlow is imported, and guard it from then on.
+    """Check and set the environment variables, and guard them from then on. Call it before TensorFlow is imported.
 
-    Raises SettingError where one contradicts the profile, or is missing and only image or launcher can give it.
+    Raises SettingError for a variable that contradicts the profile. PYTHONHASHSEED must be set already: Python reads it
+    when it starts.
     """
     profile.check(os.environ, "the environment")
     check_variables(os.environ, profile)
@@ -36,7 +37,7 @@ def prepare_environment(profile: Profile, patches: Patches) -> "SettingsGuard":
     return guard
 
 
-_DECIDING = (
+_LIBRARY_PREFIXES = (
     "BLIS_",
     "CUBLAS_",
     "CUDNN_",
@@ -50,15 +51,16 @@ _DECIDING = (
     "TF_",
     "XLA_",
 )
-_HARMLESS = {"KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL", "TF_CPP_MAX_VLOG_LEVEL"}
+_HARMLESS_VARIABLES = {"KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL", "TF_CPP_MAX_VLOG_LEVEL"}
 
 
 def check_variables(environment: Mapping[str, str], profile: Profile) -> None:
-    """Raise SettingError for a variable that a library may compute by and that no profile knows: it is in no recipe."""
-    known = profile.variables.keys() | _HARMLESS
-    baked = {item.name: item.value for item in GPU_SETTINGS}  # the GPU image has them on a CPU, too
+    """Raise SettingError for a variable that a library may read and that no recipe holds."""
+    known = profile.variables.keys() | _HARMLESS_VARIABLES
+    # The GPU image sets these also where it runs on a CPU.
+    baked = {item.name: item.value for item in GPU_SETTINGS}
     for name in sorted(environment.keys() - known):
-        if name.startswith(_DECIDING) and environment[name] != baked.get(name):
+        if name.startswith(_LIBRARY_PREFIXES) and environment[name] != baked.get(name):
             raise SettingError(
                 f"the environment sets {name}={environment[name]}, which may change bits and is part of no recipe;"
                 " remove it, or set it in the script"
@@ -66,30 +68,31 @@ def check_variables(environment: Mapping[str, str], profile: Profile) -> None:
 
 
 class SettingsGuard:
-    """Stops a script that sets a pinned variable to something else: TensorFlow has read it already, or would obey."""
+    """Stops a script that changes a pinned variable: TensorFlow has read it already, or would follow the change."""
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self._names = {setting.name for setting in profile.settings}
-        self._stopped: SettingError | None = None
-        self._strict = False
+        self._error: SettingError | None = None
+        self._refuses_unknown = False
 
     def check(self) -> None:
-        """Raise again what was raised in the script, which may have caught it."""
-        if self._stopped is not None:
-            raise self._stopped
+        """Raise again what was raised in the script, which may have swallowed it."""
+        if self._error is not None:
+            raise self._error
 
     def refuse_unknown(self) -> None:
-        """From here on also stop one that sets a variable that a library may compute by; NumPy's own import does."""
-        self._strict = True
+        """From here on, also stop a script that sets any other variable that a library may read."""
+        # Not from the start: NumPy sets such a variable during its own import.
+        self._refuses_unknown = True
 
     def stop(self, message: str) -> NoReturn:
-        """Raise SettingError in the script, and remember it."""
-        self._stopped = SettingError(message)
-        raise self._stopped
+        """Raise SettingError in the script, and keep it for `check`."""
+        self._error = SettingError(message)
+        raise self._error
 
     def install(self, patches: Patches) -> None:
-        """Watch the two functions that `os.environ` goes through; an audit hook would slow much else down."""
+        """Wrap the two functions behind `os.environ`. An audit hook would slow down everything else."""
         for name in ("putenv", "unsetenv"):
             patches.wrap((os, name), self._guarded)
 
@@ -99,28 +102,28 @@ class SettingsGuard:
             name, value = (os.fsdecode(argument) for argument in (*arguments, "(nothing)")[:2])
             if name in self._names:
                 self._refuse({name: value})
-            elif self._strict and name.startswith(_DECIDING) and name not in _HARMLESS:
+            elif self._refuses_unknown and name.startswith(_LIBRARY_PREFIXES) and name not in _HARMLESS_VARIABLES:
                 self.stop(
-                    f"the script sets {name}={value}, which may change bits: the portable profile cannot promise"
-                    " them; remove it, or use the native profile"
+                    f"the script sets {name}={value}, which may change bits on another CPU; remove it, or use the"
+                    " native profile"
                 )
             original(*arguments)
 
         return guarded
 
     def _refuse(self, setting: Mapping[str, str]) -> None:
-        """Raise SettingError where a setting is not the profile's."""
+        """Raise SettingError where a variable differs from the profile."""
         try:
             self._profile.check(setting, "the script")
         except SettingError as error:
-            self._stopped = error
+            self._error = error
             raise
 
 
 def seed_everything(seed: int, profile: Profile, patches: Patches) -> None:
-    """Seed Python, NumPy, TensorFlow and Keras, switch op determinism on, fix the thread pools, take exact operations.
+    """Seed Python, NumPy, TensorFlow and Keras, and apply all settings that TensorFlow takes after its import.
 
-    Leaves TensorFlow's context uninitialised, so that a script may still configure its devices.
+    TensorFlow's context stays uninitialised, so the script can still configure its devices.
     """
     import keras
     import tensorflow as tf
@@ -136,13 +139,13 @@ def seed_everything(seed: int, profile: Profile, patches: Patches) -> None:
     if profile.portable and profile.has(GRAPH_REWRITES):
         exact.switch_rewrites_off()
     if profile.portable and profile.has(EXACT_OPERATIONS):
-        exact.install(patches)
+        exact.install_exact_ops(patches)
     if profile.has(SEEDS):
         keras.utils.set_random_seed(seed)
 
 
 def read_back_seeds(seed: int) -> list[ReadBack]:
-    """The four generators' seeds; only right after seeding, before anything is drawn. Raises SettingError."""
+    """Read the four generators' seeds back, right after seeding. Raises SettingError where one differs."""
     import numpy as np
 
     asked = str(seed)
@@ -152,19 +155,19 @@ def read_back_seeds(seed: int) -> list[ReadBack]:
     found = (
         ("seed of Python", python, "random.getstate"),
         ("seed of NumPy", numpy, "numpy.random.get_state"),
-        ("seed of TensorFlow", tensorflow_private.global_seed(), "tensorflow context"),
-        ("seed of Keras", keras_private.global_seed(), "keras global state"),
+        ("seed of TensorFlow", tensorflow_private.tensorflow_seed(), "tensorflow context"),
+        ("seed of Keras", keras_private.keras_seed(), "keras global state"),
     )
     return _checked(ReadBack(name=name, asked=asked, found=str(value), by=by) for name, value, by in found)
 
 
 def read_back_settings(profile: Profile) -> list[ReadBack]:
-    """Every setting from the library that uses it; can be asked at any time. Raises SettingError where one differs."""
+    """Read every setting back from the library that uses it, at any time. Raises SettingError where one differs."""
     return _checked(setting for setting in _settings(profile) if profile.has(setting.name))
 
 
 def read_back_keras() -> list[ReadBack]:
-    """What a `keras.json` could change; only before the script, which may change it itself. Raises SettingError."""
+    """Read back what a `keras.json` could change. Call it before the script runs. Raises SettingError."""
     import keras
 
     found = (
@@ -219,7 +222,7 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
 
 
 def read_back_fingerprint(profile: Profile, found: Fingerprint) -> list[ReadBack]:
-    """What only a process that has computed can tell. Raises SettingError where a setting did not take effect."""
+    """Read back what only a process that computes can see. Raises SettingError where a setting did not take effect."""
     threads = str(profile.threads)
     settings = [
         ReadBack(name="intra-op threads", asked=threads, found=str(found.intra_threads), by="/proc/self/task"),
@@ -233,22 +236,22 @@ def read_back_fingerprint(profile: Profile, found: Fingerprint) -> list[ReadBack
 
 
 def numpy_features() -> tuple[str, ...]:
-    """The groups of instructions for which NumPy has kernels of their own, and uses them."""
+    """The CPU instruction groups for which NumPy has, and uses, kernels."""
     used = cpu_features()
     return tuple(name for name in kernel_features() if used[name])
 
 
 def numpy_disabled(features: str) -> str:
-    """Those of the features, with commas between them, that NumPy does not use."""
+    """Which of these comma-separated features NumPy does not use."""
     used = cpu_features()
     return ",".join(name for name in features.split(",") if not used.get(name, True))
 
 
 def _checked(found: Iterator[ReadBack]) -> list[ReadBack]:
-    """All of them, or the error that names those that did not take effect."""
+    """All settings. Raises SettingError, which lists those that did not take effect."""
     settings = list(found)
     wrong = [
-        f"{item.name} was asked as {item.asked} and found as {item.found}"
+        f"{item.name} was set to {item.asked} but reads back as {item.found}"
         for item in settings
         if item.asked != item.found
     ]
@@ -259,9 +262,10 @@ def _checked(found: Iterator[ReadBack]) -> list[ReadBack]:
     return settings
 
 
-@functools.cache  # it cannot change, but libraries write over that memory
+# Cached early: the value cannot change, but libraries overwrite the memory it is read from.
+@functools.cache
 def _hash_seed() -> str:
-    """What PYTHONHASHSEED was when the interpreter started; the flag tells whether it looked."""
+    """PYTHONHASHSEED as it was when the interpreter started; `random` where the interpreter did not use it."""
     with open("/proc/self/environ", "rb") as file:
         given = dict(item.partition(b"=")[::2] for item in file.read().split(b"\0"))
     seed = given.get(b"PYTHONHASHSEED", b"").decode(errors="replace")

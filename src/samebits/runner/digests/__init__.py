@@ -1,1 +1,1 @@
-"""Digests of what a training leaves: tensors, models, output files."""
+"""Digests of the results of a training: tensors, models, output files."""

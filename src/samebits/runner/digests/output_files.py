@@ -1,4 +1,8 @@
-"""Digests of what a script wrote. Model files count by their tensors: their bytes hold times and memory addresses."""
+"""Digests of a script's output files.
+
+Model files are digested by their tensors and configuration: their bytes also hold times and memory addresses. Links are
+digested by their target, all other files by their bytes.
+"""
 
 import fnmatch
 import json
@@ -14,11 +18,11 @@ from samebits.core.result import OutputFile
 from samebits.runner.digests.tensors import tensor_digest
 
 _VOLATILE = {"shared_object_id", "date_saved"}
-"""Keys of a `.keras` archive that differ between equal models: an object's address, and the time."""
+"""Keys of a `.keras` archive that differ between equal models: an object's address and the time."""
 
 
 def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[OutputFile, ...]:
-    """Path, digest and way of digesting of every output file that counts, in the order of their paths."""
+    """Path and digest of every output file, sorted by path. `ignore` holds patterns of paths to leave out."""
     found = []
     for path in folder.rglob("*"):
         relative = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
@@ -29,7 +33,8 @@ def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[OutputFile,
 
 
 def _describe(relative: str, path: Path, folder: Path) -> OutputFile:
-    if path.is_symlink():  # by where it leads within the outputs, as an absolute target would name the run
+    # The target is relative to the outputs: an absolute one would contain the run's own path.
+    if path.is_symlink():
         target = os.path.relpath(os.path.join(path.parent, path.readlink()), folder)
         return OutputFile(path=relative, by="link", digest=str(Digest.of_bytes(os.fsencode(target))))
     readers = {".keras": _keras_content, ".h5": _hdf5_content, ".hdf5": _hdf5_content}
@@ -38,13 +43,13 @@ def _describe(relative: str, path: Path, folder: Path) -> OutputFile:
         try:
             with path.open("rb") as file:
                 return OutputFile(path=relative, by="tensors", digest=str(Digest.of_json(reader(file))))
-        except Exception:  # noqa: BLE001, S110  no model file for all its name, in one of many ways: its bytes count
+        except Exception:  # noqa: BLE001, S110  not a model file, despite its name: its bytes count
             pass
     return OutputFile(path=relative, by="bytes", digest=str(Digest.of_file(path)))
 
 
 def _keras_content(file: BinaryIO) -> list[Any]:
-    """The members of a Keras archive, each by what it means."""
+    """The members of a Keras archive: tensors, configuration without volatile keys, or a digest of the bytes."""
     with zipfile.ZipFile(file) as archive:
         return [[name, _member(archive, name)] for name in sorted(archive.namelist())]
 
@@ -55,23 +60,23 @@ def _member(archive: zipfile.ZipFile, name: str) -> Any:
             return _hdf5_content(member)
         content = member.read()
     if name.endswith(".json"):
-        return _steady(json.loads(content))
+        return _without_volatile(json.loads(content))
     return str(Digest.of_bytes(content))
 
 
-def _steady(value: Any) -> Any:
-    """JSON without the keys that change from save to save."""
+def _without_volatile(value: Any) -> Any:
+    """JSON without the keys that change each time a model is saved."""
     if isinstance(value, dict):
-        return {key: _steady(item) for key, item in value.items() if key not in _VOLATILE}
+        return {key: _without_volatile(item) for key, item in value.items() if key not in _VOLATILE}
     if isinstance(value, list):
-        return [_steady(item) for item in value]
+        return [_without_volatile(item) for item in value]
     if isinstance(value, float):
-        return exact_float(value)  # JSON proper has no NaN
+        return exact_float(value)  # strict JSON has no NaN
     return value
 
 
 def _hdf5_content(file: Any) -> list[Any]:
-    """Every attribute, group and dataset of an HDF5 file, in the order of their names."""
+    """Every attribute, group and dataset of an HDF5 file, sorted by name."""
     import h5py
 
     with h5py.File(file, "r") as root:
@@ -91,18 +96,18 @@ def _hdf5_items(node: Any, path: str) -> Iterator[list[Any]]:
 
 
 def _dataset_digest(dataset: Any) -> str:
-    if dataset.dtype.hasobject:  # strings of any length
+    if dataset.dtype.hasobject:  # strings of variable length
         return str(Digest.of_bytes(canonical_json(_attribute(dataset[()]))))
     return str(tensor_digest(dataset[()]))
 
 
 def _attribute(value: Any) -> Any:
-    """An attribute as JSON; a model's configuration, which is JSON itself, without what changes."""
+    """An attribute as JSON. A model's configuration, which is a JSON text, loses its volatile keys."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str):
         try:
-            return _steady(json.loads(value))
+            return _without_volatile(json.loads(value))
         except ValueError:
             return value
     if hasattr(value, "tolist"):

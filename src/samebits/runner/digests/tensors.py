@@ -11,29 +11,29 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.runner.compat.tensorflow_private import eager_values
 
-_WORTH_A_THREAD = 1 << 20
-"""Bytes: fewer are digested sooner than threads are woken."""
+_MIN_PARALLEL_BYTES = 1 << 20
+"""Below this, digesting takes less time than waking threads."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DescribedTensor:
-    """An array with what is said of it beside its bytes: path, type, shape and the like."""
+    """An array and its description: path, type, shape and the like."""
 
     about: dict[str, Any]
     array: Any
 
     def described(self, digest: Digest) -> dict[str, Any]:
-        """As ledger and result hold it."""
+        """The description with the digest, as ledger and result hold it."""
         return self.about | {"digest": str(digest)}
 
 
 def tensor_digest(values: Any) -> Digest:
-    """The sha256 of an array's bytes, row-major and little-endian, with neither shape nor type."""
+    """The sha256 of an array's bytes, row-major and little-endian. Shape and type are not part of it."""
     return Digest(hashlib.sha256(raw_bytes(values)).hexdigest())
 
 
 def raw_bytes(values: Any) -> Any:
-    """An array's bytes as digested: row-major and little-endian; not copied where they lie so already."""
+    """An array's bytes, row-major and little-endian. They are copied only where their layout differs."""
     import numpy as np
 
     array = np.ascontiguousarray(values)
@@ -65,7 +65,7 @@ def describe_variables(variables: Iterable[Any]) -> list[dict[str, Any]]:
 def describe_tensor(
     named: Sequence[DescribedTensor], keep: Callable[[Digest, Any], object] | None = None
 ) -> list[dict[str, Any]]:
-    """Each with its digest, in the order given; `keep` is called with each digest and the bytes that it is of."""
+    """Each description with its digest, in the order given. `keep` is called with each digest and its bytes."""
     distinct = {id(item.array): raw_bytes(item.array) for item in named}
     digests = dict(zip(distinct, _digests([*distinct.values()]), strict=True))
     if keep is not None:
@@ -75,7 +75,7 @@ def describe_tensor(
 
 
 def type_name(values: Any) -> str:
-    """The element type of a tensor or variable, of Keras or of TensorFlow."""
+    """The element type of a tensor or variable of Keras or TensorFlow, such as `float32`."""
     return str(getattr(values.dtype, "name", values.dtype))
 
 
@@ -85,7 +85,7 @@ def group_digest(described: list[dict[str, Any]]) -> str:
 
 
 def model_variables(model: Any) -> dict[str, list[Any]]:
-    """A model's variables by group; its optimizer's where it has one that is built."""
+    """A model's variables by group, including those of a built optimizer."""
     optimizer = getattr(model, "optimizer", None)
     groups = {"trainable": list(model.trainable_weights), "non_trainable": list(model.non_trainable_weights)}
     if optimizer is not None and optimizer.built:
@@ -94,21 +94,21 @@ def model_variables(model: Any) -> dict[str, list[Any]]:
 
 
 def values_of(variable: Any) -> Any:
-    """A variable's values as an array: TensorFlow's own memory where it can be had, a copy elsewhere.
+    """A variable's values as an array: TensorFlow's own memory where that is accessible, else a copy.
 
-    TensorFlow does not write to memory that someone else still reads, but takes new; so it must be let go of soon.
+    TensorFlow does not write to memory that is still referenced, but allocates new memory. Release the array soon.
     """
     import keras
 
     inner = variable.value if isinstance(variable, keras.Variable) else variable
     try:
         return eager_values(inner.read_value())
-    except AttributeError:  # one that is spread over devices
+    except AttributeError:  # a variable that is distributed over devices
         return variable.numpy()
 
 
 def _digests(arrays: Sequence[Any]) -> list[Digest]:
-    """The sha256 of each; on all cores where there is much, as hashlib lets go of the interpreter's lock."""
+    """The sha256 of each array. Large ones use several threads: hashlib releases the interpreter's lock."""
     found: list[Digest | None] = [None] * len(arrays)
 
     def work(share: Sequence[int]) -> None:
@@ -116,15 +116,15 @@ def _digests(arrays: Sequence[Any]) -> list[Digest]:
             found[index] = Digest(hashlib.sha256(arrays[index]).hexdigest())
 
     sizes = [len(array) for array in arrays]
-    if sum(sizes) < _WORTH_A_THREAD:
+    if sum(sizes) < _MIN_PARALLEL_BYTES:
         work(range(len(arrays)))
     else:
-        list(_threads().map(work, _shares(sizes, _cores())))
+        list(_thread_pool().map(work, _shares(sizes, _thread_count())))
     return [digest for digest in found if digest is not None]
 
 
 def _shares(sizes: Sequence[int], number: int) -> list[list[int]]:
-    """Indices parted into shares of about one size: the largest first, each to the smallest share."""
+    """Indices in shares of about equal size: the largest first, each into the smallest share."""
     shares: list[list[int]] = [[] for _ in range(number)]
     filled = [0] * number
     for index in sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True):
@@ -134,10 +134,10 @@ def _shares(sizes: Sequence[int], number: int) -> list[list[int]]:
     return shares
 
 
-def _cores() -> int:
+def _thread_count() -> int:
     return min(8, len(os.sched_getaffinity(0)))
 
 
 @functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores(), thread_name_prefix="samebits-digest")
+def _thread_pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_thread_count(), thread_name_prefix="samebits-digest")

@@ -1,4 +1,4 @@
-"""Trained models: whose variables an optimizer trains, what belongs to a model, and how it is saved."""
+"""Trained models: which optimizer trains them, which variables belong to them, and how they are saved."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from samebits.runner.digests.tensors import model_variables
 
 @dataclass(kw_only=True, slots=True)
 class TrainedModel:
-    """One model (or, without one, the variables of an optimizer) that was trained; `settled` once it is digested."""
+    """One trained model, or the variables of an optimizer without a model. `settled` is its result once digested."""
 
     name: str
     how: str
@@ -21,7 +21,7 @@ class TrainedModel:
     settled: ModelResult | None = None
 
     def variables(self) -> dict[str, list[Any]]:
-        """All that belongs to it, by group."""
+        """All its variables by group, including those of its optimizers."""
         groups = {} if self.target is None else model_variables(self.target)
         for number, optimizer in enumerate(self.optimizers):
             groups[f"loop_optimizer_{number}"] = list(optimizer.variables)
@@ -30,7 +30,7 @@ class TrainedModel:
         return groups
 
     def stepped_by(self, optimizer: Any) -> bool:
-        """Whether it is trained by this optimizer, and not settled yet."""
+        """Whether this optimizer trains it, and it is not digested yet."""
         own = self.target is not None and getattr(self.target, "optimizer", None) is optimizer
         return self.settled is None and (own or any(known is optimizer for known in self.optimizers))
 
@@ -41,27 +41,28 @@ def trained_by(optimizer: Any) -> list[Any]:
 
 
 def owns(model: Any, variables: list[Any]) -> bool:
-    """Whether any of the variables is the model's."""
+    """Whether any of the variables belongs to the model."""
     known = {id(variable) for variable in model.trainable_variables}
     return any(id(variable) in known for variable in variables)
 
 
 def outermost(models: list[Any]) -> list[Any]:
-    """Those that are no part of another one; a Sequential keeps a functional twin of itself besides its layers."""
+    """The models that are not part of another one."""
     inner: set[int] = set()
     for model in models:
-        inner |= {id(layer) for layer in keras_private.inner_layers(model)}  # also nested ones
+        inner |= {id(layer) for layer in keras_private.inner_layers(model)}
+        # A Sequential keeps a functional twin of itself, which is not among its layers.
         inner.add(id(keras_private.functional_twin(model)))
     return [model for model in models if id(model) not in inner]
 
 
 def save_model(model: Any, folder: Path, index: int) -> None:
-    """Save a trained model as `.keras`, else its weights alone, else nothing: the digests are kept either way."""
+    """Save a model as `.keras`, or else its weights, or else nothing. The record has its digests in any case."""
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model.name)
     for suffix, save in ((".keras", model.save), (".weights.h5", model.save_weights)):
         path = folder / f"{index}-{name}{suffix}"
         try:
             save(path)
             return
-        except Exception:  # noqa: BLE001  whatever a user's layer raises
+        except Exception:  # noqa: BLE001  a user's layer may raise anything
             path.unlink(missing_ok=True)

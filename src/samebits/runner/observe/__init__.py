@@ -1,1 +1,1 @@
-"""What is observed of a training and of the machine it runs on."""
+"""Observation: what is recorded of a training and of the machine it runs on."""

@@ -1,4 +1,4 @@
-"""What the run was observed to run on: versions, settings, machine. No host name, no variable outside the allowlist."""
+"""The machine and the software of a run. Host names, and variables outside the allowlist, are never recorded."""
 
 import importlib.metadata
 import os
@@ -20,11 +20,11 @@ _ALLOWED_VARIABLES = (
     "TF_CPP_MIN_LOG_LEVEL",
     "XLA_FLAGS",
 )
-"""The variables that are recorded beside the profile's own settings; all others may hold secrets."""
+"""The variables that are recorded in addition to the profile's settings. All others may hold secrets."""
 
 
 def observe_environment(*, on_gpu: bool) -> ObservedSystem:
-    """Everything but the settings' read-back; TensorFlow must be importable, and on a GPU have opened its devices."""
+    """Versions and hardware. On a GPU, TensorFlow must have opened its devices."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -51,7 +51,7 @@ def observe_environment(*, on_gpu: bool) -> ObservedSystem:
 
 
 def recorded_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that may be recorded; no other ones, as they may hold secrets."""
+    """The variables that are on the allowlist. All others may hold secrets."""
     return {name: environment[name] for name in _ALLOWED_VARIABLES if name in environment}
 
 

@@ -1,4 +1,4 @@
-"""One call of `fit` as it is observed: its metrics grow epoch by epoch."""
+"""One call of `fit`, whose metrics are collected epoch by epoch."""
 
 from dataclasses import dataclass, field
 
@@ -21,6 +21,6 @@ class FitHistory:
 
     @classmethod
     def resumed(cls, fit: FitResult) -> "FitHistory":
-        """As far as a checkpoint has it."""
+        """Continue a history that a checkpoint holds."""
         history = {name: list(values) for name, values in fit.history.items()}
         return cls(model=fit.model, epochs=fit.epochs, history=history)

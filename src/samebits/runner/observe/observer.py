@@ -1,11 +1,14 @@
-"""Watch a script train: every `fit`, every optimizer's steps, and the models that came out.
+"""Observe how a script trains: every `fit`, every optimizer's steps, and the trained models.
 
-Public names of Keras are wrapped: `Model.__new__` (which models there are), `Model.fit` (adds a callback, as experiment
-trackers' autologging does), `Optimizer.apply` (which models a loop of the script's own trains) and `clear_session`
-(models before it are settled, so that they can be freed). Where steps are traced (see `tracing`), so is
-`Model.train_on_batch`; where their tensors are (see `taps`), `Layer.__call__`, TensorFlow's `GradientTape` and its
-`func_graph_from_py_func`, which is not public. Nothing that decides bits is touched. What checkpoints are seen by is
-told in `fits` and `rounds`.
+Public names of Keras are wrapped, and nothing that affects results is changed:
+
+- `Model.__new__`: which models exist.
+- `Model.fit`: adds a callback, as the autologging of experiment trackers does.
+- `Optimizer.apply`: which models a custom loop trains.
+- `clear_session`: models from before it are digested, so that they can be freed.
+
+`trace.step_tracer` and `trace.graph_taps` wrap more where steps or tensors are traced, and
+`checkpoint.fit_checkpoints` and `checkpoint.loop_checkpoints` where checkpoints are written.
 """
 
 import functools
@@ -42,21 +45,25 @@ from samebits.runner.trace.step_tracer import StepTracer
 
 
 class Observer:
-    """Collects what a run trains; `models` is where trained models are saved, `tensors` where bytes of them are kept.
+    """Collects what a run trains. Trained models are saved under `models`, traced tensors under `tensors`.
 
-    `before_training` is called once, before the first step, `after_epoch` after each epoch; what they raise ends the
-    run. Calls of `fit` are carried out within `fits`, `stepping` is told of an optimizer's steps before they are made,
-    and `behind_steps` behind them, with the number of the model and how many they were.
+    It calls the other components, and what they raise ends the run:
+
+    - `before_training`: once, before the first step.
+    - `fits`: a context manager around each call of `fit`.
+    - `stepping`: before each step of an optimizer.
+    - `behind_steps`: after steps, with the index of the model and the number of steps.
+    - `after_epoch`: after each epoch.
     """
 
-    def __init__(  # noqa: PLR0913  each is a part of what it observes
+    def __init__(  # noqa: PLR0913  each is a component that it calls
         self,
         ledger: Ledger,
         models: Path,
         *,
         trace: Trace = DEFAULT_TRACE,
         tensors: Path = Path(),
-        shuffling: FitShuffle | None = None,
+        shuffle: FitShuffle | None = None,
         before_training: Callable[[], None] = lambda: None,
         fits: Callable[[Any, Mapping[str, Any]], AbstractContextManager[None]] = lambda *_: nullcontext(),
         stepping: Callable[[Any], None] = lambda _: None,
@@ -65,7 +72,7 @@ class Observer:
     ) -> None:
         self._ledger = ledger
         self._models = models
-        self._shuffling = shuffling
+        self._shuffle = shuffle
         self._before_training: Callable[[], None] | None = before_training
         self._fits = fits
         self._stepping = stepping
@@ -84,7 +91,7 @@ class Observer:
         self.error: SamebitsError | TraceEnded | None = None
 
     def install(self, patches: Patches) -> None:
-        """Wrap Keras; must come before the script is imported."""
+        """Wrap Keras. Call it before the script is imported."""
         import keras
 
         patches.wrap((keras.Model, "__new__"), self._wrap_new)
@@ -100,7 +107,7 @@ class Observer:
             raise self.error
 
     def finish(self) -> Result:
-        """Settle what is left and return models and fits; raises what went wrong in a callback."""
+        """Digest the remaining models, and return models and fits. Raises an error that a callback raised."""
         self.check()
         for index in range(len(self.trained)):
             self._settle(index)
@@ -124,13 +131,13 @@ class Observer:
         def fit(model: Any, *args: Any, **kwargs: Any) -> Any:
             self._check_before_training()
             bound = signature.bind_partial(model, *args, **kwargs)
-            watchers = [self._watcher(model)]
+            callbacks = [self._callback(model)]
             trained = self.trained[self.fits[-1].model]
             if self.tracer.steps:
-                watchers.append(self.tracer.watcher(len(self.fits) - 1, trained))
+                callbacks.append(self.tracer.watcher(len(self.fits) - 1, trained))
             trained.fitting += 1
             try:
-                with self._fits(model, bound.arguments), _added(bound.arguments, watchers):
+                with self._fits(model, bound.arguments), _added(bound.arguments, callbacks):
                     return original(*bound.args, **bound.kwargs)
             finally:
                 trained.fitting -= 1
@@ -142,13 +149,14 @@ class Observer:
         @functools.wraps(original)
         def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
             self._check_before_training()
-            trainable_variables = trainable_variables and list(trainable_variables)  # it may be read once only
+            # An iterator, such as `zip` gives, can be read only once.
+            trainable_variables = trainable_variables and list(trainable_variables)
             self._stepping(optimizer)
             step = self.tracer.before_step(optimizer, grads, trainable_variables)
-            answer = original(optimizer, grads, trainable_variables)
+            result = original(optimizer, grads, trainable_variables)
             self.stepped(optimizer)
             self.tracer.behind_step(optimizer, step)
-            return answer
+            return result
 
         return apply
 
@@ -156,7 +164,8 @@ class Observer:
         @functools.wraps(original)
         def clear_session(*args: Any, **kwargs: Any) -> Any:
             for index, trained in enumerate(self.trained):
-                if not trained.fitting:  # a callback may call this in the middle of a fit
+                # A callback may call this in the middle of a `fit`.
+                if not trained.fitting:
                     self._settle(index)
             self._optimizers.clear()
             return original(*args, **kwargs)
@@ -169,22 +178,22 @@ class Observer:
             try:
                 check()
             except SamebitsError as error:
-                self.error = error  # a script may swallow it
+                self.error = error  # the script may swallow it
                 raise
         self.check()
 
     def digested(self) -> Mapping[int, tuple[Any, Digest]]:
-        """Values and digests of the variables in the line of the epoch that just ended, by their id; once."""
+        """Values and digests of the variables in the last epoch's ledger line, by id. They are handed out once."""
         found, self._digested = self._digested, {}
         return found
 
     def told(self) -> dict[str, Any]:
-        """What was seen so far, for a run that goes on from here."""
+        """What was observed so far, for a checkpoint."""
         fits = [{"model": fit.model, "epochs": fit.epochs, "history": deepcopy(fit.history)} for fit in self.fits]
         return {"fits": fits, "loops": self.tracer.counts(), "trained": [trained.how for trained in self.trained]}
 
     def tell(self, told: Mapping[str, Any]) -> None:
-        """Take over what was seen before this run went on."""
+        """Continue from what a checkpoint holds."""
         fields = Fields(told, "state.told")
         for number, item in enumerate(fields.objects("fits")):
             self.fits[number : number + 1] = [FitHistory.resumed(FitResult.from_fields(item))]
@@ -193,19 +202,20 @@ class Observer:
             trained.how = how
 
     def first_steps(self) -> Sequence[Any]:
-        """The optimizers that were seen to make a step, in the order of their first ones."""
+        """The optimizers that made steps, in the order of their first steps."""
         return self._optimizers
 
     def stepped(self, optimizer: Any) -> None:
-        """An optimizer has made a step; the first one shows whose variables it trains."""
-        if not any(optimizer is seen for seen in self._optimizers):
+        """Record an optimizer's step. The first one shows which models it trains."""
+        if not any(optimizer is known for known in self._optimizers):
             self._optimizers.append(optimizer)
-            self._stepped(optimizer)
+            self._find_trained(optimizer)
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Our own work in the midst of the script: its seconds are counted, and what ends the run is remembered."""
-        with self._working:  # a graph may call from several threads
+        """Samebits' work between the script's steps: counts its seconds, and keeps the error that ends the run."""
+        # A graph may call from several threads.
+        with self._working:
             self.check()
             started = time.perf_counter()
             try:
@@ -216,7 +226,7 @@ class Observer:
             finally:
                 self.seconds += time.perf_counter() - started
 
-    def _watcher(self, model: Any) -> Any:
+    def _callback(self, model: Any) -> Any:
         """A callback for one call of `fit`."""
         import keras
 
@@ -225,23 +235,23 @@ class Observer:
         self.fits.append(fit)
         number = len(self.fits) - 1
 
-        class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-            def on_epoch_begin(watcher, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002, N805
-                if self._shuffling is not None:
-                    self._shuffling.start_epoch(number, epoch)
+        class ObserverCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+            def on_epoch_begin(callback, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002, N805
+                if self._shuffle is not None:
+                    self._shuffle.start_epoch(number, epoch)
 
-            def on_epoch_end(watcher, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: N805
+            def on_epoch_end(callback, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: N805
                 with self.work():
-                    self._epoch(number, epoch, logs or {})
+                    self._append_epoch(number, epoch, logs or {})
                 self._after_epoch()
 
-        return Watcher()
+        return ObserverCallback()
 
-    def _epoch(self, number: int, epoch: int, logs: dict[str, Any]) -> None:
+    def _append_epoch(self, number: int, epoch: int, logs: dict[str, Any]) -> None:
         self._digested = {}
         fit = self.fits[number]
         trained = self.trained[fit.model]
-        metrics = {name: _exact(value) for name, value in sorted(logs.items())}
+        metrics = {name: _exact_metric(value) for name, value in sorted(logs.items())}
         for name, value in metrics.items():
             fit.history.setdefault(name, []).append(value)
         fit.epochs += 1
@@ -251,8 +261,8 @@ class Observer:
             described = describe_tensor(named)
             groups[name] = group_digest(described)
             if self.keeps_digested:
-                for variable, item, told in zip(variables, named, described, strict=True):
-                    self._digested[id(variable)] = item.array, Digest.parse(told["digest"])
+                for variable, item, about in zip(variables, named, described, strict=True):
+                    self._digested[id(variable)] = item.array, Digest.parse(about["digest"])
         line = {"event": "epoch", "fit": number, "epoch": epoch, "model": trained.name}
         self._ledger.append({**line, "metrics": metrics, "tensors": groups})
 
@@ -263,12 +273,13 @@ class Observer:
         self.trained.append(TrainedModel(name=model.name, how=how, target=model))
         return len(self.trained) - 1
 
-    def _stepped(self, optimizer: Any) -> None:
-        """An optimizer's first step: find whose variables it trains."""
+    def _find_trained(self, optimizer: Any) -> None:
+        """Find the models whose variables an optimizer trains, at its first step."""
         if any(trained.fitting and trained.target.optimizer is optimizer for trained in self.trained):
-            return  # a `fit` that uses its own model's optimizer has told already
+            return  # this `fit` is registered already
         variables = trained_by(optimizer)
-        gc.collect()  # so that which models are alive does not hang on when this was last done
+        # Otherwise it would depend on the last garbage collection which models are alive.
+        gc.collect()
         alive = [model for model in (reference() for reference in self._live) if model is not None]
         owners = [model for model in alive if getattr(model, "built", False) and owns(model, variables)]
         for model in outermost(owners):
@@ -279,7 +290,7 @@ class Observer:
             self.trained.append(TrainedModel(name=optimizer.name, how="variables", target=None, optimizers=[optimizer]))
 
     def _settle(self, index: int) -> None:
-        """Digest a trained model, save it and let go of it."""
+        """Digest and save a trained model, then release it."""
         trained = self.trained[index]
         if trained.settled is not None:
             return
@@ -297,41 +308,42 @@ class Observer:
         trained.optimizers = []
 
 
-class _added:  # noqa: N801  reads as a word in `with`
-    """The watchers behind the callbacks of one call of `fit`, whatever form they were given in."""
+class _added:  # noqa: N801  reads like a function in `with`
+    """Adds callbacks after those of one call of `fit`, in whatever form the script passed them."""
 
-    def __init__(self, arguments: dict[str, Any], watchers: list[Any]) -> None:
+    def __init__(self, arguments: dict[str, Any], added: list[Any]) -> None:
         import keras
 
         callbacks = arguments.get("callbacks")
         self._list: Any = None
-        self._watchers = watchers
+        self._callbacks = added
         if isinstance(callbacks, keras.callbacks.CallbackList):
             self._list = callbacks
-            for watcher in watchers:
-                watcher.set_model(callbacks.model)
+            for callback in added:
+                callback.set_model(callbacks.model)
         elif callbacks is None or isinstance(callbacks, (list, tuple)):
-            arguments["callbacks"] = [*(callbacks or ()), *watchers]
+            arguments["callbacks"] = [*(callbacks or ()), *added]
         else:
-            arguments["callbacks"] = [callbacks, *watchers]
+            arguments["callbacks"] = [callbacks, *added]
 
     def __enter__(self) -> None:
         if self._list is not None:
-            self._list.callbacks.extend(self._watchers)
-            keras_private.make_synchronous(self._list)  # else the next step begins while one is looked at
+            self._list.callbacks.extend(self._callbacks)
+            # Otherwise the next step begins while a callback reads the variables of this one.
+            keras_private.make_synchronous(self._list)
 
     def __exit__(self, *_: object) -> None:
         if self._list is not None:
-            for watcher in self._watchers:
-                self._list.callbacks.remove(watcher)
+            for callback in self._callbacks:
+                self._list.callbacks.remove(callback)
 
 
 def _tensor(described: Mapping[str, Any]) -> TensorDescription:
     return TensorDescription(**{**described, "shape": tuple(described["shape"])})
 
 
-def _exact(value: Any) -> str:
-    """A metric as an exact float; a metric that is no number as its text."""
+def _exact_metric(value: Any) -> str:
+    """A metric as an exact float, or as text where it is no number."""
     try:
         return exact_float(float(value))
     except (TypeError, ValueError):
