@@ -169,7 +169,7 @@ def test_what_differs_is_named(pairs: Pairs, name: str) -> None:
 @pytest.mark.parametrize(
     ("option", "reason"),
     [
-        ("--unseeded", "no input differs, and the script takes randomness that no seed reaches: train.py:22: "),
+        ("--unseeded", "no input differs, and the script draws unseeded randomness: train.py:22: "),
         ("--set", "no input differs: the cause is not recorded in a recipe"),
     ],
 )

@@ -91,7 +91,7 @@ def test_every_place_is_recorded(project: Project) -> None:
     record = project.only_run()
     assert [(use.line, use.call, use.times) for use in record.entropy] == _USES
     assert {use.path for use in record.entropy} == {"train.py"}
-    assert "train.py:25: secrets.token_hex(3) uses unseeded randomness" in done.err
+    assert "train.py:25: secrets.token_hex(3) draws unseeded randomness" in done.err
     assert done.err.count("train.py:23:") == 1
     shown = call("show", "last", folder=project.folder).out
     assert "train.py:23: os.urandom(3) (3 times)" in shown
@@ -115,7 +115,7 @@ def test_strict(project: Project, place: str) -> None:
     done = project.train(*(["--strict"] if place == "options" else []))
     assert done.status == 2
     assert (
-        done.complaint == "train.py:3: os.urandom(3) uses unseeded randomness, and the run is strict; pass a seed,"
+        done.complaint == "train.py:3: os.urandom(3) draws unseeded randomness, and the run is strict; pass a seed,"
         " or drop --strict"
     )
     record = project.only_run()
@@ -131,7 +131,7 @@ def test_strict_in_a_forked_process(project: Project) -> None:
     )
     done = project.train("--strict")
     assert done.status == 2
-    assert "train.py:2: os.urandom(3) uses unseeded randomness, and the run is strict" in done.err
+    assert "train.py:2: os.urandom(3) draws unseeded randomness, and the run is strict" in done.err
     assert project.only_run().outcome.state == "failed"
 
 
@@ -154,7 +154,7 @@ def test_a_verification_names_it(project: Project) -> None:
     assert project.train().status == 0
     done = call("verify", "last", folder=project.folder)
     assert done.status == 1
-    assert "the script uses unseeded randomness: train.py:3: np.random.default_rng()" in done.out
+    assert "the script draws unseeded randomness: train.py:3: np.random.default_rng()" in done.out
 
 
 def test_a_module_of_the_script(tmp_path: Path) -> None:

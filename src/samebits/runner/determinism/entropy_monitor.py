@@ -1,4 +1,4 @@
-"""Record where a script uses unseeded randomness: the operating system's entropy, or a generator without a seed.
+"""Record where a script draws unseeded randomness: the operating system's entropy, or a generator without a seed.
 
 In Python, all of it comes through a few functions, which NumPy's generators use too. They are wrapped. Each call reads
 its caller from the stack, so a script without unseeded randomness pays nothing. Calls that a library makes for itself,
@@ -102,7 +102,7 @@ class EntropyMonitor:
             return
         text = "{}:{}: {}".format(*place)
         if place not in self._counts and self._stop is None:
-            log(f"{text} uses unseeded randomness; results that depend on it will not repeat")
+            log(f"{text} draws unseeded randomness; results that depend on it will not repeat")
         self._counts[place] += 1
         if os.getpid() != self._process and self._counts[place] <= _MAX_CHILD_NOTES:
             with suppress(OSError):  # the script may have closed it
@@ -112,7 +112,7 @@ class EntropyMonitor:
 
 
 def _strict_message(place: str) -> str:
-    return f"{place} uses unseeded randomness, and the run is strict; pass a seed, or drop --strict"
+    return f"{place} draws unseeded randomness, and the run is strict; pass a seed, or drop --strict"
 
 
 def _importable(function: Callable[..., Any], module: str, name: str) -> Callable[..., Any]:
