@@ -42,7 +42,7 @@ class Checkpointing:
         unsupported_ops = UnsupportedOpWatcher(manager)
         return cls(
             manager=manager,
-            fits=FitCheckpoints(manager, preempted=signals.waits, end=signals.again),
+            fits=FitCheckpoints(manager, preempted=signals.waits, end=signals.reraise),
             loops=LoopCheckpoints(manager, ledger, unsupported_ops),
             unsupported_ops=unsupported_ops,
         )
@@ -50,7 +50,7 @@ class Checkpointing:
     def after_epoch(self, signals: Signals) -> None:
         """Raise a signal that a library swallowed, unless `fits` does so after its own checkpoint."""
         if not self.fits.ends_epochs:
-            signals.again()
+            signals.reraise()
 
     def install(self, patches: Patches, names: PrivateNames, observer: Observer, signals: Signals) -> None:
         """Write checkpoints from here on, and resume where the run resumes another one."""
@@ -102,5 +102,5 @@ def connect_observer(  # noqa: PLR0913  each is what the observer writes to or c
         fits=checkpointing.fits.fit,
         stepping=checkpointing.loops.stepping,
         after_epoch=lambda: checkpointing.after_epoch(signals),
-        behind_steps=trial.count,
+        after_steps=trial.count,
     )

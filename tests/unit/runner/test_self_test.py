@@ -123,7 +123,7 @@ _ALWAYS = [features.SETTINGS, features.OBSERVER]
 
 
 @pytest.mark.parametrize(
-    ("options", "profile", "features"),
+    ("options", "profile", "wanted"),
     [
         ({}, Profile(name="native", threads=1), []),
         ({}, Profile(name="native", threads=2), [features.BINCOUNT_GUARD]),
@@ -143,9 +143,9 @@ _ALWAYS = [features.SETTINGS, features.OBSERVER]
         ),
     ],
 )
-def test_required_features(options: dict[str, Any], profile: Profile, features: list[features.Feature]) -> None:
+def test_required_features(options: dict[str, Any], profile: Profile, wanted: list[features.Feature]) -> None:
     record = replace(read_record(EXAMPLE), **options)
-    assert required_features(record, profile) == _ALWAYS + features
+    assert required_features(record, profile) == _ALWAYS + wanted
 
 
 def test_the_order_that_a_recipe_names_is_needed() -> None:

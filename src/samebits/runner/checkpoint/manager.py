@@ -42,10 +42,10 @@ class TrainingObserver(Protocol):
     def digested(self) -> DigestedValues:
         """Values and digests of the variables in the ledger's last line, by `id`. The first call forgets them."""
 
-    def told(self) -> dict[str, Any]:
+    def observations(self) -> dict[str, Any]:
         """What was observed so far, as JSON."""
 
-    def tell(self, told: Mapping[str, Any]) -> None:
+    def restore_observations(self, saved: Mapping[str, Any]) -> None:
         """Restore what `told` returned."""
 
     def first_steps(self) -> Sequence[Any]:
@@ -246,7 +246,7 @@ class CheckpointManager:
             # The observer needs the live optimizers, so that later steps belong to the right models.
             for index in state["stepped"]:
                 self._observer.stepped(restorer.optimizers[index])
-            self._observer.tell(state["told"])
+            self._observer.restore_observations(state["told"])
 
     def restore_objects(
         self, encoded: Mapping[str, Any], roots: Mapping[str, Any], *, without: frozenset[str] = frozenset()
@@ -285,7 +285,7 @@ class CheckpointManager:
         state: dict[str, Any] = {
             "objects": captured.encoded,
             "stepped": [] if observer is None else _indices(observer.first_steps(), captured.optimizers),
-            "told": {} if observer is None else observer.told(),
+            "told": {} if observer is None else observer.observations(),
             "written": outputs,
             **part.values,
         }

@@ -51,6 +51,7 @@ def install_feed(patches: Patches, hooks: FeedHooks) -> None:
         def _enumerate_iterator(self) -> Iterator[Any]:
             hooks.begun(self)
             for begin, end, iterator in super()._enumerate_iterator():
+                # Keras may draw several batches at once.
                 self.used += end - begin + 1
                 if end >= self.skip:
                     if self.skip:

@@ -8,6 +8,7 @@ from typing import Any, Self
 PatchTarget = tuple[Any, str]
 """A module or class, and the name of the attribute to patch."""
 
+# Marks an attribute that the owner inherits: on undo it is deleted again.
 _INHERITED = object()
 
 

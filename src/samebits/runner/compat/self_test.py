@@ -56,6 +56,7 @@ class PrivateNames:
 
     def objection(self, feature: Feature) -> str | None:
         """Why a feature cannot run; None where it can."""
+        # A missing name is the clearest reason, so it comes before any version.
         for name in feature.needs:
             if self._form(name) is None:
                 return f"{self._library(name)} has no {name}"
@@ -115,6 +116,7 @@ def form_of(name: str) -> str | None:
         found: Any = functools.reduce(getattr, path.split("."), importlib.import_module(module))
     except (ImportError, AttributeError):
         return None
+    # An attribute that methods assign to `self` is not on the class: it is found in their code.
     if held:
         return "there" if any(held in code.co_names for code in _methods_code(found)) else None
     return _parameters(found) if callable(found) else "there"

@@ -123,6 +123,7 @@ def optimize_graph(graph: Any, device: str) -> Any:
     from tensorflow.python.eager import context
     from tensorflow.python.grappler import cluster, tf_optimizer
 
+    # Grappler needs a cluster. A CPU of fixed properties makes its answer the same on every machine.
     config = tf.compat.v1.ConfigProto()
     config.CopyFrom(context.context().config)
     properties = device_properties_pb2.DeviceProperties(type="CPU", num_cores=1, frequency=1000)
@@ -136,6 +137,7 @@ def original_line(file: str, line: int) -> tuple[str, int] | None:
     from tensorflow.python.autograph.pyct import origin_info
 
     generated = origin_info.LineLocation(filename=file, lineno=line)
+    # A copy: another thread may convert a function meanwhile.
     for versions in list(api._TRANSPILER._cache._cache.values()):
         for factory in versions.values():
             origin = factory.source_map.get(generated)

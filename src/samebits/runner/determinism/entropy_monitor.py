@@ -56,6 +56,7 @@ class EntropyMonitor:
         sources = ((os, "urandom"), (os, "getrandom"), cpython_private.entropy_location(), (uuid, "uuid1"))
         for module, name in sources:
             patches.wrap((module, name), functools.partial(self._watched, module=module.__name__, name=name))
+        # Seeding is the second source: `seed()` without a value reads the operating system's entropy in C.
         patches.wrap((random.Random, "seed"), functools.partial(self._unless_given, position=1, name="Random.seed"))
         patches.wrap((random, "seed"), functools.partial(self._unless_given, position=0, name="seed"))
 
@@ -101,9 +102,11 @@ class EntropyMonitor:
         if place is None:
             return
         text = "{}:{}: {}".format(*place)
+        # One warning for each call site; a strict run raises instead.
         if place not in self._counts and self._stop is None:
             log(f"{text} draws unseeded randomness; results that depend on it will not repeat")
         self._counts[place] += 1
+        # The parent does not see a forked process's counts, so each call is written down, up to a limit.
         if os.getpid() != self._process and self._counts[place] <= _MAX_CHILD_NOTES:
             with suppress(OSError):  # the script may have closed it
                 os.write(self._child_notes, (json.dumps(place) + "\n").encode())
@@ -123,6 +126,7 @@ def _importable(function: Callable[..., Any], module: str, name: str) -> Callabl
 
 def _caller(frame: FrameType | None, code: str) -> CallSite | None:
     """The call site in the script; None where a library called for itself, or where the call has a seed."""
+    # Walk up through modules that only pass the call on, until code decides whose call it is.
     while frame is not None:
         file = frame.f_code.co_filename
         if file.startswith(code):
@@ -145,6 +149,7 @@ def _caller(frame: FrameType | None, code: str) -> CallSite | None:
 def _call_text(code: CodeType, instruction: int, line: int) -> tuple[int, str]:
     """The source text of the call that is running, and the line that it begins in."""
     first, last, begin, end = list(code.co_positions())[instruction // 2]
+    # Generated code may have no positions; the line is the best there is.
     if first is None or last is None or begin is None or end is None:
         return line, linecache.getline(code.co_filename, line).strip()
     lines = [linecache.getline(code.co_filename, number).encode() for number in range(first, last + 1)]
@@ -162,6 +167,7 @@ def _has_a_seed(text: str, frame: FrameType) -> bool:
         return False
     if not isinstance(call, ast.Call):
         return False
+    # Unpickling and copying give the new generator a state right away.
     called = _value(call.func, frame)
     if getattr(called, "__module__", None) in _RESTORING:
         return True
@@ -180,6 +186,7 @@ def _value(node: ast.expr, frame: FrameType) -> object:
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name):
+        # Names resolve as in Python: local, then global, then built-in.
         known = {**vars(sys.modules["builtins"]), **frame.f_globals, **frame.f_locals}
         return known.get(node.id)
     if isinstance(node, ast.Attribute):

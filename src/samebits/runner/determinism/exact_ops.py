@@ -40,6 +40,7 @@ def rewrites_are_off() -> bool:
     """Whether these rewrites are still off."""
     import tensorflow as tf
 
+    # TensorFlow leaves out options that were never set; those are on.
     options = tf.config.optimizer.get_experimental_options()
     return not any(options.get(name, True) for name in REWRITES)
 
@@ -67,6 +68,7 @@ def reciprocal(x: Any, name: str | None = None) -> Any:
 
     with tf.name_scope(name or "Reciprocal"):
         x = tf.convert_to_tensor(x)
+        # Division would turn integers into floats.
         if x.dtype.is_integer:
             return tf.raw_ops.Reciprocal(x=x)
         return tf.math.divide(tf.ones_like(x), x)
@@ -115,10 +117,12 @@ def _exact_qr(original: Callable[..., Any]) -> Callable[..., Any]:
         import numpy as np
         import tensorflow as tf
 
+        # NumPy cannot run inside a graph. Initialisers run eagerly.
         x = tf.convert_to_tensor(x)
         if not tf.executing_eagerly() or x.dtype != tf.float32:
             return original(x, mode=mode)
         return tuple(tf.constant(part, x.dtype) for part in np.linalg.qr(x.numpy().astype("float64"), mode=mode))
 
+    # `still_installed` looks for this mark.
     qr.exact = True  # type: ignore[attr-defined]
     return qr

@@ -70,6 +70,7 @@ class NondeterministicOpWatcher:
         @functools.wraps(original)
         def create_op(graph: Any, kind: str, *arguments: Any, **options: Any) -> Any:
             operation = original(graph, kind, *arguments, **options)
+            # The layer is known only while it is being called, so it is stored by name scope for its gradients.
             scope = operation.name.rpartition("/")[0]
             if scope not in self._layers:
                 self._layers[scope] = current_scope()
@@ -98,6 +99,7 @@ class NondeterministicOpWatcher:
 
     def _layer(self, name: str) -> str:
         """The path of the layer that a node, or the gradient of a node, belongs to; empty outside of layers."""
+        # A gradient has the scope of its operation, under a prefix.
         scope = name.removeprefix(_GRADIENT)
         while scope:
             scope = scope.rpartition("/")[0]
@@ -115,6 +117,7 @@ def _seconds(operation: Any) -> float | None:
     """The median time of one operation on the CPU, executed by itself; None where it cannot be executed alone."""
     import tensorflow as tf
 
+    # Timing must not fail a trial, whatever an operation needs.
     try:
         with tf.device("CPU:0"):
             inputs = [_stand_in(tensor) for tensor in operation.inputs]

@@ -147,10 +147,12 @@ class OpRecorder:
             return
         if isinstance(name, bytes):  # some of TensorFlow's callers pass bytes
             name = name.decode()
+        # Operations on integers and strings have one right answer on every CPU.
         kind = _floating(outputs) or _floating(inputs)
         if kind is None:
             return
         self.operations.add(f"{name} {kind}")
+        # Moving or casting such values is exact. Names that begin with underscores are graphs, not operations.
         if kind in _REFUSED_TYPES and name not in MOVING | {"Cast"} and not name.startswith("__"):
             self._guard.stop(
                 f"the script computes in {kind} ({name}), which the portable profile does not support; use float32 or"
@@ -199,6 +201,7 @@ def refuse_compiling(patches: Patches, guard: SettingsGuard) -> None:
 
         return initialize
 
+    # This one does nothing else but compile, so it is replaced.
     def jit_scope(*_: Any, **__: Any) -> NoReturn:
         guard.stop(message)
 
@@ -213,6 +216,7 @@ def refuse_weighted_bincount(patches: Patches, guard: SettingsGuard, threads: in
     Found with TensorFlow 2.21: fifteen runs on eight threads gave fifteen results. Weights of unknown number, in a
     graph, are refused as well.
     """
+    # One thread always adds in the same order.
     if threads == 1:
         return
     for location in tensorflow_private.bincount_locations():

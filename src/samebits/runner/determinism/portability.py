@@ -89,6 +89,7 @@ class PortabilityMonitor:
         operations = computing(self._recorder.operations)
         proven = read_proven()
         names = [name for name in operations if name not in proven.operations]
+        # NumPy calls the C library, and an unknown one was never compared.
         if c_library() not in proven.libc:
             names.append(f"functions of the C library {c_library()}")
         if names:
@@ -113,6 +114,7 @@ def fingerprint_of(profile: Profile) -> tuple[Fingerprint, list[str]]:
         read_private_names().require(SETTINGS, *((OP_AUDIT, EXACT_OPS) if profile.portable else (OP_AUDIT,)))
         seed_everything(0, profile, patches)
         read_back_settings(profile)
+        # In a child, as in a run. The parent then computes it once more to record the operations.
         found = FingerprintJob().finish()
         read_back_fingerprint(profile, found)
         recorder = OpRecorder(guard)
@@ -127,6 +129,7 @@ def check_proven(found: Fingerprint, proven: ProvenTable) -> None:
     import numpy as np
     import tensorflow as tf
 
+    # The table holds for the versions it was generated with, and for no others.
     versions = {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
     if versions != proven.versions:
         wanted = ", ".join(f"{name} {version}" for name, version in proven.versions.items())

@@ -26,6 +26,7 @@ def prepare_environment(profile: Profile, patches: Patches) -> "SettingsGuard":
     """
     profile.check(os.environ, "the environment")
     check_variables(os.environ, profile)
+    # Setting it now would have no effect.
     if profile.has("PYTHONHASHSEED") and _hash_seed() != profile.hash_seed:
         raise SettingError(
             f"PYTHONHASHSEED={profile.hash_seed} was not set when Python started; start through the image or"
@@ -99,6 +100,7 @@ class SettingsGuard:
     def _guarded(self, original: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(original)
         def guarded(*arguments: str | bytes) -> None:
+            # `unsetenv` has no value.
             name, value = (os.fsdecode(argument) for argument in (*arguments, "(nothing)")[:2])
             if name in self._names:
                 self._refuse({name: value})
@@ -136,6 +138,7 @@ def seed_everything(seed: int, profile: Profile, patches: Patches) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(profile.threads)
     if profile.has("TF_NUM_INTEROP_THREADS"):
         tf.config.threading.set_inter_op_parallelism_threads(profile.threads)
+    # The portable profile only; these need TensorFlow, so the environment cannot set them.
     if profile.portable and profile.has(GRAPH_REWRITES):
         exact.switch_rewrites_off()
     if profile.portable and profile.has(EXACT_OPERATIONS):
@@ -150,6 +153,7 @@ def read_back_seeds(seed: int) -> list[ReadBack]:
 
     asked = str(seed)
     python = seed if random.getstate() == random.Random(seed).getstate() else "another state"  # noqa: S311
+    # NumPy keeps no seed: its state is compared with that of a generator with the same seed.
     state, fresh = (generator.get_state()[1] for generator in (np.random, np.random.RandomState(seed)))
     numpy = seed if np.array_equal(state, fresh) else "another state"
     found = (
@@ -184,6 +188,7 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
     import keras
     import tensorflow as tf
 
+    # Name, expected value, found value, and where it was read. Trials leave some of them out.
     threads = str(profile.threads)
     threading = tf.config.threading
     found: tuple[tuple[str, str, Any, str], ...] = (

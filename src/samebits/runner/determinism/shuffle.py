@@ -31,6 +31,7 @@ class FitShuffle:
     def start_epoch(self, fit: int, epoch: int) -> None:
         """Use the order of this epoch for datasets that are opened from here on."""
         if self._position is not None:
+            # One number for both, as the seed of a stateless operation has two parts.
             self._position.assign((fit << 32) + epoch)
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,6 +56,7 @@ class FitShuffle:
         """The dataset, in an order that is a function of seed, fit and epoch."""
         import tensorflow as tf
 
+        # A variable, so that the traced dataset reads the current epoch each time it is opened.
         if self._position is None:
             with tf.init_scope(), tf.device("CPU:0"):  # datasets run there
                 self._position = tf.Variable(0, dtype=tf.int64, trainable=False)

@@ -25,6 +25,7 @@ def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[OutputFile,
     """Path and digest of every output file, sorted by path. `ignore` holds patterns of paths to leave out."""
     found = []
     for path in folder.rglob("*"):
+        # A path need not be UTF-8, but the record is.
         relative = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
         counts = path.is_symlink() or path.is_file()
         if counts and not any(fnmatch.fnmatchcase(relative, pattern) for pattern in ignore):
@@ -105,11 +106,13 @@ def _attribute(value: Any) -> Any:
     """An attribute as JSON. A model's configuration, which is a JSON text, loses its volatile keys."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
+    # Keras stores the model's configuration as JSON text in an attribute.
     if isinstance(value, str):
         try:
             return _without_volatile(json.loads(value))
         except ValueError:
             return value
+    # NumPy scalars and arrays become Python values.
     if hasattr(value, "tolist"):
         return _attribute(value.tolist())
     if isinstance(value, list):

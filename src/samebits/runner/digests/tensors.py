@@ -36,6 +36,7 @@ def raw_bytes(values: Any) -> Any:
     """An array's bytes, row-major and little-endian. They are copied only where their layout differs."""
     import numpy as np
 
+    # A fixed byte order, so that digests agree between machines.
     array = np.ascontiguousarray(values)
     if array.dtype.byteorder == ">" or (array.dtype.byteorder == "=" and not np.little_endian):
         array = array.astype(array.dtype.newbyteorder("<"))
@@ -66,6 +67,7 @@ def describe_tensor(
     named: Sequence[DescribedTensor], keep: Callable[[Digest, Any], object] | None = None
 ) -> list[dict[str, Any]]:
     """Each description with its digest, in the order given. `keep` is called with each digest and its bytes."""
+    # Variables that share one array are digested once.
     distinct = {id(item.array): raw_bytes(item.array) for item in named}
     digests = dict(zip(distinct, _digests([*distinct.values()]), strict=True))
     if keep is not None:
@@ -86,6 +88,7 @@ def group_digest(described: list[dict[str, Any]]) -> str:
 
 def model_variables(model: Any) -> dict[str, list[Any]]:
     """A model's variables by group, including those of a built optimizer."""
+    # An optimizer that never made a step has no variables yet.
     optimizer = getattr(model, "optimizer", None)
     groups = {"trainable": list(model.trainable_weights), "non_trainable": list(model.non_trainable_weights)}
     if optimizer is not None and optimizer.built:

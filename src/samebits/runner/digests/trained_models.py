@@ -59,6 +59,7 @@ def outermost(models: list[Any]) -> list[Any]:
 def save_model(model: Any, folder: Path, index: int) -> None:
     """Save a model as `.keras`, or else its weights, or else nothing. The record has its digests in any case."""
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model.name)
+    # Some custom models cannot be serialized, but their weights can.
     for suffix, save in ((".keras", model.save), (".weights.h5", model.save_weights)):
         path = folder / f"{index}-{name}{suffix}"
         try:

@@ -29,7 +29,6 @@ from samebits.core.jsonio import Fields, exact_float
 from samebits.core.ledger import Ledger
 from samebits.core.result import FitResult, ModelResult, Result, TensorDescription
 from samebits.core.trace_level import DEFAULT_TRACE, Trace, TraceEnded
-from samebits.runner.compat import keras_private
 from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism.shuffle import FitShuffle
 from samebits.runner.digests.tensors import (
@@ -40,6 +39,7 @@ from samebits.runner.digests.tensors import (
     named_variables,
 )
 from samebits.runner.digests.trained_models import TrainedModel, outermost, owns, save_model, trained_by
+from samebits.runner.observe.added_callbacks import added_callbacks
 from samebits.runner.observe.fit_history import FitHistory
 from samebits.runner.trace.step_tracer import StepTracer
 
@@ -52,7 +52,7 @@ class Observer:
     - `before_training`: once, before the first step.
     - `fits`: a context manager around each call of `fit`.
     - `stepping`: before each step of an optimizer.
-    - `behind_steps`: after steps, with the index of the model and the number of steps.
+    - `after_steps`: after steps, with the index of the model and the number of steps.
     - `after_epoch`: after each epoch.
     """
 
@@ -68,7 +68,7 @@ class Observer:
         fits: Callable[[Any, Mapping[str, Any]], AbstractContextManager[None]] = lambda *_: nullcontext(),
         stepping: Callable[[Any], None] = lambda _: None,
         after_epoch: Callable[[], None] = lambda: None,
-        behind_steps: Callable[[int, int], None] | None = None,
+        after_steps: Callable[[int, int], None] | None = None,
     ) -> None:
         self._ledger = ledger
         self._models = models
@@ -86,7 +86,7 @@ class Observer:
         self._digested: dict[int, tuple[Any, Digest]] = {}
         self.fits: list[FitHistory] = []
         self.tracer = StepTracer(
-            trace, ledger.append, tensors, guard=self.work, trained=self.trained, behind_steps=behind_steps
+            trace, ledger.append, tensors, guard=self.work, trained=self.trained, after_steps=after_steps
         )
         self.error: SamebitsError | TraceEnded | None = None
 
@@ -119,6 +119,7 @@ class Observer:
         @functools.wraps(original)
         def new(cls: type, *args: Any, **kwargs: Any) -> Any:
             model = original(cls, *args, **kwargs)
+            # A weak reference: observing a model must not keep it alive.
             self._live.append(weakref.ref(model))
             return model
 
@@ -130,14 +131,16 @@ class Observer:
         @functools.wraps(original)
         def fit(model: Any, *args: Any, **kwargs: Any) -> Any:
             self._check_before_training()
+            # Subclasses and positional arguments: the signature finds `callbacks` wherever it was passed.
             bound = signature.bind_partial(model, *args, **kwargs)
             callbacks = [self._callback(model)]
             trained = self.trained[self.fits[-1].model]
             if self.tracer.steps:
                 callbacks.append(self.tracer.watcher(len(self.fits) - 1, trained))
+            # While `fitting`, `clear_session` leaves the model alone, and its optimizer starts no new entry.
             trained.fitting += 1
             try:
-                with self._fits(model, bound.arguments), _added(bound.arguments, callbacks):
+                with self._fits(model, bound.arguments), added_callbacks(bound.arguments, callbacks):
                     return original(*bound.args, **bound.kwargs)
             finally:
                 trained.fitting -= 1
@@ -155,7 +158,7 @@ class Observer:
             step = self.tracer.before_step(optimizer, grads, trainable_variables)
             result = original(optimizer, grads, trainable_variables)
             self.stepped(optimizer)
-            self.tracer.behind_step(optimizer, step)
+            self.tracer.after_step(optimizer, step)
             return result
 
         return apply
@@ -173,6 +176,7 @@ class Observer:
         return clear_session
 
     def _check_before_training(self) -> None:
+        # Taken out first, so that it runs once even where it raises.
         check, self._before_training = self._before_training, None
         if check is not None:
             try:
@@ -187,14 +191,14 @@ class Observer:
         found, self._digested = self._digested, {}
         return found
 
-    def told(self) -> dict[str, Any]:
+    def observations(self) -> dict[str, Any]:
         """What was observed so far, for a checkpoint."""
         fits = [{"model": fit.model, "epochs": fit.epochs, "history": deepcopy(fit.history)} for fit in self.fits]
         return {"fits": fits, "loops": self.tracer.counts(), "trained": [trained.how for trained in self.trained]}
 
-    def tell(self, told: Mapping[str, Any]) -> None:
+    def restore_observations(self, saved: Mapping[str, Any]) -> None:
         """Continue from what a checkpoint holds."""
-        fields = Fields(told, "state.told")
+        fields = Fields(saved, "state.told")
         for number, item in enumerate(fields.objects("fits")):
             self.fits[number : number + 1] = [FitHistory.resumed(FitResult.from_fields(item))]
         self.tracer.count_from(fields.mapping("loops", int))
@@ -255,11 +259,13 @@ class Observer:
         for name, value in metrics.items():
             fit.history.setdefault(name, []).append(value)
         fit.epochs += 1
+        # One digest for each group keeps the line short; the result lists every tensor.
         groups = {}
         for name, variables in model_variables(trained.target).items():
             named = named_variables(variables)
             described = describe_tensor(named)
             groups[name] = group_digest(described)
+            # The checkpoint of this epoch uses the same digests, and so hashes each tensor only once.
             if self.keeps_digested:
                 for variable, item, about in zip(variables, named, described, strict=True):
                     self._digested[id(variable)] = item.array, Digest.parse(about["digest"])
@@ -281,11 +287,13 @@ class Observer:
         # Otherwise it would depend on the last garbage collection which models are alive.
         gc.collect()
         alive = [model for model in (reference() for reference in self._live) if model is not None]
+        # A nested model trains as a part of the outermost one, which is what is recorded.
         owners = [model for model in alive if getattr(model, "built", False) and owns(model, variables)]
         for model in outermost(owners):
             trained = self.trained[self._register(model, "loop")]
             if getattr(model, "optimizer", None) is not optimizer:
                 trained.optimizers.append(optimizer)
+        # Bare variables, without a model, are recorded under their optimizer.
         if not owners:
             self.trained.append(TrainedModel(name=optimizer.name, how="variables", target=None, optimizers=[optimizer]))
 
@@ -304,38 +312,9 @@ class Observer:
             tensors={group: tuple(map(_tensor, described)) for group, described in tensors.items()},
             digest=group_digest(groups),
         )
+        # Release the model, as the script expects after `clear_session`.
         trained.target = None
         trained.optimizers = []
-
-
-class _added:  # noqa: N801  reads like a function in `with`
-    """Adds callbacks after those of one call of `fit`, in whatever form the script passed them."""
-
-    def __init__(self, arguments: dict[str, Any], added: list[Any]) -> None:
-        import keras
-
-        callbacks = arguments.get("callbacks")
-        self._list: Any = None
-        self._callbacks = added
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            self._list = callbacks
-            for callback in added:
-                callback.set_model(callbacks.model)
-        elif callbacks is None or isinstance(callbacks, (list, tuple)):
-            arguments["callbacks"] = [*(callbacks or ()), *added]
-        else:
-            arguments["callbacks"] = [callbacks, *added]
-
-    def __enter__(self) -> None:
-        if self._list is not None:
-            self._list.callbacks.extend(self._callbacks)
-            # Otherwise the next step begins while a callback reads the variables of this one.
-            keras_private.make_synchronous(self._list)
-
-    def __exit__(self, *_: object) -> None:
-        if self._list is not None:
-            for callback in self._callbacks:
-                self._list.callbacks.remove(callback)
 
 
 def _tensor(described: Mapping[str, Any]) -> TensorDescription:

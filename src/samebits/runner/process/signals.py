@@ -27,14 +27,14 @@ class Signals:
             signal.signal(number, self._arrived)
 
     def wait_where(self, can_wait: Callable[[], bool]) -> None:
-        """Let SIGTERM wait whenever `can_wait` is true, until `again` is called or the time is up."""
+        """Let SIGTERM wait whenever `can_wait` is true, until `reraise` is called or the time is up."""
         self._can_wait = can_wait
 
     def waits(self) -> bool:
         """Whether a SIGTERM is waiting."""
         return self._waiting
 
-    def again(self) -> None:
+    def reraise(self) -> None:
         """Raise the exception of a signal that waited, or that a library swallowed. Called after every epoch."""
         if self._waiting:
             self._waiting = False
@@ -56,7 +56,7 @@ class Signals:
         if number == signal.SIGTERM and not self._waiting and self._can_wait() and _alarm_is_free():
             # An alarm ends the wait, should the step take too long.
             self._waiting = True
-            signal.signal(signal.SIGALRM, lambda *_: self.again())
+            signal.signal(signal.SIGALRM, lambda *_: self.reraise())
             signal.setitimer(signal.ITIMER_REAL, STEP_WAIT_SECONDS)
             return
         self._raise(number)

@@ -36,7 +36,7 @@ class StepTracer:
     """Writes the lines of steps with `append`, and raises TraceEnded after the window.
 
     `guard` is the context for work in callbacks, and `tensors` the folder of `StepRecordWriter`. `trained` grows as
-    models are trained. `behind_steps` is called after steps with the index of the model and the number of steps, and
+    models are trained. `after_steps` is called after steps with the index of the model and the number of steps, and
     may end the run. The tracer is the `Sink` of its taps.
     """
 
@@ -48,7 +48,7 @@ class StepTracer:
         *,
         guard: WorkContext,
         trained: Sequence[TrainedModel],
-        behind_steps: Callable[[int, int], None] | None = None,
+        after_steps: Callable[[int, int], None] | None = None,
     ) -> None:
         self._append = append
         self._writer = StepRecordWriter(trace, append, tensors)
@@ -58,8 +58,8 @@ class StepTracer:
         self._reported: set[str] = set()
         self._window = Window(trace)
         self._writes_steps = trace.steps
-        self._after_steps = behind_steps or (lambda _model, _steps: None)
-        self.steps = trace.steps or behind_steps is not None
+        self._after_steps = after_steps or (lambda _model, _steps: None)
+        self.steps = trace.steps or after_steps is not None
         self._taps = GraphTaps(self) if trace.values else None
 
     def install(self, patches: Patches) -> None:
@@ -82,7 +82,7 @@ class StepTracer:
         seen = None if self._taps is None else self._taps.gradients(optimizer, gradients, variables)
         return PendingStep(seen=seen, variables=len(optimizer.variables))
 
-    def behind_step(self, optimizer: Any, pending: PendingStep) -> None:
+    def after_step(self, optimizer: Any, pending: PendingStep) -> None:
         """Called after an optimizer: write the line of its step, or tap the step while a graph is traced."""
         import tensorflow as tf
 
