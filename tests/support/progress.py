@@ -14,7 +14,7 @@ _UNKNOWN = (("tests/unit/", 0.1), ("[docker", 15.0), ("tests/engine/", 10.0), ("
 """Seconds of a test that was never run here, by a part of its name."""
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps plugins in sets
 class Progress:
     """On the controller: follows the tests of all workers."""
 

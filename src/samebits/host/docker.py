@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import platform
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -79,6 +80,15 @@ class Engine:
             containerd_image_store=_uses_containerd_store(info),
             cgroup_version=info.get("CgroupVersion"),
             runtime=info.get("DefaultRuntime"),
+        )
+
+    def is_here(self) -> bool:
+        """Whether containers run on this very kernel: not on another machine, and not in a virtual machine."""
+        info = self._info()
+        here = platform.release(), platform.node()
+        return self._client.api.base_url.startswith("http+docker:") and here == (
+            info.get("KernelVersion"),
+            info.get("Name"),
         )
 
     def _info(self) -> dict[str, Any]:

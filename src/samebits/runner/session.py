@@ -291,8 +291,9 @@ class Session:
         """Digest models and output files. Raises where an input or a setting changed during the run."""
         determinism.read_back_settings(parts.profile)
         with self._timed(lambda timings, seconds: replace(timings, digest_result=seconds)):
-            outputs = describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs)
-            result = replace(parts.observer.finish(), outputs=outputs)
+            # Models first: a script's thread may still be writing its last output file.
+            result = parts.observer.finish()
+            result = replace(result, outputs=describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs))
         if not result.models:
             log("no Keras model was trained: the result covers the output files only")
         with self._timed(lambda timings, seconds: replace(timings, check_inputs=seconds)):

@@ -84,6 +84,7 @@ def _environments(before: Environment, after: Environment) -> Iterator[Differenc
     yield from _mapped(INPUTS, "package", one.distributions, other.distributions)
     yield from _mapped(INPUTS, "setting", _setting_values(before), _setting_values(after))
     yield from _mapped(INPUTS, "variable", one.variables, other.variables)
+    yield from _mapped(INPUTS, "feature off", before.features_off or {}, after.features_off or {})
     yield from _mapped(INPUTS, "machine", _machine(before, one), _machine(after, other))
     # A run of an early version has no fingerprint.
     if before.arithmetic is not None and after.arithmetic is not None:

@@ -34,13 +34,14 @@ class Runtime:
 
     `setup` is known before anything starts. `prepare` makes what is missing. `run` trains, copies the output to the
     streams, and returns the exit status. `query` calls the entrypoint with other arguments, without the user's script
-    and data, and returns its exit status and stdout.
+    and data, and returns its exit status and stdout. `here` is False if another machine executes it.
     """
 
     setup: RunSetup
     prepare: Callable[[], object]
     run: Callable[[RunDir, RunConfig, Streams], int]
     query: Callable[[tuple[str, ...], Mapping[str, str]], tuple[int, str]]
+    here: bool = True
 
 
 def choose_runtime(spec: RunConfig) -> Runtime:
@@ -126,7 +127,7 @@ def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, d
         )
         return run_container(engine, request, Streams(out=output)), output.getvalue().decode()
 
-    return Runtime(setup=setup, prepare=lambda: None, run=run, query=query)
+    return Runtime(setup=setup, prepare=lambda: None, run=run, query=query, here=engine.is_here())
 
 
 def _current_user() -> str:

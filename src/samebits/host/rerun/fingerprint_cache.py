@@ -38,8 +38,8 @@ class Computed:
 
 def machine_fingerprint(profile: Profile, runtime: Runtime) -> Computed:
     """How this machine computes with a runtime's software: from the cache, else by starting that software."""
-    key = fingerprint_key(profile, runtime.setup.image)
-    known = read_cached(key)
+    key = _key_of(profile, runtime)
+    known = None if key is None else read_cached(key)
     if known is not None:
         return Computed(operations=known)
     runtime.prepare()
@@ -49,8 +49,17 @@ def machine_fingerprint(profile: Profile, runtime: Runtime) -> Computed:
         found = Fields(json.loads(text)).mapping("operations", str)
     except (ValueError, RecordError):
         return Computed(operations=None, status=status)
-    write_cached(key, found)
+    if key is not None:
+        write_cached(key, found)
     return Computed(operations=found, status=status)
+
+
+def _key_of(profile: Profile, runtime: Runtime) -> dict[str, Any] | None:
+    """The key, or None where nothing may be cached: another machine computes, or this one does not show what it is."""
+    try:
+        return fingerprint_key(profile, runtime.setup.image) if runtime.here else None
+    except OSError:
+        return None
 
 
 def fingerprint_key(profile: Profile, software: ImageIdentity) -> dict[str, Any]:

@@ -311,6 +311,8 @@ def _guarantee(record: Record, *, blocked: bool, here: bool) -> PreflightCheck:
 
 def print_report(report: PreflightReport, level: str) -> None:
     """Print a report on stdout; the last line is the conclusion."""
-    rows = [[row.name, row.wanted, row.found, row.reason or "ok"] for row in report.rows]
+    # In JSON the row keeps its first name.
+    names = {"promise": "guarantee"}
+    rows = [[names.get(row.name, row.name), row.wanted, row.found, row.reason or "ok"] for row in report.rows]
     print_table(["", "wanted", "found", "reason"], rows)
     print("not comparable" if report.reasons(level) else f"can be verified at the level {level}")

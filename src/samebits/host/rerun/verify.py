@@ -152,7 +152,9 @@ def _unrecorded_cause(*records: Record) -> str:
     """The likely cause of a difference without a difference in the inputs."""
     places = sorted({str(use) for record in records for use in record.entropy})
     if not places:
-        return _UNRECORDED
+        # An old run, or one with the monitor off, does not show that there was none.
+        watched = all(record.environment.entropy is not None for record in records)
+        return _UNRECORDED if watched else f"{_UNRECORDED}; unseeded randomness was not watched in both runs"
     return f"no input differs, and the script {ENTROPY.what}: {shorten(places, 3)}"
 
 

@@ -146,6 +146,7 @@ def _environment_rows(environment: Environment) -> list[Row]:
         ("system", f"{system.system}, kernel {system.kernel}"),
         ("cpu", f"{system.cpu.model} ({system.cpu.family_model_stepping})"),
         *_guarantee_rows(environment),
+        *(("off", f"{name}: {reason}") for name, reason in (environment.features_off or {}).items()),
         ("settings", "value read back, and where"),
         *((f"  {item.name}", f"{item.found} ({item.by})") for item in environment.settings or ()),
     ]

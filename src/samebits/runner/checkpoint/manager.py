@@ -46,7 +46,7 @@ class TrainingObserver(Protocol):
         """What was observed so far, as JSON."""
 
     def restore_observations(self, saved: Mapping[str, Any]) -> None:
-        """Restore what `told` returned."""
+        """Restore what `observations` returned."""
 
     def first_steps(self) -> Sequence[Any]:
         """The optimizers that made a step, in the order of their first steps."""
@@ -244,9 +244,10 @@ class CheckpointManager:
         restorer = self.restore_objects(state["objects"], phase.roots | dict(more), without=without)
         if self._observer is not None:
             # The observer needs the live optimizers, so that later steps belong to the right models.
-            for index in state["stepped"]:
-                self._observer.stepped(restorer.optimizers[index])
-            self._observer.restore_observations(state["told"])
+            with as_input_error(self._start):
+                for index in state["stepped"]:
+                    self._observer.stepped(restorer.optimizers[index])
+                self._observer.restore_observations(state["told"])
 
     def restore_objects(
         self, encoded: Mapping[str, Any], roots: Mapping[str, Any], *, without: frozenset[str] = frozenset()

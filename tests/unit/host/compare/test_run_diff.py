@@ -79,6 +79,10 @@ ROWS: dict[str, tuple[Callable[[Record], Record], list[tuple[str, str, str]]]] =
         lambda record: with_environment(record, lambda value: value["cpu"].update(cores=99)),
         [],
     ),
+    "a feature that is off": (
+        lambda record: with_environment(record, lambda value: value.update(features_off={"the trace of steps": "no"})),
+        [("inputs", "feature off", "the trace of steps")],
+    ),
     "setting": (
         lambda record: with_environment(record, lambda value: value["settings"][0].update(found="other")),
         [("inputs", "setting", "PYTHONHASHSEED")],

@@ -31,6 +31,7 @@ class Software:
     answer: str = '{"operations": {"tf.exp": "0123456789abcdef"}}'
     status: int = 0
     started: list[tuple[str, ...]] = field(default_factory=list)
+    here: bool = True
 
     def query(self, words: tuple[str, ...], _variables: Mapping[str, str]) -> tuple[int, str]:
         self.started.append(words)
@@ -39,7 +40,7 @@ class Software:
     @property
     def runtime(self) -> Runtime:
         setup = RunSetup(image=self.identity)
-        return Runtime(setup=setup, prepare=lambda: None, run=lambda *_: 0, query=self.query)
+        return Runtime(setup=setup, prepare=lambda: None, run=lambda *_: 0, query=self.query, here=self.here)
 
     def fingerprint(self, profile: Profile | None = None) -> Mapping[str, str] | None:
         return machine_fingerprint(profile or Profile(), self.runtime).operations
@@ -181,3 +182,18 @@ def test_a_cache_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path / "file"))
     software = Software()
     assert software.fingerprint() == json.loads(software.answer)["operations"]
+
+
+def test_another_machine_that_computes_is_always_asked() -> None:
+    software = Software(here=False)
+    software.fingerprint()
+    software.fingerprint()
+    assert len(software.started) == 2
+
+
+def test_a_machine_that_does_not_show_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint_cache, "_BOOT_ID", tmp_path / "hidden")
+    software = Software()
+    for _ in range(2):
+        assert software.fingerprint() == {"tf.exp": "0123456789abcdef"}
+    assert len(software.started) == 2

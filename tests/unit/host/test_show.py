@@ -1,0 +1,20 @@
+"""What `show` and `verify` report of features that were off."""
+
+from dataclasses import replace
+
+from samebits.core.record import Record
+from samebits.host.rerun.verify import _unrecorded_cause
+from samebits.host.runs.show import _environment_rows
+
+
+def test_a_feature_that_was_off_is_shown(example: Record) -> None:
+    environment = replace(example.environment, features_off={"exact resume": "keras 9 is not tested"})
+    assert ("off", "exact resume: keras 9 is not tested") in _environment_rows(environment)
+    assert "off" not in dict(_environment_rows(example.environment))
+
+
+def test_randomness_that_was_not_watched_is_not_ruled_out(example: Record) -> None:
+    watched = replace(example, environment=replace(example.environment, entropy=()))
+    unwatched = replace(example, environment=replace(example.environment, entropy=None))
+    assert "not watched" not in _unrecorded_cause(watched, watched)
+    assert "unseeded randomness was not watched in both runs" in _unrecorded_cause(watched, unwatched)
