@@ -190,7 +190,7 @@ def test_a_keras_json_that_says_otherwise(in_docker: Project) -> None:
             ["-e", "ONEDNN_MAX_CPU_ISA=SSE41"],
             (
                 "the environment sets ONEDNN_MAX_CPU_ISA=SSE41, but the native profile needs ONEDNN_MAX_CPU_ISA=DEFAULT"
-                " (the best instructions that the CPU has); remove it"
+                " (use the best instructions of the CPU); remove it"
             ),
         ),
         (

@@ -219,6 +219,7 @@ def test_fingerprint_command(request: pytest.FixtureRequest, runtime: str, tmp_p
     assert digest.removeprefix("fingerprint ") != answer["digest"]
 
 
+@pytest.mark.cold
 def test_a_machine_that_computes_differently(project: Project, other_table: Path) -> None:
     """With another table, the run fails before its first step."""
     done = project.train("--profile", "portable", SAMEBITS_CACHE=str(other_table))

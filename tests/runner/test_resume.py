@@ -392,7 +392,7 @@ model.fit(x, y, epochs=20, verbose=0, callbacks=[Moves()])
     assert again.status == 0, again.err
     found = call("verify", "last", "--segments", "--sample", "2", folder=project.folder)
     assert found.status == 0, found.err
-    but = "but for what the script itself keeps: callback 0 (Moves).seconds"
+    but = "except state of the script that training does not use: callback 0 (Moves).seconds"
     assert found.out.splitlines()[-1] == f"identical in 2 of 20 segments, drawn with seed 0; {but}"
 
 
