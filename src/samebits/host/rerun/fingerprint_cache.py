@@ -14,7 +14,7 @@ from typing import Any
 
 from samebits.core.cpu_info import describe_cpu, microcode
 from samebits.core.determinism_profile import Profile
-from samebits.core.digest import Digest, confirm_checksum
+from samebits.core.digest import Digest, confirm_checksum, with_checksum
 from samebits.core.errors import RecordError, StorageError
 from samebits.core.jsonio import Fields, check_version, readable_json, write_atomically
 from samebits.core.recipe import ImageIdentity
@@ -101,7 +101,7 @@ def write_cached(key: Mapping[str, Any], operations: Mapping[str, str]) -> None:
         "operations": dict(operations),
     }
     try:
-        write_atomically(_path(key), readable_json(body | {"seal": str(Digest.of_json(body))}))
+        write_atomically(_path(key), readable_json(with_checksum(body)))
     except (StorageError, ValueError):  # ValueError: what the software answered is no JSON proper
         return
 
