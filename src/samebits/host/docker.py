@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,29 +72,30 @@ class Engine:
 
     def describe(self) -> EngineInfo:
         """Name, version, and the settings that decide how images are stored and run."""
-        info = self._info()
         return EngineInfo(
             name=self._version.get("Platform", {}).get("Name") or "Docker Engine",
             version=self._version.get("Version"),
             api_version=self._version.get("ApiVersion"),
-            storage_driver=info.get("Driver"),
-            containerd_image_store=_uses_containerd_store(info),
-            cgroup_version=info.get("CgroupVersion"),
-            runtime=info.get("DefaultRuntime"),
+            storage_driver=self._info.get("Driver"),
+            containerd_image_store=self._uses_containerd_store,
+            cgroup_version=self._info.get("CgroupVersion"),
+            runtime=self._info.get("DefaultRuntime"),
         )
 
     def is_here(self) -> bool:
         """Whether containers run on this very kernel: not on another machine, and not in a virtual machine."""
-        info = self._info()
-        here = platform.release(), platform.node()
-        return self._client.api.base_url.startswith("http+docker:") and here == (
-            info.get("KernelVersion"),
-            info.get("Name"),
-        )
+        machine = self._info.get("KernelVersion"), self._info.get("Name")
+        local = self._client.api.base_url.startswith("http+docker:")
+        return local and machine == (platform.release(), platform.node())
 
+    @cached_property
     def _info(self) -> dict[str, Any]:
         with _engine_errors():
             return dict(self._client.info())
+
+    @property
+    def _uses_containerd_store(self) -> bool:
+        return any("containerd.snapshotter" in str(value) for _, value in self._info.get("DriverStatus") or ())
 
     def find_image(self, reference: str) -> Image | None:
         """The image with that name, id or digest, or None."""
@@ -114,7 +116,7 @@ class Engine:
     def config_digest(self, image: Image) -> Digest:
         """The digest of the image's configuration; it identifies the content, however the layers are compressed."""
         # The classic store uses this digest as the id. The containerd store reports it in an export only.
-        if not _uses_containerd_store(self._info()):
+        if not self._uses_containerd_store:
             return Digest.parse(image.id)
         log(f"reading the configuration digest of {image.reference} (once for this image)")
         with _engine_errors(tarfile.TarError):
@@ -265,10 +267,6 @@ def _connect(seconds: int = REQUEST_TIMEOUT) -> docker.DockerClient:
     return docker.DockerClient(base_url=context.Host, tls=context.TLSConfig or False, timeout=seconds)
 
 
-def _uses_containerd_store(info: Mapping[str, Any]) -> bool:
-    return any("containerd.snapshotter" in str(value) for _, value in info.get("DriverStatus") or ())
-
-
 def _as_image(reference: str, found: Any) -> Image:
     layers = tuple(found.attrs.get("RootFS", {}).get("Layers") or ())
     return Image(reference=reference, id=str(found.id), labels=dict(found.labels), layers=layers)
@@ -286,22 +284,14 @@ def _manifest_in(chunks: Iterator[bytes]) -> bytes | None:
 
 
 class _ChunkReader:
-    """Chunks from the engine as a file that tarfile can read."""
+    """Chunks from the engine as a file that tarfile can read as a stream, which takes pieces of any size."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._rest = b""
+        self._chunks = filter(None, chunks)
 
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes; fewer only at the end."""
-        pieces = [self._rest]
-        length = len(self._rest)
-        while length < size and (chunk := next(self._chunks, b"")):
-            pieces.append(chunk)
-            length += len(chunk)
-        joined = b"".join(pieces)
-        self._rest = joined[size:]
-        return joined[:size]
+    def read(self, size: int) -> bytes:  # noqa: ARG002  tarfile keeps what it did not ask for
+        """The next chunk; empty only at the end."""
+        return next(self._chunks, b"")
 
 
 def _creation_options(request: ContainerRequest) -> dict[str, Any]:
