@@ -22,6 +22,7 @@ from samebits.host.launch.runtime import choose_runtime
 from samebits.host.launch.venv import locked_python, plan_process
 from samebits.host.rerun.golden import Golden, models
 from samebits.runner.determinism.fingerprint import Fingerprint, FingerprintJob
+from support import outside
 from support.command import ROOT, SCRIPTS, Project, call
 
 FAMILIES = ROOT / "examples" / "families"
@@ -325,21 +326,31 @@ def emulator(locked: None) -> str:
 
 
 @pytest.fixture(scope="session")
+def real_python(locked: None) -> Path:
+    """The interpreter itself: an emulator runs no script that hands trainings to a warm process."""
+    assert locked is None
+    with pytest.MonkeyPatch.context() as patch:
+        outside.open_cache(patch)
+        return locked_python()
+
+
+@pytest.fixture(scope="session")
 def emulated(
-    emulator: str, tmp_path_factory: pytest.TempPathFactory
+    emulator: str, real_python: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[tuple[str, str], "Future[Emulated]"]]:
     """Every group on every CPU, two at a time."""
     folder = tmp_path_factory.mktemp("emulated")
     with ThreadPoolExecutor(2) as pool:
         yield {
-            (cpu, group): pool.submit(_train_emulated, emulator, cpu, group, folder)
+            (cpu, group): pool.submit(_train_emulated, (emulator, real_python), cpu, group, folder)
             for group in EMULATED_GROUPS
             for cpu in CPUS
         }
 
 
-def _train_emulated(emulator: str, cpu: str, group: str, folder: Path) -> Emulated:
+def _train_emulated(programs: tuple[str, Path], cpu: str, group: str, folder: Path) -> Emulated:
     """The entrypoint as the launcher starts it, in an emulator."""
+    emulator, python = programs
     runs = folder / f"{cpu}-{group}"
     runs.mkdir()
     spec = RunConfig(
@@ -355,7 +366,7 @@ def _train_emulated(emulator: str, cpu: str, group: str, folder: Path) -> Emulat
         ("--run", str(run.path)),
         spec.determinism.variables,
         scratch=runs,
-        python=locked_python(),
+        python=python,
         source=staged_context() / "source",
     )
     reading, writing = os.pipe()
@@ -390,7 +401,7 @@ def test_on_another_cpu(emulated: dict[tuple[str, str], "Future[Emulated]"], cpu
 
 @pytest.mark.emulated
 @pytest.mark.parametrize("cpu", CPUS)
-def test_the_emulator_is_another_cpu(tmp_path: Path, emulator: str, cpu: str) -> None:
+def test_the_emulator_is_another_cpu(tmp_path: Path, emulator: str, real_python: Path, cpu: str) -> None:
     """Under the native profile, the emulated CPU differs from this machine. Otherwise the tests prove nothing."""
     answers = []
     for prefix in ([emulator, "-cpu", cpu], []):
@@ -398,7 +409,7 @@ def test_the_emulator_is_another_cpu(tmp_path: Path, emulator: str, cpu: str) ->
             ("fingerprint", "--profile", "native", "--json"),
             Profile().variables,
             scratch=tmp_path,
-            python=locked_python(),
+            python=real_python,
             source=staged_context() / "source",
         )
         done = subprocess.run(
