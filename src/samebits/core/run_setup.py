@@ -118,7 +118,7 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
         id=folder.path.name,
         level=spec.level,
         recipe=planned.recipe,
-        started=planned.started.isoformat(timespec="seconds"),
+        started=planned.started.isoformat(timespec="microseconds"),
         outcome=Outcome(state=RUNNING),
         trace=spec.trace,
         retention=spec.retention,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.errors import RecordError
-from samebits.core.jsonio import Fields
+from samebits.core.jsonio import Fields, canonical_json
 from samebits.core.recipe import leaves
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
@@ -16,6 +16,7 @@ from samebits.core.run_dir import RunDir
 # Matched on bytes, as parsing every line as JSON is much slower.
 _CHAIN = re.compile(rb'"(?:line":\d+|previous":"sha256:[0-9a-f]{64}"|version":"[0-9.]+"),?')
 _CHAIN_KEYS = ("line", "previous", "version")
+_NO_NUMBER = b'"version":"1.0"'
 _STEP = b'"event":"step"'
 TENSOR_LISTS = ("outputs", "gradients", "variables")
 """The lists of a step's line at the trace level *tensor*, in the order in which a difference spreads."""
@@ -102,12 +103,24 @@ def _read_lines(run: RunDir, *, steps: bool) -> Iterator[_Line]:
         with run.ledger.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if steps or _STEP not in line:
-                    yield _Line(number=number, content=_CHAIN.sub(b"", line.rstrip(b"\n")), raw=line)
+                    yield _Line(number=number, content=_content(line.rstrip(b"\n")), raw=line)
     # A run that failed early has no ledger; it ends before the first line of the other.
     except FileNotFoundError:
         return
     except OSError as error:
         raise RecordError(f"cannot read {run.ledger}: {error.strerror}") from error
+
+
+def _content(line: bytes) -> bytes:
+    """A line without the keys of the chain; keys of the same names inside, as a metric has them, stay."""
+    content, removed = _CHAIN.subn(b"", line)
+    # One match for each key is the chain's own; a further one lies deeper in the line.
+    if removed == len(_CHAIN_KEYS) - (_NO_NUMBER in line):
+        return content
+    try:
+        return canonical_json(Fields(json.loads(line)).rest(*_CHAIN_KEYS))
+    except (ValueError, RecursionError, RecordError):
+        return line  # not a ledger's line: it is compared as it is
 
 
 def _parse_line(run: RunDir, line: _Line | None) -> dict[str, Any] | None:

@@ -1,19 +1,24 @@
 """`samebits train`: plan a run, execute it in its runtime, and make sure that its record is finalized."""
 
 import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from samebits.core.errors import SamebitsError, Terminated
+from samebits.core.errors import EXIT_ERROR, SamebitsError, Terminated
 from samebits.core.ledger import lock_alive
-from samebits.core.record import FAILED, Outcome, Record, finalize, interrupted, read_record
+from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record, finalize, interrupted, read_record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run, publish
 from samebits.host.console import hashing_progress, log
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.subprocesses import INHERITED, Streams
+
+# Sent by a person, a scheduler or the kernel. A script's own crash is another one, such as SIGSEGV or SIGABRT.
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 def train(spec: RunConfig) -> tuple[RunDir, int]:
@@ -55,18 +60,33 @@ def execute_silently(planned: PlannedRun, runtime: Runtime) -> RunDir:
 
 
 def _finalized_status(folder: RunDir, status: int) -> int:
-    """The exit status of a finished process; if it died before it finalized its record, the run is marked failed."""
+    """The exit status of a finished process; if it died before it finalized its record, that is done here."""
     # The runner finalizes the record itself, unless it was killed.
     if read_record(folder.record).finalized:
         return status
-    # 137 from a container and -9 from a process both mean SIGKILL, which the kernel sends when memory runs out.
-    killed = status in (137, -9)
-    message = f"the training process ended with status {status} before it finalized its record" + (
-        "; it was killed, most likely because memory ran out" if killed else ""
-    )
-    log(message)
-    finalize_unfinished(folder, lambda record: replace(record, outcome=Outcome(state=FAILED, message=message)))
-    return 2
+    outcome = _unfinished_outcome(status)
+    log(str(outcome.message))
+    finalize_unfinished(folder, lambda record: replace(record, outcome=outcome))
+    return EXIT_ERROR
+
+
+def _unfinished_outcome(status: int) -> Outcome:
+    """The outcome of a process that ended without finalizing its record: interrupted if another one ended it."""
+    number = _signal_of(status)
+    if number not in _FROM_OUTSIDE:
+        message = f"the training process ended with status {status} before it finalized its record"
+        return Outcome(state=FAILED, message=message)
+    message = f"the training process was killed by {number.name}"
+    if number == signal.SIGKILL:
+        message += ": by the system for want of memory, or by someone"
+    return Outcome(state=INTERRUPTED, message=message)
+
+
+def _signal_of(status: int) -> signal.Signals | None:
+    """The signal that ended a process: -9 is a process's own status, 137 that of a container or a shell."""
+    with suppress(ValueError):
+        return signal.Signals(-status if status < 0 else status - 128)
+    return None
 
 
 def finalize_unfinished(folder: RunDir, end: Callable[[Record], Record]) -> None:

@@ -1,6 +1,8 @@
 """Find runs by name, list those of a folder, and read one."""
 
 import os
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,14 @@ from samebits.core.digest import with_checksum
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields, read_json
 from samebits.core.record import read_record
-from samebits.core.record_summary import RecordSummary
+from samebits.core.record_summary import RecordSummary, read_summary
 from samebits.core.run_config import CONFIG_NAME, read_config
 from samebits.core.run_dir import MARKER, RunDir
 from samebits.host.console import log
+
+_TIME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-")
+_NUMBER = re.compile(r"-[0-9a-f]{8}-(\d{1,3})$")
+"""At the end of a name: the number that `claim` gave to a name which existed."""
 
 
 def runs_folder(named: Path | None) -> Path:
@@ -28,9 +34,8 @@ def find_run(name: str, runs: Path) -> RunDir:
     if name and os.path.isdir(name) and os.sep in name:
         raise InputError(f"the folder {name} is not a run: it has no {direct.record.name}; name the folder of a run")
     folders = _run_dirs(runs)
-    # Names begin with the time, so the last name is the youngest run.
     if name == "last" and folders:
-        return folders[-1]
+        return _youngest(folders)
     # An exact id wins over longer ones that begin with it.
     found = [folder for folder in folders if folder.path.name.startswith(name)]
     exact = [folder for folder in found if folder.path.name == name]
@@ -61,7 +66,7 @@ def read_runs(runs: Path) -> list[tuple[RunDir, RecordSummary]]:
             found.append((folder, folder.read_summary()))
         except RecordError as error:
             log(str(error))
-    return found
+    return sorted(found, key=lambda item: _start_key(item[0], item[1].started))
 
 
 def run_as_json(folder: RunDir) -> Any:
@@ -77,6 +82,34 @@ def run_as_json(folder: RunDir) -> Any:
 def checksum_of(folder: RunDir) -> str:
     """The checksum of a run's record, as in its file."""
     return Fields(read_json(folder.record)).get("seal", str)
+
+
+def _youngest(folders: list[RunDir]) -> RunDir:
+    """The run that started last. Only those of its second are read, as there may be thousands of runs."""
+    # A name that does not begin with a time says nothing about the start.
+    times = {folder: _TIME.match(folder.path.name) for folder in folders}
+    last = max((found[0] for found in times.values() if found), default="")
+    candidates = [folder for folder, found in times.items() if found is None or found[0] == last]
+    return max(candidates, key=lambda folder: _start_key(folder, _started(folder)))
+
+
+def _started(folder: RunDir) -> str:
+    try:
+        return read_summary(folder.record).started
+    except RecordError:
+        # By its name, so that a damaged run which is the last is reported, and no other one taken for it.
+        found = _TIME.match(folder.path.name)
+        return "{}-{}-{}T{}:{}:{}+00:00".format(*found.groups()) if found else ""
+
+
+def _start_key(folder: RunDir, started: str) -> tuple[float, int, str]:
+    """By the recorded start. Records before version 1.4 have whole seconds: then the number in the name decides."""
+    try:
+        seconds = datetime.fromisoformat(started).timestamp()
+    except (ValueError, OverflowError):
+        seconds = 0.0
+    number = _NUMBER.search(folder.path.name)
+    return seconds, int(number[1]) if number else 1, folder.path.name
 
 
 def _run_dirs(runs: Path) -> list[RunDir]:

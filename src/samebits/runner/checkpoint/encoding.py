@@ -3,6 +3,7 @@
 import base64
 import functools
 import io
+import re
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -26,6 +27,11 @@ _LIBRARIES = ("__main__", "keras", "numpy", "tensorflow")
 """Packages whose functions an object may have received during training, as Keras's callbacks do."""
 
 
+_BEFORE = r"(?:(?<![^\s\"'`<>()\[\]{},;:|=\0])|(?<=://))"
+_BEHIND = r"(?![^/\n\"'`<>()\[\]{},;:|=\0])"
+"""What may stand beside a path in a text. Not a space behind it: a name may go on after one."""
+
+
 class UncapturableError(Exception):
     """State cannot be captured or restored. The message says which state, and what to change in the script."""
 
@@ -35,10 +41,12 @@ class PathMap:
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self._marks = [(f"\0{name}\0", str(path)) for name, path in folders.items()]
+        # Whole components only: /data2 and /x/data do not lie in /data.
+        self._paths = [(mark, re.compile(_BEFORE + re.escape(path) + _BEHIND)) for mark, path in self._marks]
 
     def leave(self, text: str) -> Encoded:
         """Replace paths by marks, for saving."""
-        marked = functools.reduce(lambda found, known: found.replace(known[1], known[0]), self._marks, text)
+        marked = functools.reduce(lambda found, known: known[1].sub(known[0], found), self._paths, text)
         return text if marked == text else {"text": marked}
 
     def arrive(self, text: str) -> str:

@@ -63,7 +63,9 @@ def test_a_killed_run_ends_in_the_same_bits(played: Played, keep: str) -> None:
     played.player.stages = (2, 4)
     result = _whole(played, "--keep", keep)
     run = _killed(played, 1, 3, "--keep", keep)
-    assert "most likely because memory ran out" in str(run.read().outcome.message)
+    outcome = run.read().outcome
+    message = "the training process was killed by SIGKILL: by the system for want of memory, or by someone"
+    assert (outcome.state, outcome.message) == ("interrupted", message)
     before = {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()}
     again = _resumed(played, run)
     _ends_well(again, result)

@@ -1,0 +1,61 @@
+"""Two ledgers are compared without the keys of the chain, and with every key of the user's own."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samebits.core.digest import Digest
+from samebits.core.jsonio import canonical_json
+from samebits.core.ledger import Ledger
+from samebits.core.record import Record
+from samebits.core.run_dir import RunDir
+from samebits.host.compare.ledger_diff import Divergence, first_divergence
+
+
+def diverge(folder: Path, record: Record, *metrics: Any) -> Divergence | None:
+    """Where two runs part whose one epoch had these metrics; their recipes differ, and so do their chains."""
+    runs = []
+    for number, values in enumerate(metrics):
+        run = RunDir(folder / str(number))
+        run.path.mkdir()
+        with Ledger(run.ledger, Digest.of_bytes(str(number).encode())) as ledger:
+            ledger.append({"event": "epoch", "fit": 0, "epoch": 0, "metrics": values})
+        runs.append((run, record))
+    return first_divergence(runs[0], runs[1])
+
+
+SHA = (str(Digest.of_bytes(b"1")), str(Digest.of_bytes(b"2")))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ({"version": "1.0"}, {"version": "2.0"}),
+        ({"line": 1}, {"line": 2}),
+        ({"previous": SHA[0]}, {"previous": SHA[1]}),
+    ],
+    ids=["version", "line", "previous"],
+)
+def test_keys_of_the_user_count(tmp_path: Path, example: Record, values: tuple[Any, Any]) -> None:
+    found = diverge(tmp_path, example, *values)
+    assert found is not None
+    (name,) = values[0]
+    assert list(found.differences()) == [(f"metrics.{name}", values[0][name], values[1][name])]
+
+
+@pytest.mark.parametrize("values", [{"loss": "0x1p+0"}, {"version": "1.0", "line": 1}])
+def test_the_chain_does_not_count(tmp_path: Path, example: Record, values: Any) -> None:
+    assert diverge(tmp_path, example, values, values) is None
+
+
+def test_a_ledger_of_version_1_0_against_one_of_1_1(tmp_path: Path, example: Record) -> None:
+    lines = {"event": "end", "models": ["m"]}
+    old, new = RunDir(tmp_path / "old"), RunDir(tmp_path / "new")
+    for run in (old, new):
+        run.path.mkdir()
+    old.ledger.write_bytes(canonical_json({**lines, "version": "1.0", "previous": SHA[0]}) + b"\n")
+    with Ledger(new.ledger, example.recipe.digest) as ledger:
+        ledger.append(lines)
+    assert first_divergence((old, example), (new, replace(example))) is None

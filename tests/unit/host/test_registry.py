@@ -1,0 +1,56 @@
+"""Runs are found and listed by when they started, not by their names."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from samebits.core.record import Record, write_record
+from samebits.core.run_dir import RunDir, claim
+from samebits.host.runs.registry import find_run, read_runs
+
+NAME = "20261127T060000Z-train-0123abcd"
+
+
+def make(runs: Path, record: Record, started: str, name: str = NAME) -> RunDir:
+    """A run that started then."""
+    run = claim(runs, name)
+    write_record(run.record, replace(record, id=run.path.name, started=started))
+    return run
+
+
+def order(runs: Path) -> list[str]:
+    return [folder.path.name for folder, _ in read_runs(runs)]
+
+
+@pytest.mark.parametrize("zone", ["{}+00:00", "{}.000000+00:00"], ids=["to the second", "to the microsecond"])
+def test_the_last_of_eleven_in_one_second(tmp_path: Path, example: Record, zone: str) -> None:
+    made = [make(tmp_path, example, zone.format("2026-11-27T06:00:00")) for _ in range(11)]
+    assert find_run("last", tmp_path) == made[-1]
+    assert order(tmp_path) == [run.path.name for run in made]
+
+
+def test_parts_of_a_second_count(tmp_path: Path, example: Record) -> None:
+    first = make(tmp_path, example, "2026-11-27T06:00:00.100000+00:00", "20261127T060000Z-z-0123abcd")
+    last = make(tmp_path, example, "2026-11-27T06:00:00.900000+00:00", "20261127T060000Z-a-0123abcd")
+    assert find_run("last", tmp_path) == last
+    assert order(tmp_path) == [first.path.name, last.path.name]
+
+
+def test_a_renamed_run(tmp_path: Path, example: Record) -> None:
+    mine = make(tmp_path, example, "2026-11-27T07:00:00+00:00", "best")
+    make(tmp_path, example, "2026-11-27T06:00:00+00:00")
+    assert find_run("last", tmp_path) == mine
+    mine.path.rename(tmp_path / "old")
+    write_record(tmp_path / "old" / "record.json", replace(example, started="2026-11-26T07:00:00+00:00"))
+    assert find_run("last", tmp_path).path.name == NAME
+
+
+def test_a_damaged_last_run_is_not_passed_over(tmp_path: Path, example: Record) -> None:
+    make(tmp_path, example, "2026-11-27T06:00:00+00:00")
+    damaged = claim(tmp_path, "20261127T070000Z-train-0123abcd")
+    damaged.record.write_text("{")
+    odd = claim(tmp_path, "99999999T999999Z-odd")
+    assert find_run("last", tmp_path) == damaged
+    odd.record.write_text("{")
+    assert find_run("last", tmp_path) == odd
