@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from samebits.core.record import read_record
-from support.command import COMMAND, Done, Project, call
+from support.command import COMMAND, Done, Project, call, newest
 from support.machine import started
 
 
@@ -239,11 +239,15 @@ def test_data_that_changes_underneath(each_runtime: Project) -> None:
     assert each_runtime.only_run().outcome.state == "failed"
 
 
-def test_a_script_that_writes_into_its_code(project: Project) -> None:
-    project.write("open('model.txt', 'w').close()\n")
+def test_a_script_that_changes_its_code(project: Project) -> None:
+    (project.folder / "log.csv").write_text("of an earlier run\n")
+    project.write("open('log.csv', 'w').write('new'); open('made.txt', 'w').write('x')\n")
     done = project.train()
     assert done.status == 2
-    assert "the script changed its own code; write to $SAMEBITS_OUTPUT instead: model.txt" in done.err
+    assert "the script changed files that were in its folder: log.csv; the result does not belong" in done.complaint
+    run = newest(project)
+    assert {path.name: path.read_text() for path in run.outputs.iterdir()} == {"log.csv": "new", "made.txt": "x"}
+    assert (run.code / "log.csv").read_text() == "of an earlier run\n"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small disk")
@@ -263,6 +267,38 @@ def test_a_full_disk_does_not_cost_the_record(project: Project) -> None:
             "failed",
             "the script failed: OSError: [Errno 28] No space left on device",
         )
+    finally:
+        subprocess.run(["umount", str(project.runs)], check=True)
+
+
+FILLED = """
+import os, keras, numpy as np
+x = np.ones((10, 400), dtype="float32")
+model = keras.Sequential([keras.layers.Input((400,)), keras.layers.Dense(1500), keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+model.fit(x, x.sum(1), epochs=1, verbose=0)
+big = os.path.join(os.environ["SAMEBITS_OUTPUT"], "big")
+with open(big, "wb", buffering=0) as file:
+    try:
+        while True: file.write(bytes(1 << 14))
+    except OSError:
+        file.truncate(file.tell() - ROOM)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small disk")
+@pytest.mark.parametrize("room", [0, 40_000, 300_000])
+def test_a_disk_that_is_full_when_the_model_is_saved(project: Project, room: int) -> None:
+    project.write(FILLED.replace("ROOM", str(room)))
+    project.runs.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "none", str(project.runs)], check=True)
+    try:
+        done = project.train("--keep", "none")
+        assert done.status == 2
+        outcome = project.only_run().outcome
+        assert outcome.state == "failed"
+        assert (outcome.message or "").startswith("the disk is full: cannot write ")
+        assert (outcome.message or "").endswith("0-sequential.keras; free some space and run again")
     finally:
         subprocess.run(["umount", str(project.runs)], check=True)
 

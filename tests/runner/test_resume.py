@@ -33,7 +33,7 @@ def as_if_killed_after(run: RunDir, position: Position, runs: Path) -> RunDir:
     return copy
 
 
-_USUAL = ("arrays", "loop", "pair", "pydataset", "reached", "reshuffled", "states")
+_USUAL = ("arrays", "beside_code", "loop", "pair", "pydataset", "reached", "reshuffled", "states")
 """Scripts that between them hold state of every kind; the others repeat it in other places."""
 
 

@@ -40,6 +40,11 @@ class RunDir:
         return self.path / "code"
 
     @property
+    def work(self) -> Path:
+        """The folder in which the script runs: a copy of the code, there only until the run ends."""
+        return self.path / "work"
+
+    @property
     def code_manifest(self) -> Path:
         """The code's files; its sha256 is the code digest."""
         return self.path / "code.jsonl"
@@ -51,7 +56,7 @@ class RunDir:
 
     @property
     def outputs(self) -> Path:
-        """The files that the script wrote to SAMEBITS_OUTPUT."""
+        """The files that the script wrote to SAMEBITS_OUTPUT, or beside its code."""
         return self.path / "outputs"
 
     @property

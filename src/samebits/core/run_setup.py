@@ -1,5 +1,6 @@
 """From a configuration to a run's folder: hash code and data, make the recipe, publish the folder as `running`."""
 
+import fnmatch
 import os
 import re
 import shutil
@@ -218,6 +219,11 @@ def hash_code(spec: RunConfig) -> Tree:
 def hash_kept_code(run: RunDir) -> Tree:
     """The tree of the code in a run's folder, without the caches that Python writes."""
     return hash_tree(run.code, "code", leave_out=TreeFilter(patterns=_NOT_CODE))
+
+
+def is_cache(path: str) -> bool:
+    """Whether a file is one of the caches that Python writes beside its source."""
+    return any(fnmatch.fnmatchcase(part, pattern) for part in path.split("/") for pattern in _NOT_CODE)
 
 
 def hash_data(folder: Path, progress: Progress | None = None) -> Tree:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from samebits.core.determinism_profile import Profile
 from samebits.core.ledger import Ledger
@@ -21,6 +22,7 @@ from samebits.runner.determinism.shuffle import FitShuffle
 from samebits.runner.observe.observer import Observer
 from samebits.runner.process.signals import Signals
 from samebits.runner.trial.trial_runner import TrialRunner
+from samebits.runner.working_folder import WorkingFolder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,11 +36,17 @@ class Checkpointing:
 
     @classmethod
     def build(
-        cls, record: Record, folder: RunDir, data: Path | None, ledger: Ledger, signals: Signals
+        cls,
+        record: Record,
+        folder: RunDir,
+        data: Path | None,
+        ledger: Ledger,
+        signals: Signals,
+        working_folder: WorkingFolder,
     ) -> "Checkpointing":
         """Connect the parts. Nothing is patched before `install`."""
         folders = {"run": folder.path} | ({} if data is None else {"data": data})
-        manager = CheckpointManager(record, folder, ledger, folders)
+        manager = CheckpointManager(record, folder, ledger, folders, working_folder.is_code)
         unsupported_ops = UnsupportedOpWatcher(manager)
         return cls(
             manager=manager,
@@ -78,6 +86,7 @@ class Components:
     checkpointing: Checkpointing
     shuffle: FitShuffle
     observer: Observer
+    working_folder: WorkingFolder
 
 
 def connect_observer(  # noqa: PLR0913  each is what the observer writes to or calls
@@ -90,8 +99,14 @@ def connect_observer(  # noqa: PLR0913  each is what the observer writes to or c
     checkpointing: Checkpointing,
     shuffle: FitShuffle,
     trial: TrialRunner,
+    working_folder: WorkingFolder,
 ) -> Observer:
     """The observer of a training, which calls the other components as the training proceeds."""
+
+    def stepping(optimizer: Any) -> None:
+        working_folder.check_now_and_then()
+        checkpointing.loops.stepping(optimizer)
+
     return Observer(
         ledger,
         folder.models,
@@ -100,7 +115,8 @@ def connect_observer(  # noqa: PLR0913  each is what the observer writes to or c
         shuffle=shuffle,
         before_training=before_training,
         fits=checkpointing.fits.fit,
-        stepping=checkpointing.loops.stepping,
+        stepping=stepping,
+        inspect=working_folder.check,
         after_epoch=lambda: checkpointing.after_epoch(signals),
         after_steps=trial.count,
     )

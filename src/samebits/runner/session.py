@@ -59,6 +59,7 @@ from samebits.runner.process.output_capture import kept_output, quiet_import
 from samebits.runner.process.signals import Signals
 from samebits.runner.script_runner import run_script
 from samebits.runner.trial.trial_runner import TrialRunner
+from samebits.runner.working_folder import WorkingFolder
 
 
 @dataclass(slots=True)
@@ -132,6 +133,7 @@ class Session:
         parts = self._build(ledger, profile, trial)
         # 3. Code and image recipe are checked and copied before the script could change them.
         check_code_unchanged(self.folder, self.record.recipe, "code changed before it ran")
+        parts.working_folder.make()
         keep_image_recipe(self.folder)
         # 4. TensorFlow reads environment variables at import, so they are set and guarded before it.
         guard = determinism.prepare_environment(profile, self.patches)
@@ -145,12 +147,15 @@ class Session:
         # 8. What is left of the trial's perturbations, and the entropy monitor, concern the script alone.
         trial.before_script(self.patches)
         entropy = self._watch_entropy(names, guard)
-        # 9. Run the script.
-        outcome = self._run_script(parts, guard, entropy)
-        # 10. The script may have swallowed an error of samebits. Raise it again before any result is written.
-        self._check_swallowed_errors(parts, guard, entropy)
-        # 11. Digest the models and outputs, and check the inputs again.
-        return self._conclude(parts, outcome)
+        try:
+            # 9. Run the script.
+            outcome = self._run_script(parts, guard, entropy)
+            # 10. The script may have swallowed an error of samebits. Raise it again before any result is written.
+            self._check_swallowed_errors(parts, guard, entropy)
+            # 11. Digest the models and outputs, and check the inputs again.
+            return self._conclude(parts, outcome)
+        finally:
+            self._keep_what_was_made(parts)
 
     def _profile(self) -> Profile:
         recipe = self.record.recipe
@@ -160,7 +165,8 @@ class Session:
         """Connect the components of this run."""
         recipe = self.record.recipe
         portability = PortabilityMonitor(profile, self._note, fingerprinted=self.record.trial is None)
-        checkpointing = Checkpointing.build(self.record, self.folder, self.data, ledger, self.signals)
+        working_folder = WorkingFolder(self.folder)
+        checkpointing = Checkpointing.build(self.record, self.folder, self.data, ledger, self.signals, working_folder)
         shuffle = FitShuffle(recipe.seed, recipe.shuffle)
         observer = connect_observer(
             self.record,
@@ -171,6 +177,7 @@ class Session:
             checkpointing=checkpointing,
             shuffle=shuffle,
             trial=trial,
+            working_folder=working_folder,
         )
         return Components(
             profile=profile,
@@ -179,6 +186,7 @@ class Session:
             checkpointing=checkpointing,
             shuffle=shuffle,
             observer=observer,
+            working_folder=working_folder,
         )
 
     def _import_libraries(self, profile: Profile) -> None:
@@ -222,7 +230,7 @@ class Session:
 
     def _watch_entropy(self, names: PrivateNames, guard: SettingsGuard) -> EntropyMonitor | None:
         """Watch for unseeded randomness from here on; None where these library versions do not allow it."""
-        monitor = EntropyMonitor(self.folder.code, stop=guard.stop if self.record.strict else None)
+        monitor = EntropyMonitor(self.folder.work, stop=guard.stop if self.record.strict else None)
         watched = names.allow(ENTROPY_MONITOR)
         if watched:
             monitor.install(self.patches)
@@ -239,7 +247,7 @@ class Session:
             if self.data is not None:
                 os.environ["SAMEBITS_DATA"] = str(self.data)
             try:
-                return run_script(self.folder.code / code.entry, code.arguments, self.signals, parts.observer.check)
+                return run_script(self.folder.work / code.entry, code.arguments, self.signals, parts.observer.check)
             except SettingError:
                 # Keras wraps errors in its own. The guard raises the original message.
                 guard.check()
@@ -275,6 +283,15 @@ class Session:
         parts.portability.conclude()
         return replace(self._ended(outcome), result=result)
 
+    def _keep_what_was_made(self, parts: Components) -> None:
+        """However the run ends, the files of the working folder stay; so do models, if the code changed meanwhile."""
+        if parts.working_folder.changed:
+            parts.observer.keep_models()
+        try:
+            parts.working_folder.collect()
+        except StorageError as error:
+            log(f"{error}; what the script wrote beside its code is left in {self.folder.work}")
+
     def _before_training(self, portability: PortabilityMonitor) -> None:
         """Check the machine, then write the record: a run that is killed later can be resumed from it."""
         portability.check()
@@ -293,14 +310,14 @@ class Session:
         with self._timed(lambda timings, seconds: replace(timings, digest_result=seconds)):
             # Models first: a script's thread may still be writing its last output file.
             result = parts.observer.finish()
+            parts.working_folder.check(thorough=True)
+            parts.working_folder.collect()
             result = replace(result, outputs=describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs))
         if not result.models:
             log("no Keras model was trained: the result covers the output files only")
         with self._timed(lambda timings, seconds: replace(timings, check_inputs=seconds)):
             recipe = self.record.recipe
-            check_code_unchanged(
-                self.folder, recipe, "the script changed its own code; write to $SAMEBITS_OUTPUT instead"
-            )
+            check_code_unchanged(self.folder, recipe, "the recorded code changed during the run")
             check_data_unchanged(self.folder, recipe, self.data)
         return result
 

@@ -278,6 +278,6 @@ def _failure_reason(folder: RunDir, record: Record) -> str:
 
 def _failed_line(folder: RunDir, record: Record) -> str:
     """The innermost line of the script's own code in the traceback, as ` (file, line N)`; empty if there is none."""
-    own_file = rf'File ".*/{folder.path.name}/{folder.code.name}/(.*)", line (\d+)'
+    own_file = rf'File ".*/{folder.path.name}/{folder.work.name}/(.*)", line (\d+)'
     frames = re.findall(own_file, record.outcome.traceback or "")
     return f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""

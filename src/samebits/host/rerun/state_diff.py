@@ -58,8 +58,8 @@ def _state_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iter
                 is_used = root in _DATA_ROOTS or {_kind(before), _kind(after)} & _ROOT_KINDS
                 for inner, *values in _attribute_differences(root, before, after):
                     yield inner, bool(is_used) or any(_holds_training_state(value) for value in values)
-        elif name == "written":
-            files = [_decode_files(Fields(state, "state").inner(name)) for state in (one, other)]
+        elif name in ("written", "written_beside_code"):
+            files = [_decode_files(Fields(state, "state").optional_inner(name)) for state in (one, other)]
             paths = [f"output file {path}" for path in differing_names(*files)]
             yield from ((path, False) for path in paths or ["the output folder"])
         else:
@@ -116,9 +116,11 @@ def _attributes(encoded: Any) -> Mapping[str, Any]:
     return encoded if isinstance(encoded, Mapping) else {}
 
 
-def _decode_files(written: Fields) -> dict[str, list[Any]]:
-    """Mode and digest of each output file by its path."""
+def _decode_files(written: Fields | None) -> dict[str, list[Any]]:
+    """Mode and digest of each output file by its path; checkpoints of earlier versions lack some."""
     files: dict[str, list[Any]] = {}
+    if written is None:
+        return files
     for index, row in enumerate(written.items("files", list)):
         if not row or not isinstance(row[0], str):
             raise RecordError(f"'{written.path('files')}[{index}]' must begin with a path")

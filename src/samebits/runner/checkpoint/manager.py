@@ -79,7 +79,9 @@ class CheckpointManager:
     nothing in a run that neither writes checkpoints nor resumes from one.
     """
 
-    def __init__(self, record: Record, run: RunDir, ledger: Ledger, folders: Mapping[str, Path]) -> None:
+    def __init__(
+        self, record: Record, run: RunDir, ledger: Ledger, folders: Mapping[str, Path], is_code: Callable[[str], bool]
+    ) -> None:
         resumes = record.origin.resumes
         self._start = None if resumes is None else resumes.checkpoint
         self._until = None if resumes is None else resumes.until
@@ -88,10 +90,14 @@ class CheckpointManager:
         self._recipe = record.recipe.digest
         self._ledger = ledger
         self._folders = PathMap({name: path.absolute() for name, path in folders.items()})
-        self._walker = StateWalker(run.code, self._folders)
+        self._walker = StateWalker(run.work, self._folders)
         # A power failure must not lose ledger lines that a checkpoint on the disk refers to.
         self._writer = AsyncWriter(store, record.retention, ledger.sync)
-        self._outputs = OutputSnapshot(run.outputs, record.recipe.ignore_outputs, store, self._writer.capturing.add)
+        announce, ignore = self._writer.capturing.add, record.recipe.ignore_outputs
+        self._files = {
+            "written": OutputSnapshot(run.outputs, ignore, store, announce),
+            "written_beside_code": OutputSnapshot(run.work, ignore, store, announce, leave_out=is_code),
+        }
         self._observer: TrainingObserver | None = None
         self._phases = 0
         self.phase: Phase | None = None
@@ -240,7 +246,8 @@ class CheckpointManager:
         state = found.state
         self.resume_ledger(found)
         with as_input_error(self._start):
-            self._outputs.restore(state["written"])
+            for name, snapshot in self._files.items():
+                snapshot.restore(state[name])
         restorer = self.restore_objects(state["objects"], phase.roots | dict(more), without=without)
         if self._observer is not None:
             # The observer needs the live optimizers, so that later steps belong to the right models.
@@ -282,16 +289,17 @@ class CheckpointManager:
         # Better no checkpoint than one that cannot be restored.
         check_restorable(captured.encoded, phase.initial)
         observer = self._observer
-        outputs = self._outputs.capture()
+        files = {name: snapshot.capture() for name, snapshot in self._files.items()}
         state: dict[str, Any] = {
             "objects": captured.encoded,
             "stepped": [] if observer is None else _indices(observer.first_steps(), captured.optimizers),
             "told": {} if observer is None else observer.observations(),
-            "written": outputs,
+            **files,
             **part.values,
         }
         contents = {**part.contents, **captured.contents}
-        objects = sorted(contents.keys() | {digest for _, _, digest in outputs["files"]})
+        written = {digest for captured in files.values() for _, _, digest in captured["files"]}
+        objects = sorted(contents.keys() | written)
         # Text that is not valid JSON, such as half of a surrogate pair, must fail here and not in the writer.
         canonical_json(state)
         checkpoint = Checkpoint(

@@ -1,5 +1,6 @@
-"""Captures and restores the script's output folder: files, links, and the write positions of open files.
+"""Captures and restores the script's output files: files, links, and the write positions of open files.
 
+They lie in the output folder, and beside the script's code in the working folder.
 Output files belong to the result. A resumed script runs from its first line and may write some of them again. So all of
 them are restored in place, as the script may have them open.
 """
@@ -19,24 +20,31 @@ from samebits.core.errors import RecordError
 
 
 class OutputSnapshot:
-    """Captures and restores the output folder, apart from files that the result ignores.
+    """Captures and restores one folder, apart from files that the result ignores, and paths that `leave_out` names.
 
     `announce` is called with the digest of each captured file, so that the store does not prune it.
     """
 
     def __init__(
-        self, folder: Path, ignore: tuple[str, ...], store: CheckpointStore, announce: Callable[[str], None]
+        self,
+        folder: Path,
+        ignore: tuple[str, ...],
+        store: CheckpointStore,
+        announce: Callable[[str], None],
+        *,
+        leave_out: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._folder = folder
         self._ignore = ignore
         self._store = store
         self._announce = announce
+        self._leave_out = leave_out
         self._known: dict[str, tuple[tuple[int, ...], str]] = {}
 
     def capture(self) -> dict[str, Any]:
         """All folders, files and links by path. The bytes of files go to the store; the state has their digests."""
         if self._open_files():
-            _flush(self._folder)
+            flush_files(self._folder)
         state: dict[str, Any] = {"folders": [], "files": [], "links": [], "open": []}
         for path, relative in self._paths():
             # A link to a folder is a folder, too, so that links come first.
@@ -53,7 +61,7 @@ class OutputSnapshot:
     def restore(self, state: dict[str, Any]) -> None:
         """Restore the folder. Raises RecordError if the state names a path outside of it."""
         _check_inside(state)
-        _flush(self._folder)
+        flush_files(self._folder)
         self._remove_others(state)
         for relative in state["folders"]:
             (self._folder / relative).mkdir(parents=True, exist_ok=True)
@@ -89,7 +97,7 @@ class OutputSnapshot:
     def _paths(self) -> Iterator[tuple[Path, str]]:
         for path in sorted(self._folder.rglob("*")):
             relative = str(path.relative_to(self._folder))
-            if not any(fnmatch.fnmatchcase(relative, pattern) for pattern in self._ignore):
+            if not self._leave_out(relative) and not any(fnmatch.fnmatchcase(relative, p) for p in self._ignore):
                 yield path, relative
 
     def _digest(self, path: Path, relative: str) -> str:
@@ -133,7 +141,7 @@ def _writable(number: int) -> bool:
     return flags & os.O_ACCMODE != os.O_RDONLY
 
 
-def _flush(folder: Path) -> None:
+def flush_files(folder: Path) -> None:
     """Flush the buffers of Python file objects that write to the folder."""
     root = os.path.realpath(folder)
     for item in gc.get_objects():

@@ -1,9 +1,14 @@
 """Trained models: which optimizer trains them, which variables belong to them, and how they are saved."""
 
+import errno
+import os
+import re
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from samebits.core.jsonio import storage_error
 from samebits.core.result import ModelResult
 from samebits.runner.compat import keras_private
 from samebits.runner.digests.tensors import model_variables
@@ -56,14 +61,45 @@ def outermost(models: list[Any]) -> list[Any]:
     return [model for model in models if id(model) not in inner]
 
 
-def save_model(model: Any, folder: Path, index: int) -> None:
-    """Save a model as `.keras`, or else its weights, or else nothing. The record has its digests in any case."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+_HDF5_ERRNO = re.compile(r"\berrno = (\d+)")
+
+
+def save_model(model: Any, folder: Path, index: int) -> str | None:
+    """Save a model as `.keras`, or else its weights, or else nothing; then return why.
+
+    The record has its digests in any case. Raises StorageError where the disk does not take the file.
+    """
+    reason = ""
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model.name)
     # Some custom models cannot be serialized, but their weights can.
     for suffix, save in ((".keras", model.save), (".weights.h5", model.save_weights)):
         path = folder / f"{index}-{name}{suffix}"
         try:
             save(path)
-            return
-        except Exception:  # noqa: BLE001  a user's layer may raise anything
+            _check_written(path)
+            return None
+        except Exception as error:
             path.unlink(missing_ok=True)
+            if (full := _storage_error(error)) is not None:
+                raise storage_error(full, path) from error
+            reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    return reason
+
+
+def _check_written(path: Path) -> None:
+    """Raise OSError where a file is not complete, although nothing was raised while it was written."""
+    if path.suffix == ".keras" and not zipfile.is_zipfile(path):
+        raise OSError(errno.EIO, "the file is not complete")
+
+
+def _storage_error(error: BaseException | None) -> OSError | None:
+    """The error of the disk behind an exception; HDF5 names it in its text only."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if number is None and (named := _HDF5_ERRNO.search(str(error))):
+            number = int(named[1])
+        if number in _FULL:
+            return OSError(number, os.strerror(number))
+        error = error.__cause__ or error.__context__
+    return None

@@ -18,13 +18,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from samebits.core.digest import Digest
-from samebits.core.errors import SamebitsError
+from samebits.core.errors import SamebitsError, StorageError
 from samebits.core.jsonio import Fields, exact_float
 from samebits.core.ledger import Ledger
 from samebits.core.result import FitResult, ModelResult, Result, TensorDescription
@@ -53,7 +53,8 @@ class Observer:
     - `fits`: a context manager around each call of `fit`.
     - `stepping`: before each step of an optimizer.
     - `after_steps`: after steps, with the index of the model and the number of steps.
-    - `after_epoch`: after each epoch.
+    - `inspect`: after each epoch, before a checkpoint is written.
+    - `after_epoch`: after that.
     """
 
     def __init__(  # noqa: PLR0913  each is a component that it calls
@@ -67,6 +68,7 @@ class Observer:
         before_training: Callable[[], None] = lambda: None,
         fits: Callable[[Any, Mapping[str, Any]], AbstractContextManager[None]] = lambda *_: nullcontext(),
         stepping: Callable[[Any], None] = lambda _: None,
+        inspect: Callable[[], None] = lambda: None,
         after_epoch: Callable[[], None] = lambda: None,
         after_steps: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class Observer:
         self._before_training: Callable[[], None] | None = before_training
         self._fits = fits
         self._stepping = stepping
+        self._inspect = inspect
         self._after_epoch = after_epoch
         self.seconds = 0.0
         self._working = threading.RLock()
@@ -114,6 +117,13 @@ class Observer:
         models = tuple(trained.settled for trained in self.trained if trained.settled is not None)
         self._ledger.append({"event": "end", "models": [model.digest for model in models]})
         return Result(models=models, fits=tuple(fit.result for fit in self.fits))
+
+    def keep_models(self) -> None:
+        """Save the models so far, where the run ends before they could be digested."""
+        for index, trained in enumerate(self.trained):
+            if trained.settled is None and trained.target is not None:
+                with suppress(StorageError):
+                    save_model(trained.target, self._models, index)
 
     def _wrap_new(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -247,6 +257,7 @@ class Observer:
             def on_epoch_end(callback, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: N805
                 with self.work():
                     self._append_epoch(number, epoch, logs or {})
+                    self._inspect()
                 self._after_epoch()
 
         return ObserverCallback()
