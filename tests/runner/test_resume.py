@@ -1,36 +1,16 @@
 """Resumed runs reach the same bits, or the reason why they cannot is reported before training; runs of segments."""
 
-import shutil
 import signal
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from samebits.core.checkpoint_store import Position
-from samebits.core.record import RUNNING, Outcome, Resumability, write_record
-from samebits.core.run_dir import RunDir
-from samebits.core.timings import Timings
+from samebits.core.record import Resumability
 from support.command import RESUMABLE, Project, call, newest
 from support.lanes import long_tail
 from support.machine import started
+from support.resumed import as_if_killed_after
 
 pytestmark = pytest.mark.usefixtures("locked")
-
-
-def as_if_killed_after(run: RunDir, position: Position, runs: Path) -> RunDir:
-    """A copy of a finished run, as if it was killed after a checkpoint; its ledger may have more lines than that."""
-    copy = RunDir(runs / run.path.name)
-    shutil.copytree(run.path, copy.path)
-    for later in copy.checkpoints.positions():
-        if later.order > position.order:
-            copy.checkpoints.path(later).unlink()
-    record = run.read()
-    copy.record.unlink()
-    write_record(
-        copy.record, replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings=Timings())
-    )
-    return copy
 
 
 _USUAL = ("arrays", "beside_code", "loop", "pair", "pydataset", "reached", "reshuffled", "states")
@@ -53,6 +33,9 @@ def test_a_resumed_run_keeps_the_same_checkpoints(resumable: Project) -> None:
         done = call("resume", str(interrupted.path), folder=resumable.folder)
         assert done.status == 0, done.err
         resumed = newest(resumable)
+        proof = resumed.read().origin.resumes
+        assert proof is not None
+        assert (proof.replays, proof.reproduced) == (position, True)
         assert resumed.read().result == whole.read().result
         assert resumed.ledger.read_bytes() == whole.ledger.read_bytes()
         assert resumed.checkpoints.positions() == positions

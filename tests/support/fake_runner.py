@@ -16,6 +16,7 @@ import pytest
 
 from samebits.core.checkpoint_store import Checkpoint, Position, describe_reached
 from samebits.core.digest import Digest
+from samebits.core.errors import InputError
 from samebits.core.ledger import Ledger
 from samebits.core.record import (
     FAILED,
@@ -57,6 +58,7 @@ class Player:
     unlike: bytes = b""
     state: dict[str, Any] = field(default_factory=dict)
     trained: list[tuple[int, int]] = field(default_factory=list)
+    proven: list[str] = field(default_factory=list)
 
     def __call__(
         self,
@@ -126,8 +128,17 @@ class Player:
         text = str(Digest.of_bytes(weights))
         recipe, lines, last = record.recipe.digest, ledger.lines, ledger.last
         found = Checkpoint(position=here, recipe=recipe, lines=lines, last=last, state=state, objects=(text,))
+        self._prove(folder, record, found)
         folder.checkpoints.write(found, {text: weights})
         folder.checkpoints.prune(record.retention)
+
+    def _prove(self, folder: RunDir, record: Record, found: Checkpoint) -> None:
+        """Compare with the checkpoint to reproduce, as the real runner does."""
+        resumes = record.origin.resumes
+        if resumes is not None and resumes.replays == found.position:
+            self.proven.append(found.position.name)
+            if folder.checkpoints.read(found.position) != found:
+                raise InputError(f"did not reproduce {found.position}")
 
     def _left(self, place: Position | None) -> Iterator[tuple[int, int]]:
         for stage, epochs in enumerate(self.stages):

@@ -37,6 +37,7 @@ ALL = "all"
 LAST = "last"
 NONE = "none"
 _EVERY_STEPS = "every:"
+_KEPT = 2  # to resume is to begin at the last but one, and to reproduce the last
 # Zero-padded, so that names sort as numbers; longer numbers are allowed.
 _POSITION_NAME = re.compile(r"(\d{4,})-(\d{6,})(?:-(\d{8,}))?")
 
@@ -48,9 +49,11 @@ class RetentionPolicy:
     A checkpoint is written at the end of every epoch, and within epochs after every `every` steps. Values of `keep`:
 
     - `all`: every checkpoint;
-    - `last`: the last one of each phase;
-    - `every:N`: those after every Nth epoch, and the last one of each phase;
+    - `last`: the last one of each phase, and the last but one of the run;
+    - `every:N`: those after every Nth epoch, and what `last` keeps;
     - `none`: no checkpoint is written.
+
+    A resumed run begins at the last but one, and must reproduce the last.
     """
 
     keep: str = LAST
@@ -282,11 +285,13 @@ class CheckpointStore:
     def prune(self, policy: RetentionPolicy, in_use: Callable[[], frozenset[str]] = frozenset) -> None:
         """Remove checkpoints that the policy does not retain, and objects that no checkpoint needs.
 
-        The last checkpoint of each phase is kept. `in_use` returns the objects of checkpoints that are not written yet.
+        The last checkpoint of each phase is kept, and the last two of the run. `in_use` returns the objects of
+        checkpoints that are not written yet.
         """
         positions = self.positions()
         last = {position.phase: position for position in positions}
-        over = [item for item in positions if item != last[item.phase] and not policy.retains(item)]
+        kept = {*last.values(), *positions[-_KEPT:]}
+        over = [item for item in positions if item not in kept and not policy.retains(item)]
         # Without anything to remove, the remaining checkpoints need not be read.
         if not over:
             return

@@ -6,6 +6,7 @@ after the checkpoint must be reproduced exactly; otherwise the new run fails.
 """
 
 import fcntl
+import json
 import os
 import struct
 import time
@@ -94,8 +95,9 @@ class Ledger:
         if before.lines < len(self._recorded):
             if self._recorded[before.lines] != line + b"\n":
                 raise InputError(
-                    f"the resumed training did not reproduce line {number} of the ledger ({line_place(values)});"
-                    " see Limits in the README"
+                    f"the resumed training did not reproduce line {number} of the ledger ({line_place(values)}):"
+                    f" {_first_difference(self._recorded[before.lines], values)} differs;"
+                    " nothing after it was trained; see `samebits check --resume`, or train again"
                 )
             self._tail = after
             return
@@ -143,6 +145,26 @@ def line_place(values: Mapping[str, object]) -> str:
     """The position of a line in the training, for messages: `fit 0, epoch 3`."""
     known = [f"{word} {values[name]}" for name, word in _PLACE_WORDS.items() if name in values]
     return ", ".join(known) or str(values.get("event"))
+
+
+def _first_difference(recorded: bytes, values: Mapping[str, object]) -> str:
+    """The name of the first value in which a recorded line differs, such as `val_loss`."""
+    try:
+        known = json.loads(recorded)
+    except ValueError:
+        return "the line"
+    if not isinstance(known, dict):
+        return "the line"
+    for name in dict.fromkeys([*values, *(known.keys() - {"version", "line", "previous"})]):
+        one, other = known.get(name), values.get(name)
+        if one == other:
+            continue
+        # Metrics and digests are named each; a metric's own name says enough.
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            inner = next(key for key in sorted({*one, *other}) if one.get(key) != other.get(key))
+            return str(inner) if name == "metrics" else f"{name}.{inner}"
+        return str(name)
+    return "the line"
 
 
 def lock_alive(path: Path) -> int:

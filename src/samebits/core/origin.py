@@ -26,27 +26,50 @@ class VerifiedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResumedRun:
-    """The run that another one resumes, from `checkpoint` (None: the beginning) to `until` (None: the end)."""
+    """The run that another one resumes, from `checkpoint` (None: the beginning) to `until` (None: the end).
+
+    `replays` is the checkpoint of the resumed run that must be reproduced before the training goes on, `reproduced`
+    whether it was. `trusted` says that the user skipped that proof. `fingerprint` is the digest of how the machine of
+    the resumed run computes. These four came with version 1.4 of the record.
+    """
 
     id: str
     checksum: str
     checkpoint: Position | None = None
     until: Position | None = None
+    replays: Position | None = None
+    reproduced: bool = False
+    trusted: bool = False
+    fingerprint: str | None = None
 
-    def to_dict(self) -> dict[str, str | None]:
+    def to_dict(self) -> dict[str, Any]:
         """As the record holds it."""
+        places = {"checkpoint": self.checkpoint, "until": self.until, "replays": self.replays}
         return {
             "id": self.id,
             "seal": self.checksum,
-            "checkpoint": None if self.checkpoint is None else self.checkpoint.name,
-            "until": None if self.until is None else self.until.name,
+            **{name: None if place is None else place.name for name, place in places.items()},
+            "reproduced": self.reproduced,
+            "trusted": self.trusted,
+            "fingerprint": self.fingerprint,
         }
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "ResumedRun":
-        """Read what `to_dict` wrote."""
-        checkpoint, until = (_position(fields, name) for name in ("checkpoint", "until"))
-        return cls(id=fields.get("id", str), checksum=fields.get("seal", str), checkpoint=checkpoint, until=until)
+        """Read what `to_dict` wrote, in this version or before."""
+        names = fields.names()
+        checkpoint, until, replays = (_position(fields, name) for name in ("checkpoint", "until", "replays"))
+        reproduced, trusted = (name in names and fields.get(name, bool) for name in ("reproduced", "trusted"))
+        return cls(
+            id=fields.get("id", str),
+            checksum=fields.get("seal", str),
+            checkpoint=checkpoint,
+            until=until,
+            replays=replays,
+            reproduced=reproduced,
+            trusted=trusted,
+            fingerprint=fields.optional("fingerprint", str),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

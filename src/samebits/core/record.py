@@ -25,7 +25,7 @@ from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 
 RECORD_FORMAT = "samebits.record"
-RECORD_VERSION = "1.3"
+RECORD_VERSION = "1.4"
 RUNNING = "running"
 FINISHED = "finished"
 FAILED = "failed"
@@ -105,7 +105,7 @@ class Record:
 
     `trace` came with version 1.1; before it there were lines for epochs only. `retention` and `resumable` came with
     1.2; before it there were no checkpoints. `resumable` is None until training has begun. `strict` and `trial` came
-    with 1.3: whether unseeded randomness is an error, and what is tried, if it is a trial.
+    with 1.3: whether unseeded randomness is an error, and what is tried, if it is a trial. Version 1.4 added to `origin`.
     """
 
     id: str

@@ -164,7 +164,13 @@ class Session:
     def _build(self, ledger: Ledger, profile: Profile, trial: TrialRunner) -> Components:
         """Connect the components of this run."""
         recipe = self.record.recipe
-        portability = PortabilityMonitor(profile, self._note, fingerprinted=self.record.trial is None)
+        resumes = self.record.origin.resumes
+        portability = PortabilityMonitor(
+            profile,
+            self._note,
+            fingerprinted=self.record.trial is None,
+            expected=None if resumes is None else resumes.fingerprint,
+        )
         working_folder = WorkingFolder(self.folder)
         checkpointing = Checkpointing.build(self.record, self.folder, self.data, ledger, self.signals, working_folder)
         shuffle = FitShuffle(recipe.seed, recipe.shuffle)
@@ -257,7 +263,11 @@ class Session:
 
     def _note_script(self, parts: Components, entropy: EntropyMonitor | None) -> None:
         """Record what was observed while the script ran."""
-        self.record = replace(self.record, resumable=parts.checkpointing.manager.resumable)
+        manager, origin = parts.checkpointing.manager, self.record.origin
+        self.record = replace(self.record, resumable=manager.resumable)
+        if origin.resumes is not None and origin.resumes.replays is not None:
+            resumes = replace(origin.resumes, reproduced=manager.proof.complete)
+            self.record = replace(self.record, origin=replace(origin, resumes=resumes))
         uses = None if entropy is None else tuple(entropy.found())
         ops = parts.trial.nondeterministic_ops()
         self._note(Environment(entropy=uses, nondeterministic_ops=ops))
@@ -279,6 +289,7 @@ class Session:
         if outcome.state != FINISHED:
             self.status = EXIT_SCRIPT_FAILED
             return self._ended(outcome)
+        parts.checkpointing.manager.proof.require_complete()
         result = self._result(parts)
         parts.portability.conclude()
         return replace(self._ended(outcome), result=result)

@@ -179,8 +179,8 @@ def test_truncated_renamed_and_missing_files(store: CheckpointStore) -> None:
     ("keep", "left"),
     [
         (ALL, ["0000-000001", "0000-000002", "0000-000003", "0001-000000-00000005", "0001-000001"]),
-        (LAST, ["0000-000003", "0001-000001"]),
-        ("every:2", ["0000-000002", "0000-000003", "0001-000001"]),
+        (LAST, ["0000-000003", "0001-000000-00000005", "0001-000001"]),
+        ("every:2", ["0000-000002", "0000-000003", "0001-000000-00000005", "0001-000001"]),
     ],
 )
 def test_pruning_removes_checkpoints_and_their_objects(store: CheckpointStore, keep: str, left: list[str]) -> None:
@@ -193,6 +193,14 @@ def test_pruning_removes_checkpoints_and_their_objects(store: CheckpointStore, k
     used = {Digest.parse(text).hex for position in store.positions() for text in store.read(position).objects}
     assert {path.name for path in store.objects.iterdir()} == used
     assert len(used) == len(left) + 1
+
+
+def test_the_last_but_one_is_kept_also_in_an_earlier_phase(store: CheckpointStore) -> None:
+    """From it, a resumed run begins; the last one it must reproduce."""
+    for phase, epoch in ((0, 1), (0, 2), (1, 1)):
+        _write(store, Position(phase=phase, epoch=epoch))
+        store.prune(RetentionPolicy())
+    assert [position.name for position in store.positions()] == ["0000-000002", "0001-000001"]
 
 
 def test_checkpoints_needed_to_resume(store: CheckpointStore) -> None:

@@ -229,11 +229,30 @@ def test_a_resumed_run_reproduces_its_lines_or_fails(tmp_path: Path) -> None:
             assert (path.read_bytes(), ledger.lines, ledger.last) == (whole, len(lines), digests[-1])
     path.write_bytes(whole)
     with pytest.raises(InputError) as caught:
-        _appended(path, 2, digests[2], {"fit": 0, "epoch": 2, "loss": "other"})
+        _appended(path, 2, digests[2], {**_EPOCHS[2], "loss": "other"})
     assert str(caught.value) == (
-        "the resumed training did not reproduce line 3 of the ledger (fit 0, epoch 2); see Limits in the README"
+        "the resumed training did not reproduce line 3 of the ledger (fit 0, epoch 2): loss differs; nothing"
+        " after it was trained; see `samebits check --resume`, or train again"
     )
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("recorded", "again", "name"),
+    [
+        ({"epoch": 1, "metrics": {"loss": "a", "val_loss": "b"}}, {"epoch": 1, "metrics": {"loss": "a"}}, "val_loss"),
+        ({"epoch": 1, "tensors": {"optimizer": "a"}}, {"epoch": 1, "tensors": {"optimizer": "b"}}, "tensors.optimizer"),
+        ({"epoch": 1, "metrics": {}}, {"epoch": 1}, "metrics"),
+    ],
+)
+def test_the_first_value_that_is_not_reproduced(
+    tmp_path: Path, recorded: dict[str, object], again: dict[str, object], name: str
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    with Ledger(path, _RECIPE) as ledger:
+        ledger.append(recorded)
+    with Ledger(path, _RECIPE) as ledger, pytest.raises(InputError, match=rf": {name} differs; nothing after it "):
+        ledger.append(again)
 
 
 @pytest.mark.parametrize(("lines", "last"), [(6, _RECIPE), (2, _RECIPE), (5, Digest.of_bytes(b"other"))])

@@ -34,6 +34,7 @@ from samebits.core.trace_level import Trace
 from support.command import EXAMPLE
 from support.records import resumed
 
+_UPGRADE = f"({RECORD_VERSION}); upgrade samebits"
 COMMITTED = sorted(EXAMPLE.parent.glob("record-*.json"))
 
 
@@ -133,12 +134,12 @@ def test_a_removed_or_added_part_is_refused(value: dict[str, Any]) -> None:
     [
         ({"format": "other"}, "'format' is 'other'; the file is not a record of a run"),
         ({"format": None}, "missing value in 'format'"),
-        ({"version": "2.0"}, "record version 2.0 is newer than this samebits reads (1.3); upgrade samebits"),
-        ({"version": "10.0"}, "record version 10.0 is newer than this samebits reads (1.3); upgrade samebits"),
+        ({"version": "2.0"}, f"record version 2.0 is newer than this samebits reads {_UPGRADE}"),
+        ({"version": "10.0"}, f"record version 10.0 is newer than this samebits reads {_UPGRADE}"),
         ({"version": "0.9"}, "there is no record version 0.9; the first is 1.0"),
         ({"version": "0.0"}, "there is no record version 0.0; the first is 1.0"),
-        ({"version": "1"}, "'version' must be like 1.3, not '1'"),
-        ({"version": "1.0.1"}, "'version' must be like 1.3, not '1.0.1'"),
+        ({"version": "1"}, f"'version' must be like {RECORD_VERSION}, not '1'"),
+        ({"version": "1.0.1"}, f"'version' must be like {RECORD_VERSION}, not '1.0.1'"),
         ({"version": 1.0}, "'version' must be str, not 1.0"),
         ({"outcome": {"state": "w"}}, "'outcome.state' must be one of running, finished, failed, interrupted, not 'w'"),
         ({"recipe": {}}, "missing value in 'recipe.image'"),

@@ -7,7 +7,7 @@ from typing import Self
 from samebits.core.checkpoint_store import LAST, Checkpoint, Position
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, pluralize, shorten
-from samebits.core.record import FINISHED, RUNNING, Record
+from samebits.core.record import FAILED, FINISHED, RUNNING, Record
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.ledger_audit import check_ledger
 
@@ -23,8 +23,11 @@ def refusals(run: RunDir, record: Record) -> tuple[str, ...]:
     return record.resumable.reasons or ("no reason was recorded",)
 
 
-def why_not_resumable(run: RunDir, record: Record) -> str | None:
-    """Why a run cannot be resumed, whatever its checkpoints hold; None if it can."""
+def why_not_resumable(run: RunDir, record: Record, *, retry: bool = False) -> str | None:
+    """Why a run cannot be resumed, whatever its checkpoints hold; None if it can.
+
+    `retry` is whether to run a script again that failed by itself.
+    """
     # The order matters: the first reason is the one that the user can act on.
     if record.outcome.state == RUNNING:
         return "it is still running; stop it, or wait until it ends"
@@ -34,6 +37,12 @@ def why_not_resumable(run: RunDir, record: Record) -> str | None:
         return "it keeps no checkpoints (keep none); train it again"
     if not run.image.exists():
         return "it ended before its training began; train it again"
+    # Only the script's own end has an exit status: resuming repeats it, unless its cause was outside of the script.
+    if record.outcome.state == FAILED and record.outcome.exit_status is not None and not retry:
+        return (
+            f"{record.outcome.message}; resuming runs the same code again: correct the script and train, or, if the"
+            " cause was outside of it, use --retry-failed"
+        )
     reasons = refusals(run, record)
     return f"not exactly: {'; '.join(reasons)}; train it again" if reasons else None
 
@@ -124,11 +133,12 @@ class CheckpointAudit:
         found = (self.wrong(needed) for needed in self.run.checkpoints.needed(position))
         return next((wrong for wrong in found if wrong is not None), None)
 
-    def furthest(self, report: Callable[[str], None]) -> Position | None:
-        """The last usable checkpoint; `report` gets every problem of a later one, once."""
+    def furthest(self, report: Callable[[str], None], before: Position | None = None) -> Position | None:
+        """The last usable checkpoint, or the last one `before` another; `report` gets each problem of a later one."""
         reported = set()
+        found = [item for item in (*self.good, *self.bad) if before is None or item.order < before.order]
         # From the last to the first: every checkpoint that is skipped costs training time.
-        for position in sorted({*self.good, *self.bad}, key=lambda position: position.order, reverse=True):
+        for position in sorted(found, key=lambda position: position.order, reverse=True):
             wrong = self.wrong_with_needed(position)
             if wrong is None:
                 return position
@@ -137,13 +147,15 @@ class CheckpointAudit:
             reported.add(wrong)
         return None
 
-    def taken_over(self, position: Position | None, keep: str) -> tuple[Position, ...]:
-        """The checkpoints that a resumed run gets: those that it needs, and those that it would have kept itself."""
-        if position is None:
+    def taken_over(self, *positions: Position | None, keep: str) -> tuple[Position, ...]:
+        """The checkpoints that a resumed run gets: what it needs of these, and what it would have kept itself."""
+        given = [position for position in positions if position is not None]
+        if not given:
             return ()
-        needed = self.run.checkpoints.needed(position)
+        needed = {found for position in given for found in self.run.checkpoints.needed(position)}
+        furthest = max(position.order for position in given)
         # A damaged checkpoint that is not needed is left out: it would fail a later audit.
-        kept = [] if keep == LAST else [found for found in self.good if found.order <= position.order]
+        kept = [] if keep == LAST else [found for found in self.good if found.order <= furthest]
         more = [found for found in kept if found not in needed and self.wrong(found) is None]
         return tuple(sorted([*needed, *more], key=lambda position: position.order))
 

@@ -1,27 +1,48 @@
-"""`samebits resume`: resume an unfinished run from its last checkpoint."""
+"""`samebits resume`: resume an unfinished run, after a proof that its last checkpoint can be reproduced."""
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samebits.host.cli.options import add_data, add_json, add_offline, add_run, add_runs_folder
 from samebits.host.cli.printing import print_trained
+
+if TYPE_CHECKING:
+    from samebits.host.rerun.resume import ResumeOptions
 
 
 def add_resume_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits resume`."""
     add_run(parser)
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="begin at the last checkpoint, and skip the proof that its epoch can be reproduced; this is recorded",
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="also resume a run whose script failed by itself")
     add_data(parser)
     add_offline(parser, "if the image must be rebuilt")
     add_runs_folder(parser)
     add_json(parser, "run, recipe and result as the last line,")
-    parser.set_defaults(
-        command=lambda options: resume_command(
-            run=options.run, runs=options.runs, data=options.data, offline=options.offline, as_json=options.json
-        )
+    parser.set_defaults(command=_resume_from_options)
+
+
+def _resume_from_options(options: argparse.Namespace) -> int:
+    from samebits.host.rerun.resume import ResumeOptions
+
+    return resume_command(
+        run=options.run,
+        runs=options.runs,
+        data=options.data,
+        offline=options.offline,
+        how=ResumeOptions(trust=options.trust_checkpoint, retry=options.retry_failed),
+        as_json=options.json,
     )
 
 
-def resume_command(*, run: str, runs: Path | None, data: Path | None, offline: bool, as_json: bool) -> int:
+def resume_command(
+    *, run: str, runs: Path | None, data: Path | None, offline: bool, how: "ResumeOptions", as_json: bool
+) -> int:
     """Resume an unfinished run as a new run; returns the exit status of the new one."""
     from samebits.host.rerun.request import RerunRequest
     from samebits.host.rerun.resume import resume
@@ -29,6 +50,7 @@ def resume_command(*, run: str, runs: Path | None, data: Path | None, offline: b
 
     kept = runs_folder(runs)
     one = find_run(run, kept)
-    folder, status = resume(one, RerunRequest(runs=runs or runs_beside(one, kept), data=data, offline=offline))
+    request = RerunRequest(runs=runs or runs_beside(one, kept), data=data, offline=offline)
+    folder, status = resume(one, request, how)
     print_trained(folder, as_json=as_json)
     return status

@@ -5,8 +5,8 @@ checkpoints. Its record names the old run by its checksum.
 """
 
 import os
+from dataclasses import dataclass, replace
 
-from samebits.core.checkpoint_store import Position
 from samebits.core.errors import InputError
 from samebits.core.origin import ResumedRun
 from samebits.core.record import Record, read_record
@@ -21,25 +21,32 @@ from samebits.host.rerun.request import RerunRequest
 from samebits.host.runs.registry import checksum_of
 
 
-def resume(run: RunDir, request: RerunRequest) -> tuple[RunDir, int]:
-    """Resume a run from its last usable checkpoint; returns the new run and its exit status, as `train` does.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResumeOptions:
+    """`trust` skips the replay proof; `retry` also resumes a run whose script failed by itself."""
 
+    trust: bool = False
+    retry: bool = False
+
+
+def resume(run: RunDir, request: RerunRequest, options: ResumeOptions) -> tuple[RunDir, int]:
+    """Resume a run; returns the new run and its exit status, as `train` does.
+
+    The new run begins at the last but one usable checkpoint, and fails unless it reproduces the last one.
     Raises InputError if it cannot be resumed, or not exactly on this host; RecordError if its ledger was edited.
     """
     record = run.read()
-    reason = why_not_resumable(run, record)
+    reason = why_not_resumable(run, record, retry=options.retry)
     if reason is not None:
         raise InputError(f"the run {record.id} cannot be resumed: {reason}")
     checkpoints = CheckpointAudit.of(run, record)
     report = _preflight_exactly(run, request)
-    # From here on the run can be resumed; without a usable checkpoint it starts over.
-    position = checkpoints.furthest(log)
-    start = "the beginning: it has no checkpoint" if position is None else position
-    log(f"resuming {record.id} from {start}")
+    resumption = plan_resumption(run, record, checkpoints, trust=options.trust)
+    log(f"resuming {record.id} from {_describe(resumption.run)}")
     # A run that was killed has no final record yet; its checksum is part of the new run's record.
     if not read_record(run.record).finalized:
         finalize_unfinished(run, lambda _: run.read())
-    resumes = _resumption(run, record, checkpoints, position)
+    resumes = replace(resumption, run=replace(resumption.run, checksum=checksum_of(run)))
     return execute(report.planned(resumes=resumes), report.available_runtime, request.streams)
 
 
@@ -55,12 +62,34 @@ def _preflight_exactly(run: RunDir, request: RerunRequest) -> PreflightReport:
     return report
 
 
-def _resumption(run: RunDir, record: Record, checkpoints: CheckpointAudit, position: Position | None) -> Resumption:
+def plan_resumption(run: RunDir, record: Record, checkpoints: CheckpointAudit, *, trust: bool = False) -> Resumption:
+    """Where to begin, and what to reproduce before new training: with `trust`, nothing."""
+    last = checkpoints.furthest(log)
+    # From here on the run can be resumed; without a usable checkpoint it starts over.
+    start = last if trust or last is None else checkpoints.furthest(log, before=last)
+    arithmetic = record.environment.arithmetic
     return Resumption(
-        run=ResumedRun(id=record.id, checksum=checksum_of(run), checkpoint=position),
+        run=ResumedRun(
+            id=record.id,
+            checksum="",
+            checkpoint=start,
+            replays=None if trust else last,
+            trusted=trust and last is not None,
+            fingerprint=None if arithmetic is None else arithmetic.digest,
+        ),
         # The new run begins with these lines, and must reproduce those after the checkpoint exactly.
         ledger=run.ledger,
         size=checkpoints.ledger.size,
         store=run.checkpoints,
-        positions=checkpoints.taken_over(position, record.retention.keep),
+        positions=checkpoints.taken_over(start, last, keep=record.retention.keep),
     )
+
+
+def _describe(resumes: ResumedRun) -> str:
+    """Where a resumed run begins, and what it must reproduce."""
+    if resumes.checkpoint is None and resumes.replays is None:
+        return "the beginning: it has no checkpoint"
+    start = "the beginning" if resumes.checkpoint is None else str(resumes.checkpoint)
+    if resumes.trusted:
+        return f"{start}, without a proof (--trust-checkpoint)"
+    return f"{start}; it must reproduce {resumes.replays} before it goes on"

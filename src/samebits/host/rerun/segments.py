@@ -189,7 +189,7 @@ class _Verifier:
             ledger=self.run.ledger.absolute(),
             size=self.checkpoints.size(begin),
             store=replace(self.run.checkpoints, folder=self.run.checkpoints.folder.absolute()),
-            positions=self.checkpoints.taken_over(begin, LAST),
+            positions=self.checkpoints.taken_over(begin, keep=LAST),
         )
 
     def _judge(self, batch: SegmentBatch, again: RunDir) -> Iterator[SegmentVerdict]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from samebits.core.environment import Environment
 from samebits.core.errors import RecordError, pluralize, shorten
+from samebits.core.origin import ResumedRun
 from samebits.core.record import FINISHED, Record
 from samebits.core.record_summary import RecordSummary
 from samebits.core.run_dir import RunDir
@@ -103,6 +104,7 @@ def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[Row]:
     """Which run it resumes, whether it can be resumed itself, and how many checkpoints it keeps."""
     if resumed := record.origin.resumes:
         yield "resumes", f"{resumed.id} from {resumed.checkpoint or 'the beginning'}"
+        yield from _replay_rows(resumed)
     if not record.retention.writes:
         return
     why = why_not_resumable(folder, record)
@@ -112,6 +114,14 @@ def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[Row]:
         why = "it finished" + (f"; it was not resumable: {'; '.join(reasons)}" if reasons else "")
     yield "resumable", "yes" if why is None else f"no: {why}"
     yield "checkpoints", f"{len(folder.checkpoints.positions())} (keep {record.retention.keep})"
+
+
+def _replay_rows(resumed: ResumedRun) -> Iterator[Row]:
+    """Whether the run proved that it continues the other one exactly."""
+    if resumed.trusted:
+        yield "replay", "skipped (--trust-checkpoint)"
+    elif resumed.replays is not None:
+        yield "replay", f"{resumed.replays}: {'reproduced' if resumed.reproduced else 'not reproduced'}"
 
 
 def _recipe_rows(record: Record) -> list[Row]:

@@ -218,10 +218,11 @@ class FitCheckpoints:
         # After the last step of an epoch, the checkpoint at the end of the epoch follows anyway.
         if steps >= data_iterator.epoch_length(phase.feed):
             return
-        if due or self._preempted():
+        position = Position(phase=phase.number, epoch=phase.epoch, step=steps)
+        if due or self._preempted() or self._manager.proof.awaits(position):
             # Callbacks that Keras runs asynchronously may not have seen this step yet.
             keras_private.finish_callbacks(phase.callbacks)
-            self._save_within_epoch(phase, Position(phase=phase.number, epoch=phase.epoch, step=steps))
+            self._save_within_epoch(phase, position)
         if self._preempted():
             self._manager.wait()
             self._end()

@@ -25,6 +25,7 @@ from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.encoding import Content, PathMap, UncapturableError
 from samebits.runner.checkpoint.global_rngs import generators
 from samebits.runner.checkpoint.output_files import OutputSnapshot
+from samebits.runner.checkpoint.replay import ReplayProof
 from samebits.runner.checkpoint.restorability import check_restorable
 from samebits.runner.checkpoint.restore import StateRestorer
 from samebits.runner.process.console import log
@@ -86,6 +87,7 @@ class CheckpointManager:
         self._start = None if resumes is None else resumes.checkpoint
         self._until = None if resumes is None else resumes.until
         self._store = store = run.checkpoints
+        self.proof = ReplayProof(store, resumes, run.code)
         self._retention: RetentionPolicy = record.retention
         self._recipe = record.recipe.digest
         self._ledger = ledger
@@ -148,6 +150,7 @@ class CheckpointManager:
         `check` receives that state. Returns the checkpoint from which the phase must be restored, if there is one.
         """
         self.began = True
+        self.proof.begin_phase(phase.number)
         if self.writes:
             # What is not capturable is found here, before hours of training.
             def inspect() -> None:
@@ -213,15 +216,19 @@ class CheckpointManager:
         """Write a checkpoint, `without` some of the phase's roots and with `more`.
 
         `settled` says that no variable changed since the ledger's last line, so that its digests can be used again.
-        Raises TraceEnded if the run was to end at this position.
+        Raises TraceEnded if the run was to end at this position, and InputError if it should have reproduced the
+        checkpoint of the run that it resumes.
         """
+        # Roots left out here are restored by the phase itself.
+        roots = {name: value for name, value in phase.roots.items() if name not in without} | dict(more)
+        captured = None
         if self.writes:
-            # Roots left out here are restored by the phase itself.
-            roots = {name: value for name, value in phase.roots.items() if name not in without} | dict(more)
             known = {} if self._observer is None or not settled else self._observer.digested()
             captured = self.attempt(lambda: self._checkpoint_at(position, phase, part(), roots, known))
-            if captured is not None:
-                self._writer.add(*captured)
+        # Compared before it is written: a training that went another way leaves no checkpoint of it.
+        self.proof.check(None if captured is None else captured[0], position, lambda: roots | generators())
+        if captured is not None:
+            self._writer.add(*captured)
         # A run of one segment ends here, even if it writes no checkpoints.
         if self._until == position:
             raise TraceEnded(describe_reached(position))

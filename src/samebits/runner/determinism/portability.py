@@ -38,9 +38,20 @@ _SHOWN = 5
 class PortabilityMonitor:
     """Computes the fingerprint while the script starts, checks it before the first step, and concludes at the end."""
 
-    def __init__(self, profile: Profile, note: Callable[[Environment], None], *, fingerprinted: bool = True) -> None:
-        """`note` adds an observation to the record. A trial has no fingerprint."""
+    def __init__(
+        self,
+        profile: Profile,
+        note: Callable[[Environment], None],
+        *,
+        fingerprinted: bool = True,
+        expected: str | None = None,
+    ) -> None:
+        """`note` adds an observation to the record. A trial has no fingerprint.
+
+        `expected` is the digest of the fingerprint that a resumed run must find, as the run before it did.
+        """
         self._profile = profile
+        self._expected = expected
         self._fingerprinted = fingerprinted and profile.device == "cpu"
         self._note = note
         self._recorder: OpRecorder | None = None
@@ -60,7 +71,7 @@ class PortabilityMonitor:
             refuse_weighted_bincount(patches, guard, self._profile.threads)
 
     def check(self) -> None:
-        """Raise SettingError where a setting did not take effect, or this machine differs from the proven table."""
+        """Raise SettingError where a setting did not take effect, or this machine computes unlike it must."""
         if self._fingerprint_job is None:
             return
         found, self._fingerprint_job = self._fingerprint_job.finish(), None
@@ -76,6 +87,12 @@ class PortabilityMonitor:
         self._note(Environment(settings=tuple(read_back_fingerprint(self._profile, found))))
         if self._profile.portable:
             check_proven(found, read_proven())
+        # The launcher may have compared a fingerprint from its cache.
+        if self._expected not in (None, str(found.digest)):
+            raise SettingError(
+                "this machine computes differently from the one that the resumed run began on; resume it there, or"
+                " train again"
+            )
 
     def conclude(self) -> None:
         """Record the portability guarantee; a reduced one is reported on stderr."""

@@ -38,15 +38,26 @@ def _describe(relative: str, path: Path, folder: Path) -> OutputFile:
     if path.is_symlink():
         target = os.path.relpath(os.path.join(path.parent, path.readlink()), folder)
         return OutputFile(path=relative, by="link", digest=str(Digest.of_bytes(os.fsencode(target))))
+    tensors = content_digest(path, path.suffix)
+    if tensors is not None:
+        return OutputFile(path=relative, by="tensors", digest=str(tensors))
+    return OutputFile(path=relative, by="bytes", digest=str(Digest.of_file(path)))
+
+
+def content_digest(path: Path, suffix: str) -> Digest | None:
+    """The digest of what a model file holds, apart from times and addresses; None if its bytes count.
+
+    `suffix` is that of its name, which a stored copy does not have.
+    """
     readers = {".keras": _keras_content, ".h5": _hdf5_content, ".hdf5": _hdf5_content}
-    reader = readers.get(path.suffix)
+    reader = readers.get(suffix)
     if reader is not None:
         try:
             with path.open("rb") as file:
-                return OutputFile(path=relative, by="tensors", digest=str(Digest.of_json(reader(file))))
+                return Digest.of_json(reader(file))
         except Exception:  # noqa: BLE001, S110  not a model file, despite its name: its bytes count
             pass
-    return OutputFile(path=relative, by="bytes", digest=str(Digest.of_file(path)))
+    return None
 
 
 def _keras_content(file: BinaryIO) -> list[Any]:

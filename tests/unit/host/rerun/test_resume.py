@@ -19,7 +19,7 @@ from samebits.core.errors import RecordError
 from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import lock_alive
 from samebits.core.origin import ResumedRun
-from samebits.core.record import Record, Resumability, read_record
+from samebits.core.record import INTERRUPTED, Outcome, Record, Resumability, read_record, write_record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.host.audit.ledger_audit import check_ledger
@@ -69,7 +69,8 @@ def test_a_killed_run_ends_in_the_same_bits(played: Played, keep: str) -> None:
     before = {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()}
     again = _resumed(played, run)
     _ends_well(again, result)
-    assert played.player.trained == [(1, 3)]
+    assert played.player.trained == [(1, 2), (1, 3)]
+    assert played.player.proven == ["0001-000003"]
     assert {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()} == before
     record = again.read()
     assert again.path.parent.samefile(run.path.parent)
@@ -77,12 +78,15 @@ def test_a_killed_run_ends_in_the_same_bits(played: Played, keep: str) -> None:
     assert record.recipe == run.read().recipe
     assert record.retention == run.read().retention
     assert record.origin.resumes == ResumedRun(
-        id=run.path.name, checksum=checksum_of(run), checkpoint=Position.parse("0001-000003")
+        id=run.path.name,
+        checksum=checksum_of(run),
+        checkpoint=Position.parse("0001-000002"),
+        replays=Position.parse("0001-000003"),
     )
     names = {
-        "last": ["0000-000002", "0001-000004"],
+        "last": ["0000-000002", "0001-000003", "0001-000004"],
         "all": ["0000-000001", "0000-000002", "0001-000001", "0001-000002", "0001-000003", "0001-000004"],
-        "every:2": ["0000-000002", "0001-000002", "0001-000004"],
+        "every:2": ["0000-000002", "0001-000002", "0001-000003", "0001-000004"],
     }
     assert [place.name for place in again.checkpoints.positions()] == names[keep]
     assert played.call("verify", again.path.name).out.splitlines()[-1] == "identical"
@@ -119,9 +123,66 @@ def test_a_script_that_failed_fails_no_more(played: Played) -> None:
     played.player.fails = 0, 2
     run = played.train()
     assert run.read().outcome.exit_status == 1
-    assert played.call("resume", run.path.name).status == 1
+    refused = played.call("resume", run.path.name)
+    assert (refused.status, played.runs()) == (2, 2)
+    assert refused.complaint == (
+        f"the run {run.path.name} cannot be resumed: no; resuming runs the same code again: correct the script and"
+        " train, or, if the cause was outside of it, use --retry-failed"
+    )
+    assert re.search(
+        r"^resumable +no: no; resuming runs the same", played.call("show", run.path.name).out, re.MULTILINE
+    )
+    assert played.call("resume", run.path.name, "--retry-failed").status == 1
     played.player.fails = None
+    _ends_well(_resumed(played, run, "--retry-failed"), result)
+
+
+def test_what_is_not_reproduced_ends_the_run(played: Played) -> None:
+    """The ledger agrees, the state does not: nothing after the checkpoint is trained, and the old run stays."""
+    result = _whole(played)
+    run = _killed(played, 0, 3)
+    played.player.state = {"more": 1}
+    done = played.call("resume", run.path.name)
+    assert (done.status, done.err.splitlines()[-1]) == (2, "samebits: did not reproduce phase 0 after 3 epochs")
+    assert played.player.trained == [(0, 2)]
+    played.player.state = {}
     _ends_well(_resumed(played, run), result)
+
+
+def test_the_first_checkpoint_is_reproduced_from_the_beginning(played: Played) -> None:
+    result = _whole(played)
+    run = _killed(played, 0, 1)
+    done = played.call("resume", run.path.name)
+    line = "from the beginning; it must reproduce phase 0 after 1 epoch before it goes on"
+    assert done.err.splitlines()[0] == f"samebits: resuming {run.path.name} {line}"
+    assert played.player.trained == [(0, epoch) for epoch in range(4)]
+    assert played.player.proven == ["0000-000001"]
+    _ends_well(RunDir(done.run), result)
+
+
+def test_the_last_but_one_belongs_to_an_earlier_phase(played: Played) -> None:
+    played.player.stages = (2, 3)
+    result = _whole(played)
+    run = _killed(played, 1, 1)
+    again = _resumed(played, run)
+    assert resumed(again.read()).to_dict()["checkpoint"] == "0000-000002"
+    assert played.player.proven == ["0001-000001"]
+    _ends_well(again, result)
+
+
+def test_a_checkpoint_that_is_trusted(played: Played) -> None:
+    """The run begins at the last one, and record and `show` say so."""
+    result = _whole(played)
+    run = _killed(played, 0, 3)
+    done = played.call("resume", run.path.name, "--trust-checkpoint")
+    assert "from phase 0 after 3 epochs, without a proof (--trust-checkpoint)" in done.err.splitlines()[0]
+    assert (played.player.trained, played.player.proven) == ([(0, 3)], [])
+    again = RunDir(done.run)
+    _ends_well(again, result)
+    found = resumed(again.read())
+    assert (found.trusted, found.replays, found.reproduced) == (True, None, False)
+    shown = played.call("show", again.path.name).out
+    assert re.search(r"^replay +skipped \(--trust-checkpoint\)$", shown, re.MULTILINE)
 
 
 def test_a_line_that_was_torn_is_left_out(played: Played) -> None:
@@ -143,7 +204,7 @@ def test_lines_behind_the_checkpoint_are_kept_to_be_compared(played: Played) -> 
     run.checkpoints.path(Position(phase=0, epoch=3)).unlink()
     again = _resumed(played, run)
     assert again.ledger.read_bytes().startswith(lines)
-    assert played.player.trained[0] == (0, 2)
+    assert played.player.trained[0] == (0, 1)
     _ends_well(again, result)
     played.player.noise[0, 2] = b"other"
     done = played.call("resume", run.path.name)
@@ -190,33 +251,33 @@ _OTHER = Digest.of_bytes(b"other")
 @pytest.mark.parametrize(
     ("damage", "complaint", "checkpoint"),
     [
-        (_damaged_object, "objects/{hex} does not match the digest in its name: it was changed after", "0000-000002"),
-        (lambda run: _object(run, _THIRD).unlink(), "cannot read {store}/objects/{hex}: No such file", "0000-000002"),
+        (_damaged_object, "objects/{hex} does not match the digest in its name: it was changed after", "0000-000001"),
+        (lambda run: _object(run, _THIRD).unlink(), "cannot read {store}/objects/{hex}: No such file", "0000-000001"),
         (
             lambda run: spoil(run.checkpoints.path(_THIRD), b'"lines":3', b'"lines":2'),
             "0000-000003.json: the checksum does not match: the checkpoint was changed after it was written",
-            "0000-000002",
+            "0000-000001",
         ),
         (
             lambda run: spoil(run.checkpoints.path(_THIRD), b"}", b""),
             "0000-000003.json is not JSON: ",
-            "0000-000002",
+            "0000-000001",
         ),
-        (_renamed, "0000-000009.json holds the checkpoint 0000-000002: it was renamed", "0000-000003"),
+        (_renamed, "0000-000009.json holds the checkpoint 0000-000002: it was renamed", "0000-000001"),
         (
             lambda run: _written(run, recipe=_OTHER),
             f"0000-000003.json is of another recipe, {_OTHER.short}",
-            "0000-000002",
+            "0000-000001",
         ),
         (
             lambda run: _written(run, lines=7),
             "0000-000003.json refers to line 7 of a ledger with 3 lines",
-            "0000-000002",
+            "0000-000001",
         ),
         (
             lambda run: _written(run, last=_OTHER),
             "0000-000003.json refers to another line 3 than the ledger has",
-            "0000-000002",
+            "0000-000001",
         ),
     ],
     ids=["object", "no object", "seal", "no JSON", "renamed", "recipe", "too far", "another line"],
@@ -250,7 +311,8 @@ def test_an_earlier_stage_that_is_damaged_takes_the_later_ones_with_it(played: P
     done = played.call("resume", run.path.name)
     assert done.err.count("using an earlier checkpoint") == 1
     again = RunDir(done.run)
-    assert resumed(again.read()).to_dict()["checkpoint"] == "0000-000001"
+    assert resumed(again.read()).checkpoint is None
+    assert played.player.proven == ["0000-000001"]
     _ends_well(again, result)
 
 
@@ -262,6 +324,9 @@ def _refused_in_its_record(played: Played) -> RunDir:
     played.player.fails = 0, 2
     run = played.train()
     (run.checkpoints.refusal).unlink()
+    record = run.read()
+    run.record.unlink()
+    write_record(run.record, replace(record, outcome=Outcome(state=INTERRUPTED)))
     return run
 
 
@@ -357,11 +422,12 @@ def test_what_show_and_list_say(played: Played) -> None:
     run = _killed(played, 0, 2)
     shown = played.call("show", run.path.name).out
     assert re.search(r"^resumable +yes$", shown, re.MULTILINE)
-    assert re.search(r"^checkpoints +1 \(keep last\)$", shown, re.MULTILINE)
+    assert re.search(r"^checkpoints +2 \(keep last\)$", shown, re.MULTILINE)
     assert "resumes" not in shown
     again = _resumed(played, run)
     shown = played.call("show", again.path.name).out
-    assert re.search(rf"^resumes +{run.path.name} from phase 0 after 2 epochs$", shown, re.MULTILINE)
+    assert re.search(rf"^resumes +{run.path.name} from phase 0 after 1 epoch$", shown, re.MULTILINE)
+    assert re.search(r"^replay +phase 0 after 2 epochs: not reproduced$", shown, re.MULTILINE), "by the fake runner"
     assert re.search(r"^resumable +no: it finished$", shown, re.MULTILINE)
     listed = json.loads(played.call("list", "--json").out)
     assert [row["resumes"] for row in listed] == [None, run.path.name]

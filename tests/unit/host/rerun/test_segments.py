@@ -101,8 +101,12 @@ def test_a_run_is_cut_at_its_checkpoints(played: Played) -> None:
     assert segments[-1].end is None
     assert all(one.end == other.begin for one, other in itertools.pairwise(segments))
     few = _segments(played.train())
-    assert [segment.where for segment in few] == ["phase 0, epochs 0 to 2", "phase 1, epochs 0 to 3"]
-    assert [segment.trained for segment in few] == [2, 3]
+    assert [segment.where for segment in few] == [
+        "phase 0, epochs 0 to 2",
+        "phase 1, epochs 0 to 2",
+        "phase 1, epochs 2 to 3",
+    ]
+    assert [segment.trained for segment in few] == [2, 2, 1]
 
 
 def _of(*weights: int) -> list[Segment]:
@@ -310,17 +314,21 @@ def test_what_is_kept(played: Played, here: Here, capsys: pytest.CaptureFixture[
     """A verification with a checksum, in a folder of its own that is not a run."""
     run = played.train()
     found = verify(played, run, here)
-    assert "the run keeps few checkpoints (keep last): 1 segment; see --keep all" in capsys.readouterr().err
+    assert "the run keeps few checkpoints (keep last): 2 segments; see --keep all" in capsys.readouterr().err
     assert found.kept == played.project.runs / f"{run.path.name}-segments" / "verification.json"
     written = read_verification(found.kept).values
     assert written == found.to_dict()
-    assert (written["verdict"], written["by"], written["of"], written["sample"]) == ("identical", None, 1, None)
+    assert (written["verdict"], written["by"], written["of"], written["sample"]) == ("identical", None, 2, None)
     assert written["verified"]["seal"] == checksum_of(run)
     assert written["segments"] == [
         {
-            "number": 1, "where": "phase 0, epochs 0 to 4", "begin": None, "end": None, "verdict": "identical",
+            "number": 1, "where": "phase 0, epochs 0 to 3", "begin": None, "end": "0000-000003", "verdict": "identical",
             "reason": "", "own": [],
-        }
+        },
+        {
+            "number": 2, "where": "phase 0, epochs 3 to 4", "begin": "0000-000003", "end": None, "verdict": "identical",
+            "reason": "", "own": [],
+        },
     ]  # fmt: skip
     again = verify(played, run, here)
     assert again.kept is not None
