@@ -105,7 +105,7 @@ class Record:
 
     `trace` came with version 1.1; before it there were lines for epochs only. `retention` and `resumable` came with
     1.2; before it there were no checkpoints. `resumable` is None until training has begun. `strict` and `trial` came
-    with 1.3: whether unseeded randomness is an error, and what is tried, if it is a trial. Version 1.4 added to `origin`.
+    with 1.3: whether unseeded randomness is an error, and what is tried, if it is a trial. 1.4 extended `origin`.
     """
 
     id: str

@@ -231,7 +231,7 @@ def test_a_resumed_run_reproduces_its_lines_or_fails(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         _appended(path, 2, digests[2], {**_EPOCHS[2], "loss": "other"})
     assert str(caught.value) == (
-        "the resumed training did not reproduce line 3 of the ledger (fit 0, epoch 2): loss differs; nothing"
+        "the resumed training did not reproduce line 3 of the ledger (epoch 2): loss differs; nothing"
         " after it was trained; see `samebits check --resume`, or train again"
     )
     assert path.read_bytes() == whole
