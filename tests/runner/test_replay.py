@@ -58,6 +58,7 @@ class Hidden(keras.callbacks.Callback):
         with open(os.environ["SAMEBITS_OUTPUT"] + "/log.txt", "a") as file:
             file.write(os.environ["COUNT"])
 """
+_BESIDE = _FILE.replace('os.environ["SAMEBITS_OUTPUT"] + "/log.txt"', '"beside.txt"')
 _LOOP = """
 os.environ["COUNT"] = "0"
 history = []
@@ -71,6 +72,7 @@ _HIDDEN = {
     "a buffer of C": (_BUFFER + _FIT, "line 3 of the ledger (fit 0, epoch 2): tensors.optimizer"),
     "what moves the weights": (_WEIGHTS + _FIT, "line 3 of the ledger (fit 0, epoch 2): val_loss"),
     "what is written": (_FILE + _FIT, "output file log.txt"),
+    "what is written beside the script": (_BESIDE + _FIT, "output file beside.txt"),
     "a loop": (_LOOP, "argument 3 (list)"),
 }
 

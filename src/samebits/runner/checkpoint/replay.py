@@ -13,7 +13,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.origin import ResumedRun
 from samebits.runner.checkpoint.clock_values import holds_time
-from samebits.runner.checkpoint.state_comparison import state_differences
+from samebits.runner.checkpoint.state_comparison import OUTPUTS, state_differences
 from samebits.runner.digests.output_files import content_digest
 from samebits.runner.process.console import log
 
@@ -89,7 +89,8 @@ class ReplayProof:
                 log(f"not compared: {found.name} holds a time")
             else:
                 yield found.name
-        yield from self._differing_files(one.state["written"], other.state["written"])
+        for name in OUTPUTS:
+            yield from self._differing_files(one.state[name], other.state[name])
 
     def _differing_files(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
         """Output files, folders and links that differ, and positions in open files."""

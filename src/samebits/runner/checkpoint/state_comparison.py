@@ -10,6 +10,9 @@ from samebits.core.errors import RecordError
 _WHOLE = frozenset({"variable", "array", "tensor", "scalar", "bytes", "float", "constant"})
 """Kinds of value that are named as a whole."""
 
+OUTPUTS = ("written", "written_beside_code")
+"""The parts that hold output files: those in the output folder, and those beside the script."""
+
 _NUMBERS = frozenset({"#", "again"})
 """Keys of the number of an object, and of a reference to it."""
 
@@ -51,7 +54,7 @@ def state_differences(
     """
     try:
         yield from _Comparison(live).objects(one["objects"], other["objects"])
-        for name in sorted((one.keys() | other.keys()) - {"objects", "written"}):
+        for name in sorted((one.keys() | other.keys()) - {"objects", *OUTPUTS}):
             # Iterators and observations hold no objects of the script.
             found = _Comparison({}).values(_PARTS.get(name, name), one.get(name), other.get(name))
             if next(found, None) is not None:
