@@ -43,7 +43,8 @@ ENV PYTHONHASHSEED=0 \
 
 WORKDIR /work
 USER 1000:1000
-ENTRYPOINT ["/opt/samebits/venv/bin/python", "-P", "-m", "samebits.runner"]
+# It starts the runner with an environment of which every variable is known.
+ENTRYPOINT ["/opt/samebits/venv/bin/python", "-I", "-S", "/opt/samebits/recipe/source/samebits/runner/clean_start.py"]
 
 # The context changes most often, so it comes last. A run copies it into its folder for `samebits rebuild`.
 ARG BASE_NAME

@@ -125,7 +125,7 @@ def test_the_options_file(tmp_path: Path) -> None:
     (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     (tmp_path / "samebits.toml").write_text(block)
     found = read_config(tmp_path / "samebits.toml")
-    assert len(found) == len(tomllib.loads(block)) == 6
+    assert len(found) == len(tomllib.loads(block)) == 7
 
 
 def test_the_table_of_settings_is_complete() -> None:

@@ -187,7 +187,7 @@ def played(
     """The small project, with a player in the place of its trainings."""
     player = Player()
     monkeypatch.setattr("samebits.host.launch.venv.run_in_venv", player)
-    monkeypatch.setattr("samebits.host.launch.venv.locked_python", lambda _: None)
+    monkeypatch.setattr("samebits.host.launch.venv.prepare_venv", lambda *_, **__: None)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.chdir(small_project.folder)
     before = signal.getsignal(signal.SIGTERM)

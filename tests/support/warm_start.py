@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from samebits.host.cache_dir import cache_folder
+from samebits.host.launch.installed_files import record_files
 from samebits.host.launch.venv import locked_python
 from support.warm.client import usual
 
@@ -74,6 +75,7 @@ def _make(folder: Path, real: Path) -> None:
     python = bin_folder / "python"
     python.write_text(f"#!{os.path.realpath(sys.executable)} -IS\n{client}")
     python.chmod(0o755)
+    record_files(bin_folder.parent)
     draft.rename(folder / "cache")
 
 

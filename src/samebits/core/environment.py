@@ -60,6 +60,29 @@ class RunImage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Mount:
+    """A mount of a container that is neither the engine's nor a run's.
+
+    Its source is a path of the host, and is not recorded.
+    """
+
+    target: str
+    kind: str
+    read_only: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the record holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Mount":
+        """Read what `to_dict` wrote."""
+        return cls(
+            target=fields.get("target", str), kind=fields.get("kind", str), read_only=fields.get("read_only", bool)
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ObservedSystem:
     """Software and machine; `distributions` are installed packages by name, `memory` is in bytes."""
 
@@ -255,8 +278,8 @@ class Environment:
     """All of it, as far as the run came: `runtime` is known from the start, `system` after the import.
 
     What is None was not observed: its keys are not in the file. `arithmetic` and `guarantee` came with version 1.1,
-    `entropy` with 1.3. `nondeterministic_ops` are those of a trial. `features_off` has the reason for each feature that
-    these versions of the libraries turned off. `peak_memory` is in bytes.
+    `entropy` with 1.3, `mounts` (of a container) with 1.4. `nondeterministic_ops` are those of a trial. `features_off`
+    has the reason for each feature that these versions of the libraries turned off. `peak_memory` is in bytes.
     """
 
     runtime: str | None = None
@@ -270,6 +293,7 @@ class Environment:
     entropy: tuple[EntropyUse, ...] | None = None
     nondeterministic_ops: tuple[NondeterministicOpUse, ...] | None = None
     features_off: Mapping[str, str] | None = None
+    mounts: tuple[Mount, ...] | None = None
     peak_memory: int | None = None
 
     def with_observed(self, more: "Environment") -> "Environment":
@@ -290,6 +314,7 @@ class Environment:
             "entropy": _dicts(self.entropy),
             "undetermined": _dicts(self.nondeterministic_ops),
             "features_off": None if self.features_off is None else dict(self.features_off),
+            "mounts": _dicts(self.mounts),
             "peak_memory": self.peak_memory,
         }
         engine = {"engine": None if self.engine is None else self.engine.to_dict()}
@@ -305,8 +330,9 @@ class Environment:
     def from_fields(cls, fields: Fields) -> "Environment":
         """Read what `to_dict` wrote; raises RecordError with the path of what is wrong."""
         names = fields.given()
-        settings, entropy, undetermined = (
-            fields.objects(name) if name in names else None for name in ("settings", "entropy", "undetermined")
+        settings, entropy, undetermined, mounts = (
+            fields.objects(name) if name in names else None
+            for name in ("settings", "entropy", "undetermined", "mounts")
         )
         return cls(
             runtime=fields.optional("runtime", str),
@@ -322,6 +348,7 @@ class Environment:
             if undetermined is None
             else tuple(map(NondeterministicOpUse.from_fields, undetermined)),
             features_off=fields.mapping("features_off", str) if "features_off" in names else None,
+            mounts=None if mounts is None else tuple(map(Mount.from_fields, mounts)),
             peak_memory=fields.optional("peak_memory", int),
         )
 

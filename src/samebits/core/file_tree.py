@@ -2,7 +2,8 @@
 
 The manifest is JSON lines, one per file, sorted by the UTF-8 bytes of the paths. The tree's digest is the sha256 of the
 manifest, so `sha256sum data.jsonl` checks it. Symbolic links count as their targets. Empty folders count, because
-loaders derive classes from folder names. Times, owners and modes do not count.
+loaders derive classes from folder names. Times, owners and modes do not count, except that a tree of code holds which
+files are executable.
 """
 
 import fnmatch
@@ -27,17 +28,23 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TreeEntry:
-    """One file: relative path, size in bytes, digest. An empty folder has a path that ends in `/`, and no digest."""
+    """One file: relative path, size in bytes, digest. An empty folder has a path that ends in `/`, and no digest.
+
+    `executable` is False wherever a tree does not hold modes.
+    """
 
     path: str
     size: int = 0
     digest: Digest | None = None
+    executable: bool = False
 
     def to_dict(self) -> dict[str, object]:
         """As the manifest stores it."""
         if self.digest is None:
             return {"path": self.path}
-        return {"path": self.path, "size": self.size, "digest": str(self.digest)}
+        # Written only where it is set: the line of any other file is that of earlier versions.
+        mode = {"executable": True} if self.executable else {}
+        return {"path": self.path, "size": self.size, "digest": str(self.digest), **mode}
 
     @classmethod
     def from_dict(cls, value: object) -> "TreeEntry":
@@ -48,14 +55,16 @@ class TreeEntry:
             path=fields.get("path", str),
             size=fields.optional("size", int) or 0,
             digest=None if digest is None else Digest.parse(digest),
+            executable=fields.optional("executable", bool) or False,
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tree:
-    """The files of a folder, sorted by path."""
+    """The files of a folder, sorted by path; `modes` says whether it holds which files are executable."""
 
     entries: tuple[TreeEntry, ...]
+    modes: bool = field(default=False, compare=False)
 
     @property
     def manifest(self) -> bytes:
@@ -150,11 +159,21 @@ def list_tree(root: Path, what: str, leave_out: TreeFilter | None = None) -> lis
     return sorted(walk.files(), key=lambda item: item[0].encode())
 
 
-def hash_tree(root: Path, what: str, *, leave_out: TreeFilter | None = None, progress: Progress | None = None) -> Tree:
-    """Read every file of `root` once and return its tree; `list_tree` says what raises InputError."""
+def hash_tree(
+    root: Path,
+    what: str,
+    *,
+    leave_out: TreeFilter | None = None,
+    progress: Progress | None = None,
+    modes: bool = False,
+) -> Tree:
+    """Read every file of `root` once and return its tree; `list_tree` says what raises InputError.
+
+    With `modes`, the tree holds which files their owner may execute.
+    """
     files = list_tree(root, what, leave_out)
-    hasher = _FileHasher(progress, sum(item[2] for item in files))
-    return Tree(entries=tuple(hasher.entry(relative, path) for relative, path, _ in files))
+    hasher = _FileHasher(progress, sum(item[2] for item in files), modes=modes)
+    return Tree(entries=tuple(hasher.entry(relative, path) for relative, path, _ in files), modes=modes)
 
 
 _Ancestors = tuple[tuple[int, int], ...]
@@ -276,8 +295,9 @@ class _TreeWalk:
 class _FileHasher:
     """Hashes files through one buffer, and reports how far it is."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
+    def __init__(self, progress: Progress | None, total: int, *, modes: bool) -> None:
         self._progress = progress
+        self._modes = modes
         # One buffer for all files avoids an allocation for each read.
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._done = 0
@@ -292,13 +312,14 @@ class _FileHasher:
         try:
             # Unbuffered: the reads are large already.
             with open(path, "rb", buffering=0) as file:
+                executable = self._modes and bool(os.fstat(file.fileno()).st_mode & stat.S_IXUSR)
                 while count := file.readinto(self._buffer):
                     state.update(self._buffer[:count])
                     size += count
                     self._report(count)
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}; make it readable for you") from error
-        return TreeEntry(path=relative, size=size, digest=Digest(state.hexdigest()))
+        return TreeEntry(path=relative, size=size, digest=Digest(state.hexdigest()), executable=executable)
 
     def _report(self, count: int) -> None:
         self._done += count

@@ -28,11 +28,15 @@ class ImageIdentity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Code:
-    """The digest of the code tree, the script's path in it (with `/`) and the script's arguments."""
+    """The digest of the code tree, the script's path in it (with `/`) and the script's arguments.
+
+    `modes` says whether the tree holds the executable bits of its files; before version 1.4 it did not.
+    """
 
     tree: Digest
     entry: str
     arguments: tuple[str, ...] = ()
+    modes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +69,7 @@ class Recipe:
     world_size: int = 1
     ignore_outputs: tuple[str, ...] = ()
     shuffle: str = KERAS_ORDER
+    env: Mapping[str, str] = field(default_factory=dict)
     _read: ReadJson | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -85,7 +90,9 @@ class Recipe:
                 "source": str(image.source),
                 "python": image.python,
             },
-            "code": {"tree": str(self.code.tree), "entry": self.code.entry, "arguments": list(self.code.arguments)},
+            "code": {"tree": str(self.code.tree), "entry": self.code.entry, "arguments": list(self.code.arguments)}
+            # Recipes from before this rule keep their digests.
+            | ({"modes": True} if self.code.modes else {}),
             "data": {"tree": _digest_text(self.data)},
             "seed": self.seed,
             "profile": {"name": self.profile, "threads": self.threads, "instruction_set": self.instruction_set},
@@ -99,6 +106,7 @@ class Recipe:
             "ignore_outputs": list(self.ignore_outputs),
             # The default is left out, so that recipes from before this option keep their digests.
             **({} if self.shuffle == KERAS_ORDER else {"shuffle": self.shuffle}),
+            **({} if not self.env else {"env": dict(self.env)}),
         }
 
     @classmethod
@@ -117,6 +125,7 @@ class Recipe:
                 tree=code.parse("tree", Digest.parse),
                 entry=code.get("entry", str),
                 arguments=code.texts("arguments"),
+                modes=code.optional("modes", bool) or False,
             ),
             data=_optional_digest(fields.inner("data"), "tree"),
             seed=fields.get("seed", int),
@@ -133,6 +142,7 @@ class Recipe:
             ignore_outputs=fields.texts("ignore_outputs"),
             # `to_dict` leaves out the default.
             shuffle=fields.optional("shuffle", str) or KERAS_ORDER,
+            env=fields.mapping("env", str) if "env" in fields.given() else {},
         )
         object.__setattr__(recipe, "_read", ReadJson.of(fields))
         return recipe

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from samebits.core import declared_env
 from samebits.core.checkpoint_store import LAST, RetentionPolicy
 from samebits.core.determinism_profile import NATIVE, Profile, make_profile
 from samebits.core.errors import InputError, RecordError
@@ -25,17 +26,21 @@ RUNTIMES = ("auto", "docker", "venv")
 SHUFFLES = (KERAS_ORDER, PER_EPOCH)
 CONFIG_NAME = "samebits.toml"
 _PATHS = ("data", "runs")  # relative to the folder of samebits.toml
-_LISTS = ("arguments", "exclude", "ignore_outputs")
+_LISTS = ("arguments", "env", "exclude", "ignore_outputs")
 _NOT_OPTIONS = ("script", "trial")
 _OLD_KEYS = {"goal": "level"}  # accepted in samebits.toml, but not documented
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """One requested training. Values are validated; files are not read yet."""
+    """One requested training. Values are validated; files are not read yet.
+
+    `env` holds `NAME=VALUE` for each variable that the script is meant to see.
+    """
 
     script: Path
     arguments: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
     data: Path | None = None
     seed: int = 0
     threads: int | None = None
@@ -62,7 +67,14 @@ class RunConfig:
         _one_of("shuffle", self.shuffle, SHUFFLES)
         if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
             raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
-        for argument in (self.script.name, *self.arguments, *self.exclude, *self.ignore_outputs, self.image or ""):
+        for argument in (
+            self.script.name,
+            *self.arguments,
+            *self.env,
+            *self.exclude,
+            *self.ignore_outputs,
+            self.image or "",
+        ):
             # Python reads undecodable bytes of the command line as surrogates, which UTF-8 cannot encode.
             if argument != argument.encode("utf-8", "replace").decode():
                 raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; rename it, as a record stores UTF-8 only")
@@ -80,6 +92,11 @@ class RunConfig:
     def variables(self) -> dict[str, str]:
         """The environment variables that must be set before the interpreter starts."""
         return self.determinism.variables | ({} if self.trial is None else self.trial.variables)
+
+    @property
+    def declared(self) -> dict[str, str]:
+        """The variables that the script is meant to see, with their values."""
+        return {name: value for name, _, value in (item.partition("=") for item in self.env)}
 
     @property
     def retention(self) -> RetentionPolicy:
@@ -134,6 +151,12 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "--shuffle",
         metavar="HOW",
         help="order of arrays in fit(shuffle=True): keras (default): the same in every epoch; per-epoch: a new one",
+    )
+    parser.add_argument(
+        "--env",
+        action="append",
+        metavar="NAME[=VALUE]",
+        help="a variable that the script sees; its value is recorded, so never a secret; repeatable",
     )
     parser.add_argument(
         "--exclude", action="append", metavar="GLOB", help="files in the script's folder that are not code; repeatable"
@@ -193,15 +216,20 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...] | N
     return words[:at], tuple(words[at + 1 :])
 
 
-def make_config(options: Mapping[str, Any]) -> RunConfig:
-    """Merge options over `samebits.toml` over the defaults; an option of None counts as not given."""
+def make_config(options: Mapping[str, Any], caller: Mapping[str, str] = os.environ) -> RunConfig:
+    """Merge options over `samebits.toml` over the defaults; an option of None counts as not given.
+
+    A declared variable without a value takes that of `caller`.
+    """
     script: Path = options["script"]
     known = {item.name for item in fields(RunConfig)}
     # Later sources win.
     merged = read_config(script.parent / CONFIG_NAME)
+    declared = (*merged.get("env", ()), *(options.get("env") or ()))
     merged |= {name: value for name, value in options.items() if name in known and value is not None}
     for name in _LISTS:
         merged[name] = tuple(merged.get(name, ()))
+    merged["env"] = declared_env.resolve(declared, caller)
     if "trace" in merged:
         merged["trace"] = Trace(level=merged["trace"])
     return RunConfig(**merged)

@@ -28,6 +28,7 @@ from samebits.core.run_dir import MARKER, RunDir, claim, prepare_runs
 _MAX_CODE_FILES = 5_000
 _MAX_CODE_BYTES = 50 << 20
 _NOT_CODE = ("__pycache__", "*.pyc")
+_CODE_TIME = 1_767_225_600  # 2026-01-01T00:00:00Z, as of all files in an image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,16 +210,20 @@ def hash_code(spec: RunConfig) -> Tree:
             f"the script's folder {spec.code_folder.absolute()} holds {len(files):,} files, {size / 2**20:.0f} MiB:"
             " too much for code; name the data with --data, or leave files out with --exclude"
         )
-    tree = hash_tree(spec.code_folder, "code", leave_out=leave_out)
+    tree = hash_tree(spec.code_folder, "code", leave_out=leave_out, modes=True)
     # The hidden and excluded files may include the script itself.
     if spec.script.name not in (entry.path for entry in tree.entries):
         raise InputError(f"the script {spec.script} is left out as a hidden or excluded file; rename it")
     return tree
 
 
-def hash_kept_code(run: RunDir) -> Tree:
-    """The tree of the code in a run's folder, without the caches that Python writes."""
-    return hash_tree(run.code, "code", leave_out=TreeFilter(patterns=_NOT_CODE))
+def hash_kept_code(run: RunDir, recorded: Code | None = None) -> Tree:
+    """The tree of the code in a run's folder, without the caches that Python writes.
+
+    It is hashed by the rule of the `recorded` code, which is read from the run's record if it is not given.
+    """
+    recorded = recorded or run.read().recipe.code
+    return hash_tree(run.code, "code", leave_out=TreeFilter(patterns=_NOT_CODE), modes=recorded.modes)
 
 
 def is_cache(path: str) -> bool:
@@ -243,7 +248,7 @@ def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None)
     """The recipe: what was requested, and what the machine and the files are."""
     return Recipe(
         image=setup.image,
-        code=Code(tree=code.digest, entry=spec.script.name, arguments=spec.arguments),
+        code=Code(tree=code.digest, entry=spec.script.name, arguments=spec.arguments, modes=code.modes),
         data=None if data is None else data.digest,
         seed=spec.seed,
         profile=spec.profile,
@@ -252,6 +257,7 @@ def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None)
         device=setup.device,
         ignore_outputs=spec.ignore_outputs,
         shuffle=spec.shuffle,
+        env=spec.declared,
     )
 
 
@@ -275,4 +281,15 @@ def _copy_tree(source: Path, target: Path, tree: Tree) -> None:
             path.mkdir(parents=True, exist_ok=True)
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source / entry.path, path)
+        shutil.copyfile(source / entry.path, path)
+        # By the source where the tree holds no modes, as earlier versions copied them.
+        executable = entry.executable if tree.modes else os.access(source / entry.path, os.X_OK)
+        path.chmod(0o755 if executable else 0o644)
+    _fix_times(target)
+
+
+def _fix_times(target: Path) -> None:
+    """Give all copied files and folders one time: a script must not find out when they were written."""
+    for folder, _, files in os.walk(target, topdown=False):
+        for path in (*(f"{folder}/{name}" for name in files), folder):
+            os.utime(path, (_CODE_TIME, _CODE_TIME))

@@ -14,7 +14,8 @@ Start: `python -P -m samebits.runner WORDS`; for source of version 0.1.0 `samebi
                             without a launcher, as under a plain `docker run`: prepare the run here first
 
 Environment: the profile's variables, set before the interpreter starts. `SAMEBITS_DATA` names the data, if there is
-any. The record in FOLDER has everything else. The started source must be able to read the record's version.
+any. In an image, `clean_start` withholds other variables. The record in FOLDER has everything else, also the variables
+that the script is meant to see. The started source must be able to read the record's version.
 
 Standard input, with `--run`: a lifeline. The launcher holds the other end and writes nothing to it. When it closes,
 this process gets SIGTERM, and SIGKILL ten seconds later (`process.launcher_watch`).
@@ -39,7 +40,15 @@ from samebits.core.cpu_info import describe_cpu
 from samebits.core.determinism_profile import PORTABLE, make_profile
 from samebits.core.digest import Digest
 from samebits.core.environment import Environment
-from samebits.core.errors import EXIT_DIFFERENT, EXIT_INTERRUPTED, EXIT_OK, InputError, SamebitsError, SettingError
+from samebits.core.errors import (
+    EXIT_DIFFERENT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    InputError,
+    SamebitsError,
+    SettingError,
+    shorten,
+)
 from samebits.core.gpu_info import GpuReport, read_gpus
 from samebits.core.jsonio import Fields
 from samebits.core.recipe import Device, ImageIdentity
@@ -47,14 +56,20 @@ from samebits.core.record import check_writable, read_record, summary
 from samebits.core.run_config import OneLineParser, add_run_options, make_config, split_arguments
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup, plan_run, publish
+from samebits.runner import clean_start
+from samebits.runner.clean_start import GIVEN
 from samebits.runner.determinism.op_audit import c_library, read_proven
 from samebits.runner.determinism.portability import differing, fingerprint_of
 from samebits.runner.process.console import log, plain_progress
 from samebits.runner.process.launcher_watch import tie_to_launcher
 from samebits.runner.session import Session
+from samebits.runner.software import check_image_files
 
 IMAGE_MANIFEST = Path("/opt/samebits/recipe/image.json")
 """Written by the image build: the digests of base image, lock and source."""
+
+_UNDECLARED = {"GPG_KEY", "HOSTNAME", "LANG", "TERM", "container"}
+"""Variables that engines and images of Python set, beside those in PYTHON_: nobody misses them."""
 
 _PLAIN_ENVIRONMENT = Environment(
     runtime="docker", image_note="started without a launcher: the image's own digest was not given"
@@ -92,9 +107,11 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     parser = OneLineParser(prog="samebits", description="Train a Keras script; mount code at /work, data at /data.")
     parser.add_argument("--version", action="version", version=__version__)
     add_run_options(parser)
-    spec = make_config(_with_mounts(vars(parser.parse_args(options)) | {"arguments": arguments}))
+    given = _given_variables()
+    spec = make_config(_with_mounts(vars(parser.parse_args(options)) | {"arguments": arguments}), given)
     _check_runs_folder(spec.runs)
     fields = read_image_manifest()
+    check_image_files(float(fields.get("source_date_epoch", str)))
     report = read_gpus() if fields.get("device", str) == "gpu" else GpuReport()
     # In a container, the user chose the GPUs with `docker run --gpus`.
     if report.gpus:
@@ -106,9 +123,24 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     device = report.device(len(report.gpus)) if report.gpus else Device()
     setup = RunSetup(image=image_identity(fields), device=device, environment=_PLAIN_ENVIRONMENT)
     folder, record = publish(plan_run(spec, setup, plain_progress("hashing the data")))
+    undeclared = given.keys() - spec.declared.keys() - _UNDECLARED
+    withheld = sorted(name for name in undeclared if not name.startswith("PYTHON_"))
+    if withheld:
+        log(f"the script does not see {shorten(withheld, 5)}; a variable that it needs is declared with --env")
     status = Session(folder, record, spec.data).run()
     print(summary(folder.path, read_record(folder.record)))
     return status
+
+
+def _given_variables() -> dict[str, str]:
+    """The variables of `docker run` that `clean_start` withheld. It is started first if something else started this."""
+    number = os.environ.pop(GIVEN, "")
+    if not number.isdecimal():
+        command = [sys.executable, "-I", "-S", clean_start.__file__, *sys.argv[1:]]
+        os.execv(command[0], command)  # noqa: S606  there is no shell on purpose
+    with open(int(number), "rb") as file:
+        items = [os.fsdecode(item) for item in file.read().split(b"\0") if item]
+    return {name: value for name, _, value in (item.partition("=") for item in items)}
 
 
 def _with_mounts(given: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from samebits.runner.process.console import plain_progress
 
 def check_code_unchanged(folder: RunDir, recipe: Recipe, meaning: str) -> None:
     """Hash the run's code again. Raises InputError, which begins with `meaning`, where it differs from the recipe."""
-    found = hash_kept_code(folder)
+    found = hash_kept_code(folder, recipe.code)
     if found.digest != recipe.code.tree:
         raise _changed(meaning, read_manifest(folder.code_manifest), found)
 

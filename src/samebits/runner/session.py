@@ -41,6 +41,7 @@ from samebits.core.run_dir import RunDir
 from samebits.core.timings import Timings
 from samebits.core.trace_level import TraceEnded
 from samebits.core.trial import SEEDS
+from samebits.runner import software
 from samebits.runner.compat.features import ENTROPY_MONITOR, EPOCH_SHUFFLE, STEP_TRACE
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.requirements import required_features
@@ -131,7 +132,8 @@ class Session:
         profile = trial.before_import(self._profile(), self.patches)
         # 2. Building the components patches nothing yet.
         parts = self._build(ledger, profile, trial)
-        # 3. Code and image recipe are checked and copied before the script could change them.
+        # 3. Software, code and image recipe are checked and copied before the script could change them.
+        self._check_software()
         check_code_unchanged(self.folder, self.record.recipe, "code changed before it ran")
         parts.working_folder.make()
         keep_image_recipe(self.folder)
@@ -156,6 +158,14 @@ class Session:
             return self._conclude(parts, outcome)
         finally:
             self._keep_what_was_made(parts)
+
+    def _check_software(self) -> None:
+        """Raise InputError where another software would run than the recipe names."""
+        software.check_software(self.record.recipe.image)
+        if self.record.environment.runtime == "docker":
+            mounts = software.read_mounts()
+            self._note(Environment(mounts=mounts))
+            software.check_mounts(mounts, self.record.recipe.device.kind)
 
     def _profile(self) -> Profile:
         recipe = self.record.recipe
@@ -200,6 +210,9 @@ class Session:
         with self._timed(lambda timings, seconds: replace(timings, imports=seconds)), quiet_import(self.folder.log):
             import keras  # noqa: F401
             import tensorflow as tf  # noqa: F401
+        # A virtual environment takes its C library, and what that loads, from the machine.
+        if self.record.environment.runtime == "docker":
+            software.check_libraries()
         if caution := self.record.trace.caution(profile.device):
             log(caution)
 
@@ -249,6 +262,7 @@ class Session:
         """Run the user's script; what was observed is recorded however it ends."""
         code = self.record.recipe.code
         with kept_output(self.folder.log), self._timed(lambda timings, seconds: replace(timings, script=seconds)):
+            os.environ.update(self.record.recipe.env)
             os.environ["SAMEBITS_OUTPUT"] = str(self.folder.outputs)
             if self.data is not None:
                 os.environ["SAMEBITS_DATA"] = str(self.data)

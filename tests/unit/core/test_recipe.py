@@ -45,6 +45,8 @@ _PARTS = [
     ("device.compute_capability", "8.9", "device.compute_capability"),
     ("device.count", 1, "device.count"),
     ("world_size", 2, "world_size"),
+    ("code.modes", True, "code.modes"),
+    ("env", {"LR": "0.1"}, "env.LR"),
     ("ignore_outputs", (), "ignore_outputs"),
     ("ignore_outputs", ("log/*", "*.csv"), "ignore_outputs"),
 ]
@@ -86,7 +88,8 @@ def test_the_table_leaves_no_part_out(recipe: Recipe) -> None:
         for outer, value in recipe.to_dict().items()
         for inner in (value if isinstance(value, dict) else [""])
     }
-    assert {named for _, _, named in _PARTS} == parts
+    # These are written only where they are not the default.
+    assert {named for _, _, named in _PARTS} == parts | {"code.modes", "env.LR"}
 
 
 def test_the_order_of_fit_counts(recipe: Recipe) -> None:

@@ -95,6 +95,8 @@ def _parse(folder: Path, *words: str) -> RunConfig:
         ("goal = 'documented'", ["--level", "metrics"], {"level": "metrics"}),
         ("level = 'documented'", ["--goal", "metrics"], {"level": "metrics"}),
         ("image = 'mine'\ngpus = 'all'\nruntime = 'docker'", [], {"image": "mine", "gpus": "all", "runtime": "docker"}),
+        ("env = ['LR=1', 'N=2']", ["--env", "LR=3"], {"env": ("LR=3", "N=2"), "declared": {"LR": "3", "N": "2"}}),
+        ("", [], {"env": (), "declared": {}}),
         ("", ["--ignore-output", "a/*"], {"ignore_outputs": ("a/*",)}),
         ("", [], {"retention": RetentionPolicy(keep="last")}),
         ("keep = 'every:5'\ncheckpoint-every = 100", [], {"retention": RetentionPolicy(keep="every:5", every=100)}),
@@ -187,3 +189,14 @@ def test_a_path_with_a_nul(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_config(path)
     assert str(caught.value) == f"{path}: 'runs' holds a NUL character; remove it"
+
+
+def test_a_declared_name_takes_the_callers_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "samebits.toml").write_text("env = ['LR']\n")
+    with pytest.raises(InputError, match="LR is declared and has no value"):
+        _parse(tmp_path)
+    monkeypatch.setenv("LR", "0.5")
+    assert _parse(tmp_path).env == ("LR=0.5",)
+    assert _parse(tmp_path, "--env", "LR=0.1").env == ("LR=0.1",)
+    # In a container, the caller's variables are those of `docker run`.
+    assert make_config({"script": tmp_path / "train.py"}, {"LR": "7"}).env == ("LR=7",)

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,16 @@ from samebits.core.recipe import ImageIdentity, differing_parts
 from samebits.core.record import RUNNING, Outcome, read_record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import MARKER
-from samebits.core.run_setup import PlannedRun, RunSetup, check_script, hash_code, plan_run, publish
+from samebits.core.run_setup import (
+    PlannedRun,
+    RunSetup,
+    check_script,
+    hash_code,
+    hash_kept_code,
+    make_recipe,
+    plan_run,
+    publish,
+)
 from support.command import Project
 from support.machine import on_small_disk, unprivileged
 
@@ -337,7 +347,7 @@ def test_the_folder_of_a_run(spec: RunConfig) -> None:
     ]  # fmt: skip
     assert folder.path.name == f"{planned.started:%Y%m%dT%H%M%SZ}-train-{planned.recipe.digest.short}"
     assert read_record(folder.record) == record
-    assert hash_tree(folder.code, "code") == planned.code == read_manifest(folder.code_manifest)
+    assert hash_tree(folder.code, "code", modes=True) == planned.code == read_manifest(folder.code_manifest)
     assert not (folder.code / "alias.py").is_symlink()
     assert os.access(folder.code / "run.sh", os.X_OK)
     assert read_manifest(folder.data_manifest) == planned.data == hash_tree(spec.data, "data")
@@ -353,8 +363,56 @@ def test_code_keeps_its_modes(spec: RunConfig) -> None:
     program = spec.code_folder / "prepare.sh"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    folder, _ = publish(_plan(spec))
+    planned = _plan(spec)
+    folder, _ = publish(planned)
     assert os.access(folder.code / "prepare.sh", os.X_OK)
+    assert (folder.code / "prepare.sh").stat().st_mode & 0o7777 == 0o755
+    assert planned.recipe.code.modes
+    # The script can see the mode, so that it belongs to the recipe.
+    program.chmod(0o644)
+    assert _plan(spec).recipe.code.tree != planned.recipe.code.tree
+    program.chmod(0o711)
+    assert _plan(spec).recipe.code.tree == planned.recipe.code.tree
+
+
+def test_kept_code_is_hashed_by_the_rule_of_its_recipe(spec: RunConfig) -> None:
+    """Recipes of version 1.3 and before name trees without modes."""
+    program = spec.code_folder / "prepare.sh"
+    program.touch(mode=0o755)
+    planned = _plan(spec)
+    folder, record = publish(planned)
+    old = hash_tree(spec.code_folder, "code")
+    assert hash_kept_code(folder).digest == planned.recipe.code.tree != old.digest
+    assert hash_kept_code(folder, replace(record.recipe.code, modes=False)).digest == old.digest
+    assert make_recipe(spec, planned.setup, old, None).code == replace(record.recipe.code, tree=old.digest, modes=False)
+    (folder.code / "prepare.sh").chmod(0o644)
+    assert hash_kept_code(folder).digest != planned.recipe.code.tree
+
+
+def test_the_copied_code_tells_nothing_of_its_source(spec: RunConfig, tmp_path: Path) -> None:
+    """Times, modes, links and extended attributes are the same, wherever and whenever the code was written."""
+    other = shutil.copytree(spec.code_folder, tmp_path / "other")
+    (other / "model.py").chmod(0o600)
+    (other / "link.py").hardlink_to(other / "model.py")
+    shutil.copy(spec.code_folder / "model.py", spec.code_folder / "link.py")
+    os.utime(other / "model.py", (5, 5))
+    with suppress(OSError):  # not every file system has them
+        os.setxattr(other / "model.py", "user.note", b"mine")
+    seen: list[Any] = []
+    for script in (spec.script, other / "train.py"):
+        folder, _ = publish(_plan(replace(spec, script=script)))
+        paths = sorted([folder.code, *folder.code.rglob("*")])
+        facts = [(path.stat().st_mode, path.stat().st_mtime_ns, path.stat().st_nlink) for path in paths]
+        seen.append([facts, [os.listxattr(path) for path in paths]])
+    assert seen[0] == seen[1]
+    assert {time for _, time, _ in seen[0][0]} == {1_767_225_600 * 10**9}
+
+
+def test_declared_variables_belong_to_the_recipe(spec: RunConfig) -> None:
+    plain, declared = _plan(spec).recipe, _plan(replace(spec, env=("LR=0.1",))).recipe
+    assert "env" not in plain.to_dict()
+    assert declared.to_dict()["env"] == {"LR": "0.1"}
+    assert plain.digest != declared.digest
 
 
 def test_a_second_run_of_the_same_recipe_has_a_folder_of_its_own(spec: RunConfig) -> None:

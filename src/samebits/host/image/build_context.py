@@ -16,17 +16,18 @@ import py_compile
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import samebits
 from samebits.core.digest import Digest
-from samebits.core.errors import ImageError
-from samebits.core.file_tree import Tree, TreeEntry
+from samebits.core.errors import ImageError, SamebitsError
+from samebits.core.file_tree import hash_tree
 from samebits.core.jsonio import readable_json, write_atomically
 from samebits.core.recipe import ImageIdentity
+from samebits.core.source_digest import context_source_digest, digest_of_files
 from samebits.host.cache_dir import cache_folder, exclusive
+from samebits.host.console import log
 
 _PACKAGE = Path(samebits.__file__).parent
 
@@ -73,13 +74,7 @@ def source_files(kind: ImageKind) -> dict[str, Path]:
 
 def source_digest(kind: ImageKind) -> Digest:
     """The digest of the entrypoint's source and the Dockerfile."""
-    return _digest_of(source_files(kind))
-
-
-def context_source_digest(context: Path) -> Digest:
-    """The source digest of a build context."""
-    files = {str(path.relative_to(context)): path for path in (context / "source").rglob("*") if path.is_file()}
-    return _digest_of(files | {"Dockerfile": context / "Dockerfile"})
+    return digest_of_files(source_files(kind))
 
 
 def check_kept(context: Path, recorded: ImageIdentity) -> None:
@@ -97,15 +92,6 @@ def check_recorded(what: str, path: Path, found: Digest, wanted: Digest | None) 
     """Raise ImageError if a part of a build context does not have the recorded digest."""
     if found != wanted:
         raise ImageError(f"the {what} in {path} is not the recorded one: found {found}, recorded {wanted}")
-
-
-def _digest_of(files: Mapping[str, Path]) -> Digest:
-    # By name, so that the digest depends neither on the file system's order nor on times and modes.
-    entries = (
-        TreeEntry(path=name, size=path.stat().st_size, digest=Digest.of_file(path))
-        for name, path in sorted(files.items())
-    )
-    return Tree(entries=tuple(entries)).digest
 
 
 def write_context(kind: ImageKind, target: Path, manifest: bytes) -> None:
@@ -143,6 +129,9 @@ def staged_context() -> Path:
     # Named by digests, so an upgrade of samebits never changes a context that a training uses.
     target = folder / Digest.of_json([str(lock), str(source)]).hex[:16]
     with exclusive(folder, "stage"):
+        if target.exists() and not _is_as_staged(target):
+            log(f"{target} was changed; making it anew")
+            shutil.rmtree(target)
         if not target.exists():
             # Renamed when complete: an interrupted copy is never used.
             draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
@@ -151,5 +140,18 @@ def staged_context() -> Path:
             compileall.compile_dir(
                 draft / "source", quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
             )
+            write_atomically(_digest_path(target), str(hash_tree(draft, "source").digest).encode())
             os.rename(draft, target)
     return target
+
+
+def _is_as_staged(target: Path) -> bool:
+    """Whether all files have the digest they were staged with. Python runs compiled files whatever the sources say."""
+    try:
+        return hash_tree(target, "source").digest == Digest.parse(_digest_path(target).read_text(encoding="utf-8"))
+    except (OSError, ValueError, SamebitsError):
+        return False
+
+
+def _digest_path(target: Path) -> Path:
+    return target.with_name(f".{target.name}.sha256")

@@ -68,7 +68,7 @@ def choose_runtime(spec: RunConfig) -> Runtime:
             log(f"{str(error).partition(';')[0]}: training in the locked virtual environment instead")
     # The image of a virtual environment is its lock, its source and the Python that it was made with.
     identity = ImageIdentity(lock=CPU.lock_digest, source=source_digest(CPU), python=platform.python_version())
-    return _venv_runtime(device, identity)
+    return _venv_runtime(device, identity, thorough=spec.strict)
 
 
 def _device(gpus: str | None) -> Device:
@@ -96,7 +96,8 @@ def in_recorded_venv(run: RunDir, record: Record) -> Runtime:
     recorded = record.recipe.image
     device = _recorded_device(record)
     check_kept(run.image, recorded)
-    return _venv_runtime(device, replace(recorded, python=platform.python_version()), run.image)
+    identity = replace(recorded, python=platform.python_version())
+    return _venv_runtime(device, identity, run.image, thorough=record.strict)
 
 
 def _recorded_device(record: Record) -> Device:
@@ -161,9 +162,11 @@ def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "Containe
     )
 
 
-def _venv_runtime(device: Device, identity: ImageIdentity, context: Path | None = None) -> Runtime:
+def _venv_runtime(
+    device: Device, identity: ImageIdentity, context: Path | None = None, *, thorough: bool = False
+) -> Runtime:
     """A virtual environment for a build context's lock and source; None stands for this installation's."""
-    from samebits.host.launch.venv import locked_python, run_in_venv
+    from samebits.host.launch.venv import prepare_venv, run_in_venv
 
     if device.kind == "gpu":
         raise EngineError("the virtual environment trains on the CPU only; start a container engine, or drop --gpus")
@@ -183,4 +186,4 @@ def _venv_runtime(device: Device, identity: ImageIdentity, context: Path | None 
             return status, output.read().decode()
 
     setup = RunSetup(image=identity, device=device, environment=environment)
-    return Runtime(setup=setup, prepare=lambda: locked_python(context), run=run, query=query)
+    return Runtime(setup=setup, prepare=lambda: prepare_venv(context, thorough=thorough), run=run, query=query)

@@ -14,6 +14,7 @@ from samebits.core.errors import InputError, Terminated
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import log
 from samebits.host.image.build_context import CPU, context_file, staged_context
+from samebits.host.launch.installed_files import check_files, record_files
 from samebits.host.subprocesses import INHERITED, Streams, run_tool, start, stop_gently
 
 # The first and the last Python for which every pin of the lock has a wheel.
@@ -35,15 +36,25 @@ def locked_python(context: Path | None = None) -> Path:
     The environment is made on first use; pip checks every wheel against the hashes in the lock.
     """
     _check_python()
-    # Environments are shared by all runs with the same lock and the same minor version of Python.
     lock = context_file(CPU.lock) if context is None else context / "lock" / "requirements.lock"
     folder = cache_folder("venvs")
-    name = f"{Digest.of_file(lock).hex[:16]}-cp{sys.version_info[0]}{sys.version_info[1]}"
+    # Environments are shared by all runs with the same lock and the same interpreter.
+    name = f"{Digest.of_file(lock).hex[:16]}-cp{sys.version_info[0]}{sys.version_info[1]}-{_interpreter().hex[:8]}"
     target = folder / name
     with exclusive(folder, name):
         if not target.exists():
             _make_venv(target, lock)
     return target / "bin" / "python"
+
+
+def prepare_venv(context: Path | None = None, *, thorough: bool = False) -> None:
+    """Make the virtual environment where it is missing; raises ImageError where a cached one was changed."""
+    check_files(locked_python(context).parents[1], thorough=thorough)
+
+
+def _interpreter() -> Digest:
+    """Path, version and build of the interpreter that makes an environment, whose library the environment uses."""
+    return Digest.of_json([os.path.realpath(sys.executable), sys.version, sys.implementation.name])
 
 
 def _check_python() -> None:
@@ -57,7 +68,7 @@ def _check_python() -> None:
 
 def _make_venv(target: Path, lock: Path) -> None:
     """Install beside the final name, then rename: an interrupted installation is never used."""
-    log("installing the locked packages into a virtual environment (once for this lock; about 320 MB)")
+    log("installing the locked packages into a virtual environment (once for this lock and Python; about 320 MB)")
     draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
     try:
         # Without pip: the script sees the locked packages only. The pip of this process installs them.
@@ -71,6 +82,7 @@ def _make_venv(target: Path, lock: Path) -> None:
             ],
             what="installing the locked packages",
         )
+        record_files(draft)
         os.rename(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -74,6 +74,7 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
     return RunConfig(
         script=run.code / recipe.code.entry,
         arguments=recipe.code.arguments,
+        env=tuple(f"{name}={value}" for name, value in sorted(recipe.env.items())),
         data=data,
         seed=recipe.seed,
         threads=recipe.threads,
@@ -166,10 +167,10 @@ def _ledger_check(run: RunDir, record: Record) -> Iterator[PreflightCheck]:
 def _code(run: RunDir, record: Record) -> tuple[Tree, PreflightCheck]:
     wanted = record.recipe.code.tree
     try:
-        found = hash_kept_code(run)
+        found = hash_kept_code(run, record.recipe.code)
     except InputError as error:
         reason = f"{error}; restore the run's folder"
-        return Tree(entries=()), PreflightCheck(
+        return Tree(entries=(), modes=record.recipe.code.modes), PreflightCheck(
             name="code", wanted=wanted.short, found="none", reason=reason, blocks=REPRODUCIBILITY_LEVELS
         )
     return found, _tree_row("code", wanted.short, found, run.code_manifest, same=found.digest == wanted)

@@ -136,6 +136,7 @@ def _recipe_rows(record: Record) -> list[Row]:
         ("  source", image.source),
         ("  code", f"{recipe.code.tree} {recipe.code.entry}"),
         ("  arguments", " ".join(recipe.code.arguments) or "none"),
+        *(("  variable", f"{name}={value}") for name, value in recipe.env.items()),
         ("  data", recipe.data or "none"),
         ("  seed", recipe.seed),
         ("  profile", f"{recipe.profile}, {recipe.threads} threads, {recipe.instruction_set}"),

@@ -1,6 +1,5 @@
 """The machine and the software of a run. Host names, and variables outside the allowlist, are never recorded."""
 
-import importlib.metadata
 import os
 import platform
 import sys
@@ -9,6 +8,7 @@ from collections.abc import Mapping
 from samebits.core.cpu_info import describe_cpu
 from samebits.core.environment import ObservedSystem
 from samebits.core.gpu_info import read_gpus
+from samebits.runner.software import distributions
 
 _ALLOWED_VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
@@ -53,12 +53,6 @@ def observe_environment(*, on_gpu: bool) -> ObservedSystem:
 def recorded_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that are on the allowlist. All others may hold secrets."""
     return {name: environment[name] for name in _ALLOWED_VARIABLES if name in environment}
-
-
-def distributions() -> dict[str, str]:
-    """Name and version of every installed distribution."""
-    found = ((item.metadata["Name"], item.version) for item in importlib.metadata.distributions())
-    return dict(sorted((name.lower().replace("_", "-"), version) for name, version in found))
 
 
 def _system() -> str:

@@ -11,16 +11,17 @@ import pytest
 from samebits.core.digest import Digest
 from samebits.core.errors import ImageError
 from samebits.core.recipe import ImageIdentity
+from samebits.core.source_digest import context_source_digest
 from samebits.host.image.build_context import (
     CPU,
     GPU,
     ImageKind,
     check_kept,
     context_file,
-    context_source_digest,
     cuda_lock,
     source_digest,
     source_files,
+    staged_context,
     write_context,
 )
 from support.command import ROOT
@@ -141,3 +142,23 @@ def test_a_kept_recipe_must_be_the_recorded_one(name: str, tmp_path: Path) -> No
     path.unlink()
     with pytest.raises(ImageError):
         check_kept(tmp_path, recorded)
+
+
+@pytest.mark.parametrize("what", ["source", "compiled file", "extra file"])
+def test_a_staged_context_that_was_changed_is_made_anew(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python would run a compiled file whatever its source says."""
+    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path))
+    target = staged_context()
+    assert staged_context() == target
+    assert capsys.readouterr().err == ""
+    folder = target / "source" / "samebits"
+    (compiled,) = (folder / "__pycache__").glob("loop.*.pyc")
+    path = {"source": folder / "loop.py", "compiled file": compiled, "extra file": folder / "json.py"}[what]
+    attacked = (path.read_bytes() if path.exists() else b"") + b"\n"
+    path.write_bytes(attacked)
+    assert staged_context() == target
+    assert capsys.readouterr().err == f"samebits: {target} was changed; making it anew\n"
+    assert context_source_digest(target, compiled=False) == source_digest(CPU)
+    assert not path.exists() or path.read_bytes() != attacked

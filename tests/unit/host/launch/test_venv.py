@@ -1,11 +1,14 @@
 """A process in the virtual environment, as it will be started; and how that environment is made."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from samebits.core.errors import ImageError
 from samebits.host.launch import venv
+from samebits.host.launch.installed_files import record_files
 
 
 def test_nothing_of_the_callers_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,5 +44,41 @@ def test_wheels_are_checked_by_their_hashes(tmp_path: Path, monkeypatch: pytest.
     lock = tmp_path / "requirements.lock"
     venv._make_venv(tmp_path / "venv", lock)
     install = called[-1]
+    assert (tmp_path / "venv" / "samebits-files.json").is_file()
     assert {"install", "--require-hashes", "--no-deps", "--only-binary"} <= set(install)
     assert install[-2:] == ["-r", str(lock)]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache whose environments are made of one file."""
+    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path / "cache"))
+
+    def make(target: Path, _lock: Path) -> None:
+        (target / "bin").mkdir(parents=True)
+        (target / "bin" / "python").touch()
+        record_files(target)
+
+    monkeypatch.setattr(venv, "_make_venv", make)
+    return tmp_path / "cache"
+
+
+def test_an_environment_belongs_to_its_interpreter(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To its path and its build: a package manager replaces the same version in the same place."""
+    found = [venv.locked_python()]
+    monkeypatch.setattr(sys, "version", f"{sys.version} and another build")
+    found.append(venv.locked_python())
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3.99")
+    found.append(venv.locked_python())
+    assert found[2] == venv.locked_python()
+    assert len({python.parents[1].parent for python in found}) == 1
+    assert len(set(found)) == 3
+    assert found[0].is_relative_to(cache / "venvs")
+
+
+def test_a_changed_environment_is_not_used(cache: Path) -> None:
+    venv.prepare_venv()
+    (python,) = cache.glob("venvs/*/bin/python")
+    python.write_text("#!/bin/sh\n")
+    with pytest.raises(ImageError, match=r"was changed: bin/python \(changed\); remove it"):
+        venv.prepare_venv()
