@@ -27,7 +27,6 @@ from samebits.core.record import (
     Outcome,
     Record,
     Resumability,
-    finalize,
     read_record,
     write_record,
 )
@@ -149,10 +148,7 @@ class Player:
     def _seal(self, folder: RunDir, record: Record, ledger: Ledger, outcome: Outcome) -> int:
         resumable = Resumability(resumable=not self.refuses, reasons=self.refuses)
         end = LedgerEnd(lines=ledger.lines, last=str(ledger.last))
-        folder.reserve.unlink(missing_ok=True)
-        finalize(
-            folder.record, replace(record, outcome=outcome, resumable=resumable, ledger=end, timings=Timings(total=1.0))
-        )
+        folder.finalize(replace(record, outcome=outcome, resumable=resumable, ledger=end, timings=Timings(total=1.0)))
         return outcome.exit_status or 0
 
 

@@ -1,5 +1,6 @@
 """The record of a run: recipe, environment, result, outcome and timings in one versioned file, finalized once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,8 @@ class Record:
 
     `trace` came with version 1.1; before it there were lines for epochs only. `retention` and `resumable` came with
     1.2; before it there were no checkpoints. `resumable` is None until training has begun. `strict` and `trial` came
-    with 1.3: whether unseeded randomness is an error, and what is tried, if it is a trial. 1.4 extended `origin`.
+    with 1.3: whether unseeded randomness is an error, and what is tried, if it is a trial. 1.4 extended `origin`,
+    and added `files`: the digest of `files.jsonl`, which holds one for every file of the run's folder.
     """
 
     id: str
@@ -123,8 +125,10 @@ class Record:
     environment: Environment = field(default_factory=Environment)
     result: Result | None = None
     ledger: LedgerEnd | None = None
+    files: Digest | None = None
     timings: Timings = field(default_factory=Timings)
     version: str = field(default=RECORD_VERSION, compare=False)
+    _read: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def finalized(self) -> bool:
@@ -157,9 +161,20 @@ class Record:
         return self.environment.entropy or ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As the file holds it, in our version; `seal` is the checksum: the digest of all the rest."""
+        """As the file holds it; `seal` is the checksum: the digest of all the rest.
+
+        In our version. Of a newer one that was read, everything stays that we do not know, and so does the version.
+        """
+        body = self._body()
+        if self._read is not None:
+            known = replace(self._parse(Fields(self._read)), _read=None).to_dict()
+            newer = is_newer_version(self.version, RECORD_VERSION)
+            body = with_unknown(body, known, self._read) | {"version": self.version if newer else RECORD_VERSION}
+        return with_checksum(body)
+
+    def _body(self) -> dict[str, Any]:
         result_digest = self.result_digest
-        body: dict[str, Any] = {
+        return {
             "format": RECORD_FORMAT,
             "version": RECORD_VERSION,
             "id": self.id,
@@ -179,9 +194,9 @@ class Record:
             "result": None if self.result is None else self.result.to_dict(),
             "result_digest": None if result_digest is None else str(result_digest),
             "ledger": None if self.ledger is None else self.ledger.to_dict(),
+            "files": None if self.files is None else str(self.files),
             "timings": self.timings.to_dict(),
         }
-        return with_checksum(body)
 
     @classmethod
     def from_dict(cls, value: object, *, check_checksum: bool = True) -> "Record":
@@ -221,8 +236,10 @@ class Record:
             environment=Environment.from_fields(fields.inner("environment")),
             result=None if result is None else Result.from_fields(result),
             ledger=None if ledger is None else LedgerEnd.from_fields(ledger),
+            files=None if fields.optional("files", str) is None else fields.parse("files", Digest.parse),
             timings=Timings.from_fields(fields.inner("timings")),
             version=fields.get("version", str),
+            _read=fields.rest("seal"),
         )
 
 
@@ -235,19 +252,15 @@ def finalize(path: Path, record: Record) -> None:
     write_record(path, record)
 
 
-def write_record(path: Path, record: Record) -> None:
-    """Write a record atomically; a finalized one becomes read-only. Raises RecordError for a newer version's."""
-    check_writable(path, record)
-    write_atomically(path, readable_json(record.to_dict()), mode=0o444 if record.finalized else 0o644)
+def write_record(path: Path, record: Record, version: str | None = None) -> None:
+    """Write a record atomically; a finalized one becomes read-only.
 
-
-def check_writable(path: Path, record: Record) -> None:
-    """Raise RecordError for a record of a newer version: what is new in it would be lost."""
-    if is_newer_version(record.version, RECORD_VERSION):
-        raise RecordError(
-            f"{path}: record version {record.version} is newer than this samebits writes ({RECORD_VERSION});"
-            " upgrade samebits"
-        )
+    `version` is that of the runner which goes on with it, if that is an older one: it refuses what is newer.
+    """
+    values = record.to_dict()
+    if version is not None and is_newer_version(RECORD_VERSION, version):
+        values = with_checksum({name: item for name, item in values.items() if name != "seal"} | {"version": version})
+    write_atomically(path, readable_json(values), mode=0o444 if record.finalized else 0o644)
 
 
 def read_record(path: Path, *, check_checksum: bool = True) -> Record:
@@ -268,6 +281,17 @@ def summary(folder: Path, record: Record) -> str:
 def interrupted(record: Record, message: str) -> Record:
     """The same run, ended without a record of its own end."""
     return replace(record, outcome=Outcome(state=INTERRUPTED, message=message))
+
+
+def with_unknown(ours: Any, known: Any, read: Any) -> Any:
+    """`ours` with what was `read` beyond `known`, which is our reading of it; what is as it was read stays so."""
+    if not all(isinstance(value, dict) for value in (ours, known, read)):
+        return read if ours == known else ours
+    merged = {name: item for name, item in read.items() if name not in known}
+    both = known.keys() & read.keys()
+    return merged | {
+        name: with_unknown(ours[name], known[name], read[name]) if name in both else ours[name] for name in ours
+    }
 
 
 def _check_digest(fields: Fields, name: str, ours: Digest | None) -> None:

@@ -1,14 +1,19 @@
 """The folder of a run: the names of all its files, and how it is created."""
 
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from samebits.core.checkpoint_store import CheckpointStore
+from samebits.core.digest import Digest
 from samebits.core.errors import StorageError
+from samebits.core.folder_manifest import write_folder_manifest
 from samebits.core.jsonio import storage_error
 from samebits.core.ledger import is_alive
-from samebits.core.record import INTERRUPTED, Outcome, Record, interrupted, read_record
+from samebits.core.record import INTERRUPTED, Outcome, Record, finalize, interrupted, read_record
 from samebits.core.record_summary import RecordSummary, read_summary
 
 MARKER = ".samebits-runs"
@@ -85,6 +90,11 @@ class RunDir:
         return self.path / "verification.json"
 
     @property
+    def manifest(self) -> Path:
+        """Every file of this folder with its digest; the finalized record names the manifest's own."""
+        return self.path / "files.jsonl"
+
+    @property
     def log(self) -> Path:
         """The script's stdout and stderr."""
         return self.path / "log.txt"
@@ -108,6 +118,19 @@ class RunDir:
         record = read_record(self.record)
         # A run that is neither finalized nor alive was killed.
         return record if record.finalized or is_alive(self.ledger) else interrupted(record, _DIED)
+
+    def finalize(self, record: Record, known: Mapping[str, Digest] = MappingProxyType({})) -> None:
+        """Finalize the record, with a digest of every file; `known` holds digests by path that need not be computed.
+
+        Raises RecordError where the record is finalized already.
+        """
+        # The reserve keeps room on the disk for these last writes.
+        self.reserve.unlink(missing_ok=True)
+        files = None
+        # Without its manifest a run is worth more than without its record.
+        with suppress(OSError, StorageError):
+            files = write_folder_manifest(self.path, self.manifest, known)
+        finalize(self.record, replace(record, files=files))
 
     def read_summary(self) -> RecordSummary:
         """The summary of the record, in the same way; its checksum is not checked."""

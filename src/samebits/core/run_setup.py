@@ -42,6 +42,8 @@ class RunSetup:
     """The version of Python that will run the script. This process cannot check the syntax of a newer one."""
     verifies: VerifiedRun | None = None
     resumes: "Resumption | None" = None
+    record_version: str | None = None
+    """The version that the runner writes, if it is a run's own of an older samebits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -270,7 +272,7 @@ def _fill(folder: RunDir, planned: PlannedRun, record: Record) -> None:
     folder.create_inside()
     if planned.setup.resumes is not None:
         planned.setup.resumes.copy_into(folder)
-    write_record(folder.record, record)
+    write_record(folder.record, record, planned.setup.record_version)
 
 
 def _copy_tree(source: Path, target: Path, tree: Tree) -> None:

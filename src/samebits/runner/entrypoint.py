@@ -52,7 +52,7 @@ from samebits.core.errors import (
 from samebits.core.gpu_info import GpuReport, read_gpus
 from samebits.core.jsonio import Fields
 from samebits.core.recipe import Device, ImageIdentity
-from samebits.core.record import check_writable, read_record, summary
+from samebits.core.record import read_record, summary
 from samebits.core.run_config import OneLineParser, add_run_options, make_config, split_arguments
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup, plan_run, publish
@@ -95,7 +95,6 @@ def _main(argv: list[str]) -> int:
         folder = RunDir(Path(options[1]))
         data = os.environ.get("SAMEBITS_DATA")
         record = read_record(folder.record)
-        check_writable(folder.record, record)
         return Session(folder, record, Path(data) if data else None).run()
     if options[:1] == ["fingerprint"]:
         return _fingerprint(options[1:])

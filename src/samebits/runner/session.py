@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from samebits.core.determinism_profile import Profile
+from samebits.core.digest import Digest
 from samebits.core.environment import Environment, ReadBack
 from samebits.core.errors import (
     EXIT_ERROR,
@@ -32,7 +33,6 @@ from samebits.core.record import (
     LedgerEnd,
     Outcome,
     Record,
-    finalize,
     read_record,
     write_record,
 )
@@ -95,14 +95,20 @@ class Session:
                 self.record = self._ended(self._interruption())
             peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
             self._note(Environment(peak_memory=peak_memory, settings=()))
-            self.folder.reserve.unlink(missing_ok=True)
             # A power cut must not lose ledger lines that a finalized record names.
             ledger.sync()
             number, last = ledger.file_end()
             end = LedgerEnd(lines=number, last=str(last))
             timings = replace(self.timings, total=round(time.monotonic() - started, 3))
-            finalize(self.folder.record, replace(self.record, ledger=end, timings=timings))
+            self.folder.finalize(replace(self.record, ledger=end, timings=timings), self._digested())
         return self.status
+
+    def _digested(self) -> dict[str, Digest]:
+        """Digests of whole files that the result holds. A file that changed since is found by them."""
+        outputs = () if self.record.result is None else self.record.result.outputs
+        paths = {f"outputs/{item.path}": item.digest for item in outputs if item.by == "bytes"}
+        # A name with a backslash is written otherwise in the manifest.
+        return {path: Digest.parse(text) for path, text in paths.items() if "\\" not in path}
 
     def _trained(self, ledger: Ledger) -> Record:
         """The record with outcome and, where the script finished, the result."""

@@ -1,6 +1,7 @@
 """A record of a newer minor version: what it adds is covered by its digests, and never lost."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from samebits.core.digest import Digest, with_checksum
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import readable_json
 from samebits.core.recipe import differing_parts
-from samebits.core.record import RECORD_VERSION, Record, finalize, interrupted, read_record, write_record
+from samebits.core.record import RECORD_VERSION, LedgerEnd, Record, finalize, interrupted, read_record, write_record
 from support.command import DATA
 
 NEWEST = max(DATA.glob("record-*.json"))
@@ -99,15 +100,31 @@ def test_an_added_field_counts_where_recipes_are_compared(value: dict[str, Any],
 
 
 @pytest.mark.filterwarnings("ignore:record version 1.99 is newer")
-def test_a_newer_running_record_is_not_written(running: Record, tmp_path: Path) -> None:
-    """What is new in it would be lost."""
+@pytest.mark.parametrize("level", [level for level in _LEVELS if level[:1] != ("ledger",)])
+@pytest.mark.parametrize("write", [write_record, finalize])
+def test_a_newer_running_record_keeps_what_is_new(
+    level: tuple[str | int, ...], write: Callable[[Path, Record], None], tmp_path: Path
+) -> None:
+    """A runner or a launcher of today goes on with the record of a newer one."""
     path = tmp_path / "record.json"
-    path.write_bytes(readable_json(_finalized(running.to_dict(), version="1.99", weather="fine")))
-    content = path.read_bytes()
-    newer = read_record(path)
-    message = f"{path}: record version 1.99 is newer than this samebits writes ({RECORD_VERSION}); upgrade samebits"
-    for write in (write_record, finalize):
-        with pytest.raises(RecordError) as caught:
-            write(path, interrupted(newer, "power was lost"))
-        assert str(caught.value) == message
-    assert path.read_bytes() == content
+    value = json.loads(NEWEST.read_bytes()) | {"ledger": None}
+    value["outcome"]["state"] = "running"
+    _inside(value, level)["added"] = {"by": ["1.99"], "much": 1}
+    path.write_bytes(readable_json(_complete(value | {"version": "1.99"})))
+    ended = replace(interrupted(read_record(path), "power was lost"), ledger=LedgerEnd(lines=1, last="sha256:0"))
+    write(path, ended)
+    found = json.loads(path.read_bytes())
+    assert read_record(path) == ended
+    assert found["version"] == "1.99"
+    assert found["outcome"]["message"] == "power was lost"
+    assert _inside(found, level)["added"] == {"by": ["1.99"], "much": 1}
+
+
+def test_a_record_for_an_older_runner(running: Record, tmp_path: Path) -> None:
+    """It would refuse a newer version than its own."""
+    path = tmp_path / "record.json"
+    write_record(path, running, "1.3")
+    assert json.loads(path.read_bytes())["version"] == "1.3"
+    assert read_record(path) == running
+    write_record(path, running, "1.99")
+    assert json.loads(path.read_bytes())["version"] == RECORD_VERSION

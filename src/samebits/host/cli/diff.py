@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK
+from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK, shorten
 from samebits.host.cli.options import add_json, add_run, add_runs_folder
 from samebits.host.cli.printing import print_json
 
@@ -23,10 +23,18 @@ def add_diff_options(parser: argparse.ArgumentParser) -> None:
 
 def diff_command(*, one: str, other: str, runs: Path | None, as_json: bool) -> int:
     """List the differences in recipe, environment and result; like diff, status 1 if there are any."""
+    from samebits.host.audit.file_audit import require_unchanged
     from samebits.host.compare.run_diff import diff, print_differences
+    from samebits.host.console import log
     from samebits.host.runs.registry import find_run, runs_folder
 
-    differences = diff(*(find_run(name, runs_folder(runs)) for name in (one, other)))
+    found = [find_run(name, runs_folder(runs)) for name in (one, other)]
+    for run in found:
+        # Checkpoints are not compared. All else is, or is what the compared digests stand for.
+        others = require_unchanged(run, run.read(), lambda path: not path.startswith("checkpoints/"))
+        if others:
+            log(f"{run.path.name}: {shorten([str(change) for change in others], 3)}; `samebits audit` names all")
+    differences = diff(*found)
     if as_json:
         print_json([difference.to_dict() for difference in differences])
     else:

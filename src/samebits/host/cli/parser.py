@@ -21,6 +21,7 @@ from samebits.core.errors import (
 from samebits.core.run_config import OneLineParser, split_arguments
 from samebits.host.cli.archive_base import add_archive_base_options
 from samebits.host.cli.attest import add_attest_options
+from samebits.host.cli.audit import add_audit_options
 from samebits.host.cli.build import add_build_options
 from samebits.host.cli.check import add_check_options
 from samebits.host.cli.diff import add_diff_options
@@ -52,6 +53,7 @@ _COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...
     ("attest", "train the portable model families, and add this CPU to the table", add_attest_options),
     ("rebuild", "rebuild a run's image from the run's folder and compare", add_rebuild_options),
     ("archive-base", "archive the base image for later rebuilds", add_archive_base_options),
+    ("audit", "check every file of a run's folder against its record", add_audit_options),
     ("list", "list the runs", add_list_options),
     ("show", "show one run, or an image", add_show_options),
 )

@@ -19,8 +19,15 @@ def add_rebuild_options(parser: argparse.ArgumentParser) -> None:
 
 def rebuild_command(*, run: str, runs: Path | None, offline: bool) -> int:
     """Rebuild a run's image and compare it with the recorded digest; status 1 if it differs."""
+    from samebits.host.audit.file_audit import require_unchanged
     from samebits.host.docker import Engine
+    from samebits.host.image.build_context import check_kept
     from samebits.host.image.rebuild import rebuild
     from samebits.host.runs.registry import find_run, runs_folder
 
-    return print_comparison(rebuild(Engine(), find_run(run, runs_folder(runs)), offline=offline))
+    found, engine = find_run(run, runs_folder(runs)), Engine()
+    record = found.read()
+    if record.recipe.image.config is not None:
+        check_kept(found.image, record.recipe.image)
+        require_unchanged(found, record, lambda path: path.startswith("image/"))
+    return print_comparison(rebuild(engine, found, offline=offline))

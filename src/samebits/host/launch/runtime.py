@@ -85,7 +85,7 @@ def _device(gpus: str | None) -> Device:
 
 def in_recorded_image(engine: "Engine", image: "Image", record: Record) -> Runtime:
     """A container of the run's image; raises EngineError or SettingError if the recorded GPUs are not available."""
-    return _docker_runtime(engine, image, record.recipe.image, _recorded_device(record))
+    return _of_recorded(_docker_runtime(engine, image, record.recipe.image, _recorded_device(record)), record)
 
 
 def in_recorded_venv(run: RunDir, record: Record) -> Runtime:
@@ -97,7 +97,13 @@ def in_recorded_venv(run: RunDir, record: Record) -> Runtime:
     device = _recorded_device(record)
     check_kept(run.image, recorded)
     identity = replace(recorded, python=platform.python_version())
-    return _venv_runtime(device, identity, run.image, thorough=record.strict)
+    runtime = _venv_runtime(device, identity, run.image, thorough=record.strict)
+    return _of_recorded(runtime, record)
+
+
+def _of_recorded(runtime: Runtime, record: Record) -> Runtime:
+    """The runtime of a recorded run, whose own runner goes on with the new record."""
+    return replace(runtime, setup=replace(runtime.setup, record_version=record.version))
 
 
 def _recorded_device(record: Record) -> Device:

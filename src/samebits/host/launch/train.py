@@ -9,7 +9,7 @@ from typing import Any
 
 from samebits.core.errors import EXIT_ERROR, SamebitsError, Terminated
 from samebits.core.ledger import lock_alive
-from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record, finalize, interrupted, read_record
+from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record, interrupted, read_record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run, publish
@@ -93,9 +93,7 @@ def finalize_unfinished(folder: RunDir, end: Callable[[Record], Record]) -> None
     """Finalize the record of a run that did not do so itself; `end` adds the outcome."""
     record = read_record(folder.record)
     if not record.finalized:
-        # The reserve keeps room on the disk for this last write.
-        folder.reserve.unlink(missing_ok=True)
-        finalize(folder.record, end(record))
+        folder.finalize(end(record))
 
 
 def describe_run(folder: RunDir) -> dict[str, Any]:

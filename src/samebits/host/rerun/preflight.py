@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samebits.core.determinism_profile import NATIVE, PORTABLE
-from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError, RecordError, shorten
+from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError, RecordError, pluralize, shorten
 from samebits.core.file_tree import Tree, differing_paths, read_manifest
 from samebits.core.jsonio import differing_names
 from samebits.core.origin import VerifiedRun
@@ -24,6 +24,7 @@ from samebits.core.run_setup import (
     plan_hashed,
 )
 from samebits.core.trace_level import Trace
+from samebits.host.audit.file_audit import audit_files
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.compare.verdict import NO_METRICS, NOTHING
 from samebits.host.console import hashing_progress, print_table
@@ -125,7 +126,15 @@ def _compare_host(
     check_runs(spec)
     code, code_row = _code(run, record)
     tree, data_row = _data(spec, run, record)
-    rows = [*rows, *_ledger_check(run, record), code_row, data_row, *hardware(record), *memory(record)]
+    rows = [
+        *rows,
+        *_ledger_check(run, record),
+        *_files_check(run, record),
+        code_row,
+        data_row,
+        *hardware(record),
+        *memory(record),
+    ]
     runtime = None
     # A row that blocks every level decides already; building an image for it would take minutes.
     if not any(set(row.blocks) == set(REPRODUCIBILITY_LEVELS) for row in rows):
@@ -162,6 +171,22 @@ def _ledger_check(run: RunDir, record: Record) -> Iterator[PreflightCheck]:
             reason="; ".join(check.problems),
             blocks=REPRODUCIBILITY_LEVELS if check.problems else (),
         )
+
+
+def _files_check(run: RunDir, record: Record) -> Iterator[PreflightCheck]:
+    """The files of the run's folder, without those that the rows on ledger and code name."""
+    # Checkpoints are read, and checked, only where a run is resumed.
+    audit = audit_files(run, record, lambda path: not path.startswith(("checkpoints/", "code/")))
+    named = [change for change in audit.damages if change.path != run.ledger.name]
+    changes = [change for change in named if not (change.path.startswith("code/") and "executable" not in change.kind)]
+    blocks = any(change.misleads for change in changes)
+    yield PreflightCheck(
+        name="files",
+        wanted="as recorded",
+        found="as recorded" if not changes else pluralize(len(changes), "change"),
+        reason="" if not changes else shorten([str(change) for change in changes], _MAX_NAMES),
+        blocks=REPRODUCIBILITY_LEVELS if blocks else (),
+    )
 
 
 def _code(run: RunDir, record: Record) -> tuple[Tree, PreflightCheck]:

@@ -17,6 +17,7 @@ from samebits.core.record import Record
 from samebits.core.run_config import DOCUMENTED, check_level
 from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import Trace
+from samebits.host.audit.file_audit import audit_files
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.compare.run_diff import INPUTS, Difference, diff, print_difference
 from samebits.host.compare.verdict import DIFFERENT, Tolerance, Verdict, check_metrics, judge_runs, not_comparable
@@ -123,7 +124,7 @@ def verify_against(
 ) -> Verification:
     """Judge an existing run. Nothing is run, except to locate the divergence."""
     level = options.level_for(run.read())
-    reasons = [f"ledger: {text}" for side in (run, other) for text in check_ledger(side.ledger, side.read()).problems]
+    reasons = [text for side in (run, other) for text in _damages(side, side.read())]
     if reasons:
         verdict = not_comparable(level, reasons)
         return Verification(verified=run, verdict=verdict, tolerance=options.tolerance, by=other)
@@ -131,6 +132,13 @@ def verify_against(
     if not (options.locate and verification.has_divergence):
         return verification
     return replace(verification, location=_locate(run, other, (_preflight(run, request), _preflight(other, request))))
+
+
+def _damages(run: RunDir, record: Record) -> list[str]:
+    """Why a run that is there proves nothing: its ledger or another file is not as recorded."""
+    problems = [f"ledger: {text}" for text in check_ledger(run.ledger, record).problems]
+    changes = audit_files(run, record, lambda path: not path.startswith("checkpoints/")).misleading
+    return problems + [f"files: {change}" for change in changes if change.path != run.ledger.name]
 
 
 def _preflight(run: RunDir, request: RerunRequest) -> PreflightReport:
