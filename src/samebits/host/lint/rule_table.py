@@ -10,8 +10,9 @@ from samebits.host.lint.rules_data import (
     unseeded_loader,
     unseeded_shuffle,
 )
-from samebits.host.lint.rules_environment import clock_condition, late_setting, network_access, unseeded_sklearn
+from samebits.host.lint.rules_environment import clock_condition, late_setting, unseeded_sklearn
 from samebits.host.lint.rules_ordering import set_iteration, text_hash, unsorted_listing
+from samebits.host.lint.rules_outside import file_attributes, network_access
 from samebits.host.lint.rules_randomness import (
     shared_generator_in_workers,
     system_entropy,
@@ -144,6 +145,14 @@ RULES: tuple[tuple[Rule, Callable[[SourceModule], Iterator[Match]]], ...] = (
             fix="download it once and pass the folder with --data",
         ),
         network_access,
+    ),
+    (
+        Rule(
+            code="SB603",
+            what="reads a file's time, owner or number, which differ between copies of the same data",
+            fix="decide by the file's name or content",
+        ),
+        file_attributes,
     ),
 )
 """Every rule, in the order of the codes."""

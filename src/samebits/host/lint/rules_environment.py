@@ -1,4 +1,4 @@
-"""Rules on the environment of a training: settings, the clock, the network, scikit-learn."""
+"""Rules on the environment of a training: settings, the clock, scikit-learn."""
 
 import ast
 from collections.abc import Iterator
@@ -6,12 +6,6 @@ from collections.abc import Iterator
 from samebits.host.lint.rules_randomness import CLOCK_CALLS, varying_source
 from samebits.host.lint.source_module import FUNCTIONS, Match, SourceModule, argument, constant, has_unpacking
 
-_NETWORK_CALLS = frozenset(
-    {
-        "urllib.request.urlopen", "urllib.request.urlretrieve", "requests.get", "requests.post", "requests.request",
-        "keras.utils.get_file", "socket.create_connection", "httpx.get", "tensorflow_datasets.load",
-    }
-)  # fmt: skip
 _SPLITS = frozenset({"train_test_split", "shuffle", "resample", "ShuffleSplit", "StratifiedShuffleSplit",
                      "GroupShuffleSplit", "RepeatedKFold", "RepeatedStratifiedKFold"})  # fmt: skip
 _FOLDS = frozenset({"KFold", "StratifiedKFold", "StratifiedGroupKFold"})
@@ -101,10 +95,3 @@ def clock_condition(module: SourceModule) -> Iterator[Match]:
             continue
         if found := varying_source(module, node.test, CLOCK_CALLS, 2):
             yield node.test, f"a condition on {found}"
-
-
-def network_access(module: SourceModule) -> Iterator[Match]:
-    """SB602: data that is read from the network."""
-    for call, called in module.calls():
-        if called in _NETWORK_CALLS or (called.startswith("keras.datasets.") and called.endswith(".load_data")):
-            yield call, f"{called}()"

@@ -8,6 +8,10 @@ from samebits.host.lint.source_module import Match, SourceModule, constant
 _LISTING_CALLS = ("os.listdir", "os.scandir", "os.walk", "glob.glob", "glob.iglob", "tensorflow.io.gfile.listdir")
 _LISTING_METHODS = frozenset({"iterdir", "glob", "rglob"})
 _ORDER_INDEPENDENT = frozenset({"sorted", "len", "set", "frozenset", "any", "all", "sum", "max", "min"})
+_SORTING_CALLS = frozenset({"natsort.natsorted", "natsort.os_sorted", "numpy.sort", "numpy.unique"})
+_ELEMENT_WISE = frozenset({"list", "tuple", "map", "filter", "iter", "reversed", "numpy.array", "numpy.asarray"})
+"""They keep the elements apart, so that what they are passed to decides whether the order matters."""
+
 _SEQUENCE_CALLS = frozenset({"list", "tuple", "enumerate", "iter", "map", "zip", "numpy.array"})
 
 
@@ -34,12 +38,14 @@ def _makes_sequence_of_set(module: SourceModule, call: ast.Call) -> bool:
 def _unordered_use(module: SourceModule, node: ast.AST) -> bool:
     """Whether a value is used where its order does not matter: in `sorted(…)`, `len(…)` or a set."""
     parent = module.parents.get(node)
-    # What consumes the comprehension decides, not the comprehension itself.
-    while isinstance(parent, (ast.Starred, ast.GeneratorExp, ast.ListComp, ast.comprehension)):
+    # What consumes a comprehension or a list decides, not these themselves.
+    while isinstance(parent, (ast.Starred, ast.GeneratorExp, ast.ListComp, ast.comprehension)) or (
+        isinstance(parent, ast.Call) and node in parent.args and module.called(parent) in _ELEMENT_WISE
+    ):
         node, parent = parent, module.parents.get(parent)
     if isinstance(node, ast.SetComp) or isinstance(parent, (ast.SetComp, ast.Compare)):
         return True
-    return isinstance(parent, ast.Call) and module.called(parent) in _ORDER_INDEPENDENT
+    return isinstance(parent, ast.Call) and module.called(parent) in _ORDER_INDEPENDENT | _SORTING_CALLS
 
 
 def text_hash(module: SourceModule) -> Iterator[Match]:

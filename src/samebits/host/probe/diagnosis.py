@@ -20,7 +20,7 @@ _RULES_BY_CAUSE = {
     USER: ("SB104",),
     HOST: ("SB104",),
     MEMORY: ("SB104", "SB201"),
-    ITSELF: ("SB101", "SB102", "SB103", "SB104", "SB105", "SB303", "SB305", "SB501", "SB601", "SB602"),
+    ITSELF: ("SB101", "SB102", "SB103", "SB104", "SB105", "SB303", "SB305", "SB501", "SB601", "SB602", "SB603"),
 }
 """The rules whose findings can explain a cause, the likely ones first."""
 
