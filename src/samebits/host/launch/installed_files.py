@@ -17,6 +17,9 @@ from samebits.host.console import log
 
 _MANIFEST = "samebits-files.json"
 _STAMP = "samebits-stamp.json"
+_HEADERS = "/tensorflow/include/"
+"""Two thirds of all files, which no training reads: they are hashed with all others, and not looked at each time."""
+
 _SECONDS = 86_400  # after which the files are hashed again
 
 
@@ -67,14 +70,18 @@ def _write_stamp(folder: Path) -> None:
 
 def _looks(folder: Path) -> str:
     """A digest of all names, sizes and times. The time of the last change of a file (ctime) cannot be set back."""
-    lines = (
-        f"{path}\0{at.st_mode}\0{at.st_size}\0{at.st_mtime_ns}\0{at.st_ctime_ns}\n" for path, at in _files(str(folder))
-    )
+    lines = [
+        f"{path}\0{at.st_mode}\0{at.st_size}\0{at.st_mtime_ns}\0{at.st_ctime_ns}\n"
+        for path, at in _files(str(folder), without=_HEADERS)
+    ]
     return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file and link below a folder by its relative path, unordered, without the two files of this module."""
+def _files(folder: str, without: str = "//") -> Iterator[tuple[str, os.stat_result]]:
+    """Every file and link below a folder by its relative path, unordered, without the two files of this module.
+
+    Folders whose path ends with `without` are left out.
+    """
     waiting = [""]
     while waiting:
         prefix = waiting.pop()
@@ -82,7 +89,7 @@ def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
             for entry in listing:
                 path = f"{prefix}{entry.name}"
                 if entry.is_dir(follow_symlinks=False):
-                    waiting.append(f"{path}/")
+                    waiting += [] if f"{path}/".endswith(without) else [f"{path}/"]
                 elif path not in (_MANIFEST, _STAMP):
                     yield path, entry.stat(follow_symlinks=False)
 

@@ -106,3 +106,15 @@ def test_its_own_files_are_lost(venv: Path, name: str) -> None:
     else:
         with pytest.raises(ImageError, match=r"^cannot tell whether .* was changed: "):
             check_files(venv, thorough=True)
+
+
+def test_headers_are_compared_when_all_is_hashed(venv: Path) -> None:
+    """They are most of the files, and no training reads them."""
+    folder = venv / _SITE / "tensorflow" / "include"
+    folder.mkdir(parents=True)
+    (folder / "tensor.h").touch()
+    record_files(venv)
+    (folder / "tensor.h").write_text("changed\n")
+    check_files(venv)
+    with pytest.raises(ImageError, match=r"tensorflow/include/tensor\.h \(changed\)"):
+        check_files(venv, thorough=True)
