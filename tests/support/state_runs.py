@@ -1,0 +1,156 @@
+"""Cases of `state_cases`, each trained as a whole, killed after an epoch, and resumed: in the real runner, forked."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest.mock import patch
+
+from samebits.core.checkpoint_store import Position
+from samebits.core.errors import SamebitsError
+from samebits.core.record import FINISHED, RUNNING, Outcome, Record, read_record, write_record
+from samebits.core.run_config import RunConfig
+from samebits.core.run_dir import RunDir
+from samebits.core.run_setup import PlannedRun, plan_run, publish
+from samebits.core.timings import Timings
+from samebits.host.image.build_context import staged_context
+from samebits.host.launch.runtime import Runtime, choose_runtime
+from samebits.host.launch.venv import locked_python, plan_process
+from samebits.host.rerun import resume as host_resume
+from samebits.host.rerun.request import RerunRequest
+from support.command import SCRIPTS
+from support.state_cases import NAMES, Case, script_of
+
+SAME, REFUSED, WRONG, BROKEN = "same", "refused", "wrong", "broken"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a case ended, and why."""
+
+    verdict: str
+    why: str = ""
+
+    def names(self, case: Case) -> bool:
+        """Whether the reason names the attribute, global or class that holds the state."""
+        return NAMES[case.name] in self.why
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What stands for a preflight: this machine made the run a moment ago."""
+
+    spec: RunConfig
+    available_runtime: Runtime
+
+    def planned(self, **known: object) -> PlannedRun:
+        return plan_run(self.spec, replace(self.available_runtime.setup, **known))  # type: ignore[arg-type]
+
+
+class Cases:
+    """The cases that are asked for, trained and resumed in a folder."""
+
+    def __init__(self, folder: Path, cases: Sequence[Case]) -> None:
+        self.folder, self.cases = folder, cases
+        self.ended: dict[Case, Ended] = {}
+
+    def judge(self) -> dict[Case, Ended]:
+        wholes = {case: self._published(self._spec(case)) for case in self.cases}
+        self._carry_out("wholes", list(wholes.values()))
+        resumed = {case: run for case, whole in wholes.items() if (run := self._resumed(case, whole)) is not None}
+        self._carry_out("resumed", list(resumed.values()))
+        for case, run in resumed.items():
+            self.ended[case] = _judged(wholes[case], run)
+        return self.ended
+
+    def _spec(self, case: Case) -> RunConfig:
+        script = self.folder / "code" / str(case) / "train.py"
+        script.parent.mkdir(parents=True)
+        script.write_text(script_of(case))
+        return RunConfig(script=script, runs=self.folder / "runs", runtime="venv", keep="all")
+
+    def _published(self, spec: RunConfig) -> RunDir:
+        return publish(plan_run(spec, choose_runtime(spec).setup))[0]
+
+    def _carry_out(self, name: str, runs: Sequence[RunDir]) -> None:
+        """Have all these runs trained, by one process that forks."""
+        listed, scratch = self.folder / f"{name}.json", self.folder / name
+        scratch.mkdir()
+        listed.write_text(json.dumps([str(run.path) for run in runs]))
+        spec = RunConfig(script=listed, runs=self.folder, runtime="venv")
+        source = staged_context() / "source"
+        request = plan_process((), spec.variables, scratch=scratch, python=locked_python(), source=source)
+        subprocess.run(
+            [locked_python(), "-P", __import__("os").environ.get("MATRIX_SERVER") or SCRIPTS / "state_matrix.py", listed],
+            env=request.environment,
+            cwd=scratch,
+            capture_output=True,
+            timeout=3000,
+            check=True,
+        )
+
+    def _resumed(self, case: Case, whole: RunDir) -> RunDir | None:
+        """The run that resumes a case as it was when killed, to be trained; None where it has ended already."""
+        record = read_record(whole.record)
+        if record.outcome.state != FINISHED:
+            self.ended[case] = Ended(verdict=BROKEN, why=f"{record.outcome.message} {record.outcome.traceback or ''}")
+            return None
+        epoch = Position(phase=case.phase, epoch=1 if case.phase else 2)
+        if epoch not in whole.checkpoints.positions():
+            reasons = record.resumable.reasons if record.resumable else ()
+            verdict = REFUSED if reasons else BROKEN
+            self.ended[case] = Ended(verdict=verdict, why="; ".join(reasons) or f"no checkpoint {epoch}")
+            return None
+        killed = _as_if_killed_after(whole, epoch, record, self.folder / "killed")
+        try:
+            return self._planned(killed, self._spec_of(whole))
+        except SamebitsError as error:
+            self.ended[case] = Ended(verdict=REFUSED, why=str(error))
+            return None
+
+    def _spec_of(self, whole: RunDir) -> RunConfig:
+        return RunConfig(script=whole.code / "train.py", runs=self.folder / "runs", runtime="venv", keep="all")
+
+    def _planned(self, killed: RunDir, spec: RunConfig) -> RunDir:
+        """What `samebits resume` makes of a killed run, up to the start of its process."""
+        report = Report(spec=spec, available_runtime=choose_runtime(spec))
+        with (
+            patch.object(host_resume, "_preflight_exactly", lambda *_, **__: report),
+            patch.object(host_resume, "execute", lambda planned, *_, **__: (publish(planned)[0], 0)),
+        ):
+            return host_resume.resume(killed, RerunRequest(runs=spec.runs))[0]
+
+
+def _as_if_killed_after(whole: RunDir, position: Position, record: Record, folder: Path) -> RunDir:
+    """A copy of a finished run as a kill right after a checkpoint leaves it."""
+    killed = RunDir(folder / whole.path.name)
+    shutil.copytree(whole.path, killed.path, copy_function=shutil.copy2)
+    for later in killed.checkpoints.positions():
+        if later.order > position.order:
+            killed.checkpoints.path(later).unlink()
+    # A refusal ends the writing of checkpoints: it came later.
+    (killed.checkpoints.folder / "refused.json").unlink(missing_ok=True)
+    lines = killed.ledger.read_bytes().splitlines(keepends=True)
+    killed.ledger.write_bytes(b"".join(lines[: killed.checkpoints.read(position).lines]))
+    killed.record.unlink()
+    unfinished = replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings=Timings())
+    write_record(killed.record, replace(unfinished, resumable=None))
+    return killed
+
+
+def _judged(whole: RunDir, resumed: RunDir) -> Ended:
+    record = read_record(resumed.record)
+    if record.outcome.state != FINISHED:
+        refused = record.outcome.traceback is None and record.outcome.message
+        return Ended(verdict=REFUSED if refused else BROKEN, why=record.outcome.message or f"{record.outcome}")
+    differing = "; ".join(_differing(whole, resumed))
+    return Ended(verdict=WRONG if differing else SAME, why=differing)
+
+
+def _differing(whole: RunDir, resumed: RunDir) -> Iterator[str]:
+    if read_record(whole.record).result != read_record(resumed.record).result:
+        yield "the result differs"
+    if whole.ledger.read_bytes() != resumed.ledger.read_bytes():
+        yield "the ledger differs"
