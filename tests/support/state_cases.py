@@ -4,7 +4,7 @@ The value is part of what is trained: it scales a loss or an input, or is added 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from itertools import combinations, product
 from textwrap import indent
 
@@ -100,9 +100,6 @@ def _pairs(case: Case) -> frozenset[tuple[int, str, int, str]]:
         parts = list(enumerate(astuple(case)))
         _PAIRS[case] = frozenset((one, this, two, that) for (one, this), (two, that) in combinations(parts, 2))
     return _PAIRS[case]
-
-
-assert len(fields(Case)) == 6
 
 
 PREFACE = """
@@ -257,14 +254,14 @@ _LINKS = {
 """Attributes of the model by which its methods reach a holder."""
 
 
-def script_of(case: Case) -> str:
-    """The training of a case."""
-    return _Script(case).text()
+def script_of(case: Case, *, changing: bool = True) -> str:
+    """The training of a case; one whose value never changes shows that the value matters."""
+    return _Script(case, changing=changing).text()
 
 
 class _Script:
-    def __init__(self, case: Case) -> None:
-        self.case = case
+    def __init__(self, case: Case, *, changing: bool) -> None:
+        self.case, self.changing = case, changing
         self.made = CONTAINERS[case.container][0].format(KINDS[case.kind][0])
         self.owner = case.holder if case.holder in _FROM_MODEL else _OWNERS[case.place]
         self.name = NAMES[case.name]
@@ -278,9 +275,9 @@ class _Script:
         if case.holder == "global":
             body = f"{self.name} = {self.made}\n{body}"
         if case.holder == "closure":
-            between = f"def between():\n    nonlocal {self.name}\n    {change}\n"
-            inner = f"{self.name} = {self.made}\n{body}{between}return Tick, Gauge, Wrong, Descent, Slower, Batches, Net, Hook, between\n"
             names = "Tick, Gauge, Wrong, Descent, Slower, Batches, Net, Hook, between"
+            between = f"def between():\n    nonlocal {self.name}\n    {change}\n"
+            inner = f"{self.name} = {self.made}\n{body}{between}return {names}\n"
             body, change = f"def build():\n{indent(inner, '    ')}\n{names} = build()\n", "between()"
         fits = FITS.get(case.place, FITS["usual"]).format(change=change)
         return f"{PREFACE}{body}{made}{FIT}{fits}"
@@ -306,7 +303,7 @@ class _Script:
         return ("\n" + " " * depth).join(lines)
 
     def _change(self, holder: str) -> str:
-        return KINDS[self.case.kind][1].format(self._value(holder))
+        return KINDS[self.case.kind][1].format(self._value(holder)) if self.changing else "pass"
 
     def _value(self, holder: str) -> str:
         reached = f"{holder}.{self.name}" if holder else self.name

@@ -57,22 +57,25 @@ class Cases:
         self.ended: dict[Case, Ended] = {}
 
     def judge(self) -> dict[Case, Ended]:
-        wholes = {case: self._published(self._spec(case)) for case in self.cases}
-        self._carry_out("wholes", list(wholes.values()))
+        """Train each as a whole, kill and resume it, and compare."""
+        wholes = dict(zip(self.cases, self.train([script_of(case) for case in self.cases]), strict=True))
         resumed = {case: run for case, whole in wholes.items() if (run := self._resumed(case, whole)) is not None}
         self._carry_out("resumed", list(resumed.values()))
         for case, run in resumed.items():
-            self.ended[case] = _judged(wholes[case], run)
+            self.ended[case] = judged(wholes[case], run)
         return self.ended
 
-    def _spec(self, case: Case) -> RunConfig:
-        script = self.folder / "code" / str(case) / "train.py"
-        script.parent.mkdir(parents=True)
-        script.write_text(script_of(case))
-        return RunConfig(script=script, runs=self.folder / "runs", runtime="venv", keep="all")
-
-    def _published(self, spec: RunConfig) -> RunDir:
-        return publish(plan_run(spec, choose_runtime(spec).setup))[0]
+    def train(self, scripts: Sequence[str]) -> list[RunDir]:
+        """Train these scripts once."""
+        runs = []
+        for number, text in enumerate(scripts):
+            script = self.folder / "code" / str(number) / "train.py"
+            script.parent.mkdir(parents=True)
+            script.write_text(text)
+            spec = RunConfig(script=script, runs=self.folder / "runs", runtime="venv", keep="all")
+            runs.append(publish(plan_run(spec, choose_runtime(spec).setup))[0])
+        self._carry_out("wholes", runs)
+        return runs
 
     def _carry_out(self, name: str, runs: Sequence[RunDir]) -> None:
         """Have all these runs trained, by one process that forks."""
@@ -83,7 +86,7 @@ class Cases:
         source = staged_context() / "source"
         request = plan_process((), spec.variables, scratch=scratch, python=locked_python(), source=source)
         subprocess.run(
-            [locked_python(), "-P", __import__("os").environ.get("MATRIX_SERVER") or SCRIPTS / "state_matrix.py", listed],
+            [locked_python(), "-P", SCRIPTS / "state_matrix.py", listed],
             env=request.environment,
             cwd=scratch,
             capture_output=True,
@@ -140,7 +143,8 @@ def _as_if_killed_after(whole: RunDir, position: Position, record: Record, folde
     return killed
 
 
-def _judged(whole: RunDir, resumed: RunDir) -> Ended:
+def judged(whole: RunDir, resumed: RunDir) -> Ended:
+    """Whether a resumed run reached the bits of the whole one."""
     record = read_record(resumed.record)
     if record.outcome.state != FINISHED:
         refused = record.outcome.traceback is None and record.outcome.message
