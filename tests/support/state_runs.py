@@ -50,10 +50,11 @@ class Report:
 
 
 class Cases:
-    """The cases that are asked for, trained and resumed in a folder."""
+    """The cases that are asked for, trained and resumed in a folder; with `trust`, without the replay proof."""
 
-    def __init__(self, folder: Path, cases: Sequence[Case]) -> None:
+    def __init__(self, folder: Path, cases: Sequence[Case], *, trust: bool = False) -> None:
         self.folder, self.cases = folder, cases
+        self.options = host_resume.ResumeOptions(trust=trust)
         self.ended: dict[Case, Ended] = {}
 
     def judge(self) -> dict[Case, Ended]:
@@ -123,7 +124,7 @@ class Cases:
             patch.object(host_resume, "_preflight_exactly", lambda *_, **__: report),
             patch.object(host_resume, "execute", lambda planned, *_, **__: (publish(planned)[0], 0)),
         ):
-            return host_resume.resume(killed, RerunRequest(runs=spec.runs))[0]
+            return host_resume.resume(killed, RerunRequest(runs=spec.runs), self.options)[0]
 
 
 def _as_if_killed_after(whole: RunDir, position: Position, record: Record, folder: Path) -> RunDir:
