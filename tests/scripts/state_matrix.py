@@ -11,6 +11,8 @@ from pathlib import Path
 
 import h5py  # noqa: F401
 import keras  # noqa: F401
+import numpy.ma
+import numpy.random  # noqa: F401
 import tensorflow as tf  # noqa: F401
 
 from samebits.core.record import read_record
