@@ -222,6 +222,13 @@ model.fit(data.batch(8), epochs=3)
 """,
         "x combines a cached random pipeline with another pipeline",
     ),
+    "a pipeline that validates, too": (
+        """
+data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64)
+model.fit(data.skip(16).batch(8), validation_data=data.take(16).batch(8), epochs=3)
+""",
+        "x and validation_data share a tf.data pipeline that reshuffles",
+    ),
     "a pipeline that a callback iterates": (
         """
 data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64).batch(8)

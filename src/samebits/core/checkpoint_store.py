@@ -314,6 +314,10 @@ class CheckpointStore:
             raise storage_error(error, self.folder) from error
         write_atomically(self.refusal, canonical_json({"reasons": list(reasons)}))
 
+    def accept(self) -> None:
+        """Withdraw the reasons: the run writes checkpoints after all."""
+        self.refusal.unlink(missing_ok=True)
+
     def refused(self) -> tuple[str, ...]:
         """Why the run cannot be resumed; empty if it can. Raises RecordError."""
         if not self.refusal.exists():

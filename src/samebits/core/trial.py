@@ -35,7 +35,9 @@ FEWEST_TIMED = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """What a trial changes. It ends after `steps` steps in total (None: when the script ends).
+    """What a trial changes. It ends after `steps` steps in total, or `checkpoints` checkpoints (None: with the script).
+
+    Epochs of `fit` and evaluations have `epoch_steps` steps at most. Both came with version 1.4 of the record.
 
     `changed` are names of PERTURBATIONS; `without` are the names of settings to drop.
     """
@@ -43,6 +45,8 @@ class Trial:
     steps: int | None = None
     changed: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    epoch_steps: int | None = None
+    checkpoints: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -68,6 +72,11 @@ class Trial:
         """The outcome's message of a run that ended after its last step."""
         return f"ended after {self.steps} steps, as asked"
 
+    @property
+    def saved_message(self) -> str:
+        """The outcome's message of a run that ended after its last checkpoint."""
+        return f"ended after {self.checkpoints} checkpoints, as asked"
+
     def to_dict(self) -> dict[str, Any]:
         """As the record stores it."""
         # JSON has no tuples.
@@ -81,6 +90,8 @@ class Trial:
                 steps=fields.optional("steps", int),
                 changed=fields.texts("changed"),
                 without=fields.texts("without"),
+                epoch_steps=fields.optional("epoch_steps", int),
+                checkpoints=fields.optional("checkpoints", int),
             )
         except InputError as error:
             raise RecordError(f"'{fields.path('changed')}': {error}") from error

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from samebits.host.lint.linter import LintResult
     from samebits.host.probe.experiment import ProbeResult
     from samebits.host.probe.overhead import OverheadReport
+    from samebits.host.probe.resume_check import ResumeCheck
 
 _FORMATS = ("text", "json", "sarif")
 
@@ -29,7 +30,17 @@ def add_check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cost", action="store_true", help="also measure how much each determinism setting slows this training down"
     )
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of a short run (default: 5; 40 with --cost)")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="also make a short run, resume it from its first checkpoint, and compare the two",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="steps of a short run, with --resume of each epoch (default: 5; 40 with --cost)",
+    )
     parser.add_argument("--rounds", type=int, metavar="N", help="with --cost: how often to measure (default: 3)")
     add_recipe_options(parser)
     add_runtime(parser)
@@ -43,6 +54,7 @@ def _check_from_options(options: argparse.Namespace) -> int:
         form=options.format,
         run=options.run,
         cost=options.cost,
+        resume=options.resume,
         steps=options.steps,
         rounds=options.rounds,
     )
@@ -53,10 +65,12 @@ def _validate(options: argparse.Namespace) -> None:
     if options.format not in _FORMATS:
         raise InputError(f"--format is text, json or sarif, not {options.format!r}")
     # Linting reads the script and runs nothing, so these would have no effect.
-    if not (options.run or options.cost):
+    if not (options.run or options.cost or options.resume):
         for name, value in (("--steps", options.steps), ("arguments after --", options.arguments)):
             if value is not None:
-                raise InputError(f"without --run or --cost, nothing is run; remove {name}, or add one of them")
+                raise InputError(
+                    f"without --run, --resume or --cost, nothing is run; remove {name}, or add one of them"
+                )
     if options.rounds is not None and not options.cost:
         raise InputError("--rounds is for --cost; add it")
     for name, number, least in (
@@ -67,7 +81,9 @@ def _validate(options: argparse.Namespace) -> None:
             raise InputError(f"{name} must be {least} or more, not {number}")
 
 
-def check_command(*, spec: RunConfig, form: str, run: bool, cost: bool, steps: int | None, rounds: int | None) -> int:
+def check_command(
+    *, spec: RunConfig, form: str, run: bool, cost: bool, resume: bool, steps: int | None, rounds: int | None
+) -> int:
     """Lint a script, and probe it if asked; status 1 if something makes results differ."""
     from samebits.host.console import log
     from samebits.host.lint.linter import check
@@ -79,17 +95,27 @@ def check_command(*, spec: RunConfig, form: str, run: bool, cost: bool, steps: i
     if form == "text":
         print_now("\n".join(linted.lines()))
     probed = _probe(spec, linted, steps) if run else None
-    if cost and probed is not None and form == "text":
+    if probed is not None and form == "text":
         print_now("\n".join(probed.lines()))
+    resumed = _resume(spec, steps) if resume else None
+    if resumed is not None and form == "text":
+        print_now("\n".join(resumed.lines()))
     overhead = _measure(spec, steps, rounds) if cost else None
-    _print_rest(form, spec.script.name, linted, probed, overhead)
-    return EXIT_DIFFERENT if linted.findings or not (probed is None or probed.passed) else EXIT_OK
+    _print_rest(form, spec.script.name, linted, probed, resumed, overhead)
+    passed = all(found is None or found.passed for found in (probed, resumed))
+    return EXIT_OK if passed and not linted.findings else EXIT_DIFFERENT
 
 
 def _probe(spec: RunConfig, linted: "LintResult", steps: int | None) -> "ProbeResult":
     from samebits.host.probe import experiment
 
     return experiment.probe(spec, linted, steps or experiment.PROBE_STEPS)
+
+
+def _resume(spec: RunConfig, steps: int | None) -> "ResumeCheck":
+    from samebits.host.probe import resume_check
+
+    return resume_check.check_resume(spec, steps or resume_check.EPOCH_STEPS)
 
 
 def _measure(spec: RunConfig, steps: int | None, rounds: int | None) -> "OverheadReport":
@@ -99,24 +125,29 @@ def _measure(spec: RunConfig, steps: int | None, rounds: int | None) -> "Overhea
 
 
 def _print_rest(
-    form: str, script: str, linted: "LintResult", probed: "ProbeResult | None", overhead: "OverheadReport | None"
+    form: str,
+    script: str,
+    linted: "LintResult",
+    probed: "ProbeResult | None",
+    resumed: "ResumeCheck | None",
+    overhead: "OverheadReport | None",
 ) -> None:
-    """Print what is not on stdout yet: everything as JSON or SARIF, the last step's result as text."""
+    """Print what is not on stdout yet: everything as JSON or SARIF, the cost as text."""
     if form == "sarif":
-        _print_sarif(script, linted, probed)
+        _print_sarif(script, linted, probed, resumed)
     elif form == "json":
         # A step that did not run has no key.
-        steps = {"run": probed, "cost": overhead}
+        steps = {"run": probed, "resume": resumed, "cost": overhead}
         print_json(linted.to_dict() | {name: found.to_dict() for name, found in steps.items() if found is not None})
     elif overhead is not None:
         overhead.print()
-    elif probed is not None:
-        print("\n".join(probed.lines()))
 
 
-def _print_sarif(script: str, linted: "LintResult", probed: "ProbeResult | None") -> None:
+def _print_sarif(
+    script: str, linted: "LintResult", probed: "ProbeResult | None", resumed: "ResumeCheck | None"
+) -> None:
     from samebits.host.lint.findings import PROBE_RULES, as_sarif
     from samebits.host.lint.linter import BY_CODE
 
-    observed = () if probed is None else probed.findings(script)
+    observed = [item for found in (probed, resumed) if found is not None for item in found.findings(script)]
     print_json(as_sarif((*linted.findings, *observed), BY_CODE | PROBE_RULES))

@@ -57,8 +57,9 @@ NONDETERMINISTIC_OP = Rule(
     code="SB703", what="has no deterministic implementation", fix="use the workaround that `samebits check --run` names"
 )
 FAILURE = Rule(code="SB704", what="a short run failed", fix="fix this failure first")
-PROBE_RULES = {rule.code: rule for rule in (ENTROPY, DIVERGENCE, NONDETERMINISTIC_OP, FAILURE)}
-"""The rules that need short runs (`--run`)."""
+RESUME = Rule(code="SB705", what="a short run cannot be resumed to the same bits", fix="see `samebits check --resume`")
+PROBE_RULES = {rule.code: rule for rule in (ENTROPY, DIVERGENCE, NONDETERMINISTIC_OP, FAILURE, RESUME)}
+"""The rules that need short runs (`--run`, `--resume`)."""
 
 
 def as_sarif(findings: Sequence[Finding], rules: dict[str, Rule]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""`samebits check --run` and `--cost`: short trial runs and their diagnosis."""
+"""`samebits check --run`, `--cost` and `--resume`: short trial runs and their diagnosis."""

@@ -112,8 +112,10 @@ def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[Row]:
     if record.outcome.state == FINISHED:
         reasons = refusals(folder, record)
         why = "it finished" + (f"; it was not resumable: {'; '.join(reasons)}" if reasons else "")
-    yield "resumable", "yes" if why is None else f"no: {why}"
-    yield "checkpoints", f"{len(folder.checkpoints.positions())} (keep {record.retention.keep})"
+    kept = len(folder.checkpoints.positions())
+    how = "yes" if kept else "yes, from the beginning: it has no checkpoint"
+    yield "resumable", how if why is None else f"no: {why}"
+    yield "checkpoints", f"{kept} (keep {record.retention.keep})"
 
 
 def _replay_rows(resumed: ResumedRun) -> Iterator[Row]:

@@ -166,6 +166,20 @@ def check_data(data: Any, name: str) -> None:
         _check_caches(data, name)
 
 
+def check_separate(data: Any, validation: Any) -> None:
+    """Raise UncapturableError if training and validation open one reshuffling pipeline: they share its counter."""
+    import tensorflow as tf
+
+    if not all(isinstance(item, tf.data.Dataset) for item in (data, validation)):
+        return
+    shuffled = [part for part in _parts(data) if reshuffles_each_iteration(part)]
+    if any(part is other for part in shuffled for other in _parts(validation)):
+        raise UncapturableError(
+            "x and validation_data share a tf.data pipeline that reshuffles; shuffle with"
+            " reshuffle_each_iteration=False, or after they are split"
+        )
+
+
 def _check_pipeline(dataset: Any) -> None:
     for part in _parts(dataset):
         if any(node in _PYTHON_NODES for graph in _graphs(part) for node in _op_types(graph)):

@@ -26,8 +26,9 @@ from samebits.runner.checkpoint.fit_phase import (
     stateful_data,
     validation_state,
 )
-from samebits.runner.checkpoint.manager import CheckpointManager, StatePart, as_input_error
-from samebits.runner.compat import keras_private
+from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
+from samebits.runner.checkpoint.phases import StatePart
+from samebits.runner.compat import epoch_iterator, keras_private
 from samebits.runner.compat.patches import Patches
 
 # The initial epoch of a `fit` that is finished: no epoch is left to train.
@@ -117,8 +118,10 @@ class FitCheckpoints:
 
     def _feed_made(self, feed: Any) -> None:
         """Keras created an iterator over epochs; it belongs to the phase if `fit` itself created it."""
-        phase = self._phase
-        if phase is None or calling_function(2) != "fit":
+        phase, caller = self._phase, calling_function(2)
+        if self._manager.epoch_steps is not None and caller in ("fit", "evaluate"):
+            epoch_iterator.limit_steps(feed, self._manager.epoch_steps)
+        if phase is None or caller != "fit":
             return
         feed.followed = True
         if phase.feed is None:

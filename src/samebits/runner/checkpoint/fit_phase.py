@@ -10,7 +10,8 @@ from samebits.core.jsonio import exact_float
 from samebits.runner.checkpoint import data_iterator
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.keras_state import is_built_by_keras
-from samebits.runner.checkpoint.manager import CheckpointManager, Phase, StatePart
+from samebits.runner.checkpoint.manager import CheckpointManager
+from samebits.runner.checkpoint.phases import Phase, StatePart
 from samebits.runner.compat import keras_private
 
 _DATA_ARGUMENTS = ("x", "validation_data")
@@ -108,6 +109,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise UncapturableError if an argument of `fit` has a position or an order that cannot be captured."""
     for name in _DATA_ARGUMENTS:
         data_iterator.check_data(arguments.get(name), name)
+    data_iterator.check_separate(*(arguments.get(name) for name in _DATA_ARGUMENTS))
 
 
 def check_fit_data(phase: FitPhase, manager: CheckpointManager) -> None:

@@ -16,7 +16,8 @@ from samebits.runner.checkpoint import data_iterator
 from samebits.runner.checkpoint.capture import StateCapture
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.global_rngs import generator_kinds
-from samebits.runner.checkpoint.manager import CheckpointManager, Phase, StatePart, as_input_error
+from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
+from samebits.runner.checkpoint.phases import Phase, StatePart
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
 from samebits.runner.compat.patches import Patches
 from samebits.runner.digests.tensors import describe_variables, group_digest, model_variables
@@ -79,6 +80,8 @@ class LoopCheckpoints:
 
     def stepping(self, optimizer: Any) -> None:
         """Called before an optimizer makes a step: refuse one that was not passed, as its state would not be saved."""
+        if self._manager.phase is None:
+            self._manager.step_outside(optimizer.name)
         phase = self._phase
         # A wrapper that scales the loss calls the inner optimizer.
         known = [inner for item in phase.optimizers for inner in _with_inner(item)] if phase is not None else []

@@ -7,13 +7,11 @@ begins, a finished one to its end. So everything that the script does between ph
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from samebits.core.checkpoint_store import Checkpoint, Position, RetentionPolicy, describe_reached
-from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, SamebitsError, StorageError
 from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import Ledger
@@ -25,52 +23,13 @@ from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.encoding import Content, PathMap, UncapturableError
 from samebits.runner.checkpoint.global_rngs import generators
 from samebits.runner.checkpoint.output_files import OutputSnapshot
+from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver
 from samebits.runner.checkpoint.replay import ReplayProof
 from samebits.runner.checkpoint.restorability import check_restorable
 from samebits.runner.checkpoint.restore import StateRestorer
 from samebits.runner.process.console import log
 
 T = TypeVar("T")
-DigestedValues = Mapping[int, tuple[Any, Digest]]
-
-
-class TrainingObserver(Protocol):
-    """Observes training. What it has seen before a checkpoint is restored in the resumed run."""
-
-    def work(self) -> AbstractContextManager[None]:
-        """A context for samebits' own work while the script runs."""
-
-    def digested(self) -> DigestedValues:
-        """Values and digests of the variables in the ledger's last line, by `id`. The first call forgets them."""
-
-    def observations(self) -> dict[str, Any]:
-        """What was observed so far, as JSON."""
-
-    def restore_observations(self, saved: Mapping[str, Any]) -> None:
-        """Restore what `observations` returned."""
-
-    def first_steps(self) -> Sequence[Any]:
-        """The optimizers that made a step, in the order of their first steps."""
-
-    def stepped(self, optimizer: Any) -> None:
-        """Note that an optimizer has made a step."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Phase:
-    """One call of `fit`, or one loop: the roots of its state, and the `initial` state, captured when it began."""
-
-    number: int
-    roots: dict[str, Any] = field(default_factory=dict)
-    initial: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StatePart:
-    """What one kind of phase adds to a checkpoint: values, and the bytes that they refer to."""
-
-    values: Mapping[str, Any]
-    contents: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CheckpointManager:
@@ -105,14 +64,18 @@ class CheckpointManager:
         self.phase: Phase | None = None
         self.began = False
         self.reasons: list[str] = []
+        self._unwrapped: list[str] = []
+        self._trial = record.trial
+        self._saved = 0
         self.active = self._retention.writes or self._start is not None or self._until is not None
 
     @property
     def resumable(self) -> Resumability | None:
         """As the record stores it; None if no phase began, or the run writes no checkpoints."""
-        if not self.began or not self._retention.writes:
+        reasons = self.reasons if self.began else self._unwrapped
+        if not self._retention.writes or not (self.began or reasons):
             return None
-        return Resumability(resumable=not self.reasons, reasons=tuple(self.reasons))
+        return Resumability(resumable=not reasons, reasons=tuple(reasons))
 
     @property
     def writes(self) -> bool:
@@ -123,6 +86,11 @@ class CheckpointManager:
     def every(self) -> int | None:
         """The number of steps between checkpoints within an epoch."""
         return self._retention.every
+
+    @property
+    def epoch_steps(self) -> int | None:
+        """The most steps of an epoch, in a trial."""
+        return None if self._trial is None else self._trial.epoch_steps
 
     def watch(self, observer: TrainingObserver) -> None:
         """Save what this observer has seen, too."""
@@ -150,6 +118,10 @@ class CheckpointManager:
         `check` receives that state. Returns the checkpoint from which the phase must be restored, if there is one.
         """
         self.began = True
+        if self._unwrapped and not self.reasons:
+            # What was trained before the first phase is trained again by a resumed run.
+            self._unwrapped = []
+            self._store.accept()
         self.proof.begin_phase(phase.number)
         if self.writes:
             # What is not capturable is found here, before hours of training.
@@ -182,6 +154,16 @@ class CheckpointManager:
         self.reasons.append(reason)
         log(f"this run cannot be resumed exactly: {reason}")
         self._store_reasons()
+
+    def step_outside(self, optimizer: str) -> None:
+        """Note that an optimizer makes steps in no phase: without any phase, the run has no checkpoint."""
+        if self.began or self._unwrapped or not self.writes:
+            return
+        reason = f"the optimizer {optimizer} makes steps outside of fit; wrap the loop in samebits.checkpoint"
+        log(f"there is no checkpoint yet: {reason}")
+        self._unwrapped.append(reason)
+        with suppress(StorageError):
+            self._store.refuse(self._unwrapped)
 
     def turn_off(self, reason: str) -> None:
         """Write no checkpoint; the record says why the run cannot be resumed."""
@@ -229,6 +211,10 @@ class CheckpointManager:
         self.proof.check(None if captured is None else captured[0], position, lambda: roots | generators())
         if captured is not None:
             self._writer.add(*captured)
+            self._saved += 1
+        # A trial that cannot be resumed has shown what it was to show.
+        if (trial := self._trial) and trial.checkpoints and (self.reasons or self._saved == trial.checkpoints):
+            raise TraceEnded(trial.saved_message)
         # A run of one segment ends here, even if it writes no checkpoints.
         if self._until == position:
             raise TraceEnded(describe_reached(position))

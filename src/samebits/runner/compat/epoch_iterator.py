@@ -96,6 +96,14 @@ def steps_seen(feed: Any) -> int:
     return steps
 
 
+def limit_steps(feed: Any, most: int) -> None:
+    """Shorten the epochs of a feed, as if its data ended there."""
+    if feed.steps_per_epoch:
+        feed.steps_per_epoch = min(feed.steps_per_epoch, most)
+    else:
+        feed._num_batches = min(feed._num_batches or most, most)
+
+
 def set_counts(feed: Any, batches: int | None, steps: int) -> None:
     """Restore both counts."""
     feed._num_batches, feed._steps_seen = batches, steps

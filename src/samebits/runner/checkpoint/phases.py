@@ -1,0 +1,49 @@
+"""What every phase of a run has, what it adds to a checkpoint, and what observes the training."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from samebits.core.digest import Digest
+
+DigestedValues = Mapping[int, tuple[Any, Digest]]
+
+
+class TrainingObserver(Protocol):
+    """Observes training. What it has seen before a checkpoint is restored in the resumed run."""
+
+    def work(self) -> AbstractContextManager[None]:
+        """A context for samebits' own work while the script runs."""
+
+    def digested(self) -> DigestedValues:
+        """Values and digests of the variables in the ledger's last line, by `id`. The first call forgets them."""
+
+    def observations(self) -> dict[str, Any]:
+        """What was observed so far, as JSON."""
+
+    def restore_observations(self, saved: Mapping[str, Any]) -> None:
+        """Restore what `observations` returned."""
+
+    def first_steps(self) -> Sequence[Any]:
+        """The optimizers that made a step, in the order of their first steps."""
+
+    def stepped(self, optimizer: Any) -> None:
+        """Note that an optimizer has made a step."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Phase:
+    """One call of `fit`, or one loop: the roots of its state, and the `initial` state, captured when it began."""
+
+    number: int
+    roots: dict[str, Any] = field(default_factory=dict)
+    initial: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatePart:
+    """What one kind of phase adds to a checkpoint: values, and the bytes that they refer to."""
+
+    values: Mapping[str, Any]
+    contents: Mapping[str, Any] = field(default_factory=dict)
