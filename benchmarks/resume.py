@@ -27,9 +27,33 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runtime", default="auto", help="of the example, which is verified in segments")
     given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print_replay(Path(folder), given.rounds)
     print_checkpoints(given.rounds)
     with tempfile.TemporaryDirectory() as folder:
         print_segments(Path(folder), given.rounds, given.runtime)
+
+
+def print_replay(folder: Path, rounds: int) -> None:
+    """Seconds of a resumed run with and without the proof that it reproduces its last epoch."""
+    shutil.copy(HERE / "train_resumed.py", folder)
+    command = [COMMAND, "train", "train_resumed.py", "--runtime", "venv"]
+    subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    (killed,) = folder.glob("runs/*-train_resumed-*")
+    found: dict[str, list[float]] = {"--trust-checkpoint": [], "": []}
+    epochs: list[float] = []
+    for _ in range(rounds):
+        for option, times in found.items():
+            started = time.perf_counter()
+            words = [COMMAND, "resume", killed.name, *option.split()]
+            text = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout
+            times.append(time.perf_counter() - started)
+            epochs += [float(line.split()[1]) for line in text.splitlines() if line.startswith("epoch ")][:1]
+    print("| resumed before its last epoch | seconds |\n|---|---|")
+    for option, times in found.items():
+        middle = statistics.median(times)
+        print(f"| `resume {option}`".rstrip("` ") + f"` | {middle:.1f} ({min(times):.1f} to {max(times):.1f}) |")
+    print(f"| the first epoch of these | {statistics.median(epochs):.1f} ({min(epochs):.1f} to {max(epochs):.1f}) |")
 
 
 def print_checkpoints(rounds: int) -> None:

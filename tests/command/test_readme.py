@@ -49,7 +49,7 @@ def run(command: str, folder: Path) -> str:
 def test_every_command_is_known() -> None:
     """A command that is added to the README must be run by one of the tests below."""
     assert set(COMMANDS) == {"make train", "make test", *SCRIPT, *IMAGES, *ENGINE}
-    assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (20, 6, 3)
+    assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (21, 6, 3)
 
 
 def test_the_commands_for_a_script_of_ones_own(in_docker: Project) -> None:
@@ -57,9 +57,10 @@ def test_the_commands_for_a_script_of_ones_own(in_docker: Project) -> None:
     outputs = {command: run(command, in_docker.folder) for command in SCRIPT}
     trained = [output.splitlines()[-1] for command, output in outputs.items() if _trains(command)]
     checks = [output.splitlines() for command, output in outputs.items() if " check " in command]
-    assert [lines[0].rpartition(", in ")[0] for lines in checks] == ["0 found, 0 ignored"] * 3
+    assert [lines[0].rpartition(", in ")[0] for lines in checks] == ["0 found, 0 ignored"] * 4
     assert checks[1][1].endswith(": 5 steps; later steps were not run")
-    assert checks[2][-1].startswith("with all settings a step takes ")
+    assert checks[2][-2].startswith("resumed after phase 0 after 1 epoch in a new process, it reaches the same bits: ")
+    assert checks[3][-1].startswith("with all settings a step takes ")
     assert len(trained) == 4
     assert re.fullmatch(r"result sha256:[0-9a-f]{64}", trained[0])
     assert trained[0] == trained[1], "the launcher and plain docker run must agree"

@@ -125,12 +125,12 @@ def test_sarif(checked: Callable[..., Done]) -> None:
         (
             {"train": ""},
             ("--", "3"),
-            "without --run or --cost, nothing is run; remove arguments after --, or ",
+            "without --run, --resume or --cost, nothing is run; remove arguments after --, or ",
         ),
         (
             {"train": ""},
             ("--steps", "3"),
-            "without --run or --cost, nothing is run; remove --steps, or add ",
+            "without --run, --resume or --cost, nothing is run; remove --steps, or add ",
         ),
         ({"train": ""}, ("--rounds", "3"), "--rounds is for --cost; add it"),
         ({"train": ""}, ("--cost", "--steps", "9"), "--steps must be 10 or more, not 9"),
