@@ -196,7 +196,8 @@ def unsealed(run: RunDir) -> RunDir:
     record = run.read()
     run.record.unlink()
     write_record(
-        run.record, replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings=Timings())
+        run.record,
+        replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, host=None, timings=Timings()),
     )
     run.reserve.write_bytes(b"room")
     return run

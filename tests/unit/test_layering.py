@@ -96,6 +96,7 @@ RULES: dict[str, Callable[[Import], bool]] = {
         "ctypes",
         "samebits.core.gpu_info",  # the driver's documented interface
         "samebits.runner.compat.numpy_private",
+        "samebits.runner.process.launcher_watch",  # the documented prctl
         "samebits.runner.determinism.fingerprint",  # the C library's
     ),
     # TensorFlow and its kin are imported in the container's half, by the functions that need them.

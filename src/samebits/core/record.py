@@ -18,6 +18,7 @@ from samebits.core.jsonio import (
     reading,
     write_atomically,
 )
+from samebits.core.liveness import Host
 from samebits.core.origin import Origin
 from samebits.core.recipe import Recipe
 from samebits.core.result import Result
@@ -107,7 +108,8 @@ class Record:
     `trace` came with version 1.1; before it there were lines for epochs only. `retention` and `resumable` came with
     1.2; before it there were no checkpoints. `resumable` is None until training has begun. `strict` and `trial` came
     with 1.3: whether unseeded randomness is an error, and what is tried, if it is a trial. 1.4 extended `origin`,
-    and added `files`: the digest of `files.jsonl`, which holds one for every file of the run's folder.
+    and added `files`: the digest of `files.jsonl`, which holds one for every file of the run's folder, and `host`:
+    where the run was started, so that nobody else finalizes it while it lives.
     """
 
     id: str
@@ -126,6 +128,7 @@ class Record:
     result: Result | None = None
     ledger: LedgerEnd | None = None
     files: Digest | None = None
+    host: Host | None = None
     timings: Timings = field(default_factory=Timings)
     version: str = field(default=RECORD_VERSION, compare=False)
     _read: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
@@ -195,6 +198,7 @@ class Record:
             "result_digest": None if result_digest is None else str(result_digest),
             "ledger": None if self.ledger is None else self.ledger.to_dict(),
             "files": None if self.files is None else str(self.files),
+            "host": None if self.host is None else self.host.to_dict(),
             "timings": self.timings.to_dict(),
         }
 
@@ -217,7 +221,9 @@ class Record:
     @classmethod
     def _parse(cls, fields: Fields) -> "Record":
         names = fields.names()
-        resumable, trial, result, ledger = map(fields.optional_inner, ("resumable", "trial", "result", "ledger"))
+        resumable, trial, result, ledger, host = map(
+            fields.optional_inner, ("resumable", "trial", "result", "ledger", "host")
+        )
         return cls(
             id=fields.get("id", str),
             level=fields.get("goal", str),
@@ -237,6 +243,7 @@ class Record:
             result=None if result is None else Result.from_fields(result),
             ledger=None if ledger is None else LedgerEnd.from_fields(ledger),
             files=None if fields.optional("files", str) is None else fields.parse("files", Digest.parse),
+            host=None if host is None else Host.from_fields(host),
             timings=Timings.from_fields(fields.inner("timings")),
             version=fields.get("version", str),
             _read=fields.rest("seal"),

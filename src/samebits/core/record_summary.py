@@ -5,6 +5,7 @@ from pathlib import Path
 
 from samebits.core.digest import Digest, ReadJson
 from samebits.core.jsonio import Fields, check_version, read_json, reading
+from samebits.core.liveness import Host
 from samebits.core.record import RECORD_FORMAT, RECORD_VERSION, RUNNING, Outcome
 
 
@@ -21,6 +22,7 @@ class RecordSummary:
     result: Digest | None
     seconds: float | None
     resumes: str | None
+    host: Host | None = None
 
     @property
     def finalized(self) -> bool:
@@ -33,7 +35,7 @@ class RecordSummary:
         fields = Fields(value)
         check_version(fields, RECORD_FORMAT, RECORD_VERSION)
         recipe, result = fields.inner("recipe"), fields.optional_inner("result")
-        resumes = fields.inner("origin").optional_inner("resumes")
+        resumes, host = fields.inner("origin").optional_inner("resumes"), fields.optional_inner("host")
         return cls(
             id=fields.get("id", str),
             level=fields.get("goal", str),
@@ -44,6 +46,7 @@ class RecordSummary:
             result=None if result is None else ReadJson.of(result).digest,
             seconds=fields.inner("timings").optional("total", float),
             resumes=None if resumes is None else resumes.get("id", str),
+            host=None if host is None else Host.from_fields(host),
         )
 
 

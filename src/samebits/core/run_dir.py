@@ -1,25 +1,29 @@
 """The folder of a run: the names of all its files, and how it is created."""
 
+import fcntl
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.digest import Digest
-from samebits.core.errors import StorageError
+from samebits.core.errors import RecordError, StorageError
 from samebits.core.folder_manifest import write_folder_manifest
 from samebits.core.jsonio import storage_error
-from samebits.core.ledger import is_alive
-from samebits.core.record import INTERRUPTED, Outcome, Record, finalize, interrupted, read_record
+from samebits.core.liveness import DEAD, HELD, UNKNOWN, Host, liveness
+from samebits.core.record import INTERRUPTED, RUNNING, Outcome, Record, finalize, read_record, write_record
 from samebits.core.record_summary import RecordSummary, read_summary
 
 MARKER = ".samebits-runs"
 """A file in every folder of runs. Code trees leave out folders that contain it."""
 
 _DIED = "the run ended without finalizing its record (killed, or power was lost)"
+_NOT_SEEN = "started on another machine, or where its processes cannot be seen from here"
+_LATE = re.compile(r"record\.late(?:-(\d+))?\.json")
 _RESERVE_BYTES = 2 << 20  # enough for a record of about 10,000 tensors
 
 
@@ -116,28 +120,81 @@ class RunDir:
     def read(self) -> Record:
         """The record. If the run died without finalizing it, the state is `interrupted`."""
         record = read_record(self.record)
-        # A run that is neither finalized nor alive was killed.
-        return record if record.finalized or is_alive(self.ledger) else interrupted(record, _DIED)
+        return record if record.finalized else replace(record, outcome=self._unfinished(record.host))
+
+    def _unfinished(self, host: Host | None) -> Outcome:
+        """How a run stands whose record is not finalized."""
+        state = liveness(host, self.ledger)
+        if state in (DEAD, HELD):
+            return Outcome(state=INTERRUPTED, message=_DIED)
+        return Outcome(state=RUNNING, message=_NOT_SEEN if state == UNKNOWN else None)
+
+    def liveness(self, record: Record) -> str:
+        """Whether the run of an unfinished record is alive, dead, held or unknown, see `core.liveness`."""
+        return liveness(record.host, self.ledger)
+
+    def late_records(self) -> list[Path]:
+        """Records of a run that went on although another process had finalized it, oldest first."""
+        found = {int(match[1] or 1): path for path in self.path.iterdir() if (match := _LATE.fullmatch(path.name))}
+        return [found[number] for number in sorted(found)]
+
+    def update(self, record: Record) -> None:
+        """Write the record of a run that goes on, unless another process has finalized it."""
+        with _exclusive(self.path):
+            if not read_record(self.record).finalized:
+                write_record(self.record, record)
+
+    def finalize_or_beside(self, record: Record, known: Mapping[str, Digest]) -> Path:
+        """Finalize the record; returns its path, which is another one where the record is finalized already."""
+        with _exclusive(self.path):
+            if not read_record(self.record).finalized:
+                self._finalize(record, known)
+                return self.record
+            number = len(self.late_records()) + 1
+            suffix = ".late" if number == 1 else f".late-{number}"
+            late = self.path / f"record{suffix}.json"
+            files = self._write_manifest(self.path / f"files{suffix}.jsonl", known)
+            write_record(late, replace(record, files=files))
+            return late
 
     def finalize(self, record: Record, known: Mapping[str, Digest] = MappingProxyType({})) -> None:
         """Finalize the record, with a digest of every file; `known` holds digests by path that need not be computed.
 
         Raises RecordError where the record is finalized already.
         """
+        with _exclusive(self.path):
+            if read_record(self.record).finalized:
+                raise RecordError(f"{self.record} is finalized already and stays as it is")
+            self._finalize(record, known)
+
+    def _finalize(self, record: Record, known: Mapping[str, Digest]) -> None:
         # The reserve keeps room on the disk for these last writes.
         self.reserve.unlink(missing_ok=True)
-        files = None
-        # Without its manifest a run is worth more than without its record.
+        finalize(self.record, replace(record, files=self._write_manifest(self.manifest, known)))
+
+    def _write_manifest(self, target: Path, known: Mapping[str, Digest]) -> Digest | None:
+        """The manifest's digest; None if it cannot be written: a run is worth more than its manifest."""
         with suppress(OSError, StorageError):
-            files = write_folder_manifest(self.path, self.manifest, known)
-        finalize(self.record, replace(record, files=files))
+            return write_folder_manifest(self.path, target, known)
+        return None
 
     def read_summary(self) -> RecordSummary:
         """The summary of the record, in the same way; its checksum is not checked."""
         summary = read_summary(self.record)
-        if summary.finalized or is_alive(self.ledger):
-            return summary
-        return replace(summary, outcome=Outcome(state=INTERRUPTED, message=_DIED))
+        return summary if summary.finalized else replace(summary, outcome=self._unfinished(summary.host))
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Let one process at a time write the record of a run."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Network file systems may know no such lock; then the check just before the writing must do.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def prepare_runs(runs: Path) -> None:

@@ -18,6 +18,7 @@ from samebits.core.environment import Environment
 from samebits.core.errors import InputError, RecordError
 from samebits.core.file_tree import Progress, Tree, TreeFilter, hash_tree, list_tree
 from samebits.core.jsonio import storage_error
+from samebits.core.liveness import Host
 from samebits.core.origin import Origin, ResumedRun, VerifiedRun
 from samebits.core.recipe import Code, Device, ImageIdentity, Recipe
 from samebits.core.record import RUNNING, Outcome, Record, write_record
@@ -136,6 +137,7 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
             resumes=None if planned.setup.resumes is None else planned.setup.resumes.run,
         ),
         environment=planned.setup.environment,
+        host=Host.this(),
     )
     try:
         _fill(folder, planned, record)

@@ -26,6 +26,7 @@ from samebits.core.errors import (
     Terminated,
 )
 from samebits.core.ledger import Ledger
+from samebits.core.liveness import Host, RunProcess
 from samebits.core.record import (
     FAILED,
     FINISHED,
@@ -33,8 +34,6 @@ from samebits.core.record import (
     LedgerEnd,
     Outcome,
     Record,
-    read_record,
-    write_record,
 )
 from samebits.core.result import Result
 from samebits.core.run_dir import RunDir
@@ -74,6 +73,7 @@ class Session:
     patches: Patches = field(default_factory=Patches)
     timings: Timings = field(default_factory=Timings)
     status: int = EXIT_OK
+    process: int = field(default_factory=os.getpid)
 
     def run(self) -> int:
         """Train, then finalize the record.
@@ -86,6 +86,7 @@ class Session:
     def _run(self) -> int:
         started = time.monotonic()
         self.signals.listen()
+        self._name_process()
         with Ledger(self.folder.ledger, self.record.recipe.digest) as ledger:
             try:
                 self.record = self._trained(ledger)
@@ -100,8 +101,23 @@ class Session:
             number, last = ledger.file_end()
             end = LedgerEnd(lines=number, last=str(last))
             timings = replace(self.timings, total=round(time.monotonic() - started, 3))
-            self.folder.finalize(replace(self.record, ledger=end, timings=timings), self._digested())
+            self._finalize(replace(self.record, ledger=end, timings=timings))
         return self.status
+
+    def _name_process(self) -> None:
+        """Record this process as the one that trains, so that others can tell whether it lives."""
+        host, process = self.record.host or Host.this(), RunProcess.this()
+        if host is not None and process is not None:
+            self.record = replace(self.record, host=replace(host, training=process))
+            with suppress(StorageError):  # the final write reports a full disk
+                self.folder.update(self.record)
+
+    def _finalize(self, record: Record) -> None:
+        """Write the final record; beside the run's, and say so, where another process has finalized that."""
+        written = self.folder.finalize_or_beside(record, self._digested())
+        if written != self.folder.record:
+            log(f"another process declared this run ended while it went on; how it ended is in {written}")
+            self.status = self.status or EXIT_ERROR
 
     def _digested(self) -> dict[str, Digest]:
         """Digests of whole files that the result holds. A file that changed since is found by them."""
@@ -273,13 +289,23 @@ class Session:
             if self.data is not None:
                 os.environ["SAMEBITS_DATA"] = str(self.data)
             try:
-                return run_script(self.folder.work / code.entry, code.arguments, self.signals, parts.observer.check)
+                outcome = run_script(self.folder.work / code.entry, code.arguments, self.signals, parts.observer.check)
+                self._end_fork(outcome.exit_status or EXIT_OK)
+                return outcome
             except SettingError:
                 # Keras wraps errors in its own. The guard raises the original message.
                 guard.check()
                 raise
             finally:
+                self._end_fork(EXIT_ERROR)
                 self._note_script(parts, entropy)
+
+    def _end_fork(self, status: int) -> None:
+        """End a child that the script forked, and that came to the script's end: the run's record is its parent's."""
+        if os.getpid() != self.process:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
 
     def _note_script(self, parts: Components, entropy: EntropyMonitor | None) -> None:
         """Record what was observed while the script ran."""
@@ -328,8 +354,7 @@ class Session:
         portability.check()
         with suppress(StorageError):  # the final write reports a full disk
             # A launcher that stopped waiting may have finalized the record. That one stays.
-            if not read_record(self.folder.record).finalized:
-                write_record(self.folder.record, self.record)
+            self.folder.update(self.record)
 
     def _note(self, observed: Environment) -> None:
         """Add to what was observed of the environment."""

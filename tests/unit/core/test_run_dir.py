@@ -8,7 +8,7 @@ import pytest
 
 from samebits.core.errors import RecordError, StorageError
 from samebits.core.ledger import lock_alive
-from samebits.core.record import RUNNING, Outcome, Record, write_record
+from samebits.core.record import RUNNING, STATES, Outcome, Record, read_record, write_record
 from samebits.core.run_dir import MARKER, RunDir, claim, prepare_runs
 from support.command import EXAMPLE
 from support.machine import unprivileged
@@ -109,3 +109,22 @@ def test_a_finalized_record_is_read_unchanged(folder: RunDir, example: Record) -
 def test_a_folder_without_a_record(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"^cannot read .*/record\.json: No such file or directory$"):
         RunDir(tmp_path).read()
+
+
+def test_a_run_that_was_declared_ended_writes_beside(folder: RunDir) -> None:
+    """Nothing is overwritten, however often."""
+    running = read_record(folder.record)
+    folder.finalize(replace(running, outcome=Outcome(state="interrupted", message="declared")))
+    before = folder.record.read_bytes(), folder.manifest.read_bytes()
+    folder.update(running)
+    late = [folder.finalize_or_beside(replace(running, outcome=Outcome(state=state)), {}) for state in STATES[1:3]]
+    assert [path.name for path in late] == ["record.late.json", "record.late-2.json"] == names(folder.late_records())
+    assert [read_record(path).outcome.state for path in late] == list(STATES[1:3])
+    assert (folder.record.read_bytes(), folder.manifest.read_bytes()) == before
+    with pytest.raises(RecordError, match="is finalized already and stays as it is"):
+        folder.finalize(replace(running, outcome=Outcome(state="finished")))
+    assert (folder.record.read_bytes(), folder.manifest.read_bytes()) == before
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]

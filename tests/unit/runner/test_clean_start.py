@@ -1,5 +1,6 @@
 """The image's entrypoint, run by this Python: what it refuses. `tests/engine` shows what reaches the script."""
 
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,13 @@ from samebits.runner import clean_start
 
 def _start(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-I", "-S", clean_start.__file__, *words]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    # The launcher holds the other end of the standard input, or the training ends at once.
+    read, write = os.pipe()
+    try:
+        return subprocess.run(command, env=variables, stdin=read, capture_output=True, text=True, check=False)
+    finally:
+        os.close(read)
+        os.close(write)
 
 
 @pytest.mark.parametrize(

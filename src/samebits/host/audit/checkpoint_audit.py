@@ -30,7 +30,7 @@ def why_not_resumable(run: RunDir, record: Record, *, retry: bool = False) -> st
     """
     # The order matters: the first reason is the one that the user can act on.
     if record.outcome.state == RUNNING:
-        return "it is still running; stop it, or wait until it ends"
+        return _why_it_may_run(record)
     if record.outcome.state == FINISHED:
         return "it has finished; nothing to resume"
     if not record.retention.writes:
@@ -45,6 +45,13 @@ def why_not_resumable(run: RunDir, record: Record, *, retry: bool = False) -> st
         )
     reasons = refusals(run, record)
     return f"not exactly: {'; '.join(reasons)}; train it again" if reasons else None
+
+
+def _why_it_may_run(record: Record) -> str:
+    # A lock or a process that cannot be seen from here proves nothing.
+    if record.outcome.message is not None:
+        return f"it was {record.outcome.message}; resume it there, or, if that machine is gone, use --ended"
+    return "it is still running; stop it, or wait until it ends"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -150,14 +150,15 @@ def _manifest(run: RunDir, record: Record, folder: _Folder) -> tuple[dict[str, F
     """The manifest that the record names; None, and a change, if it is not the one."""
     if record.files is None:
         return None, set()
-    name = run.manifest.name
+    late = run.late_records()
+    name = late[-1].name.replace("record", "files").replace(".json", ".jsonl") if late else run.manifest.name
     # The manifest is small. It is read whatever the caller reads: without it, nothing else is known.
     whole = _Folder(found=folder.found, reads=lambda _: True)
     wanted = Expected(entry=FolderEntry(path=name, size=None, digest=record.files), modes=False)
     changes = whole.compare({name: wanted})
     if changes:
         return None, changes
-    return read_folder_manifest(run.manifest), set()
+    return read_folder_manifest(run.path / name), set()
 
 
 def _apart(run: RunDir, entries: Mapping[str, FolderEntry]) -> Iterator[FileChange]:

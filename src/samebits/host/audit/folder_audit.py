@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.errors import RecordError, pluralize, shorten
+from samebits.core.record import Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.file_audit import CHANGED, FileAudit, audit_files
 from samebits.host.audit.ledger_audit import check_ledger
@@ -41,7 +42,7 @@ class FolderAudit:
 def audit_folder(run: RunDir) -> FolderAudit:
     """Check record, ledger and every other file. A record that cannot be read is part of the answer."""
     try:
-        record = run.read()
+        record = last_record(run, run.read())
     except RecordError as error:
         return FolderAudit(run=run, files=FileAudit(files=0), damage=str(error))
     files = audit_files(run, record)
@@ -49,6 +50,12 @@ def audit_folder(run: RunDir) -> FolderAudit:
     gone = any(change.path == run.ledger.name and change.kind != CHANGED for change in files.changes)
     problems = () if gone else check_ledger(run.ledger, record).problems
     return FolderAudit(run=run, files=files, problems=problems)
+
+
+def last_record(run: RunDir, record: Record) -> Record:
+    """The record that names the files as they are: a late one, if the run went on after it was declared ended."""
+    late = run.late_records()
+    return read_record(late[-1]) if late else record
 
 
 def print_audit(audit: FolderAudit) -> None:

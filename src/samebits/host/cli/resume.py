@@ -20,6 +20,9 @@ def add_resume_options(parser: argparse.ArgumentParser) -> None:
         help="begin at the last checkpoint, and skip the proof that its epoch can be reproduced; this is recorded",
     )
     parser.add_argument("--retry-failed", action="store_true", help="also resume a run whose script failed by itself")
+    parser.add_argument(
+        "--ended", action="store_true", help="the run has ended, though its machine cannot be seen from here"
+    )
     add_data(parser)
     add_offline(parser, "if the image must be rebuilt")
     add_runs_folder(parser)
@@ -35,7 +38,7 @@ def _resume_from_options(options: argparse.Namespace) -> int:
         runs=options.runs,
         data=options.data,
         offline=options.offline,
-        how=ResumeOptions(trust=options.trust_checkpoint, retry=options.retry_failed),
+        how=ResumeOptions(trust=options.trust_checkpoint, retry=options.retry_failed, ended=options.ended),
         as_json=options.json,
     )
 

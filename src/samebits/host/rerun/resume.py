@@ -8,8 +8,9 @@ import os
 from dataclasses import dataclass, replace
 
 from samebits.core.errors import InputError
+from samebits.core.liveness import HELD, UNKNOWN
 from samebits.core.origin import ResumedRun
-from samebits.core.record import Record, read_record
+from samebits.core.record import Record, interrupted, read_record
 from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
@@ -23,10 +24,14 @@ from samebits.host.runs.registry import checksum_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResumeOptions:
-    """`trust` skips the replay proof; `retry` also resumes a run whose script failed by itself."""
+    """`trust` skips the replay proof; `retry` also resumes a run whose script failed by itself.
+
+    `ended` declares that a run has ended which cannot be seen from here.
+    """
 
     trust: bool = False
     retry: bool = False
+    ended: bool = False
 
 
 def resume(run: RunDir, request: RerunRequest, options: ResumeOptions) -> tuple[RunDir, int]:
@@ -35,7 +40,7 @@ def resume(run: RunDir, request: RerunRequest, options: ResumeOptions) -> tuple[
     The new run begins at the last but one usable checkpoint, and fails unless it reproduces the last one.
     Raises InputError if it cannot be resumed, or not exactly on this host; RecordError if its ledger was edited.
     """
-    record = run.read()
+    record = _ended(run, options)
     reason = why_not_resumable(run, record, retry=options.retry)
     if reason is not None:
         raise InputError(f"the run {record.id} cannot be resumed: {reason}")
@@ -45,9 +50,25 @@ def resume(run: RunDir, request: RerunRequest, options: ResumeOptions) -> tuple[
     log(f"resuming {record.id} from {_describe(resumption.run)}")
     # A run that was killed has no final record yet; its checksum is part of the new run's record.
     if not read_record(run.record).finalized:
-        finalize_unfinished(run, lambda _: run.read())
+        finalize_unfinished(run, lambda _: record)
     resumes = replace(resumption, run=replace(resumption.run, checksum=checksum_of(run)))
     return execute(report.planned(resumes=resumes), report.available_runtime, request.streams)
+
+
+def _ended(run: RunDir, options: ResumeOptions) -> Record:
+    """The record of a run whose end is proven, or declared. Raises InputError for one that may still write."""
+    record = run.read()
+    if read_record(run.record).finalized:
+        return record
+    state = run.liveness(record)
+    if state == HELD:
+        raise InputError(
+            f"the run {record.id} cannot be resumed: it ended, but a process that its script started still runs;"
+            " end that one"
+        )
+    if state == UNKNOWN and options.ended:
+        return interrupted(record, "declared ended by `samebits resume --ended`, from where it could not be seen")
+    return record
 
 
 def _preflight_exactly(run: RunDir, request: RerunRequest) -> PreflightReport:

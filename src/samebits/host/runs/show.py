@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 from samebits.core.environment import Environment
 from samebits.core.errors import RecordError, pluralize, shorten
 from samebits.core.origin import ResumedRun
-from samebits.core.record import FINISHED, Record
+from samebits.core.record import FINISHED, Record, read_record
 from samebits.core.record_summary import RecordSummary
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.checkpoint_audit import refusals, why_not_resumable
+from samebits.host.audit.folder_audit import last_record
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.console import print_table
 from samebits.host.runs.registry import read_runs
@@ -44,6 +45,7 @@ def summarise(folder: RunDir, summary: RecordSummary) -> dict[str, Any]:
         "seed": summary.seed,
         "recipe": str(summary.recipe),
         "result": None if summary.result is None else str(summary.result),
+        "late": [path.name for path in folder.late_records()],
         "resumes": summary.resumes,
     }
 
@@ -54,9 +56,10 @@ def show_run(folder: RunDir) -> None:
     Raises RecordError, after all rows, where the ledger was edited or disagrees with the record.
     """
     record = folder.read()
-    rows = [*_outcome_rows(record), *_verification_rows(folder), *_checkpoint_rows(folder, record)]
+    rows = [*_outcome_rows(record), *_late_rows(folder), *_verification_rows(folder), *_checkpoint_rows(folder, record)]
     rows += [*_recipe_rows(record), *_environment_rows(record.environment), *_result_rows(record)]
-    check = check_ledger(folder.ledger, record)
+    # A run that went on after its record was finalized has the ledger that its late record names.
+    check = check_ledger(folder.ledger, last_record(folder, record))
     rows += [("ledger", check.describe()), *(("  problem", problem) for problem in check.problems)]
     print_table(["run", record.id], [[name, str(value)] for name, value in rows])
     # The exit status alone would hide what the folder still shows, so the table comes first.
@@ -77,7 +80,7 @@ def show_image(image: "Image", known: Mapping[str, Any], packages: "Sequence[Pac
 def _list_row(folder: RunDir, summary: RecordSummary) -> list[str]:
     return [
         folder.path.name,
-        summary.outcome.state,
+        summary.outcome.state + (", late record" if folder.late_records() else ""),
         "" if summary.seconds is None else f"{summary.seconds:.1f}",
         str(summary.seed),
         summary.recipe.short,
@@ -90,6 +93,14 @@ def _outcome_rows(record: Record) -> list[Row]:
     rows = [("outcome", outcome.state if outcome.message is None else f"{outcome.state}: {outcome.message}")]
     rows += [("unseeded", f"{use} ({pluralize(use.times, 'time')})") for use in record.entropy]
     return [*rows, ("started", record.started), ("level", record.level)]
+
+
+def _late_rows(folder: RunDir) -> Iterator[Row]:
+    """How a run ended that went on although another process had finalized its record."""
+    for path in folder.late_records():
+        late = read_record(path)
+        result = "no result" if late.result_digest is None else f"result {late.result_digest}"
+        yield "late record", f"{path.name}: {late.outcome.state}, {result}; the run went on after it was declared ended"
 
 
 def _verification_rows(folder: RunDir) -> list[Row]:

@@ -1,39 +1,110 @@
-"""Ends this process if its launcher is gone."""
+"""Ends the training if its launcher is gone, and with it everything that the script started."""
 
+import ctypes
 import os
-import subprocess
-import sys
+import resource
+import select
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
 
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL, when the launcher is gone
+_LEFTOVER_SECONDS = 1.0  # that processes of the script may outlive it
+_KILL_SECONDS = 5.0
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def tie_to_launcher() -> None:
-    """End this process when the launcher, which holds the other end of our standard input, is gone.
+    """Go on in a child process, which ends when the launcher is gone; its parent, this process, watches and waits.
 
-    First comes SIGTERM, so that the record is finalized, then SIGKILL. The script gets an empty standard input.
+    The launcher holds the other end of our standard input. When it closes, the training gets SIGTERM, so that the
+    record is finalized, then SIGKILL. The script gets an empty standard input. It may end all of its own children, and
+    does not end the watching by that; if it ends its parent, the kernel ends it.
     """
-    # A descriptor, as the number could belong to another process by then.
-    ourselves = os.pidfd_open(os.getpid())
-    # A separate process, as a script may hold the interpreter's lock for any time.
-    subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _WATCHER, str(ourselves), str(GRACE_SECONDS)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=[ourselves],
-        start_new_session=True,
-    )
-    os.close(ourselves)
+    libc, watcher = ctypes.CDLL(None), os.getpid()
+    # What the script starts becomes ours when its parent ends, so that nothing is left behind.
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # No signal may arrive before there is somebody to pass it on to.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    training = os.fork()
+    if training:
+        _watch(training, before)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # The watcher may have ended before the kernel was asked.
+    if os.getppid() != watcher:
+        os._exit(128 + signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
 
 
-_WATCHER = """
-import os, select, signal, sys
-process, grace = int(sys.argv[1]), float(sys.argv[2])
-while select.select([0, process], [], [])[0] != [process]:
-    if not os.read(0, 1024):
-        signal.pidfd_send_signal(process, signal.SIGTERM)
-        if not select.select([process], [], [], grace)[0]:
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-        break
-"""
+def _watch(training: int, mask: set[signal.Signals | int]) -> NoReturn:
+    """Pass signals on, wait for the end of training or launcher, end what is left, and end as the training did."""
+    process = os.pidfd_open(training)
+    for number in _PASSED_ON:
+        signal.signal(number, lambda number, _: _send(process, number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    launched = _wait(process)
+    status = os.waitpid(training, 0)[1]
+    _end_leftovers(_LEFTOVER_SECONDS if launched else 0.0)
+    if os.WIFSIGNALED(status):
+        _end_by(os.WTERMSIG(status))
+    os._exit(os.waitstatus_to_exitcode(status))
+
+
+def _wait(process: int) -> bool:
+    """Wait for the end of the training; returns whether the launcher was there until then."""
+    while select.select([0, process], [], [])[0] != [process]:
+        if not os.read(0, 1024):
+            _send(process, signal.SIGTERM)
+            if not select.select([process], [], [], GRACE_SECONDS)[0]:
+                _send(process, signal.SIGKILL)
+            return False
+    return True
+
+
+def _send(process: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(process, number)
+
+
+def _end_leftovers(seconds: float) -> None:
+    """Wait for the processes that the script left behind, then kill them, as the end of a container does."""
+    deadline = time.monotonic() + seconds
+    # Those of a killed process become ours in their turn.
+    with suppress(ChildProcessError):
+        while True:
+            if os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+            # What even SIGKILL does not end soon waits for a device, and ends with that.
+            if time.monotonic() > deadline + _KILL_SECONDS:
+                return
+            if time.monotonic() > deadline:
+                for child in _children():
+                    os.kill(child, signal.SIGKILL)
+            time.sleep(0.01)
+
+
+def _children() -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # The name, in parentheses, may hold anything.
+            parent = int(path.read_text("utf-8", "replace").rpartition(")")[2].split()[1])
+            if parent == os.getpid():
+                found.append(int(path.parent.name))
+    return found
+
+
+def _end_by(number: int) -> NoReturn:
+    """End by the signal that ended the training, so that the launcher sees it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The kernel allows no handler for SIGKILL.
+    with suppress(OSError):
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    # Only the first process of a container gets here.
+    os._exit(128 + number)

@@ -18,6 +18,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import lock_alive
+from samebits.core.liveness import Host
 from samebits.core.origin import ResumedRun
 from samebits.core.record import INTERRUPTED, Outcome, Record, Resumability, read_record, write_record
 from samebits.core.run_dir import RunDir
@@ -462,3 +463,42 @@ def test_a_record_that_says_nothing_sensible_of_being_resumable(played: Played) 
         with pytest.raises(RecordError, match=r"^(missing value in )?'resumable\."):
             Record.from_dict(record.to_dict() | {"resumable": wrong}, check_checksum=False)
     assert isinstance(run.checkpoints.read(run.checkpoints.positions()[-1]), Checkpoint)
+
+
+def elsewhere(run: RunDir) -> RunDir:
+    """The unfinished run as another machine recorded it."""
+    record = read_record(run.record)
+    host = Host.this()
+    assert host is not None
+    host = replace(host, machine="sha256:other", launcher=replace(host.launcher, boot="other"))
+    write_record(run.record, replace(record, host=host))
+    return run
+
+
+def test_a_run_on_another_machine_is_not_ended_by_this_one(played: Played) -> None:
+    result = _whole(played)
+    run = elsewhere(unsealed(_killed(played, 0, 2)))
+    before = run.record.read_bytes()
+    done = played.call("resume", run.path.name)
+    assert done.status == 2
+    assert "it was started on another machine" in done.complaint
+    assert "--ended" in done.complaint
+    for command in ("show", "list", "audit", "preflight"):
+        played.call(command, *([run.path.name] if command != "list" else []))
+        assert run.record.read_bytes() == before
+    _ends_well(_resumed(played, run, "--ended"), result)
+    assert "declared ended" in str(read_record(run.record).outcome.message)
+
+
+def test_a_run_that_went_on_is_named(played: Played) -> None:
+    run = elsewhere(unsealed(_killed(played, 0, 2)))
+    going = read_record(run.record)
+    _resumed(played, run, "--ended")
+    ended = replace(going, outcome=Outcome(state="finished"))
+    assert run.finalize_or_beside(ended, {}).name == "record.late.json"
+    assert "record.late.json: finished" in played.call("show", run.path.name).out
+    assert "interrupted, late record" in played.call("list").out
+    assert played.call("audit", run.path.name).status == 0
+    (run.path / "files.late.jsonl").chmod(0o644)
+    (run.path / "files.late.jsonl").write_text("")
+    assert "files.late.jsonl" in played.call("audit", run.path.name).out
