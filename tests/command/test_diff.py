@@ -11,7 +11,7 @@ def test_two_trainings(project: Project) -> None:
     data.write_text(data.read_text().replace("1", "2", 1))
     runs.append(_trained(project))
     same, other = (call("diff", runs[0].run.name, run.run.name, folder=project.folder) for run in runs[1:])
-    assert (same.status, same.out) == (0, "identical\n")
+    assert (same.status, same.out) == (0, "identical: 1 model, 1 file\n")
     assert other.status == 1
     lines = other.out.splitlines()
     assert lines[0].startswith("inputs recipe data.tree: sha256:")

@@ -66,7 +66,7 @@ def test_the_commands_for_a_script_of_ones_own(in_docker: Project) -> None:
     assert trained[0] == trained[1], "the launcher and plain docker run must agree"
     assert trained[0] != trained[3], "the portable profile computes otherwise"
     verified = [output.splitlines()[-1] for command, output in outputs.items() if " verify " in command]
-    assert verified[:3] == ["identical"] * 3
+    assert [line.partition(":")[0] for line in verified[:3]] == ["identical"] * 3
     assert verified[3:] == ["identical (2 of 2 segments)", "identical in 1 of 2 segments, drawn with seed 0"]
     assert outputs["samebits attest examples/families"].splitlines()[-1] == "identical"
 

@@ -8,7 +8,7 @@ from typing import Any
 from samebits.core.checkpoint_store import NONE, RetentionPolicy
 from samebits.core.digest import Digest, confirm_checksum, with_checksum
 from samebits.core.environment import EntropyUse, Environment
-from samebits.core.errors import RecordError
+from samebits.core.errors import RecordError, pluralize
 from samebits.core.jsonio import (
     Fields,
     check_version,
@@ -21,7 +21,7 @@ from samebits.core.jsonio import (
 from samebits.core.liveness import Host
 from samebits.core.origin import Origin
 from samebits.core.recipe import Recipe
-from samebits.core.result import Result
+from samebits.core.result import Coverage, Result
 from samebits.core.timings import Timings
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
@@ -109,7 +109,8 @@ class Record:
     1.2; before it there were no checkpoints. `resumable` is None until training has begun. `strict` and `trial` came
     with 1.3: whether unseeded randomness is an error, and what is tried, if it is a trial. 1.4 extended `origin`,
     and added `files`: the digest of `files.jsonl`, which holds one for every file of the run's folder, and `host`:
-    where the run was started, so that nobody else finalizes it while it lives.
+    where the run was started, so that nobody else finalizes it while it lives; and `coverage`: what the result leaves
+    out.
     """
 
     id: str
@@ -126,6 +127,7 @@ class Record:
     exclude: tuple[str, ...] = ()
     environment: Environment = field(default_factory=Environment)
     result: Result | None = None
+    coverage: Coverage | None = None
     ledger: LedgerEnd | None = None
     files: Digest | None = None
     host: Host | None = None
@@ -142,6 +144,23 @@ class Record:
     def result_digest(self) -> Digest | None:
         """Names the result, where there is one."""
         return None if self.result is None else self.result.digest
+
+    @property
+    def covers(self) -> str:
+        """What the result covers, and what it leaves out."""
+        left = 0 if self.coverage is None else self.coverage.discarded
+        but = f"; not covered: {pluralize(left, 'layer')} that the script discarded" if left else ""
+        return "nothing" if self.result is None else f"{self.result.covers}{but}"
+
+    @property
+    def misses_layers(self) -> bool:
+        """Whether the script discarded layers that the result does not cover; before version 1.4 nobody looked."""
+        return self.coverage is not None and self.coverage.discarded > 0
+
+    @property
+    def misses_models(self) -> bool:
+        """Whether there were such layers, and the result covers no model at all."""
+        return self.misses_layers and self.result is not None and not self.result.models
 
     @property
     def holds_nothing(self) -> bool:
@@ -196,6 +215,7 @@ class Record:
             "environment": self.environment.to_dict(),
             "result": None if self.result is None else self.result.to_dict(),
             "result_digest": None if result_digest is None else str(result_digest),
+            "coverage": None if self.coverage is None else self.coverage.to_dict(),
             "ledger": None if self.ledger is None else self.ledger.to_dict(),
             "files": None if self.files is None else str(self.files),
             "host": None if self.host is None else self.host.to_dict(),
@@ -221,8 +241,8 @@ class Record:
     @classmethod
     def _parse(cls, fields: Fields) -> "Record":
         names = fields.names()
-        resumable, trial, result, ledger, host = map(
-            fields.optional_inner, ("resumable", "trial", "result", "ledger", "host")
+        resumable, trial, result, ledger, host, coverage = map(
+            fields.optional_inner, ("resumable", "trial", "result", "ledger", "host", "coverage")
         )
         return cls(
             id=fields.get("id", str),
@@ -241,6 +261,7 @@ class Record:
             origin=Origin.from_fields(fields.inner("origin")),
             environment=Environment.from_fields(fields.inner("environment")),
             result=None if result is None else Result.from_fields(result),
+            coverage=None if coverage is None else Coverage.from_fields(coverage),
             ledger=None if ledger is None else LedgerEnd.from_fields(ledger),
             files=None if fields.optional("files", str) is None else fields.parse("files", Digest.parse),
             host=None if host is None else Host.from_fields(host),

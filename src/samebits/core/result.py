@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from samebits.core.digest import Digest, ReadJson
-from samebits.core.errors import RecordError
+from samebits.core.errors import RecordError, pluralize
 from samebits.core.jsonio import Fields
 
 
@@ -35,7 +35,7 @@ class TensorDescription:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelResult:
-    """A trained model: `how` is fit, loop or variables; `tensors` are by group, `digest` is of all of them."""
+    """A trained model: `how` is fit, loop, held or variables; `tensors` are by group, `digest` is of all of them."""
 
     name: str
     how: str
@@ -105,6 +105,23 @@ class OutputFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Coverage:
+    """What a result leaves out: layers that the script `discarded` unobserved, and models that were not saved."""
+
+    discarded: int = 0
+    unsaved: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the record holds it."""
+        return {"discarded": self.discarded, "unsaved": list(self.unsaved)}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Coverage":
+        """Read what `to_dict` wrote."""
+        return cls(discarded=fields.get("discarded", int), unsaved=fields.texts("unsaved"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
     """Everything that came out.
 
@@ -126,6 +143,20 @@ class Result:
     def is_empty(self) -> bool:
         """Whether nothing came out, which any two runs would have in common."""
         return not (self.models or self.fits or self.outputs)
+
+    @property
+    def covers(self) -> str:
+        """What it is the digest of, such as `2 models, 3 files`."""
+        variables = [
+            tensor for model in self.models if model.how == "variables" for tensor in model.tensors.get("variables", ())
+        ]
+        counted = (
+            (sum(model.how != "variables" for model in self.models), "model", ""),
+            (len(variables), "variable", " without a model"),
+            (len(self.outputs), "file", ""),
+        )
+        parts = [pluralize(number, what) + which for number, what, which in counted if number]
+        return ", ".join(parts) + ("" if self.models else " (no Keras model)")
 
     @property
     def final_metrics(self) -> dict[tuple[int, str], str]:

@@ -343,7 +343,7 @@ class Session:
     def _keep_what_was_made(self, parts: Components) -> None:
         """However the run ends, the files of the working folder stay; so do models, if the code changed meanwhile."""
         if parts.working_folder.changed:
-            parts.observer.keep_models()
+            parts.observer.settling.keep_models()
         try:
             parts.working_folder.collect()
         except StorageError as error:
@@ -369,8 +369,12 @@ class Session:
             parts.working_folder.check(thorough=True)
             parts.working_folder.collect()
             result = replace(result, outputs=describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs))
+            coverage = parts.observer.settling.coverage()
+            self.record = replace(self.record, coverage=coverage)
         if not result.models:
             log("no Keras model was trained: the result covers the output files only")
+        for reason in coverage.unsaved:
+            log(f"a model could not be saved, the result has its digests only: {reason}")
         with self._timed(lambda timings, seconds: replace(timings, check_inputs=seconds)):
             recipe = self.record.recipe
             check_code_unchanged(self.folder, recipe, "the recorded code changed during the run")

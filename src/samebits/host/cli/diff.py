@@ -38,5 +38,5 @@ def diff_command(*, one: str, other: str, runs: Path | None, as_json: bool) -> i
     if as_json:
         print_json([difference.to_dict() for difference in differences])
     else:
-        print_differences(differences)
+        print_differences(differences, found[0].read().covers)
     return EXIT_DIFFERENT if differences else EXIT_OK

@@ -271,15 +271,15 @@ def _tensors(result: Result) -> dict[str, TensorDescription]:
     return found
 
 
-def print_differences(differences: list[Difference]) -> None:
-    """Print every difference on stdout, with the lines of code that differ."""
+def print_differences(differences: list[Difference], covers: str) -> None:
+    """Print every difference on stdout, with the lines of code that differ; else what equal results cover."""
     for item in differences:
         print_difference(item)
     if differences:
         # Equal inputs with different outputs are the interesting case, so the equal side is named.
         equal = {INPUTS, OUTPUTS} - {item.side for item in differences}
         print(*(f"{side} none differ" for side in equal), sep="\n", end="\n" if equal else "")
-    print("different" if differences else "identical")
+    print("different" if differences else f"identical: {covers}")
 
 
 def print_difference(item: Difference) -> None:

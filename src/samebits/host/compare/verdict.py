@@ -16,17 +16,31 @@ NOT_COMPARABLE = "not comparable"
 NOTHING = "the result is empty: no Keras model was trained, and no output file was written"
 NO_METRICS = "the run has no metrics; verify with --level bitwise"
 
+UNSEEN = (
+    "the results cover files only, and the script discarded Keras layers before they could be digested; keep its model,"
+    " such as in a global variable"
+)
+
 REL = 1e-3
 """The default relative tolerance: how much a number printed with three digits can be off."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """`kind` is one of the four verdicts; `reasons` has one line for each reason, and is complete."""
+    """`kind` is one of the four verdicts; `reasons` has one line for each reason, and is complete.
+
+    `covers` says of what equal results are the digest, such as `2 models, 3 files`.
+    """
 
     kind: str
     level: str
     reasons: tuple[str, ...] = ()
+    covers: str = ""
+
+    @property
+    def line(self) -> str:
+        """The last line of `verify`: the verdict, and what it covers where that is known."""
+        return f"{self.kind}: {self.covers}" if self.covers else self.kind
 
     @property
     def exit_status(self) -> int:
@@ -83,14 +97,21 @@ def judge_runs(one: Record, other: Record, level: str, tolerance: Tolerance) -> 
     # Two empty results are equal, but that shows nothing about the script.
     if level != DOCUMENTED and one.holds_nothing and other.holds_nothing:
         return not_comparable(level, [NOTHING])
-    # Equal digests satisfy every level.
+    # Equal digests satisfy every level, as long as they cover what was trained.
     if one.result_digest == other.result_digest:
-        return Verdict(kind=IDENTICAL, level=level)
+        return _equal(one, other, level)
     if level == BITWISE:
         return Verdict(kind=DIFFERENT, level=level, reasons=("the result digests differ",))
     if level == DOCUMENTED:
         return Verdict(kind=EQUIVALENT, level=level, reasons=("it finished again; the result digests differ",))
     return _by_metrics(one, other, tolerance)
+
+
+def _equal(one: Record, other: Record, level: str) -> Verdict:
+    """The verdict on equal results: they show nothing about models that neither covers."""
+    if level != DOCUMENTED and (one.misses_models or other.misses_models):
+        return not_comparable(level, [UNSEEN])
+    return Verdict(kind=IDENTICAL, level=level, covers=(other if other.misses_layers else one).covers)
 
 
 def _without_result(one: Record, other: Record, level: str) -> Verdict:

@@ -78,6 +78,7 @@ class Verification:
             "tolerance": self.tolerance.to_dict(),
             "verdict": self.verdict.kind,
             "reasons": list(self.verdict.reasons),
+            "covers": self.verdict.covers or None,
             "preflight": [row.to_dict() for row in self.rows],
             "differences": [difference.to_dict() for difference in self.differences],
             "location": None if self.location is None else self.location.to_dict(),
@@ -201,4 +202,4 @@ def print_verification(found: Verification) -> None:
         print(line)
     for reason in found.verdict.reasons:
         print(reason)
-    print(found.verdict.kind)
+    print(found.verdict.line)

@@ -191,7 +191,8 @@ def _result_rows(record: Record) -> list[Row]:
     result = record.result
     if result is None:
         return []
-    rows: list[Row] = [("result", result.digest)]
+    rows: list[Row] = [("result", result.digest), ("  covers", record.covers)]
+    rows += [("  not saved", text) for text in (record.coverage.unsaved if record.coverage else ())]
     for model in result.models:
         count = sum(len(group) for group in model.tensors.values())
         rows.append((f"  model {model.name}", f"{model.digest} ({count} tensors)"))

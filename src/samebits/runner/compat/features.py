@@ -45,7 +45,14 @@ SETTINGS = Feature(
 OBSERVER = Feature(
     name="observing the training",
     essential=True,
-    needs=(_OPTIMIZER_VARIABLES, _LAYERS, _FUNCTIONAL, "keras.callbacks:CallbackList#_async_train", _EAGER_VALUES),
+    needs=(
+        _OPTIMIZER_VARIABLES,
+        _LAYERS,
+        _FUNCTIONAL,
+        "keras:Variable#_value",
+        "keras.callbacks:CallbackList#_async_train",
+        _EAGER_VALUES,
+    ),
 )
 BINCOUNT_GUARD = Feature(
     name="the guard of bincount",

@@ -25,6 +25,14 @@ def trained_variables(optimizer: Any) -> list[Any]:
     return list(optimizer._trainable_variables)
 
 
+def inner_variable(variable: Any) -> Any:
+    """The variable of TensorFlow behind one of Keras; None before it has values. Any other variable is its own."""
+    import keras
+
+    # `value` would apply the scopes of the moment, and create values.
+    return variable._value if isinstance(variable, keras.Variable) else variable
+
+
 def inner_layers(model: Any) -> list[Any]:
     """All layers of a model, including nested ones, without the model itself."""
     return list(model._flatten_layers(include_self=False))

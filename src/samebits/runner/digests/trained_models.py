@@ -13,15 +13,22 @@ from samebits.core.result import ModelResult
 from samebits.runner.compat import keras_private
 from samebits.runner.digests.tensors import model_variables
 
+HELD = "held"
+
 
 @dataclass(kw_only=True, slots=True)
 class TrainedModel:
-    """One trained model, or the variables of an optimizer without a model. `settled` is its result once digested."""
+    """One trained model, or variables without a model: an optimizer's, or `bare` ones. `settled` is its result.
+
+    `how` is what trained it: `fit`, an optimizer in a `loop`, or neither: a script may assign the variables of any
+    layer that it has `held`.
+    """
 
     name: str
     how: str
     target: Any
     optimizers: list[Any] = field(default_factory=list)
+    bare: list[Any] = field(default_factory=list)
     fitting: int = 0
     settled: ModelResult | None = None
 
@@ -32,6 +39,8 @@ class TrainedModel:
             groups[f"loop_optimizer_{number}"] = list(optimizer.variables)
             if self.target is None:
                 groups["variables"] = trained_by(optimizer)
+        if self.bare:
+            groups["variables"] = self.bare
         return groups
 
     def stepped_by(self, optimizer: Any) -> bool:

@@ -2,7 +2,7 @@
 
 Public names of Keras are wrapped, and nothing that affects results is changed:
 
-- `Model.__new__`: which models exist.
+- Layers, variables and their assignments (`inventory`): what exists and changes beside all this.
 - `Model.fit`: adds a callback, as the autologging of experiment trackers does.
 - `Optimizer.apply`: which models a custom loop trains.
 - `clear_session`: models from before it are digested, so that they can be freed.
@@ -12,35 +12,34 @@ Public names of Keras are wrapped, and nothing that affects results is changed:
 """
 
 import functools
-import gc
 import inspect
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from samebits.core.digest import Digest
-from samebits.core.errors import SamebitsError, StorageError
+from samebits.core.errors import SamebitsError
 from samebits.core.jsonio import Fields, exact_float
 from samebits.core.ledger import Ledger
-from samebits.core.result import FitResult, ModelResult, Result, TensorDescription
+from samebits.core.result import FitResult, Result
 from samebits.core.trace_level import DEFAULT_TRACE, Trace, TraceEnded
 from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism.shuffle import FitShuffle
 from samebits.runner.digests.tensors import (
     describe_tensor,
-    describe_variables,
     group_digest,
     model_variables,
     named_variables,
 )
-from samebits.runner.digests.trained_models import TrainedModel, outermost, owns, save_model, trained_by
+from samebits.runner.digests.trained_models import TrainedModel, outermost, owns, trained_by
 from samebits.runner.observe.added_callbacks import added_callbacks
 from samebits.runner.observe.fit_history import FitHistory
+from samebits.runner.observe.inventory import Inventory
+from samebits.runner.observe.settling import Settling
 from samebits.runner.trace.step_tracer import StepTracer
 
 
@@ -73,7 +72,6 @@ class Observer:
         after_steps: Callable[[int, int], None] | None = None,
     ) -> None:
         self._ledger = ledger
-        self._models = models
         self._shuffle = shuffle
         self._before_training: Callable[[], None] | None = before_training
         self._fits = fits
@@ -82,9 +80,10 @@ class Observer:
         self._after_epoch = after_epoch
         self.seconds = 0.0
         self._working = threading.RLock()
-        self._live: list[weakref.ref[Any]] = []
+        self._inventory = Inventory()
         self._optimizers: list[Any] = []
         self.trained: list[TrainedModel] = []
+        self.settling = Settling(self.trained, self._inventory, models)
         self.keeps_digested = False
         self._digested: dict[int, tuple[Any, Digest]] = {}
         self.fits: list[FitHistory] = []
@@ -97,7 +96,7 @@ class Observer:
         """Wrap Keras. Call it before the script is imported."""
         import keras
 
-        patches.wrap((keras.Model, "__new__"), self._wrap_new)
+        self._inventory.install(patches)
         patches.wrap((keras.Model, "fit"), self._wrap_fit)
         patches.wrap((keras.optimizers.Optimizer, "apply"), self._wrap_apply)
         self.tracer.install(patches)
@@ -113,27 +112,12 @@ class Observer:
         """Digest the remaining models, and return models and fits. Raises an error that a callback raised."""
         self.check()
         for index in range(len(self.trained)):
-            self._settle(index)
+            self.settling.settle(index)
+        self.settling.settle_others(all_alive=True)
+        self.settling.settle_variables()
         models = tuple(trained.settled for trained in self.trained if trained.settled is not None)
         self._ledger.append({"event": "end", "models": [model.digest for model in models]})
         return Result(models=models, fits=tuple(fit.result for fit in self.fits))
-
-    def keep_models(self) -> None:
-        """Save the models so far, where the run ends before they could be digested."""
-        for index, trained in enumerate(self.trained):
-            if trained.settled is None and trained.target is not None:
-                with suppress(StorageError):
-                    save_model(trained.target, self._models, index)
-
-    def _wrap_new(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def new(cls: type, *args: Any, **kwargs: Any) -> Any:
-            model = original(cls, *args, **kwargs)
-            # A weak reference: observing a model must not keep it alive.
-            self._live.append(weakref.ref(model))
-            return model
-
-        return new
 
     def _wrap_fit(self, original: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(original)
@@ -166,7 +150,8 @@ class Observer:
             trainable_variables = trainable_variables and list(trainable_variables)
             self._stepping(optimizer)
             step = self.tracer.before_step(optimizer, grads, trainable_variables)
-            result = original(optimizer, grads, trainable_variables)
+            with self._inventory.stepping():
+                result = original(optimizer, grads, trainable_variables)
             self.stepped(optimizer)
             self.tracer.after_step(optimizer, step)
             return result
@@ -179,7 +164,9 @@ class Observer:
             for index, trained in enumerate(self.trained):
                 # A callback may call this in the middle of a `fit`.
                 if not trained.fitting:
-                    self._settle(index)
+                    self.settling.settle(index)
+            self.settling.settle_others(all_alive=False)
+            self._inventory.release()
             self._optimizers.clear()
             return original(*args, **kwargs)
 
@@ -295,11 +282,10 @@ class Observer:
         if any(trained.fitting and trained.target.optimizer is optimizer for trained in self.trained):
             return  # this `fit` is registered already
         variables = trained_by(optimizer)
-        # Otherwise it would depend on the last garbage collection which models are alive.
-        gc.collect()
-        alive = [model for model in (reference() for reference in self._live) if model is not None]
         # A nested model trains as a part of the outermost one, which is what is recorded.
-        owners = [model for model in alive if getattr(model, "built", False) and owns(model, variables)]
+        owners = [
+            model for model in self._inventory.models() if getattr(model, "built", False) and owns(model, variables)
+        ]
         for model in outermost(owners):
             trained = self.trained[self._register(model, "loop")]
             if getattr(model, "optimizer", None) is not optimizer:
@@ -307,29 +293,10 @@ class Observer:
         # Bare variables, without a model, are recorded under their optimizer.
         if not owners:
             self.trained.append(TrainedModel(name=optimizer.name, how="variables", target=None, optimizers=[optimizer]))
-
-    def _settle(self, index: int) -> None:
-        """Digest and save a trained model, then release it."""
-        trained = self.trained[index]
-        if trained.settled is not None:
             return
-        tensors = {name: describe_variables(variables) for name, variables in trained.variables().items()}
-        if trained.target is not None:
-            save_model(trained.target, self._models, index)
-        groups = [{"group": group, "tensors": described} for group, described in sorted(tensors.items())]
-        trained.settled = ModelResult(
-            name=trained.name,
-            how=trained.how,
-            tensors={group: tuple(map(_tensor, described)) for group, described in tensors.items()},
-            digest=group_digest(groups),
-        )
-        # Release the model, as the script expects after `clear_session`.
-        trained.target = None
-        trained.optimizers = []
-
-
-def _tensor(described: Mapping[str, Any]) -> TensorDescription:
-    return TensorDescription(**{**described, "shape": tuple(described["shape"])})
+        owned = {id(variable) for model in owners for variable in model.variables}
+        if bare := [variable for variable in variables if id(variable) not in owned]:
+            self.trained.append(TrainedModel(name=optimizer.name, how="variables", target=None, bare=bare))
 
 
 def _exact_metric(value: Any) -> str:

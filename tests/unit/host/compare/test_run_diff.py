@@ -245,7 +245,7 @@ def test_the_command(tmp_path: Path) -> None:
         (tmp_path / "runs" / name).mkdir(parents=True)
         shutil.copy(EXAMPLE, tmp_path / "runs" / name / "record.json")
     done = call("diff", "a", "b", folder=tmp_path)
-    assert (done.status, done.out) == (0, "identical\n"), done.err
+    assert (done.status, done.out) == (0, "identical: 1 model, 2 files\n"), done.err
     record = read_record(EXAMPLE)
     write_record(tmp_path / "runs" / "b" / "record.json", _recipe(record, seed=9, ignore_outputs=("x",)))
     done = call("diff", "a", "b", folder=tmp_path)

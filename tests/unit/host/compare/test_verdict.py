@@ -9,7 +9,7 @@ import pytest
 
 from samebits.core.errors import InputError
 from samebits.core.record import FAILED, RUNNING, Outcome, Record
-from samebits.core.result import Result
+from samebits.core.result import Coverage, Result
 from samebits.host.compare.verdict import (
     DIFFERENT,
     EQUIVALENT,
@@ -141,3 +141,38 @@ def test_results_that_say_nothing(one: Record) -> None:
     empty = replace(one, result=Result())
     for level, kind in (("bitwise", NOT_COMPARABLE), ("metrics", NOT_COMPARABLE), ("documented", IDENTICAL)):
         assert judge_runs(empty, empty, level, Tolerance()).kind == kind
+
+
+_FILE = {"path": "done.txt", "by": "bytes", "digest": "sha256:" + "0" * 64}
+
+
+def _of_files(record: Record, discarded: int | None) -> Record:
+    """A record whose result covers one file alone, of a script that discarded so many layers."""
+    record = with_result(record, lambda result: result.update(models=[], fits=[], outputs=[_FILE]))
+    return replace(record, coverage=None if discarded is None else Coverage(discarded=discarded))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [(None, None, IDENTICAL), (0, 0, IDENTICAL), (0, 2, NOT_COMPARABLE), (2, 0, NOT_COMPARABLE)],
+)
+def test_files_alone_show_nothing_about_models(one: Record, before: int | None, after: int | None, kind: str) -> None:
+    records = _of_files(one, before), _of_files(one, after)
+    verdict = judge_runs(*records, "bitwise", Tolerance())
+    assert verdict.kind == kind
+    assert verdict.line == ("identical: 1 file (no Keras model)" if kind == IDENTICAL else kind)
+    assert bool(verdict.reasons) == (kind != IDENTICAL)
+    assert judge_runs(*records, "documented", Tolerance()).kind == IDENTICAL
+
+
+def test_what_equal_results_cover(one: Record) -> None:
+    tensor = {"path": "weight", "dtype": "float32", "shape": [1], "digest": _FILE["digest"]}
+    model = {"name": "m", "how": "fit", "tensors": {}, "digest": _FILE["digest"]}
+    bare = {**model, "how": "variables", "tensors": {"variables": [tensor, tensor]}}
+    covered = with_result(one, lambda result: result.update(models=[model, model, bare], outputs=[_FILE]))
+    text = "identical: 2 models, 2 variables without a model, 1 file"
+    assert judge_runs(covered, covered, "bitwise", Tolerance()).line == text
+    discarding = replace(covered, coverage=Coverage(discarded=1))
+    for pair in ((covered, discarding), (discarding, covered)):
+        line = judge_runs(*pair, "bitwise", Tolerance()).line
+        assert line == f"{text}; not covered: 1 layer that the script discarded"

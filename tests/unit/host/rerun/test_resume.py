@@ -90,7 +90,7 @@ def test_a_killed_run_ends_in_the_same_bits(played: Played, keep: str) -> None:
         "every:2": ["0000-000002", "0001-000002", "0001-000003", "0001-000004"],
     }
     assert [place.name for place in again.checkpoints.positions()] == names[keep]
-    assert played.call("verify", again.path.name).out.splitlines()[-1] == "identical"
+    assert played.call("verify", again.path.name).out.splitlines()[-1] == "identical: 1 model"
     assert played.call("diff", run.path.name, again.path.name).status == 1
 
 

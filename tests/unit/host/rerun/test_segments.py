@@ -333,7 +333,7 @@ def test_what_is_kept(played: Played, here: Here, capsys: pytest.CaptureFixture[
     again = verify(played, run, here)
     assert again.kept is not None
     assert again.kept.parent.name == f"{run.path.name}-segments-2"
-    assert played.call("verify", run.path.name).out.splitlines()[-1] == "identical"
+    assert played.call("verify", run.path.name).out.splitlines()[-1] == "identical: 1 model"
 
 
 def test_a_resumed_run_has_segments_like_any_other(played: Played, here: Here) -> None:
