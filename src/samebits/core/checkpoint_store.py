@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -38,6 +39,7 @@ LAST = "last"
 NONE = "none"
 _EVERY_STEPS = "every:"
 _KEPT = 2  # to resume is to begin at the last but one, and to reproduce the last
+InUse = Callable[[], AbstractContextManager[frozenset[str]]]
 # Zero-padded, so that names sort as numbers; longer numbers are allowed.
 _POSITION_NAME = re.compile(r"(\d{4,})-(\d{6,})(?:-(\d{8,}))?")
 
@@ -282,11 +284,11 @@ class CheckpointStore:
             raise storage_error(error, self.objects) from error
         return digest
 
-    def prune(self, policy: RetentionPolicy, in_use: Callable[[], frozenset[str]] = frozenset) -> None:
+    def prune(self, policy: RetentionPolicy, in_use: InUse = lambda: nullcontext(frozenset())) -> None:
         """Remove checkpoints that the policy does not retain, and objects that no checkpoint needs.
 
-        The last checkpoint of each phase is kept, and the last two of the run. `in_use` returns the objects of
-        checkpoints that are not written yet.
+        The last checkpoint of each phase is kept, and the last two of the run. `in_use` opens a context with the
+        objects of checkpoints that are not written yet; none is added within it.
         """
         positions = self.positions()
         last = {position.phase: position for position in positions}
@@ -300,8 +302,9 @@ class CheckpointStore:
         for position in over:
             self.path(position).unlink(missing_ok=True)
         for text in dropped - self._objects_of(self.positions()):
-            if text not in in_use():
-                (self.objects / Digest.parse(text).hex).unlink(missing_ok=True)
+            with in_use() as used:
+                if text not in used:
+                    (self.objects / Digest.parse(text).hex).unlink(missing_ok=True)
 
     def _objects_of(self, positions: Sequence[Position]) -> set[str]:
         return {text for position in positions for text in self.read(position).objects}

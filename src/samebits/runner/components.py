@@ -50,7 +50,12 @@ class Checkpointing:
         unsupported_ops = UnsupportedOpWatcher(manager)
         return cls(
             manager=manager,
-            fits=FitCheckpoints(manager, preempted=signals.waits, end=signals.reraise),
+            fits=FitCheckpoints(
+                manager,
+                preempted=signals.waits,
+                end=signals.reraise,
+                has_traced=lambda: unsupported_ops.has_traced,
+            ),
             loops=LoopCheckpoints(manager, ledger, unsupported_ops),
             unsupported_ops=unsupported_ops,
         )

@@ -1,7 +1,8 @@
 """Writes checkpoints on a background thread, so that training does not wait for the disk."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from samebits.core.checkpoint_store import Checkpoint, CheckpointStore, RetentionPolicy
@@ -28,8 +29,7 @@ class AsyncWriter:
         self._busy: Checkpoint | None = None
         self._thread: threading.Thread | None = None
         self.failed = False
-        self.capturing: set[str] = set()
-        """Digests of the output files of the checkpoint that is being captured."""
+        self._capturing: set[str] = set()
 
     def add(self, checkpoint: Checkpoint, contents: Mapping[str, Any]) -> None:
         """Queue a checkpoint; blocks while the queue is full."""
@@ -44,7 +44,7 @@ class AsyncWriter:
             self._waiting = [item for item in self._waiting if not self._is_replaced(item[0], checkpoint)]
             self._changed.wait_for(lambda: len(self._waiting) < _MAX_WAITING or self.failed)
             self._waiting.append((checkpoint, contents))
-            self.capturing.clear()
+            self._capturing.clear()
             self._changed.notify_all()
 
     def fail(self, error: Exception) -> None:
@@ -57,10 +57,19 @@ class AsyncWriter:
             self._busy = None
             self._changed.notify_all()
 
-    def _in_use(self) -> frozenset[str]:
-        """Digests that pruning must keep, as a waiting checkpoint or the one being captured refers to them."""
+    def announce(self, digest: str) -> None:
+        """Keep the object of an output file of the checkpoint that is being captured."""
         with self._changed:
-            return frozenset(self.capturing).union(*(item.objects for item, _ in self._waiting))
+            self._capturing.add(digest)
+
+    @contextmanager
+    def _in_use(self) -> Iterator[frozenset[str]]:
+        """Digests that pruning must keep, as a waiting checkpoint or the one being captured refers to them.
+
+        Nothing is announced within the context, so that an object cannot be removed after it was found to exist.
+        """
+        with self._changed:
+            yield frozenset(self._capturing).union(*(item.objects for item, _ in self._waiting))
 
     def wait(self) -> None:
         """Block until all checkpoints are on the disk."""

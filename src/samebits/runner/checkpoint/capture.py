@@ -8,10 +8,9 @@ of libraries are captured by `global_rngs`.
 import base64
 import enum
 import io
-import random
 import sys
 import types
-import zlib
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -19,18 +18,24 @@ from typing import Any
 
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
+from samebits.runner.checkpoint.capture_arrays import ArrayCapture, LargeArrays, frozen_value, unsaved
 from samebits.runner.checkpoint.capture_code import CodeCapture
 from samebits.runner.checkpoint.capture_containers import encode_container
+from samebits.runner.checkpoint.capture_keras import KerasCapture, bases_of
 from samebits.runner.checkpoint.code_inspection import is_ours
-from samebits.runner.checkpoint.encoding import PLAIN, Encoded, PathMap, UncapturableError, qualified_name
-from samebits.runner.checkpoint.global_rngs import generator_kinds
-from samebits.runner.checkpoint.keras_state import build_of, fixed_of, parts_of, variables_of
-from samebits.runner.checkpoint.object_inspection import attributes_of, draws_unseen, is_opaque
-from samebits.runner.compat import keras_private
-from samebits.runner.digests.tensors import raw_bytes, values_of
-
-_INLINE_BYTES = 4096  # arrays up to this size are stored in the JSON itself
-_LARGE_BYTES = 16 << 20  # arrays from this size on are stored only if they changed
+from samebits.runner.checkpoint.encoding import PLAIN, SYMBOLIC, Encoded, PathMap, UncapturableError, qualified_name
+from samebits.runner.checkpoint.library_objects import (
+    COMPARE,
+    CONSTANT,
+    REFUSE,
+    WALK,
+    handling_of,
+    is_library_class,
+    is_symbolic,
+    is_trackable,
+)
+from samebits.runner.checkpoint.object_inspection import attributes_of, draws_unseen, is_open_elsewhere
+from samebits.runner.compat import keras_private, tensorflow_private
 
 
 class StateWalker:
@@ -43,7 +48,7 @@ class StateWalker:
     def __init__(self, code: Path, folders: PathMap) -> None:
         self._code = str(code)
         self._folders = folders
-        self._large: dict[int, tuple[Any, int]] = {}
+        self._large: LargeArrays = {}
 
     def check_globals(self, saved: Iterable[list[Any]]) -> None:
         """Raise RecordError if a saved global does not belong to one of the script's modules."""
@@ -59,13 +64,18 @@ class StateWalker:
         return captured
 
     def capture(
-        self, roots: Mapping[str, Any], known: Mapping[int, tuple[Any, Digest]] | None = None
+        self,
+        roots: Mapping[str, Any],
+        known: Mapping[int, tuple[Any, Digest]] | None = None,
+        *,
+        frozen: bool = False,
     ) -> "StateCapture":
         """Capture the state. Raises UncapturableError.
 
-        `known` has values and digests of variables that were read already, by the `id` of the variable.
+        `known` has values and digests of variables that were read already, by the `id` of the variable. `frozen`
+        leaves out what a traced graph reads anew in each step: the values of variables.
         """
-        captured = StateCapture(self._code, self._folders, self._large, known)
+        captured = StateCapture(self._code, self._folders, self._large, known, frozen=frozen)
         captured.capture_roots(roots)
         return captured
 
@@ -77,30 +87,48 @@ class StateCapture:
         self,
         code: str,
         folders: PathMap,
-        large: dict[int, tuple[Any, int]],
+        large: LargeArrays,
         known: Mapping[int, tuple[Any, Digest]] | None = None,
         *,
         initial: bool = False,
+        frozen: bool = False,
     ) -> None:
         self._folder = code
+        self._frozen = frozen
         self._folders = folders
-        self._large = large
-        self._initial = initial
-        self._known = known or {}
+        self._arrays = ArrayCapture(self.encode, large, known or {}, initial=initial)
         self._numbers: dict[int, int] = {}
         # An `id` stays unique only while its object is alive.
         self._alive: list[Any] = []
         self._lenient = 0
         self._code = CodeCapture(code, self.encode, self._strict)
+        self._keras = KerasCapture(self.encode, self._ours, frozen=frozen)
         self._draws = False
-        self.contents: dict[str, Any] = {}
-        self.optimizers: list[Any] = []
         self.encoded: dict[str, Any] = {}
 
     @property
     def draws(self) -> bool:
         """Whether the captured objects may draw random numbers."""
-        return self._draws or self._code.draws
+        return bool(self._draws or self._arrays.generators or self._keras.draws or self._code.draws)
+
+    @property
+    def contents(self) -> dict[str, Any]:
+        """The bytes that `encoded` refers to by digest."""
+        return self._arrays.contents
+
+    @property
+    def optimizers(self) -> list[Any]:
+        """The optimizers that the walk visited."""
+        return self._keras.optimizers
+
+    def shares_generators(self, other: "StateCapture") -> bool:
+        """Whether the objects of two walks may draw from the same random generator."""
+        generators, draws = other.drawn_from()
+        return bool(self._arrays.generators & generators) or (self._code.draws and draws)
+
+    def drawn_from(self) -> tuple[set[int], bool]:
+        """The generators that were captured, by `id`, and whether code may draw from a global one."""
+        return self._arrays.generators, self._code.draws
 
     def visited(self, value: Any) -> bool:
         """Whether the walk visited this object."""
@@ -111,7 +139,9 @@ class StateCapture:
         found = [[name, self.encode(value, name)] for name, value in roots.items()]
         saved: list[list[Any]] = []
         # Capturing a global may discover further globals.
-        while len(saved) < len(self._code.globals):
+        while len(saved) < len(self._code.globals) or self._keras.finish_next():
+            if len(saved) == len(self._code.globals):
+                continue
             module, name = list(self._code.globals)[len(saved)]
             saved.append([module, name, self.encode(vars(sys.modules[module])[name], f"{module}.{name}")])
         self.encoded = {"roots": found, "globals": saved}
@@ -138,7 +168,14 @@ class StateCapture:
         # The number is assigned first, as the object may contain itself.
         number = self._numbers[id(value)] = len(self._numbers)
         self._alive.append(value)
-        for encoder in (self._array_or_variable, self._random, self._keras, self._container, self._code.encode):
+        encoders = (
+            self._arrays.array_or_variable,
+            self._arrays.generator,
+            self._keras.encode,
+            self._container,
+            self._code.encode,
+        )
+        for encoder in encoders:
             found = encoder(value, where)
             if found is not None:
                 break
@@ -157,141 +194,81 @@ class StateCapture:
         finally:
             self._lenient = lenient
 
-    def _immutable(self, value: Any) -> Encoded | None:  # noqa: PLR0911  one kind after the other
+    def _immutable(self, value: Any) -> Encoded | None:
         """A value without identity as JSON; None for other values."""
-        import numpy as np
-
         if isinstance(value, PurePath):
             return {"path": self._folders.leave(str(value))}
         if type(value) is bytes:
             return {"bytes": base64.b64encode(value).decode()}
         if type(value) is complex:
             return {"complex": [value.real.hex(), value.imag.hex()]}
-        if isinstance(value, np.generic):
-            return (
-                {"scalar": self._array(value)} if value.dtype.kind in "biufc" else {"constant": qualified_name(value)}
-            )
+        if isinstance(value, enum.Enum):
+            return {"member": {"class": qualified_name(type(value)), "name": value.name}}
+        found = frozen_value(value) if self._frozen else None
+        return self._constant(value) if found is None else found
+
+    def _constant(self, value: Any) -> Encoded | None:
+        import numpy as np
+
+        # Symbolic tensors of a graph are created again when it is traced again.
+        if is_symbolic(value):
+            return dict(SYMBOLIC)
+        if isinstance(value, np.generic) and value.dtype.kind in "biufc":
+            return {"scalar": self._arrays.array(value)}
         # The attributes of the script's own classes may change during training.
         if isinstance(value, type) and self._ours(value) and not issubclass(value, enum.Enum):
             return None
-        if isinstance(value, enum.Enum):
-            return {"member": {"class": qualified_name(type(value)), "name": value.name}}
-        return (
-            {"constant": qualified_name(value)} if isinstance(value, (type, types.ModuleType, range, slice)) else None
-        )
-
-    def _array_or_variable(self, value: Any, where: str) -> Encoded | None:
-        import keras
-        import numpy as np
-        import tensorflow as tf
-
-        if isinstance(value, (keras.Variable, tf.Variable)):
-            return {"variable": self._variable(value)}
-        if isinstance(value, np.ndarray):
-            return self._numpy_array(value, where)
-        if isinstance(value, tf.Tensor) and hasattr(value, "numpy") and value.dtype not in (tf.resource, tf.variant):
-            return (
-                {"constant": qualified_name(value)}
-                if value.dtype == tf.string
-                else {"tensor": self._array(value.numpy())}
-            )
-        return None
-
-    def _numpy_array(self, value: Any, where: str) -> Encoded:
-        import numpy as np
-
-        if value.dtype.hasobject or value.dtype.names or isinstance(value, np.ma.MaskedArray):
-            raise UncapturableError(f"{where} is an array of Python objects, or structured, or masked; use numbers")
-        if value.nbytes >= _LARGE_BYTES and self._is_unchanged(value):
-            return {"unchanged": qualified_name(value)}
-        # The checkpoint is written later, when the script may have changed the array.
-        return {"array": self._array(value.copy() if value.flags.writeable or value.base is not None else value)}
-
-    def _is_unchanged(self, large: Any) -> bool:
-        """Whether a large array is as it was when training began; at that time, it is remembered."""
-        if self._initial:
-            self._large[id(large)] = large, _checksum(large)
-            return True
-        return id(large) in self._large and self._large[id(large)][1] == _checksum(large)
-
-    def _variable(self, value: Any) -> dict[str, Any]:
-        array, digest = self._known.get(id(value), (None, None))
-        return self._array(values_of(value) if array is None else array, digest)
-
-    def _array(self, value: Any, digest: Digest | None = None) -> dict[str, Any]:
-        about = {"dtype": _dtype_name(value.dtype), "shape": [int(size) for size in value.shape]}
-        # Small arrays inline, to avoid thousands of tiny files.
-        raw = raw_bytes(value)
-        if len(raw) <= _INLINE_BYTES:
-            return about | {"in": base64.b64encode(raw).decode()}
-        name = str(digest or Digest.of_bytes(raw))
-        self.contents[name] = raw
-        return about | {"at": name}
-
-    def _random(self, value: Any, where: str) -> Encoded | None:
-        import numpy as np
-        import tensorflow as tf
-
-        self._draws |= isinstance(value, generator_kinds())
-        if isinstance(value, random.Random):
-            if isinstance(value, random.SystemRandom):
-                raise UncapturableError(f"{where} draws from the operating system; use a seeded generator")
-            version, state, gauss = value.getstate()
-            return {"python_random": [version, list(state), None if gauss is None else gauss.hex()]}
-        if isinstance(value, np.random.RandomState):
-            return {"numpy_state": self.encode(value.get_state(legacy=False), where)}
-        if isinstance(value, tf.random.Generator):
-            return {"tensorflow_generator": self.encode(value.state, where)}
-        if isinstance(value, np.random.Generator):
-            return {"numpy_generator": self.encode(value.bit_generator.state, where)}
-        return None
-
-    def _keras(self, value: Any, where: str) -> Encoded | None:
-        import keras
-
-        if isinstance(value, keras.optimizers.Optimizer):
-            return {"optimizer": self._optimizer(value, where)}
-        if isinstance(value, keras.random.SeedGenerator):
-            self._draws = True
-            return {"layer": {"variables": [self.encode(value.state, where)], "attributes": {}}}
-        if not isinstance(value, (keras.layers.Layer, keras.metrics.Metric, keras.losses.Loss)):
-            return None
-        variables = [self.encode(variable, f"{where}'s variables") for variable in variables_of(value)]
-        attributes = {name: self.encode(item, f"{where}.{name}") for name, item in sorted(parts_of(value))}
-        # Python values that a graph was traced with must not change; see `restorability`.
-        fixed = fixed_of(value, self._ours)
-        return {"layer": {"variables": variables, "attributes": attributes, "fixed": fixed, **build_of(value)}}
-
-    def _optimizer(self, value: Any, where: str) -> dict[str, Any]:
-        self.optimizers.append(value)
-        # The restorer builds an optimizer from the variables that it trains.
-        trained = keras_private.optimizer_variables(value) if value.built else []
-        return {
-            "trained": [self.encode(variable, f"{where}'s variables") for variable in trained],
-            "variables": [self.encode(variable, f"{where}'s variables") for variable in value.variables],
-            "built": bool(value.built),
-        }
+        constant = isinstance(value, (np.generic, type, types.ModuleType, range, slice))
+        return {"constant": qualified_name(value)} if constant else None
 
     def _object(self, value: Any, where: str) -> Encoded:
         kind = type(value)
-        # Files are handled by `output_files`, and internals of libraries created again.
-        if isinstance(value, io.IOBase) or is_opaque(value):
-            return {"constant": f"{kind.__module__}:{kind.__qualname__}"}
+        if isinstance(value, io.IOBase):
+            return self._file(value, where)
         # Iterators inside objects of libraries are tolerated: the library's own code creates them again.
         if hasattr(value, "__next__") and not self._lenient:
             raise UncapturableError(
                 f"{where} is an iterator ({kind.__name__}), whose position cannot be saved; store a counter instead"
             )
-        attributes = attributes_of(value)
-        if attributes is None:
-            return {"constant": qualified_name(value)}
+        found = self._library_object(value, where)
+        if found is not None:
+            return found
+        attributes = attributes_of(value) or {}
         # The code of a library's PyDataset is not inspected.
         self._draws |= draws_unseen(kind, self._ours)
+        # Classes come first, as they do when the object is restored.
+        bases = bases_of(kind, self._ours, self.encode)
         encoded = self._attributes(value, attributes, where)
-        bases = [
-            [qualified_name(base), self.encode(base, qualified_name(base))] for base in kind.__mro__ if self._ours(base)
-        ]
-        return {"object": {"class": qualified_name(kind), "attributes": encoded, "ours": self._ours(kind), "of": bases}}
+        # What Keras's own callbacks received since training began, their code sets again.
+        required = kind.__module__.partition(".")[0] != "keras"
+        content = {"class": qualified_name(kind), "attributes": encoded, "ours": required}
+        return {"object": content | {"of": bases}}
+
+    def _library_object(self, value: Any, where: str) -> Encoded | None:
+        """An object that is not walked by its attributes; None where it is."""
+        if isinstance(value, weakref.ref):
+            return {"weak": self.encode(value(), where)}
+        function = tensorflow_private.python_function(value)
+        if function is not None:
+            return {"wrapped": self.encode(function, where)}
+        handling = handling_of(value)
+        if handling == CONSTANT or (handling != WALK and self._lenient):
+            return {"constant": qualified_name(type(value))}
+        if handling == REFUSE:
+            kind = qualified_name(type(value)).replace(":", ".")
+            raise UncapturableError(
+                f"{where} is a {kind}, whose state cannot be saved; keep its values in a tf.Variable"
+            )
+        return unsaved(value, where) if handling == COMPARE else None
+
+    def _file(self, value: Any, where: str) -> Encoded:
+        """An open file. `output_files` restores those of the output folder."""
+        if is_open_elsewhere(value, self._folders.folder("run")) and not self._lenient:
+            raise UncapturableError(
+                f"{where} is an open file that is read, or outside of the run's folders, whose position cannot be"
+                " saved; open it where it is used"
+            )
+        return {"constant": f"{type(value).__module__}:{type(value).__qualname__}"}
 
     def _attributes(self, value: Any, attributes: Mapping[str, Any], where: str) -> dict[str, Encoded]:
         import keras
@@ -299,7 +276,8 @@ class StateCapture:
         is_csv_logger = isinstance(value, keras.callbacks.CSVLogger)
         left_out = keras_private.CALLBACK_ATTRIBUTES if isinstance(value, keras.callbacks.Callback) else frozenset()
         left_out |= {"writer"} if is_csv_logger else set()
-        lenient = not self._ours(type(value))
+        left_out |= keras_private.library_names(type(value)) if is_trackable(value) else set()
+        lenient = is_library_class(type(value))
         self._lenient += lenient
         try:
             encoded = {
@@ -316,13 +294,3 @@ class StateCapture:
 
     def _ours(self, kind: type) -> bool:
         return is_ours(kind.__module__, self._folder)
-
-
-def _checksum(array: Any) -> int:
-    """Fast, and enough to notice an accidental change."""
-    return zlib.crc32(raw_bytes(array))
-
-
-def _dtype_name(dtype: Any) -> str:
-    """NumPy's own types with their byte order, such as `<f4`; types that others add by name, such as `bfloat16`."""
-    return str(dtype.str if dtype.isbuiltin == 1 or dtype.kind in "SUmM" else dtype.name).replace(">", "<")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from samebits.runner.checkpoint.encoding import Encoded, UncapturableError, qualified_name
+from samebits.runner.compat import keras_private
 
 Encode = Callable[[Any, str], Encoded]
 """Captures one value; the text says where the value was found."""
@@ -21,8 +22,8 @@ def encode_container(value: Any, where: str, encode: Encode) -> Encoded | None:
         return _encode_sequence(value, where, encode)
     if isinstance(value, Mapping) and isinstance(value, (dict, collections.abc.MutableMapping)):
         pairs = [[encode(key, where), encode(item, f"{where}[{key!r}]")] for key, item in value.items()]
-        return {"dict": pairs} | ({} if type(value) is dict else {"class": qualified_name(type(value))})
-    if type(value) in (set, frozenset):
+        return {"dict": pairs} | ({} if _is_plain(value, dict) else {"class": qualified_name(type(value))})
+    if isinstance(value, (set, frozenset)) and _is_plain(value, type(value)):
         return _encode_set(value, where, encode)
     return None
 
@@ -31,13 +32,19 @@ def _encode_sequence(value: Any, where: str, encode: Encode) -> Encoded:
     kind = next(kind for kind in _SEQUENCES if isinstance(value, kind))
     items = [encode(item, f"{where}[{index}]") for index, item in enumerate(value)]
     # A subclass or a bounded deque can only be restored into an object of its class.
-    special = type(value) is not kind or getattr(value, "maxlen", None) is not None
+    special = not _is_plain(value, kind) or getattr(value, "maxlen", None) is not None
     return {kind.__name__: items} | ({"class": qualified_name(type(value))} if special else {})
+
+
+def _is_plain(value: Any, kind: type) -> bool:
+    """Whether a container is one of Python's, or Keras or TensorFlow put it in the place of one."""
+    return type(value) is kind or type(value).__module__ in keras_private.WRAPPER_MODULES
 
 
 def _encode_set(value: Any, where: str, encode: Encode) -> Encoded:
     items = list(value)
     # The iteration order of a set depends on its insertions and removals, which a new set does not repeat.
-    if list(type(value)(items)) != items:
+    kind = set if isinstance(value, set) else frozenset
+    if list(kind(items)) != items:
         raise UncapturableError(f"{where} is a set whose iteration order cannot be reproduced; use a dict or a list")
-    return {type(value).__name__: [encode(item, where) for item in items]}
+    return {kind.__name__: [encode(item, where) for item in items]}

@@ -86,6 +86,13 @@ def initial_state(dataset: Any, iterator: Any) -> str | None:
     return _iterator_state(iterator) if reshuffles(dataset) else None
 
 
+def is_distributed(feed: Any) -> bool:
+    """Whether a `tf.distribute` strategy distributes the data of a feed."""
+    import tensorflow as tf
+
+    return not isinstance(dataset_of(feed), tf.data.Dataset) or tf.distribute.has_strategy()
+
+
 def capture_feed(feed: Any) -> dict[str, Any]:
     """The state of a feed at the end of an epoch. Raises UncapturableError."""
     dataset = dataset_of(feed)

@@ -18,6 +18,8 @@ Encoded = Any
 An object that may be referred to more than once has a number under `#`. Later references are `{"again": number}`.
 """
 
+SYMBOLIC: Mapping[str, Any] = {"constant": "symbolic tensor"}
+"""A tensor of a graph, which has no values. The resumed run gets another one when it traces the graph again."""
 EMPTY: Mapping[str, Any] = {"constant": "empty"}
 PLAIN = (bool, int, str, type(None))
 _WITHOUT_REPR = (io.IOBase, types.BuiltinFunctionType, types.MethodWrapperType)
@@ -43,6 +45,10 @@ class PathMap:
         self._marks = [(f"\0{name}\0", str(path)) for name, path in folders.items()]
         # Whole components only: /data2 and /x/data do not lie in /data.
         self._paths = [(mark, re.compile(_BEFORE + re.escape(path) + _BEHIND)) for mark, path in self._marks]
+
+    def folder(self, name: str) -> Path:
+        """The folder of this name in this run."""
+        return next(Path(path) for mark, path in self._marks if mark == f"\0{name}\0")
 
     def leave(self, text: str) -> Encoded:
         """Replace paths by marks, for saving."""

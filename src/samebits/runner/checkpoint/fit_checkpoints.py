@@ -7,6 +7,7 @@ drawn again, and only then everything else is restored.
 """
 
 import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -21,15 +22,16 @@ from samebits.runner.checkpoint.fit_phase import (
     check_fit_data,
     exact_logs,
     fit_roots,
-    fixed_state,
     metric_roots,
     stateful_data,
     validation_state,
 )
 from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
 from samebits.runner.checkpoint.phases import StatePart
+from samebits.runner.checkpoint.trace_inputs import TraceGuard
 from samebits.runner.compat import epoch_iterator, keras_private
 from samebits.runner.compat.patches import Patches
+from samebits.runner.process.console import log
 
 # The initial epoch of a `fit` that is finished: no epoch is left to train.
 _FINISHED = 1 << 30
@@ -38,13 +40,23 @@ _FINISHED = 1 << 30
 class FitCheckpoints:
     """Saves and restores every `fit`.
 
-    `preempted` says whether the run must end soon, and `end` ends it, after a checkpoint was written.
+    `preempted` says whether the run must end soon, and `end` ends it, after a checkpoint was written. `has_traced`
+    says whether the process has traced a graph.
     """
 
-    def __init__(self, manager: CheckpointManager, *, preempted: Callable[[], bool], end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        manager: CheckpointManager,
+        *,
+        preempted: Callable[[], bool],
+        end: Callable[[], None],
+        has_traced: Callable[[], bool],
+    ) -> None:
         self._manager = manager
         self._preempted = preempted
         self._end = end
+        self._traces = TraceGuard(manager, has_traced)
+        self._warned = False
 
     def install(self, patches: Patches) -> None:
         """Wrap the parts of Keras that report the progress of a `fit`."""
@@ -59,6 +71,7 @@ class FitCheckpoints:
         for name, hook in hooks.items():
             patches.wrap((keras.callbacks.CallbackList, name), functools.partial(self._after, hook=hook))
         patches.wrap((keras.callbacks.CallbackList, "on_train_end"), self._wrap_train_end)
+        self._traces.install(patches)
         data_iterator.install_data_hooks(patches, self._feed_made, self._data_begun, self._data_skipped)
 
     @property
@@ -79,14 +92,21 @@ class FitCheckpoints:
     @contextmanager
     def fit(self, model: Any, arguments: Mapping[str, Any]) -> Iterator[None]:
         """A context for one call of `fit`. A call within another phase belongs to that phase."""
+        if threading.current_thread() is not threading.main_thread():
+            self._manager.began = True
+            self._manager.refuse(f"{model.name} is fitted in a thread of its own; call fit in the main thread")
+            yield
+            return
         if self._manager.phase is not None:
             if not isinstance(self._manager.phase, FitPhase):
                 self._manager.attempt(lambda: check_arguments(arguments))
             yield
             return
         kept_epoch = keras_private.kept_initial_epoch(model) if self._manager.active else nullcontext()
-        with self._manager.next_phase(FitPhase(number=0, model=model, arguments=arguments)), kept_epoch:
+        phase = FitPhase(number=0, model=model, arguments=arguments)
+        with self._manager.next_phase(phase), kept_epoch:
             yield
+            self._traces.end(phase)
 
     def _after(self, original: Callable[..., Any], hook: Callable[..., None]) -> Callable[..., Any]:
         """Call a hook after a method of the phase's own list of callbacks."""
@@ -136,6 +156,7 @@ class FitCheckpoints:
             # Known only now, as `fit` adds callbacks of its own.
             phase.roots = fit_roots(phase)
             found = self._manager.begin(phase, lambda _: self._check_data(phase))
+            self._traces.begin(phase)
             if found is None:
                 return
             phase.validation = found.state.get("validation")
@@ -149,8 +170,12 @@ class FitCheckpoints:
         with as_input_error(found.position):
             data_iterator.restore_feed(phase.feed, state["feed"], drawn=True)
         self._manager.restore(phase, found)
+        # It may have built the model.
+        self._traces.note(phase)
         phase.logs = state["logs"]
         phase.drawn = True
+        # Keras resets metrics when an epoch begins, but in this process not before the first batch built their list.
+        keras_private.reset_also_unbuilt(phase.model)
         return _FINISHED if state["over"] else found.position.epoch
 
     def _begin_within_epoch(self, phase: FitPhase, found: Checkpoint) -> int:
@@ -163,6 +188,7 @@ class FitCheckpoints:
 
     def _epoch_begun(self, phase: FitPhase, epoch: int, *_: Any) -> None:
         phase.epoch = epoch
+        phase.trained = True
 
     def _data_begun(self, feed: Any) -> None:
         """Called before the iterator over an epoch's data is created."""
@@ -230,25 +256,38 @@ class FitCheckpoints:
             self._manager.wait()
             self._end()
 
+    def _can_save_within_epoch(self, phase: FitPhase) -> bool:
+        """Whether it is known which random generators the data draws from; reported where it is not."""
+        data = stateful_data(phase)
+        if not data or not self._manager.writes:
+            return True
+        others = {name: value for name, value in phase.roots.items() if name not in data}
+        drawing = self._manager.attempt(lambda: self._manager.capture_only(data))
+        other = self._manager.attempt(lambda: self._manager.capture_only(others))
+        if drawing is None or other is None or not drawing.shares_generators(other):
+            return True
+        if not self._warned:
+            self._warned = True
+            log(
+                "no checkpoint is written within an epoch: the data, and the model or a callback, draw from the same"
+                " random generator; give the data one of its own"
+            )
+        return False
+
     def _save_within_epoch(self, phase: FitPhase, position: Position) -> None:
         def part() -> StatePart:
-            self._check_fixed(phase)
+            self._traces.check(phase)
             if phase.begun is None:
                 raise UncapturableError("the data of this epoch cannot be restored to its beginning")
             values = {"begun": phase.begun.values, **validation_state(phase)}
             return StatePart(values=values, contents=phase.begun.contents)
 
         with self._manager.work():
+            if not self._can_save_within_epoch(phase):
+                return
             # The data's objects are restored to the beginning of the epoch, and advance as steps are drawn again.
             without = frozenset(stateful_data(phase))
             self._manager.save(phase, position, part, without=without, more=metric_roots(phase))
-
-    def _check_fixed(self, phase: FitPhase) -> None:
-        """Raise UncapturableError if Python state of losses or metrics changed: a graph may have the old value."""
-        if self._manager.capture_only(fixed_state(phase)).encoded != phase.fixed:
-            raise UncapturableError(
-                f"Python state of a loss or metric of {phase.model.name} changed during training; use a variable"
-            )
 
     def _epoch_done(self, phase: FitPhase, epoch: int, logs: Any = None) -> None:
         phase.drawn = True
@@ -257,7 +296,7 @@ class FitCheckpoints:
         values = {"over": over, "logs": exact_logs(logs)}
 
         def part() -> StatePart:
-            self._check_fixed(phase)
+            self._traces.check(phase)
             feed = data_iterator.capture_feed(phase.feed)
             return StatePart(values={**values, "feed": feed, **validation_state(phase)})
 
@@ -267,7 +306,6 @@ class FitCheckpoints:
 
     def _check_data(self, phase: FitPhase) -> None:
         check_fit_data(phase, self._manager)
-        phase.fixed = self._manager.capture_only(fixed_state(phase)).encoded
 
 
 def _without_number(encoded: Any) -> Any:

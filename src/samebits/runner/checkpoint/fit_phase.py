@@ -15,7 +15,6 @@ from samebits.runner.checkpoint.phases import Phase, StatePart
 from samebits.runner.compat import keras_private
 
 _DATA_ARGUMENTS = ("x", "validation_data")
-_PLAIN_TYPES = (bool, int, float, str)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -23,7 +22,8 @@ class FitPhase(Phase):
     """One call of `fit`.
 
     `epoch` is the current epoch, `begun` what its data began from, and `drawn` whether an earlier epoch had drawn all
-    data. `resumed` is a checkpoint within an epoch, until the data of the finished steps has been drawn again.
+    data. `trained` says whether this process trains an epoch. `resumed` is a checkpoint within an epoch, until the data
+    of the finished steps has been drawn again. `fixed` is what its graph is traced with.
     """
 
     model: Any
@@ -35,6 +35,7 @@ class FitPhase(Phase):
     drawn: bool = False
     begun: StatePart | None = None
     resumed: Checkpoint | None = None
+    trained: bool = False
     logs: Mapping[str, str] | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
@@ -51,7 +52,7 @@ def fit_roots(phase: FitPhase) -> dict[str, Any]:
         and not type(callback).__module__.startswith("samebits.")
     ]
     named = {f"callback {index} ({type(callback).__name__})": callback for index, callback in enumerate(listed)}
-    return {"model": phase.model, **named, **stateful_data(phase)}
+    return {**traced_roots(phase.model), **named, **stateful_data(phase)}
 
 
 def stateful_data(phase: FitPhase) -> dict[str, Any]:
@@ -74,24 +75,13 @@ def validation_state(phase: FitPhase) -> dict[str, Any]:
     return {} if known is None else {"validation": known}
 
 
-def fixed_state(phase: FitPhase) -> dict[str, Any]:
-    """Python objects other than layers that a step may have been traced with: losses and metrics."""
+def traced_roots(model: Any) -> dict[str, Any]:
+    """What a step of a model is traced with: the model itself, and the losses and metrics it was compiled with."""
     import keras
 
-    metrics = keras_private.user_metrics(phase.model)
-    held = keras.tree.flatten([getattr(phase.model, "loss", None), metrics])
-    return {str(number): _without_variables(item) for number, item in enumerate(held)}
-
-
-def _without_variables(item: Any) -> Any:
-    """A metric by its plain attributes; those of Keras's own metrics never change."""
-    import keras
-
-    if not isinstance(item, keras.metrics.Metric):
-        return item
-    # Variables are restored with the metrics; here only Python values matter.
-    keras_own = type(item).__module__.partition(".")[0] == "keras"
-    return {} if keras_own else {name: value for name, value in vars(item).items() if type(value) in _PLAIN_TYPES}
+    held = keras.tree.flatten([getattr(model, "loss", None), keras_private.user_metrics(model)])
+    named = {f"loss or metric {number}": item for number, item in enumerate(held) if item is not None}
+    return {"model": model, **named}
 
 
 def exact_logs(logs: Any) -> dict[str, str]:
@@ -115,6 +105,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
 def check_fit_data(phase: FitPhase, manager: CheckpointManager) -> None:
     """Raise UncapturableError if a `fit` uses data, or a model, whose state cannot be captured."""
     check_arguments(phase.arguments)
+    _check_strategy(phase)
     _check_built(phase.model)
     kind = keras_private.data_adapter_kind(phase.feed)
     for data in stateful_data(phase).values():
@@ -123,6 +114,16 @@ def check_fit_data(phase: FitPhase, manager: CheckpointManager) -> None:
         raise UncapturableError(
             f"the data comes from a Python generator ({kind}), whose position cannot be saved; use a"
             " keras.utils.PyDataset, or a tf.data.Dataset"
+        )
+
+
+def _check_strategy(phase: FitPhase) -> None:
+    """Raise UncapturableError if the training is distributed, and its data is in an order that is not saved."""
+    strategy = phase.model.distribute_strategy
+    if data_iterator.is_distributed(phase.feed):
+        raise UncapturableError(
+            f"the training is distributed by {type(strategy).__name__}, whose order of data cannot be saved; train"
+            " without a strategy"
         )
 
 

@@ -54,7 +54,7 @@ class CheckpointManager:
         self._walker = StateWalker(run.work, self._folders)
         # A power failure must not lose ledger lines that a checkpoint on the disk refers to.
         self._writer = AsyncWriter(store, record.retention, ledger.sync)
-        announce, ignore = self._writer.capturing.add, record.recipe.ignore_outputs
+        announce, ignore = self._writer.announce, record.recipe.ignore_outputs
         self._files = {
             "written": OutputSnapshot(run.outputs, ignore, store, announce),
             "written_beside_code": OutputSnapshot(run.work, ignore, store, announce, leave_out=is_code),
@@ -177,9 +177,9 @@ class CheckpointManager:
         with suppress(StorageError):
             self._store.refuse(self.reasons)
 
-    def capture_only(self, roots: Mapping[str, Any]) -> StateCapture:
-        """Capture what these roots refer to, and nothing else. Raises UncapturableError."""
-        return self._walker.capture(roots)
+    def capture_only(self, roots: Mapping[str, Any], *, frozen: bool = False) -> StateCapture:
+        """Capture what these roots refer to, and nothing else; `frozen` without variables. Raises UncapturableError."""
+        return self._walker.capture(roots, frozen=frozen)
 
     def capture(self, roots: Mapping[str, Any], known: DigestedValues = MappingProxyType({})) -> StateCapture:
         """Capture what these roots refer to, and the global random generators. Raises UncapturableError."""

@@ -1,7 +1,15 @@
 """What an object of any class holds, as far as a checkpoint is concerned."""
 
+import io
+import os
+import struct
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+_POINTER = struct.calcsize("P")
+_MANAGED_DICT = 1 << 4  # the interpreter keeps the attributes of such a class outside of the object
 
 
 def draws_unseen(kind: type, ours: Callable[[type], bool]) -> bool:
@@ -27,11 +35,20 @@ def _slots(base: type) -> tuple[str, ...]:
     return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
 
-def is_opaque(value: Any) -> bool:
-    """Whether an object is an internal of TensorFlow or Keras, whose attributes are not walked."""
-    import keras
-    import tensorflow as tf
+def has_hidden_state(kind: type) -> bool:
+    """Whether a class holds more than attributes and slots, as those that are written in C and their subclasses do."""
+    slots = {id(vars(base).get(name)) for base in kind.__mro__ for name in _slots(base)}
+    explained = object.__basicsize__ + _POINTER * len(slots)
+    managed = bool(kind.__flags__ & _MANAGED_DICT)
+    explained += _POINTER * (bool(kind.__dictoffset__) and not managed) + _POINTER * (kind.__weakrefoffset__ > 0)
+    return kind.__basicsize__ > explained or bool(kind.__itemsize__)
 
-    if isinstance(value, (keras.callbacks.Callback, keras.utils.PyDataset, tf.data.Iterator)):
+
+def is_open_elsewhere(file: Any, folder: Path) -> bool:
+    """Whether a file is open, has a position, and does not belong to a folder."""
+    if getattr(file, "closed", True) or file in (sys.stdin, sys.stdout, sys.stderr):
         return False
-    return type(value).__module__.partition(".")[0] in ("tensorflow", "keras")
+    name = getattr(file, "name", None)
+    if not isinstance(name, (str, os.PathLike)):
+        return isinstance(file, (io.BytesIO, io.StringIO)) or not isinstance(name, int) or name > 2
+    return not file.writable() or not os.path.realpath(name).startswith(f"{os.path.realpath(folder)}/")

@@ -108,9 +108,11 @@ class OutputSnapshot:
         known = self._known.get(relative)
         if known is None or known[0] != mark:
             known = self._known[relative] = mark, str(self._store.store_file(path, self._announce))
-        elif not (self._store.objects / Digest.parse(known[1]).hex).exists():  # pruned since
-            self._store.store_file(path, self._announce)
+            return known[1]
+        # Announced before the object is looked for: the writer's thread may be about to remove it.
         self._announce(known[1])
+        if not (self._store.objects / Digest.parse(known[1]).hex).exists():  # pruned since
+            self._store.store_file(path, self._announce)
         return known[1]
 
     def _open_files(self) -> list[tuple[int, str]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from samebits.core.errors import shorten
 from samebits.core.jsonio import differing_names
-from samebits.runner.checkpoint.encoding import PLAIN, Encoded, UncapturableError, kind_of, resolve_name
+from samebits.runner.checkpoint.encoding import PLAIN, SYMBOLIC, Encoded, UncapturableError, kind_of, resolve_name
 
 
 def check_restorable(captured: Mapping[str, Any], initial: Mapping[str, Any]) -> None:
@@ -25,7 +25,7 @@ def check_restorable(captured: Mapping[str, Any], initial: Mapping[str, Any]) ->
 
 
 def _check_value(captured: Encoded, initial: Encoded, where: str) -> None:
-    if type(captured) in PLAIN:
+    if type(captured) in PLAIN or captured == SYMBOLIC:
         return
     kind = kind_of(captured)
     content = captured[kind]
@@ -35,11 +35,14 @@ def _check_value(captured: Encoded, initial: Encoded, where: str) -> None:
         raise UncapturableError(
             f"{where} became {captured['class']} during training, which a resumed run cannot create; create it before"
         )
-    if kind in ("object", "layer", "optimizer", "method", "type"):
+    if kind in ("method", "weak", "wrapped"):
+        inner, initially = (part["of"] if kind == "method" else part for part in (content, known or {"of": None}))
+        _check_value(inner, initially if known is not None else None, where)
+    elif kind in ("object", "layer", "optimizer", "type"):
         _check_object(kind, content, known, where)
     elif kind == "function":
         _check_function(content, known, where)
-    elif kind in ("constant", "unchanged", "variable", "member"):
+    elif kind in ("constant", "unchanged", "variable", "member", "unsaved"):
         _check_exists(kind, content, known, where)
     else:
         for index, (item, counterpart) in enumerate(_paired_items(kind, content, known)):
@@ -67,7 +70,11 @@ def _paired_items(kind: str, content: Any, known: Any) -> Iterator[tuple[Encoded
     if kind == "dict":
         # Encoded keys are JSON, which is not hashable.
         initial = {repr(key): item for key, item in known or ()}
-        yield from ((item, initial.get(repr(key))) for key, item in content)
+        ordered = [item for _, item in known or ()]
+        for number, (key, item) in enumerate(content):
+            # An object that is a key has no name of its own.
+            paired = ordered[number] if isinstance(key, Mapping) and number < len(ordered) else None
+            yield item, initial.get(repr(key), paired)
     elif kind in ("list", "tuple", "deque", "set", "frozenset", "partial"):
         yield from itertools.zip_longest(content, list(known or ())[: len(content)])
 
@@ -77,7 +84,12 @@ def _check_exists(kind: str, content: Any, known: Any, where: str) -> None:
         known = None if known is None or known["class"] != content["class"] else content
     if kind == "variable" and (known is None or known["shape"] != content["shape"]):
         raise UncapturableError(f"{where} is a variable that was created during training; create it before")
-    if kind != "variable" and known != content:
+    if kind == "unsaved" and known != content:
+        raise UncapturableError(
+            f"{where} ({content[0]}) changed during training, and cannot be saved; use numbers, strings, lists, dicts"
+            " or arrays of numbers"
+        )
+    if kind not in ("variable", "unsaved") and known != content:
         raise UncapturableError(f"{where} became {content} during training, which cannot be saved; create it before")
 
 
@@ -93,12 +105,23 @@ def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] |
         raise UncapturableError(
             f"{where} was built during training, which a resumed run cannot repeat; build it before"
         )
+    if kind == "optimizer" and not known["built"] and any("variable" in item for item in content["trained"]):
+        raise UncapturableError(f"{where} trains a variable that was created during training; create it before")
     _check_fixed(content, known, where, built=later)
+    _check_inner(content, known, where)
     _check_methods(content, known, where)
     classes = dict(known.get("of", ()))
     for name, item in content.get("of", ()):
         _check_value(item, classes.get(name), name)
     _check_attributes(content, known, where, required=kind != "object" or content["ours"])
+
+
+def _check_inner(content: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
+    inner, initial = content.get("inner", ()), known.get("inner", ())
+    if len(inner) != len(initial):
+        raise UncapturableError(f"a layer of {where} got its first attribute during training; set it before")
+    for item, counterpart in zip(inner, initial, strict=True):
+        _check_value(item, counterpart, f"{where}.{item['layer']['name'] if 'layer' in item else 'layers'}")
 
 
 def _check_fixed(content: Mapping[str, Any], known: Mapping[str, Any], where: str, *, built: bool) -> None:

@@ -11,6 +11,7 @@ import functools
 import random
 import sys
 import types
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -19,6 +20,7 @@ from samebits.runner.checkpoint.code_inspection import holding_methods
 from samebits.runner.checkpoint.encoding import (
     EMPTY,
     PLAIN,
+    SYMBOLIC,
     Content,
     Encoded,
     PathMap,
@@ -27,8 +29,10 @@ from samebits.runner.checkpoint.encoding import (
     qualified_name,
     resolve_name,
 )
-from samebits.runner.checkpoint.keras_state import variables_of
-from samebits.runner.compat import keras_private
+from samebits.runner.checkpoint.keras_state import inner_parts, variables_of
+from samebits.runner.compat import keras_private, tensorflow_private
+
+_IMMUTABLE = frozenset("float bytes complex scalar constant again text path member unsaved".split())
 
 
 class StateRestorer:
@@ -38,6 +42,7 @@ class StateRestorer:
         self._content = content
         self._folders = folders
         self._objects: dict[int, Any] = {}
+        self._pending: list[tuple[Any, Any, str]] = []
         self.optimizers: list[Any] = []
 
     def restore_roots(self, encoded: Mapping[str, Any], roots: Mapping[str, Any]) -> None:
@@ -47,14 +52,22 @@ class StateRestorer:
         for module, name, item in encoded["globals"]:
             live = vars(sys.modules[module])
             live[name] = self.value(item, live.get(name), f"{module}.{name}")
+        self._finish_optimizers()
+
+    def _finish_optimizers(self) -> None:
+        """Restore the optimizers that were found, in the order in which they were captured."""
+        while self._pending:
+            self._restore_optimizer(*self._pending.pop(0))
 
     def value(self, encoded: Encoded, live: Any, where: str) -> Any:
         """The saved value: the live object, changed in place, or a new plain value. Raises UncapturableError."""
         if type(encoded) in PLAIN:
             return encoded
+        if encoded == SYMBOLIC:
+            return live
         kind = kind_of(encoded)
         content = encoded[kind]
-        if kind in ("float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member"):
+        if kind in _IMMUTABLE:
             found = self._immutable(kind, content, live, where)
         else:
             # The object may contain itself.
@@ -67,12 +80,16 @@ class StateRestorer:
 
     def _immutable(self, kind: str, content: Any, live: Any, where: str) -> Any:
         if kind == "again":
+            if content not in self._objects:
+                raise UncapturableError(f"{where} is held by an optimizer alone; hold it in an attribute, too")
             return self._objects[content]
         if kind == "constant":
             if qualified_name(live) != content:
                 raise UncapturableError(
                     f"{where} was {content}, but is {qualified_name(live)} when the script runs again"
                 )
+            return live
+        if kind == "unsaved":
             return live
         if kind == "member":
             return type(live)[content["name"]] if isinstance(live, enum.Enum) else live
@@ -153,15 +170,21 @@ class StateRestorer:
     def _optimizer(self, content: Any, live: Any, where: str) -> Any:
         if not hasattr(live, "variables"):
             raise UncapturableError(f"{where} is not an optimizer when the script runs again")
-        trained = [self.value(item, None, where) for item in content["trained"]]
+        self.optimizers.append(live)
+        self._bases(content, live)
+        self._pending.append((content, live, where))
+        return live
+
+    def _restore_optimizer(self, content: Any, live: Any, where: str) -> None:
+        known = keras_private.optimizer_variables(live) if live.built else [None] * len(content["trained"])
+        trained = [self.value(item, variable, where) for item, variable in _paired(content["trained"], known, where)]
         if content["built"] and not live.built:
             # Its first step would have built it.
             with keras_private.scope_of(live):
                 live.build(trained)
         for item, variable in _paired(content["variables"], live.variables, where):
             self.value(item, variable, where)
-        self.optimizers.append(live)
-        return live
+        self._attributes(content["attributes"], live, where)
 
     def _layer(self, content: Any, live: Any, where: str) -> Any:
         if content.get("build") is not None and not live.built:
@@ -170,7 +193,24 @@ class StateRestorer:
         variables = [live.state] if hasattr(live, "state") and not hasattr(live, "variables") else variables_of(live)
         for item, variable in _paired(content["variables"], variables, where):
             self.value(item, variable, where)
+        self._bases(content, live)
         self._attributes(content["attributes"], live, where)
+        for item, layer in _paired(content.get("inner", []), inner_parts(live) if "inner" in content else (), where):
+            self.value(item, layer, f"{where}.{layer.name}")
+        return live
+
+    def _bases(self, content: Mapping[str, Any], live: Any) -> None:
+        """Restore the attributes of the script's classes that an object is an instance of."""
+        bases = {qualified_name(base): base for base in type(live).__mro__}
+        for name, item in content.get("of", ()):
+            self.value(item, bases.get(name), name)
+
+    def _weak(self, content: Any, live: Any, where: str) -> Any:
+        self.value(content, live() if isinstance(live, weakref.ref) else None, where)
+        return live
+
+    def _wrapped(self, content: Any, live: Any, where: str) -> Any:
+        self.value(content, tensorflow_private.python_function(live), where)
         return live
 
     def _list(self, content: Any, live: Any, where: str) -> Any:
@@ -204,8 +244,10 @@ class StateRestorer:
     def _dict(self, content: Any, live: Any, where: str) -> Any:
         live = live if isinstance(live, collections.abc.MutableMapping) else {}
         items = {}
-        for encoded, item in content:
-            key = self.value(encoded, None, where)
+        known = list(live)
+        for number, (encoded, item) in enumerate(content):
+            # An object that is a key can only be the one that is there.
+            key = self.value(encoded, known[number] if number < len(known) else None, where)
             items[key] = self.value(item, live.get(key), f"{where}[{key!r}]")
         # Only a new dict has the saved order of keys; a clear keeps the object.
         if list(live) != list(items):
@@ -270,14 +312,14 @@ class StateRestorer:
                 f"{where} was an object of {content['class']}, created during training, which a resumed run cannot"
                 " create; create it before"
             )
-        bases = {qualified_name(base): base for base in type(live).__mro__}
-        for name, item in content["of"]:
-            self.value(item, bases.get(name), name)
+        self._bases(content, live)
         self._attributes(content["attributes"], live, where)
         return live
 
     def _attributes(self, content: Mapping[str, Any], live: Any, where: str) -> None:
         for name, item in content.items():
+            if item == SYMBOLIC:
+                continue
             current = getattr(live, name, None)
             value = self.value(item, current, f"{where}.{name}")
             if value is not current or current is None:
@@ -307,6 +349,6 @@ def _paired(encoded: list[Any], live: Iterable[Any], where: str) -> Iterator[tup
     found = list(live)
     if len(found) != len(encoded):
         raise UncapturableError(
-            f"{where} had {len(encoded)} variables, but has {len(found)} when the script runs again"
+            f"{where} had {len(encoded)} variables or layers, but has {len(found)} when the script runs again"
         )
     return zip(encoded, found, strict=True)

@@ -43,11 +43,15 @@ _PYTHON_OPS = frozenset({"EagerPyFunc", "PyFunc"})
 
 
 class UnsupportedOpWatcher:
-    """Inspects every graph that is traced. `outside_phases` has the reasons from graphs outside of one."""
+    """Inspects every graph that is traced. `outside_phases` has the reasons from graphs outside of one.
+
+    `has_traced` says whether there was any.
+    """
 
     def __init__(self, manager: CheckpointManager) -> None:
         self._manager = manager
         self.outside_phases: list[str] = []
+        self.has_traced = False
 
     def install(self, patches: Patches) -> None:
         """Wrap the tracing of graphs."""
@@ -59,6 +63,7 @@ class UnsupportedOpWatcher:
             graph = original(name, *args, **kwargs)
             # `data_iterator` handles the state of pipelines.
             if not _is_data_function(name):
+                self.has_traced = True
                 for reason in _reasons(graph):
                     if self._manager.phase is None:
                         self.outside_phases.append(reason)

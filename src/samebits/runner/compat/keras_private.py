@@ -1,5 +1,9 @@
 """Private names of Keras, tested with 3.15.1. For its iterator over epochs see `epoch_iterator`."""
 
+import dis
+import functools
+import inspect
+import types
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,6 +15,9 @@ CALLBACK_ATTRIBUTES = frozenset({"model", "_model", "params", "_params", "valida
 
 DATA_ADAPTERS = frozenset({"ArrayDataAdapter", "PyDatasetAdapter", "TFDatasetAdapter"})
 """The class names of adapters whose data can be reopened. Generators have other adapters."""
+
+WRAPPER_MODULES = ("keras.src.utils.tracking", "tensorflow.python.trackable.data_structures")
+"""Modules whose containers Keras and TensorFlow put in the place of lists, dicts and sets."""
 
 PY_DATASET_ADAPTER = "PyDatasetAdapter"
 
@@ -83,6 +90,25 @@ def user_metrics(model: Any) -> Any:
     return getattr(compile_metrics(model), "_user_metrics", None)
 
 
+def reset_also_unbuilt(model: Any) -> None:
+    """Let a model reset the metrics that a script passed to `compile` also before its list of them is built."""
+    import keras
+
+    metrics = compile_metrics(model)
+    if metrics is None or metrics.built:
+        return
+
+    def reset_state() -> None:
+        if metrics.built:
+            type(metrics).reset_state(metrics)
+            return
+        for metric in keras.tree.flatten(user_metrics(model)):
+            if isinstance(metric, keras.metrics.Metric):
+                metric.reset_state()
+
+    metrics.reset_state = reset_state
+
+
 def build_metrics(model: Any, batch: Any) -> None:
     """Build a model's metrics as its first batch would."""
     model._symbolic_build(data_batch=batch)
@@ -153,3 +179,60 @@ def qr_location() -> PatchTarget:
     import keras.src.backend.tensorflow.linalg as keras_linalg
 
     return keras_linalg, "qr"
+
+
+def library_names(kind: Any) -> frozenset[str]:
+    """The attributes that Keras and TensorFlow themselves set on objects of a class: what their methods store."""
+    return _library_names(kind)
+
+
+@functools.cache
+def _library_names(kind: Any) -> frozenset[str]:
+    import keras
+
+    bases = [base for base in kind.__mro__ if base.__module__.partition(".")[0] in ("keras", "tensorflow")]
+    stored = {name for base in bases for name in _stored_names(base)}
+    if issubclass(kind, keras.layers.Layer):
+        # Those that are set from outside: by `fit`, and by TensorFlow's tracking.
+        stored |= {"history", *vars(keras.layers.Layer()), *vars(keras.Model())}
+    return frozenset(stored)
+
+
+def _stored_names(kind: type) -> Iterator[str]:
+    for item in vars(kind).values():
+        parts = (item.fget, item.fset) if isinstance(item, property) else (getattr(item, "__func__", item),)
+        for part in parts:
+            function = inspect.unwrap(part) if callable(part) else None
+            if isinstance(function, types.FunctionType):
+                yield from _stored_in(function.__code__)
+
+
+def _stored_in(code: types.CodeType) -> Iterator[str]:
+    yield from (step.argval for step in dis.get_instructions(code) if step.opname == "STORE_ATTR")
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _stored_in(constant)
+
+
+def immutable_kinds() -> tuple[type, ...]:
+    """Kinds of Keras's objects that training does not change: parts of the graph of a functional model, types."""
+    import keras
+    from keras.src.ops.node import Node
+
+    return (keras.KerasTensor, keras.Operation, keras.DTypePolicy, Node)
+
+
+TRAIN_FUNCTION, TEST_FUNCTION, PREDICT_FUNCTION = "train_function", "test_function", "predict_function"
+
+
+def kept_functions(model: Any) -> dict[str, Any]:
+    """The functions that run a model's steps, which Keras keeps until `compile`."""
+    found = {name: getattr(model, name, None) for name in (TRAIN_FUNCTION, TEST_FUNCTION, PREDICT_FUNCTION)}
+    return {name: function for name, function in found.items() if function is not None}
+
+
+def runs_eagerly(model: Any) -> bool:
+    """Whether a model's steps run as Python, and not as a graph."""
+    import tensorflow as tf
+
+    return bool(model.run_eagerly) or tf.config.functions_run_eagerly()

@@ -217,3 +217,35 @@ def variable_type(handle: Any) -> Any:
     if data is None or not data.is_set or len(data.shape_and_type) != 1:
         return None
     return tf.as_dtype(data.shape_and_type[0].dtype)
+
+
+# Kinds of objects.
+
+
+def is_trackable(value: Any) -> bool:
+    """Whether TensorFlow tracks the attributes of an object, as those of a `tf.Module`."""
+    from tensorflow.python.trackable.base import Trackable
+
+    return isinstance(value, Trackable)
+
+
+def python_function(value: Any) -> Any:
+    """The Python function inside a `tf.function`; None for other values."""
+    from tensorflow.python.eager.polymorphic_function.polymorphic_function import Function
+
+    return value.python_function if isinstance(value, Function) else None
+
+
+def graph_kinds() -> tuple[type, ...]:
+    """The class of one traced graph of a `tf.function`."""
+    from tensorflow.python.eager.polymorphic_function.concrete_function import ConcreteFunction
+
+    return (ConcreteFunction,)
+
+
+def container_kinds() -> tuple[type, ...]:
+    """The classes of the objects that stand for variables, lists and dicts in a `tf.Module`."""
+    from tensorflow.python.trackable.data_structures import TrackableDataStructure
+    from tensorflow.python.util.object_identity import Reference
+
+    return (TrackableDataStructure, Reference)

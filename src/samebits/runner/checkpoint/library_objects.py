@@ -1,0 +1,133 @@
+"""How objects of libraries are captured: walked, taken for constants, compared by their content, or refused.
+
+An allow-list: what is neither walked nor known to be immutable must not change, or is refused.
+"""
+
+import datetime as dt
+import decimal
+import fractions
+import functools
+import inspect
+import pickle
+import re
+import threading
+import types
+import uuid
+from typing import Any
+
+from samebits.core.digest import Digest
+from samebits.core.errors import shorten
+from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.object_inspection import attributes_of, has_hidden_state
+from samebits.runner.compat import keras_private, tensorflow_private
+
+CONSTANT, WALK, COMPARE, REFUSE = "constant", "walk", "compare", "refuse"
+_LIBRARIES = ("tensorflow", "keras")
+_PRINTING = ("absl", "logging", "pygments", "rich", "tqdm", "warnings")
+"""Packages whose objects only print."""
+_IMMUTABLE = (
+    *(re.Pattern, re.Match, uuid.UUID, decimal.Decimal, fractions.Fraction),
+    *(dt.date, dt.time, dt.timedelta, dt.tzinfo),
+    *(type(threading.Lock()), type(threading.RLock()), threading.Thread),
+    *(types.BuiltinFunctionType, types.MethodWrapperType, types.CodeType, types.FrameType, types.TracebackType),
+    *(types.WrapperDescriptorType, types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType),
+    *(types.GenericAlias, types.NotImplementedType, types.EllipsisType),
+    inspect.Signature,
+)
+
+
+def is_library_class(kind: type) -> bool:
+    """Whether a class belongs to TensorFlow or Keras."""
+    return kind.__module__.partition(".")[0] in _LIBRARIES
+
+
+def is_trackable(value: Any) -> bool:
+    """Whether TensorFlow keeps attributes of its own on an object, as on a `tf.Module`."""
+    return tensorflow_private.is_trackable(value) and not is_library_class(type(value))
+
+
+def is_symbolic(value: Any) -> bool:
+    """Whether a value is a tensor without values, of a graph or of Keras's functional API."""
+    import keras
+    import tensorflow as tf
+
+    return isinstance(value, keras.KerasTensor) or (isinstance(value, tf.Tensor) and not hasattr(value, "numpy"))
+
+
+def handling_of(value: Any) -> str:
+    """How an object that is no container, array or function is captured."""
+    kind = type(value)
+    printing = kind.__module__.partition(".")[0] in _PRINTING
+    if printing or isinstance(value, (*_IMMUTABLE, *_known_immutable())):
+        return CONSTANT
+    if is_library_class(kind):
+        return _handling_in_library(value)
+    # What is written in C holds more than its attributes.
+    return COMPARE if attributes_of(value) is None or has_hidden_state(kind) else WALK
+
+
+def _handling_in_library(value: Any) -> str:
+    if isinstance(value, _compared()) or hasattr(value, "export"):  # a lookup table whose content can be read
+        return COMPARE
+    walked = isinstance(value, _walked()) or type(value).__module__.partition(".")[0] == "keras"
+    return WALK if walked and attributes_of(value) is not None else REFUSE
+
+
+@functools.cache
+def _known_immutable() -> tuple[type, ...]:
+    """Objects of NumPy, Keras and TensorFlow that training does not change, or that only print."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    data = (tf.data.Dataset, tf.data.Options, tf.lookup.StaticHashTable, tf.distribute.Strategy)
+    graphs = (tf.Graph, tf.Operation, tf.GradientTape, *tensorflow_private.graph_kinds())
+    described = (tf.DType, tf.TensorShape, tf.TypeSpec, tf.IndexedSlices, tf.DeviceSpec, tf.summary.SummaryWriter)
+    return (np.dtype, np.ufunc, *data, *graphs, *described, keras.InputSpec, *keras_private.immutable_kinds())
+
+
+@functools.cache
+def _walked() -> tuple[type, ...]:
+    """Objects of TensorFlow whose state are their attributes."""
+    import tensorflow as tf
+
+    kinds = (tf.Module, tf.train.ExponentialMovingAverage, tf.train.Checkpoint, tf.train.CheckpointManager)
+    return (*kinds, *tensorflow_private.container_kinds())
+
+
+@functools.cache
+def _compared() -> tuple[type, ...]:
+    import tensorflow as tf
+
+    return (tf.RaggedTensor, tf.SparseTensor)
+
+
+def content_digest(value: Any, where: str) -> str:
+    """A digest of what an object holds that can be neither walked nor restored. Raises UncapturableError."""
+    try:
+        return str(Digest.of_bytes(_content(value)))
+    except Exception as error:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise UncapturableError(
+            f"{where} is a {kind}, whose state cannot be saved ({shorten([str(error)], 1)}); create it where it is used"
+        ) from error
+
+
+def _content(value: Any) -> bytes:
+    import tensorflow as tf
+
+    if isinstance(value, _compared()):
+        parts = tf.nest.flatten(value, expand_composites=True)
+        return b"".join(tf.io.serialize_tensor(part).numpy() for part in parts)
+    if is_library_class(type(value)):
+        return _table(value)
+    return pickle.dumps(value, protocol=4)
+
+
+def _table(table: Any) -> bytes:
+    """The pairs of a lookup table, whose order depends on how it was filled."""
+    import tensorflow as tf
+
+    keys, values = table.export()
+    pairs = zip(tf.unstack(keys), tf.unstack(values), strict=True)
+    return b"".join(sorted(b"".join(tf.io.serialize_tensor(part).numpy() for part in pair) for pair in pairs))

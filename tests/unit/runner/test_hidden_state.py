@@ -1,0 +1,80 @@
+"""Whether an object holds more than its attributes, which a walk would lose."""
+
+import array
+import collections
+import dataclasses
+import queue
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samebits.core.checkpoint_store import CheckpointStore
+from samebits.runner.checkpoint.object_inspection import has_hidden_state, is_open_elsewhere
+from samebits.runner.checkpoint.output_files import OutputSnapshot
+
+
+class Plain:
+    """Attributes only."""
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    """Slots only."""
+
+    one: int = 0
+    two: int = 0
+
+
+class Both(Slots):
+    """Slots and attributes."""
+
+
+class Bytes(bytearray):
+    """Bytes that are no attribute."""
+
+
+class Numbers(array.array):  # type: ignore[type-arg]
+    """Numbers that are no attribute."""
+
+
+@pytest.mark.parametrize("kind", [Plain, Slots, Both, queue.Queue])
+def test_attributes_and_slots_are_all(kind: type) -> None:
+    assert not has_hidden_state(kind)
+
+
+@pytest.mark.parametrize("kind", [Bytes, Numbers, bytearray, queue.SimpleQueue, collections.deque])
+def test_what_is_written_in_c_holds_more(kind: type) -> None:
+    assert has_hidden_state(kind)
+
+
+def test_only_files_that_are_written_in_the_run_are_restored(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "run", tmp_path / "other"
+    for folder in (inside, outside):
+        folder.mkdir()
+        (folder / "file").write_text("x")
+    for folder, mode, expected in ((inside, "a", False), (inside, "r", True), (outside, "a", True)):
+        with (folder / "file").open(mode) as file:
+            assert is_open_elsewhere(file, inside) == expected
+        assert not is_open_elsewhere(file, inside), "closed"
+
+
+def test_an_object_is_announced_before_it_is_looked_for(tmp_path: Path) -> None:
+    """Another thread may remove what is not announced."""
+    store = CheckpointStore(tmp_path / "checkpoints")
+
+    def announce(digest: str) -> None:
+        if len(announced) == 1:  # as a concurrent `prune` would, just before
+            for path in store.objects.iterdir():
+                path.unlink()
+        announced.append(digest)
+
+    announced: list[Any] = []
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    (outputs / "file").write_text("x")
+    snapshot = OutputSnapshot(outputs, (), store, announce)
+    snapshot.capture()
+    snapshot.capture()
+    assert len(list(store.objects.iterdir())) == 1
+    assert len(announced) == 3, "stored, announced, and stored again"
