@@ -32,7 +32,9 @@ from samebits.runner.checkpoint.encoding import (
 from samebits.runner.checkpoint.keras_state import inner_parts, variables_of
 from samebits.runner.compat import keras_private, tensorflow_private
 
-_IMMUTABLE = frozenset("float bytes complex scalar constant again text path member unsaved".split())
+_IMMUTABLE = frozenset(
+    {"float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member", "unsaved"}
+)
 
 
 class StateRestorer:
@@ -52,10 +54,7 @@ class StateRestorer:
         for module, name, item in encoded["globals"]:
             live = vars(sys.modules[module])
             live[name] = self.value(item, live.get(name), f"{module}.{name}")
-        self._finish_optimizers()
-
-    def _finish_optimizers(self) -> None:
-        """Restore the optimizers that were found, in the order in which they were captured."""
+        # Optimizers come last, in the order in which they were captured.
         while self._pending:
             self._restore_optimizer(*self._pending.pop(0))
 
