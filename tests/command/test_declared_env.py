@@ -30,7 +30,7 @@ def test_it_is_seen_recorded_and_verified(each_runtime: Project) -> None:
     ]
     # The recorded value counts, not that of whoever verifies.
     verified = call("verify", done.run.name, folder=project.folder, LR="7")
-    assert (verified.status, verified.out.splitlines()[-1].split(" ")[0]) == (0, "identical"), verified.err
+    assert (verified.status, verified.out.splitlines()[-1].partition(":")[0]) == (0, "identical"), verified.err
 
 
 def test_what_is_refused(project: Project) -> None:
