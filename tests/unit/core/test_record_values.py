@@ -96,4 +96,5 @@ def test_a_summary_is_the_records_own(path: Path) -> None:
         result=record.result_digest,
         seconds=record.timings.total,
         resumes=None if resumed is None else resumed.id,
+        host=record.host,
     )

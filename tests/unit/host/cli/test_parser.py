@@ -172,6 +172,7 @@ def test_list_as_json(samebits: Callable[..., Done], run: RunDir, example: Recor
         "seed": 7,
         "recipe": str(example.recipe.digest),
         "result": str(example.result_digest),
+        "late": [],
         "resumes": None,
     }
     assert (second["folder"], second["outcome"]) == (f"runs/{dead.path.name}", "interrupted")
