@@ -144,6 +144,12 @@ class Result:
         """Whether nothing came out, which any two runs would have in common."""
         return not (self.models or self.fits or self.outputs)
 
+    def file_digests(self) -> dict[str, Digest]:
+        """Digests of whole output files, by their path in the run's folder."""
+        paths = {f"outputs/{item.path}": item.digest for item in self.outputs if item.by == "bytes"}
+        # A name with a backslash is written otherwise in the manifest.
+        return {path: Digest.parse(text) for path, text in paths.items() if "\\" not in path}
+
     @property
     def covers(self) -> str:
         """What it is the digest of, such as `2 models, 3 files`."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.determinism_profile import Profile
+from samebits.core.environment import Environment
 from samebits.core.ledger import Ledger
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
@@ -93,8 +94,54 @@ class Components:
     observer: Observer
     working_folder: WorkingFolder
 
+    @classmethod
+    def build(  # noqa: PLR0913  each is what a component needs
+        cls,
+        record: Record,
+        folder: RunDir,
+        data: Path | None,
+        ledger: Ledger,
+        *,
+        signals: Signals,
+        profile: Profile,
+        trial: TrialRunner,
+        note: Callable[[Environment], None],
+        before_training: Callable[[PortabilityMonitor], None],
+    ) -> "Components":
+        """Connect the parts. Nothing is patched yet. `note` adds to the recorded environment."""
+        resumes = record.origin.resumes
+        portability = PortabilityMonitor(
+            profile,
+            note,
+            fingerprinted=record.trial is None,
+            expected=None if resumes is None else resumes.fingerprint,
+        )
+        working_folder = WorkingFolder(folder)
+        checkpointing = Checkpointing.build(record, folder, data, ledger, signals, working_folder)
+        shuffle = FitShuffle(record.recipe.seed, record.recipe.shuffle)
+        observer = _connect_observer(
+            record,
+            folder,
+            ledger,
+            signals=signals,
+            before_training=lambda: before_training(portability),
+            checkpointing=checkpointing,
+            shuffle=shuffle,
+            trial=trial,
+            working_folder=working_folder,
+        )
+        return cls(
+            profile=profile,
+            trial=trial,
+            portability=portability,
+            checkpointing=checkpointing,
+            shuffle=shuffle,
+            observer=observer,
+            working_folder=working_folder,
+        )
 
-def connect_observer(  # noqa: PLR0913  each is what the observer writes to or calls
+
+def _connect_observer(  # noqa: PLR0913  each is what the observer writes to or calls
     record: Record,
     folder: RunDir,
     ledger: Ledger,

@@ -46,6 +46,17 @@ def run_script(
     return Outcome(state=FINISHED, exit_status=0)
 
 
+def end_fork(process: int, status: int) -> None:
+    """End a child that the script forked, and that came to the script's end: the run's record is its parent's.
+
+    `process` is the one that trains.
+    """
+    if os.getpid() != process:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 def _stopped(stop: SystemExit) -> Outcome:
     """The outcome of `sys.exit`: finished for None or 0, failed for anything else."""
     if stop.code is None or stop.code == 0:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from samebits.core.determinism_profile import Profile
-from samebits.core.digest import Digest
-from samebits.core.environment import Environment, ReadBack
+from samebits.core.environment import Environment
 from samebits.core.errors import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
@@ -27,39 +26,29 @@ from samebits.core.errors import (
 )
 from samebits.core.ledger import Ledger
 from samebits.core.liveness import Host, RunProcess
-from samebits.core.record import (
-    FAILED,
-    FINISHED,
-    INTERRUPTED,
-    LedgerEnd,
-    Outcome,
-    Record,
-)
+from samebits.core.record import FAILED, FINISHED, INTERRUPTED, LedgerEnd, Outcome, Record
 from samebits.core.result import Result
 from samebits.core.run_dir import RunDir
 from samebits.core.timings import Timings
 from samebits.core.trace_level import TraceEnded
-from samebits.core.trial import SEEDS
 from samebits.runner import software
 from samebits.runner.compat.features import ENTROPY_MONITOR, EPOCH_SHUFFLE, STEP_TRACE
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.requirements import required_features
 from samebits.runner.compat.self_test import PrivateNames, read_private_names
-from samebits.runner.components import Checkpointing, Components, connect_observer
+from samebits.runner.components import Components
 from samebits.runner.determinism import settings as determinism
 from samebits.runner.determinism.entropy_monitor import EntropyMonitor
 from samebits.runner.determinism.portability import PortabilityMonitor
 from samebits.runner.determinism.settings import SettingsGuard
-from samebits.runner.determinism.shuffle import FitShuffle
 from samebits.runner.digests.output_files import describe_outputs
 from samebits.runner.inputs import check_code_unchanged, check_data_unchanged, check_device, keep_image_recipe
 from samebits.runner.observe.environment import observe_environment
 from samebits.runner.process.console import log
 from samebits.runner.process.output_capture import kept_output, quiet_import
 from samebits.runner.process.signals import Signals
-from samebits.runner.script_runner import run_script
+from samebits.runner.script_runner import end_fork, run_script
 from samebits.runner.trial.trial_runner import TrialRunner
-from samebits.runner.working_folder import WorkingFolder
 
 
 @dataclass(slots=True)
@@ -114,17 +103,11 @@ class Session:
 
     def _finalize(self, record: Record) -> None:
         """Write the final record; beside the run's, and say so, where another process has finalized that."""
-        written = self.folder.finalize_or_beside(record, self._digested())
+        digests = {} if record.result is None else record.result.file_digests()
+        written = self.folder.finalize_or_beside(record, digests)
         if written != self.folder.record:
             log(f"another process declared this run ended while it went on; how it ended is in {written}")
             self.status = self.status or EXIT_ERROR
-
-    def _digested(self) -> dict[str, Digest]:
-        """Digests of whole files that the result holds. A file that changed since is found by them."""
-        outputs = () if self.record.result is None else self.record.result.outputs
-        paths = {f"outputs/{item.path}": item.digest for item in outputs if item.by == "bytes"}
-        # A name with a backslash is written otherwise in the manifest.
-        return {path: Digest.parse(text) for path, text in paths.items() if "\\" not in path}
 
     def _trained(self, ledger: Ledger) -> Record:
         """The record with outcome and, where the script finished, the result."""
@@ -195,36 +178,16 @@ class Session:
 
     def _build(self, ledger: Ledger, profile: Profile, trial: TrialRunner) -> Components:
         """Connect the components of this run."""
-        recipe = self.record.recipe
-        resumes = self.record.origin.resumes
-        portability = PortabilityMonitor(
-            profile,
-            self._note,
-            fingerprinted=self.record.trial is None,
-            expected=None if resumes is None else resumes.fingerprint,
-        )
-        working_folder = WorkingFolder(self.folder)
-        checkpointing = Checkpointing.build(self.record, self.folder, self.data, ledger, self.signals, working_folder)
-        shuffle = FitShuffle(recipe.seed, recipe.shuffle)
-        observer = connect_observer(
+        return Components.build(
             self.record,
             self.folder,
+            self.data,
             ledger,
             signals=self.signals,
-            before_training=lambda: self._before_training(portability),
-            checkpointing=checkpointing,
-            shuffle=shuffle,
-            trial=trial,
-            working_folder=working_folder,
-        )
-        return Components(
             profile=profile,
             trial=trial,
-            portability=portability,
-            checkpointing=checkpointing,
-            shuffle=shuffle,
-            observer=observer,
-            working_folder=working_folder,
+            note=self._note,
+            before_training=self._before_training,
         )
 
     def _import_libraries(self, profile: Profile) -> None:
@@ -251,7 +214,9 @@ class Session:
             observed = observe_environment(on_gpu=parts.profile.device == "gpu")
             # Seeding comes last: nothing above may use up random numbers.
             determinism.seed_everything(self.record.recipe.seed, parts.profile, self.patches)
-            self._note(Environment(system=observed, settings=self._read_back(parts.profile)))
+            self._note(
+                Environment(system=observed, settings=determinism.read_back_all(self.record.recipe.seed, parts.profile))
+            )
         return names
 
     def _check_names(self, parts: Components) -> PrivateNames:
@@ -261,13 +226,6 @@ class Session:
         if self.record.trace.steps and not names.allow(STEP_TRACE):
             parts.observer.tracer.turn_off(names.reason(STEP_TRACE))
         return names
-
-    def _read_back(self, profile: Profile) -> tuple[ReadBack, ...]:
-        """Every setting as found. Raises SettingError where one did not take effect."""
-        settings = [*determinism.read_back_settings(profile), *determinism.read_back_keras()]
-        if profile.has(SEEDS):
-            settings += determinism.read_back_seeds(self.record.recipe.seed)
-        return tuple(settings)
 
     def _watch_entropy(self, names: PrivateNames, guard: SettingsGuard) -> EntropyMonitor | None:
         """Watch for unseeded randomness from here on; None where these library versions do not allow it."""
@@ -290,22 +248,15 @@ class Session:
                 os.environ["SAMEBITS_DATA"] = str(self.data)
             try:
                 outcome = run_script(self.folder.work / code.entry, code.arguments, self.signals, parts.observer.check)
-                self._end_fork(outcome.exit_status or EXIT_OK)
+                end_fork(self.process, outcome.exit_status or EXIT_OK)
                 return outcome
             except SettingError:
                 # Keras wraps errors in its own. The guard raises the original message.
                 guard.check()
                 raise
             finally:
-                self._end_fork(EXIT_ERROR)
+                end_fork(self.process, EXIT_ERROR)
                 self._note_script(parts, entropy)
-
-    def _end_fork(self, status: int) -> None:
-        """End a child that the script forked, and that came to the script's end: the run's record is its parent's."""
-        if os.getpid() != self.process:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
 
     def _note_script(self, parts: Components, entropy: EntropyMonitor | None) -> None:
         """Record what was observed while the script ran."""

@@ -275,3 +275,11 @@ def _hash_seed() -> str:
         given = dict(item.partition(b"=")[::2] for item in file.read().split(b"\0"))
     seed = given.get(b"PYTHONHASHSEED", b"").decode(errors="replace")
     return seed if seed.isdecimal() and bool(sys.flags.hash_randomization) == (seed != "0") else "random"
+
+
+def read_back_all(seed: int, profile: Profile) -> tuple[ReadBack, ...]:
+    """Every setting as found. Raises SettingError where one did not take effect."""
+    settings = [*read_back_settings(profile), *read_back_keras()]
+    if profile.has(SEEDS):
+        settings += read_back_seeds(seed)
+    return tuple(settings)
