@@ -78,9 +78,7 @@ class RetentionPolicy:
 
     def retains(self, position: "Position") -> bool:
         """Whether a checkpoint is kept after a later one of its phase was written."""
-        if self.keep == ALL:
-            return True
-        return (
+        return self.keep == ALL or (
             self.keep.startswith(_EVERY_STEPS)
             and position.step is None
             and position.epoch % int(self.keep[len(_EVERY_STEPS) :]) == 0

@@ -105,20 +105,9 @@ class ObservedSystem:
 
     def to_dict(self) -> dict[str, Any]:
         """As the record's environment holds it, beside other keys."""
-        return {
-            "python": self.python,
-            "implementation": self.implementation,
-            "tensorflow": self.tensorflow,
-            "keras": self.keras,
-            "numpy": self.numpy,
-            "cuda_built_for": self.cuda_built_for,
-            "cudnn_built_for": self.cudnn_built_for,
+        plain = {item.name: getattr(self, item.name) for item in fields(self)}
+        return plain | {
             "distributions": dict(self.distributions),
-            "system": self.system,
-            "kernel": self.kernel,
-            "machine": self.machine,
-            "libc": self.libc,
-            "memory": self.memory,
             "cpu": self.cpu.to_dict(),
             "gpu": self.gpu.to_dict(),
             "variables": dict(self.variables),

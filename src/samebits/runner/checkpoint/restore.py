@@ -32,9 +32,7 @@ from samebits.runner.checkpoint.encoding import (
 from samebits.runner.checkpoint.keras_state import inner_parts, variables_of
 from samebits.runner.compat import keras_private, tensorflow_private
 
-_IMMUTABLE = frozenset(
-    {"float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member", "unsaved"}
-)
+_IMMUTABLE = ("float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member", "unsaved")
 
 
 class StateRestorer:
@@ -82,13 +80,9 @@ class StateRestorer:
             if content not in self._objects:
                 raise UncapturableError(f"{where} is held by an optimizer alone; hold it in an attribute, too")
             return self._objects[content]
-        if kind == "constant":
-            if qualified_name(live) != content:
-                raise UncapturableError(
-                    f"{where} was {content}, but is {qualified_name(live)} when the script runs again"
-                )
-            return live
-        if kind == "unsaved":
+        if kind == "constant" and qualified_name(live) != content:
+            raise UncapturableError(f"{where} was {content}, but is {qualified_name(live)} when the script runs again")
+        if kind in ("constant", "unsaved"):
             return live
         if kind == "member":
             return type(live)[content["name"]] if isinstance(live, enum.Enum) else live
