@@ -436,6 +436,78 @@ for t in threads: t.join()
 }
 
 
+_LATE = """
+{before}
+class Late(Each):
+    def each(self, epoch, logs):
+        total = {step}
+        if epoch == 3: self.model.layers[0].kernel.assign_add(tf.ones((4, 8)) * total)
+model = simple()
+model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[Late()])
+"""
+"""What is counted in each epoch acts in the last one alone, after the epochs that a resumed run trains again."""
+
+
+def late(before: str, step: str) -> str:
+    """A script whose callback counts by the expression `step`."""
+    return _LATE.format(before=before, step=step)
+
+
+SAME |= {
+    "a callable object in a class": late(
+        "class Sum:\n    t = 0.0\n    def __call__(self, v): self.t += v; return self.t\nclass Holder: total = Sum()",
+        'Holder.total(logs["loss"])',
+    ),
+    "a metric in a class": late(
+        "class Holder: seen = keras.metrics.Mean()",
+        '(Holder.seen.update_state(logs["loss"]), Holder.seen.result())[1]',
+    ),
+    "a global by its text": late(
+        "held = 0.0",
+        'globals().__setitem__("held", globals()["held"] + logs["loss"]) or globals()["held"]',
+    ),
+    "a mapping of its own with a count": late(
+        "class Store(collections.abc.MutableMapping):\n    def __init__(self): self.d, self.n = {}, 0\n"
+        "    def __getitem__(self, k): return self.d[k]\n    def __setitem__(self, k, v): self.n += 1; self.d[k] = v\n"
+        "    def __delitem__(self, k): del self.d[k]\n    def __iter__(self): return iter(self.d)\n"
+        "    def __len__(self): return len(self.d)\nstore = Store()",
+        '(store.__setitem__("a", 1), store.n * 1.0)[1]',
+    ),
+}
+
+REFUSED |= {
+    "an eager operation with a seed": (
+        late("", "tf.random.normal([], seed=5)"),
+        "an eager tf.random operation with a seed of its own",
+    ),
+    "a filled cache": (
+        late("@functools.lru_cache(None)\ndef first(k): return float(np.random.rand())", "first(0)"),
+        "first is a cache of functools that was filled during training",
+    ),
+    "a variable of the environment": (
+        late("", '(os.environ.update(N=os.environ.get("N", "") + "a"), len(os.environ["N"]) * 1.0)[1]'),
+        "the environment variable N changed during training",
+    ),
+    "a setting of Keras": (
+        late("", "(keras.config.set_epsilon(keras.config.epsilon() * 2), keras.config.epsilon() * 1e6)[1]"),
+        "epsilon of Keras changed during training",
+    ),
+    "a dict with attributes": (
+        late(
+            "class D(dict): pass\nd = D()\nd.total = 0.0", '(setattr(d, "total", d.total + logs["loss"]), d.total)[1]'
+        ),
+        "d has attributes beside its content (total)",
+    ),
+    "an array with attributes": (
+        late(
+            "class A(np.ndarray): pass\na = np.zeros(3).view(A)\na.total = 0.0",
+            '(setattr(a, "total", a.total + 1), 1.0)[1]',
+        ),
+        "a has attributes beside its content (total)",
+    ),
+}
+
+
 def killed_after(run: RunDir, position: Position, runs: Path) -> RunDir:
     """A copy of a finished run, as if it was killed after a checkpoint."""
     copy = RunDir(runs / run.path.name)
@@ -473,6 +545,23 @@ def test_a_resumed_run_has_the_same_bits(project: Project, what: str) -> None:
         assert done.status == 0, done.err
         assert newest(project).read().result == record.result
         assert newest(project).ledger.read_bytes() == whole.ledger.read_bytes()
+
+
+def test_a_module_that_a_method_imports(project: Project) -> None:
+    """Its globals are state, too: counted from the first epoch on, and used in the last one."""
+    (project.folder / "helper.py").write_text("total = [0.0]\ndef note(v): total[0] += v; return total[0]\n")
+    local = late("import helper as _", "None").replace(
+        "total = None", "import helper; total = helper.note(logs['loss'])"
+    )
+    project.write(PREFACE + local)
+    done = project.train("--keep", "all")
+    assert done.status == 0, done.err
+    whole = newest(project)
+    position = whole.checkpoints.positions()[1]
+    interrupted = killed_after(whole, position, project.folder / position.name)
+    done = call("resume", str(interrupted.path), folder=project.folder)
+    assert done.status == 0, done.err
+    assert newest(project).read().result == whole.read().result
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -20,7 +20,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.runner.checkpoint.capture_arrays import ArrayCapture, LargeArrays, frozen_value, unsaved
 from samebits.runner.checkpoint.capture_code import CodeCapture
-from samebits.runner.checkpoint.capture_containers import encode_container
+from samebits.runner.checkpoint.capture_containers import BUILTIN_CONTAINERS, encode_container
 from samebits.runner.checkpoint.capture_keras import KerasCapture, bases_of
 from samebits.runner.checkpoint.code_inspection import is_ours
 from samebits.runner.checkpoint.encoding import PLAIN, SYMBOLIC, Encoded, PathMap, UncapturableError, qualified_name
@@ -34,7 +34,13 @@ from samebits.runner.checkpoint.library_objects import (
     is_symbolic,
     is_trackable,
 )
-from samebits.runner.checkpoint.object_inspection import attributes_of, draws_unseen, is_open_elsewhere
+from samebits.runner.checkpoint.object_inspection import (
+    attributes_of,
+    check_attributes_held,
+    draws_unseen,
+    is_cache,
+    is_open_elsewhere,
+)
 from samebits.runner.compat import keras_private, tensorflow_private
 
 
@@ -168,6 +174,8 @@ class StateCapture:
         # The number is assigned first, as the object may contain itself.
         number = self._numbers[id(value)] = len(self._numbers)
         self._alive.append(value)
+        if self._ours(type(value)):
+            check_attributes_held(value, where)
         encoders = (
             self._arrays.array_or_variable,
             self._arrays.generator,
@@ -184,7 +192,9 @@ class StateCapture:
         return {**found, "#": number}
 
     def _container(self, value: Any, where: str) -> Encoded | None:
-        return encode_container(value, where, self.encode)
+        # A mapping of the script's own that is no dict keeps its items in attributes, beside others.
+        own = self._ours(type(value)) and not isinstance(value, BUILTIN_CONTAINERS)
+        return None if own else encode_container(value, where, self.encode)
 
     @contextmanager
     def _strict(self) -> Iterator[None]:
@@ -251,6 +261,10 @@ class StateCapture:
         function = tensorflow_private.python_function(value)
         if function is not None:
             return {"wrapped": self.encode(function, where)}
+        if is_cache(value):
+            # Results that a cache holds cannot be read; it must not have been filled.
+            misses = value.cache_info().misses if is_ours(value.__module__ or "", self._folder) else 0
+            return {"wrapped": self.encode(value.__wrapped__, where), "misses": misses}
         handling = handling_of(value)
         if handling == CONSTANT or (handling != WALK and self._lenient):
             return {"constant": qualified_name(type(value))}

@@ -3,16 +3,21 @@
 import functools
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 from samebits.runner.checkpoint.capture_containers import Encode
 from samebits.runner.checkpoint.code_inspection import draws, global_names, holding_methods, is_ours, methods_of
 from samebits.runner.checkpoint.encoding import EMPTY, Encoded, UncapturableError, qualified_name
+from samebits.runner.checkpoint.object_inspection import is_cache
 from samebits.runner.compat import cpython_private
 
 _GENERATOR_TYPES = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+_BY_TEXT = frozenset({"eval", "exec", "globals"})
+"""What reaches any global of a module, by a text that only the running code knows."""
+_BY_NAME = _BY_TEXT | {"__dict__", "getattr", "setattr", "vars"}
+"""What reaches any attribute of a module so."""
 _WITHOUT_STATE = (types.BuiltinFunctionType, types.MethodWrapperType, property, staticmethod, classmethod)
 
 
@@ -61,15 +66,22 @@ class CodeCapture:
             self._note_globals(function)
         # Methods and descriptors are code; `methods_of` covers what they hold.
         data = {
-            name: item
-            for name, item in vars(kind).items()
-            if not name.startswith("__") and not callable(item) and not hasattr(item, "__get__")
+            name: item for name, item in vars(kind).items() if not name.startswith("__") and self._holds_state(item)
         }
         return {
             name: self._encode(item, f"{where}.{name}")
             for name, item in sorted(data.items())
             if name != cpython_private.ABC_STATE
         }
+
+    def _holds_state(self, item: Any) -> bool:
+        """Whether an attribute of a class is data, or an object that can be called, and not just code."""
+        import keras
+
+        kinds = (keras.layers.Layer, keras.metrics.Metric, keras.losses.Loss, keras.optimizers.Optimizer)
+        own = is_ours(type(item).__module__, self._folder) and not isinstance(item, type)
+        data = not callable(item) and not hasattr(item, "__get__")
+        return data or own or is_cache(item) or isinstance(item, kinds)
 
     def _function(self, function: types.FunctionType, where: str) -> dict[str, Any]:
         if not is_ours(function.__module__ or "", self._folder):
@@ -96,14 +108,25 @@ class CodeCapture:
         module = function.__module__
         known = vars(sys.modules.get(module, types.ModuleType("none")))
         names = list(global_names(function.__code__))
+        found = names if _BY_TEXT.isdisjoint(names) else [*names, *_data_names(known)]
+        self.globals |= {(module, name): None for name in found if name in known}
+        # `helper.counter` refers to a global of another module of the script, which a function may import itself.
         for name in names:
-            if name not in known:
-                continue
-            self.globals[module, name] = None
-            # `helper.counter` refers to a global of another module of the script.
-            inner = known[name]
+            inner = known[name] if name in known else _imported(name, known)
             if isinstance(inner, types.ModuleType) and is_ours(inner.__name__, self._folder):
-                self.globals |= {(inner.__name__, part): None for part in names if part in vars(inner)}
+                found = names if _BY_NAME.isdisjoint(names) else [*names, *_data_names(vars(inner))]
+                self.globals |= {(inner.__name__, part): None for part in found if part in vars(inner)}
+
+
+def _imported(name: str, known: Mapping[str, Any]) -> types.ModuleType | None:
+    """The module that `import name` in a function refers to, also relative to the package of its globals `known`."""
+    return sys.modules.get(name) or sys.modules.get(f"{known.get('__package__')}.{name}")
+
+
+def _data_names(known: Mapping[str, Any]) -> list[str]:
+    """The names of a module that stand for data."""
+    code = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)
+    return [name for name, value in known.items() if not name.startswith("__") and not isinstance(value, code)]
 
 
 def _is_bound_builtin(value: Any) -> bool:

@@ -11,6 +11,7 @@ Encode = Callable[[Any, str], Encoded]
 """Captures one value; the text says where the value was found."""
 
 _SEQUENCES = (list, tuple, collections.deque)
+BUILTIN_CONTAINERS = (*_SEQUENCES, dict, set, frozenset)
 
 
 def encode_container(value: Any, where: str, encode: Encode) -> Encoded | None:

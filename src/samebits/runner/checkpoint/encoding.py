@@ -79,8 +79,8 @@ class Content:
 
 
 def kind_of(encoded: Mapping[str, Any]) -> str:
-    """The kind of an encoded object: its first key, apart from number and class."""
-    return next(key for key in encoded if key not in ("#", "class"))
+    """The kind of an encoded object: its first key, apart from number, class and what a cache has counted."""
+    return next(key for key in encoded if key not in ("#", "class", "misses"))
 
 
 def qualified_name(value: Any) -> str:

@@ -1,8 +1,13 @@
-"""The global random generators of Python, NumPy, TensorFlow and Keras."""
+"""The global random generators of Python, NumPy, TensorFlow and Keras, and settings that a script may change."""
 
+import os
 import random
+from collections.abc import Mapping
 from typing import Any
 
+from samebits.core.errors import shorten
+from samebits.core.jsonio import differing_names
+from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.compat import cpython_private, keras_private, numpy_private, tensorflow_private
 
 
@@ -34,3 +39,23 @@ def generator_kinds() -> tuple[type, ...]:
     import tensorflow as tf
 
     return (random.Random, np.random.Generator, np.random.RandomState, tf.random.Generator)
+
+
+def process_settings() -> dict[str, object]:
+    """What a script can change in the process, and no checkpoint holds: environment variables, settings of Keras."""
+    import keras
+
+    chosen = {
+        "floatx of Keras": keras.config.floatx(),
+        "epsilon of Keras": keras.config.epsilon(),
+        "image data format of Keras": keras.config.image_data_format(),
+        "dtype policy of Keras": keras.config.dtype_policy().name,
+    }
+    return {f"the environment variable {name}": value for name, value in os.environ.items()} | chosen
+
+
+def check_settings(initial: Mapping[str, object]) -> None:
+    """Raise UncapturableError if the training has changed settings of the process since `process_settings`."""
+    changed = differing_names(initial, process_settings())
+    if changed:
+        raise UncapturableError(f"{shorten(changed, 3)} changed during training; change it before, or use an attribute")

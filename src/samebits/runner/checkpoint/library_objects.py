@@ -28,7 +28,7 @@ _PRINTING = ("absl", "logging", "pygments", "rich", "tqdm", "warnings")
 _IMMUTABLE = (
     *(re.Pattern, re.Match, uuid.UUID, decimal.Decimal, fractions.Fraction),
     *(dt.date, dt.time, dt.timedelta, dt.tzinfo),
-    *(type(threading.Lock()), type(threading.RLock()), threading.Thread),
+    *(type(threading.Lock()), type(threading.RLock())),
     *(types.BuiltinFunctionType, types.MethodWrapperType, types.CodeType, types.FrameType, types.TracebackType),
     *(types.WrapperDescriptorType, types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType),
     *(types.GenericAlias, types.NotImplementedType, types.EllipsisType),
@@ -58,7 +58,7 @@ def handling_of(value: Any) -> str:
     """How an object that is no container, array or function is captured."""
     kind = type(value)
     printing = kind.__module__.partition(".")[0] in _PRINTING
-    if printing or isinstance(value, (*_IMMUTABLE, *_known_immutable())):
+    if printing or kind is threading.Thread or isinstance(value, (*_IMMUTABLE, *_known_immutable())):
         return CONSTANT
     if is_library_class(kind):
         return _handling_in_library(value)

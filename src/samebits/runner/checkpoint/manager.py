@@ -21,7 +21,7 @@ from samebits.core.trace_level import TraceEnded
 from samebits.runner.checkpoint.async_writer import AsyncWriter
 from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.encoding import Content, PathMap, UncapturableError
-from samebits.runner.checkpoint.global_rngs import generators
+from samebits.runner.checkpoint.global_rngs import check_settings, generators, process_settings
 from samebits.runner.checkpoint.output_files import OutputSnapshot
 from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver
 from samebits.runner.checkpoint.replay import ReplayProof
@@ -127,7 +127,7 @@ class CheckpointManager:
             # What is not capturable is found here, before hours of training.
             def inspect() -> None:
                 captured = self._walker.capture_initial(phase.roots | generators())
-                phase.initial = captured.encoded
+                phase.initial, phase.settings = captured.encoded, process_settings()
                 check(captured)
 
             self.attempt(inspect)
@@ -281,6 +281,7 @@ class CheckpointManager:
         captured = self.capture(roots, known)
         # Better no checkpoint than one that cannot be restored.
         check_restorable(captured.encoded, phase.initial)
+        check_settings(phase.settings)
         observer = self._observer
         files = {name: snapshot.capture() for name, snapshot in self._files.items()}
         state: dict[str, Any] = {

@@ -1,12 +1,18 @@
 """What an object of any class holds, as far as a checkpoint is concerned."""
 
+import functools
 import io
 import os
+import random
 import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from samebits.core.errors import shorten
+from samebits.runner.checkpoint.capture_containers import BUILTIN_CONTAINERS
+from samebits.runner.checkpoint.encoding import UncapturableError
 
 _POINTER = struct.calcsize("P")
 _MANAGED_DICT = 1 << 4  # the interpreter keeps the attributes of such a class outside of the object
@@ -42,6 +48,29 @@ def has_hidden_state(kind: type) -> bool:
     managed = bool(kind.__flags__ & _MANAGED_DICT)
     explained += _POINTER * (bool(kind.__dictoffset__) and not managed) + _POINTER * (kind.__weakrefoffset__ > 0)
     return kind.__basicsize__ > explained or bool(kind.__itemsize__)
+
+
+def check_attributes_held(value: Any, where: str) -> None:
+    """Raise UncapturableError for attributes beside the content of a container, array or generator of the script's own.
+
+    `value` is an object of one of the script's classes.
+    """
+    import numpy as np
+
+    attributes = getattr(value, "__dict__", {})
+    # Some dicts are their own attributes. A generator of Python has one that belongs to its state.
+    if not isinstance(value, (*BUILTIN_CONTAINERS, np.ndarray, random.Random)) or attributes is value:
+        return
+    beside = sorted(attributes.keys() - {"gauss_next"})
+    if beside:
+        raise UncapturableError(
+            f"{where} has attributes beside its content ({shorten(beside, 3)}); hold the content in an attribute, too"
+        )
+
+
+def is_cache(value: Any) -> bool:
+    """Whether a value is a function that `functools.cache` or `functools.lru_cache` made."""
+    return isinstance(value, type(functools.cache(len)))
 
 
 def is_open_elsewhere(file: Any, folder: Path) -> bool:

@@ -34,11 +34,15 @@ class TrainingObserver(Protocol):
 
 @dataclass(kw_only=True, slots=True)
 class Phase:
-    """One call of `fit`, or one loop: the roots of its state, and the `initial` state, captured when it began."""
+    """One call of `fit`, or one loop: the roots of its state, and the `initial` state, captured when it began.
+
+    `settings` are those of the process at that time, see `global_rngs`.
+    """
 
     number: int
     roots: dict[str, Any] = field(default_factory=dict)
     initial: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

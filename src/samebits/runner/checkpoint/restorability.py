@@ -36,8 +36,7 @@ def _check_value(captured: Encoded, initial: Encoded, where: str) -> None:
             f"{where} became {captured['class']} during training, which a resumed run cannot create; create it before"
         )
     if kind in ("method", "weak", "wrapped"):
-        inner, initially = (part["of"] if kind == "method" else part for part in (content, known or {"of": None}))
-        _check_value(inner, initially if known is not None else None, where)
+        _check_holder(captured, initial, where)
     elif kind in ("object", "layer", "optimizer", "type"):
         _check_object(kind, content, known, where)
     elif kind == "function":
@@ -47,6 +46,20 @@ def _check_value(captured: Encoded, initial: Encoded, where: str) -> None:
     else:
         for index, (item, counterpart) in enumerate(_paired_items(kind, content, known)):
             _check_value(item, counterpart, f"{where}[{index}]")
+
+
+def _check_holder(captured: Mapping[str, Any], initial: Encoded, where: str) -> None:
+    """An object around another one: a bound method, a weak reference, a `tf.function`, a cache."""
+    kind = kind_of(captured)
+    known = initial if isinstance(initial, Mapping) and kind in initial else None
+    if known is not None and captured.get("misses", 0) != known.get("misses", 0):
+        raise UncapturableError(
+            f"{where} is a cache of functools that was filled during training, and cannot be saved; use a dict"
+        )
+    inner, initially = (
+        part and (part["of"] if kind == "method" else part) for part in (captured[kind], known and known[kind])
+    )
+    _check_value(inner, initially, where)
 
 
 def _check_function(content: Mapping[str, Any], known: Mapping[str, Any] | None, where: str) -> None:

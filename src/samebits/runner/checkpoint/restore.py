@@ -30,6 +30,7 @@ from samebits.runner.checkpoint.encoding import (
     resolve_name,
 )
 from samebits.runner.checkpoint.keras_state import inner_parts, variables_of
+from samebits.runner.checkpoint.object_inspection import is_cache
 from samebits.runner.compat import keras_private, tensorflow_private
 
 _IMMUTABLE = ("float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member", "unsaved")
@@ -203,7 +204,8 @@ class StateRestorer:
         return live
 
     def _wrapped(self, content: Any, live: Any, where: str) -> Any:
-        self.value(content, tensorflow_private.python_function(live), where)
+        function = live.__wrapped__ if is_cache(live) else tensorflow_private.python_function(live)
+        self.value(content, function, where)
         return live
 
     def _list(self, content: Any, live: Any, where: str) -> Any:

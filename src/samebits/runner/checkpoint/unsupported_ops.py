@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from samebits.runner.checkpoint.code_inspection import calling_function
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.compat import tensorflow_private
 from samebits.runner.compat.patches import Patches
@@ -54,8 +55,25 @@ class UnsupportedOpWatcher:
         self.has_traced = False
 
     def install(self, patches: Patches) -> None:
-        """Wrap the tracing of graphs."""
+        """Wrap the tracing of graphs, and the seeding of eager operations."""
         patches.wrap(tensorflow_private.tracing_location(), self._wrap)
+        patches.wrap(tensorflow_private.seed_location(), self._wrap_seed)
+
+    def _wrap_seed(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        import tensorflow as tf
+
+        @functools.wraps(original)
+        def get_seed(op_seed: Any) -> Any:
+            # A pipeline asks through a function of the same name; `data_iterator` handles it.
+            in_pipeline = calling_function(1) == "get_seed"
+            if op_seed is not None and self._manager.phase is not None and tf.executing_eagerly() and not in_pipeline:
+                self._manager.refuse(
+                    "the training draws from an eager tf.random operation with a seed of its own, which TensorFlow"
+                    " counts inside; use tf.random.Generator, or keras.random with a SeedGenerator"
+                )
+            return original(op_seed)
+
+        return get_seed
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)

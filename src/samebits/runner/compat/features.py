@@ -127,6 +127,7 @@ EXACT_RESUME = Feature(
         "tensorflow.python.util.object_identity:Reference",
         "numpy.random.mtrand:_rand",
         "random:_inst",
+        "tensorflow.python.framework.random_seed:get_seed",
     ),
 )
 STEP_TRACE = Feature(
