@@ -170,7 +170,12 @@ def test_whatever_a_script_raises(project: Project, script: str, message: str, l
         ("import sys\nsys.exit(0)", 0, "finished", None),
         ("import sys\nsys.exit(3)", 1, "failed", "the script exited with status 3"),
         ("import sys\nsys.exit('no data')", 1, "failed", "the script exited: no data"),
-        ("import os\nos.kill(os.getpid(), 9)", 2, "failed", "the training process ended with status -9"),
+        (
+            "import os\nos.kill(os.getpid(), 9)",
+            2,
+            "interrupted",
+            "the training process was killed by SIGKILL: by the system for want of memory, or by someone",
+        ),
         ("import os\nos._exit(0)", 2, "failed", "the training process ended with status 0"),
     ],
 )

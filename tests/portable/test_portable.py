@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -223,7 +224,7 @@ def test_fingerprint_command(request: pytest.FixtureRequest, runtime: str, tmp_p
 @pytest.mark.cold
 def test_a_machine_that_computes_differently(project: Project, other_table: Path) -> None:
     """With another table, the run fails before its first step."""
-    done = project.train("--profile", "portable", SAMEBITS_CACHE=str(other_table))
+    done = project.train("--profile", "portable", PYTHONPATH=str(other_table))
     assert done.status == 2
     assert "this machine computes 1 of " in done.err
     assert "(tf.exp); use the native profile, and please report the CPU" in done.err
@@ -235,17 +236,17 @@ def test_a_machine_that_computes_differently(project: Project, other_table: Path
 
 
 @pytest.fixture
-def other_table(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache whose staged source has another digest for one operation."""
-    cache = tmp_path_factory.mktemp("cache")
-    venvs = locked_python().parents[2]
-    (cache / "venvs").symlink_to(venvs)
-    monkeypatch.setenv("SAMEBITS_CACHE", str(cache))
-    table = staged_context() / "source" / "samebits" / "runner" / "determinism" / "proven.json"
+def other_table(tmp_path: Path) -> Path:
+    """A copy of samebits whose table has another digest for one operation."""
+    source = tmp_path / "checkout" / "src"
+    shutil.copytree(ROOT / "src", source)
+    for path in filter(Path.is_file, ROOT.iterdir()):
+        shutil.copy(path, source.parent)
+    table = source / "samebits" / "runner" / "determinism" / "proven.json"
     values = json.loads(table.read_bytes())
     values["fingerprint"]["tf.exp"] = "0" * 16
     table.write_text(json.dumps(values))
-    return cache
+    return source
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ class Result:
             (len(self.outputs), "file", ""),
         )
         parts = [pluralize(number, what) + which for number, what, which in counted if number]
-        return ", ".join(parts) + ("" if self.models else " (no Keras model)")
+        return (", ".join(parts) or "nothing") + ("" if self.models else " (no Keras model)")
 
     @property
     def final_metrics(self) -> dict[tuple[int, str], str]:

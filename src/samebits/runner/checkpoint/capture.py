@@ -267,7 +267,7 @@ class StateCapture:
             return {"wrapped": self.encode(value.__wrapped__, where), "misses": misses}
         handling = handling_of(value)
         if handling == CONSTANT or (handling != WALK and self._lenient):
-            return {"constant": qualified_name(type(value))}
+            return {"constant": qualified_name(value)}
         if handling == REFUSE:
             kind = qualified_name(type(value)).replace(":", ".")
             raise UncapturableError(

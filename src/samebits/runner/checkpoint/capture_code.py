@@ -3,7 +3,7 @@
 import functools
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -111,11 +111,22 @@ class CodeCapture:
         found = names if _BY_TEXT.isdisjoint(names) else [*names, *_data_names(known)]
         self.globals |= {(module, name): None for name in found if name in known}
         # `helper.counter` refers to a global of another module of the script, which a function may import itself.
-        for name in names:
-            inner = known[name] if name in known else _imported(name, known)
-            if isinstance(inner, types.ModuleType) and is_ours(inner.__name__, self._folder):
+        self._note_modules(names, known)
+
+    def _note_modules(self, names: Sequence[str], known: Mapping[str, Any]) -> None:
+        """Note the globals of the script's modules that code reaches from the globals `known`, one through another."""
+        waiting, seen = [known], {id(known)}
+        while waiting:
+            outer = waiting.pop()
+            for name in names:
+                inner = outer[name] if name in outer else _imported(name, outer)
+                if not isinstance(inner, types.ModuleType) or not is_ours(inner.__name__, self._folder):
+                    continue
                 found = names if _BY_NAME.isdisjoint(names) else [*names, *_data_names(vars(inner))]
                 self.globals |= {(inner.__name__, part): None for part in found if part in vars(inner)}
+                if id(vars(inner)) not in seen:
+                    seen.add(id(vars(inner)))
+                    waiting.append(vars(inner))
 
 
 def _imported(name: str, known: Mapping[str, Any]) -> types.ModuleType | None:
