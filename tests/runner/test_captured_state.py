@@ -564,7 +564,15 @@ def test_a_module_that_a_method_imports(project: Project) -> None:
     assert newest(project).read().result == whole.read().result
 
 
-@pytest.mark.parametrize("what", REFUSED)
+_USUALLY_REFUSED = (
+    *("a global that a graph was traced with", "a private attribute that a callback changes", "a mirrored strategy"),
+    *("two models in two threads", "an eager operation with a seed", "a filled cache", "a dict with attributes"),
+    "a variable of the environment",
+)
+"""One script for each reason."""
+
+
+@pytest.mark.parametrize("what", long_tail(REFUSED, _USUALLY_REFUSED))
 def test_a_run_that_would_resume_to_other_bits_is_refused(project: Project, what: str) -> None:
     script, message = REFUSED[what]
     project.write(PREFACE + script)

@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import suppress
 
-_process, _status = os.getpid(), 1
+_process, _status = 0, 1
 
 
 def _leave() -> None:
@@ -32,3 +32,6 @@ try:
 except KeyboardInterrupt:  # before there was a record to finalize
     _status = 130
     sys.exit(_status)
+finally:
+    # Known only now: the training is a child of the process that was started (see `launcher_watch`).
+    _process = os.getpid()
