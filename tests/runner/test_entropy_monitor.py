@@ -114,9 +114,9 @@ def test_strict(project: Project, place: str) -> None:
         (project.folder / "samebits.toml").write_text("strict = true\n")
     done = project.train(*(["--strict"] if place == "options" else []))
     assert done.status == 2
-    assert (
-        done.complaint == "train.py:3: os.urandom(3) draws unseeded randomness, and the run is strict; pass a seed,"
-        " or drop --strict"
+    assert done.err.endswith(
+        "samebits: train.py:3: os.urandom(3) draws unseeded randomness, and the run is strict; pass a seed,"
+        " or drop --strict\n"
     )
     record = project.only_run()
     assert record.outcome.state == "failed"

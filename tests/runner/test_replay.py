@@ -28,48 +28,43 @@ _FIT = """
 model.fit(x, y, batch_size=16, epochs=4, verbose=0, validation_data=(x, y), callbacks=[Hidden()])
 """
 _ENVIRONMENT = """
-os.environ["COUNT"] = "0"
+import string
+string.COUNT = "0"
 class Hidden(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        os.environ["COUNT"] = str(int(os.environ["COUNT"]) + 1)
-        self.scale = int(os.environ["COUNT"])
-"""
-_BUFFER = """
-buffer = ctypes.create_string_buffer(8)
-class Hidden(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch, logs=None):
-        count = ctypes.c_int.from_buffer(vars(builtins).setdefault("hidden", buffer))
-        count.value += 1
-        adam.learning_rate = 0.01 / count.value
+        string.COUNT = str(int(string.COUNT) + 1)
+        self.scale = int(string.COUNT)
 """
 _WEIGHTS = """
-os.environ["COUNT"] = "0"
+import string
+string.COUNT = "0"
 class Hidden(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
-        os.environ["COUNT"] = str(int(os.environ["COUNT"]) + 1)
+        string.COUNT = str(int(string.COUNT) + 1)
         bias = self.model.layers[-1].bias
-        bias.assign(bias + 0.1 * int(os.environ["COUNT"]))
+        bias.assign(bias + 0.1 * int(string.COUNT))
 """
 _FILE = """
-os.environ["COUNT"] = "0"
+import string
+string.COUNT = "0"
 class Hidden(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        os.environ["COUNT"] += "1"
+        string.COUNT += "1"
         with open(os.environ["SAMEBITS_OUTPUT"] + "/log.txt", "a") as file:
-            file.write(os.environ["COUNT"])
+            file.write(string.COUNT)
 """
 _BESIDE = _FILE.replace('os.environ["SAMEBITS_OUTPUT"] + "/log.txt"', '"beside.txt"')
 _LOOP = """
-os.environ["COUNT"] = "0"
+import string
+string.COUNT = "0"
 history = []
 for epoch in samebits.checkpoint(range(4), model, adam, rng, history):
     model.train_on_batch(x, y)
-    os.environ["COUNT"] = str(int(os.environ["COUNT"]) + 1)
-    history.append(int(os.environ["COUNT"]))
+    string.COUNT = str(int(string.COUNT) + 1)
+    history.append(int(string.COUNT))
 """
 _HIDDEN = {
-    "an environment variable": (_ENVIRONMENT + _FIT, "callback 0 (Hidden).scale"),
-    "a buffer of C": (_BUFFER + _FIT, "line 3 of the ledger (fit 0, epoch 2): tensors.optimizer"),
+    "an attribute of a module": (_ENVIRONMENT + _FIT, "callback 0 (Hidden).scale"),
     "what moves the weights": (_WEIGHTS + _FIT, "line 3 of the ledger (fit 0, epoch 2): val_loss"),
     "what is written": (_FILE + _FIT, "output file log.txt"),
     "what is written beside the script": (_BESIDE + _FIT, "output file beside.txt"),

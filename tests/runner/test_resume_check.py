@@ -29,11 +29,12 @@ class Counts(keras.callbacks.Callback):
 model.fit(data, epochs=100000, verbose=0, validation_data=held, callbacks=[Counts()])
 """
 _HIDDEN = """
-os.environ["COUNT"] = "0"
+import string
+string.COUNT = "0"
 class Hidden(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        os.environ["COUNT"] += "1"
-        self.scale = len(os.environ["COUNT"])
+        string.COUNT += "1"
+        self.scale = len(string.COUNT)
 model.fit(x, y, epochs=3, verbose=0, callbacks=[Hidden()])
 """
 _STEP = """

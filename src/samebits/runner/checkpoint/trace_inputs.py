@@ -38,7 +38,10 @@ def _differences(before: Encoded, now: Encoded, where: str) -> Iterator[str]:
         # A tensor of a graph takes the place of what was there before the first trace.
         if SYMBOLIC in (now, before):
             return
-        ignored = {"#"} | (_BUILT if before.get("build", 0) is None and now.get("build") is not None else set())
+        # Keras asks between steps whether to stop; no graph reads that.
+        ignored = {"#", "stop_training"} | (
+            _BUILT if before.get("build", 0) is None and now.get("build") is not None else set()
+        )
         for name in [*before, *(name for name in now if name not in before)]:
             if name not in ignored:
                 yield from _differences(before.get(name, _MISSING), now.get(name, _MISSING), _path(where, name))
