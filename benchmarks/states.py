@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,26 +31,15 @@ def main() -> None:
         shutil.rmtree(folder)
     verdicts = Counter(found.verdict for found in ended.values())
     print(f"{len(cases)} cases in {time.monotonic() - started:.0f} s: {dict(verdicts)}\n")
-    print(table(ended))
-    print(places(ended))
+    print(table(ended, "holder", HOLDERS, "kind", KINDS))
+    print(table(ended, "place", PLACES, "mode", MODES))
 
 
-def table(ended: Mapping[Case, Ended]) -> str:
-    """Holder by kind: the same bits, and of how many cases."""
-    lines = [_row("same bits, of cases", HOLDERS), _row("---", ["---"] * len(HOLDERS))]
-    for kind in KINDS:
-        found = [_share(ended, holder=holder, kind=kind) for holder in HOLDERS]
-        lines.append(_row(kind, found))
-    return "\n".join(lines) + "\n"
-
-
-def places(ended: Mapping[Case, Ended]) -> str:
-    """Place and mode: the same bits, and of how many cases."""
-    lines = [_row("same bits, of cases", PLACES), _row("---", ["---"] * len(PLACES))]
-    for mode in MODES:
-        found = [_share(ended, place=place, mode=mode) for place in PLACES]
-        lines.append(_row(mode, found))
-    return "\n".join(lines) + "\n"
+def table(ended: Mapping[Case, Ended], across: str, columns: Sequence[str], down: str, rows: Iterable[str]) -> str:
+    """A row for each value of the part `down`, a column for each of `across`: the same bits, and of how many cases."""
+    head = [_row("same bits, of cases", columns), _row("---", ["---"] * len(columns))]
+    body = (_row(row, [_share(ended, **{across: column, down: row}) for column in columns]) for row in rows)
+    return "\n".join([*head, *body]) + "\n"
 
 
 def _share(ended: Mapping[Case, Ended], **parts: str) -> str:

@@ -1,17 +1,10 @@
 """State wherever scripts keep it: a killed run resumes to the same bits, or says before that it cannot."""
 
-import shutil
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
 
-from samebits.core.checkpoint_store import Position
-from samebits.core.record import RUNNING, Outcome, write_record
-from samebits.core.run_dir import RunDir
-from samebits.core.timings import Timings
 from support.command import Project, call, newest
 from support.lanes import long_tail
+from support.resumed import as_if_killed_after
 
 pytestmark = pytest.mark.usefixtures("locked")
 
@@ -508,20 +501,6 @@ REFUSED |= {
 }
 
 
-def killed_after(run: RunDir, position: Position, runs: Path) -> RunDir:
-    """A copy of a finished run, as if it was killed after a checkpoint."""
-    copy = RunDir(runs / run.path.name)
-    shutil.copytree(run.path, copy.path)
-    for later in copy.checkpoints.positions():
-        if later.order > position.order:
-            copy.checkpoints.path(later).unlink()
-    record = run.read()
-    copy.record.unlink()
-    ended = replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings=Timings())
-    write_record(copy.record, ended)
-    return copy
-
-
 _USUAL = (
     *("an optimizer in a private attribute", "a global dict, in eager code", "a generator on a layer, in eager code"),
     *("one element of a large array on a layer, in eager code", "a moving average of a callback"),
@@ -540,7 +519,7 @@ def test_a_resumed_run_has_the_same_bits(project: Project, what: str) -> None:
     assert record.resumable is not None
     assert record.resumable.resumable, record.resumable.reasons
     for position in whole.checkpoints.positions()[1::2][:2]:
-        interrupted = killed_after(whole, position, project.folder / position.name)
+        interrupted = as_if_killed_after(whole, position, project.folder / position.name)
         done = call("resume", str(interrupted.path), folder=project.folder)
         assert done.status == 0, done.err
         assert newest(project).read().result == record.result
@@ -558,7 +537,7 @@ def test_a_module_that_a_method_imports(project: Project) -> None:
     assert done.status == 0, done.err
     whole = newest(project)
     position = whole.checkpoints.positions()[1]
-    interrupted = killed_after(whole, position, project.folder / position.name)
+    interrupted = as_if_killed_after(whole, position, project.folder / position.name)
     done = call("resume", str(interrupted.path), folder=project.folder)
     assert done.status == 0, done.err
     assert newest(project).read().result == whole.read().result

@@ -1,7 +1,6 @@
 """Cases of `state_cases`, each trained as a whole, killed after an epoch, and resumed: in the real runner, forked."""
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,17 +9,17 @@ from unittest.mock import patch
 
 from samebits.core.checkpoint_store import Position
 from samebits.core.errors import SamebitsError
-from samebits.core.record import FINISHED, RUNNING, Outcome, Record, read_record, write_record
+from samebits.core.record import FINISHED, read_record, write_record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run, publish
-from samebits.core.timings import Timings
 from samebits.host.image.build_context import staged_context
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.venv import locked_python, plan_process
 from samebits.host.rerun import resume as host_resume
 from samebits.host.rerun.request import RerunRequest
 from support.command import SCRIPTS
+from support.resumed import as_if_killed_after
 from support.state_cases import NAMES, Case, script_of
 
 SAME, REFUSED, WRONG, BROKEN = "same", "refused", "wrong", "broken"
@@ -107,7 +106,7 @@ class Cases:
             verdict = REFUSED if reasons else BROKEN
             self.ended[case] = Ended(verdict=verdict, why="; ".join(reasons) or f"no checkpoint {epoch}")
             return None
-        killed = _as_if_killed_after(whole, epoch, record, self.folder / "killed")
+        killed = _as_if_killed_right_after(whole, epoch, self.folder / "killed")
         try:
             return self._planned(killed, self._spec_of(whole))
         except SamebitsError as error:
@@ -127,20 +126,13 @@ class Cases:
             return host_resume.resume(killed, RerunRequest(runs=spec.runs), self.options)[0]
 
 
-def _as_if_killed_after(whole: RunDir, position: Position, record: Record, folder: Path) -> RunDir:
-    """A copy of a finished run as a kill right after a checkpoint leaves it."""
-    killed = RunDir(folder / whole.path.name)
-    shutil.copytree(whole.path, killed.path, copy_function=shutil.copy2)
-    for later in killed.checkpoints.positions():
-        if later.order > position.order:
-            killed.checkpoints.path(later).unlink()
-    # A refusal ends the writing of checkpoints: it came later.
+def _as_if_killed_right_after(whole: RunDir, position: Position, folder: Path) -> RunDir:
+    """A copy of a finished run as a kill right after a checkpoint leaves it: no later line, and no later refusal."""
+    killed = as_if_killed_after(whole, position, folder)
     (killed.checkpoints.folder / "refused.json").unlink(missing_ok=True)
     lines = killed.ledger.read_bytes().splitlines(keepends=True)
     killed.ledger.write_bytes(b"".join(lines[: killed.checkpoints.read(position).lines]))
-    killed.record.unlink()
-    unfinished = replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings=Timings())
-    write_record(killed.record, replace(unfinished, resumable=None))
+    write_record(killed.record, replace(killed.read(), resumable=None))
     return killed
 
 

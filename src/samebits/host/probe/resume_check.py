@@ -126,7 +126,7 @@ def _compare(planned: PlannedRun, runtime: Runtime, run: RunDir, record: Record)
 
 
 def _resuming(planned: PlannedRun, run: RunDir, record: Record, start: Position, until: Position | None) -> PlannedRun:
-    """The second run: it must reproduce every checkpoint behind its start."""
+    """The second run: it must reproduce every checkpoint after its start."""
     audit = CheckpointAudit.of(run, record)
     positions = run.checkpoints.positions()
     resumes = Resumption(

@@ -282,7 +282,7 @@ class StateCapture:
                 f"{where} is an open file that is read, or outside of the run's folders, whose position cannot be"
                 " saved; open it where it is used"
             )
-        return {"constant": f"{type(value).__module__}:{type(value).__qualname__}"}
+        return {"constant": qualified_name(type(value))}
 
     def _attributes(self, value: Any, attributes: Mapping[str, Any], where: str) -> dict[str, Encoded]:
         import keras

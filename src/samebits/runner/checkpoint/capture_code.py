@@ -108,8 +108,7 @@ class CodeCapture:
         module = function.__module__
         known = vars(sys.modules.get(module, types.ModuleType("none")))
         names = list(global_names(function.__code__))
-        found = names if _BY_TEXT.isdisjoint(names) else [*names, *_data_names(known)]
-        self.globals |= {(module, name): None for name in found if name in known}
+        self.globals |= {(module, name): None for name in _reached(names, known, _BY_TEXT)}
         # `helper.counter` refers to a global of another module of the script, which a function may import itself.
         self._note_modules(names, known)
 
@@ -122,8 +121,7 @@ class CodeCapture:
                 inner = outer[name] if name in outer else _imported(name, outer)
                 if not isinstance(inner, types.ModuleType) or not is_ours(inner.__name__, self._folder):
                     continue
-                found = names if _BY_NAME.isdisjoint(names) else [*names, *_data_names(vars(inner))]
-                self.globals |= {(inner.__name__, part): None for part in found if part in vars(inner)}
+                self.globals |= {(inner.__name__, part): None for part in _reached(names, vars(inner), _BY_NAME)}
                 if id(vars(inner)) not in seen:
                     seen.add(id(vars(inner)))
                     waiting.append(vars(inner))
@@ -132,6 +130,12 @@ class CodeCapture:
 def _imported(name: str, known: Mapping[str, Any]) -> types.ModuleType | None:
     """The module that `import name` in a function refers to, also relative to the package of its globals `known`."""
     return sys.modules.get(name) or sys.modules.get(f"{known.get('__package__')}.{name}")
+
+
+def _reached(names: Sequence[str], known: Mapping[str, Any], any_by: frozenset[str]) -> list[str]:
+    """The globals in `known` that code with these names reaches: all data where one of `any_by` is among the names."""
+    found = names if any_by.isdisjoint(names) else [*names, *_data_names(known)]
+    return [name for name in found if name in known]
 
 
 def _data_names(known: Mapping[str, Any]) -> list[str]:

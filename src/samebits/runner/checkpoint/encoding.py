@@ -31,7 +31,7 @@ _LIBRARIES = ("__main__", "keras", "numpy", "tensorflow")
 
 _BEFORE = r"(?:(?<![^\s\"'`<>()\[\]{},;:|=\0])|(?<=://))"
 _BEHIND = r"(?![^/\n\"'`<>()\[\]{},;:|=\0])"
-"""What may stand beside a path in a text. Not a space behind it: a name may go on after one."""
+"""What may stand beside a path in a text. No space after it: a name may continue after one."""
 
 
 class UncapturableError(Exception):

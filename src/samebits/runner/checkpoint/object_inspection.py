@@ -17,6 +17,8 @@ from samebits.runner.checkpoint.encoding import UncapturableError
 _POINTER = struct.calcsize("P")
 _MANAGED_DICT = 1 << 4  # the interpreter keeps the attributes of such a class outside of the object
 
+_CACHE = type(functools.cache(len))
+
 
 def draws_unseen(kind: type, ours: Callable[[type], bool]) -> bool:
     """Whether a PyDataset inherits from one of a library: that code is not inspected, and may draw."""
@@ -70,7 +72,7 @@ def check_attributes_held(value: Any, where: str) -> None:
 
 def is_cache(value: Any) -> bool:
     """Whether a value is a function that `functools.cache` or `functools.lru_cache` made."""
-    return isinstance(value, type(functools.cache(len)))
+    return isinstance(value, _CACHE)
 
 
 def is_open_elsewhere(file: Any, folder: Path) -> bool:
