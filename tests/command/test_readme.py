@@ -1,4 +1,4 @@
-"""Every command that the README shows is run, as it stands there."""
+"""Every command that the README and the pages show is run, as it stands there."""
 
 import os
 import re
@@ -17,16 +17,32 @@ from support.command import ROOT, Project
 pytestmark = pytest.mark.cold
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line[2:] for block in BLOCKS for line in block.splitlines() if line.startswith("$ ")]
-SCRIPT, IMAGES = (
-    [command for command in dict.fromkeys(found) if "make" not in command.split()]
-    for found in (
-        [command for command in COMMANDS if README.index(f"$ {command}\n") < README.index("## Images and locks")],
-        [command for command in COMMANDS if README.index(f"$ {command}\n") > README.index("## Images and locks")],
-    )
-)
+# The pages in the order in which the README lists them, which is the order of their commands.
+PAGES = [ROOT / name for name in dict.fromkeys(re.findall(r"\]\((docs/[a-z-]+\.md)\)", README))]
+
+
+def shown(texts: list[str]) -> list[str]:
+    """The commands in the texts' console blocks; those of `make` apart, see ENGINE."""
+    blocks = [block for text in texts for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)]
+    return list(dict.fromkeys(line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")))
+
+
+IMAGE_PAGE = ROOT / "docs" / "images.md"
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+COMMANDS = shown([README, *TEXTS.values()])
+IMAGES = [command for command in shown([TEXTS[IMAGE_PAGE]]) if "make" not in command.split()]
+SCRIPT = [command for command in COMMANDS if "make" not in command.split() and command not in IMAGES]
 ENGINE = [command for command in COMMANDS if command in {"make engine", "make base-image"} or "make image" in command]
+
+
+def test_every_page_is_linked() -> None:
+    assert set(PAGES) == set((ROOT / "docs").glob("*.md"))
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page, text in {ROOT / "README.md": README, **TEXTS}.items():
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def run(command: str, folder: Path) -> str:
@@ -47,7 +63,7 @@ def run(command: str, folder: Path) -> str:
 
 
 def test_every_command_is_known() -> None:
-    """A command that is added to the README must be run by one of the tests below."""
+    """A command that is added to a page must be run by one of the tests below."""
     assert set(COMMANDS) == {"make train", "make test", *SCRIPT, *IMAGES, *ENGINE}
     assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (21, 6, 3)
 
@@ -123,7 +139,7 @@ def test_make_test_is_what_ci_runs() -> None:
 
 
 def test_the_options_file(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (block,) = re.findall(r"```toml\n(.*?)```", TEXTS[ROOT / "docs" / "your-script.md"], re.DOTALL)
     (tmp_path / "samebits.toml").write_text(block)
     found = read_config(tmp_path / "samebits.toml")
     assert len(found) == len(tomllib.loads(block)) == 7
@@ -132,7 +148,8 @@ def test_the_options_file(tmp_path: Path) -> None:
 def test_the_table_of_settings_is_complete() -> None:
     from samebits.core.determinism_profile import Profile
 
+    page = TEXTS[ROOT / "docs" / "settings.md"]
     for profile in (Profile(), Profile(name="portable", threads=1), Profile(device="gpu")):
         for setting in profile.settings:
-            assert f"`{setting.name}`" in README, setting.name
-            assert setting.value in README, setting.name
+            assert f"`{setting.name}`" in page, setting.name
+            assert setting.value in page, setting.name

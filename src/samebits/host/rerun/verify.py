@@ -30,7 +30,7 @@ from samebits.host.rerun.request import RerunRequest
 from samebits.host.runs.registry import checksum_of
 from samebits.host.runs.verification_file import complete_verification, write_verification
 
-_UNRECORDED = "no input differs: the cause is not recorded in a recipe (README, Limits)"
+_UNRECORDED = "no input differs: the cause is not recorded in a recipe (docs/limits.md)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
