@@ -1,8 +1,8 @@
 """The determinism settings that a run requests. The runner applies them and reads each one back.
 
 `native` gives the same bits on the same class of machine; `portable` on every CPU with the x86-64-v3 instructions,
-within the limits in docs/limits.md. Environment variables must be set before the interpreter or a library starts: the image
-and the launchers set them.
+within the limits in docs/limits.md. Environment variables must be set before the interpreter or a library starts: the
+image and the launchers set them.
 
 Sources: oneDNN's default depends on the CPU (TensorFlow's `port.cc`). Measured with TensorFlow 2.21 and NumPy 2.4: bits
 depend on the sizes of the thread pools, on OpenBLAS's threads and on each library's instructions.
