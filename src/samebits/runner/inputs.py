@@ -4,12 +4,12 @@ import shutil
 from pathlib import Path
 
 import samebits
+from samebits.core.code_tree import hash_kept_code
 from samebits.core.errors import InputError, SettingError, shorten
 from samebits.core.file_tree import Tree, differing_paths, hash_tree, read_manifest
 from samebits.core.jsonio import storage_error
 from samebits.core.recipe import Recipe
 from samebits.core.run_dir import RunDir
-from samebits.core.run_setup import hash_kept_code
 from samebits.runner.process.console import plain_progress
 
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from samebits.core.code_tree import is_cache
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.file_tree import read_manifest
 from samebits.core.jsonio import storage_error
 from samebits.core.run_dir import RunDir
-from samebits.core.run_setup import is_cache
 from samebits.runner.checkpoint.output_files import flush_files
 
 _SECONDS_BETWEEN_CHECKS = 5.0

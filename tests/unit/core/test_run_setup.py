@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from samebits.core.code_tree import check_script, hash_code, hash_kept_code
 from samebits.core.digest import Digest
 from samebits.core.environment import Environment
 from samebits.core.errors import InputError, SamebitsError, StorageError
@@ -25,9 +26,6 @@ from samebits.core.run_dir import MARKER
 from samebits.core.run_setup import (
     PlannedRun,
     RunSetup,
-    check_script,
-    hash_code,
-    hash_kept_code,
     make_recipe,
     plan_run,
     publish,

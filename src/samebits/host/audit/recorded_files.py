@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.checkpoint_store import Position
+from samebits.core.code_tree import is_cache
 from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, RecordError
 from samebits.core.file_tree import TreeEntry, read_manifest
@@ -16,7 +17,6 @@ from samebits.core.jsonio import Fields, read_json
 from samebits.core.record import Record
 from samebits.core.result import OutputFile
 from samebits.core.run_dir import RunDir
-from samebits.core.run_setup import is_cache
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.image.build_context import check_kept
 

@@ -10,10 +10,10 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from samebits.core.code_tree import check_script, code_filter
 from samebits.core.errors import InputError, pluralize
 from samebits.core.file_tree import list_tree
 from samebits.core.run_config import RunConfig
-from samebits.core.run_setup import check_script, code_filter
 from samebits.host.lint.findings import PROBE_RULES, Finding, Rule
 from samebits.host.lint.rule_table import RULES
 from samebits.host.lint.source_module import SourceModule

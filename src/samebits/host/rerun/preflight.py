@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from samebits.core.code_tree import hash_kept_code
 from samebits.core.determinism_profile import NATIVE, PORTABLE
 from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError, RecordError, pluralize, shorten
 from samebits.core.file_tree import Tree, differing_paths, read_manifest
@@ -19,7 +20,6 @@ from samebits.core.run_setup import (
     Resumption,
     check_runs,
     hash_data,
-    hash_kept_code,
     make_recipe,
     plan_hashed,
 )
