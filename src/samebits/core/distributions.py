@@ -49,7 +49,7 @@ _NAMED_OTHERWISE = {
 
 
 def distribution_of(module: str) -> str:
-    """The distribution to require for a module that is not installed; a dotted name counts by its longest known part."""
+    """The distribution to require of a missing module; a dotted name counts by its longest known part."""
     parts = module.split(".")
     names = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
     known = next((_NAMED_OTHERWISE[name] for name in names if name in _NAMED_OTHERWISE), None)
