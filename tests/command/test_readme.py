@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from samebits.core.run_config import read_config
+from samebits.host.launch.venv import locked_python
 from samebits.host.rerun.golden import Golden
 from support.command import ROOT, Project
 
@@ -131,6 +132,18 @@ def test_the_commands_for_an_engine(engine: str) -> None:
         pytest.skip(f"another engine is in use, {engine}; starting a second one would take its network")
     for command in ENGINE:
         run(command, ROOT)
+
+
+@pytest.mark.slow  # other CPUs may give other digits; that runs do not follow the cores is tested elsewhere
+def test_the_table_of_seeds(locked: None, tmp_path: Path) -> None:
+    """Plain Python gives other bits on one core than on two; samebits gives the same."""
+    assert locked is None
+    script, data = ROOT / "examples" / "seeding" / "train.py", ROOT / "examples" / "digits" / "data"
+    runs = f"{script} --data {data} --runtime venv --runs {tmp_path / 'runs'}"
+    for command, bits in ((f"{locked_python()} {script}", 2), (f"samebits train {runs}", 1)):
+        printed = [run(f"taskset --cpu-list {cores} {command}", tmp_path).splitlines()[0] for cores in ("0,1", "0")]
+        assert len(set(printed)) == bits
+        assert all(f"`{digest}` {loss}" in README for digest, loss in map(str.split, printed))
 
 
 def test_make_test_is_what_ci_runs() -> None:
