@@ -21,6 +21,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="the data folder now (default: the recorded one)")
 
 
+def add_html(parser: argparse.ArgumentParser) -> None:
+    """Add `--html FILE`."""
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page that compares the two runs")
+
+
 def add_json(parser: argparse.ArgumentParser, content: str = "the result") -> None:
     """Add `--json`; `content` names what is printed."""
     parser.add_argument("--json", action="store_true", help=f"print {content} as JSON")

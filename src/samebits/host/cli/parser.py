@@ -29,6 +29,7 @@ from samebits.host.cli.fingerprint import add_fingerprint_options
 from samebits.host.cli.list_runs import add_list_options
 from samebits.host.cli.preflight import add_preflight_options
 from samebits.host.cli.rebuild import add_rebuild_options
+from samebits.host.cli.report import add_report_options
 from samebits.host.cli.resume import add_resume_options
 from samebits.host.cli.show import add_show_options
 from samebits.host.cli.train import add_train_options
@@ -56,6 +57,7 @@ _COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...
     ("audit", "check every file of a run's folder against its record", add_audit_options),
     ("list", "list the runs", add_list_options),
     ("show", "show one run, or an image", add_show_options),
+    ("report", "write an HTML page of a run, of two runs, or of all", add_report_options),
 )
 
 

@@ -3,11 +3,15 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samebits.core.errors import InputError
 from samebits.core.run_config import BITWISE, add_level_option, check_level
-from samebits.host.cli.options import add_data, add_json, add_offline, add_run, add_runs_folder
+from samebits.host.cli.options import add_data, add_html, add_json, add_offline, add_run, add_runs_folder
 from samebits.host.cli.printing import print_json, print_now
+
+if TYPE_CHECKING:
+    from samebits.host.rerun.verify import Verification
 
 
 def add_verify_options(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +29,7 @@ def add_verify_options(parser: argparse.ArgumentParser) -> None:
     _add_segments(parser)
     add_runs_folder(parser)
     add_json(parser, "the verdict")
+    add_html(parser)
     parser.set_defaults(command=_verify_from_options)
 
 
@@ -69,6 +74,7 @@ def _verify_from_options(options: argparse.Namespace) -> int:
             offline=options.offline,
             locate=options.locate,
             as_json=options.json,
+            html=options.html,
         )
     return verify_segments_command(
         run=options.run,
@@ -87,6 +93,7 @@ def _refuse_other_mode(options: argparse.Namespace) -> None:
     """Raise InputError for an option of the mode (whole or in segments) that was not chosen."""
     # Silently ignoring an option would verify less than the user asked for.
     whole = {"--against": options.against, "--locate": options.locate, "--rel": options.rel, "--abs": options.abs}
+    whole["--html"] = options.html
     segments = {"--jobs": options.jobs, "--sample": options.sample, "--sample-seed": options.sample_seed}
     for name, value in (whole if options.segments else segments).items():
         # None, False and [] are the defaults; `--jobs 0` was given.
@@ -110,9 +117,11 @@ def verify_command(  # noqa: PLR0913  the options of one verification
     offline: bool,
     locate: bool,
     as_json: bool,
+    html: Path | None,
 ) -> int:
     """Train a run again, or take `against`, and compare; the verdict is the last line and the exit status."""
     from samebits.host.compare.verdict import Tolerance
+    from samebits.host.report.page import check_target
     from samebits.host.rerun.request import RerunRequest
     from samebits.host.rerun.verify import VerifyOptions, print_verification, verify, verify_against
     from samebits.host.runs.registry import find_run, runs_beside, runs_folder
@@ -120,6 +129,8 @@ def verify_command(  # noqa: PLR0913  the options of one verification
 
     kept = runs_folder(runs)
     one = find_run(run, kept)
+    # Before hours of training, not after them.
+    check_target(html)
     options = VerifyOptions(level=level, tolerance=Tolerance.parse(*tolerances), locate=locate)
     request = RerunRequest(
         runs=runs or runs_beside(one, kept),
@@ -136,7 +147,22 @@ def verify_command(  # noqa: PLR0913  the options of one verification
         print_json(found.to_dict())
     else:
         print_verification(found)
+    if html is not None:
+        _write_page(html, found)
     return found.verdict.exit_status
+
+
+def _write_page(target: Path, found: "Verification") -> None:
+    """The page of the two runs; without a second run there is nothing to compare, which is said."""
+    from samebits.host.console import log
+    from samebits.host.report.comparison_page import comparison_page
+    from samebits.host.report.page import write_page
+
+    if found.by is None:
+        log(f"no page was written to {target}: nothing was trained to compare with")
+        return
+    located = "" if found.location is None else "\n".join(found.location.lines())
+    write_page(target, comparison_page(found.verified, found.by, verdict=found.verdict, located=located))
 
 
 def verify_segments_command(  # noqa: PLR0913  the options of one verification

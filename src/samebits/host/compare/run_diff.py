@@ -24,7 +24,8 @@ from samebits.host.compare.tensor_diff import TensorStore, tensor_distance
 
 INPUTS = "inputs"
 OUTPUTS = "outputs"
-_DIGEST = re.compile(r"\b(sha256:[0-9a-f]{8})[0-9a-f]{56}\b")
+DIGEST = re.compile(r"\b(sha256:[0-9a-f]{8})[0-9a-f]{56}\b")
+"""A digest in a text; the first group is enough to recognize it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -300,7 +301,7 @@ def _short(value: str | None) -> str:
 
 
 def _truncated(value: str) -> str:
-    value = _DIGEST.sub(r"\1…", value)
+    value = DIGEST.sub(r"\1…", value)
     # Names and values come from a script: an escape sequence must not reach the terminal.
     text = "".join(letter if letter.isprintable() else "\\ufffd" for letter in value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,48 @@
+"""`samebits report`: one HTML page of a run, of two runs compared, or of all runs."""
+
+import argparse
+from pathlib import Path
+
+from samebits.core.errors import EXIT_OK, InputError
+from samebits.host.cli.options import RUN_HELP, add_runs_folder
+
+
+def add_report_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `samebits report`."""
+    parser.add_argument("run", nargs="?", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("other", nargs="?", metavar="OTHER", help="a second run, to compare the first with")
+    parser.add_argument("--all", action="store_true", help="all runs, grouped by recipe")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (default: named by the runs, here)")
+    add_runs_folder(parser)
+    parser.set_defaults(
+        command=lambda options: report_command(
+            names=[name for name in (options.run, options.other) if name is not None],
+            every=options.all,
+            output=options.output,
+            runs=options.runs,
+        )
+    )
+
+
+def report_command(*, names: list[str], every: bool, output: Path | None, runs: Path | None) -> int:
+    """Write one page and print its path."""
+    from samebits.host.report.comparison_page import comparison_page
+    from samebits.host.report.index_page import index_page
+    from samebits.host.report.page import write_page
+    from samebits.host.report.run_page import run_page
+    from samebits.host.runs.registry import find_run, runs_folder
+
+    if every == bool(names):
+        raise InputError("name a run, two runs, or --all; `samebits list` shows all runs")
+    kept = runs_folder(runs)
+    found = [find_run(name, kept) for name in names]
+    if every:
+        page = index_page(kept)
+    elif len(found) == 1:
+        page = run_page(found[0])
+    else:
+        page = comparison_page(found[0], found[1])
+    target = output or Path(f"samebits-{'-and-'.join(run.path.name for run in found) or 'runs'}.html")
+    write_page(target, page)
+    print(target)
+    return EXIT_OK
