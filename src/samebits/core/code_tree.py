@@ -10,6 +10,7 @@ from pathlib import Path
 
 from samebits.core.errors import InputError
 from samebits.core.file_tree import Tree, TreeFilter, hash_tree, list_tree
+from samebits.core.inputs_lock import LOCK_NAME, WORK, read_lock
 from samebits.core.recipe import Code
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import MARKER, RunDir
@@ -48,11 +49,23 @@ def check_script(script: Path, python: tuple[int, int]) -> None:
 
 
 def code_filter(spec: RunConfig) -> TreeFilter:
-    """What to leave out of the code tree: hidden files, caches, virtual environments, data and runs."""
+    """What to leave out of the code tree: hidden files, caches, virtual environments, data, inputs and runs."""
     folders = (spec.runs,) if spec.data is None else (spec.runs, spec.data)
     return TreeFilter(
-        patterns=(*_NOT_CODE, *spec.exclude), folders=folders, markers=("pyvenv.cfg", MARKER), hidden=True
+        patterns=(*_NOT_CODE, *spec.exclude),
+        folders=folders,
+        markers=("pyvenv.cfg", MARKER),
+        paths=_pinned(spec),
+        hidden=True,
     )
+
+
+def _pinned(spec: RunConfig) -> frozenset[str]:
+    """The lock of the inputs, and those inputs that lie beside the script: they have digests of their own."""
+    if spec.inputs is None:
+        return frozenset()
+    files = (file.path for file in read_lock(spec.inputs).files)
+    return frozenset((LOCK_NAME, *(path.removeprefix(f"{WORK}/") for path in files if path.startswith(f"{WORK}/"))))
 
 
 def hash_code(spec: RunConfig) -> Tree:

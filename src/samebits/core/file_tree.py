@@ -90,13 +90,14 @@ class Tree:
 class TreeFilter:
     """What to leave out of a tree.
 
-    `patterns` are globs on relative paths or names; `hidden` leaves out names with a leading dot. Two kinds of folders
-    are skipped: those in `folders`, and those that contain a file named in `markers`.
+    `patterns` are globs on relative paths or names, `paths` are relative paths; `hidden` leaves out names with a
+    leading dot. Two kinds of folders are skipped: those in `folders`, and those that contain a file named in `markers`.
     """
 
     patterns: tuple[str, ...] = ()
     folders: tuple[Path, ...] = ()
     markers: tuple[str, ...] = ()
+    paths: frozenset[str] = frozenset()
     hidden: bool = False
     _identities: frozenset[tuple[int, int]] = field(init=False, default=frozenset())
 
@@ -107,7 +108,7 @@ class TreeFilter:
     def names(self, relative: str) -> bool:
         """Whether to leave out a path because of its name."""
         name = relative.rpartition("/")[2]
-        if self.hidden and name.startswith("."):
+        if relative in self.paths or (self.hidden and name.startswith(".")):
             return True
         return any(fnmatch.fnmatchcase(relative, p) or fnmatch.fnmatchcase(name, p) for p in self.patterns)
 

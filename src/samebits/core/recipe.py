@@ -70,6 +70,7 @@ class Recipe:
     ignore_outputs: tuple[str, ...] = ()
     shuffle: str = KERAS_ORDER
     env: Mapping[str, str] = field(default_factory=dict)
+    inputs: Digest | None = None
     _read: ReadJson | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -107,6 +108,7 @@ class Recipe:
             # The default is left out, so that recipes from before this option keep their digests.
             **({} if self.shuffle == KERAS_ORDER else {"shuffle": self.shuffle}),
             **({} if not self.env else {"env": dict(self.env)}),
+            **({} if self.inputs is None else {"inputs": str(self.inputs)}),
         }
 
     @classmethod
@@ -143,6 +145,7 @@ class Recipe:
             # `to_dict` leaves out the default.
             shuffle=fields.optional("shuffle", str) or KERAS_ORDER,
             env=fields.mapping("env", str) if "env" in fields.given() else {},
+            inputs=_optional_digest(fields, "inputs"),
         )
         object.__setattr__(recipe, "_read", ReadJson.of(fields))
         return recipe

@@ -4,7 +4,7 @@ import argparse
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +13,7 @@ from samebits.core import declared_env
 from samebits.core.checkpoint_store import LAST, RetentionPolicy
 from samebits.core.determinism_profile import NATIVE, Profile, make_profile
 from samebits.core.errors import InputError, RecordError
+from samebits.core.inputs_lock import LOCK_NAME, PinnedFile, read_declared, read_lock, require_declared
 from samebits.core.jsonio import Fields
 from samebits.core.recipe import KERAS_ORDER, PER_EPOCH
 from samebits.core.trace_level import Trace
@@ -35,13 +36,15 @@ _OLD_KEYS = {"goal": "level"}  # accepted in samebits.toml, but not documented
 class RunConfig:
     """One requested training. Values are validated; files are not read yet.
 
-    `env` holds `NAME=VALUE` for each variable that the script is meant to see.
+    `env` holds `NAME=VALUE` for each variable that the script is meant to see. `inputs` is the lock of the files that
+    it takes from the network.
     """
 
     script: Path
     arguments: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     data: Path | None = None
+    inputs: Path | None = None
     seed: int = 0
     threads: int | None = None
     profile: str = NATIVE
@@ -230,13 +233,25 @@ def make_config(options: Mapping[str, Any], caller: Mapping[str, str] = os.envir
     for name in _LISTS:
         merged[name] = tuple(merged.get(name, ()))
     merged["env"] = declared_env.resolve(declared, caller)
+    merged["inputs"] = _inputs_lock(script.parent, merged.get("inputs", ()))
     if "trace" in merged:
         merged["trace"] = Trace(level=merged["trace"])
     return RunConfig(**merged)
 
 
+def _inputs_lock(folder: Path, declared: Iterable[PinnedFile]) -> Path | None:
+    """The lock in a script's folder, None if there is none; raises InputError if a declared file is not in it."""
+    path = folder / LOCK_NAME
+    lock = read_lock(path) if os.path.lexists(path) else None
+    require_declared(lock, declared)
+    return path if lock is not None and lock.files else None
+
+
 def read_config(path: Path) -> dict[str, Any]:
-    """The options in a `samebits.toml` by their RunConfig names; empty if the file does not exist."""
+    """The options in a `samebits.toml` by their RunConfig names; empty if the file does not exist.
+
+    `inputs` are the files that it declares (PinnedFile).
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -251,10 +266,13 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def _options(values: Fields, folder: Path) -> dict[str, Any]:
     kinds: dict[str, type] = {"seed": int, "threads": int, "checkpoint_every": int, "strict": bool}
-    known = [item.name for item in fields(RunConfig) if item.name not in _NOT_OPTIONS]
+    known = [item.name for item in fields(RunConfig) if item.name not in (*_NOT_OPTIONS, "inputs")]
     names = {name.replace("_", "-"): name for name in known}
     found: dict[str, Any] = {}
     for key in sorted(values.names()):
+        if key == "inputs":
+            found[key] = read_declared(values.objects(key))
+            continue
         current = _OLD_KEYS.get(key, key)
         if current not in names:
             # A misspelled key must not be ignored silently.

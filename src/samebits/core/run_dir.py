@@ -13,6 +13,7 @@ from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, StorageError
 from samebits.core.folder_manifest import write_folder_manifest
+from samebits.core.inputs_lock import LOCK_NAME
 from samebits.core.jsonio import storage_error
 from samebits.core.liveness import DEAD, HELD, UNKNOWN, Host, liveness
 from samebits.core.record import INTERRUPTED, RUNNING, Outcome, Record, finalize, read_record, write_record
@@ -62,6 +63,11 @@ class RunDir:
     def data_manifest(self) -> Path:
         """The data's files; its sha256 is the data digest."""
         return self.path / "data.jsonl"
+
+    @property
+    def inputs(self) -> Path:
+        """The files that the run takes from the network, see `core.inputs_lock`; only if there are any."""
+        return self.path / LOCK_NAME
 
     @property
     def outputs(self) -> Path:

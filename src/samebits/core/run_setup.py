@@ -15,6 +15,7 @@ from samebits.core.determinism_profile import PORTABLE_INSTRUCTIONS
 from samebits.core.environment import Environment
 from samebits.core.errors import InputError, RecordError
 from samebits.core.file_tree import Progress, Tree, hash_tree
+from samebits.core.inputs_lock import InputsLock, read_lock
 from samebits.core.jsonio import storage_error
 from samebits.core.liveness import Host
 from samebits.core.origin import Origin, ResumedRun, VerifiedRun
@@ -78,6 +79,7 @@ class PlannedRun:
     code: Tree
     data: Tree | None
     recipe: Recipe
+    inputs: InputsLock | None = None
 
     @property
     def name(self) -> str:
@@ -102,9 +104,11 @@ def plan_run(spec: RunConfig, setup: RunSetup, progress: Progress | None = None)
 
 def plan_hashed(spec: RunConfig, setup: RunSetup, *, code: Tree, data: Tree | None) -> PlannedRun:
     """Plan a run from hashed code and data; raises StorageError if the folder of runs is not writable."""
-    recipe = make_recipe(spec, setup, code, data)
+    inputs = None if spec.inputs is None else read_lock(spec.inputs)
+    recipe = make_recipe(spec, setup, code, data, inputs)
     prepare_runs(spec.runs)
-    return PlannedRun(spec=spec, setup=setup, started=datetime.now(UTC), code=code, data=data, recipe=recipe)
+    started = datetime.now(UTC)
+    return PlannedRun(spec=spec, setup=setup, started=started, code=code, data=data, recipe=recipe, inputs=inputs)
 
 
 def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
@@ -174,7 +178,9 @@ def _path_text(path: Path) -> str:
     return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
 
 
-def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None) -> Recipe:
+def make_recipe(
+    spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None, inputs: InputsLock | None = None
+) -> Recipe:
     """The recipe: what was requested, and what the machine and the files are."""
     return Recipe(
         image=setup.image,
@@ -188,6 +194,7 @@ def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None)
         ignore_outputs=spec.ignore_outputs,
         shuffle=spec.shuffle,
         env=spec.declared,
+        inputs=None if inputs is None else inputs.digest,
     )
 
 
@@ -197,6 +204,8 @@ def _fill(folder: RunDir, planned: PlannedRun, record: Record) -> None:
     planned.code.write(folder.code_manifest)
     if planned.data is not None:
         planned.data.write(folder.data_manifest)
+    if planned.inputs is not None:
+        planned.inputs.write(folder.inputs)
     folder.create_inside()
     if planned.setup.resumes is not None:
         planned.setup.resumes.copy_into(folder)

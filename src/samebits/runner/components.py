@@ -21,6 +21,7 @@ from samebits.runner.compat.self_test import PrivateNames
 from samebits.runner.determinism.portability import PortabilityMonitor
 from samebits.runner.determinism.shuffle import FitShuffle
 from samebits.runner.observe.observer import Observer
+from samebits.runner.pinned_files import PinnedFiles
 from samebits.runner.process.signals import Signals
 from samebits.runner.trial.trial_runner import TrialRunner
 from samebits.runner.working_folder import WorkingFolder
@@ -44,9 +45,12 @@ class Checkpointing:
         ledger: Ledger,
         signals: Signals,
         working_folder: WorkingFolder,
+        pinned: PinnedFiles,
     ) -> "Checkpointing":
         """Connect the parts. Nothing is patched before `install`."""
         folders = {"run": folder.path} | ({} if data is None else {"data": data})
+        # In a virtual environment, each run has a home of its own.
+        folders |= {} if pinned.folder is None else {"inputs": pinned.folder, "home": Path.home()}
         manager = CheckpointManager(record, folder, ledger, folders, working_folder.is_code)
         unsupported_ops = UnsupportedOpWatcher(manager)
         return cls(
@@ -93,6 +97,7 @@ class Components:
     shuffle: FitShuffle
     observer: Observer
     working_folder: WorkingFolder
+    pinned: PinnedFiles
 
     @classmethod
     def build(  # noqa: PLR0913  each is what a component needs
@@ -116,8 +121,9 @@ class Components:
             fingerprinted=record.trial is None,
             expected=None if resumes is None else resumes.fingerprint,
         )
-        working_folder = WorkingFolder(folder)
-        checkpointing = Checkpointing.build(record, folder, data, ledger, signals, working_folder)
+        pinned = PinnedFiles(folder, record.recipe)
+        working_folder = WorkingFolder(folder, pinned.is_link)
+        checkpointing = Checkpointing.build(record, folder, data, ledger, signals, working_folder, pinned)
         shuffle = FitShuffle(record.recipe.seed, record.recipe.shuffle)
         observer = _connect_observer(
             record,
@@ -138,6 +144,7 @@ class Components:
             shuffle=shuffle,
             observer=observer,
             working_folder=working_folder,
+            pinned=pinned,
         )
 
 

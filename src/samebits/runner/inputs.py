@@ -20,8 +20,9 @@ def check_code_unchanged(folder: RunDir, recipe: Recipe, meaning: str) -> None:
         raise _changed(meaning, read_manifest(folder.code_manifest), found)
 
 
-def check_data_unchanged(folder: RunDir, recipe: Recipe, data: Path | None) -> None:
-    """Hash the data again. Raises InputError where it differs from the recipe."""
+def check_unchanged(folder: RunDir, recipe: Recipe, data: Path | None) -> None:
+    """Hash code and data again. Raises InputError where one differs from the recipe."""
+    check_code_unchanged(folder, recipe, "the recorded code changed during the run")
     if data is None or recipe.data is None:
         return
     found = hash_tree(data, "data", progress=plain_progress("checking the data"))

@@ -42,7 +42,7 @@ from samebits.runner.determinism.entropy_monitor import EntropyMonitor
 from samebits.runner.determinism.portability import PortabilityMonitor
 from samebits.runner.determinism.settings import SettingsGuard
 from samebits.runner.digests.output_files import describe_outputs
-from samebits.runner.inputs import check_code_unchanged, check_data_unchanged, check_device, keep_image_recipe
+from samebits.runner.inputs import check_code_unchanged, check_device, check_unchanged, keep_image_recipe
 from samebits.runner.observe.environment import observe_environment
 from samebits.runner.process.console import log
 from samebits.runner.process.output_capture import kept_output, quiet_import
@@ -141,6 +141,7 @@ class Session:
         self._check_software()
         check_code_unchanged(self.folder, self.record.recipe, "code changed before it ran")
         parts.working_folder.make()
+        parts.pinned.place()
         keep_image_recipe(self.folder)
         # 4. TensorFlow reads environment variables at import, so they are set and guarded before it.
         guard = determinism.prepare_environment(profile, self.patches)
@@ -314,6 +315,7 @@ class Session:
     def _result(self, parts: Components) -> Result:
         """Digest models and output files. Raises where an input or a setting changed during the run."""
         determinism.read_back_settings(parts.profile)
+        parts.pinned.check()
         with self._timed(lambda timings, seconds: replace(timings, digest_result=seconds)):
             # Models first: a script's thread may still be writing its last output file.
             result = parts.observer.finish()
@@ -327,9 +329,7 @@ class Session:
         for reason in coverage.unsaved:
             log(f"a model could not be saved, the result has its digests only: {reason}")
         with self._timed(lambda timings, seconds: replace(timings, check_inputs=seconds)):
-            recipe = self.record.recipe
-            check_code_unchanged(self.folder, recipe, "the recorded code changed during the run")
-            check_data_unchanged(self.folder, recipe, self.data)
+            check_unchanged(self.folder, self.record.recipe, self.data)
         return result
 
     def _interruption(self) -> Outcome:

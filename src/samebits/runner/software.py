@@ -27,7 +27,7 @@ _SOFTWARE_FOLDERS = (
 )
 _OF_ENGINES = re.compile(r"/(usr/)?s?bin/(docker-init|tini|podman-init|catatonit)")
 _OF_EVERY_CONTAINER = ("/dev", "/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv")
-_OURS = ("/data", "/runs", "/tmp", "/work")  # noqa: S108  inside the container
+_OURS = ("/data", "/inputs", "/runs", "/tmp", "/work")  # noqa: S108  inside the container
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 
 

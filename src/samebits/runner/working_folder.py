@@ -7,7 +7,7 @@ stays as it is, so a run can be verified and resumed from it.
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from samebits.core.code_tree import is_cache
@@ -24,10 +24,11 @@ Mark = tuple[int, int, int, int]
 
 
 class WorkingFolder:
-    """The working folder of one run. Files that were there from the start are the script's code."""
+    """The working folder of one run. Files that were there from the start are the script's code, or its inputs."""
 
-    def __init__(self, folder: RunDir) -> None:
+    def __init__(self, folder: RunDir, is_input: Callable[[Path], bool] = lambda _: False) -> None:
         self._folder = folder
+        self._is_input = is_input
         entries = read_manifest(folder.code_manifest).entries
         self._folders = [entry.path for entry in entries if entry.digest is None]
         self._code = {entry.path: entry.digest for entry in entries if entry.digest is not None}
@@ -94,7 +95,7 @@ class WorkingFolder:
             flush_files(folder)
         try:
             for path, relative in _files(self._folder.work):
-                if not is_cache(relative) and not self._is_as_recorded(relative):
+                if not (is_cache(relative) or self._is_as_recorded(relative) or self._is_input(path)):
                     _move(path, self._folder.work, self._folder.outputs)
             shutil.rmtree(self._folder.work)
         except OSError as error:

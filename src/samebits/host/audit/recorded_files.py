@@ -10,9 +10,10 @@ from typing import Any
 from samebits.core.checkpoint_store import Position
 from samebits.core.code_tree import is_cache
 from samebits.core.digest import Digest
-from samebits.core.errors import ImageError, RecordError
+from samebits.core.errors import ImageError, InputError, RecordError
 from samebits.core.file_tree import TreeEntry, read_manifest
 from samebits.core.folder_manifest import FolderEntry, is_apart, named_digest
+from samebits.core.inputs_lock import LOCK_NAME, read_lock
 from samebits.core.jsonio import Fields, read_json
 from samebits.core.record import Record
 from samebits.core.result import OutputFile
@@ -54,6 +55,8 @@ class RecordedFiles:
         yield _file("code.jsonl", recipe.code.tree)
         if recipe.data is not None:
             yield _file("data.jsonl", recipe.data)
+        if recipe.inputs is not None:
+            yield _file(LOCK_NAME)
         if "image/" in self._entries or self._record.result is not None:
             yield _file("image/lock/requirements.lock", recipe.image.lock)
             yield from map(_file, ("image/Dockerfile", "image/image.json"))
@@ -66,6 +69,7 @@ class RecordedFiles:
     def changed(self, reads: Callable[[str], bool]) -> Iterator[str]:
         """The paths of files whose content contradicts the record in another way than by its digest."""
         checks = {"ledger.jsonl": self._ledger_changed, "image/image.json": self._image_changed}
+        checks |= {} if self._record.recipe.inputs is None else {LOCK_NAME: self._lock_changed}
         for path, check in checks.items():
             if self._is_file(path) and reads(path) and check():
                 yield path
@@ -78,6 +82,13 @@ class RecordedFiles:
 
     def _ledger_changed(self) -> bool:
         return bool(check_ledger(self._run.ledger, self._record).problems)
+
+    def _lock_changed(self) -> bool:
+        """Whether it names other files; a URL is in no digest of the record."""
+        try:
+            return read_lock(self._run.inputs).digest != self._record.recipe.inputs
+        except InputError:
+            return True
 
     def _image_changed(self) -> bool:
         recorded = self._record.recipe.image

@@ -14,6 +14,7 @@ from typing import Any
 
 from samebits.core.environment import Environment, ObservedSystem
 from samebits.core.file_tree import Tree, read_manifest
+from samebits.core.inputs_lock import read_lock
 from samebits.core.jsonio import differing_names
 from samebits.core.recipe import differing_parts, leaves
 from samebits.core.record import Record
@@ -71,6 +72,8 @@ def _inputs(runs: RunPair, records: RecordPair) -> Iterator[Difference]:
         yield from _file_differences("code", runs, lambda run: run.code_manifest, code=True)
     if "data.tree" in names:
         yield from _file_differences("data", runs, lambda run: run.data_manifest)
+    if "inputs" in names:
+        yield from _input_differences(runs)
     yield from _environments(*(record.environment for record in records))
 
 
@@ -183,6 +186,12 @@ def _file_differences(
             after=difference.after,
             detail="\n".join(changed),
         )
+
+
+def _input_differences(runs: RunPair) -> Iterator[Difference]:
+    """Files from the network that only one run has, or that have other contents."""
+    locks = (read_lock(run.inputs).tree if run.inputs.exists() else Tree(entries=()) for run in runs)
+    yield from _mapped(INPUTS, "input", *map(_file_digests, locks))
 
 
 def _file_digests(tree: Tree) -> dict[str, str]:

@@ -19,12 +19,14 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup
 from samebits.host.console import log
 from samebits.host.image.build_context import CPU, GPU, check_kept, source_digest
+from samebits.host.inputs.store import folder_of
 from samebits.host.subprocesses import Streams
 
 if TYPE_CHECKING:
     from samebits.host.docker import ContainerRequest, Engine, Image
 
 _CONTAINER_DATA = "/data"
+_CONTAINER_INPUTS = "/inputs"
 _CONTAINER_RUNS = "/runs"
 
 
@@ -158,6 +160,9 @@ def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "Containe
     if spec.data is not None:
         mounts.append((spec.data.resolve(), _CONTAINER_DATA, True))
         variables["SAMEBITS_DATA"] = _CONTAINER_DATA
+    if (inputs := folder_of(folder)) is not None:
+        mounts.append((inputs.resolve(), _CONTAINER_INPUTS, True))
+        variables["SAMEBITS_INPUTS"] = _CONTAINER_INPUTS
     return ContainerRequest(
         image=image.id,
         command=("--run", inside),
@@ -182,6 +187,8 @@ def _venv_runtime(
         variables = spec.variables
         if spec.data is not None:
             variables["SAMEBITS_DATA"] = str(spec.data.resolve())
+        if (inputs := folder_of(folder)) is not None:
+            variables["SAMEBITS_INPUTS"] = str(inputs.resolve())
         return run_in_venv(("--run", str(folder.path.resolve())), variables, context, streams)
 
     def query(arguments: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:

@@ -14,6 +14,7 @@ from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run, publish
 from samebits.host.console import hashing_progress, log
+from samebits.host.inputs.store import provide
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.subprocesses import INHERITED, Streams
 
@@ -34,6 +35,9 @@ def execute(planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED)
     """Execute a planned run until its record is finalized; returns what `train` returns."""
     # Before the run's folder exists: a failed installation must not leave an empty run.
     runtime.prepare()
+    if planned.inputs is not None:
+        with hashing_progress("checking the inputs") as progress:
+            provide(planned.inputs, progress)
     folder, _ = publish(planned)
     # While this lock is held, other commands list the run as running. The kernel releases it if this process is killed.
     lock = lock_alive(folder.ledger)

@@ -9,6 +9,7 @@ from samebits.core.code_tree import hash_kept_code
 from samebits.core.determinism_profile import NATIVE, PORTABLE
 from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError, RecordError, pluralize, shorten
 from samebits.core.file_tree import Tree, differing_paths, read_manifest
+from samebits.core.inputs_lock import read_lock
 from samebits.core.jsonio import differing_names
 from samebits.core.origin import VerifiedRun
 from samebits.core.recipe import differing_parts
@@ -32,6 +33,7 @@ from samebits.host.image.build_context import check_kept
 from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv
 from samebits.host.rerun.fingerprint_cache import machine_fingerprint
 from samebits.host.rerun.hardware import PreflightCheck, hardware, memory
+from samebits.host.rerun.inputs_check import inputs_check
 
 _MAX_NAMES = 5
 
@@ -77,6 +79,7 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
         arguments=recipe.code.arguments,
         env=tuple(f"{name}={value}" for name, value in sorted(recipe.env.items())),
         data=data,
+        inputs=None if recipe.inputs is None else run.inputs,
         seed=recipe.seed,
         threads=recipe.threads,
         profile=recipe.profile,
@@ -132,6 +135,7 @@ def _compare_host(
         *_files_check(run, record),
         code_row,
         data_row,
+        *inputs_check(run, record, fetch=rebuild, offline=offline),
         *hardware(record),
         *memory(record),
     ]
@@ -310,7 +314,8 @@ def _fingerprint_check(record: Record, spec: RunConfig, runtime: Runtime) -> Ite
 
 def _recipe_check(record: Record, spec: RunConfig, runtime: Runtime, code: Tree, data: Tree | None) -> PreflightCheck:
     """Compare the recipe that would run here with the recorded one. It covers all rows above."""
-    found = make_recipe(spec, runtime.setup, code, data)
+    inputs = None if spec.inputs is None else read_lock(spec.inputs)
+    found = make_recipe(spec, runtime.setup, code, data, inputs)
     parts = differing_parts(record.recipe, found)
     reason = f"another recipe: {', '.join(parts)}" if parts else ""
     return PreflightCheck(

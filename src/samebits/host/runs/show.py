@@ -151,6 +151,7 @@ def _recipe_rows(record: Record) -> list[Row]:
         ("  arguments", " ".join(recipe.code.arguments) or "none"),
         *(("  variable", f"{name}={value}") for name, value in recipe.env.items()),
         ("  data", recipe.data or "none"),
+        *((("  inputs", recipe.inputs),) if recipe.inputs is not None else ()),
         ("  seed", recipe.seed),
         ("  profile", f"{recipe.profile}, {recipe.threads} threads, {recipe.instruction_set}"),
         ("  shuffle", recipe.shuffle),

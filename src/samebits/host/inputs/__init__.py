@@ -1,0 +1,1 @@
+"""Files from the network: the store that holds them, and how they get there."""
