@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from samebits.core.environment import EntropyUse, NondeterministicOpUse
+from samebits.core.environment import NondeterministicOpUse
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields
+from samebits.core.script_uses import EntropyUse
 from samebits.core.trial import CLOCK, CORES, FOLDERS, PERTURBATIONS, USER, Trial
 from samebits.host.lint.findings import Finding
 from samebits.host.lint.linter import LintResult

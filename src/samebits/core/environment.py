@@ -7,6 +7,7 @@ from typing import Any
 from samebits.core.cpu_info import Cpu
 from samebits.core.gpu_info import GpuReport
 from samebits.core.jsonio import Fields
+from samebits.core.script_uses import EntropyUse, UnpinnedUse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,29 +211,6 @@ class ReadBack:
         return cls(name=name, asked=asked, found=found, by=by)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class EntropyUse:
-    """A place where the script took unseeded randomness: the `call` in that line, and how often."""
-
-    path: str
-    line: int
-    call: str
-    times: int
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.call}"
-
-    def to_dict(self) -> dict[str, str | int]:
-        """As the record holds it."""
-        return asdict(self)
-
-    @classmethod
-    def from_fields(cls, fields: Fields) -> "EntropyUse":
-        """Read what `to_dict` wrote."""
-        line, times = (fields.get(name, int) for name in ("line", "times"))
-        return cls(path=fields.get("path", str), line=line, call=fields.get("call", str), times=times)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NondeterministicOpUse:
     """An operation without a deterministic form, and its layer (or an empty text).
@@ -267,8 +245,9 @@ class Environment:
     """All of it, as far as the run came: `runtime` is known from the start, `system` after the import.
 
     What is None was not observed: its keys are not in the file. `arithmetic` and `guarantee` came with version 1.1,
-    `entropy` with 1.3, `mounts` (of a container) with 1.4. `nondeterministic_ops` are those of a trial. `features_off`
-    has the reason for each feature that these versions of the libraries turned off. `peak_memory` is in bytes.
+    `entropy` with 1.3, `mounts` (of a container) with 1.4, `unpinned` with 1.5. `nondeterministic_ops` are those of a
+    trial. `features_off` has the reason for each feature that these versions of the libraries turned off. `peak_memory`
+    is in bytes.
     """
 
     runtime: str | None = None
@@ -280,6 +259,7 @@ class Environment:
     settings: tuple[ReadBack, ...] | None = None
     guarantee: PortabilityGuarantee | None = None
     entropy: tuple[EntropyUse, ...] | None = None
+    unpinned: tuple[UnpinnedUse, ...] | None = None
     nondeterministic_ops: tuple[NondeterministicOpUse, ...] | None = None
     features_off: Mapping[str, str] | None = None
     mounts: tuple[Mount, ...] | None = None
@@ -301,6 +281,7 @@ class Environment:
             "promise": None if self.guarantee is None else self.guarantee.to_dict(),
             "settings": _dicts(self.settings),
             "entropy": _dicts(self.entropy),
+            "unpinned": _dicts(self.unpinned),
             "undetermined": _dicts(self.nondeterministic_ops),
             "features_off": None if self.features_off is None else dict(self.features_off),
             "mounts": _dicts(self.mounts),
@@ -319,9 +300,9 @@ class Environment:
     def from_fields(cls, fields: Fields) -> "Environment":
         """Read what `to_dict` wrote; raises RecordError with the path of what is wrong."""
         names = fields.given()
-        settings, entropy, undetermined, mounts = (
+        settings, entropy, unpinned, undetermined, mounts = (
             fields.objects(name) if name in names else None
-            for name in ("settings", "entropy", "undetermined", "mounts")
+            for name in ("settings", "entropy", "unpinned", "undetermined", "mounts")
         )
         return cls(
             runtime=fields.optional("runtime", str),
@@ -333,6 +314,7 @@ class Environment:
             guarantee=PortabilityGuarantee.from_fields(fields.inner("promise")) if "promise" in names else None,
             settings=None if settings is None else tuple(map(ReadBack.from_fields, settings)),
             entropy=None if entropy is None else tuple(map(EntropyUse.from_fields, entropy)),
+            unpinned=None if unpinned is None else tuple(map(UnpinnedUse.from_fields, unpinned)),
             nondeterministic_ops=None
             if undetermined is None
             else tuple(map(NondeterministicOpUse.from_fields, undetermined)),

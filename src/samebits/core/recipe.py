@@ -55,7 +55,7 @@ class Recipe:
 
     `ignore_outputs` changes no bit of a model. It is part of the recipe because it decides which files the result
     digest covers. A recipe that was read keeps the values it was read from, including fields of newer versions. Its
-    digest is taken over them. `dataclasses.replace` drops them.
+    digest is taken over them. `dataclasses.replace` drops them. `inputs` came with version 1.5 of the record.
     """
 
     image: ImageIdentity

@@ -7,7 +7,7 @@ from typing import Any
 
 from samebits.core.checkpoint_store import NONE, RetentionPolicy
 from samebits.core.digest import Digest, confirm_checksum, with_checksum
-from samebits.core.environment import EntropyUse, Environment
+from samebits.core.environment import Environment
 from samebits.core.errors import RecordError, pluralize
 from samebits.core.jsonio import (
     Fields,
@@ -22,12 +22,13 @@ from samebits.core.liveness import Host
 from samebits.core.origin import Origin
 from samebits.core.recipe import Recipe
 from samebits.core.result import Coverage, Result
+from samebits.core.script_uses import EntropyUse
 from samebits.core.timings import Timings
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 
 RECORD_FORMAT = "samebits.record"
-RECORD_VERSION = "1.4"
+RECORD_VERSION = "1.5"
 RUNNING = "running"
 FINISHED = "finished"
 FAILED = "failed"
@@ -110,7 +111,7 @@ class Record:
     with 1.3: whether unseeded randomness is an error, and what is tried, if it is a trial. 1.4 extended `origin`,
     and added `files`: the digest of `files.jsonl`, which holds one for every file of the run's folder, and `host`:
     where the run was started, so that nobody else finalizes it while it lives; and `coverage`: what the result leaves
-    out.
+    out. 1.5 added `inputs` to the recipe, and `unpinned` to the environment.
     """
 
     id: str

@@ -9,7 +9,6 @@ import pytest
 from samebits.core.environment import (
     Arithmetic,
     EngineInfo,
-    EntropyUse,
     Environment,
     NondeterministicOpUse,
     PortabilityGuarantee,
@@ -20,6 +19,7 @@ from samebits.core.errors import RecordError
 from samebits.core.gpu_info import Gpu, GpuReport
 from samebits.core.jsonio import Fields
 from samebits.core.record import Record
+from samebits.core.script_uses import EntropyUse, UnpinnedUse
 from support.records import observed
 
 _SETTING = ReadBack(name="TF32", asked="False", found="False", by="tf.config")
@@ -39,6 +39,7 @@ def whole(example: Record) -> Environment:
         settings=(_SETTING,),
         guarantee=PortabilityGuarantee(profile="portable", operations=("tf.exp",), unproven=()),
         entropy=(EntropyUse(path="train.py", line=5, call="os.urandom(3)", times=2),),
+        unpinned=(UnpinnedUse(path="a.py", line=2, call="open(p)", kind="file", what="/home/me/p", times=1),),
         nondeterministic_ops=(NondeterministicOpUse(operation="Timestamp", layer="", way=None, gpu_only=False),),
         peak_memory=1 << 30,
     )

@@ -47,6 +47,7 @@ _PARTS = [
     ("world_size", 2, "world_size"),
     ("code.modes", True, "code.modes"),
     ("env", {"LR": "0.1"}, "env.LR"),
+    ("inputs", _OTHER, "inputs"),
     ("ignore_outputs", (), "ignore_outputs"),
     ("ignore_outputs", ("log/*", "*.csv"), "ignore_outputs"),
 ]
@@ -89,7 +90,7 @@ def test_the_table_leaves_no_part_out(recipe: Recipe) -> None:
         for inner in (value if isinstance(value, dict) else [""])
     }
     # These are written only where they are not the default.
-    assert {named for _, _, named in _PARTS} == parts | {"code.modes", "env.LR"}
+    assert {named for _, _, named in _PARTS} == parts | {"code.modes", "env.LR", "inputs"}
 
 
 def test_the_order_of_fit_counts(recipe: Recipe) -> None:

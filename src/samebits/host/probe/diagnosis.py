@@ -4,7 +4,8 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 
-from samebits.core.environment import EntropyUse, NondeterministicOpUse
+from samebits.core.environment import NondeterministicOpUse
+from samebits.core.script_uses import EntropyUse
 from samebits.core.trial import CLOCK, CORES, FOLDERS, HASH_SEED, HOST, MEMORY, PERTURBATIONS, USER
 from samebits.host.lint.findings import ENTROPY, NONDETERMINISTIC_OP
 from samebits.host.lint.linter import BY_CODE, LintResult

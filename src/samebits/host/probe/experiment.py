@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.checkpoint_store import NONE
-from samebits.core.environment import EntropyUse, NondeterministicOpUse
+from samebits.core.environment import NondeterministicOpUse
 from samebits.core.errors import pluralize, shorten
 from samebits.core.record import FAILED, FINISHED, Record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run
+from samebits.core.script_uses import EntropyUse
 from samebits.core.trace_level import TENSOR, Trace
 from samebits.core.trial import MEMORY, PERTURBATIONS, Trial
 from samebits.host.compare.ledger_diff import first_divergence

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
-from samebits.core.environment import EntropyUse
+from samebits.core.script_uses import EntropyUse
 from samebits.runner.compat import cpython_private, tensorflow_private
 from samebits.runner.compat.patches import Patches
 from samebits.runner.process.console import log
