@@ -23,6 +23,7 @@ os.environ.update(variables)
 
 from samebits.core.digest import Digest  # noqa: E402
 from samebits.core.ledger import Ledger  # noqa: E402
+from samebits.core.recipe import Code  # noqa: E402
 from samebits.host.rerun.golden import models  # noqa: E402
 from samebits.runner.compat.patches import Patches  # noqa: E402
 from samebits.runner.determinism import exact_ops as exact  # noqa: E402
@@ -50,8 +51,9 @@ with tempfile.TemporaryDirectory() as name:
     with Ledger(folder / "ledger", Digest.of_json({})) as ledger:
         observer = Observer(ledger, folder)
         observer.install(patches)
-        script = Path(__file__).parents[2] / "examples" / "families" / "train.py"
-        outcome = run_script(script, families, Signals())
+        code = Code(tree=Digest.of_bytes(b""), entry="train.py", arguments=tuple(families))
+        folder = Path(__file__).parents[2] / "examples" / "families"
+        outcome = run_script(folder, code, Signals())
         result = observer.finish()
 print(
     json.dumps(

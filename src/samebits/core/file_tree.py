@@ -12,6 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -228,6 +229,8 @@ class _TreeWalk:
             return None
         # Checked before `stat`, which follows the link.
         if child.is_symlink():
+            if self._leads_to_left_out(child):
+                return None
             self._check_link(relative, child.path)
         try:
             at = child.stat()
@@ -248,6 +251,13 @@ class _TreeWalk:
         except UnicodeEncodeError:
             shown = os.fsencode(relative)
             raise InputError(f"the {self._what} folder holds a name that is not UTF-8: {shown!r}; rename it") from None
+
+    def _leads_to_left_out(self, child: os.DirEntry[str]) -> bool:
+        """Whether a link leads to a folder that is left out, wherever that is: `data` may be such a link."""
+        with suppress(OSError):
+            at = child.stat()
+            return stat.S_ISDIR(at.st_mode) and self._leave_out.holds_folder(child.path, at)
+        return False
 
     def _check_link(self, relative: str, path: str) -> None:
         """Raise InputError unless a link and every link on its way stay inside the tree."""

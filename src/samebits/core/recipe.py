@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from samebits.core.digest import Digest, ReadJson
@@ -30,13 +31,50 @@ class ImageIdentity:
 class Code:
     """The digest of the code tree, the script's path in it (with `/`) and the script's arguments.
 
-    `modes` says whether the tree holds the executable bits of its files; before version 1.4 it did not.
+    `modes` says whether the tree holds the executable bits of its files; before version 1.4 it did not. `module` is set
+    for `python -m`. `pythonpath` are folders of the tree that are on the import path. `chosen_workdir` is None for the
+    usual working folder.
     """
 
     tree: Digest
     entry: str
     arguments: tuple[str, ...] = ()
     modes: bool = False
+    module: str | None = None
+    pythonpath: tuple[str, ...] = ()
+    chosen_workdir: str | None = None
+
+    @property
+    def workdir(self) -> str:
+        """The folder of the tree in which the script runs: a script's own, and the whole tree for a module."""
+        if self.chosen_workdir is not None:
+            return self.chosen_workdir
+        return "." if self.module is not None else PurePosixPath(self.entry).parent.as_posix()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the recipe has it. What does not apply is left out, so that older recipes keep their digests."""
+        return {
+            "tree": str(self.tree),
+            "entry": self.entry,
+            "arguments": list(self.arguments),
+            **({"modes": True} if self.modes else {}),
+            **({} if self.module is None else {"module": self.module}),
+            **({} if not self.pythonpath else {"pythonpath": list(self.pythonpath)}),
+            **({} if self.chosen_workdir is None else {"workdir": self.chosen_workdir}),
+        }
+
+    @classmethod
+    def from_fields(cls, code: Fields) -> "Code":
+        """Parse the output of `to_dict`; raises RecordError."""
+        return cls(
+            tree=code.parse("tree", Digest.parse),
+            entry=code.get("entry", str),
+            arguments=code.texts("arguments"),
+            modes=code.optional("modes", bool) or False,
+            module=code.optional("module", str),
+            pythonpath=code.texts("pythonpath") if "pythonpath" in code.given() else (),
+            chosen_workdir=code.optional("workdir", str),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,9 +129,7 @@ class Recipe:
                 "source": str(image.source),
                 "python": image.python,
             },
-            "code": {"tree": str(self.code.tree), "entry": self.code.entry, "arguments": list(self.code.arguments)}
-            # Recipes from before this rule keep their digests.
-            | ({"modes": True} if self.code.modes else {}),
+            "code": self.code.to_dict(),
             "data": {"tree": _digest_text(self.data)},
             "seed": self.seed,
             "profile": {"name": self.profile, "threads": self.threads, "instruction_set": self.instruction_set},
@@ -114,7 +150,7 @@ class Recipe:
     @classmethod
     def from_fields(cls, fields: Fields) -> "Recipe":
         """Parse the output of `to_dict`; raises RecordError with the path of the wrong value."""
-        image, code, profile, device = (fields.inner(name) for name in ("image", "code", "profile", "device"))
+        image, profile, device = (fields.inner(name) for name in ("image", "profile", "device"))
         recipe = cls(
             image=ImageIdentity(
                 lock=image.parse("lock", Digest.parse),
@@ -123,12 +159,7 @@ class Recipe:
                 base=_optional_digest(image, "base"),
                 python=image.optional("python", str),
             ),
-            code=Code(
-                tree=code.parse("tree", Digest.parse),
-                entry=code.get("entry", str),
-                arguments=code.texts("arguments"),
-                modes=code.optional("modes", bool) or False,
-            ),
+            code=Code.from_fields(fields.inner("code")),
             data=_optional_digest(fields.inner("data"), "tree"),
             seed=fields.get("seed", int),
             profile=profile.get("name", str),

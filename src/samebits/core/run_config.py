@@ -15,6 +15,7 @@ from samebits.core.determinism_profile import NATIVE, Profile, make_profile
 from samebits.core.errors import InputError, RecordError
 from samebits.core.inputs_lock import LOCK_NAME, PinnedFile, read_declared, read_lock, require_declared
 from samebits.core.jsonio import Fields
+from samebits.core.project import CONFIG_NAME, CodeLayout, find_root, module_layout, script_layout
 from samebits.core.recipe import KERAS_ORDER, PER_EPOCH
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
@@ -25,10 +26,10 @@ DOCUMENTED = "documented"
 REPRODUCIBILITY_LEVELS = (BITWISE, METRICS, DOCUMENTED)
 RUNTIMES = ("auto", "docker", "venv")
 SHUFFLES = (KERAS_ORDER, PER_EPOCH)
-CONFIG_NAME = "samebits.toml"
-_PATHS = ("data", "runs")  # relative to the folder of samebits.toml
+_PATHS = ("data", "runs", "workdir")  # relative to the folder of samebits.toml
 _LISTS = ("arguments", "env", "exclude", "ignore_outputs")
-_NOT_OPTIONS = ("script", "trial")
+_NOT_OPTIONS = ("script", "trial", "layout")
+_OF_LAYOUT = ("workdir", "pythonpath")
 _OLD_KEYS = {"goal": "level"}  # accepted in samebits.toml, but not documented
 
 
@@ -61,6 +62,7 @@ class RunConfig:
     runtime: str = "auto"
     strict: bool = False
     trial: Trial | None = None
+    layout: CodeLayout | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -71,7 +73,9 @@ class RunConfig:
         if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
             raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
         for argument in (
-            self.script.name,
+            self.code.entry,
+            self.code.workdir,
+            *self.code.pythonpath,
             *self.arguments,
             *self.env,
             *self.exclude,
@@ -107,9 +111,14 @@ class RunConfig:
         return RetentionPolicy(keep=self.keep, every=self.checkpoint_every)
 
     @property
+    def code(self) -> CodeLayout:
+        """The code's folder and how the script starts in it; without a layout, the script's folder is the code."""
+        return self.layout or CodeLayout(folder=self.script.parent, entry=self.script.name, workdir=".")
+
+    @property
     def code_folder(self) -> Path:
-        """The script's folder, whose files are the code."""
-        return self.script.parent
+        """The folder whose files are the code."""
+        return self.code.folder
 
 
 def check_level(level: str) -> str:
@@ -136,7 +145,25 @@ class OneLineParser(argparse.ArgumentParser):
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that determine the recipe."""
-    parser.add_argument("script", type=Path, help="the training script; its folder is the code")
+    parser.add_argument("script", type=Path, nargs="?", help="the training script or notebook")
+    parser.add_argument("-m", dest="module", metavar="MODULE", help="start a module instead, as python -m does")
+    parser.add_argument(
+        "--code",
+        type=Path,
+        metavar="DIR",
+        help="the folder of the code (default: the nearest folder from the script up that holds pyproject.toml,"
+        " samebits.toml or .git; else the script's own)",
+    )
+    parser.add_argument(
+        "--workdir", type=Path, metavar="DIR", help="the folder of the code in which it runs (default: the script's)"
+    )
+    parser.add_argument(
+        "--pythonpath",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="a folder of the code to import from (default: that of an editable installation, such as src); repeatable",
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="the data folder, $SAMEBITS_DATA in the script")
     parser.add_argument("--seed", type=int, metavar="N", help="seeds Python, NumPy, TensorFlow and Keras (default: 0)")
     parser.add_argument(
@@ -162,7 +189,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         help="a variable that the script sees; its value is recorded, so never a secret; repeatable",
     )
     parser.add_argument(
-        "--exclude", action="append", metavar="GLOB", help="files in the script's folder that are not code; repeatable"
+        "--exclude", action="append", metavar="GLOB", help="files in the code's folder that are not code; repeatable"
     )
     parser.add_argument(
         "--ignore-output",
@@ -224,23 +251,46 @@ def make_config(options: Mapping[str, Any], caller: Mapping[str, str] = os.envir
 
     A declared variable without a value takes that of `caller`.
     """
-    script: Path = options["script"]
-    known = {item.name for item in fields(RunConfig)}
+    script, module = _started(options)
+    root = _code_root(script, options.get("code"), options.get("workdir"))
+    known = {item.name for item in fields(RunConfig)} | set(_OF_LAYOUT)
     # Later sources win.
-    merged = read_config(script.parent / CONFIG_NAME)
+    merged = read_config(root / CONFIG_NAME)
     declared = (*merged.get("env", ()), *(options.get("env") or ()))
     merged |= {name: value for name, value in options.items() if name in known and value is not None}
     for name in _LISTS:
         merged[name] = tuple(merged.get(name, ()))
     merged["env"] = declared_env.resolve(declared, caller)
-    merged["inputs"] = _inputs_lock(script.parent, merged.get("inputs", ()))
+    merged["inputs"] = _inputs_lock(root, merged.get("inputs", ()))
     if "trace" in merged:
         merged["trace"] = Trace(level=merged["trace"])
-    return RunConfig(**merged)
+    folders = {name: merged.pop(name, None) for name in _OF_LAYOUT}
+    if script is not None:
+        layout = script_layout(script, root, **folders)
+    else:
+        layout = module_layout(str(module), root, **folders)
+    return RunConfig(**merged | {"script": script or root / layout.entry, "layout": layout})
+
+
+def _started(options: Mapping[str, Any]) -> tuple[Path | None, str | None]:
+    """The script, or the module; exactly one of them is not None."""
+    script, module = options["script"], options.get("module")
+    if (script is None) == (module is None):
+        raise InputError("name a script, or a module with -m" + ("" if script is None else ", not both"))
+    return script, module
+
+
+def _code_root(script: Path | None, chosen: Path | None, workdir: Path | None) -> Path:
+    """The folder of the code."""
+    if chosen is None:
+        return find_root(script.parent if script is not None else workdir or Path())
+    if not chosen.is_dir():
+        raise InputError(f"the code's folder {chosen} is not a folder; name one with --code")
+    return chosen
 
 
 def _inputs_lock(folder: Path, declared: Iterable[PinnedFile]) -> Path | None:
-    """The lock in a script's folder, None if there is none; raises InputError if a declared file is not in it."""
+    """The lock in the code's folder, None if there is none; raises InputError if a declared file is not in it."""
     path = folder / LOCK_NAME
     lock = read_lock(path) if os.path.lexists(path) else None
     require_declared(lock, declared)
@@ -266,7 +316,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def _options(values: Fields, folder: Path) -> dict[str, Any]:
     kinds: dict[str, type] = {"seed": int, "threads": int, "checkpoint_every": int, "strict": bool}
-    known = [item.name for item in fields(RunConfig) if item.name not in (*_NOT_OPTIONS, "inputs")]
+    unlisted = (*_NOT_OPTIONS, "inputs")
+    known = [item.name for item in fields(RunConfig) if item.name not in unlisted] + list(_OF_LAYOUT)
     names = {name.replace("_", "-"): name for name in known}
     found: dict[str, Any] = {}
     for key in sorted(values.names()):
@@ -281,11 +332,14 @@ def _options(values: Fields, folder: Path) -> dict[str, Any]:
         name = names[current]
         if name in found:
             raise RecordError("'goal' and 'level' are the same option; remove 'goal'")
-        found[name] = values.texts(key) if name in _LISTS else values.get(key, kinds.get(name, str))
+        listed = name in _LISTS or name == "pythonpath"
+        found[name] = values.texts(key) if listed else values.get(key, kinds.get(name, str))
         # No path or argument of a process can contain it.
         if "\0" in str(found[name]):
             raise RecordError(f"'{key}' holds a NUL character; remove it")
         # Paths in the file are relative to it, not to the working directory.
         if name in _PATHS:
             found[name] = folder / found[name]
+        elif name == "pythonpath":
+            found[name] = tuple(folder / path for path in found[name])
     return found

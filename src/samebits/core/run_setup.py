@@ -4,12 +4,13 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from samebits.core.checkpoint_store import CheckpointStore, Position
-from samebits.core.code_tree import check_script, copy_tree, hash_code
+from samebits.core.code_tree import check_script, converted_files, copy_tree, hash_code
 from samebits.core.cpu_info import instruction_set
 from samebits.core.determinism_profile import PORTABLE_INSTRUCTIONS
 from samebits.core.environment import Environment
@@ -19,7 +20,7 @@ from samebits.core.inputs_lock import InputsLock, read_lock
 from samebits.core.jsonio import storage_error
 from samebits.core.liveness import Host
 from samebits.core.origin import Origin, ResumedRun, VerifiedRun
-from samebits.core.recipe import Code, Device, ImageIdentity, Recipe
+from samebits.core.recipe import Device, ImageIdentity, Recipe
 from samebits.core.record import RUNNING, Outcome, Record, write_record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir, claim, prepare_runs
@@ -80,6 +81,7 @@ class PlannedRun:
     data: Tree | None
     recipe: Recipe
     inputs: InputsLock | None = None
+    converted: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -97,9 +99,10 @@ def plan_run(spec: RunConfig, setup: RunSetup, progress: Progress | None = None)
     check_runs(spec)
     if spec.determinism.portable:
         check_portable_cpu()
-    code = hash_code(spec)
+    converted = converted_files(spec)
+    code = hash_code(spec, converted)
     data = None if spec.data is None else hash_data(spec.data, progress)
-    return plan_hashed(spec, setup, code=code, data=data)
+    return replace(plan_hashed(spec, setup, code=code, data=data), converted=converted)
 
 
 def plan_hashed(spec: RunConfig, setup: RunSetup, *, code: Tree, data: Tree | None) -> PlannedRun:
@@ -160,7 +163,7 @@ def check_runs(spec: RunConfig) -> None:
     # Resolved, because a link could hide that the folders are the same.
     runs, code = (Path(os.path.realpath(path)) for path in (spec.runs, spec.code_folder))
     if runs == code:
-        raise InputError(f"runs cannot be kept in the script's own folder {spec.runs}; name another with --runs")
+        raise InputError(f"runs cannot be kept in the code's own folder {spec.runs}; name another with --runs")
     if spec.data is not None and runs.is_relative_to(os.path.realpath(spec.data)):
         raise InputError(f"runs cannot be kept in the data folder {spec.data}; name another with --runs")
 
@@ -184,7 +187,7 @@ def make_recipe(
     """The recipe: what was requested, and what the machine and the files are."""
     return Recipe(
         image=setup.image,
-        code=Code(tree=code.digest, entry=spec.script.name, arguments=spec.arguments, modes=code.modes),
+        code=spec.code.describe(code.digest, spec.arguments, modes=code.modes),
         data=None if data is None else data.digest,
         seed=spec.seed,
         profile=spec.profile,
@@ -200,7 +203,7 @@ def make_recipe(
 
 def _fill(folder: RunDir, planned: PlannedRun, record: Record) -> None:
     """Write the folder's files. The record comes last, because it makes the folder a run."""
-    copy_tree(planned.spec.code_folder, folder.code, planned.code)
+    copy_tree(planned.spec.code_folder, folder.code, planned.code, planned.converted)
     planned.code.write(folder.code_manifest)
     if planned.data is not None:
         planned.data.write(folder.data_manifest)

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits import __version__
+from samebits.core.code_tree import describe_code
 from samebits.core.cpu_info import describe_cpu
 from samebits.core.determinism_profile import PORTABLE, make_profile
 from samebits.core.digest import Digest
@@ -121,7 +122,10 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     spec.determinism.check(os.environ, "the environment")
     device = report.device(len(report.gpus)) if report.gpus else Device()
     setup = RunSetup(image=image_identity(fields), device=device, environment=_PLAIN_ENVIRONMENT)
-    folder, record = publish(plan_run(spec, setup, plain_progress("hashing the data")))
+    planned = plan_run(spec, setup, plain_progress("hashing the data"))
+    if note := describe_code(spec, planned.code):
+        log(note)
+    folder, record = publish(planned)
     undeclared = given.keys() - spec.declared.keys() - _UNDECLARED
     withheld = sorted(name for name in undeclared if not name.startswith("PYTHON_"))
     if withheld:

@@ -1,36 +1,40 @@
 """Runs the script as Python would, and reports how it ended."""
 
+import importlib.util
 import os
 import sys
 import traceback
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from samebits.core.errors import EXIT_SCRIPT_FAILED, SamebitsError
+from samebits.core.errors import EXIT_SCRIPT_FAILED, InputError, SamebitsError
+from samebits.core.recipe import Code
 from samebits.core.record import FAILED, FINISHED, Outcome
 from samebits.core.trace_level import TraceEnded
 from samebits.runner.process.signals import Signals
 
 
-def run_script(
-    path: Path, arguments: Sequence[str], signals: Signals, check: Callable[[], None] = lambda: None
-) -> Outcome:
-    """Execute `path` as `__main__` in its folder, and return the outcome.
+def run_script(work: Path, code: Code, signals: Signals, check: Callable[[], None] = lambda: None) -> Outcome:
+    """Execute the code's script or module, of which `work` is a copy, as `__main__`, and return the outcome.
 
     Exceptions of the script become part of the outcome; those of samebits and of signals are raised. `check` raises the
     exception with which samebits ended the script, as a library may have replaced it.
     """
-    os.chdir(path.parent)
-    sys.argv = [str(path), *arguments]
-    sys.path.insert(0, str(path.parent))
+    path = work / code.entry
+    os.chdir(work / code.workdir)
+    sys.argv = [str(path), *code.arguments]
+    # A script finds its neighbours, a module what is in the working folder; PYTHONPATH comes next.
+    first = path.parent if code.module is None else work / code.workdir
+    sys.path[:0] = [str(item) for item in dict.fromkeys((first, *(work / folder for folder in code.pythonpath)))]
     # A new module, as `__main__` is this package's own.
     module = types.ModuleType("__main__")
     module.__dict__.update(__file__=str(path), __builtins__=__builtins__)
     # This also keeps the script's objects alive until they are digested.
     sys.modules["__main__"] = module
     try:
-        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+        exec(_compiled(path, code.module, module.__dict__), module.__dict__)  # noqa: S102
     except SystemExit as stop:
         return _stopped(stop)
     except (SamebitsError, TraceEnded):
@@ -44,6 +48,18 @@ def run_script(
         check()
         return _raised(error)
     return Outcome(state=FINISHED, exit_status=0)
+
+
+def _compiled(path: Path, module: str | None, names: dict[str, Any]) -> types.CodeType:
+    """The code to execute. A module's packages are imported first, and `names` say what it belongs to."""
+    if module is not None:
+        spec = importlib.util.find_spec(module)
+        # Another module of that name may be imported already, or come first on the path.
+        if spec is None or spec.origin is None or not os.path.samefile(spec.origin, path):
+            found = "nothing" if spec is None else spec.origin
+            raise InputError(f"the module {module} is {found}, not the one in the code; rename it")
+        names.update(__spec__=spec, __package__=spec.parent, __loader__=spec.loader)
+    return compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
 
 
 def end_fork(process: int, status: int) -> None:

@@ -248,7 +248,7 @@ class Session:
             if self.data is not None:
                 os.environ["SAMEBITS_DATA"] = str(self.data)
             try:
-                outcome = run_script(self.folder.work / code.entry, code.arguments, self.signals, parts.observer.check)
+                outcome = run_script(self.folder.work, code, self.signals, parts.observer.check)
                 end_fork(self.process, outcome.exit_status or EXIT_OK)
                 return outcome
             except SettingError:

@@ -100,12 +100,13 @@ def test_scripts_that_are_not_python(spec: RunConfig, content: bytes, complaint:
         ("train.py/train.py", "cannot read the script {script}: Not a directory; name a Python file"),
         (".", "the script {script} is not a file; name a Python file"),
         (".train.py", "the script {script} is left out as a hidden or excluded file; rename it"),
-        ("train.pyc", "the script {script} is left out as a hidden or excluded file; rename it"),
+        ("train.pyc", "the script {script} is neither a Python file (.py) nor a notebook (.ipynb); name one"),
+        ("data.csv", "the script {script} is neither a Python file (.py) nor a notebook (.ipynb); name one"),
         ("test_x.py", "the script {script} is left out as a hidden or excluded file; rename it"),
     ],
 )
 def test_missing_scripts(spec: RunConfig, name: str, message: str) -> None:
-    for hidden in (".train.py", "train.pyc", "test_x.py"):
+    for hidden in (".train.py", "train.pyc", "test_x.py", "data.csv"):
         (spec.code_folder / hidden).touch()
     script = spec.code_folder / name
     with pytest.raises(InputError) as caught:
@@ -188,7 +189,7 @@ def test_runs_kept_in_the_scripts_own_folder_are_refused(spec: RunConfig, tmp_pa
     with pytest.raises(InputError) as caught:
         _plan(replace(spec, runs=tmp_path / name))
     assert str(caught.value) == (
-        f"runs cannot be kept in the script's own folder {tmp_path / name}; name another with --runs"
+        f"runs cannot be kept in the code's own folder {tmp_path / name}; name another with --runs"
     )
     assert sorted(os.listdir(spec.code_folder)) == ["model.py", "train.py"]
 
@@ -213,7 +214,7 @@ def test_runs_kept_elsewhere_change_nothing(spec: RunConfig, tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--runs", "."], "runs cannot be kept in the script's own folder .; name another with --runs"),
+        (["--runs", "."], "runs cannot be kept in the code's own folder .; name another with --runs"),
         (["--runs", "data/runs"], "runs cannot be kept in the data folder data; name another with --runs"),
         (["--data", "."], "runs cannot be kept in the data folder .; name another with --runs"),
         (["--gpus", "0"], "gpus must be 'all' or a number, not '0'"),
@@ -238,16 +239,21 @@ def test_a_folder_that_is_a_link_to_itself(spec: RunConfig, tmp_path: Path, name
 
 
 @pytest.mark.parametrize(
-    ("files", "size", "holds"), [(5001, 0, "5,003 files, 0 MiB"), (1, 60 << 20, "3 files, 60 MiB")]
+    ("files", "size", "holds", "largest"),
+    [
+        (5001, 0, "5,003 files, 0 MiB", ", most in big/ 5,001 files"),
+        (1, 60 << 20, "3 files, 60 MiB", ", most in big/ 60 MiB"),
+    ],
 )
-def test_too_large_for_code(spec: RunConfig, files: int, size: int, holds: str) -> None:
+def test_too_large_for_code(spec: RunConfig, files: int, size: int, holds: str, largest: str) -> None:
+    (spec.code_folder / "big").mkdir()
     for number in range(files):
-        with (spec.code_folder / f"{number}.bin").open("wb") as file:
+        with (spec.code_folder / "big" / f"{number}.bin").open("wb") as file:
             file.truncate(size)
     with pytest.raises(InputError) as caught:
         _plan(spec)
     assert str(caught.value) == (
-        f"the script's folder {spec.code_folder} holds {holds}: too much for code;"
+        f"the code's folder {spec.code_folder} holds {holds}{largest}: too much for code;"
         " name the data with --data, or leave files out with --exclude"
     )
     plan_run(replace(spec, exclude=("*.bin",)), _SETUP)

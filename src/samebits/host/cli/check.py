@@ -101,7 +101,7 @@ def check_command(
     if resumed is not None and form == "text":
         print_now("\n".join(resumed.lines()))
     overhead = _measure(spec, steps, rounds) if cost else None
-    _print_rest(form, spec.script.name, linted, probed, resumed, overhead)
+    _print_rest(form, spec.code.entry, linted, probed, resumed, overhead)
     passed = all(found is None or found.passed for found in (probed, resumed))
     return EXIT_OK if passed and not linted.findings else EXIT_DIFFERENT
 

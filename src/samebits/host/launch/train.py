@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from samebits.core.code_tree import describe_code
 from samebits.core.errors import EXIT_ERROR, SamebitsError, Terminated
 from samebits.core.ledger import lock_alive
 from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record, interrupted, read_record
@@ -28,6 +29,8 @@ def train(spec: RunConfig) -> tuple[RunDir, int]:
     # Hashing follows the choice of the runtime: a missing image is reported before gigabytes are read.
     with hashing_progress("hashing the data") as progress:
         planned = plan_run(spec, runtime.setup, progress)
+    if note := describe_code(spec, planned.code):
+        log(note)
     return execute(planned, runtime)
 
 

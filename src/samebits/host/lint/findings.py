@@ -23,7 +23,10 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Finding:
-    """One match of a rule. `line` and `column` count from 1; `about` is the code at fault, `last` its last line."""
+    """One match of a rule. `line` and `column` count from 1; `about` is the code at fault, `last` its last line.
+
+    In a script made of a notebook, `cell` is the cell, and `cell_line` the line in it.
+    """
 
     path: str
     line: int
@@ -31,18 +34,32 @@ class Finding:
     code: str
     about: str
     last: int = 0
+    cell: int = 0
+    cell_line: int = 0
+
+    @property
+    def shown_path(self) -> str:
+        """The file as the user knows it: the notebook."""
+        return self.path.removesuffix(".py") if self.cell else self.path
+
+    @property
+    def shown_line(self) -> int:
+        """The line as the user sees it: in the notebook's cell."""
+        return self.cell_line or self.line
 
     def text(self, rules: dict[str, Rule]) -> str:
         """The finding as one line of text."""
         rule = rules[self.code]
-        return f"{self.path}:{self.line}:{self.column}: {self.code} {self.about}: {rule.what}; {rule.fix}"
+        place = f"{self.shown_path}:" + (f"cell {self.cell}:" if self.cell else "")
+        return f"{place}{self.shown_line}:{self.column}: {self.code} {self.about}: {rule.what}; {rule.fix}"
 
     def to_dict(self, rules: dict[str, Rule]) -> dict[str, Any]:
         """As the JSON output has it."""
         rule = rules[self.code]
         return {
-            "path": self.path,
-            "line": self.line,
+            "path": self.shown_path,
+            **({"cell": self.cell} if self.cell else {}),
+            "line": self.shown_line,
             "column": self.column,
             "code": self.code,
             "about": self.about,
@@ -77,8 +94,8 @@ def as_sarif(findings: Sequence[Finding], rules: dict[str, Rule]) -> dict[str, A
             "locations": [
                 {
                     "physicalLocation": {
-                        "artifactLocation": {"uri": item.path},
-                        "region": {"startLine": item.line, "startColumn": item.column},
+                        "artifactLocation": {"uri": item.shown_path},
+                        "region": {"startLine": item.shown_line, "startColumn": item.column},
                     }
                 }
             ],

@@ -5,14 +5,15 @@ import re
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from samebits.core.code_tree import check_script, code_filter
+from samebits.core.code_tree import check_script, code_filter, read_script
 from samebits.core.errors import InputError, pluralize
 from samebits.core.file_tree import list_tree
+from samebits.core.notebook import SUFFIX, cell_of, is_notebook
 from samebits.core.run_config import RunConfig
 from samebits.host.lint.findings import PROBE_RULES, Finding, Rule
 from samebits.host.lint.rule_table import RULES
@@ -82,15 +83,22 @@ def _read_modules(spec: RunConfig) -> tuple[list[SourceModule], list[str]]:
     names = [path for path, *_ in list_tree(spec.code_folder, "code", code_filter(spec)) if path.endswith(".py")]
     modules: list[SourceModule] = []
     notes: list[str] = []
-    for path in sorted({*names, spec.script.name}):
+    for path in sorted({*names, spec.code.entry}):
         try:
-            modules.append(read_module(spec.code_folder / path, path))
+            notebook = path == spec.code.entry and is_notebook(spec.script)
+            modules.append(_of_notebook(spec) if notebook else read_module(spec.code_folder / path, path))
         except InputError as error:
             # Another file may never be imported, so it must not stop the check.
-            if path == spec.script.name:
+            if path == spec.code.entry:
                 raise
             notes.append(f"{error}, or leave it out with --exclude; it was not checked")
     return modules, notes
+
+
+def _of_notebook(spec: RunConfig) -> SourceModule:
+    """The script that the notebook becomes."""
+    text = read_script(spec.script).decode()
+    return SourceModule(path=spec.code.entry, tree=ast.parse(text), text=text)
 
 
 def read_module(file: Path, path: str) -> SourceModule:
@@ -123,7 +131,15 @@ def findings_in(module: SourceModule) -> list[Finding]:
         for node, about in matches(module)
     }
     # `found` is a set, because a rule may reach the same node twice.
-    return sorted(found)
+    return [_in_cell(finding, module.text) for finding in sorted(found)]
+
+
+def _in_cell(finding: Finding, text: str) -> Finding:
+    """The finding with its cell, in a script made of a notebook."""
+    if not finding.path.endswith(f"{SUFFIX}.py"):
+        return finding
+    cell, line = cell_of(text, finding.line)
+    return replace(finding, cell=cell, cell_line=line)
 
 
 def _ignored_codes(comments: Iterable[Comment]) -> dict[int, frozenset[str]]:

@@ -12,6 +12,7 @@ from samebits.core.file_tree import Tree, differing_paths, read_manifest
 from samebits.core.inputs_lock import read_lock
 from samebits.core.jsonio import differing_names
 from samebits.core.origin import VerifiedRun
+from samebits.core.project import CodeLayout
 from samebits.core.recipe import differing_parts
 from samebits.core.record import FINISHED, Record
 from samebits.core.run_config import BITWISE, METRICS, REPRODUCIBILITY_LEVELS, RunConfig
@@ -76,6 +77,7 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
         data = Path(origin)
     return RunConfig(
         script=run.code / recipe.code.entry,
+        layout=CodeLayout.of_recorded(run.code.absolute(), recipe.code),
         arguments=recipe.code.arguments,
         env=tuple(f"{name}={value}" for name, value in sorted(recipe.env.items())),
         data=data,

@@ -9,9 +9,10 @@ from typing import Any
 from samebits.core.digest import with_checksum
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields, read_json
+from samebits.core.project import CONFIG_NAME, find_root
 from samebits.core.record import read_record
 from samebits.core.record_summary import RecordSummary, read_summary
-from samebits.core.run_config import CONFIG_NAME, read_config
+from samebits.core.run_config import read_config
 from samebits.core.run_dir import MARKER, RunDir
 from samebits.host.console import log
 
@@ -21,8 +22,8 @@ _NUMBER = re.compile(r"-[0-9a-f]{8}-(\d{1,3})$")
 
 
 def runs_folder(named: Path | None) -> Path:
-    """The folder that holds the runs: as given, else from the samebits.toml of this folder, else `runs`."""
-    return named or read_config(Path(CONFIG_NAME)).get("runs") or Path("runs")
+    """The folder that holds the runs: as given, else from the project's samebits.toml, else `runs`."""
+    return named or read_config(find_root(Path()) / CONFIG_NAME).get("runs") or Path("runs")
 
 
 def find_run(name: str, runs: Path) -> RunDir:

@@ -115,7 +115,7 @@ def test_version(samebits: Callable[..., Done]) -> None:
     [
         ([], "the following arguments are required: COMMAND; see 'samebits --help'"),
         (["frobnicate"], "argument COMMAND: invalid choice: 'frobnicate' (choose from "),
-        (["train"], "the following arguments are required: script; see 'samebits train --help'"),
+        (["train"], "name a script, or a module with -m"),
         (["show"], "one of the arguments RUN --image is required; see 'samebits show --help'"),
         (["list", "--all"], "unrecognized arguments: --all; see 'samebits --help'"),
         (["train", "x.py", "--seed", "x"], "argument --seed: invalid int value: 'x'; see 'samebits train --help'"),
