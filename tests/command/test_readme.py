@@ -155,7 +155,7 @@ def test_the_options_file(tmp_path: Path) -> None:
     (block,) = re.findall(r"```toml\n(.*?)```", TEXTS[ROOT / "docs" / "your-script.md"], re.DOTALL)
     (tmp_path / "samebits.toml").write_text(block)
     found = read_config(tmp_path / "samebits.toml")
-    assert len(found) == len(tomllib.loads(block)) == 7
+    assert len(found) == len(tomllib.loads(block)) == 9
 
 
 def test_the_table_of_settings_is_complete() -> None:

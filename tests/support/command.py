@@ -107,3 +107,11 @@ def newest(project: Project) -> RunDir:
 def load_json(text: str) -> Any:
     """JSON from a command's stdout."""
     return json.loads(text)
+
+
+def write_notebook(path: Path, *sources: str | list[str], **more: Any) -> Path:
+    """A notebook with a text cell and these code cells."""
+    cells: list[dict[str, Any]] = [{"cell_type": "markdown", "source": "# Title", "metadata": {}}]
+    cells += [{"cell_type": "code", "source": source, "metadata": {}, "outputs": [1]} for source in sources]
+    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells} | more))
+    return path

@@ -1,21 +1,12 @@
 """A notebook becomes a script, or is refused by the cell."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from samebits.core.errors import InputError
 from samebits.core.notebook import cell_of, script_of
-
-
-def write_notebook(path: Path, *sources: str | list[str], **more: Any) -> Path:
-    """A notebook with a text cell and these code cells."""
-    cells: list[dict[str, Any]] = [{"cell_type": "markdown", "source": "# Title", "metadata": {}}]
-    cells += [{"cell_type": "code", "source": source, "metadata": {}, "outputs": [1]} for source in sources]  # type: ignore[dict-item]
-    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells} | more))
-    return path
+from support.command import write_notebook
 
 
 def test_code_cells_in_order(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from samebits.core.environment import Environment
 from samebits.core.errors import InputError, SamebitsError, StorageError
 from samebits.core.file_tree import hash_tree, read_manifest
 from samebits.core.origin import Origin
+from samebits.core.project import script_layout
 from samebits.core.recipe import ImageIdentity, differing_parts
 from samebits.core.record import RUNNING, Outcome, read_record
 from samebits.core.run_config import RunConfig
@@ -30,7 +31,7 @@ from samebits.core.run_setup import (
     plan_run,
     publish,
 )
-from support.command import Project
+from support.command import Project, write_notebook
 from support.machine import on_small_disk, unprivileged
 
 _HERE = sys.version_info[:2]
@@ -503,3 +504,29 @@ def test_a_pattern_that_is_not_utf8(spec: RunConfig, name: str) -> None:
     changes: dict[str, Any] = {name: (_FF,)}
     with pytest.raises(InputError, match="UTF-8"):
         publish(_plan(replace(spec, **changes)))
+
+
+def test_a_notebook_is_kept_as_a_script(spec: RunConfig) -> None:
+    """Its outputs change whenever it is run; the recipe is about its code."""
+    notebook = write_notebook(spec.code_folder / "a.ipynb", "x = 1")
+    ours = replace(spec, script=notebook, layout=script_layout(notebook, spec.code_folder, None, None))
+    first = _plan(ours)
+    run, record = publish(first)
+    assert (run.code / "a.ipynb.py").read_text() == "# %% cell 2\nx = 1\n"
+    assert not (run.code / "a.ipynb").exists()
+    assert record.recipe.code.entry == "a.ipynb.py"
+    assert hash_kept_code(run, record.recipe.code).digest == record.recipe.code.tree
+    write_notebook(notebook, "x = 1", metadata={"title": "seen again"})
+    assert _plan(ours).recipe.digest == first.recipe.digest
+    write_notebook(notebook, "x = 2")
+    assert _plan(ours).recipe.digest != first.recipe.digest
+    (spec.code_folder / "a.ipynb.py").touch()
+    with pytest.raises(InputError, match=r"a\.ipynb\.py has the name of the script made of the notebook; rename it$"):
+        _plan(ours)
+
+
+def test_a_link_to_the_data_is_left_out_with_it(spec: RunConfig) -> None:
+    (spec.code_folder / "data").symlink_to(spec.data or "")
+    assert _plan(spec).code == _plan(replace(spec, exclude=("data",))).code
+    with pytest.raises(InputError, match="a link that leaves it"):
+        _plan(replace(spec, data=None))
