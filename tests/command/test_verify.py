@@ -30,14 +30,40 @@ from samebits.host.rerun import hardware, preflight
 from samebits.host.rerun import verify as verifying
 from samebits.host.rerun.request import RerunRequest
 from samebits.host.runs.registry import checksum_of
-from support.command import EXAMPLE, ROOT, Done, Project, call
+from support.command import EXAMPLE, ROOT, SCRIPTS, Done, Project, call
 from support.images import plain_run
+from support.lanes import long_tail
 
 
 def trained(project: Project, *options: str) -> RunDir:
     done = project.train(*options)
     assert done.status == 0, done.err
     return RunDir(project.folder / done.run)
+
+
+@pytest.fixture(scope="module")
+def short_twice(locked: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, Path]:
+    """A project with a run of one epoch, and a copy of its folder."""
+    assert locked is None
+    project = Project(tmp_path_factory.mktemp("short") / "project")
+    project.data.mkdir(parents=True)
+    shutil.copy(SCRIPTS / "fit.py", project.script)
+    shutil.copy(SCRIPTS / "numbers.csv", project.data)
+    trained(project, "--", "--epochs", "1")
+    return project, shutil.copytree(project.folder, project.folder.with_name("copy"), symlinks=True)
+
+
+@pytest.fixture
+def short(short_twice: tuple[Project, Path]) -> Project:
+    """The project as it was after its run, in its own place, which the record names."""
+    project, copy = short_twice
+    shutil.rmtree(project.folder)
+    shutil.copytree(copy, project.folder, symlinks=True)
+    return project
+
+
+def only_run(project: Project) -> RunDir:
+    return RunDir(project.runs / project.only_run().id)
 
 
 def verify(project: Project, *options: str, run: str = "last", **environment: str) -> Done:
@@ -151,18 +177,18 @@ def _spoiled(name: str) -> Callable[[Project], None]:
     ],
     ids=["data gone", "data changed", "data added", "code", "lock", "source"],
 )
-def test_what_cannot_be_compared(project: Project, change: Callable[[Project], None], row: str, reason: str) -> None:
+def test_what_cannot_be_compared(short: Project, change: Callable[[Project], None], row: str, reason: str) -> None:
     """Nothing is run, the status is 3, and the reason is printed; preflight prints the same."""
-    run = trained(project, "--", "--epochs", "1")
-    change(project)
-    expected = reason.format(data=project.data, run=Path("runs", run.path.name))
-    done = verify(project)
+    run = only_run(short)
+    change(short)
+    expected = reason.format(data=short.data, run=Path("runs", run.path.name))
+    done = verify(short)
     assert (done.status, answer(done)) == (3, "not comparable"), done.err
     assert f"{row}: {expected}" in done.out
-    done = call("preflight", "last", "--json", folder=project.folder)
+    done = call("preflight", "last", "--json", folder=short.folder)
     assert done.status == 3
     assert any(text.startswith(f"{row}: {expected}") for text in json.loads(done.out)["reasons"])
-    assert runs(project) == 1
+    assert runs(short) == 1
 
 
 def test_json_stands_alone_on_stdout(project: Project) -> None:
@@ -173,12 +199,11 @@ def test_json_stands_alone_on_stdout(project: Project) -> None:
     assert "loud" in done.err
 
 
-def test_data_that_was_moved_is_named(project: Project) -> None:
-    trained(project, "--", "--epochs", "1")
-    _moved(project)
-    done = verify(project, "--data", "elsewhere")
+def test_data_that_was_moved_is_named(short: Project) -> None:
+    _moved(short)
+    done = verify(short, "--data", "elsewhere")
     assert (done.status, answer(done).partition(":")[0]) == (0, "identical"), done.err
-    assert read_record(project.folder / done.run / "record.json").origin.data == str(project.folder / "elsewhere")
+    assert read_record(short.folder / done.run / "record.json").origin.data == str(short.folder / "elsewhere")
 
 
 def test_a_run_without_data_or_result(project: Project) -> None:
@@ -243,15 +268,15 @@ def test_a_second_training_that_was_killed(project: Project) -> None:
     assert json.loads(path.read_text())["verdict"] == "not comparable"
 
 
-def test_against_what_is_not_done_or_not_whole(project: Project) -> None:
-    one = trained(project, "--", "--epochs", "1")
-    other = RunDir(project.runs / "other")
+def test_against_what_is_not_done_or_not_whole(short: Project) -> None:
+    one = only_run(short)
+    other = RunDir(short.runs / "other")
     shutil.copytree(one.path, other.path)
     with other.ledger.open("rb") as file:
         lines = file.read()
     other.ledger.write_bytes(lines.replace(b'"epoch":0', b'"epoch":1'))
     for pair in ((one, other), (other, one)):
-        done = verify(project, "--against", str(pair[1].path), run=str(pair[0].path))
+        done = verify(short, "--against", str(pair[1].path), run=str(pair[0].path))
         assert (done.status, answer(done)) == (3, "not comparable")
         assert "ledger: line 1 was changed" in done.out
     other.ledger.write_bytes(lines)
@@ -260,7 +285,7 @@ def test_against_what_is_not_done_or_not_whole(project: Project) -> None:
     write_record(other.record, running)
     held = lock_alive(other.ledger)
     try:
-        done = verify(project, "--against", str(other.path), run=str(one.path))
+        done = verify(short, "--against", str(other.path), run=str(one.path))
     finally:
         os.close(held)
     assert (done.status, answer(done)) == (3, "not comparable")
@@ -274,13 +299,11 @@ def test_against_what_is_not_done_or_not_whole(project: Project) -> None:
         (("--level", "metrics", "--abs", "auc=1"), "the run {id} has no metric 'auc'; there are loss"),
     ],
 )
-def test_tolerances_are_checked_before_anything_runs(
-    project: Project, options: tuple[str, ...], complaint: str
-) -> None:
-    run = trained(project, "--", "--epochs", "1")
-    done = verify(project, *options)
+def test_tolerances_are_checked_before_anything_runs(short: Project, options: tuple[str, ...], complaint: str) -> None:
+    run = only_run(short)
+    done = verify(short, *options)
     assert (done.status, done.out, done.complaint) == (2, "", complaint.format(id=run.path.name))
-    assert runs(project) == 1
+    assert runs(short) == 1
 
 
 def test_software_that_does_not_run(example: Record) -> None:
@@ -321,32 +344,32 @@ _ODD: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
 ]
 
 
-def test_values_that_no_record_holds(project: Project) -> None:
+def test_values_that_no_record_holds(short: Project) -> None:
     """With a valid checksum: one line, and no traceback."""
-    run = trained(project, "--", "--epochs", "1")
+    run = only_run(short)
     whole = run.record.read_bytes()
     run.ledger.unlink()
     for name, change, message in _ODD:
         run.record.unlink()
         run.record.write_bytes(whole)
         _edited(run, name, change)
-        done = verify(project, "--level", "metrics")
+        done = verify(short, "--level", "metrics")
         assert (done.status, done.out) == (2, ""), (name, done.out)
         assert f"record.json: {message}" in done.complaint
 
 
-def test_a_manifest_that_is_gone(project: Project) -> None:
+def test_a_manifest_that_is_gone(short: Project) -> None:
     """A manifest only serves to name the files that differ."""
-    run = trained(project, "--", "--epochs", "1")
+    run = only_run(short)
     run.code_manifest.unlink()
-    assert call("preflight", "last", folder=project.folder).status == 0
+    assert call("preflight", "last", folder=short.folder).status == 0
     (run.code / "train.py").write_text("pass\n")
-    done = call("preflight", "last", folder=project.folder)
+    done = call("preflight", "last", folder=short.folder)
     assert done.status == 3
     assert "not what was recorded: the files are unknown, as the manifest is missing" in done.out
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SamebitsError])
+@pytest.mark.parametrize("error", long_tail([KeyboardInterrupt, SamebitsError], keep=[KeyboardInterrupt]))
 def test_locating_that_is_stopped_leaves_the_verdict(
     project: Project, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
@@ -367,13 +390,13 @@ def test_locating_that_is_stopped_leaves_the_verdict(
     assert json.loads(path.read_text())["verdict"] == "different"
 
 
-def test_a_broken_seal_is_an_error(project: Project) -> None:
-    run = trained(project, "--", "--epochs", "1")
+def test_a_broken_seal_is_an_error(short: Project) -> None:
+    run = only_run(short)
     run.record.chmod(0o644)
     run.record.write_text(run.record.read_text().replace('"seed": 0', '"seed": 1'))
     for command in ("verify", "preflight", "diff"):
         words = ("last", "last") if command == "diff" else ("last",)
-        done = call(command, *words, folder=project.folder)
+        done = call(command, *words, folder=short.folder)
         assert (done.status, done.out) == (2, "")
         assert done.complaint.endswith("the checksum does not match: the record was changed after it was written")
 
@@ -413,26 +436,26 @@ def _edited(run: RunDir, name: str, edit: Callable[[dict[str, Any]], object]) ->
     run.record.write_bytes(readable_json(with_checksum(value | {"result_digest": digest})))
 
 
-def test_a_machine_that_computes_otherwise(project: Project) -> None:
+def test_a_machine_that_computes_otherwise(short: Project) -> None:
     """The fingerprint differs: the bits cannot be judged, the metrics can."""
-    run = trained(project, "--", "--epochs", "1")
+    run = only_run(short)
     _edited(run, "environment", lambda seen: seen["fingerprint"]["operations"].update({"tf.nn.gelu": "0" * 16}))
-    done = call("preflight", "last", folder=project.folder)
+    done = call("preflight", "last", folder=short.folder)
     assert done.status == 3
     assert "this machine computes differently: tf.nn.gelu" in done.out
-    assert verify(project).status == 3
-    assert call("preflight", "last", "--level", "metrics", folder=project.folder).status == 0
-    done = verify(project, "--level", "metrics")
+    assert verify(short).status == 3
+    assert call("preflight", "last", "--level", "metrics", folder=short.folder).status == 0
+    done = verify(short, "--level", "metrics")
     assert (done.status, answer(done).partition(":")[0]) == (0, "identical")
 
 
-def test_another_python_is_another_recipe(project: Project, example: Record) -> None:
-    run = trained(project, "--", "--epochs", "1")
+def test_another_python_is_another_recipe(short: Project, example: Record) -> None:
+    run = only_run(short)
     record = run.read()
     other = replace(record.recipe, image=replace(record.recipe.image, python="3.12.1"))
     run.record.unlink()
     write_record(run.record, replace(record, recipe=other, ledger=None))
-    done = verify(project)
+    done = verify(short)
     assert done.status == 3
     assert "python: another Python is another recipe; run samebits with the recorded one" in done.out
     assert "recipe: another recipe: image.python" in done.out
@@ -495,12 +518,12 @@ def older(place: Path, *words: str, folder: Path) -> None:
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
 
 
-def test_memory(project: Project) -> None:
+def test_memory(short: Project) -> None:
     """The peak memory is recorded in bytes, and compared with the free memory; too little is only reported."""
-    run = trained(project, "--", "--epochs", "1")
+    run = only_run(short)
     assert 100 << 20 < (run.read().environment.peak_memory or 0) < 4 << 30
     _edited(run, "environment", lambda seen: seen.update(peak_memory=1 << 50))
-    done = call("preflight", "last", folder=project.folder)
+    done = call("preflight", "last", folder=short.folder)
     assert done.status == 0
     assert "less memory is free than the run used; it may be killed" in done.out
 
@@ -517,15 +540,15 @@ def test_a_run_of_another_version_of_samebits(project: Project, tmp_path: Path) 
     assert again.read_text() == kept.read_text()
 
 
-def test_against_another_run(project: Project) -> None:
-    one = trained(project, "--", "--epochs", "1")
-    other = trained(project, "--seed", "4", "--", "--epochs", "1")
-    done = verify(project, "--against", other.path.name, run=one.path.name)
+def test_against_another_run(short: Project) -> None:
+    one = only_run(short)
+    other = trained(short, "--seed", "4", "--", "--epochs", "1")
+    done = verify(short, "--against", other.path.name, run=one.path.name)
     assert (done.status, answer(done)) == (1, "different")
     assert "inputs recipe seed: 0 -> 4" in done.out
     assert " values differ, by " in done.out
-    assert verify(project, "--against", one.path.name, run=one.path.name).status == 0
-    assert runs(project) == 2
+    assert verify(short, "--against", one.path.name, run=one.path.name).status == 0
+    assert runs(short) == 2
     assert not other.verification.exists()
 
 

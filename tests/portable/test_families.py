@@ -1,6 +1,12 @@
-"""Every family of models under both profiles, on two cores, one core and a busy machine, against the golden table."""
+"""Every family of models under both profiles, on two cores, one core and a busy machine, against the golden table.
 
+The usual lane trains each family once in the portable profile, on one core or a busy machine.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +15,6 @@ from samebits.core.environment import Environment
 from samebits.core.record import read_record
 from samebits.host.rerun.golden import GROUPS, Golden, models
 from support.command import ROOT, call
-from support.lanes import long_tail
 from support.machine import busy, cores
 
 FAMILIES = ROOT / "examples" / "families"
@@ -37,7 +42,7 @@ def train(runs: Path, profile: str, *families: str, runtime: str = "venv") -> Tr
     return Trained(models=models(record.result), environment=record.environment)
 
 
-@pytest.fixture(scope="module", params=long_tail(["native", "portable"], keep=["portable"]))
+@pytest.fixture(scope="module", params=["native", "portable"])
 def trained(
     locked: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Trained]:
@@ -58,6 +63,22 @@ def trained(
     return found
 
 
+@pytest.mark.parametrize(
+    ("load", "families"), [(partial(cores, 1), ("layers", "losses")), (busy, ("optimizers",))], ids=["one core", "busy"]
+)
+def test_the_golden_table(
+    load: Callable[[], AbstractContextManager[None]], families: tuple[str, ...], tmp_path: Path
+) -> None:
+    with load():
+        found = train(tmp_path, "portable", *families)
+    assert found.environment.guarantee is not None
+    assert found.environment.guarantee.profile == "portable"
+    assert found.models == {name: digest for group in families for name, digest in GOLDEN[group].items()}
+    assert found.environment.arithmetic is not None
+    assert len(found.environment.arithmetic.operations) > 100
+
+
+@pytest.mark.slow  # three times each
 def test_families_repeat(trained: dict[str, Trained]) -> None:
     first = trained["one core"]
     assert {name: run.models for name, run in trained.items()} == dict.fromkeys(trained, first.models)
@@ -67,6 +88,7 @@ def test_families_repeat(trained: dict[str, Trained]) -> None:
         assert first.models == {name: digest for group in QUICK for name, digest in GOLDEN[group].items()}
 
 
+@pytest.mark.slow
 def test_every_run_records_its_fingerprint(trained: dict[str, Trained]) -> None:
     found = [run.environment.arithmetic for run in trained.values()]
     assert len({None if one is None else one.digest for one in found}) == 1

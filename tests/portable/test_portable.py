@@ -25,6 +25,7 @@ from samebits.host.rerun.golden import Golden, models
 from samebits.runner.determinism.fingerprint import Fingerprint, FingerprintJob
 from support import outside
 from support.command import ROOT, SCRIPTS, Project, call
+from support.lanes import long_tail
 
 FAMILIES = ROOT / "examples" / "families"
 GOLDEN = Golden.read(FAMILIES / "golden.json").rows
@@ -40,14 +41,14 @@ EMULATED_GROUPS = tuple(os.environ.get("SAMEBITS_EMULATED", "layers optimizers l
         ("TF_ENABLE_ONEDNN_OPTS", "convolution"),
         pytest.param("ONEDNN_MAX_CPU_ISA", "dense_wide", marks=pytest.mark.slow),
         pytest.param("NPY_DISABLE_CPU_FEATURES", "preprocessed", marks=pytest.mark.slow),
-        ("OPENBLAS_CORETYPE", "preprocessed"),
-        ("OPENBLAS_NUM_THREADS", "preprocessed"),
+        pytest.param("OPENBLAS_CORETYPE", "preprocessed", marks=pytest.mark.slow),
+        pytest.param("OPENBLAS_NUM_THREADS", "preprocessed", marks=pytest.mark.slow),
         ("threads", "convolution"),
-        pytest.param("arithmetic_optimization", "rmsprop", marks=pytest.mark.slow),
-        ("constant_folding", "convolution"),
+        ("arithmetic_optimization", "rmsprop"),
+        pytest.param("constant_folding", "convolution", marks=pytest.mark.slow),
         pytest.param("remapping", "simple_rnn", marks=pytest.mark.slow),
         pytest.param("reciprocal", "special", marks=pytest.mark.slow),
-        ("rsqrt", "normalisation"),
+        pytest.param("rsqrt", "normalisation", marks=pytest.mark.slow),
         pytest.param("erfc", "special", marks=pytest.mark.slow),
         pytest.param("gelu", "dense_wide", marks=pytest.mark.slow),
         ("qr", "initialisers"),
@@ -89,13 +90,20 @@ model.fit(np.ones((32, 4)), np.ones((32, 2)), epochs=1, verbose=0)
     [
         ('layers.Activation("relu")', []),
         ("layers.Activation(lambda x: tf.atan2(x, 1.0 + x * x))", ["Atan2 float32"]),
-        ("layers.Activation(lambda x: tf.raw_ops.Rsqrt(x=1.0 + x * x))", ["Rsqrt float32"]),
-        (
+        pytest.param(
+            "layers.Activation(lambda x: tf.raw_ops.Rsqrt(x=1.0 + x * x))", ["Rsqrt float32"], marks=pytest.mark.slow
+        ),
+        pytest.param(
             "layers.Activation(lambda x: x + 0.0 * tf.cast(tf.random.categorical(x, 1), x.dtype))",
             ["Multinomial float32"],
+            marks=pytest.mark.slow,
         ),
         ("layers.Activation(lambda x: (tf.print('seen', tf.shape(x)), x)[1])", []),
-        ("layers.Activation(lambda x: tf.math.real(tf.cast(x, 'complex64') * 2.0))", ["Mul complex64", "Real float32"]),
+        pytest.param(
+            "layers.Activation(lambda x: tf.math.real(tf.cast(x, 'complex64') * 2.0))",
+            ["Mul complex64", "Real float32"],
+            marks=pytest.mark.slow,
+        ),
         ('layers.Dense(4, dtype="float64")', ["BiasAdd float64", "BiasAddGrad float64"]),
     ],
     ids=["proven", "atan2", "raw", "integers", "print", "complex", "float64"],
@@ -139,7 +147,7 @@ except Exception:
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("what", long_tail(REFUSED, ("bfloat16", "concrete", "scope", "swallowed")))
 def test_refused_by_name(project: Project, what: str) -> None:
     project.write("import keras\n" + REFUSED[what])
     done = project.train("--profile", "portable")

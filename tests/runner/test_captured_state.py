@@ -502,9 +502,8 @@ REFUSED |= {
 
 
 _USUAL = (
-    *("an optimizer in a private attribute", "a global dict, in eager code", "a generator on a layer, in eager code"),
-    *("one element of a large array on a layer, in eager code", "a moving average of a callback"),
-    *("a tf.Module of a callback", "a bound method of another object", "knowledge distillation"),
+    *("an optimizer in a private attribute", "a generator on a layer, in eager code", "a moving average of a callback"),
+    *("a bound method of another object", "knowledge distillation"),
 )
 """Scripts that between them hold state of every kind."""
 
@@ -546,7 +545,7 @@ def test_a_module_that_a_method_imports(project: Project) -> None:
 _USUALLY_REFUSED = (
     *("a global that a graph was traced with", "a private attribute that a callback changes", "a mirrored strategy"),
     *("two models in two threads", "an eager operation with a seed", "a filled cache", "a dict with attributes"),
-    "a variable of the environment",
+    *("a variable of the environment", "a layer frozen between two fits without compile"),
 )
 """One script for each reason."""
 

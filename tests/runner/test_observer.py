@@ -108,7 +108,12 @@ optimizer.apply(tape.gradient(loss, [weight.value]), [weight])
 @pytest.mark.parametrize(
     ("body", "models", "fits"),
     [
-        (LOOP, [("looped", "loop", ["loop_optimizer_0", "non_trainable", "trainable"])], []),
+        pytest.param(
+            LOOP,
+            [("looped", "loop", ["loop_optimizer_0", "non_trainable", "trainable"])],
+            [],
+            marks=pytest.mark.slow,  # as ADVERSARIES, with one model
+        ),
         (
             ADVERSARIES,
             [
@@ -117,7 +122,9 @@ optimizer.apply(tape.gradient(loss, [weight.value]), [weight])
             ],
             [],
         ),
-        (NESTED, [("whole", "loop", ["non_trainable", "optimizer", "trainable"])], []),
+        pytest.param(
+            NESTED, [("whole", "loop", ["non_trainable", "optimizer", "trainable"])], [], marks=pytest.mark.slow
+        ),
         (SUBCLASS, [("mine", "fit", ["non_trainable", "optimizer", "trainable"])], [(0, 2), (0, 1)]),
         (CALLBACK_LIST, [("listed", "fit", ["non_trainable", "optimizer", "trainable"])], [(0, 2), (0, 2)]),
         (
@@ -125,7 +132,12 @@ optimizer.apply(tape.gradient(loss, [weight.value]), [weight])
             [(f"trial_{trial}", "fit", ["non_trainable", "optimizer", "trainable"]) for trial in range(3)],
             [(0, 1), (1, 1), (2, 1)],
         ),
-        (CLEARING, [("clearing", "fit", ["non_trainable", "optimizer", "trainable"])], [(0, 3)]),
+        pytest.param(
+            CLEARING,
+            [("clearing", "fit", ["non_trainable", "optimizer", "trainable"])],
+            [(0, 3)],
+            marks=pytest.mark.slow,
+        ),
         (VARIABLES, [("bare", "variables", ["loop_optimizer_0", "variables"])], []),
     ],
     ids=["loop", "adversaries", "nested", "subclass", "callback-list", "search", "clearing", "variables"],

@@ -3,8 +3,9 @@
 The value is part of what is trained: it scales a loss or an input, or is added to a metric. Lost state changes bits.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from itertools import combinations, product
 from textwrap import indent
 
@@ -81,25 +82,30 @@ def every_case() -> list[Case]:
     return found
 
 
-def spread(cases: Sequence[Case]) -> list[Case]:
-    """Cases that together have every pair of values that any two parts of a case take."""
-    left = {pair for case in cases for pair in _pairs(case)}
-    chosen = []
+def spread(cases: Sequence[Case], *, apart: Sequence[tuple[str, str]] = ()) -> list[Case]:
+    """Cases that together have every pair of values that any two parts of a case take, and each value about as often.
+
+    Two parts named in `apart` need not meet in each pair of their values: fewer cases.
+    """
+    wanted = {case: _pairs(case, apart) for case in cases}
+    left = frozenset().union(*wanted.values())
+    chosen: list[Case] = []
+    often: Counter[str | tuple[str, str]] = Counter()
     while left:
-        best = max(cases, key=lambda case: len(left & _pairs(case)))
+        best = max(cases, key=lambda case: (len(left & wanted[case]), *(-often[key] for key in _evenly(case))))
         chosen.append(best)
-        left -= _pairs(best)
+        often.update(_evenly(best))
+        left -= wanted[best]
     return chosen
 
 
-_PAIRS: dict[Case, frozenset[tuple[int, str, int, str]]] = {}
+def _evenly(case: Case) -> tuple[str | tuple[str, str], ...]:
+    return case.kind, case.holder, (case.holder, case.kind)
 
 
-def _pairs(case: Case) -> frozenset[tuple[int, str, int, str]]:
-    if case not in _PAIRS:
-        parts = list(enumerate(astuple(case)))
-        _PAIRS[case] = frozenset((one, this, two, that) for (one, this), (two, that) in combinations(parts, 2))
-    return _PAIRS[case]
+def _pairs(case: Case, apart: Sequence[tuple[str, str]]) -> frozenset[tuple[tuple[str, str], ...]]:
+    pairs = combinations(asdict(case).items(), 2)
+    return frozenset(pair for pair in pairs if (pair[0][0], pair[1][0]) not in apart)
 
 
 PREFACE = """

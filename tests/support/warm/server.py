@@ -3,6 +3,7 @@
 Run by the Python of a locked environment. It imports nothing of samebits, and opens no device of TensorFlow's.
 """
 
+import hashlib
 import json
 import os
 import runpy
@@ -12,6 +13,7 @@ import socket
 import sys
 import tempfile
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 
@@ -106,6 +108,32 @@ def become(request: dict[str, Any], set_by_imports: dict[str, str]) -> None:
     sys.orig_argv = [sys.executable, "-P", "-m", "samebits.runner", *request["words"]]
 
 
+def share_fingerprint(folder: str) -> None:
+    """Compute the machine's fingerprint once for each source: it follows from that and from this environment."""
+    try:
+        from samebits.runner.determinism import fingerprint
+    except ImportError:  # of an earlier version, whose packages have other names
+        return
+    source = hashlib.sha256(fingerprint.__file__.encode()).hexdigest()[:16]
+    path, real = f"{folder}/fingerprint-{source}", fingerprint.FingerprintJob
+
+    class Shared:
+        def __init__(self) -> None:
+            self._job = None if os.path.exists(path) else real()
+
+        def finish(self) -> Any:
+            if self._job is None:
+                with open(path) as file:
+                    return fingerprint.Fingerprint(**json.load(file))
+            found = self._job.finish()
+            with open(f"{path}.{os.getpid()}", "w") as file:
+                json.dump(asdict(found), file)
+            os.rename(file.name, path)
+            return found
+
+    setattr(fingerprint, "FingerprintJob", Shared)  # noqa: B010
+
+
 if __name__ == "__main__":
     before = dict(os.environ)
     import h5py  # noqa: F401
@@ -113,5 +141,7 @@ if __name__ == "__main__":
     import tensorflow as tf  # noqa: F401
 
     changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
-    become(Server(sys.argv[1], int(sys.argv[2])).serve(), changed)
+    path, controller = sys.argv[1:]
+    become(Server(path, int(controller)).serve(), changed)
+    share_fingerprint(os.path.dirname(path))
     runpy._run_module_as_main("samebits.runner")  # type: ignore[attr-defined]  # as `python -m` does

@@ -207,8 +207,17 @@ def _stored_names(kind: type) -> Iterator[str]:
                 yield from _stored_in(function.__code__)
 
 
+_STORE_ATTR = dis.opmap["STORE_ATTR"]
+
+
 def _stored_in(code: types.CodeType) -> Iterator[str]:
-    yield from (step.argval for step in dis.get_instructions(code) if step.opname == "STORE_ATTR")
+    # `dis` would describe each instruction, in a quarter of a second for a model.
+    extended = 0
+    for operation, byte in zip(code.co_code[::2], code.co_code[1::2], strict=True):
+        argument = extended << 8 | byte
+        extended = argument if operation == dis.EXTENDED_ARG else 0
+        if operation == _STORE_ATTR:
+            yield code.co_names[argument]
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _stored_in(constant)
