@@ -196,13 +196,13 @@ def test_ends_of_a_script(project: Project, script: str, status: int, state: str
         ),
         (
             "import os\ndel os.environ['TF_ENABLE_ONEDNN_OPTS']\n",
-            ("the script sets TF_ENABLE_ONEDNN_OPTS=(nothing)", "TF_ENABLE_ONEDNN_OPTS=1"),
+            ("train.py:2 sets TF_ENABLE_ONEDNN_OPTS=(nothing)", "TF_ENABLE_ONEDNN_OPTS=1"),
         ),
-        ("import os\nos.unsetenv('TZ')\n", ("the script sets TZ=(nothing)", "TZ=UTC")),
+        ("import os\nos.unsetenv('TZ')\n", ("train.py:2 sets TZ=(nothing)", "TZ=UTC")),
         ("import os\ntry:\n    os.putenv('TZ', 'CET')\nexcept Exception:\n    pass\n", ("TZ=CET", "TZ=UTC")),
         (
-            "import tensorflow as tf\ntf.config.threading.set_intra_op_parallelism_threads(7)\n",
-            ("TF_NUM_INTRAOP_THREADS was set to 2 but reads back as 7",),
+            "import tensorflow as tf\ntf.config.threading.set_intra_op_parallelism_threads(0)\n",
+            ("train.py:2 sets TF_NUM_INTRAOP_THREADS to 0: as many threads as the machine has cores",),
         ),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 from samebits.core.cpu_info import Cpu
 from samebits.core.gpu_info import GpuReport
 from samebits.core.jsonio import Fields
-from samebits.core.script_uses import EntropyUse, UnpinnedUse
+from samebits.core.script_uses import EntropyUse, ScriptSetting, UnpinnedUse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -245,9 +245,9 @@ class Environment:
     """All of it, as far as the run came: `runtime` is known from the start, `system` after the import.
 
     What is None was not observed: its keys are not in the file. `arithmetic` and `guarantee` came with version 1.1,
-    `entropy` with 1.3, `mounts` (of a container) with 1.4, `unpinned` with 1.5. `nondeterministic_ops` are those of a
-    trial. `features_off` has the reason for each feature that these versions of the libraries turned off. `peak_memory`
-    is in bytes.
+    `entropy` with 1.3, `mounts` (of a container) with 1.4, `unpinned` and `script_settings` with 1.5.
+    `nondeterministic_ops` are those of a trial. `features_off` has the reason for each feature that these versions of
+    the libraries turned off. `peak_memory` is in bytes.
     """
 
     runtime: str | None = None
@@ -260,6 +260,7 @@ class Environment:
     guarantee: PortabilityGuarantee | None = None
     entropy: tuple[EntropyUse, ...] | None = None
     unpinned: tuple[UnpinnedUse, ...] | None = None
+    script_settings: tuple[ScriptSetting, ...] | None = None
     nondeterministic_ops: tuple[NondeterministicOpUse, ...] | None = None
     features_off: Mapping[str, str] | None = None
     mounts: tuple[Mount, ...] | None = None
@@ -282,6 +283,7 @@ class Environment:
             "settings": _dicts(self.settings),
             "entropy": _dicts(self.entropy),
             "unpinned": _dicts(self.unpinned),
+            "script_settings": _dicts(self.script_settings),
             "undetermined": _dicts(self.nondeterministic_ops),
             "features_off": None if self.features_off is None else dict(self.features_off),
             "mounts": _dicts(self.mounts),
@@ -300,9 +302,9 @@ class Environment:
     def from_fields(cls, fields: Fields) -> "Environment":
         """Read what `to_dict` wrote; raises RecordError with the path of what is wrong."""
         names = fields.given()
-        settings, entropy, unpinned, undetermined, mounts = (
+        settings, entropy, unpinned, made, undetermined, mounts = (
             fields.objects(name) if name in names else None
-            for name in ("settings", "entropy", "unpinned", "undetermined", "mounts")
+            for name in ("settings", "entropy", "unpinned", "script_settings", "undetermined", "mounts")
         )
         return cls(
             runtime=fields.optional("runtime", str),
@@ -315,6 +317,7 @@ class Environment:
             settings=None if settings is None else tuple(map(ReadBack.from_fields, settings)),
             entropy=None if entropy is None else tuple(map(EntropyUse.from_fields, entropy)),
             unpinned=None if unpinned is None else tuple(map(UnpinnedUse.from_fields, unpinned)),
+            script_settings=None if made is None else tuple(map(ScriptSetting.from_fields, made)),
             nondeterministic_ops=None
             if undetermined is None
             else tuple(map(NondeterministicOpUse.from_fields, undetermined)),

@@ -64,3 +64,26 @@ class UnpinnedUse:
             raise RecordError(f"'{fields.path('kind')}' must be one of {', '.join(UNPINNED_KINDS)}, not {kind!r}")
         line, times = (fields.get(name, int) for name in ("line", "times"))
         return cls(path=path, line=line, call=call, kind=kind, what=what, times=times)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class ScriptSetting:
+    """A setting of the profile that the script made itself, and where: `path` is empty where that is unknown."""
+
+    path: str
+    line: int
+    name: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.name}={self.value}"
+
+    def to_dict(self) -> dict[str, str | int]:
+        """As the record holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "ScriptSetting":
+        """Read what `to_dict` wrote."""
+        path, name, value = (fields.get(key, str) for key in ("path", "name", "value"))
+        return cls(path=path, line=fields.get("line", int), name=name, value=value)

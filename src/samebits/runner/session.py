@@ -40,7 +40,7 @@ from samebits.runner.components import Components
 from samebits.runner.determinism import settings as determinism
 from samebits.runner.determinism.entropy_monitor import EntropyMonitor
 from samebits.runner.determinism.portability import PortabilityMonitor
-from samebits.runner.determinism.settings import SettingsGuard
+from samebits.runner.determinism.settings_guard import SettingsGuard
 from samebits.runner.digests.output_files import describe_outputs
 from samebits.runner.inputs import check_code_unchanged, check_device, check_unchanged, keep_image_recipe
 from samebits.runner.observe.environment import observe_environment
@@ -144,7 +144,7 @@ class Session:
         parts.pinned.place()
         keep_image_recipe(self.folder)
         # 4. TensorFlow reads environment variables at import, so they are set and guarded before it.
-        guard = determinism.prepare_environment(profile, self.patches)
+        guard = determinism.prepare_environment(profile, self.patches, self.folder.work)
         self._import_libraries(profile)
         # 5. From the seeding in this step on, nothing may draw a random number before the script does.
         names = self._set_up(parts)
@@ -314,7 +314,7 @@ class Session:
 
     def _result(self, parts: Components) -> Result:
         """Digest models and output files. Raises where an input or a setting changed during the run."""
-        determinism.read_back_settings(parts.profile)
+        parts.portability.read_back()
         parts.pinned.check()
         with self._timed(lambda timings, seconds: replace(timings, digest_result=seconds)):
             # Models first: a script's thread may still be writing its last output file.

@@ -79,6 +79,15 @@ def bincount_locations() -> list[PatchTarget]:
     return [(gen_math_ops, name) for name in names]
 
 
+def pool_locations(setting: str) -> list[PatchTarget]:
+    """The function that sets the size of a thread pool, wherever a script looks it up."""
+    import tensorflow as tf
+
+    name = f"set_{setting.split('_')[2].replace('OP', '_op').lower()}_parallelism_threads"
+    modules = (tf.config.threading, tf.compat.v1.config.threading, tf.compat.v2.config.threading)
+    return [(module, name) for module in modules]
+
+
 def math_locations(name: str) -> list[PatchTarget]:
     """A function of `tf.math`, or `gelu` of `tf.nn`, wherever Keras and TensorFlow look it up."""
     import tensorflow as tf

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from samebits.runner.compat import tensorflow_private
 from samebits.runner.compat.patches import Patches
-from samebits.runner.determinism.settings import SettingsGuard
+from samebits.runner.determinism.settings_guard import SettingsGuard
 
 _PROVEN = Path(__file__).with_name("proven.json")
 
@@ -210,29 +210,27 @@ def refuse_compiling(patches: Patches, guard: SettingsGuard) -> None:
         patches.replace(module, name, jit_scope)
 
 
-def refuse_weighted_bincount(patches: Patches, guard: SettingsGuard, threads: int) -> None:
+def refuse_weighted_bincount(patches: Patches, guard: SettingsGuard) -> None:
     """With several threads, make `bincount` with weights an error: op determinism does not fix its order of summing.
 
     Found with TensorFlow 2.21: fifteen runs on eight threads gave fifteen results. Weights of unknown number, in a
     graph, are refused as well.
     """
-    # One thread always adds in the same order.
-    if threads == 1:
-        return
     for location in tensorflow_private.bincount_locations():
-        patches.wrap(location, functools.partial(_unweighted, guard=guard, threads=threads))
+        patches.wrap(location, functools.partial(_unweighted, guard=guard))
 
 
-def _unweighted(original: Callable[..., Any], guard: SettingsGuard, threads: int) -> Callable[..., Any]:
+def _unweighted(original: Callable[..., Any], guard: SettingsGuard) -> Callable[..., Any]:
     signature = inspect.signature(original)
 
     @functools.wraps(original)
     def bincount(*arguments: Any, **options: Any) -> Any:
         weights = signature.bind(*arguments, **options).arguments["weights"]
-        if weights.dtype.is_floating and weights.shape.num_elements() != 0:
+        # One thread always adds in the same order.
+        if guard.threads > 1 and weights.dtype.is_floating and weights.shape.num_elements() != 0:
             guard.stop(
-                f"bincount with weights sums in a different order each time with {threads} threads; use --threads 1, or"
-                " tf.math.unsorted_segment_sum"
+                f"bincount with weights sums in a different order each time with {guard.threads} threads; use"
+                " --threads 1, or tf.math.unsorted_segment_sum"
             )
         return original(*arguments, **options)
 

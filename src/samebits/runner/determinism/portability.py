@@ -22,13 +22,13 @@ from samebits.runner.determinism.op_audit import (
     refuse_weighted_bincount,
 )
 from samebits.runner.determinism.settings import (
-    SettingsGuard,
     numpy_features,
     prepare_environment,
     read_back_fingerprint,
     read_back_settings,
     seed_everything,
 )
+from samebits.runner.determinism.settings_guard import SettingsGuard
 from samebits.runner.process.console import log
 from samebits.runner.process.output_capture import quiet_import
 
@@ -56,6 +56,7 @@ class PortabilityMonitor:
         self._note = note
         self._recorder: OpRecorder | None = None
         self._fingerprint_job: FingerprintJob | None = None
+        self._guard: SettingsGuard | None = None
 
     def watch(self, patches: Patches, guard: SettingsGuard) -> None:
         """Start the fingerprint and record operations. Call it after seeding, before the script."""
@@ -67,8 +68,15 @@ class PortabilityMonitor:
             self._recorder.install(patches)
             refuse_compiling(patches, guard)
             guard.refuse_unknown()
-        else:
-            refuse_weighted_bincount(patches, guard, self._profile.threads)
+        # A script may not raise a single thread, see the guard.
+        elif self._profile.threads > 1:
+            refuse_weighted_bincount(patches, guard)
+        self._guard = guard
+        guard.watch_pools(patches, lambda made: self._note(Environment(script_settings=made)))
+
+    def read_back(self) -> None:
+        """Read every setting back. Raises SettingError where the script changed one that is not its own."""
+        read_back_settings(self._profile, {} if self._guard is None else self._guard.pools)
 
     def check(self) -> None:
         """Raise SettingError where a setting did not take effect, or this machine computes unlike it must."""

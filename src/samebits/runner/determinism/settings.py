@@ -4,8 +4,10 @@ import functools
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from samebits.core.determinism_profile import GPU_SETTINGS, Profile
 from samebits.core.environment import ReadBack
@@ -16,13 +18,14 @@ from samebits.runner.compat.numpy_private import cpu_features, kernel_features, 
 from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism import exact_ops as exact
 from samebits.runner.determinism.fingerprint import Fingerprint
+from samebits.runner.determinism.settings_guard import HARMLESS_VARIABLES, LIBRARY_PREFIXES, POOLS, SettingsGuard
 
 
-def prepare_environment(profile: Profile, patches: Patches) -> "SettingsGuard":
+def prepare_environment(profile: Profile, patches: Patches, code: Path | None = None) -> SettingsGuard:
     """Check and set the environment variables, and guard them from then on. Call it before TensorFlow is imported.
 
     Raises SettingError for a variable that contradicts the profile. PYTHONHASHSEED must be set already: Python reads it
-    when it starts.
+    when it starts. `code` is the folder of the script, whose lines are named.
     """
     profile.check(os.environ, "the environment")
     check_variables(os.environ, profile)
@@ -33,93 +36,22 @@ def prepare_environment(profile: Profile, patches: Patches) -> "SettingsGuard":
             " `samebits train`"
         )
     os.environ.update(profile.variables)
-    guard = SettingsGuard(profile)
+    guard = SettingsGuard(profile, code)
     guard.install(patches)
     return guard
 
 
-_LIBRARY_PREFIXES = (
-    "BLIS_",
-    "CUBLAS_",
-    "CUDNN_",
-    "DNNL_",
-    "KERAS_",
-    "MKL_",
-    "NPY_",
-    "OMP_",
-    "ONEDNN_",
-    "OPENBLAS_",
-    "TF_",
-    "XLA_",
-)
-_HARMLESS_VARIABLES = {"KERAS_HOME", "TF_CPP_MIN_LOG_LEVEL", "TF_CPP_MAX_VLOG_LEVEL"}
-
-
 def check_variables(environment: Mapping[str, str], profile: Profile) -> None:
     """Raise SettingError for a variable that a library may read and that no recipe holds."""
-    known = profile.variables.keys() | _HARMLESS_VARIABLES
+    known = profile.variables.keys() | HARMLESS_VARIABLES
     # The GPU image sets these also where it runs on a CPU.
     baked = {item.name: item.value for item in GPU_SETTINGS}
     for name in sorted(environment.keys() - known):
-        if name.startswith(_LIBRARY_PREFIXES) and environment[name] != baked.get(name):
+        if name.startswith(LIBRARY_PREFIXES) and environment[name] != baked.get(name):
             raise SettingError(
                 f"the environment sets {name}={environment[name]}, which may change bits and is part of no recipe;"
                 " remove it, or set it in the script"
             )
-
-
-class SettingsGuard:
-    """Stops a script that changes a pinned variable: TensorFlow has read it already, or would follow the change."""
-
-    def __init__(self, profile: Profile) -> None:
-        self._profile = profile
-        self._names = {setting.name for setting in profile.settings}
-        self._error: SettingError | None = None
-        self._refuses_unknown = False
-
-    def check(self) -> None:
-        """Raise again what was raised in the script, which may have swallowed it."""
-        if self._error is not None:
-            raise self._error
-
-    def refuse_unknown(self) -> None:
-        """From here on, also stop a script that sets any other variable that a library may read."""
-        # Not from the start: NumPy sets such a variable during its own import.
-        self._refuses_unknown = True
-
-    def stop(self, message: str) -> NoReturn:
-        """Raise SettingError in the script, and keep it for `check`."""
-        self._error = SettingError(message)
-        raise self._error
-
-    def install(self, patches: Patches) -> None:
-        """Wrap the two functions behind `os.environ`. An audit hook would slow down everything else."""
-        for name in ("putenv", "unsetenv"):
-            patches.wrap((os, name), self._guarded)
-
-    def _guarded(self, original: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(original)
-        def guarded(*arguments: str | bytes) -> None:
-            # `unsetenv` has no value.
-            name, value = (os.fsdecode(argument) for argument in (*arguments, "(nothing)")[:2])
-            if name in self._names:
-                self._refuse({name: value})
-            elif self._refuses_unknown and name.startswith(_LIBRARY_PREFIXES) and name not in _HARMLESS_VARIABLES:
-                self.stop(
-                    f"the script sets {name}={value}, which may change bits on another CPU; remove it, or use the"
-                    " native profile"
-                )
-            original(*arguments)
-
-        return guarded
-
-    def _refuse(self, setting: Mapping[str, str]) -> None:
-        """Raise SettingError where a variable differs from the profile."""
-        try:
-            self._profile.check(setting, "the script")
-        except SettingError as error:
-            self._error = error
-            raise
 
 
 def seed_everything(seed: int, profile: Profile, patches: Patches) -> None:
@@ -165,9 +97,12 @@ def read_back_seeds(seed: int) -> list[ReadBack]:
     return _checked(ReadBack(name=name, asked=asked, found=str(value), by=by) for name, value, by in found)
 
 
-def read_back_settings(profile: Profile) -> list[ReadBack]:
-    """Read every setting back from the library that uses it, at any time. Raises SettingError where one differs."""
-    return _checked(setting for setting in _settings(profile) if profile.has(setting.name))
+def read_back_settings(profile: Profile, pools: Mapping[str, int] = MappingProxyType({})) -> list[ReadBack]:
+    """Read every setting back from the library that uses it, at any time. Raises SettingError where one differs.
+
+    `pools` are the thread pools whose sizes the script chose itself.
+    """
+    return _checked(setting for setting in _settings(profile, pools) if profile.has(setting.name))
 
 
 def read_back_keras() -> list[ReadBack]:
@@ -184,12 +119,12 @@ def read_back_keras() -> list[ReadBack]:
     )
 
 
-def _settings(profile: Profile) -> Iterator[ReadBack]:
+def _settings(profile: Profile, pools: Mapping[str, int]) -> Iterator[ReadBack]:
     import keras
     import tensorflow as tf
 
     # Name, expected value, found value, and where it was read. Trials leave some of them out.
-    threads = str(profile.threads)
+    intra, inter = (str(pools.get(name, profile.threads)) for name in POOLS)
     threading = tf.config.threading
     found: tuple[tuple[str, str, Any, str], ...] = (
         ("PYTHONHASHSEED", profile.hash_seed, _hash_seed(), "sys.flags"),
@@ -205,8 +140,8 @@ def _settings(profile: Profile) -> Iterator[ReadBack]:
             os.environ.get("ONEDNN_MAX_CPU_ISA"),
             "os.environ",
         ),
-        ("TF_NUM_INTRAOP_THREADS", threads, threading.get_intra_op_parallelism_threads(), "tf.config.threading"),
-        ("TF_NUM_INTEROP_THREADS", threads, threading.get_inter_op_parallelism_threads(), "tf.config.threading"),
+        ("TF_NUM_INTRAOP_THREADS", intra, threading.get_intra_op_parallelism_threads(), "tf.config.threading"),
+        ("TF_NUM_INTEROP_THREADS", inter, threading.get_inter_op_parallelism_threads(), "tf.config.threading"),
         (OP_DETERMINISM, "True", tensorflow_private.op_determinism_is_on(), "tensorflow config"),
     )
     if profile.device == "gpu":
