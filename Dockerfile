@@ -1,7 +1,9 @@
 # The CPU image, a function of its build context: lock/, source/, image.json. `samebits build` writes the context and
-# passes every argument. The wheels are a second, named context.
+# passes every argument. The wheels are a second, named context. A project's own packages add packages/ to the context,
+# a third context with their wheels, and a layer: LAYERS names the stage that the image continues.
+ARG LAYERS=tensorflow
 ARG BASE=python:3.13.15-slim-trixie@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
-FROM ${BASE}
+FROM ${BASE} AS tensorflow
 ARG SOURCE_DATE_EPOCH
 
 # Each step ends by setting the times of all files it changed to SOURCE_DATE_EPOCH, so that its layer does not depend on
@@ -26,6 +28,23 @@ RUN --network=none --mount=type=bind,source=lock,target=/media --mount=type=bind
  && PYTHONHASHSEED=0 /opt/samebits/venv/bin/python -m compileall -q -j1 -x /nvidia/ \
       --invalidation-mode unchecked-hash /opt/samebits/venv/lib
 
+# The project's own packages, installed like those of the base lock. Only their files are compiled: TensorFlow's layer
+# stays as it is. (Some packages hold templates that are no valid Python.)
+FROM tensorflow AS packages
+ARG PACKAGES_DIGEST
+LABEL samebits.packages="${PACKAGES_DIGEST}"
+RUN --network=none --mount=type=bind,source=packages,target=/media \
+    --mount=type=bind,from=packages-wheelhouse,target=/mnt \
+    --mount=type=tmpfs,target=/tmp export PYTHONDONTWRITEBYTECODE=1 \
+ && python3 -m venv /tmp/pip \
+ && /tmp/pip/bin/pip --python /opt/samebits/venv/bin/python install --no-index --find-links=/mnt \
+      --require-hashes --no-deps --no-compile --no-cache-dir --disable-pip-version-check --quiet \
+      --root-user-action=ignore -r /media/requirements.lock \
+ && find /opt/samebits/venv/lib -name '*.py' -newerct "@$start" > /tmp/sources \
+ && { [ ! -s /tmp/sources ] || PYTHONHASHSEED=0 /opt/samebits/venv/bin/python -m compileall -qq -j1 -i /tmp/sources \
+      --invalidation-mode unchecked-hash || true; }
+
+FROM ${LAYERS}
 # The settings that must be set before Python starts. determinism_profile.py explains them; a test compares both.
 ENV PYTHONHASHSEED=0 \
     PYTHONNOUSERSITE=1 \

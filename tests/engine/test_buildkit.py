@@ -257,7 +257,7 @@ def _build(plan: BuildPlan, builder: Builder, base: str, folder: Path) -> Image:
             builder=builder,
             base=base,
             context=context,
-            wheelhouse=prepare_wheelhouse(context / "lock" / "requirements.lock"),
+            wheelhouses={"wheelhouse": prepare_wheelhouse(context / "lock" / "requirements.lock")},
             metadata=folder / "metadata.json",
             cached=False,
         )

@@ -47,7 +47,11 @@ class ImageError(SamebitsError):
 
 
 class ToolError(SamebitsError):
-    """A program that samebits calls (pip, docker buildx) failed."""
+    """A program that samebits calls (pip, docker buildx) failed; `output` is all that it printed, if that was kept."""
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
 
 
 class Terminated(BaseException):

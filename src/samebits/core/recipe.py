@@ -17,7 +17,8 @@ class ImageIdentity:
     """The software of a run, as digests.
 
     In an image, `python` is None, because `base` contains it; `config` is None under a plain `docker run`. In a virtual
-    environment, `config` and `base` are None, and `python` is the version.
+    environment, `config` and `base` are None, and `python` is the version. `packages` is the lock of the project's own
+    packages, if it has any; it came with version 1.5 of the record.
     """
 
     lock: Digest
@@ -25,6 +26,7 @@ class ImageIdentity:
     config: Digest | None = None
     base: Digest | None = None
     python: str | None = None
+    packages: Digest | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,6 +130,7 @@ class Recipe:
                 "lock": str(image.lock),
                 "source": str(image.source),
                 "python": image.python,
+                **({} if image.packages is None else {"packages": str(image.packages)}),
             },
             "code": self.code.to_dict(),
             "data": {"tree": _digest_text(self.data)},
@@ -158,6 +161,7 @@ class Recipe:
                 config=_optional_digest(image, "config"),
                 base=_optional_digest(image, "base"),
                 python=image.optional("python", str),
+                packages=_optional_digest(image, "packages"),
             ),
             code=Code.from_fields(fields.inner("code")),
             data=_optional_digest(fields.inner("data"), "tree"),

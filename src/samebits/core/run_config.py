@@ -26,7 +26,7 @@ DOCUMENTED = "documented"
 REPRODUCIBILITY_LEVELS = (BITWISE, METRICS, DOCUMENTED)
 RUNTIMES = ("auto", "docker", "venv")
 SHUFFLES = (KERAS_ORDER, PER_EPOCH)
-_PATHS = ("data", "runs", "workdir")  # relative to the folder of samebits.toml
+_PATHS = ("data", "lock", "requirements", "runs", "workdir")  # relative to the folder of samebits.toml
 _LISTS = ("arguments", "env", "exclude", "ignore_outputs")
 _NOT_OPTIONS = ("script", "trial", "layout")
 _OF_LAYOUT = ("workdir", "pythonpath")
@@ -59,6 +59,8 @@ class RunConfig:
     ignore_outputs: tuple[str, ...] = ()
     image: str | None = None
     gpus: str | None = None
+    requirements: Path | None = None
+    lock: Path | None = None
     runtime: str = "auto"
     strict: bool = False
     trial: Trial | None = None

@@ -1,5 +1,6 @@
 """The only module that starts programs on the host."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,20 @@ from samebits.core.errors import ToolError
 FINALIZE_SECONDS = 15.0
 
 
-def run_tool(command: Sequence[str], *, what: str, show: bool = False, limit: float | None = None) -> str:
+def run_tool(
+    command: Sequence[str],
+    *,
+    what: str,
+    show: bool = False,
+    limit: float | None = None,
+    folder: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """Run a program to its end and return its stdout.
 
-    `what` names the task in errors; `show` passes its stderr through; `limit` is in seconds. Raises ToolError, with the
-    last lines of its output, if the program is missing, fails or takes longer.
+    `what` names the task in errors; `show` passes its stderr through; `limit` is in seconds; `variables` are added to
+    this process's environment. Raises ToolError, with the last lines of its output, if the program is missing, fails or
+    takes longer.
     """
     # Checked first: FileNotFoundError from Popen could also mean a missing folder.
     if shutil.which(command[0]) is None:
@@ -32,11 +42,14 @@ def run_tool(command: Sequence[str], *, what: str, show: bool = False, limit: fl
             text=True,
             check=False,
             timeout=limit,
+            cwd=folder,
+            env=None if variables is None else {**os.environ, **variables},
         )
     except subprocess.TimeoutExpired as error:
         raise ToolError(f"{what} took longer than {limit:.0f} s") from error
     if done.returncode != 0:
-        raise ToolError(f"{what} failed with status {done.returncode}{_last_lines(done.stderr or done.stdout or '')}")
+        output = done.stderr or done.stdout or ""
+        raise ToolError(f"{what} failed with status {done.returncode}{_last_lines(output)}", output)
     return done.stdout
 
 

@@ -200,9 +200,10 @@ def read_image_manifest(path: Path = IMAGE_MANIFEST) -> Fields:
 
 def image_identity(fields: Fields) -> ImageIdentity:
     """The digests in the image's manifest. The image cannot contain its own digest."""
-    base = fields.optional("base", str)
+    base, packages = fields.optional("base", str), fields.optional("packages", str)
     return ImageIdentity(
         lock=Digest.parse(fields.get("lock", str)),
         source=Digest.parse(fields.get("source", str)),
         base=None if base is None else Digest.parse(base),
+        packages=None if packages is None else Digest.parse(packages),
     )

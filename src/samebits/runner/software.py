@@ -34,18 +34,22 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 def check_software(recipe: ImageIdentity) -> None:
     """Raise InputError where Python, packages or the runner's own source differ from the recipe's."""
     _check_python(recipe)
-    lock = CONTEXT / "lock" / "requirements.lock"
+    locks = {"lock": CONTEXT / "lock" / "requirements.lock", "packages": CONTEXT / "packages" / "requirements.lock"}
+    locks = {what: path for what, path in locks.items() if os.path.lexists(path)}
     try:
-        found = {"lock": Digest.of_file(lock), "source": context_source_digest(CONTEXT, compiled=False)}
+        found = {what: Digest.of_file(path) for what, path in locks.items()}
+        found["source"] = context_source_digest(CONTEXT, compiled=False)
     except OSError as error:
         raise InputError(f"cannot read what the runner was made from: {error}; rebuild image or environment") from error
-    for what, wanted in (("lock", recipe.lock), ("source", recipe.source)):
-        if found[what] != wanted:
+    wanted = {"lock": recipe.lock, "packages": recipe.packages, "source": recipe.source}
+    for what, digest in wanted.items():
+        if found.get(what) != digest:
             raise InputError(
-                f"the {what} beside the running code is {found[what]}, and the recipe names {wanted};"
-                " rebuild image or environment"
+                f"the {what} beside the running code is {found.get(what, 'not there')}, and the recipe names"
+                f" {digest or 'none'}; rebuild image or environment"
             )
-    different = differing_packages(lock.read_text(encoding="utf-8"), distributions())
+    text = "\n".join(path.read_text(encoding="utf-8") for path in locks.values())
+    different = differing_packages(text, distributions())
     if different:
         raise InputError(f"packages are not those of the lock: {shorten(different, 3)}; rebuild image or environment")
     _check_customization()

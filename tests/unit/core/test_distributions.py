@@ -15,9 +15,9 @@ from samebits.core.distributions import distribution_of, how_to_add
         ("mpl_toolkits.mplot3d", "matplotlib"),
     ],
 )
-def test_a_module_has_a_distribution(module, distribution):
+def test_a_module_has_a_distribution(module: str, distribution: str) -> None:
     assert distribution_of(module) == distribution
 
 
-def test_the_commands_name_the_distribution_not_the_module():
+def test_the_commands_name_the_distribution_not_the_module() -> None:
     assert how_to_add("sklearn.svm") == "echo scikit-learn >> requirements.in && samebits lock"

@@ -19,7 +19,7 @@ from samebits.core.record import Record
 from samebits.core.result import OutputFile
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.ledger_audit import check_ledger
-from samebits.host.image.build_context import check_kept
+from samebits.host.image.build_context import LOCK_PATH, PACKAGES_PATH, check_kept
 
 _OPEN = ("outputs/", "work/", "models/", "checkpoints/", "log.txt", "image/source/", "image/cuda/requirements.lock")
 """Where a run may leave files of which its record holds no digest."""
@@ -59,6 +59,8 @@ class RecordedFiles:
             yield _file(LOCK_NAME)
         if "image/" in self._entries or self._record.result is not None:
             yield _file("image/lock/requirements.lock", recipe.image.lock)
+            if recipe.image.packages is not None:
+                yield _file("image/packages/requirements.lock", recipe.image.packages)
             yield from map(_file, ("image/Dockerfile", "image/image.json"))
         if self._is_file("code.jsonl"):
             yield from _code(run, modes=recipe.code.modes)
@@ -93,6 +95,7 @@ class RecordedFiles:
     def _image_changed(self) -> bool:
         recorded = self._record.recipe.image
         digests = {"lock": recorded.lock, "source": recorded.source, "base": recorded.base}
+        digests["packages"] = recorded.packages
         try:
             values = Fields(read_json(self._run.image / "image.json")).rest()
         except RecordError:
@@ -105,9 +108,11 @@ class RecordedFiles:
         try:
             check_kept(self._run.image, self._record.recipe.image)
         except ImageError:
-            # The lock is held against the record by itself.
-            lock = self._run.image / "lock" / "requirements.lock"
-            return lock.is_file() and Digest.of_file(lock) != self._record.recipe.image.lock
+            # The locks are held against the record by themselves.
+            recorded = self._record.recipe.image
+            locks = {LOCK_PATH: recorded.lock, PACKAGES_PATH: recorded.packages}
+            found = {self._run.image / name: digest for name, digest in locks.items()}
+            return any(path.is_file() and Digest.of_file(path) != digest for path, digest in found.items())
         return True
 
     def _checkpoint_changed(self, path: str) -> bool:

@@ -30,8 +30,9 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
 def build_command(*, gpu: bool, check: bool, offline: bool, tag: str | None, base: str | None, as_json: bool) -> int:
     """Build the image unless it is up to date; with `check`, build twice and compare the digests."""
     from samebits.host.docker import Engine
-    from samebits.host.image.build import build, identify, plan_build
+    from samebits.host.image.build import build, plan_build
     from samebits.host.image.build_context import CPU, GPU
+    from samebits.host.image.identify import identify
     from samebits.host.image.rebuild import build_twice
 
     engine = Engine()

@@ -1,10 +1,10 @@
-"""Plan and run the build of an image, and recognize an image by its digests."""
+"""Plan and run the build of an image, and keep what the builder reports about it."""
 
 import json
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,19 @@ from samebits import __version__
 from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, RecordError, ToolError
 from samebits.core.jsonio import Fields, readable_json, write_atomically
-from samebits.core.recipe import ImageIdentity
 from samebits.host.cache_dir import cache_folder
 from samebits.host.console import log
 from samebits.host.docker import Engine, Image
 from samebits.host.image.base_image import default_base, provide_base
-from samebits.host.image.build_context import CPU, GPU, ImageKind, source_digest, write_context
+from samebits.host.image.build_context import (
+    CPU,
+    GPU,
+    LOCK_PATH,
+    PACKAGES_PATH,
+    ImageKind,
+    source_digest,
+    write_context,
+)
 from samebits.host.image.buildkit import Builder, choose_builder
 from samebits.host.image.wheelhouse import prepare_wheelhouse
 from samebits.host.subprocesses import run_tool
@@ -27,12 +34,15 @@ from samebits.host.subprocesses import run_tool
 SOURCE_DATE_EPOCH = "1767225600"
 """The time of every file in an image, 2026-01-01T00:00:00Z. Its value is arbitrary; it must never change."""
 
-_BASE_LABEL = "org.opencontainers.image.base.digest"
+BASE_LABEL = "org.opencontainers.image.base.digest"
+PACKAGES_LABEL = "samebits.packages"
+"""Images without packages of a project lack it."""
 
 
-def image_labels(*, base: Digest | None, lock: Digest, source: Digest) -> dict[str, str]:
+def image_labels(*, base: Digest | None, lock: Digest, source: Digest, packages: Digest | None) -> dict[str, str]:
     """The labels of an image that was built from these."""
-    return {_BASE_LABEL: str(base), "samebits.lock": str(lock), "samebits.source": str(source)}
+    labels = {BASE_LABEL: str(base), "samebits.lock": str(lock), "samebits.source": str(source)}
+    return labels | ({} if packages is None else {PACKAGES_LABEL: str(packages)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +55,7 @@ class BuildPlan:
     base_digest: Digest
     lock: Digest
     source: Digest
+    packages: Digest | None = None
     version: str = __version__
     epoch: str = SOURCE_DATE_EPOCH
 
@@ -61,6 +72,7 @@ class BuildPlan:
                 "base": str(self.base_digest),
                 "lock": str(self.lock),
                 "source": str(self.source),
+                **({} if self.packages is None else {"packages": str(self.packages)}),
                 "source_date_epoch": self.epoch,
             }
         )
@@ -76,12 +88,15 @@ class BuildPlan:
             "SOURCE_DIGEST": str(self.source),
             "SOURCE_DATE_EPOCH": self.epoch,
             "VERSION": self.version,
+            # The Dockerfile of an older run has no stage of this name.
+            **({} if self.packages is None else {"LAYERS": "packages", "PACKAGES_DIGEST": str(self.packages)}),
         }
 
     @classmethod
     def read(cls, manifest: Path, tag: str) -> "BuildPlan":
         """The plan in an `image.json`, which this or another version of samebits wrote."""
         fields = Fields(json.loads(manifest.read_bytes()))
+        packages = fields.optional("packages", str)
         return cls(
             kind=GPU if fields.get("device", str) == GPU.device else CPU,
             tag=tag,
@@ -89,16 +104,25 @@ class BuildPlan:
             base_digest=Digest.parse(fields.get("base", str)),
             lock=Digest.parse(fields.get("lock", str)),
             source=Digest.parse(fields.get("source", str)),
+            packages=None if packages is None else Digest.parse(packages),
             version=fields.get("samebits", str),
             epoch=fields.get("source_date_epoch", str),
         )
 
     def matches(self, image: Image) -> bool:
         """Whether an image was built from this plan."""
-        return image_labels(base=self.base_digest, lock=self.lock, source=self.source).items() <= image.labels.items()
+        labels = image_labels(base=self.base_digest, lock=self.lock, source=self.source, packages=self.packages)
+        return labels.items() <= image.labels.items() and has_packages(image, self.packages)
 
     def command(
-        self, *, builder: Builder, base: str, context: Path, wheelhouse: Path, metadata: Path, cached: bool
+        self,
+        *,
+        builder: Builder,
+        base: str,
+        context: Path,
+        wheelhouses: Mapping[str, Path],
+        metadata: Path,
+        cached: bool,
     ) -> list[str]:
         """The call of `docker buildx build`; `base` is the name under which the builder finds the plan's base."""
         arguments = {**self.arguments, "BASE": base}
@@ -108,9 +132,15 @@ class BuildPlan:
             *("docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false", "--tag", self.tag),
             *builder.options,
             *(() if cached else ("--no-cache",)),
-            *("--build-context", f"wheelhouse={wheelhouse}", "--metadata-file", str(metadata)),
+            *(part for name, folder in wheelhouses.items() for part in ("--build-context", f"{name}={folder}")),
+            *("--metadata-file", str(metadata)),
             *(*pairs, "--file", str(context / "Dockerfile"), str(context)),
         ]
+
+
+def has_packages(image: Image, packages: Digest | None) -> bool:
+    """Whether an image holds these packages of a project, and none if it is None."""
+    return image.labels.get(PACKAGES_LABEL) == (None if packages is None else str(packages))
 
 
 def plan_build(engine: Engine, kind: ImageKind, *, tag: str | None = None, base: str | None = None) -> BuildPlan:
@@ -134,6 +164,7 @@ def plan_build(engine: Engine, kind: ImageKind, *, tag: str | None = None, base:
         base_digest=Digest.parse(digest),
         lock=kind.lock_digest,
         source=source_digest(kind),
+        packages=kind.packages_digest,
     )
 
 
@@ -165,14 +196,15 @@ def build_from_context(
     started = time.monotonic()
     # Everything the network is needed for comes before the build itself, which runs without.
     base = provide_base(engine, plan.base, plan.base_digest, offline=offline)
-    wheelhouse = prepare_wheelhouse(context / "lock" / "requirements.lock", offline=offline)
+    locks = {"wheelhouse": LOCK_PATH} | ({} if plan.packages is None else {"packages-wheelhouse": PACKAGES_PATH})
+    wheelhouses = {name: prepare_wheelhouse(context / path, offline=offline) for name, path in locks.items()}
     builder = choose_builder(engine, base, offline=offline)
     log(f"building {plan.tag} on {plan.base} with {builder}")
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
         # buildx writes the digests into this file; the engine does not report all of them.
         metadata = Path(folder) / "metadata.json"
         command = plan.command(
-            builder=builder, base=base, context=context, wheelhouse=wheelhouse, metadata=metadata, cached=cached
+            builder=builder, base=base, context=context, wheelhouses=wheelhouses, metadata=metadata, cached=cached
         )
         _run_build(engine, command, plan, builder)
         built = engine.find_image(plan.tag)
@@ -218,28 +250,6 @@ def require_image(engine: Engine, reference: str) -> Image:
     return image
 
 
-def identify(engine: Engine, reference: str) -> tuple[Image, ImageIdentity]:
-    """The image to train in, with its digests; raises ImageError if it is missing or outdated."""
-    image = require_image(engine, reference)
-    # The image says its device; base and builder may differ, lock and source must be those of this installation.
-    kind = GPU if image.labels.get("samebits.device") == GPU.device else CPU
-    lock, source = kind.lock_digest, source_digest(kind)
-    for label, ours, what in (("samebits.lock", lock, "lock"), ("samebits.source", source, "version of samebits")):
-        found = image.labels.get(label)
-        if found != str(ours):
-            raise ImageError(
-                f"the image {reference} was built from another {what} ({found or 'it names none'}; here it is {ours});"
-                " rebuild it with `samebits build`"
-            )
-    base = image.labels.get(_BASE_LABEL)
-    return image, ImageIdentity(
-        lock=lock,
-        source=source,
-        config=config_digest(engine, image),
-        base=Digest.parse(base) if base else None,
-    )
-
-
 def config_digest(engine: Engine, image: Image) -> Digest:
     """The digest of an image's configuration, from the cache or from the engine."""
     # With the containerd store, reading it from the engine means an export of the whole image.
@@ -255,7 +265,7 @@ def config_digest(engine: Engine, image: Image) -> Digest:
 def describe_image(engine: Engine, image: Image) -> dict[str, Any]:
     """An image's digests and layers, and its builder if it was built on this machine."""
     # An image from elsewhere lacks some labels, and all cached metadata.
-    labels = {"base": _BASE_LABEL, "lock": "samebits.lock", "source": "samebits.source"}
+    labels = {"base": BASE_LABEL, "lock": "samebits.lock", "packages": PACKAGES_LABEL, "source": "samebits.source"}
     labelled = {what: image.labels[label] for what, label in labels.items() if label in image.labels}
     return {"config": str(config_digest(engine, image)), **labelled, **known_metadata(image)}
 

@@ -1,7 +1,8 @@
 """The build context: one folder with every file that an image or a virtual environment is made from.
 
     Dockerfile
-    lock/requirements.lock     every package
+    lock/requirements.lock     TensorFlow and what it needs
+    packages/requirements.lock in an image for a project: its own packages, which have their own layer
     cuda/requirements.lock     in an image for GPUs: NVIDIA's packages, which have their own layer
     source/samebits/…          `core` and `runner`
     image.json                 every argument of the build
@@ -30,6 +31,9 @@ from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import log
 
 _PACKAGE = Path(samebits.__file__).parent
+LOCK_PATH = "lock/requirements.lock"
+PACKAGES_PATH = "packages/requirements.lock"
+CUDA_PATH = "cuda/requirements.lock"
 
 
 def context_file(name: str) -> Path:
@@ -40,22 +44,53 @@ def context_file(name: str) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ProjectLocks:
+    """The locks of a project: `base` in place of samebits's own, if it is another, and `packages` above it."""
+
+    base: str | None = None
+    packages: str | None = None
+
+
+NO_PROJECT = ProjectLocks()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageKind:
-    """An image for one device, `cpu` or `gpu`, and the files it is built from."""
+    """An image for one device, `cpu` or `gpu`, and the files it is built from; `project` is the locks of a project."""
 
     device: str
     dockerfile: str
     lock: str
+    project: ProjectLocks = NO_PROJECT
 
     @property
     def tag(self) -> str:
-        """The image's default name."""
-        return f"samebits:{self.device}"
+        """The image's default name; that of a project is named by its locks."""
+        name = f"samebits:{self.device}"
+        return name if self.project == NO_PROJECT else f"{name}-{Digest.of_json(self.digests).hex[:12]}"
+
+    @property
+    def lock_text(self) -> bytes:
+        """The lock of TensorFlow and what it needs."""
+        base = self.project.base
+        return context_file(self.lock).read_bytes() if base is None else base.encode()
 
     @property
     def lock_digest(self) -> Digest:
-        """The digest of the lock, which decides the packages that the user's script can import."""
-        return Digest.of_file(context_file(self.lock))
+        """The digest of the lock of TensorFlow and what it needs."""
+        return Digest.of_bytes(self.lock_text)
+
+    @property
+    def packages_digest(self) -> Digest | None:
+        """The digest of the lock of the project's own packages."""
+        packages = self.project.packages
+        return None if packages is None else Digest.of_bytes(packages.encode())
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digests of the locks, which decide the packages that the user's script can import."""
+        packages = self.packages_digest
+        return {"lock": str(self.lock_digest)} | ({} if packages is None else {"packages": str(packages)})
 
 
 CPU = ImageKind(device="cpu", dockerfile="Dockerfile", lock="requirements.lock")
@@ -78,17 +113,20 @@ def source_digest(kind: ImageKind) -> Digest:
 
 
 def check_kept(context: Path, recorded: ImageIdentity) -> None:
-    """Raise ImageError unless lock and source in a run's build context have the recorded digests."""
-    lock = context / "lock" / "requirements.lock"
+    """Raise ImageError unless locks and source in a run's build context have the recorded digests."""
+    lock, packages = context / LOCK_PATH, context / PACKAGES_PATH
     try:
         lock_digest, source = Digest.of_file(lock), context_source_digest(context)
+        # A lock that the recipe does not name must not be there either.
+        packages_digest = Digest.of_file(packages) if os.path.lexists(packages) else None
     except OSError as error:
         raise ImageError(f"the build context in {context} is incomplete: {error}; restore the run's folder") from error
     check_recorded("lock", lock, lock_digest, recorded.lock)
+    check_recorded("lock of packages", packages, packages_digest, recorded.packages)
     check_recorded("source or Dockerfile", context, source, recorded.source)
 
 
-def check_recorded(what: str, path: Path, found: Digest, wanted: Digest | None) -> None:
+def check_recorded(what: str, path: Path, found: Digest | None, wanted: Digest | None) -> None:
     """Raise ImageError if a part of a build context does not have the recorded digest."""
     if found != wanted:
         raise ImageError(f"the {what} in {path} is not the recorded one: found {found}, recorded {wanted}")
@@ -96,16 +134,24 @@ def check_recorded(what: str, path: Path, found: Digest, wanted: Digest | None) 
 
 def write_context(kind: ImageKind, target: Path, manifest: bytes) -> None:
     """Fill an empty folder with the build context; file modes depend neither on the umask nor on the checkout."""
-    for name, path in (source_files(kind) | {"lock/requirements.lock": context_file(kind.lock)}).items():
+    for name, path in source_files(kind).items():
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-    # A layer of its own for gigabytes that rarely change: a new TensorFlow does not move them.
-    if kind is GPU:
-        (target / "cuda").mkdir()
-        write_atomically(target / "cuda" / "requirements.lock", cuda_lock(context_file(kind.lock).read_text()).encode())
+    for name, text in _locks(kind).items():
+        (target / name).parent.mkdir()
+        write_atomically(target / name, text)
     write_atomically(target / "image.json", manifest)
     fix_modes(target)
+
+
+def _locks(kind: ImageKind) -> dict[str, bytes]:
+    """The locks of a build context by their paths; each has a layer of its own."""
+    lock = kind.lock_text
+    # Gigabytes that rarely change: a new TensorFlow does not move them.
+    cuda = {CUDA_PATH: cuda_lock(lock.decode()).encode()} if kind.device == GPU.device else {}
+    packages = kind.project.packages
+    return {LOCK_PATH: lock} | cuda | ({} if packages is None else {PACKAGES_PATH: packages.encode()})
 
 
 def cuda_lock(lock: str) -> str:
@@ -122,12 +168,12 @@ def fix_modes(target: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def staged_context() -> Path:
+def staged_context(kind: ImageKind = CPU) -> Path:
     """A cached build context; its source/ is the only part of samebits that the virtual environment can import."""
     folder = cache_folder("source")
-    lock, source = CPU.lock_digest, source_digest(CPU)
+    digests = kind.digests | {"source": str(source_digest(kind))}
     # Named by digests, so an upgrade of samebits never changes a context that a training uses.
-    target = folder / Digest.of_json([str(lock), str(source)]).hex[:16]
+    target = folder / Digest.of_json(digests).hex[:16]
     with exclusive(folder, "stage"):
         if target.exists() and not _is_as_staged(target):
             log(f"{target} was changed; making it anew")
@@ -135,7 +181,7 @@ def staged_context() -> Path:
         if not target.exists():
             # Renamed when complete: an interrupted copy is never used.
             draft = Path(tempfile.mkdtemp(dir=folder, prefix=".draft-"))
-            write_context(CPU, draft, readable_json({"lock": str(lock), "source": str(source)}))
+            write_context(kind, draft, readable_json(digests))
             # Compiled in advance, and never checked against the sources, so that a run writes nothing here.
             compileall.compile_dir(
                 draft / "source", quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH

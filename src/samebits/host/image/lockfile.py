@@ -39,7 +39,7 @@ def read_lock(lock: str | Path) -> tuple[Pin, ...]:
     # Errors name `file:line`; a text without a file is called `lock`.
     where = str(lock) if isinstance(lock, Path) else "lock"
     pins: dict[str, Pin] = {}
-    for line, text in _logical_lines(_read_text(lock)):
+    for line, text in logical_lines(lock if isinstance(lock, str) else read_text(lock)):
         pin = _parse_pin(text, line, f"{where}:{line}")
         # Two pins of one package are usually a merge error; both lines are named.
         first = pins.setdefault(pin.name, pin)
@@ -48,19 +48,23 @@ def read_lock(lock: str | Path) -> tuple[Pin, ...]:
     return tuple(pins.values())
 
 
-def _read_text(lock: str | Path) -> str:
-    if isinstance(lock, str):
-        return lock
+def read_text(path: Path, what: str = "the lock", remedy: str = "make one with `samebits lock`") -> str:
+    """The text of a lock, or of `what`; raises InputError where it cannot be read."""
     try:
-        return lock.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise InputError(f"the lock {lock} does not exist; make one with pip-compile --generate-hashes") from error
+        raise InputError(f"{what} {path} does not exist; {remedy}") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InputError(f"the lock {lock} cannot be read: {reason}; name a file that pip-compile wrote") from error
+        raise InputError(f"{what} {path} cannot be read: {reason}; {remedy}") from error
 
 
-def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+def has_hashes(path: Path) -> bool:
+    """Whether a file of requirements is a lock: it has a hash."""
+    return "--hash=" in read_text(path, "the requirements")
+
+
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Each entry with its first line's number; comments are dropped, lines ending in a backslash joined."""
     start, parts = 0, list[str]()
     for number, line in enumerate(text.splitlines(), 1):

@@ -18,7 +18,14 @@ from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.host.console import elapsed_progress, log
 from samebits.host.docker import Engine, Image
-from samebits.host.image.build import BuildPlan, build_from_context, config_digest, context_folder, image_labels
+from samebits.host.image.build import (
+    BuildPlan,
+    build_from_context,
+    config_digest,
+    context_folder,
+    has_packages,
+    image_labels,
+)
 from samebits.host.image.build_context import check_kept, check_recorded, fix_modes
 
 
@@ -86,8 +93,8 @@ def find_recorded(engine: Engine, record: Record) -> Image | None:
     """
     recorded = record.recipe.image
     # The labels are cheap to compare. The digest decides, and is read for few images.
-    labels = image_labels(base=recorded.base, lock=recorded.lock, source=recorded.source)
-    found = engine.images_with(labels)
+    labels = image_labels(base=recorded.base, lock=recorded.lock, source=recorded.source, packages=recorded.packages)
+    found = (image for image in engine.images_with(labels) if has_packages(image, recorded.packages))
     return next((image for image in found if _is_recorded(engine, image, recorded)), None)
 
 
@@ -113,7 +120,8 @@ def _is_recorded(engine: Engine, image: Image, recorded: ImageIdentity) -> bool:
 
 def _rebuilt_tag(recorded: ImageIdentity) -> str:
     # Named by its content, so that rebuilds of several runs do not replace each other.
-    name = recorded.config or Digest.of_json([str(recorded.base), str(recorded.lock), str(recorded.source)])
+    parts = (recorded.base, recorded.lock, recorded.packages, recorded.source)
+    name = recorded.config or Digest.of_json([str(part) for part in parts])
     return f"samebits:rebuilt-{name.short}"
 
 
@@ -141,6 +149,7 @@ def check_context(context: Path, plan: BuildPlan, recorded: ImageIdentity) -> No
     manifest = context / "image.json"
     for what, found, wanted in (
         ("lock", plan.lock, recorded.lock),
+        ("lock of packages", plan.packages, recorded.packages),
         ("source", plan.source, recorded.source),
         ("base", plan.base_digest, recorded.base),
     ):

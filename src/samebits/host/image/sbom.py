@@ -8,23 +8,28 @@ from datetime import UTC, datetime
 
 from samebits.core.digest import Digest
 from samebits.host.docker import Engine, Image
-from samebits.host.image.build import SOURCE_DATE_EPOCH, config_digest
+from samebits.host.image.build import PACKAGES_LABEL, SOURCE_DATE_EPOCH, config_digest
+from samebits.host.image.build_context import LOCK_PATH, PACKAGES_PATH
 from samebits.host.image.lockfile import read_lock
 
-_LOCK_PATH = "/opt/samebits/recipe/lock/requirements.lock"
+_CONTEXT = "/opt/samebits/recipe"
 _DPKG_STATUS_PATH = "/var/lib/dpkg/status"
 _VENV_CONFIG_PATH = "/opt/samebits/venv/pyvenv.cfg"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Package:
-    """One package: `kind` is `pypi`, `deb` or `generic`; `digests` are all that the lock allows for a wheel."""
+    """One package: `kind` is `pypi`, `deb` or `generic`; `digests` are all that the lock allows for a wheel.
+
+    `origin` names what brought it: Debian, the base image, samebits's lock or the project's.
+    """
 
     kind: str
     name: str
     version: str
     architecture: str | None = None
     digests: tuple[Digest, ...] = ()
+    origin: str = "base image"
 
 
 def read_packages(engine: Engine, image: Image) -> list[Package]:
@@ -32,18 +37,18 @@ def read_packages(engine: Engine, image: Image) -> list[Package]:
 
     Raises EngineError, or InputError for an image without a readable lock.
     """
-    # The lock lists every wheel, because the build installs nothing else.
-    wheels = (
-        Package(
-            kind="pypi",
-            name=pin.name,
-            version=pin.version,
-            digests=tuple(sorted(pin.hashes, key=lambda item: item.hex)),
-        )
-        for pin in read_lock(engine.read_file(image, _LOCK_PATH).decode())
-    )
+    # The locks list every wheel, because the build installs nothing else.
+    wheels = list(_locked(engine, image, LOCK_PATH, "lock"))
+    if PACKAGES_LABEL in image.labels:
+        wheels += _locked(engine, image, PACKAGES_PATH, "project")
     debian = sorted(_debian_packages(engine.read_file(image, _DPKG_STATUS_PATH).decode()), key=lambda item: item.name)
     return [*debian, *_non_debian_python(engine.read_file(image, _VENV_CONFIG_PATH).decode()), *wheels]
+
+
+def _locked(engine: Engine, image: Image, lock: str, origin: str) -> Iterator[Package]:
+    for pin in read_lock(engine.read_file(image, f"{_CONTEXT}/{lock}").decode()):
+        digests = tuple(sorted(pin.hashes, key=lambda item: item.hex))
+        yield Package(kind="pypi", name=pin.name, version=pin.version, digests=digests, origin=origin)
 
 
 def _non_debian_python(configuration: str) -> Iterator[Package]:

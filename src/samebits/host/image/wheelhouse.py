@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from packaging.markers import Marker
+from packaging.markers import Environment, Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
@@ -29,16 +30,6 @@ IMAGE_PYTHON = (3, 13)
 
 _DRAFT = ".filling-"
 _REQUIREMENTS, _LOG = "requirements.txt", "pip.log"  # in a draft folder, beside the wheels
-# The values that markers are evaluated with.
-_CPYTHON_ON_LINUX = {
-    "implementation_name": "cpython",
-    "os_name": "posix",
-    "platform_python_implementation": "CPython",
-    "platform_release": "",
-    "platform_system": "Linux",
-    "platform_version": "",
-    "sys_platform": "linux",
-}
 # The names that platform tags had before `manylinux_2_N`, by N.
 _OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 # Two failures in pip's log.
@@ -78,13 +69,28 @@ class Target:
         common = compatible_tags(self.python, self.abi, self.platforms)
         return {tag: rank for rank, tag in enumerate([*own, *common])}
 
-    def wants(self, marker: str | None) -> bool:
-        """Whether a marker of the lock holds for this target; Python's patch release counts as 0."""
+    @property
+    def environment(self) -> Environment:
+        """The values that markers are evaluated with; Python's patch release counts as 0."""
         # A marker on the patch release would make the image depend on the base's updates.
         version = f"{self.python[0]}.{self.python[1]}"
-        versions = {"python_version": version, "python_full_version": f"{version}.0"}
-        own = {**versions, "implementation_version": f"{version}.0", "platform_machine": self.machine}
-        return marker is None or Marker(marker).evaluate({**_CPYTHON_ON_LINUX, **own})
+        return {
+            "implementation_name": "cpython",
+            "implementation_version": f"{version}.0",
+            "os_name": "posix",
+            "platform_machine": self.machine,
+            "platform_python_implementation": "CPython",
+            "platform_release": "",
+            "platform_system": "Linux",
+            "platform_version": "",
+            "python_full_version": f"{version}.0",
+            "python_version": version,
+            "sys_platform": "linux",
+        }
+
+    def wants(self, marker: str | None) -> bool:
+        """Whether a marker of the lock holds for this target."""
+        return marker is None or Marker(marker).evaluate(cast("dict[str, str]", self.environment))
 
 
 IMAGE_TARGET = Target(python=IMAGE_PYTHON)

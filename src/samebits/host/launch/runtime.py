@@ -18,7 +18,8 @@ from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup
 from samebits.host.console import log
-from samebits.host.image.build_context import CPU, GPU, check_kept, source_digest
+from samebits.host.image.build_context import check_kept, source_digest, staged_context
+from samebits.host.image.project_lock import project_kind, this_python
 from samebits.host.inputs.store import folder_of
 from samebits.host.subprocesses import Streams
 
@@ -57,20 +58,26 @@ def choose_runtime(spec: RunConfig) -> Runtime:
     device = _device(spec.gpus)
     if spec.runtime != "venv":
         from samebits.host.docker import Engine
-        from samebits.host.image.build import identify
+        from samebits.host.image.identify import find_or_build
 
         try:
             engine = Engine()
-            image, identity = identify(engine, spec.image or (CPU if spec.gpus is None else GPU).tag)
+            image, identity = find_or_build(engine, project_kind(spec), spec.image)
             return _docker_runtime(engine, image, identity, device)
         except NoEngineError as error:
             # An explicit --runtime docker or --image must not fall back silently.
             if spec.runtime == "docker" or spec.image is not None:
                 raise
             log(f"{str(error).partition(';')[0]}: training in the locked virtual environment instead")
-    # The image of a virtual environment is its lock, its source and the Python that it was made with.
-    identity = ImageIdentity(lock=CPU.lock_digest, source=source_digest(CPU), python=platform.python_version())
-    return _venv_runtime(device, identity, thorough=spec.strict)
+    kind = project_kind(spec, this_python())
+    # The image of a virtual environment is its locks, its source and the Python that it was made with.
+    identity = ImageIdentity(
+        lock=kind.lock_digest,
+        packages=kind.packages_digest,
+        source=source_digest(kind),
+        python=platform.python_version(),
+    )
+    return _venv_runtime(device, identity, staged_context(kind), thorough=spec.strict)
 
 
 def _device(gpus: str | None) -> Device:
@@ -173,10 +180,8 @@ def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "Containe
     )
 
 
-def _venv_runtime(
-    device: Device, identity: ImageIdentity, context: Path | None = None, *, thorough: bool = False
-) -> Runtime:
-    """A virtual environment for a build context's lock and source; None stands for this installation's."""
+def _venv_runtime(device: Device, identity: ImageIdentity, context: Path, *, thorough: bool = False) -> Runtime:
+    """A virtual environment for a build context's locks and source."""
     from samebits.host.launch.venv import prepare_venv, run_in_venv
 
     if device.kind == "gpu":

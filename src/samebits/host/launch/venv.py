@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError, Terminated
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import log
-from samebits.host.image.build_context import CPU, context_file, staged_context
+from samebits.host.image.build_context import LOCK_PATH, PACKAGES_PATH, staged_context
 from samebits.host.launch.installed_files import check_files, record_files
 from samebits.host.subprocesses import INHERITED, Streams, run_tool, start, stop_gently
 
@@ -31,20 +31,27 @@ class ProcessRequest:
 
 
 def locked_python(context: Path | None = None) -> Path:
-    """The Python of the virtual environment for a build context's lock (None: this installation's).
+    """The Python of the virtual environment for a build context's locks (None: this installation's).
 
-    The environment is made on first use; pip checks every wheel against the hashes in the lock.
+    The environment is made on first use; pip checks every wheel against the hashes in the locks.
     """
     _check_python()
-    lock = context_file(CPU.lock) if context is None else context / "lock" / "requirements.lock"
+    context = context or staged_context()
+    locks = [path for path in (context / LOCK_PATH, context / PACKAGES_PATH) if path.exists()]
     folder = cache_folder("venvs")
-    # Environments are shared by all runs with the same lock and the same interpreter.
-    name = f"{Digest.of_file(lock).hex[:16]}-cp{sys.version_info[0]}{sys.version_info[1]}-{_interpreter().hex[:8]}"
+    # Environments are shared by all runs with the same locks and the same interpreter.
+    name = f"{_locks_name(locks)}-cp{sys.version_info[0]}{sys.version_info[1]}-{_interpreter().hex[:8]}"
     target = folder / name
     with exclusive(folder, name):
         if not target.exists():
-            _make_venv(target, lock)
+            _make_venv(target, locks)
     return target / "bin" / "python"
+
+
+def _locks_name(locks: Sequence[Path]) -> str:
+    digests = [Digest.of_file(lock) for lock in locks]
+    # One lock names its environment as in earlier versions.
+    return (Digest.of_json([str(digest) for digest in digests]) if digests[1:] else digests[0]).hex[:16]
 
 
 def prepare_venv(context: Path | None = None, *, thorough: bool = False) -> None:
@@ -66,7 +73,7 @@ def _check_python() -> None:
         )
 
 
-def _make_venv(target: Path, lock: Path) -> None:
+def _make_venv(target: Path, locks: Sequence[Path]) -> None:
     """Install beside the final name, then rename: an interrupted installation is never used."""
     log("installing the locked packages into a virtual environment (once for this lock and Python; about 320 MB)")
     draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
@@ -78,14 +85,23 @@ def _make_venv(target: Path, lock: Path) -> None:
                 *(sys.executable, "-m", "pip", "--python", str(draft / "bin" / "python"), "install", "--quiet"),
                 # No resolver and no builds: every package is a wheel whose hash is in the lock.
                 *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check"),
-                *("-r", str(lock)),
+                *(part for lock in locks for part in ("-r", str(lock))),
             ],
             what="installing the locked packages",
         )
+        _check_complete(draft, locks)
         record_files(draft)
         os.rename(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check_complete(draft: Path, locks: Sequence[Path]) -> None:
+    """Raise ToolError where a package of a project lacks another one, or needs another version of it."""
+    # samebits's own lock is complete.
+    if locks[1:]:
+        python = str(draft / "bin" / "python")
+        run_tool([sys.executable, "-m", "pip", "--python", python, "check"], what="checking the project's lock")
 
 
 def plan_process(

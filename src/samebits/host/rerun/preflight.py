@@ -281,7 +281,11 @@ def _venv(run: RunDir, record: Record) -> tuple[list[PreflightCheck], Runtime | 
     # The lock can be installed for another Python, but its compiled packages are others.
     other = "" if recorded.python == python else "another Python is another recipe; run samebits with the recorded one"
     return [
-        PreflightCheck(name="lock", wanted=recorded.lock.short, found=f"{recorded.lock.short} in the run's folder"),
+        *(
+            PreflightCheck(name=name, wanted=digest.short, found=f"{digest.short} in the run's folder")
+            for name, digest in (("lock", recorded.lock), ("packages", recorded.packages))
+            if digest is not None
+        ),
         PreflightCheck(
             name="python",
             wanted=str(recorded.python),

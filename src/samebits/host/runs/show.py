@@ -70,10 +70,11 @@ def show_run(folder: RunDir) -> None:
 def show_image(image: "Image", known: Mapping[str, Any], packages: "Sequence[Package]") -> None:
     """Print one image on stdout: digests, layers, builder, packages."""
     # An image of other builders may lack some of these.
-    rows = [(name, known[name]) for name in ("config", "manifest", "base", "lock", "source") if known.get(name)]
+    names = ("config", "manifest", "base", "lock", "packages", "source")
+    rows = [(name, known[name]) for name in names if known.get(name)]
     rows += [("layer", layer) for layer in known["layers"]]
     rows += [(f"builder {name}", value or "none") for name, value in known.get("builder", {}).items()]
-    rows += [(f"{package.kind} {package.name}", package.version) for package in packages]
+    rows += [(f"{item.kind} {item.name}", f"{item.version} ({item.origin})") for item in packages]
     print_table(["image", image.reference], [[name, str(value)] for name, value in rows])
 
 
@@ -147,6 +148,7 @@ def _recipe_rows(record: Record) -> list[Row]:
         ("  image", image.config or record.environment.image_note or "not given"),
         ("  base", image.base or "none"),
         ("  lock", image.lock),
+        *(() if image.packages is None else [("  packages", image.packages)]),
         ("  source", image.source),
         ("  code", f"{recipe.code.tree} {recipe.code.entry}"),
         ("  arguments", " ".join(recipe.code.arguments) or "none"),

@@ -42,7 +42,7 @@ def test_wheels_are_checked_by_their_hashes(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(venv, "run_tool", run_tool)
     lock = tmp_path / "requirements.lock"
-    venv._make_venv(tmp_path / "venv", lock)
+    venv._make_venv(tmp_path / "venv", [lock])
     install = called[-1]
     assert (tmp_path / "venv" / "samebits-files.json").is_file()
     assert {"install", "--require-hashes", "--no-deps", "--only-binary"} <= set(install)
@@ -54,7 +54,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache whose environments are made of one file."""
     monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path / "cache"))
 
-    def make(target: Path, _lock: Path) -> None:
+    def make(target: Path, _locks: object) -> None:
         (target / "bin").mkdir(parents=True)
         (target / "bin" / "python").touch()
         record_files(target)

@@ -1,0 +1,40 @@
+"""`samebits lock`: lock the packages that a project requires."""
+
+import argparse
+from pathlib import Path
+
+from samebits.core.errors import EXIT_OK, InputError, pluralize
+from samebits.core.run_config import CONFIG_NAME, RunConfig, read_config
+
+
+def add_lock_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `samebits lock`."""
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="the project's folder (default: this one)")
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions that agree, for all packages")
+    parser.add_argument(
+        "--upgrade-package", action="append", default=[], metavar="NAME", help="the same for one package; repeatable"
+    )
+    parser.set_defaults(
+        command=lambda options: lock_command(
+            folder=options.folder, upgrade=options.upgrade, packages=tuple(options.upgrade_package)
+        )
+    )
+
+
+def lock_command(*, folder: Path, upgrade: bool, packages: tuple[str, ...]) -> int:
+    """Compile the project's requirements into its lock, and print how many packages it pins."""
+    from samebits.host.image.lock_compiler import Upgrades, compile_lock
+    from samebits.host.image.project_lock import LOCK_NAME, find_requirements
+    from samebits.host.image.requirements import SOURCES, read_requirements
+
+    given = read_config(folder / CONFIG_NAME)
+    spec = RunConfig(script=folder / "train.py", requirements=given.get("requirements"), lock=given.get("lock"))
+    source = find_requirements(spec)
+    if source is None:
+        raise InputError(f"{folder.absolute()} has no {SOURCES[0]}; write the names of your packages into one")
+    target = spec.lock or folder / LOCK_NAME
+    if target.suffix == ".toml":
+        raise InputError(f"{target} is another tool's lock; make it with that, or name another in {CONFIG_NAME}")
+    pins = compile_lock(read_requirements(source), target, Upgrades(everything=upgrade, packages=packages))
+    print(f"locked {pluralize(len(pins), 'package')} in {target}")
+    return EXIT_OK

@@ -1,0 +1,57 @@
+"""Find the image to train in and identify it by its digests; that of a project is built if it is missing."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from samebits.core.digest import Digest
+from samebits.core.errors import ImageError
+from samebits.core.recipe import ImageIdentity
+from samebits.host.docker import Engine, Image
+from samebits.host.image.build import BASE_LABEL, PACKAGES_LABEL, build, config_digest, plan_build, require_image
+from samebits.host.image.build_context import CPU, GPU, NO_PROJECT, ImageKind, ProjectLocks, source_digest
+
+
+def find_or_build(engine: Engine, kind: ImageKind, reference: str | None) -> tuple[Image, ImageIdentity]:
+    """The image to train in, with its digests; that of a project is built if none is named and it is missing."""
+    if reference is None and kind.project != NO_PROJECT:
+        image = engine.find_image(kind.tag)
+        if image is None or _outdated(image, kind):
+            build(engine, plan_build(engine, kind))
+    return identify(engine, reference or kind.tag, kind.project)
+
+
+def _outdated(image: Image, kind: ImageKind) -> tuple[str, str | None, Digest | None] | None:
+    """What an image was built from another of: its name, the one in the image, and the wanted one."""
+    for label, ours, what in _wanted_labels(kind):
+        found = image.labels.get(label)
+        if found != (None if ours is None else str(ours)):
+            return what, found, ours
+    return None
+
+
+def _wanted_labels(kind: ImageKind) -> Iterator[tuple[str, Digest | None, str]]:
+    """What an image's labels must be, and what they name; base and builder may differ."""
+    yield "samebits.lock", kind.lock_digest, "lock"
+    yield PACKAGES_LABEL, kind.packages_digest, "lock of packages"
+    yield "samebits.source", source_digest(kind), "version of samebits"
+
+
+def identify(engine: Engine, reference: str, project: ProjectLocks = NO_PROJECT) -> tuple[Image, ImageIdentity]:
+    """The image to train in, with its digests; raises ImageError if it is missing or outdated."""
+    image = require_image(engine, reference)
+    # The image says its device; locks and source must be those of this installation and project.
+    kind = replace(GPU if image.labels.get("samebits.device") == GPU.device else CPU, project=project)
+    if other := _outdated(image, kind):
+        what, found, ours = other
+        raise ImageError(
+            f"the image {reference} was built from another {what} ({found or 'it names none'}; here it is"
+            f" {ours or 'none'}); rebuild it with `samebits build`"
+        )
+    base = image.labels.get(BASE_LABEL)
+    return image, ImageIdentity(
+        lock=kind.lock_digest,
+        packages=kind.packages_digest,
+        source=source_digest(kind),
+        config=config_digest(engine, image),
+        base=Digest.parse(base) if base else None,
+    )

@@ -1,0 +1,154 @@
+"""`samebits lock`: compile the requirements of a project into a lock, with pip-tools.
+
+The requirements are resolved together with the pins of samebits's own lock. Those are fixed, unless the project names
+one of these packages in another version: then its choice wins, and samebits's pins are preferences only.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from samebits.core.errors import InputError, SamebitsError, ToolError
+from samebits.core.jsonio import write_atomically
+from samebits.host.console import elapsed_progress
+from samebits.host.image import lock_conflict
+from samebits.host.image.build_context import CPU, context_file
+from samebits.host.image.lockfile import Pin, read_lock
+from samebits.host.image.project_lock import mark
+from samebits.host.image.requirements import Requirements
+from samebits.host.subprocesses import run_tool
+
+_OURS = ("tensorflow-cpu", "keras", "numpy", "nvidia-ml-py")
+"""What a training needs; all other pins of samebits's lock follow from these."""
+
+_TENSORFLOW = {"tensorflow", "tensorflow-cpu", "tensorflow-intel"}
+_BASE_FILE, _PROJECT_FILE, _LOCK_FILE = "samebits.in", "project.in", "requirements.lock"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upgrades:
+    """Which pins of the present lock are not kept: all of them, or those of some packages."""
+
+    everything: bool = False
+    packages: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of pip-compile."""
+        named = (part for name in self.packages for part in ("--upgrade-package", name))
+        return (*(("--upgrade",) if self.everything else ()), *named)
+
+
+def compile_lock(requirements: Requirements, target: Path, upgrades: Upgrades) -> tuple[Pin, ...]:
+    """Write the lock of a project; returns its pins. Raises InputError where no versions agree."""
+    own = read_lock(context_file(CPU.lock))
+    heading, requirements = mark(requirements), _on_cpu(requirements)
+    with elapsed_progress(f"locking {requirements.source}"):
+        try:
+            text = _resolve(requirements, own, target, upgrades)
+        except ToolError as error:
+            raise _explained(error, requirements, own) from error
+    write_atomically(target, (heading + text).encode())
+    return read_lock(target)
+
+
+def _on_cpu(requirements: Requirements) -> Requirements:
+    """With `tensorflow-cpu` for `tensorflow`: the same library without the code for GPUs, which is half its size."""
+    listed = tuple(
+        Requirement(str(item).replace(item.name, "tensorflow-cpu", 1)) if item.name in _TENSORFLOW else item
+        for item in requirements.listed
+    )
+    return replace(requirements, listed=listed)
+
+
+def _resolve(requirements: Requirements, own: Sequence[Pin], target: Path, upgrades: Upgrades) -> str:
+    base = _base(requirements, own)
+    text = _compile(base, requirements, own, target, upgrades)
+    names = {pin.name for pin in read_lock(text)}
+    if "tensorflow" not in names or "tensorflow-cpu" not in names:
+        return text
+    # A package asks for `tensorflow` by this name: it takes the place of `tensorflow-cpu`, which has the same files.
+    listed = tuple(item for item in requirements.listed if item.name != "tensorflow-cpu")
+    base = [item.replace("tensorflow-cpu", "tensorflow") for item in base]
+    return _compile(base, replace(requirements, listed=listed), own, target, upgrades)
+
+
+def _base(requirements: Requirements, own: Sequence[Pin]) -> list[str]:
+    """What samebits adds to the requirements: all of its pins, or the names of what a training needs."""
+    if not overridden(requirements, own):
+        return [str(pin) for pin in own]
+    return [name for name in _OURS if name not in requirements.names]
+
+
+def overridden(requirements: Requirements, own: Iterable[Pin]) -> list[str]:
+    """The project's requirements that samebits's pins do not meet."""
+    pins = {pin.name: pin.version for pin in own}
+    named = ((canonicalize_name(item.name), item) for item in requirements.listed)
+    return [str(item) for name, item in named if name in pins and not item.specifier.contains(pins[name])]
+
+
+def _compile(
+    base: Iterable[str], requirements: Requirements, own: Sequence[Pin], target: Path, upgrades: Upgrades
+) -> str:
+    with tempfile.TemporaryDirectory(prefix="samebits-lock-") as name:
+        folder = Path(name)
+        (folder / _BASE_FILE).write_text("".join(f"{item}\n" for item in base))
+        (folder / _PROJECT_FILE).write_text("".join(f"{item}\n" for item in requirements.listed))
+        # The pins in the output file are preferences.
+        known = target.read_text() if target.exists() else "".join(f"{pin}\n" for pin in own)
+        (folder / _LOCK_FILE).write_text(known)
+        run_tool(_command(upgrades), what="locking", folder=folder, variables=_VARIABLES)
+        text = (folder / _LOCK_FILE).read_text()
+    return text.replace(f"-r {_PROJECT_FILE}", f"-r {requirements.source.name}")
+
+
+def _explained(error: ToolError, requirements: Requirements, own: Sequence[Pin]) -> SamebitsError:
+    """Pip's failure in one line, with what would agree."""
+    missing = lock_conflict.what_is_missing(error.output) if not lock_conflict.is_conflict(error.output) else None
+    if missing is not None:
+        return InputError(f"cannot lock {requirements.source}: {missing}")
+    if not lock_conflict.is_conflict(error.output):
+        return error
+    wishes = [] if overridden(requirements, own) else lock_conflict.contradictions(error.output, own)
+    if not wishes:
+        return InputError(f"no versions agree: {lock_conflict.all_wishes(error.output)}; change {requirements.source}")
+    return InputError(f"{wishes[0]}; {_remedy(wishes[0], requirements, own)}")
+
+
+def _remedy(wish: lock_conflict.Wish, requirements: Requirements, own: Sequence[Pin]) -> str:
+    own_choice = f"or require {wish.pin.name} in {requirements.source.name}, to have another than samebits's"
+    agreeing = None if wish.by is None else _agreeing(wish.by[0], requirements, own)
+    return own_choice.removeprefix("or ") if agreeing is None else f"{agreeing} would agree, {own_choice}"
+
+
+def _agreeing(name: str, requirements: Requirements, own: Sequence[Pin]) -> Pin | None:
+    """The version of a required package that agrees with samebits's pins."""
+    free = [item for item in requirements.listed if canonicalize_name(item.name) != name]
+    if len(free) == len(requirements.listed):
+        return None
+    relaxed = replace(requirements, listed=(*free, Requirement(name)))
+    try:
+        text = _compile([str(pin) for pin in own], relaxed, own, Path(os.devnull), Upgrades())
+    except ToolError:
+        return None
+    return next(pin for pin in read_lock(text) if pin.name == name)
+
+
+_VARIABLES = {"CUSTOM_COMPILE_COMMAND": "samebits lock", "PIP_NO_INPUT": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def _command(upgrades: Upgrades) -> list[str]:
+    return [
+        *(sys.executable, "-m", "piptools", "compile", "--quiet", "--no-config", "--generate-hashes"),
+        *("--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--strip-extras", "--allow-unsafe"),
+        "--no-emit-options",
+        # Wheels alone: the metadata of a source distribution is the output of its own code.
+        *("--pip-args", "--only-binary :all: --retries 1 --timeout 15"),
+        *(*upgrades.options, "--output-file", _LOCK_FILE, _BASE_FILE, _PROJECT_FILE),
+    ]

@@ -1,0 +1,174 @@
+"""The lock of a project: find it beside the script, check it, and divide it into what images are made of.
+
+A project's lock is whole: it pins TensorFlow and all that it needs, too. What agrees with samebits's own lock is taken
+from that, so that projects share a layer. Other pins of TensorFlow's packages win over samebits's.
+"""
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from packaging.pylock import Package, Pylock, PylockSelectError, PylockValidationError
+
+from samebits.core.digest import Digest
+from samebits.core.errors import InputError, RecordError, shorten
+from samebits.core.run_config import RunConfig
+from samebits.host.image.build_context import CPU, GPU, ImageKind, ProjectLocks, context_file
+from samebits.host.image.lockfile import Pin, has_hashes, read_lock, read_text
+from samebits.host.image.requirements import SOURCES, Requirements, read_requirements
+from samebits.host.image.wheelhouse import IMAGE_TARGET, Target
+
+LOCK_NAME = "requirements.lock"
+_READY_MADE = ("pylock.toml", "requirements.txt")
+# The packages that TensorFlow of other versions or devices is made of, beside those in samebits's own locks.
+_FOUNDATION = {"tensorflow", "tensorflow-intel", "tensorflow-io-gcs-filesystem"}
+_TENSORFLOW = ("tensorflow", "tensorflow-cpu")
+_MARK = re.compile(r"^# samebits: (\S+) is (sha256:[0-9a-f]{64}); Python (\d+)\.(\d+)$", re.MULTILINE)
+
+
+def project_kind(spec: RunConfig, target: Target = IMAGE_TARGET) -> ImageKind:
+    """The image that a script trains in, by its device and the lock beside it; the virtual environment has its locks.
+
+    Raises InputError for a lock that is out of date, damaged, or does not go with samebits's own.
+    """
+    kind = CPU if spec.gpus is None else GPU
+    lock = find_lock(spec)
+    return kind if lock is None else replace(kind, project=divide(_checked_pins(spec, lock, target), kind, lock))
+
+
+def this_python() -> Target:
+    """The Python of this process, which makes virtual environments."""
+    return Target(python=sys.version_info[:2])
+
+
+def find_lock(spec: RunConfig) -> Path | None:
+    """The lock of a script's project; raises InputError if `samebits.toml` names one that is missing."""
+    if spec.lock is not None:
+        if not spec.lock.exists():
+            raise InputError(f"the lock {spec.lock} does not exist; make it with `samebits lock`")
+        return spec.lock
+    own = spec.code_folder / LOCK_NAME
+    if own.exists():
+        return own
+    # The usual requirements.txt is no lock: it counts only if every line has a hash.
+    found = (spec.code_folder / name for name in _READY_MADE)
+    return next((path for path in found if path.exists() and (path.suffix == ".toml" or has_hashes(path))), None)
+
+
+def find_requirements(spec: RunConfig) -> Path | None:
+    """The file with the requirements of a script's project."""
+    if spec.requirements is not None:
+        return spec.requirements
+    found = (spec.code_folder / name for name in SOURCES)
+    return next((path for path in found if path.exists() and _lists_any(path)), None)
+
+
+def _lists_any(path: Path) -> bool:
+    """Whether it is a file of requirements; a `pyproject.toml` without dependencies holds other settings only."""
+    return path.suffix != ".toml" or bool(read_requirements(path).listed)
+
+
+def mark(requirements: Requirements) -> str:
+    """The line of a lock that says what it was made from."""
+    python = ".".join(str(part) for part in sys.version_info[:2])
+    return f"# samebits: {requirements.source.name} is {requirements.digest}; Python {python}\n"
+
+
+def _checked_pins(spec: RunConfig, lock: Path, target: Target) -> tuple[Pin, ...]:
+    """The pins of a lock for a Python; raises InputError where the requirements changed since it was made."""
+    if lock.suffix == ".toml":
+        return read_pylock(lock, target)
+    pins = read_lock(lock)
+    made_from = _MARK.search(read_text(lock))
+    source = find_requirements(spec)
+    if made_from and source and Digest.parse(made_from[2]) != read_requirements(source).digest:
+        raise InputError(f"{source} changed after {lock.name} was made; run `samebits lock`")
+    return pins
+
+
+def read_pylock(path: Path, target: Target) -> tuple[Pin, ...]:
+    """The pins of a `pylock.toml` (PEP 751) for a Python; raises InputError for one that holds more than wheels."""
+    try:
+        lock = Pylock.from_dict(tomllib.loads(read_text(path)))
+        chosen = [package for package, _ in lock.select(environment=target.environment, tags=list(target.ranks))]
+    except (tomllib.TOMLDecodeError, PylockValidationError, PylockSelectError) as error:
+        raise InputError(f"{path} cannot be used for Python {target.python[0]}.{target.python[1]}: {error}") from error
+    return tuple(_pin(path, package) for package in chosen)
+
+
+def _pin(path: Path, package: Package) -> Pin:
+    files = [*(package.wheels or ()), *([package.sdist] if package.sdist else ())]
+    if package.version is None or not files:
+        raise InputError(f"{path}: {package.name} is no published version; a lock holds nothing else")
+    try:
+        hashes = frozenset(Digest.parse(f"sha256:{file.hashes['sha256']}") for file in files)
+    except (KeyError, RecordError) as error:
+        raise InputError(f"{path}: a file of {package.name} has no sha256; make the lock with one") from error
+    return Pin(name=package.name, version=str(package.version), hashes=hashes, marker=None, line=0)
+
+
+def divide(pins: Sequence[Pin], kind: ImageKind, lock: Path) -> ProjectLocks:
+    """The locks of a project: `base` is None where its pins of TensorFlow's packages are samebits's own.
+
+    Raises InputError for pins that contradict samebits's without bringing a TensorFlow of their own.
+    """
+    own = {pin.name: pin for pin in read_lock(context_file(kind.lock))}
+    foundation = foundation_names()
+    base = {pin.name: pin for pin in pins if pin.name in foundation}
+    above = text_of(pin for pin in pins if pin.name not in foundation) or None
+    if _same(base, own) or _same(base, _own_cpu()):
+        return ProjectLocks(packages=above)
+    if not any(name in base for name in _TENSORFLOW):
+        _check_agree(base.values(), own, lock)
+        return ProjectLocks(packages=above)
+    if all(name in base for name in _TENSORFLOW):
+        raise InputError(f"{lock} pins both tensorflow and tensorflow-cpu, which have the same files; keep one")
+    if kind.device == GPU.device:
+        raise InputError(
+            f"{lock} pins a TensorFlow of its own, and images for GPUs hold samebits's; drop --gpus, or tensorflow"
+        )
+    return ProjectLocks(base=text_of(base.values()), packages=above)
+
+
+def foundation_names() -> set[str]:
+    """The packages of TensorFlow's layer."""
+    return _FOUNDATION.union(*({pin.name for pin in read_lock(context_file(kind.lock))} for kind in (CPU, GPU)))
+
+
+def _own_cpu() -> dict[str, Pin]:
+    """The pins that projects are locked with; an image for GPUs has its own lock, at the same versions."""
+    return {pin.name: pin for pin in read_lock(context_file(CPU.lock))}
+
+
+def _same(pins: Mapping[str, Pin], own: Mapping[str, Pin]) -> bool:
+    """Whether a lock has samebits's own pins, and no other files; most tools leave files out that are no wheels."""
+    return pins.keys() == own.keys() and all(
+        pins[name].version == pin.version and (pins[name].hashes <= pin.hashes or pin.hashes <= pins[name].hashes)
+        for name, pin in own.items()
+    )
+
+
+def _check_agree(pins: Iterable[Pin], own: Mapping[str, Pin], lock: Path) -> None:
+    other = [f"{pin} (samebits: {own[pin.name]})" for pin in pins if pin.name in own and not _agrees(pin, own)]
+    if other:
+        raise InputError(
+            f"{lock} pins other versions than samebits does, and no tensorflow: {shorten(other, 3)}; pin these, or a"
+            " tensorflow that goes with yours"
+        )
+
+
+def _agrees(pin: Pin, own: Mapping[str, Pin]) -> bool:
+    return own[pin.name].version == pin.version and bool(own[pin.name].hashes & pin.hashes)
+
+
+def text_of(pins: Iterable[Pin]) -> str:
+    """A lock with these pins: the same text for the same pins, whatever wrote the lock that they come from."""
+    blocks = []
+    for pin in sorted(pins, key=lambda item: item.name):
+        marker = f" ; {pin.marker}" if pin.marker else ""
+        hashes = (f"    --hash={digest}" for digest in sorted(pin.hashes, key=lambda item: item.hex))
+        blocks.append(" \\\n".join((f"{pin}{marker}", *hashes)) + "\n")
+    return "".join(blocks)
