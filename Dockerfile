@@ -1,6 +1,6 @@
 # The CPU image, a function of its build context: lock/, source/, image.json. `samebits build` writes the context and
 # passes every argument. The wheels are a second, named context. A project's own packages add packages/ to the context,
-# a third context with their wheels, and a layer: LAYERS names the stage that the image continues.
+# contexts with their wheels, and two layers: LAYERS names the stage that the image continues.
 ARG LAYERS=tensorflow
 ARG BASE=python:3.13.15-slim-trixie@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 FROM ${BASE} AS tensorflow
@@ -28,21 +28,27 @@ RUN --network=none --mount=type=bind,source=lock,target=/media --mount=type=bind
  && PYTHONHASHSEED=0 /opt/samebits/venv/bin/python -m compileall -q -j1 -x /nvidia/ \
       --invalidation-mode unchecked-hash /opt/samebits/venv/lib
 
-# The project's own packages, installed like those of the base lock. Only their files are compiled: TensorFlow's layer
-# stays as it is. (Some packages hold templates that are no valid Python.)
+# The project's own packages, installed like those of the base lock: two layers, as the large wheels change less often.
+# Only their own files are compiled, so the layer below stays as it is. Some hold templates that are no valid Python.
 FROM tensorflow AS packages
-ARG PACKAGES_DIGEST
-LABEL samebits.packages="${PACKAGES_DIGEST}"
-RUN --network=none --mount=type=bind,source=packages,target=/media \
-    --mount=type=bind,from=packages-wheelhouse,target=/mnt \
-    --mount=type=tmpfs,target=/tmp export PYTHONDONTWRITEBYTECODE=1 \
- && python3 -m venv /tmp/pip \
+RUN --network=none --mount=type=bind,from=packages-large,target=/mnt --mount=type=tmpfs,target=/tmp \
+    export PYTHONDONTWRITEBYTECODE=1 && [ ! -s /mnt/requirements.txt ] || { python3 -m venv /tmp/pip \
  && /tmp/pip/bin/pip --python /opt/samebits/venv/bin/python install --no-index --find-links=/mnt \
       --require-hashes --no-deps --no-compile --no-cache-dir --disable-pip-version-check --quiet \
-      --root-user-action=ignore -r /media/requirements.lock \
+      --root-user-action=ignore -r /mnt/requirements.txt \
  && find /opt/samebits/venv/lib -name '*.py' -newerct "@$start" > /tmp/sources \
- && { [ ! -s /tmp/sources ] || PYTHONHASHSEED=0 /opt/samebits/venv/bin/python -m compileall -qq -j1 -i /tmp/sources \
-      --invalidation-mode unchecked-hash || true; }
+ && if [ -s /tmp/sources ]; then PYTHONHASHSEED=0 /opt/samebits/venv/bin/python -m compileall -qq -j1 -i /tmp/sources \
+      --invalidation-mode unchecked-hash || true; fi; }
+RUN --network=none --mount=type=bind,from=packages-small,target=/mnt --mount=type=tmpfs,target=/tmp \
+    export PYTHONDONTWRITEBYTECODE=1 && [ ! -s /mnt/requirements.txt ] || { python3 -m venv /tmp/pip \
+ && /tmp/pip/bin/pip --python /opt/samebits/venv/bin/python install --no-index --find-links=/mnt \
+      --require-hashes --no-deps --no-compile --no-cache-dir --disable-pip-version-check --quiet \
+      --root-user-action=ignore -r /mnt/requirements.txt \
+ && find /opt/samebits/venv/lib -name '*.py' -newerct "@$start" > /tmp/sources \
+ && if [ -s /tmp/sources ]; then PYTHONHASHSEED=0 /opt/samebits/venv/bin/python -m compileall -qq -j1 -i /tmp/sources \
+      --invalidation-mode unchecked-hash || true; fi; }
+ARG PACKAGES_DIGEST
+LABEL samebits.packages="${PACKAGES_DIGEST}"
 
 FROM ${LAYERS}
 # The settings that must be set before Python starts. determinism_profile.py explains them; a test compares both.

@@ -35,7 +35,8 @@ def check_software(recipe: ImageIdentity) -> None:
     """Raise InputError where Python, packages or the runner's own source differ from the recipe's."""
     _check_python(recipe)
     locks = {"lock": CONTEXT / "lock" / "requirements.lock", "packages": CONTEXT / "packages" / "requirements.lock"}
-    locks = {what: path for what, path in locks.items() if os.path.lexists(path)}
+    if not os.path.lexists(locks["packages"]):
+        del locks["packages"]
     try:
         found = {what: Digest.of_file(path) for what, path in locks.items()}
         found["source"] = context_source_digest(CONTEXT, compiled=False)

@@ -28,6 +28,7 @@ from samebits.host.image.build_context import (
     write_context,
 )
 from samebits.host.image.buildkit import Builder, choose_builder
+from samebits.host.image.package_layers import layer_wheels
 from samebits.host.image.wheelhouse import prepare_wheelhouse
 from samebits.host.subprocesses import run_tool
 
@@ -196,13 +197,15 @@ def build_from_context(
     started = time.monotonic()
     # Everything the network is needed for comes before the build itself, which runs without.
     base = provide_base(engine, plan.base, plan.base_digest, offline=offline)
-    locks = {"wheelhouse": LOCK_PATH} | ({} if plan.packages is None else {"packages-wheelhouse": PACKAGES_PATH})
-    wheelhouses = {name: prepare_wheelhouse(context / path, offline=offline) for name, path in locks.items()}
+    wheelhouse = prepare_wheelhouse(context / LOCK_PATH, offline=offline)
+    packages = None if plan.packages is None else prepare_wheelhouse(context / PACKAGES_PATH, offline=offline)
     builder = choose_builder(engine, base, offline=offline)
     log(f"building {plan.tag} on {plan.base} with {builder}")
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
         # buildx writes the digests into this file; the engine does not report all of them.
         metadata = Path(folder) / "metadata.json"
+        layers = {} if packages is None else layer_wheels(context / PACKAGES_PATH, packages, Path(folder))
+        wheelhouses = {"wheelhouse": wheelhouse, **layers}
         command = plan.command(
             builder=builder, base=base, context=context, wheelhouses=wheelhouses, metadata=metadata, cached=cached
         )

@@ -1,7 +1,7 @@
 """Read a lock that pip-compile wrote: exact pins, each with its hashes, and nothing else."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,16 @@ def read_lock(lock: str | Path) -> tuple[Pin, ...]:
         if first is not pin:
             raise InputError(f"{where}:{line}: {pin.name} is already pinned in line {first.line}; drop one of them")
     return tuple(pins.values())
+
+
+def text_of(pins: Iterable[Pin], *, markers: bool = True) -> str:
+    """A lock with these pins: the same text for the same pins, whatever wrote the lock that they come from."""
+    blocks = []
+    for pin in sorted(pins, key=lambda item: item.name):
+        marker = f" ; {pin.marker}" if pin.marker and markers else ""
+        hashes = (f"    --hash={digest}" for digest in sorted(pin.hashes, key=lambda item: item.hex))
+        blocks.append(" \\\n".join((f"{pin}{marker}", *hashes)) + "\n")
+    return "".join(blocks)
 
 
 def read_text(path: Path, what: str = "the lock", remedy: str = "make one with `samebits lock`") -> str:

@@ -17,7 +17,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.run_config import RunConfig
 from samebits.host.image.build_context import CPU, GPU, ImageKind, ProjectLocks, context_file
-from samebits.host.image.lockfile import Pin, has_hashes, read_lock, read_text
+from samebits.host.image.lockfile import Pin, has_hashes, read_lock, read_text, text_of
 from samebits.host.image.requirements import SOURCES, Requirements, read_requirements
 from samebits.host.image.wheelhouse import IMAGE_TARGET, Target
 
@@ -162,13 +162,3 @@ def _check_agree(pins: Iterable[Pin], own: Mapping[str, Pin], lock: Path) -> Non
 
 def _agrees(pin: Pin, own: Mapping[str, Pin]) -> bool:
     return own[pin.name].version == pin.version and bool(own[pin.name].hashes & pin.hashes)
-
-
-def text_of(pins: Iterable[Pin]) -> str:
-    """A lock with these pins: the same text for the same pins, whatever wrote the lock that they come from."""
-    blocks = []
-    for pin in sorted(pins, key=lambda item: item.name):
-        marker = f" ; {pin.marker}" if pin.marker else ""
-        hashes = (f"    --hash={digest}" for digest in sorted(pin.hashes, key=lambda item: item.hex))
-        blocks.append(" \\\n".join((f"{pin}{marker}", *hashes)) + "\n")
-    return "".join(blocks)

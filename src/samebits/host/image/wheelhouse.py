@@ -275,7 +275,7 @@ def _link_all(wheels: Iterable[Path], folder: Path) -> None:
         draft = Path(name) / "wheels"
         draft.mkdir()
         for wheel in wrong:
-            _link_or_copy(wheel, draft / wheel.name)
+            link_or_copy(wheel, draft / wheel.name)
         if not folder.exists():
             draft.rename(folder)
             return
@@ -286,7 +286,7 @@ def _link_all(wheels: Iterable[Path], folder: Path) -> None:
             (draft / wheel.name).replace(folder / wheel.name)
 
 
-def _link_or_copy(wheel: Path, place: Path) -> None:
+def link_or_copy(wheel: Path, place: Path) -> None:
     """Hard-link a wheel, or copy it if the file system has no hard links."""
     try:
         os.link(wheel, place)

@@ -106,9 +106,9 @@ def test_unreadable(tmp_path: Path) -> None:
     missing, binary = tmp_path / "no.lock", tmp_path / "binary.lock"
     binary.write_bytes(b"\xff")
     for path, complaint in (
-        (missing, f"the lock {missing} does not exist; make one with pip-compile --generate-hashes"),
-        (binary, f"the lock {binary} cannot be read: it is not UTF-8; name a file that pip-compile wrote"),
-        (tmp_path, f"the lock {tmp_path} cannot be read: Is a directory; name a file that pip-compile wrote"),
+        (missing, f"the lock {missing} does not exist; make one with `samebits lock`"),
+        (binary, f"the lock {binary} cannot be read: it is not UTF-8; make one with `samebits lock`"),
+        (tmp_path, f"the lock {tmp_path} cannot be read: Is a directory; make one with `samebits lock`"),
     ):
         with pytest.raises(InputError) as caught:
             read_lock(path)
