@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from samebits.core.errors import EXIT_OK, InputError, pluralize
-from samebits.core.run_config import CONFIG_NAME, RunConfig, read_config
+from samebits.core.project import CONFIG_NAME, CodeLayout, find_root
+from samebits.core.run_config import RunConfig, read_config
 
 
 def add_lock_options(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +28,25 @@ def lock_command(*, folder: Path, upgrade: bool, packages: tuple[str, ...]) -> i
     from samebits.host.image.project_lock import LOCK_NAME, find_requirements
     from samebits.host.image.requirements import SOURCES, read_requirements
 
-    given = read_config(folder / CONFIG_NAME)
-    spec = RunConfig(script=folder / "train.py", requirements=given.get("requirements"), lock=given.get("lock"))
+    spec = _project(folder)
     source = find_requirements(spec)
     if source is None:
         raise InputError(f"{folder.absolute()} has no {SOURCES[0]}; write the names of your packages into one")
-    target = spec.lock or folder / LOCK_NAME
+    target = spec.lock or source.parent / LOCK_NAME
     if target.suffix == ".toml":
         raise InputError(f"{target} is another tool's lock; make it with that, or name another in {CONFIG_NAME}")
     pins = compile_lock(read_requirements(source), target, Upgrades(everything=upgrade, packages=packages))
     print(f"locked {pluralize(len(pins), 'package')} in {target}")
     return EXIT_OK
+
+
+def _project(folder: Path) -> RunConfig:
+    """A script in a folder, with the project around it."""
+    root = find_root(folder)
+    given = read_config(root / CONFIG_NAME)
+    return RunConfig(
+        script=folder / "train.py",
+        layout=CodeLayout(folder=root, entry="train.py", workdir="."),
+        requirements=given.get("requirements"),
+        lock=given.get("lock"),
+    )

@@ -4,10 +4,11 @@ A project's lock is whole: it pins TensorFlow and all that it needs, too. What a
 from that, so that projects share a layer. Other pins of TensorFlow's packages win over samebits's.
 """
 
+import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from samebits.host.image.requirements import SOURCES, Requirements, read_require
 from samebits.host.image.wheelhouse import IMAGE_TARGET, Target
 
 LOCK_NAME = "requirements.lock"
-_READY_MADE = ("pylock.toml", "requirements.txt")
+_LOCKS = (LOCK_NAME, "pylock.toml", "requirements.txt")
 # The packages that TensorFlow of other versions or devices is made of, beside those in samebits's own locks.
 _FOUNDATION = {"tensorflow", "tensorflow-intel", "tensorflow-io-gcs-filesystem"}
 _TENSORFLOW = ("tensorflow", "tensorflow-cpu")
@@ -50,20 +51,24 @@ def find_lock(spec: RunConfig) -> Path | None:
         if not spec.lock.exists():
             raise InputError(f"the lock {spec.lock} does not exist; make it with `samebits lock`")
         return spec.lock
-    own = spec.code_folder / LOCK_NAME
-    if own.exists():
-        return own
-    # The usual requirements.txt is no lock: it counts only if every line has a hash.
-    found = (spec.code_folder / name for name in _READY_MADE)
-    return next((path for path in found if path.exists() and (path.suffix == ".toml" or has_hashes(path))), None)
+    found = (folder / name for folder in _folders(spec) for name in _LOCKS)
+    # The usual requirements.txt is no lock: it counts only if it has hashes.
+    return next((path for path in found if path.exists() and (path.suffix != ".txt" or has_hashes(path))), None)
 
 
 def find_requirements(spec: RunConfig) -> Path | None:
     """The file with the requirements of a script's project."""
     if spec.requirements is not None:
         return spec.requirements
-    found = (spec.code_folder / name for name in SOURCES)
+    found = (folder / name for folder in _folders(spec) for name in SOURCES)
     return next((path for path in found if path.exists() and _lists_any(path)), None)
+
+
+def _folders(spec: RunConfig) -> Iterator[Path]:
+    """The script's folder, and those above it up to the project's."""
+    folder, root = (Path(os.path.abspath(path)) for path in (spec.script.parent, spec.code_folder))
+    yield folder
+    yield from (path for path in folder.parents if path.is_relative_to(root))
 
 
 def _lists_any(path: Path) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from samebits.core.errors import InputError
+from samebits.core.project import CodeLayout
 from samebits.core.run_config import RunConfig
 from samebits.host.image.build_context import CPU, GPU, NO_PROJECT, ImageKind, context_file
 from samebits.host.image.lockfile import Pin, read_lock, text_of
@@ -124,6 +125,18 @@ def test_a_lock_that_the_configuration_names(tmp_path: Path) -> None:
     assert project_kind(spec).project.packages == _PANDAS
     with pytest.raises(InputError, match=r"the lock .*no\.lock does not exist"):
         project_kind(RunConfig(script=tmp_path / "train.py", lock=tmp_path / "no.lock"))
+
+
+def test_the_nearest_lock_up_to_the_projects_folder_counts(tmp_path: Path) -> None:
+    script = tmp_path / "project" / "scripts" / "train.py"
+    script.parent.mkdir(parents=True)
+    layout = CodeLayout(folder=tmp_path / "project", entry="scripts/train.py", workdir="scripts")
+    spec = RunConfig(script=script, layout=layout)
+    (tmp_path / "requirements.lock").touch()
+    assert find_lock(spec) is None
+    for folder in (tmp_path / "project", script.parent):
+        (folder / "requirements.lock").touch()
+        assert find_lock(spec) == folder / "requirements.lock"
 
 
 def test_hashed_requirements_are_a_lock(spec: RunConfig, tmp_path: Path) -> None:
