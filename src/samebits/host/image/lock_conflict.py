@@ -17,9 +17,7 @@ _UNREACHABLE = re.compile(
     r"|Temporary failure in name resolution|\b(?:401|403|50\d) (?:Client|Server) Error"
 )
 _MISSING = re.compile(r"No matching distribution found for (\S+)|satisfies the requirement (\S+) \(from versions: ")
-_WANTED = re.compile(
-    r"RequirementInformation\(requirement=\w+\('([^']+)'\), parent=(?:None|\w+\('(?:[^']*/)?([^'/#]+?)(?:#| \(from|'))"
-)
+_WANTED = re.compile(r"RequirementInformation\(requirement=\w+\('([^']+)'\), parent=(?:None|\w+\('([^'# ]+))")
 _WHEEL = re.compile(r"([A-Za-z0-9_.]+?)-([^-]+)-")
 
 
@@ -57,8 +55,8 @@ def all_wishes(output: str) -> str:
 
 
 def _wishes(output: str) -> Iterator[tuple[str, tuple[str, str] | None]]:
-    for text, file in _WANTED.findall(output):
-        wheel = _WHEEL.match(file) if file else None
+    for text, url in _WANTED.findall(output):
+        wheel = _WHEEL.match(url.rpartition("/")[2])
         yield text, None if wheel is None else (canonicalize_name(wheel[1]), wheel[2])
 
 
