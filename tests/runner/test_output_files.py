@@ -24,7 +24,7 @@ model.train_on_batch(np.ones((1, 3)), np.ones((1, 2)))
 def digests():
     for name in ("a.keras", "a.weights.h5", "a.h5"):
         (model.save_weights if "weights" in name else model.save)(folder / name)
-    return [item.digest for item in describe_outputs(folder, ()) if item.by == "tensors"]
+    return [item.digest for item in describe_outputs(folder, ())[0] if item.by == "tensors"]
 digests()  # the first save in the old format changes the model's own state
 first = digests()
 raw = (folder / "a.keras").read_bytes()
@@ -49,7 +49,7 @@ hdf[512:] = b"\xff" * len(hdf[512:])
 (folder / "empty.hdf5").touch()
 (folder / "text.keras").write_bytes(b"no archive")
 (folder / "short.keras").write_bytes(whole[:-200])
-for item in describe_outputs(folder, ("a.*",)):
+for item in describe_outputs(folder, ("a.*",))[0]:
     print(item.path, item.by, item.digest == str(Digest.of_file(folder / item.path)))
 with zipfile.ZipFile(folder / "packed.keras") as archive:
     print(archive.namelist())
@@ -79,7 +79,7 @@ def test_equal_models_have_equal_digests(tmp_path: Path) -> None:
 
 
 def _described(folder: Path, *ignore: str) -> list[tuple[str, str]]:
-    return [(item.path, item.by) for item in describe_outputs(folder, ignore)]
+    return [(item.path, item.by) for item in describe_outputs(folder, ignore)[0]]
 
 
 def test_links_and_names(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_links_and_names(tmp_path: Path) -> None:
     assert _described(tmp_path) == everything
     assert _described(tmp_path, "b/*", "lin?") == [item for item in everything if item[0] in ("B", "\\xff", "out")]
     assert _described(tmp_path, "*") == []
-    found = {item.path: item.digest for item in describe_outputs(tmp_path, ())}
+    found = {item.path: item.digest for item in describe_outputs(tmp_path, ())[0]}
     inside = os.path.relpath(os.path.realpath(tmp_path), "/")
     outward = "/".join([".."] * (inside.count("/") + 1)) + "/etc/hostname"
     assert found["out"] == str(Digest.of_bytes(outward.encode()))

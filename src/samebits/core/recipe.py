@@ -10,6 +10,8 @@ from samebits.core.jsonio import Fields, differing_names
 
 KERAS_ORDER = "keras"
 PER_EPOCH = "per-epoch"
+KNOWN_LOGS = ("*events.out.tfevents.*", "*plugins/profile/*")
+"""Patterns of logs that hold times and host names: what TensorBoard reads. The result does not cover them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

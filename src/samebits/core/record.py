@@ -111,8 +111,8 @@ class Record:
     with 1.3: whether unseeded randomness is an error, and what is tried, if it is a trial. 1.4 extended `origin`,
     and added `files`: the digest of `files.jsonl`, which holds one for every file of the run's folder, and `host`:
     where the run was started, so that nobody else finalizes it while it lives; and `coverage`: what the result leaves
-    out. 1.5 added `inputs`, `image.packages`, `code.module`, `code.pythonpath` and `code.workdir` to the recipe, and
-    `unpinned` to the environment.
+    out. 1.5 added `inputs`, `image.packages`, `code.module`, `code.pythonpath` and `code.workdir` to the recipe,
+    `unpinned` and `script_settings` to the environment, and `ignored` to the coverage.
     """
 
     id: str

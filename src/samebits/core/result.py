@@ -106,19 +106,26 @@ class OutputFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coverage:
-    """What a result leaves out: layers that the script `discarded` unobserved, and models that were not saved."""
+    """What a result leaves out.
+
+    These are layers that the script `discarded` unobserved, models that were not saved, and output files that the
+    recipe says to ignore.
+    """
 
     discarded: int = 0
     unsaved: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As the record holds it."""
-        return {"discarded": self.discarded, "unsaved": list(self.unsaved)}
+        """As the record holds it; `ignored` came with version 1.5."""
+        ignored = {"ignored": list(self.ignored)} if self.ignored else {}
+        return {"discarded": self.discarded, "unsaved": list(self.unsaved), **ignored}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "Coverage":
         """Read what `to_dict` wrote."""
-        return cls(discarded=fields.get("discarded", int), unsaved=fields.texts("unsaved"))
+        ignored = fields.texts("ignored") if "ignored" in fields.given() else ()
+        return cls(discarded=fields.get("discarded", int), unsaved=fields.texts("unsaved"), ignored=ignored)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

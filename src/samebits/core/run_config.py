@@ -16,7 +16,7 @@ from samebits.core.errors import InputError, RecordError
 from samebits.core.inputs_lock import LOCK_NAME, PinnedFile, read_declared, read_lock, require_declared
 from samebits.core.jsonio import Fields
 from samebits.core.project import CONFIG_NAME, CodeLayout, find_root, module_layout, script_layout
-from samebits.core.recipe import KERAS_ORDER, PER_EPOCH
+from samebits.core.recipe import KERAS_ORDER, KNOWN_LOGS, PER_EPOCH
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 
@@ -262,6 +262,7 @@ def make_config(options: Mapping[str, Any], caller: Mapping[str, str] = os.envir
     merged |= {name: value for name, value in options.items() if name in known and value is not None}
     for name in _LISTS:
         merged[name] = tuple(merged.get(name, ()))
+    merged["ignore_outputs"] = (*KNOWN_LOGS, *merged["ignore_outputs"])
     merged["env"] = declared_env.resolve(declared, caller)
     merged["inputs"] = _inputs_lock(root, merged.get("inputs", ()))
     if "trace" in merged:

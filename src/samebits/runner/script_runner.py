@@ -13,6 +13,8 @@ from samebits.core.errors import EXIT_SCRIPT_FAILED, InputError, SamebitsError
 from samebits.core.recipe import Code
 from samebits.core.record import FAILED, FINISHED, Outcome
 from samebits.core.trace_level import TraceEnded
+from samebits.runner.hints import hint
+from samebits.runner.process.console import log
 from samebits.runner.process.signals import Signals
 
 
@@ -46,7 +48,10 @@ def run_script(work: Path, code: Code, signals: Signals, check: Callable[[], Non
         if signals.received is not None:
             raise
         check()
-        return _raised(error)
+        outcome = _raised(error)
+        if text := hint(error, work, code):
+            log(text)
+        return outcome
     return Outcome(state=FINISHED, exit_status=0)
 
 

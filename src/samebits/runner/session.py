@@ -321,8 +321,8 @@ class Session:
             result = parts.observer.finish()
             parts.working_folder.check(thorough=True)
             parts.working_folder.collect()
-            result = replace(result, outputs=describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs))
-            coverage = parts.observer.settling.coverage()
+            outputs, ignored = describe_outputs(self.folder.outputs, self.record.recipe.ignore_outputs)
+            coverage = replace(parts.observer.settling.coverage(), ignored=ignored)
             self.record = replace(self.record, coverage=coverage)
         if not result.models:
             log("no Keras model was trained: the result covers the output files only")
@@ -330,7 +330,7 @@ class Session:
             log(f"a model could not be saved, the result has its digests only: {reason}")
         with self._timed(lambda timings, seconds: replace(timings, check_inputs=seconds)):
             check_unchanged(self.folder, self.record.recipe, self.data)
-        return result
+        return replace(result, outputs=outputs)
 
     def _interruption(self) -> Outcome:
         by_hand = self.signals.received == signal.SIGINT

@@ -7,6 +7,7 @@ import pytest
 
 from samebits.core.checkpoint_store import RetentionPolicy
 from samebits.core.errors import InputError
+from samebits.core.recipe import KNOWN_LOGS
 from samebits.core.run_config import (
     OneLineParser,
     RunConfig,
@@ -88,7 +89,11 @@ def _parse(folder: Path, *words: str) -> RunConfig:
         ("data = 'd'\nruns = 'r'", [], {"data": Path("{folder}/d"), "runs": Path("{folder}/r")}),
         ("data = '/d'", [], {"data": Path("/d")}),
         ("data = 'd'", ["--data", "e"], {"data": Path("e")}),
-        ("ignore-outputs = ['*.log']\nexclude = ['a']", [], {"ignore_outputs": ("*.log",), "exclude": ("a",)}),
+        (
+            "ignore-outputs = ['*.log']\nexclude = ['a']",
+            [],
+            {"ignore_outputs": (*KNOWN_LOGS, "*.log"), "exclude": ("a",)},
+        ),
         ("exclude = ['a']", ["--exclude", "b", "--exclude", "c"], {"exclude": ("b", "c")}),
         ("threads = 3\nprofile = 'native'\nlevel = 'documented'", [], {"threads": 3, "level": "documented"}),
         ("goal = 'documented'", [], {"level": "documented"}),
@@ -97,7 +102,7 @@ def _parse(folder: Path, *words: str) -> RunConfig:
         ("image = 'mine'\ngpus = 'all'\nruntime = 'docker'", [], {"image": "mine", "gpus": "all", "runtime": "docker"}),
         ("env = ['LR=1', 'N=2']", ["--env", "LR=3"], {"env": ("LR=3", "N=2"), "declared": {"LR": "3", "N": "2"}}),
         ("", [], {"env": (), "declared": {}}),
-        ("", ["--ignore-output", "a/*"], {"ignore_outputs": ("a/*",)}),
+        ("", ["--ignore-output", "a/*"], {"ignore_outputs": (*KNOWN_LOGS, "a/*")}),
         ("", [], {"retention": RetentionPolicy(keep="last")}),
         ("keep = 'every:5'\ncheckpoint-every = 100", [], {"retention": RetentionPolicy(keep="every:5", every=100)}),
         ("keep = 'all'", ["--keep", "none"], {"retention": RetentionPolicy(keep="none")}),

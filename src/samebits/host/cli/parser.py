@@ -1,6 +1,7 @@
 """The command line: `main`, and the parser with all commands."""
 
 import argparse
+import difflib
 import signal
 import sys
 import traceback
@@ -97,12 +98,34 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def _run_command(argv: Sequence[str]) -> int:
     arguments, script_arguments = split_arguments(argv)
-    options = make_parser().parse_args(arguments)
+    _check_command(arguments)
+    options, unknown = make_parser().parse_known_args(arguments)
+    if unknown:
+        raise InputError(_unknown_arguments(options, unknown))
     if script_arguments is not None and "script" not in options:
         raise InputError("only `samebits train` and `samebits check` take arguments after --; remove them")
     # None means that there was no `--`; an empty tuple overrides the arguments in samebits.toml.
     options.arguments = script_arguments
     return int(options.command(options))
+
+
+def _check_command(arguments: Sequence[str]) -> None:
+    """Raise InputError for a misspelled command."""
+    names = [name for name, *_ in _COMMANDS]
+    word = arguments[0] if arguments else ""
+    if word and not word.startswith("-") and word not in names:
+        close = difflib.get_close_matches(word, names, n=1)
+        meant = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(f"there is no command {word!r}; {meant}see 'samebits --help'")
+
+
+def _unknown_arguments(options: argparse.Namespace, unknown: Sequence[str]) -> str:
+    """The message for arguments that no option takes; they may be meant for the script."""
+    message = f"unrecognized arguments: {' '.join(unknown)}"
+    if "script" not in options:
+        return f"{message}; see 'samebits --help'"
+    script = options.script or f"-m {options.module}"
+    return f"{message}; the script's own arguments follow --: {script} -- {' '.join(unknown)}"
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from samebits.core.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARABLE, EXIT_OK, InputError
+from samebits.core.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARABLE, EXIT_OK, InputError, shorten
+from samebits.core.jsonio import differing_names
 from samebits.core.record import FAILED, Record
+from samebits.core.result import Result
 from samebits.core.run_config import BITWISE, DOCUMENTED, METRICS
 
 IDENTICAL = "identical"
@@ -101,10 +103,20 @@ def judge_runs(one: Record, other: Record, level: str, tolerance: Tolerance) -> 
     if one.result_digest == other.result_digest:
         return _equal(one, other, level)
     if level == BITWISE:
-        return Verdict(kind=DIFFERENT, level=level, reasons=("the result digests differ",))
+        return Verdict(kind=DIFFERENT, level=level, reasons=(_difference(one.result, other.result),))
     if level == DOCUMENTED:
         return Verdict(kind=EQUIVALENT, level=level, reasons=("it finished again; the result digests differ",))
     return _by_metrics(one, other, tolerance)
+
+
+def _difference(one: Result, other: Result) -> str:
+    """Why two results differ; output files alone are often logs that hold a time."""
+    if (one.models, one.fits) != (other.models, other.fits):
+        return "the result digests differ"
+    files = {item.path: item for item in one.outputs}, {item.path: item for item in other.outputs}
+    paths = differing_names(*files)
+    hint = "those that hold a time or a host name are left out with `samebits train --ignore-output`"
+    return f"only output files differ: {shorten(paths, 3)}; {hint}" if paths else "the result digests differ"
 
 
 def _equal(one: Record, other: Record, level: str) -> Verdict:

@@ -196,6 +196,7 @@ def _result_rows(record: Record) -> list[Row]:
     if result is None:
         return []
     rows: list[Row] = [("result", result.digest), ("  covers", record.covers)]
+    rows += [("  left out", path) for path in (record.coverage.ignored if record.coverage else ())]
     rows += [("  not saved", text) for text in (record.coverage.unsaved if record.coverage else ())]
     for model in result.models:
         count = sum(len(group) for group in model.tensors.values())

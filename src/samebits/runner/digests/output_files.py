@@ -21,16 +21,19 @@ _VOLATILE = {"shared_object_id", "date_saved"}
 """Keys of a `.keras` archive that differ between equal models: an object's address and the time."""
 
 
-def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[OutputFile, ...]:
-    """Path and digest of every output file, sorted by path. `ignore` holds patterns of paths to leave out."""
-    found = []
+def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[tuple[OutputFile, ...], tuple[str, ...]]:
+    """Path and digest of every output file, and the paths of those left out, sorted. `ignore` are patterns of paths."""
+    files = sorted(_files(folder))
+    left_out = [relative for relative, _ in files if any(fnmatch.fnmatchcase(relative, item) for item in ignore)]
+    found = (_describe(relative, path, folder) for relative, path in files if relative not in left_out)
+    return tuple(found), tuple(left_out)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in folder.rglob("*"):
-        # A path need not be UTF-8, but the record is.
-        relative = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
-        counts = path.is_symlink() or path.is_file()
-        if counts and not any(fnmatch.fnmatchcase(relative, pattern) for pattern in ignore):
-            found.append(_describe(relative, path, folder))
-    return tuple(sorted(found, key=lambda item: item.path))
+        if path.is_symlink() or path.is_file():
+            # A path need not be UTF-8, but the record is.
+            yield os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace"), path
 
 
 def _describe(relative: str, path: Path, folder: Path) -> OutputFile:

@@ -114,8 +114,13 @@ def test_version(samebits: Callable[..., Done]) -> None:
     ("arguments", "complaint"),
     [
         ([], "the following arguments are required: COMMAND; see 'samebits --help'"),
-        (["frobnicate"], "argument COMMAND: invalid choice: 'frobnicate' (choose from "),
+        (["frobnicate"], "there is no command 'frobnicate'; see 'samebits --help'"),
         (["train"], "name a script, or a module with -m"),
+        (["tain", "x.py"], "there is no command 'tain'; did you mean 'train'? see 'samebits --help'"),
+        (
+            ["train", "x.py", "--epochs", "5"],
+            "unrecognized arguments: --epochs 5; the script's own arguments follow --: x.py -- --epochs 5",
+        ),
         (["show"], "one of the arguments RUN --image is required; see 'samebits show --help'"),
         (["list", "--all"], "unrecognized arguments: --all; see 'samebits --help'"),
         (["train", "x.py", "--seed", "x"], "argument --seed: invalid int value: 'x'; see 'samebits train --help'"),

@@ -176,3 +176,15 @@ def test_what_equal_results_cover(one: Record) -> None:
     for pair in ((covered, discarding), (discarding, covered)):
         line = judge_runs(*pair, "bitwise", Tolerance()).line
         assert line == f"{text}; not covered: 1 layer that the script discarded"
+
+
+def test_output_files_alone_are_named(one: Record) -> None:
+    """A log with a time in it must not read as a training that does not repeat."""
+    files = [{"path": name, "by": "bytes", "digest": f"sha256:{'0' * 64}"} for name in ("a.txt", "log.csv")]
+    before = with_result(one, lambda result: result.update(outputs=files))
+    changed = [files[0], files[1] | {"digest": f"sha256:{'1' * 64}"}]
+    after = with_result(one, lambda result: result.update(outputs=changed))
+    hint = "those that hold a time or a host name are left out with `samebits train --ignore-output`"
+    assert judge_runs(before, after, "bitwise", Tolerance()).reasons == (f"only output files differ: log.csv; {hint}",)
+    other = _ended_at(1.1)(after)
+    assert judge_runs(before, other, "bitwise", Tolerance()).reasons == ("the result digests differ",)

@@ -263,7 +263,7 @@ def test_an_output_that_differs(played: Played, here: Here, monkeypatch: pytest.
 
     monkeypatch.setattr(played.player, "_seal", seal)
     found = verify(played, run, here)
-    assert found.line.startswith("different: segment 4 (phase 0, epochs 3 to 4): the result digests differ: file a.txt")
+    assert found.line.startswith("different: segment 4 (phase 0, epochs 3 to 4): only output files differ: a.txt; ")
 
 
 def test_a_sample(played: Played, here: Here) -> None:

@@ -1,0 +1,47 @@
+"""What to do about an error that a script meets because it runs under samebits."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from samebits.core.distributions import distribution_of, how_to_add
+from samebits.core.recipe import Code
+
+_FOLDERS = ("src", ".")
+"""Folders of a project that people put on the import path."""
+
+
+def hint(error: BaseException, work: Path, code: Code) -> str | None:
+    """One line for the error that ended a script, None where samebits knows no more than the error says."""
+    return next(_hints(error, work, code), None)
+
+
+def _hints(error: BaseException, work: Path, code: Code) -> Iterator[str]:
+    if isinstance(error, KeyError) and error.args == ("SAMEBITS_DATA",):
+        yield "this run has no data; name its folder with --data DIR"
+    elif isinstance(error, ModuleNotFoundError) and error.name:
+        yield _missing_module(error.name, work)
+    elif isinstance(error, OSError) and error.errno == errno.ENOENT and isinstance(error.filename, str):
+        yield from _missing_file(error.filename, work, code)
+
+
+def _missing_module(name: str, work: Path) -> str:
+    top = name.partition(".")[0]
+    for folder in _FOLDERS:
+        if os.path.isfile(work / folder / f"{top}.py") or os.path.isdir(work / folder / top):
+            return f"{top} is in the code, but not on the import path; add --pythonpath {folder}"
+    # Part of a package that is there: its version is the question, not its name.
+    if top in sys.modules or top in sys.stdlib_module_names:
+        return f"{top} is here, but has no {name}; another version of it may have"
+    brings = f"the module {top} comes with {distribution_of(name)}, which is not among the run's packages"
+    return f"{brings}: {how_to_add(name)}"
+
+
+def _missing_file(name: str, work: Path, code: Code) -> Iterator[str]:
+    """A file that is found from the project's first folder, where many scripts expect to be started."""
+    if os.path.isabs(name) or code.workdir == ".":
+        return
+    if os.path.lexists(work / name):
+        yield f"the script runs in {code.workdir}/, and {name} is found from the project's own folder; add --workdir ."

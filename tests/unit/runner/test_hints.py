@@ -1,0 +1,63 @@
+"""The line that helps, after the error that a script met."""
+
+from pathlib import Path
+
+import pytest
+
+from samebits.core.digest import Digest
+from samebits.core.recipe import Code
+from samebits.runner.hints import hint
+
+_SKLEARN = "the module sklearn comes with scikit-learn, which is not among the run's packages:"
+_SKLEARN += " echo scikit-learn >> requirements.in && samebits lock"
+_OWN = "own is in the code, but not on the import path; add --pythonpath src"
+_JSON = "json is here, but has no json.gone; another version of it may have"
+CODE = Code(tree=Digest.of_bytes(b""), entry="scripts/train.py")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    for name in ("scripts/train.py", "src/own/__init__.py", "flat.py", "configs/a.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (KeyError("SAMEBITS_DATA"), "this run has no data; name its folder with --data DIR"),
+        (KeyError("other"), None),
+        (
+            ModuleNotFoundError("", name="own.model"),
+            _OWN,
+        ),
+        (ModuleNotFoundError("", name="flat"), "flat is in the code, but not on the import path; add --pythonpath ."),
+        (
+            ModuleNotFoundError("", name="sklearn.svm"),
+            _SKLEARN,
+        ),
+        (
+            ModuleNotFoundError("", name="json.gone"),
+            _JSON,
+        ),
+        (ModuleNotFoundError("a library's own words"), None),
+        (
+            FileNotFoundError(2, "No such file", "configs/a.json"),
+            "the script runs in scripts/, and configs/a.json is found from the project's own folder; add --workdir .",
+        ),
+        (FileNotFoundError(2, "No such file", "absent.json"), None),
+        (FileNotFoundError(2, "No such file", "/etc/absent"), None),
+        (FileNotFoundError("no number"), None),
+        (PermissionError(13, "Permission denied", "configs/a.json"), None),
+        (ValueError("x"), None),
+    ],
+)
+def test_hints(work: Path, error: BaseException, expected: str | None) -> None:
+    assert hint(error, work, CODE) == expected
+
+
+def test_no_hint_where_it_would_change_nothing(work: Path) -> None:
+    """In the project's own folder already."""
+    code = Code(tree=CODE.tree, entry="train.py")
+    assert hint(FileNotFoundError(2, "No such file", "configs/a.json"), work, code) is None
