@@ -14,9 +14,8 @@ ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-train: .venv/.installed  ## train the example on real data, in a container if an engine answers, else in a virtual environment
-	@$(ENGINE); if docker info >/dev/null 2>&1; then $(BIN)/samebits build --tag $(TAG) && image="--image $(TAG)"; fi \
-	&& $(BIN)/samebits train examples/digits/train.py --data examples/digits/data $$image
+train: .venv/.installed  ## train a script (SCRIPT=train.py DATA=data ARGS="--epochs 5"), or the example on real data; OPTIONS= are samebits's own
+	@$(ENGINE); $(BIN)/samebits train $(OPTIONS) $(if $(DATA),--data "$(DATA)") "$(or $(SCRIPT),examples/digits/train.py)" $(if $(ARGS),-- $(ARGS))
 
 test-fast: lint  ## run the tests that need neither TensorFlow nor an engine (under 2 minutes)
 	@tools/test.sh fast
@@ -52,8 +51,8 @@ image: .venv/.installed  ## build the image
 base-image:  ## make a base image from Debian's packages, if the pinned base cannot be pulled
 	@$(ENGINE); tools/base_image.sh
 
-engine:  ## start a private Docker engine on a Debian machine that has none (needs root)
-	@tools/engine.sh up
+engine:  ## start a private Docker engine on a Debian machine that has none, with a base image, and use it from then on (needs root)
+	@tools/engine.sh up && tools/choose_engine.sh
 
 prove-rules: .venv/.installed  ## run the examples of each rule of `check` twice, and write the results into its page (about 10 minutes)
 	@$(BIN)/python tools/prove_rules.py
@@ -83,6 +82,7 @@ bench-build: .venv/.installed  ## measure builds (about 10 minutes)
 	@$(ENGINE); $(BIN)/python benchmarks/build.py
 
 clean:  ## remove what the targets made in this folder; keeps runs, images and caches elsewhere
+	tools/choose_engine.sh --forget
 	tools/engine.sh down
 	rm -rf .venv .engine .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 

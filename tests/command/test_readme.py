@@ -66,7 +66,7 @@ def run(command: str, folder: Path) -> str:
 def test_every_command_is_known() -> None:
     """A command that is added to a page must be run by one of the tests below."""
     assert set(COMMANDS) == {"make train", "make test", *SCRIPT, *IMAGES, *ENGINE}
-    assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (23, 6, 3)
+    assert (len(SCRIPT), len(IMAGES), len(ENGINE)) == (23, 6, 2)
 
 
 def test_the_commands_for_a_script_of_ones_own(in_docker: Project) -> None:
@@ -125,13 +125,14 @@ def test_make_train_twice_and_in_both_runtimes(engine: str, tmp_path: Path) -> N
     assert float(re.findall(r"^test accuracy: (.*)$", "\n".join(first), re.MULTILINE)[0]) >= 0.97
 
 
-def test_the_commands_for_an_engine(engine: str) -> None:
+def test_the_commands_for_an_engine(engine: str, tmp_path: Path) -> None:
     """They end at once where their work is done, as it is wherever `make test` started the engine."""
     private = f"unix://{ROOT}/.engine/docker.sock"
     if engine != private:
         pytest.skip(f"another engine is in use, {engine}; starting a second one would take its network")
     for command in ENGINE:
-        run(command, ROOT)
+        run(f"export XDG_CONFIG_HOME={tmp_path}; {command}", ROOT)
+    assert f'docker_host = "{engine}"' in (tmp_path / "samebits" / "engine.toml").read_text()
 
 
 @pytest.mark.slow  # other CPUs may give other digits; that runs do not follow the cores is tested elsewhere

@@ -37,6 +37,7 @@ from samebits.host.cli.show import add_show_options
 from samebits.host.cli.train import add_train_options
 from samebits.host.cli.verify import add_verify_options
 from samebits.host.console import silence_stdout
+from samebits.host.engine_choice import apply_choice
 
 _EPILOG = (
     "exit status: 0 success; 1 the script failed, or what was compared differs; 2 error; 3 not comparable;"
@@ -71,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A warning of samebits is one line without file and source line.
     warnings.showwarning = lambda message, *_: print(f"samebits: {message}", file=sys.stderr)
     try:
+        apply_choice()
         status = _run_command(sys.argv[1:] if argv is None else argv)
         # Flush here, so that a reader that went away is noticed inside this try.
         sys.stdout.flush()
