@@ -21,13 +21,17 @@ fi
 tools/engine.sh status "$@" >&2
 
 pinned=$(sed -n 's/^ARG BASE=//p' Dockerfile)
+local_base=samebits-base:trixie
 base=
-if docker image inspect samebits-base:trixie >/dev/null 2>&1; then
-  base=samebits-base:trixie
-elif ! docker image inspect "$pinned" >/dev/null 2>&1 && ! timeout 120 docker pull --quiet "$pinned" >/dev/null 2>&1; then
-  echo "engine: the pinned base cannot be pulled; making one from Debian's packages" >&2
-  tools/base_image.sh >/dev/null
-  base=samebits-base:trixie
+here() { docker image inspect "$1" >/dev/null 2>&1; }
+if ! here "$pinned"; then
+  if here $local_base; then
+    base=$local_base
+  elif ! timeout 120 docker pull --quiet "$pinned" >/dev/null 2>&1; then
+    echo "engine: the pinned base cannot be pulled; making one from Debian's packages" >&2
+    tools/base_image.sh >/dev/null
+    base=$local_base
+  fi
 fi
 
 mkdir -p "$(dirname "$file")"
