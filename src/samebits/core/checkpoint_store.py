@@ -8,6 +8,8 @@ they begin. To resume from a checkpoint, the last checkpoint of each earlier pha
 its first line, and each finished phase is restored to its end without training.
 """
 
+import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -31,6 +33,7 @@ from samebits.core.jsonio import (
     write_all,
     write_atomically,
 )
+from samebits.core.run_files import NotPlainFileError, open_plain, plain_names
 
 CHECKPOINT_FORMAT = "samebits.checkpoint"
 CHECKPOINT_VERSION = "1.0"
@@ -38,6 +41,8 @@ ALL = "all"
 LAST = "last"
 NONE = "none"
 _EVERY_STEPS = "every:"
+_OTHER_CONTENT = "does not match the digest in its name: it was changed after it was written"
+_FICLONE = 0x40049409  # have the target share the source's blocks
 _KEPT = 2  # to resume is to begin at the last but one, and to reproduce the last
 InUse = Callable[[], AbstractContextManager[frozenset[str]]]
 # Zero-padded, so that names sort as numbers; longer numbers are allowed.
@@ -193,6 +198,11 @@ class CheckpointStore:
         return self.folder / "objects"
 
     @property
+    def _run(self) -> Path:
+        """The run's folder, which nothing that is read may leave."""
+        return self.folder.parent
+
+    @property
     def refusal(self) -> Path:
         """A file that exists if the run cannot be resumed exactly; it holds the reasons."""
         return self.folder / "refused.json"
@@ -204,11 +214,14 @@ class CheckpointStore:
     def positions(self) -> list[Position]:
         """The positions of all checkpoints, in order."""
         try:
-            names = [path.stem for path in self.folder.iterdir() if path.suffix == ".json"]
+            found = plain_names(self.folder)
         except FileNotFoundError:
             return []
-        found = (Position.parse(name) for name in names if _POSITION_NAME.fullmatch(name))
-        return sorted(found, key=lambda position: position.order)
+        except OSError as error:
+            raise RecordError(f"cannot read {self.folder}: {error.strerror}") from error
+        names = [name.removesuffix(".json") for name in found if name.endswith(".json")]
+        positions = (Position.parse(name) for name in names if _POSITION_NAME.fullmatch(name))
+        return sorted(positions, key=lambda position: position.order)
 
     def needed(self, position: Position) -> list[Position]:
         """The checkpoints needed to resume from one: the last of each earlier phase, then the checkpoint itself."""
@@ -218,7 +231,7 @@ class CheckpointStore:
     def read(self, position: Position) -> Checkpoint:
         """Read and check a checkpoint; raises RecordError with the file's path."""
         path = self.path(position)
-        value = read_json(path)
+        value = read_json(path, self._run)
         with reading(path):
             found = Checkpoint.from_dict(value)
         # The checksum does not cover the name of the file.
@@ -230,12 +243,24 @@ class CheckpointStore:
         """Stored bytes, checked against their digest; raises RecordError."""
         path = self.objects / digest.hex
         try:
-            content = path.read_bytes()
+            with open_plain(path, self._run) as file:
+                content = file.read()
         except OSError as error:
             raise RecordError(f"cannot read {path}: {error.strerror}") from error
         if Digest.of_bytes(content) != digest:
-            raise RecordError(f"{path} does not match the digest in its name: it was changed after it was written")
+            raise RecordError(f"{path} {_OTHER_CONTENT}")
         return content
+
+    def check_content(self, digest: Digest) -> None:
+        """Raise RecordError unless stored bytes have their digest; they are not held in memory."""
+        path = self.objects / digest.hex
+        try:
+            with open_plain(path, self._run) as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise RecordError(f"cannot read {path}: {error.strerror}") from error
+        if found != digest.hex:
+            raise RecordError(f"{path} {_OTHER_CONTENT}")
 
     def write(self, checkpoint: Checkpoint, contents: Mapping[str, Any]) -> None:
         """Write a checkpoint after those of its objects that are not stored yet; raises StorageError.
@@ -323,28 +348,31 @@ class CheckpointStore:
         """Why the run cannot be resumed; empty if it can. Raises RecordError."""
         if not self.refusal.exists():
             return ()
-        value = read_json(self.refusal)
+        value = read_json(self.refusal, self._run)
         with reading(self.refusal):
             return Fields(value).texts("reasons")
 
     def share(self, positions: Sequence[Position], other: "CheckpointStore") -> None:
-        """Add checkpoints to another run's folder, as hard links if the file system allows, else as copies."""
+        """Copy checkpoints to another run's folder; where the file system can, the copies share their blocks."""
         try:
             other.objects.mkdir(parents=True, exist_ok=True)
             for position in positions:
                 for text in self.read(position).objects:
                     name = Digest.parse(text).hex
-                    _link_or_copy(self.objects / name, other.objects / name)
-                _link_or_copy(self.path(position), other.path(position))
+                    self._copy(self.objects / name, other.objects / name)
+                self._copy(self.path(position), other.path(position))
+        except NotPlainFileError as error:
+            raise RecordError(f"cannot copy {error.filename}: {error.strerror}") from error
         except OSError as error:
             raise storage_error(error, other.folder) from error
 
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    if target.exists():
-        return
-    try:
-        # A hard link costs no space, and both runs treat the file as read-only.
-        os.link(source, target)
-    except OSError:
-        write_atomically(target, source.read_bytes(), mode=0o444)
+    def _copy(self, source: Path, target: Path) -> None:
+        """Copy a file that is not there yet. Never a hard link: the new run's script could change the old run."""
+        if os.path.lexists(target):
+            return
+        with open_plain(source, self._run) as read, target.open("xb") as written:
+            try:
+                fcntl.ioctl(written, _FICLONE, read.fileno())
+            except OSError:  # the file system cannot, or it is another one
+                shutil.copyfileobj(read, written, 1 << 20)
+            os.fchmod(written.fileno(), 0o444)

@@ -176,7 +176,7 @@ def hash_kept_code(run: RunDir, recorded: Code | None = None) -> Tree:
     It is hashed by the rule of the `recorded` code, which is read from the run's record if it is not given.
     """
     recorded = recorded or run.read().recipe.code
-    return hash_tree(run.code, "code", leave_out=TreeFilter(patterns=_NOT_CODE), modes=recorded.modes)
+    return hash_tree(run.code, "code", leave_out=TreeFilter(patterns=_NOT_CODE, links=False), modes=recorded.modes)
 
 
 def is_cache(path: str) -> bool:

@@ -14,11 +14,13 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields, canonical_json, differing_names, write_atomically
+from samebits.core.run_files import MAX_MANIFEST_BYTES, open_plain, read_plain, safe_path
 
 _READ_BYTES = 1 << 20
 _MAX_LINKS = 40  # Linux follows no more symbolic links in one path
@@ -53,7 +55,7 @@ class TreeEntry:
         fields = Fields(value)
         digest = fields.optional("digest", str)
         return cls(
-            path=fields.get("path", str),
+            path=fields.parse("path", safe_path),
             size=fields.optional("size", int) or 0,
             digest=None if digest is None else Digest.parse(digest),
             executable=fields.optional("executable", bool) or False,
@@ -93,6 +95,7 @@ class TreeFilter:
 
     `patterns` are globs on relative paths or names, `paths` are relative paths; `hidden` leaves out names with a
     leading dot. Two kinds of folders are skipped: those in `folders`, and those that contain a file named in `markers`.
+    Without `links` a link is an error: in a run's own copy there are none.
     """
 
     patterns: tuple[str, ...] = ()
@@ -100,6 +103,7 @@ class TreeFilter:
     markers: tuple[str, ...] = ()
     paths: frozenset[str] = frozenset()
     hidden: bool = False
+    links: bool = True
     _identities: frozenset[tuple[int, int]] = field(init=False, default=frozenset())
 
     def __post_init__(self) -> None:
@@ -130,8 +134,9 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 def read_manifest(path: Path) -> Tree:
     """Read a manifest that `Tree.write` wrote; raises RecordError."""
     try:
-        return Tree(entries=tuple(TreeEntry.from_dict(json.loads(line)) for line in path.read_bytes().splitlines()))
-    except (OSError, ValueError, RecordError) as error:
+        lines = read_plain(path, MAX_MANIFEST_BYTES).splitlines()
+        return Tree(entries=tuple(TreeEntry.from_dict(json.loads(line)) for line in lines))
+    except (OSError, ValueError, RecordError, RecursionError) as error:
         raise RecordError(f"cannot read the manifest {path}: {error}") from error
 
 
@@ -174,7 +179,8 @@ def hash_tree(
     With `modes`, the tree holds which files their owner may execute.
     """
     files = list_tree(root, what, leave_out)
-    hasher = _FileHasher(progress, sum(item[2] for item in files), modes=modes)
+    within = None if leave_out is None or leave_out.links else root
+    hasher = _FileHasher(progress, sum(item[2] for item in files), modes=modes, within=within)
     return Tree(entries=tuple(hasher.entry(relative, path) for relative, path, _ in files), modes=modes)
 
 
@@ -229,6 +235,8 @@ class _TreeWalk:
             return None
         # Checked before `stat`, which follows the link.
         if child.is_symlink():
+            if not self._leave_out.links:
+                raise InputError(f"the {self._what} folder holds a link: {child.path}")
             if self._leads_to_left_out(child):
                 return None
             self._check_link(relative, child.path)
@@ -306,8 +314,9 @@ class _TreeWalk:
 class _FileHasher:
     """Hashes files through one buffer, and reports how far it is."""
 
-    def __init__(self, progress: Progress | None, total: int, *, modes: bool) -> None:
+    def __init__(self, progress: Progress | None, total: int, *, modes: bool, within: Path | None) -> None:
         self._progress = progress
+        self._within = within
         self._modes = modes
         # One buffer for all files avoids an allocation for each read.
         self._buffer = memoryview(bytearray(_READ_BYTES))
@@ -321,8 +330,7 @@ class _FileHasher:
         state = hashlib.sha256()
         size = 0
         try:
-            # Unbuffered: the reads are large already.
-            with open(path, "rb", buffering=0) as file:
+            with self._open(relative, path) as file:
                 executable = self._modes and bool(os.fstat(file.fileno()).st_mode & stat.S_IXUSR)
                 while count := file.readinto(self._buffer):
                     state.update(self._buffer[:count])
@@ -331,6 +339,12 @@ class _FileHasher:
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}; make it readable for you") from error
         return TreeEntry(path=relative, size=size, digest=Digest(state.hexdigest()), executable=executable)
+
+    def _open(self, relative: str, path: str) -> BufferedReader | FileIO:
+        if self._within is not None:
+            return open_plain(self._within / relative, self._within)
+        # Unbuffered: the reads are large already.
+        return open(path, "rb", buffering=0)
 
     def _report(self, count: int) -> None:
         self._done += count

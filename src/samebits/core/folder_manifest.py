@@ -8,6 +8,7 @@
 The record names the sha256 of this file. Neither is in it, nor what is written later: a verification, a late record.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import Fields, canonical_json, write_atomically
+from samebits.core.run_files import MAX_DEPTH, MAX_FILES, NotPlainFileError, open_plain, safe_path
 
 _OBJECT_FOLDERS = ("checkpoints/objects/", "tensors/")
 """Here each file is named by its sha256. It was hashed when it was written."""
@@ -61,7 +63,7 @@ class FolderEntry:
         """Read what `to_dict` wrote; raises RecordError."""
         fields = Fields(value)
         return cls(
-            path=fields.get("path", str),
+            path=fields.parse("path", safe_path),
             size=fields.optional("size", int),
             digest=None if fields.optional("digest", str) is None else fields.parse("digest", Digest.parse),
             executable=fields.optional("executable", bool) or False,
@@ -73,13 +75,18 @@ class FolderEntry:
 def scan_folder(root: Path) -> Iterator[tuple[FolderEntry, str]]:
     """All names below `root` with their paths on the disk, in no order; no file is opened and no link followed.
 
-    Raises OSError where a folder cannot be read.
+    Raises OSError where a folder cannot be read, or there are more of them, or deeper ones, than any run has.
     """
-    waiting = [("", os.fspath(root))]
+    waiting, count = [("", os.fspath(root))], 0
     while waiting:
         prefix, folder = waiting.pop()
+        if prefix.count("/") > MAX_DEPTH:
+            raise NotPlainFileError(errno.ENAMETOOLONG, f"folders are nested deeper than {MAX_DEPTH}", folder)
         with os.scandir(folder) as listing:
             for child in listing:
+                count += 1
+                if count > MAX_FILES:
+                    raise NotPlainFileError(errno.EFBIG, f"it holds more than {MAX_FILES} files", os.fspath(root))
                 entry = _describe(prefix, child)
                 if entry.path.endswith("/"):
                     waiting.append((entry.path, child.path))
@@ -102,14 +109,10 @@ def _text(name: str) -> str:
     return os.fsencode(name).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
-def digest_file(path: str) -> Digest | None:
-    """The digest of a file's content; None if it cannot be read, or is not a file (any more)."""
+def digest_file(path: str, root: Path) -> Digest | None:
+    """The digest of the content of a file below `root`; None if it cannot be read, or is not a file (any more)."""
     try:
-        # Never waits for the other end of a pipe, never follows a link.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
+        with open_plain(Path(path), root) as file:
             return Digest(hashlib.file_digest(file, "sha256").hexdigest())
     except OSError:
         return None
@@ -123,7 +126,7 @@ def write_folder_manifest(root: Path, target: Path, known: Mapping[str, Digest])
     entries = []
     for entry, path in scan_folder(root):
         if not is_apart(entry.path):
-            entries.append(_with_digest(entry, path, known))
+            entries.append(_with_digest(entry, path, known, root))
     entries.sort(key=lambda entry: entry.path.encode())
     content = b"".join(canonical_json(entry.to_dict()) + b"\n" for entry in entries)
     write_atomically(target, content, mode=0o444)
@@ -135,10 +138,10 @@ def is_apart(path: str) -> bool:
     return _APART.fullmatch(path) is not None
 
 
-def _with_digest(entry: FolderEntry, path: str, known: Mapping[str, Digest]) -> FolderEntry:
+def _with_digest(entry: FolderEntry, path: str, known: Mapping[str, Digest], root: Path) -> FolderEntry:
     if entry.size is None:
         return entry
-    digest = known.get(entry.path) or named_digest(entry.path) or digest_file(path)
+    digest = known.get(entry.path) or named_digest(entry.path) or digest_file(path, root)
     return FolderEntry(path=entry.path, size=entry.size, digest=digest, executable=entry.executable)
 
 
@@ -157,7 +160,7 @@ def read_folder_manifest(path: Path) -> dict[str, FolderEntry]:
     """The entries of a manifest by path; raises RecordError."""
     found = {}
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             while line := file.readline(_MAX_LINE):
                 entry = FolderEntry.from_dict(json.loads(line))
                 found[entry.path] = entry

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from samebits.core.errors import RecordError, StorageError
+from samebits.core.run_files import MAX_JSON_BYTES, read_plain
 
 _Value = TypeVar("_Value")
 MAX_OPEN_FILES = 128  # well below the usual limit of 1024 descriptors per process
@@ -140,10 +141,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read_json(path: Path) -> object:
-    """What a JSON file holds; raises RecordError, which names the file."""
+def read_json(path: Path, within: Path | None = None) -> object:
+    """What a JSON file holds, a regular one beneath `within`; raises RecordError, which names the file."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_plain(path, MAX_JSON_BYTES, within))
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -24,6 +24,7 @@ from samebits.core.recipe import Device, ImageIdentity, Recipe
 from samebits.core.record import RUNNING, Outcome, Record, write_record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir, claim, prepare_runs
+from samebits.core.run_files import open_plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +57,7 @@ class Resumption:
 
     def copy_into(self, folder: RunDir) -> None:
         """Copy ledger and checkpoints into the new run's folder; raises RecordError if the ledger got shorter."""
-        with self.ledger.open("rb") as source, folder.ledger.open("wb") as target:
+        with open_plain(self.ledger) as source, folder.ledger.open("wb") as target:
             left = self.size
             # Exactly the bytes that were checked, even if the file has grown since.
             while left and (part := source.read(min(left, 1 << 20))):

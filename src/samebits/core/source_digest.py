@@ -1,23 +1,34 @@
 """The digest of the runner's source and its Dockerfile, as launcher and runner both compute it."""
 
-from collections.abc import Mapping
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from samebits.core.digest import Digest
 from samebits.core.file_tree import Tree, TreeEntry
+from samebits.core.run_files import open_plain, plain_files
 
 
 def context_source_digest(context: Path, *, compiled: bool = True) -> Digest:
     """The source digest of a build context. What Python compiled counts as an extra file, unless `compiled` is off."""
-    found = ((str(path.relative_to(context)), path) for path in (context / "source").rglob("*") if path.is_file())
-    files = {name: path for name, path in found if compiled or "/__pycache__/" not in name}
-    return digest_of_files(files | {"Dockerfile": context / "Dockerfile"})
+    found = (name for name in plain_files(context, "source") if compiled or "/__pycache__/" not in name)
+    return _digest_of((name, _entry(name, context)) for name in (*found, "Dockerfile"))
 
 
 def digest_of_files(files: Mapping[str, Path]) -> Digest:
     """The digest of files by their names; it depends neither on the file system's order nor on times and modes."""
-    entries = (
-        TreeEntry(path=name, size=path.stat().st_size, digest=Digest.of_file(path))
-        for name, path in sorted(files.items())
+    return _digest_of(
+        (name, TreeEntry(path=name, size=path.stat().st_size, digest=Digest.of_file(path)))
+        for name, path in files.items()
     )
-    return Tree(entries=tuple(entries)).digest
+
+
+def _entry(name: str, context: Path) -> TreeEntry:
+    with open_plain(context / name, context) as file:
+        digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
+        return TreeEntry(path=name, size=os.fstat(file.fileno()).st_size, digest=digest)
+
+
+def _digest_of(entries: Iterable[tuple[str, TreeEntry]]) -> Digest:
+    return Tree(entries=tuple(entry for _, entry in sorted(entries))).digest

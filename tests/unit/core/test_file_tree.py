@@ -63,7 +63,13 @@ def test_order_is_that_of_the_paths_bytes(tmp_path: Path) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.text(), st.integers(0, 2**63), st.binary() | st.none())))
+@given(
+    st.lists(
+        st.tuples(
+            st.from_regex(r"[^/\0.]+(/[^/\0.]+)*", fullmatch=True), st.integers(0, 2**63), st.binary() | st.none()
+        )
+    )
+)
 def test_entry_round_trip(values: list[tuple[str, int, bytes | None]]) -> None:
     for path, size, content in values:
         digest = None if content is None else Digest.of_bytes(content)

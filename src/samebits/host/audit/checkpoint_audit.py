@@ -9,6 +9,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, pluralize, shorten
 from samebits.core.record import FAILED, FINISHED, RUNNING, Record
 from samebits.core.run_dir import RunDir
+from samebits.core.run_files import plain_lines
 from samebits.host.audit.ledger_audit import check_ledger
 
 
@@ -70,12 +71,11 @@ def read_lines(run: RunDir, record: Record, numbers: Iterable[int]) -> LedgerLin
         raise RecordError(f"{run.ledger}: {shorten(check.problems, 1)}; it cannot be resumed, train again")
     wanted, marks, size = set(numbers), {0: (0, record.recipe.digest)}, 0
     try:
-        with run.ledger.open("rb") as file:
-            # `zip` stops before a line that was cut off.
-            for number, raw in zip(range(1, check.lines + 1), file, strict=False):
-                size += len(raw)
-                if number in wanted:
-                    marks[number] = size, Digest.of_bytes(raw.removesuffix(b"\n"))
+        # `zip` stops before a line that was cut off.
+        for number, raw in zip(range(1, check.lines + 1), plain_lines(run.ledger), strict=False):
+            size += len(raw)
+            if number in wanted:
+                marks[number] = size, Digest.of_bytes(raw.removesuffix(b"\n"))
     except OSError as error:
         raise RecordError(f"cannot read {run.ledger}: {error.strerror}") from error
     return LedgerLines(lines=check.lines, size=size, marks=marks)
@@ -129,7 +129,7 @@ class CheckpointAudit:
             if text in self._checked:
                 continue
             try:
-                self.run.checkpoints.content(Digest.parse(text))
+                self.run.checkpoints.check_content(Digest.parse(text))
             except RecordError as error:
                 return str(error)
             self._checked.add(text)

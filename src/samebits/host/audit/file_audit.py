@@ -6,6 +6,7 @@ the digests that the record itself holds (`recorded_files`). Nothing is executed
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from samebits.core.digest import Digest, confirm_checksum
 from samebits.core.errors import RecordError
@@ -84,7 +85,7 @@ def audit_files(run: RunDir, record: Record, reads: Reads = lambda _: True) -> F
         found = {entry.path: (entry, path) for entry, path in scan_folder(run.path)}
     except OSError as error:
         raise RecordError(f"cannot read {error.filename or run.path}: {error.strerror}") from error
-    folder = _Folder(found=found, reads=reads)
+    folder = _Folder(root=run.path, found=found, reads=reads)
     manifest, changes = _manifest(run, record, folder)
     recorded = RecordedFiles(run, record, folder.entries)
     changes |= folder.compare(recorded.expected) | set(_apart(run, folder.entries))
@@ -111,6 +112,7 @@ def require_unchanged(run: RunDir, record: Record, reads: Reads = lambda _: True
 class _Folder:
     """What is in the folder: each entry with its path on the disk. A file is read once."""
 
+    root: Path
     found: Mapping[str, tuple[FolderEntry, str]]
     reads: Reads
     _digests: dict[str, Digest | None] = field(default_factory=dict)
@@ -121,7 +123,7 @@ class _Folder:
 
     def digest(self, path: str) -> Digest | None:
         if path not in self._digests:
-            self._digests[path] = digest_file(self.found[path][1])
+            self._digests[path] = digest_file(self.found[path][1], self.root)
         return self._digests[path]
 
     def compare(self, expected: Mapping[str, Expected]) -> set[FileChange]:
@@ -153,7 +155,7 @@ def _manifest(run: RunDir, record: Record, folder: _Folder) -> tuple[dict[str, F
     late = run.late_records()
     name = late[-1].name.replace("record", "files").replace(".json", ".jsonl") if late else run.manifest.name
     # The manifest is small. It is read whatever the caller reads: without it, nothing else is known.
-    whole = _Folder(found=folder.found, reads=lambda _: True)
+    whole = _Folder(root=run.path, found=folder.found, reads=lambda _: True)
     wanted = Expected(entry=FolderEntry(path=name, size=None, digest=record.files), modes=False)
     changes = whole.compare({name: wanted})
     if changes:

@@ -11,6 +11,7 @@ from samebits.core.errors import RecordError, pluralize
 from samebits.core.jsonio import Fields
 from samebits.core.ledger import LEDGER_VERSION
 from samebits.core.record import Record
+from samebits.core.run_files import plain_lines
 from samebits.host.audit.hash_chain import HashChain, LineLink
 from samebits.host.audit.record_consistency import RecordConsistency
 from samebits.host.audit.tamper_report import find_problems
@@ -45,9 +46,8 @@ def check_ledger(path: Path, record: Record) -> LedgerCheck:
     """
     reading = _Reading(record)
     try:
-        with path.open("rb") as file:
-            for raw in file:
-                reading.take(raw)
+        for raw in plain_lines(path):
+            reading.take(raw)
     except OSError as error:
         # A missing ledger is a problem of the run, not an error of the command: it is reported with the others.
         named = "" if reading.end is None else f", and the record names {pluralize(reading.end.lines)}"

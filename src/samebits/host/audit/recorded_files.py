@@ -12,7 +12,7 @@ from samebits.core.code_tree import is_cache
 from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, InputError, RecordError
 from samebits.core.file_tree import TreeEntry, read_manifest
-from samebits.core.folder_manifest import FolderEntry, is_apart, named_digest
+from samebits.core.folder_manifest import FolderEntry, digest_file, is_apart, named_digest
 from samebits.core.inputs_lock import LOCK_NAME, read_lock
 from samebits.core.jsonio import Fields, read_json
 from samebits.core.record import Record
@@ -97,7 +97,7 @@ class RecordedFiles:
         digests = {"lock": recorded.lock, "source": recorded.source, "base": recorded.base}
         digests["packages"] = recorded.packages
         try:
-            values = Fields(read_json(self._run.image / "image.json")).rest()
+            values = Fields(read_json(self._run.image / "image.json", self._run.path)).rest()
         except RecordError:
             return True
         # In a virtual environment it holds nothing else; in an image also how that was built.
@@ -109,10 +109,10 @@ class RecordedFiles:
             check_kept(self._run.image, self._record.recipe.image)
         except ImageError:
             # The locks are held against the record by themselves.
-            recorded = self._record.recipe.image
+            recorded, root = self._record.recipe.image, self._run.path
             locks = {LOCK_PATH: recorded.lock, PACKAGES_PATH: recorded.packages}
-            found = {self._run.image / name: digest for name, digest in locks.items()}
-            return any(path.is_file() and Digest.of_file(path) != digest for path, digest in found.items())
+            found = {digest_file(str(self._run.image / name), root): wanted for name, wanted in locks.items()}
+            return any(digest is not None and digest != wanted for digest, wanted in found.items())
         return True
 
     def _checkpoint_changed(self, path: str) -> bool:

@@ -12,6 +12,7 @@ from samebits.core.jsonio import Fields, canonical_json
 from samebits.core.recipe import leaves
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
+from samebits.core.run_files import plain_lines
 
 # Matched on bytes, as parsing every line as JSON is much slower.
 _CHAIN = re.compile(rb'"(?:line":\d+|previous":"sha256:[0-9a-f]{64}"|version":"[0-9.]+"),?')
@@ -100,10 +101,9 @@ class _Line:
 
 def _read_lines(run: RunDir, *, steps: bool) -> Iterator[_Line]:
     try:
-        with run.ledger.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if steps or _STEP not in line:
-                    yield _Line(number=number, content=_content(line.rstrip(b"\n")), raw=line)
+        for number, line in enumerate(plain_lines(run.ledger), 1):
+            if steps or _STEP not in line:
+                yield _Line(number=number, content=_content(line.rstrip(b"\n")), raw=line)
     # A run that failed early has no ledger; it ends before the first line of the other.
     except FileNotFoundError:
         return

@@ -20,11 +20,13 @@ from samebits.core.recipe import differing_parts, leaves
 from samebits.core.record import Record
 from samebits.core.result import FitResult, Result, TensorDescription
 from samebits.core.run_dir import RunDir
+from samebits.core.run_files import read_plain
 from samebits.host.compare.ledger_diff import first_divergence
 from samebits.host.compare.tensor_diff import TensorStore, tensor_distance
 
 INPUTS = "inputs"
 OUTPUTS = "outputs"
+_MAX_CODE_BYTES = 4 << 20  # of a file that is compared by line
 DIGEST = re.compile(r"\b(sha256:[0-9a-f]{8})[0-9a-f]{56}\b")
 """A digest in a text; the first group is enough to recognize it."""
 
@@ -175,7 +177,7 @@ def _file_differences(
         if not code:
             yield difference
             continue
-        before, after = (_text_lines(run.code / difference.name) for run in runs)
+        before, after = (_text_lines(run, difference.name) for run in runs)
         names = f"a/{difference.name}", f"b/{difference.name}"
         changed = difflib.unified_diff(before, after, *names, n=1, lineterm="")
         yield Difference(
@@ -198,10 +200,10 @@ def _file_digests(tree: Tree) -> dict[str, str]:
     return {entry.path: "folder" if entry.digest is None else str(entry.digest) for entry in tree.entries}
 
 
-def _text_lines(path: Path) -> list[str]:
-    """A file's lines; empty if it is missing or not text."""
+def _text_lines(run: RunDir, name: str) -> list[str]:
+    """The lines of a file of the kept code; empty if it is missing, not text or too long."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return read_plain(run.code / name, _MAX_CODE_BYTES, run.path).decode().splitlines()
     except (OSError, UnicodeDecodeError):
         return []
 

@@ -5,7 +5,7 @@ Values are found by digest, and checked against it.
 
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.core.result import TensorDescription
 from samebits.core.run_dir import RunDir
+from samebits.core.run_files import open_plain, plain_names, read_plain
+
+_MAX_TENSOR_BYTES = 16 << 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +60,7 @@ class TensorStore:
         """The bytes of a tensor, row-major and little-endian; None if the run does not keep it."""
         with suppress(OSError):
             # A traced step keeps its tensors as plain files, named by digest.
-            values = (self._run.tensors / Digest.parse(digest).hex).read_bytes()
+            values = read_plain(self._run.tensors / Digest.parse(digest).hex, _MAX_TENSOR_BYTES, self._run.path)
             return values if str(Digest.of_bytes(values)) == digest else None
         # Hashing all models takes seconds, so it is done only once it is needed.
         if self._models is None:
@@ -65,41 +68,52 @@ class TensorStore:
         if digest not in self._models:
             return None
         path, name = self._models[digest]
-        with _open_weights(path) as file:
+        with self._weights(path) as file:
             return _bytes_of(file[name])
 
     def _in_models(self) -> Iterator[tuple[str, tuple[Path, str]]]:
         """The digest of every dataset in the models, with its file and name."""
-        for path in sorted(self._run.models.glob("*")) if self._run.models.is_dir() else ():
+        names: list[str] = []
+        with suppress(OSError):
+            names = sorted(plain_names(self._run.models))
+        for path in (self._run.models / name for name in names):
             # A damaged or foreign model file only costs the distance, which is additional information.
-            with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), _open_weights(path) as file:
+            with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), self._weights(path) as file:
                 for name in _dataset_names(file):
                     yield str(Digest.of_bytes(_bytes_of(file[name]))), (path, name)
 
+    @contextmanager
+    def _weights(self, path: Path) -> Iterator[Any]:
+        """The HDF5 file of a model's weights: inside a `.keras` archive, or the file itself."""
+        # Imported here: most commands of the host need neither h5py nor NumPy.
+        import h5py
 
-@contextmanager
-def _open_weights(path: Path) -> Iterator[Any]:
-    """The HDF5 file of a model's weights: inside a `.keras` archive, or the file itself."""
-    # Imported here: most commands of the host need neither h5py nor NumPy.
-    import h5py
-
-    if path.suffix != ".keras":
-        with h5py.File(path) as file:
-            yield file
-        return
-    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as weights, h5py.File(weights) as file:
-        yield file
+        with ExitStack() as opened:
+            file: Any = opened.enter_context(open_plain(path, self._run.path))
+            if path.suffix == ".keras":
+                archive = opened.enter_context(zipfile.ZipFile(file))
+                # Keras compresses nothing, and a compressed member may be of any size.
+                if archive.getinfo("model.weights.h5").compress_type != zipfile.ZIP_STORED:
+                    raise ValueError("compressed")
+                file = opened.enter_context(archive.open("model.weights.h5"))
+            yield opened.enter_context(h5py.File(file))
 
 
 def _dataset_names(file: Any) -> list[str]:
     names: list[str] = []
 
     def note(name: str, item: Any) -> None:
-        if hasattr(item, "dtype") and item.dtype.kind in "biuf":
+        if hasattr(item, "dtype") and item.dtype.kind in "biuf" and _holds_its_values(item):
             names.append(name)
 
     file.visititems(note)
     return names
+
+
+def _holds_its_values(dataset: Any) -> bool:
+    """Whether a dataset's values lie in its file as they are: not in another file, not compressed, not left out."""
+    outside = bool(dataset.external) or dataset.is_virtual
+    return not outside and int(dataset.id.get_storage_size()) >= int(dataset.nbytes)
 
 
 def _bytes_of(dataset: Any) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 from samebits import __version__
 from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, RecordError, ToolError
-from samebits.core.jsonio import Fields, readable_json, write_atomically
+from samebits.core.jsonio import Fields, read_json, readable_json, write_atomically
 from samebits.host.cache_dir import cache_folder
 from samebits.host.console import log
 from samebits.host.docker import Engine, Image
@@ -96,7 +96,7 @@ class BuildPlan:
     @classmethod
     def read(cls, manifest: Path, tag: str) -> "BuildPlan":
         """The plan in an `image.json`, which this or another version of samebits wrote."""
-        fields = Fields(json.loads(manifest.read_bytes()))
+        fields = Fields(read_json(manifest, manifest.parents[1]))
         packages = fields.optional("packages", str)
         return cls(
             kind=GPU if fields.get("device", str) == GPU.device else CPU,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from samebits.core.checkpoint_store import Position
+from samebits.core.run_files import plain_lines
 from samebits.host.audit.checkpoint_audit import CheckpointAudit
 from samebits.host.console import log
 
@@ -74,8 +75,8 @@ Cut = tuple[Position | None, int]
 
 def _training_lines(checkpoints: CheckpointAudit) -> list[int]:
     """The numbers of the ledger lines that record training."""
-    with checkpoints.run.ledger.open("rb") as file:
-        return [number for number, line in enumerate(file, 1) if any(event in line for event in _TRAINING_EVENTS)]
+    lines = enumerate(plain_lines(checkpoints.run.ledger), 1)
+    return [number for number, line in lines if any(event in line for event in _TRAINING_EVENTS)]
 
 
 def _cuts(checkpoints: CheckpointAudit, positions: Sequence[Position], training: list[int]) -> Iterator[Cut]:

@@ -14,6 +14,7 @@ from types import FrameType
 from samebits.core.errors import Terminated
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
+from samebits.core.run_files import open_plain
 from samebits.core.run_setup import PlannedRun
 from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv
 from samebits.host.launch.train import execute_silently
@@ -104,7 +105,7 @@ class _DivergenceWatch:
         if ledger is None:
             return False
         self.folder = ledger.parent
-        with ledger.open("rb") as ours, self.recorded.open("rb") as theirs:
+        with open_plain(ledger) as ours, open_plain(self.recorded) as theirs:
             ours.seek(self._same)
             theirs.seek(self._same)
             for line in ours:

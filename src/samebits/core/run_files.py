@@ -1,0 +1,148 @@
+"""The one door to the files of a run's folder, which someone else may have made: regular files beneath it, no others.
+
+Every folder on the way is opened by its own name and none is followed through a link, so that nothing outside is read,
+whatever changes meanwhile. A pipe, a socket or a device is refused before it is opened, so that nothing waits.
+"""
+
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+
+from samebits.core.errors import RecordError
+
+MAX_JSON_BYTES = 64 << 20  # a record of 100,000 tensors has 20 MiB
+MAX_MANIFEST_BYTES = 1 << 30
+MAX_LINE_BYTES = 64 << 20  # of a ledger
+MAX_DEPTH = 64  # folders within folders
+MAX_FILES = 1_000_000
+
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_KINDS = {
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
+
+
+class NotPlainFileError(OSError):
+    """What is there is not a regular file beneath the folder, or is larger than any that samebits writes."""
+
+
+def safe_path(text: str) -> str:
+    """A relative path of a manifest or record; raises RecordError for one that leads out of its folder."""
+    parts = text.removesuffix("/").split("/")
+    if "\0" in text or any(part in ("", ".", "..") for part in parts):
+        raise RecordError(f"{text!r} is no path beneath a run's folder")
+    return text
+
+
+def open_plain(path: Path, within: Path | None = None) -> BufferedReader:
+    """Open a regular file for reading.
+
+    `within` is the folder that it must lie beneath (None: its own); links are followed on the way to that folder only.
+    Raises OSError.
+    """
+    root = path.parent if within is None else within
+    *folders, name = path.relative_to(root).parts or ("",)
+    here = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            inner = _open_folder(folder, here, path)
+            os.close(here)
+            here = inner
+        return _open_file(name, here, path)
+    except OSError as error:
+        error.filename = os.fspath(path)  # not the name in its folder alone
+        raise
+    finally:
+        os.close(here)
+
+
+def _open_folder(name: str, here: int, path: Path) -> int:
+    if name == "..":
+        raise NotPlainFileError(errno.EINVAL, "its path leads out of the folder", str(path))
+    try:
+        return os.open(name, _FOLDER, dir_fd=here)
+    except NotADirectoryError as error:
+        raise NotPlainFileError(errno.ENOTDIR, f"{name} is not a folder", str(path)) from error
+
+
+def _open_file(name: str, here: int, path: Path) -> BufferedReader:
+    # Looked at before it is opened: to open a device may do something.
+    _require_regular(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode, path)
+    descriptor = os.open(name, _FILE, dir_fd=here)
+    try:
+        _require_regular(os.fstat(descriptor).st_mode, path)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _require_regular(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise NotPlainFileError(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(mode), 'no file')}", str(path))
+
+
+def read_plain(path: Path, most: int, within: Path | None = None) -> bytes:
+    """The content of a regular file of at most `most` bytes; raises OSError."""
+    with open_plain(path, within) as file:
+        # The size comes first: nothing is read of a file that is too large.
+        large = os.fstat(file.fileno()).st_size > most
+        content = b"" if large else file.read()
+    if large or len(content) > most:  # it may have grown meanwhile
+        raise NotPlainFileError(errno.EFBIG, f"it is larger than {most >> 20} MiB", str(path))
+    return content
+
+
+def plain_lines(path: Path, within: Path | None = None) -> Iterator[bytes]:
+    """The lines of a regular file with their ends; raises OSError, also for a line that is too long."""
+    with open_plain(path, within) as file:
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            if len(line) > MAX_LINE_BYTES:
+                raise NotPlainFileError(errno.EFBIG, f"a line is longer than {MAX_LINE_BYTES >> 20} MiB", str(path))
+            yield line
+
+
+def plain_names(folder: Path) -> list[str]:
+    """The names in a folder of a run, which is not a link itself; raises OSError."""
+    with os.scandir(_real_folder(folder.parent, folder.name)) as listing:
+        return [child.name for child in itertools.islice(listing, MAX_FILES)]
+
+
+def plain_files(root: Path, below: str = "") -> Iterator[str]:
+    """The paths of all files beneath `root/below`, unordered; raises OSError where one is not a regular file."""
+    waiting, count = [below], 0
+    while waiting:
+        prefix = waiting.pop()
+        with os.scandir(_real_folder(root, prefix)) as listing:
+            for child in listing:
+                path, count = f"{prefix}/{child.name}".removeprefix("/"), count + 1
+                if child.is_dir(follow_symlinks=False):
+                    waiting.append(path)
+                    continue
+                _require_regular(child.stat(follow_symlinks=False).st_mode, root / path)
+                yield path
+                if count > MAX_FILES:
+                    raise NotPlainFileError(errno.EFBIG, f"it holds more than {MAX_FILES} files", str(root))
+
+
+def _real_folder(root: Path, relative: str) -> Path:
+    """The path of a folder none of whose parents below the root is a link; raises OSError."""
+    if relative.count("/") >= MAX_DEPTH:
+        raise NotPlainFileError(errno.ENAMETOOLONG, f"folders are nested deeper than {MAX_DEPTH}", str(root / relative))
+    here = root
+    for part in relative.split("/") if relative else ():
+        here = here / part
+        if not stat.S_ISDIR(os.lstat(here).st_mode):
+            raise NotPlainFileError(errno.ENOTDIR, "it is not a folder", str(here))
+    return here
