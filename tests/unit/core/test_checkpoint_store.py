@@ -1,7 +1,7 @@
 """Checkpoints: positions, retention, files that round-trip, and changes that are detected."""
 
-import json
 import fcntl
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
