@@ -42,8 +42,9 @@ def kept(project: Project) -> Project:
 
 
 def again(kept: Project, run: str, *words: str) -> Done:
-    """A command over an old run; its data is elsewhere now."""
-    return call(words[0], run, "--data", str(kept.data), *words[1:], folder=kept.folder)
+    """A command over an old run; its data is elsewhere now, and it was not trained on this machine."""
+    trust = ("--trust-its-code", run)
+    return call(words[0], run, "--data", str(kept.data), *trust, *words[1:], folder=kept.folder)
 
 
 def is_like_here(record: Record) -> bool:

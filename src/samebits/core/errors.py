@@ -42,6 +42,10 @@ class NoEngineError(EngineError):
     """No container engine answers."""
 
 
+class UntrustedError(SamebitsError):
+    """What someone else made would be executed outside of a container, or build an image in an unknown way."""
+
+
 class ImageError(SamebitsError):
     """The image is missing, or is not the one this lock describes."""
 

@@ -74,12 +74,16 @@ class ResumedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """Absolute paths of script and data on the machine of the run, and the run that it verifies or resumes."""
+    """Absolute paths of script and data on the machine of the run, and the run that it verifies or resumes.
+
+    `trusted_code` says that the user named that run with `--trust-its-code`. It came with version 1.5 of the record.
+    """
 
     script: str
     data: str | None = None
     verifies: VerifiedRun | None = None
     resumes: ResumedRun | None = None
+    trusted_code: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As the record holds it."""
@@ -88,6 +92,7 @@ class Origin:
             "data": self.data,
             **({} if self.verifies is None else {"verifies": self.verifies.to_dict()}),
             **({} if self.resumes is None else {"resumes": self.resumes.to_dict()}),
+            **({"trusted_code": True} if self.trusted_code else {}),
         }
 
     @classmethod
@@ -99,6 +104,7 @@ class Origin:
             data=fields.optional("data", str),
             verifies=None if verifies is None else VerifiedRun.from_fields(verifies),
             resumes=None if resumes is None else ResumedRun.from_fields(resumes),
+            trusted_code=fields.optional("trusted_code", bool) or False,
         )
 
 

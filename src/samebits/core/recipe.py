@@ -7,6 +7,7 @@ from typing import Any
 
 from samebits.core.digest import Digest, ReadJson
 from samebits.core.jsonio import Fields, differing_names
+from samebits.core.run_files import safe_path
 
 KERAS_ORDER = "keras"
 PER_EPOCH = "per-epoch"
@@ -72,12 +73,12 @@ class Code:
         """Parse the output of `to_dict`; raises RecordError."""
         return cls(
             tree=code.parse("tree", Digest.parse),
-            entry=code.get("entry", str),
+            entry=code.parse("entry", safe_path),
             arguments=code.texts("arguments"),
             modes=code.optional("modes", bool) or False,
             module=code.optional("module", str),
-            pythonpath=code.texts("pythonpath") if "pythonpath" in code.given() else (),
-            chosen_workdir=code.optional("workdir", str),
+            pythonpath=tuple(map(_folder, code.texts("pythonpath"))),
+            chosen_workdir=None if code.optional("workdir", str) is None else code.parse("workdir", _folder),
         )
 
 
@@ -200,6 +201,11 @@ def leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, item in value.items():
         found |= leaves(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
     return found
+
+
+def _folder(text: str) -> str:
+    """A folder of the code tree; raises RecordError for one outside of it."""
+    return text if text == "." else safe_path(text)
 
 
 def _digest_text(digest: Digest | None) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 from samebits.core.digest import Digest, ReadJson
 from samebits.core.errors import RecordError, pluralize
 from samebits.core.jsonio import Fields
+from samebits.core.run_files import safe_path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +102,7 @@ class OutputFile:
     @classmethod
     def from_fields(cls, fields: Fields) -> "OutputFile":
         """Read what `to_dict` wrote."""
-        return cls(path=fields.get("path", str), by=fields.get("by", str), digest=fields.get("digest", str))
+        return cls(path=fields.parse("path", safe_path), by=fields.get("by", str), digest=fields.get("digest", str))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

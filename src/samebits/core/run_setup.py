@@ -38,6 +38,8 @@ class RunSetup:
     """The version of Python that will run the script. This process cannot check the syntax of a newer one."""
     verifies: VerifiedRun | None = None
     resumes: "Resumption | None" = None
+    trusted_code: bool = False
+    """Whether the user named the run whose code is executed again, as it would not run on this host otherwise."""
     record_version: str | None = None
     """The version that the runner writes, if it is a run's own of an older samebits."""
 
@@ -135,6 +137,7 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
             data=None if spec.data is None else _path_text(spec.data),
             verifies=planned.setup.verifies,
             resumes=None if planned.setup.resumes is None else planned.setup.resumes.run,
+            trusted_code=planned.setup.trusted_code,
         ),
         environment=planned.setup.environment,
         host=Host.this(),

@@ -26,6 +26,19 @@ def add_html(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page that compares the two runs")
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add `--trust-its-code` to a command that executes a recorded run, or builds its image."""
+    parser.add_argument(
+        "--trust-its-code",
+        action="append",
+        default=[],
+        metavar="RUN",
+        dest="trusted",
+        help="run the code of this run, by its id, on this host if it has no container; only for code that you have"
+        " read; recorded; repeatable",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser, content: str = "the result") -> None:
     """Add `--json`; `content` names what is printed."""
     parser.add_argument("--json", action="store_true", help=f"print {content} as JSON")

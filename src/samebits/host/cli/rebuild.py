@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from samebits.host.cli.options import add_offline, add_run, add_runs_folder
+from samebits.host.cli.options import add_offline, add_run, add_runs_folder, add_trust
 from samebits.host.cli.printing import print_comparison
 
 
@@ -12,12 +12,15 @@ def add_rebuild_options(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add_runs_folder(parser)
     add_offline(parser)
+    add_trust(parser)
     parser.set_defaults(
-        command=lambda options: rebuild_command(run=options.run, runs=options.runs, offline=options.offline)
+        command=lambda options: rebuild_command(
+            run=options.run, runs=options.runs, offline=options.offline, trusted=tuple(options.trusted)
+        )
     )
 
 
-def rebuild_command(*, run: str, runs: Path | None, offline: bool) -> int:
+def rebuild_command(*, run: str, runs: Path | None, offline: bool, trusted: tuple[str, ...]) -> int:
     """Rebuild a run's image and compare it with the recorded digest; status 1 if it differs."""
     from samebits.host.audit.file_audit import require_unchanged
     from samebits.host.docker import Engine
@@ -30,4 +33,4 @@ def rebuild_command(*, run: str, runs: Path | None, offline: bool) -> int:
     if record.recipe.image.config is not None:
         check_kept(found.image, record.recipe.image)
         require_unchanged(found, record, lambda path: path.startswith("image/"))
-    return print_comparison(rebuild(engine, found, offline=offline))
+    return print_comparison(rebuild(engine, found, offline=offline, trusted=trusted))

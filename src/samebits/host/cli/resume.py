@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samebits.host.cli.options import add_data, add_json, add_offline, add_run, add_runs_folder
+from samebits.host.cli.options import add_data, add_json, add_offline, add_run, add_runs_folder, add_trust
 from samebits.host.cli.printing import print_trained
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def add_resume_options(parser: argparse.ArgumentParser) -> None:
     )
     add_data(parser)
     add_offline(parser, "if the image must be rebuilt")
+    add_trust(parser)
     add_runs_folder(parser)
     add_json(parser, "run, recipe and result as the last line,")
     parser.set_defaults(command=_resume_from_options)
@@ -38,13 +39,21 @@ def _resume_from_options(options: argparse.Namespace) -> int:
         runs=options.runs,
         data=options.data,
         offline=options.offline,
+        trusted=tuple(options.trusted),
         how=ResumeOptions(trust=options.trust_checkpoint, retry=options.retry_failed, ended=options.ended),
         as_json=options.json,
     )
 
 
 def resume_command(
-    *, run: str, runs: Path | None, data: Path | None, offline: bool, how: "ResumeOptions", as_json: bool
+    *,
+    run: str,
+    runs: Path | None,
+    data: Path | None,
+    offline: bool,
+    trusted: tuple[str, ...],
+    how: "ResumeOptions",
+    as_json: bool,
 ) -> int:
     """Resume an unfinished run as a new run; returns the exit status of the new one."""
     from samebits.host.rerun.request import RerunRequest
@@ -53,7 +62,7 @@ def resume_command(
 
     kept = runs_folder(runs)
     one = find_run(run, kept)
-    request = RerunRequest(runs=runs or runs_beside(one, kept), data=data, offline=offline)
+    request = RerunRequest(runs=runs or runs_beside(one, kept), data=data, offline=offline, trusted=trusted)
     folder, status = resume(one, request, how)
     print_trained(folder, as_json=as_json)
     return status

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from samebits.core.errors import InputError
 from samebits.core.run_config import BITWISE, add_level_option, check_level
-from samebits.host.cli.options import add_data, add_html, add_json, add_offline, add_run, add_runs_folder
+from samebits.host.cli.options import add_data, add_html, add_json, add_offline, add_run, add_runs_folder, add_trust
 from samebits.host.cli.printing import print_json, print_now
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def add_verify_options(parser: argparse.ArgumentParser) -> None:
         "--locate", action="store_true", help="if they differ, train both again and find the first step and tensor"
     )
     add_offline(parser, "if the image must be rebuilt")
+    add_trust(parser)
     _add_segments(parser)
     add_runs_folder(parser)
     add_json(parser, "the verdict")
@@ -72,6 +73,7 @@ def _verify_from_options(options: argparse.Namespace) -> int:
             data=options.data,
             tolerances=(options.rel, options.abs),
             offline=options.offline,
+            trusted=tuple(options.trusted),
             locate=options.locate,
             as_json=options.json,
             html=options.html,
@@ -82,6 +84,7 @@ def _verify_from_options(options: argparse.Namespace) -> int:
         level=options.level,
         data=options.data,
         offline=options.offline,
+        trusted=tuple(options.trusted),
         jobs=1 if options.jobs is None else options.jobs,
         sample=options.sample,
         seed=options.sample_seed or 0,
@@ -115,6 +118,7 @@ def verify_command(  # noqa: PLR0913  the options of one verification
     data: Path | None,
     tolerances: tuple[list[str], list[str]],
     offline: bool,
+    trusted: tuple[str, ...],
     locate: bool,
     as_json: bool,
     html: Path | None,
@@ -136,6 +140,7 @@ def verify_command(  # noqa: PLR0913  the options of one verification
         runs=runs or runs_beside(one, kept),
         data=data,
         offline=offline,
+        trusted=trusted,
         # With --json, stdout holds the JSON only.
         streams=Streams(out=sys.stderr.buffer) if as_json else INHERITED,
     )
@@ -172,6 +177,7 @@ def verify_segments_command(  # noqa: PLR0913  the options of one verification
     level: str | None,
     data: Path | None,
     offline: bool,
+    trusted: tuple[str, ...],
     jobs: int,
     sample: int | None,
     seed: int,
@@ -186,7 +192,7 @@ def verify_segments_command(  # noqa: PLR0913  the options of one verification
     kept = runs_folder(runs)
     one = find_run(run, kept)
     options = SegmentOptions(jobs=jobs, sample=sample, seed=seed)
-    request = RerunRequest(runs=runs or runs_beside(one, kept), data=data, offline=offline)
+    request = RerunRequest(runs=runs or runs_beside(one, kept), data=data, offline=offline, trusted=trusted)
     _require_bitwise(level or one.read().level)
     found = verify_in_processes(one, request, options, report=(lambda _: None) if as_json else print_now)
     if as_json:

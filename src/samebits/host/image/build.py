@@ -131,6 +131,7 @@ class BuildPlan:
         # Attestations hold times and would change the image's digest from build to build.
         return [
             *("docker", "buildx", "build", "--load", "--provenance=false", "--sbom=false", "--tag", self.tag),
+            *("--network", "none"),  # of every RUN; the wheels are there before
             *builder.options,
             *(() if cached else ("--no-cache",)),
             *(part for name, folder in wheelhouses.items() for part in ("--build-context", f"{name}={folder}")),

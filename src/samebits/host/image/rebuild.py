@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +25,9 @@ from samebits.host.image.build import (
     has_packages,
     image_labels,
 )
-from samebits.host.image.build_context import check_kept, check_recorded, fix_modes
+from samebits.host.image.build_context import check_kept, check_recorded
+from samebits.host.image.received import check_dockerfile, copy_context
+from samebits.host.trust import advice, is_named
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +64,7 @@ def build_twice(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Co
             engine.remove_image(one.tag)
 
 
-def rebuild(engine: Engine, run: RunDir, *, offline: bool = False) -> Comparison:
+def rebuild(engine: Engine, run: RunDir, *, offline: bool = False, trusted: tuple[str, ...] = ()) -> Comparison:
     """Rebuild a run's image from the run's folder, without cache, as `samebits:rebuilt-…`, and compare.
 
     Raises InputError if the run has no image, ImageError if the build context is not the recorded one.
@@ -75,7 +76,7 @@ def rebuild(engine: Engine, run: RunDir, *, offline: bool = False) -> Comparison
             f"the record of {record.id} names no image digest (a virtual environment, or a plain `docker run`);"
             " there is nothing to compare a rebuilt image with"
         )
-    built = _rebuild_image(engine, run, record, offline=offline)
+    built = _rebuild_image(engine, run, record, offline=offline, trusted=trusted)
     found = config_digest(engine, built)
     # With the original in the engine, the comparison can name the files that differ.
     started_in = record.environment.image
@@ -98,12 +99,14 @@ def find_recorded(engine: Engine, record: Record) -> Image | None:
     return next((image for image in found if _is_recorded(engine, image, recorded)), None)
 
 
-def provide_recorded(engine: Engine, run: RunDir, record: Record, *, offline: bool = False) -> Image:
+def provide_recorded(
+    engine: Engine, run: RunDir, record: Record, *, offline: bool = False, trusted: tuple[str, ...] = ()
+) -> Image:
     """The image that a run was trained in, rebuilt if it is gone; raises ImageError if the rebuilt one differs."""
     image = find_recorded(engine, record)
     if image is None:
         log(f"the image of {record.id} is gone; rebuilding it from the run's folder")
-        image = _rebuild_image(engine, run, record, offline=offline)
+        image = _rebuild_image(engine, run, record, offline=offline, trusted=trusted)
         # Training in it anyway would blame the script for a difference of the image.
         if not _is_recorded(engine, image, record.recipe.image):
             raise ImageError(
@@ -125,21 +128,22 @@ def _rebuilt_tag(recorded: ImageIdentity) -> str:
     return f"samebits:rebuilt-{name.short}"
 
 
-def _rebuild_image(engine: Engine, run: RunDir, record: Record, *, offline: bool) -> Image:
+def _rebuild_image(engine: Engine, run: RunDir, record: Record, *, offline: bool, trusted: tuple[str, ...]) -> Image:
     """Build from a run's build context alone; raises ImageError if that is not the recorded one."""
     recorded = record.recipe.image
-    try:
-        plan = BuildPlan.read(run.image / "image.json", _rebuilt_tag(recorded))
-        check_context(run.image, plan, recorded)
-    except (OSError, ValueError, RecordError) as error:
-        raise ImageError(
-            f"the build context in {run.image} is incomplete: {error}; restore the run's folder"
-        ) from error
     with tempfile.TemporaryDirectory(prefix="samebits-rebuild-") as folder:
-        # A copy, because the modes of files in a run's folder may have changed.
+        # Everything is checked in a copy, which nothing changes meanwhile.
         context = Path(folder) / "context"
-        shutil.copytree(run.image, context)
-        fix_modes(context)
+        context.mkdir()
+        copy_context(run.image, context, recorded)
+        try:
+            plan = BuildPlan.read(context / "image.json", _rebuilt_tag(recorded))
+        except RecordError as error:
+            raise ImageError(
+                f"the build context in {run.image} is incomplete: {error}; restore the run's folder"
+            ) from error
+        check_context(context, plan, recorded)
+        check_dockerfile(context, trusted=is_named(run, record, trusted), advice=advice(record))
         return build_from_context(engine, plan, context, offline=offline, cached=False)
 
 

@@ -6,6 +6,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,12 @@ from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup
 from samebits.host.console import log
-from samebits.host.image.build_context import check_kept, source_digest, staged_context
+from samebits.host.image.build_context import CPU, ImageKind, source_digest, staged_context
 from samebits.host.image.project_lock import project_kind, this_python
+from samebits.host.image.received import is_installed, received_context
 from samebits.host.inputs.store import folder_of
 from samebits.host.subprocesses import Streams
+from samebits.host.trust import is_named, require_trust
 
 if TYPE_CHECKING:
     from samebits.host.docker import ContainerRequest, Engine, Image
@@ -37,7 +40,8 @@ class Runtime:
 
     `setup` is known before anything starts. `prepare` makes what is missing. `run` trains, copies the output to the
     streams, and returns the exit status. `query` calls the entrypoint with other arguments, without the user's script
-    and data, and returns its exit status and stdout. `here` is False if another machine executes it.
+    and data, and returns its exit status and stdout. `here` is False if another machine executes it, `isolated` if the
+    script runs on the host itself.
     """
 
     setup: RunSetup
@@ -45,6 +49,7 @@ class Runtime:
     run: Callable[[RunDir, RunConfig, Streams], int]
     query: Callable[[tuple[str, ...], Mapping[str, str]], tuple[int, str]]
     here: bool = True
+    isolated: bool = True
 
 
 def choose_runtime(spec: RunConfig) -> Runtime:
@@ -70,14 +75,7 @@ def choose_runtime(spec: RunConfig) -> Runtime:
                 raise
             log(f"{str(error).partition(';')[0]}: training in the locked virtual environment instead")
     kind = project_kind(spec, this_python())
-    # The image of a virtual environment is its locks, its source and the Python that it was made with.
-    identity = ImageIdentity(
-        lock=kind.lock_digest,
-        packages=kind.packages_digest,
-        source=source_digest(kind),
-        python=platform.python_version(),
-    )
-    return _venv_runtime(device, identity, staged_context(kind), thorough=spec.strict)
+    return _venv_runtime(device, _venv_identity(kind), staged_context(kind), thorough=spec.strict)
 
 
 def _device(gpus: str | None) -> Device:
@@ -97,17 +95,42 @@ def in_recorded_image(engine: "Engine", image: "Image", record: Record) -> Runti
     return _of_recorded(_docker_runtime(engine, image, record.recipe.image, _recorded_device(record)), record)
 
 
-def in_recorded_venv(run: RunDir, record: Record) -> Runtime:
-    """A virtual environment made from the lock and the source in a run's folder.
+def was_in_container(record: Record) -> bool:
+    """Whether a run was trained in a container, by its recipe; what else its record says decides nothing."""
+    # A virtual environment names its Python. An image's is part of the base.
+    return record.recipe.image.python is None
 
-    Raises ImageError if they are not the recorded ones.
+
+def in_recorded_venv(run: RunDir, record: Record, trusted: tuple[str, ...] = ()) -> Runtime:
+    """A virtual environment with the lock and the source of a run.
+
+    Raises UntrustedError if they were not executed here before and the run is not among those `trusted`, ImageError if
+    the run's folder does not hold them.
     """
     recorded = record.recipe.image
     device = _recorded_device(record)
-    check_kept(run.image, recorded)
+    require_trust(run, record, trusted)
     identity = replace(recorded, python=platform.python_version())
-    runtime = _venv_runtime(device, identity, run.image, thorough=record.strict)
-    return _of_recorded(runtime, record)
+    # Of this installation's own software, nothing of the folder is executed.
+    context = staged_context() if is_installed(recorded) else received_context(run.image, recorded)
+    runtime = _venv_runtime(device, identity, context, thorough=record.strict)
+    setup = replace(runtime.setup, trusted_code=is_named(run, record, trusted))
+    return _of_recorded(replace(runtime, setup=setup), record)
+
+
+def installed_venv(record: Record) -> Runtime:
+    """The virtual environment of this installation, for the device of a run."""
+    return _venv_runtime(_recorded_device(record), _venv_identity(CPU), staged_context())
+
+
+def _venv_identity(kind: ImageKind) -> ImageIdentity:
+    """The image of a virtual environment is its locks, its source and the Python that it was made with."""
+    return ImageIdentity(
+        lock=kind.lock_digest,
+        packages=kind.packages_digest,
+        source=source_digest(kind),
+        python=platform.python_version(),
+    )
 
 
 def _of_recorded(runtime: Runtime, record: Record) -> Runtime:
@@ -204,4 +227,5 @@ def _venv_runtime(device: Device, identity: ImageIdentity, context: Path, *, tho
             return status, output.read().decode()
 
     setup = RunSetup(image=identity, device=device, environment=environment)
-    return Runtime(setup=setup, prepare=lambda: prepare_venv(context, thorough=thorough), run=run, query=query)
+    prepare = partial(prepare_venv, context, thorough=thorough)
+    return Runtime(setup=setup, prepare=prepare, run=run, query=query, isolated=False)

@@ -18,6 +18,7 @@ from samebits.host.console import hashing_progress, log
 from samebits.host.inputs.store import provide
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.subprocesses import INHERITED, Streams
+from samebits.host.trust import note_trained
 
 # Sent by a person, a scheduler or the kernel. A script's own crash is another one, such as SIGSEGV or SIGABRT.
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -42,6 +43,8 @@ def execute(planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED)
         with hashing_progress("checking the inputs") as progress:
             provide(planned.inputs, progress)
     folder, _ = publish(planned)
+    if not runtime.isolated:
+        note_trained(planned.recipe, folder)
     # While this lock is held, other commands list the run as running. The kernel releases it if this process is killed.
     lock = lock_alive(folder.ledger)
     try:

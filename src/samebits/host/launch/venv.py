@@ -14,6 +14,7 @@ from samebits.core.errors import InputError, Terminated
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import log
 from samebits.host.image.build_context import LOCK_PATH, PACKAGES_PATH, staged_context
+from samebits.host.image.lockfile import read_lock, text_of
 from samebits.host.launch.installed_files import check_files, record_files
 from samebits.host.subprocesses import INHERITED, Streams, run_tool, start, stop_gently
 
@@ -80,15 +81,21 @@ def _make_venv(target: Path, locks: Sequence[Path]) -> None:
     try:
         # Without pip: the script sees the locked packages only. The pip of this process installs them.
         run_tool([sys.executable, "-m", "venv", "--without-pip", str(draft)], what="making a virtual environment")
+        requirements = [draft / f"requirements-{number}.txt" for number, _ in enumerate(locks)]
+        for file, lock in zip(requirements, locks, strict=True):
+            # Written anew: nothing of a lock reaches pip but names, versions, markers and hashes.
+            file.write_text(text_of(read_lock(lock)))
         run_tool(
             [
                 *(sys.executable, "-m", "pip", "--python", str(draft / "bin" / "python"), "install", "--quiet"),
                 # No resolver and no builds: every package is a wheel whose hash is in the lock.
                 *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check"),
-                *(part for lock in locks for part in ("-r", str(lock))),
+                *(part for file in requirements for part in ("-r", str(file))),
             ],
             what="installing the locked packages",
         )
+        for file in requirements:
+            file.unlink()
         _check_complete(draft, locks)
         record_files(draft)
         os.rename(draft, target)

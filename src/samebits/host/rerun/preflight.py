@@ -1,13 +1,18 @@
 """Check whether this host can reproduce a recorded run, and with which guarantee, before training for hours."""
 
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samebits.core.code_tree import hash_kept_code
 from samebits.core.determinism_profile import NATIVE, PORTABLE
-from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError, RecordError, pluralize, shorten
+from samebits.core.errors import (
+    EngineError,
+    InputError,
+    RecordError,
+    pluralize,
+    shorten,
+)
 from samebits.core.file_tree import Tree, differing_paths, read_manifest
 from samebits.core.inputs_lock import read_lock
 from samebits.core.jsonio import differing_names
@@ -30,11 +35,11 @@ from samebits.host.audit.file_audit import audit_files
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.compare.verdict import NO_METRICS, NOTHING
 from samebits.host.console import hashing_progress, print_table
-from samebits.host.image.build_context import check_kept
-from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv
+from samebits.host.launch.runtime import Runtime, installed_venv
 from samebits.host.rerun.fingerprint_cache import machine_fingerprint
 from samebits.host.rerun.hardware import PreflightCheck, hardware, memory
 from samebits.host.rerun.inputs_check import inputs_check
+from samebits.host.rerun.software import REPORT_ONLY, SoftwareOptions, find_software
 
 _MAX_NAMES = 5
 
@@ -72,6 +77,8 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
     recipe, origin = record.recipe, record.origin.data
     if recipe.data is None and data is not None:
         raise InputError(f"the run {record.id} has no data; leave --data out")
+    if "/" in recipe.code.entry:
+        raise InputError(f"the script of {record.id} is not at the top of its code; no samebits records such a run")
     # A run outside of our launcher, in a plain container, does not know the path on the host.
     if recipe.data is not None and data is None and origin is not None:
         data = Path(origin)
@@ -104,17 +111,16 @@ def preflight(
     *,
     data: Path | None,
     runs: Path,
-    rebuild: bool = False,
-    offline: bool = False,
     needs_result: bool = True,
+    software: SoftwareOptions = REPORT_ONLY,
 ) -> PreflightReport:
-    """Compare this host with a run's record; `rebuild` builds a missing image.
+    """Compare this host with a run's record.
 
     A run to resume needs no result (`needs_result`). Raises RecordError if the record itself cannot be read.
     """
     record = run.read()
     outcome = [_outcome_check(record)] if needs_result else []
-    return _compare_host(run, record, outcome, data=data, runs=runs, rebuild=rebuild, offline=offline)
+    return _compare_host(run, record, outcome, data=data, runs=runs, software=software)
 
 
 def _compare_host(
@@ -124,8 +130,7 @@ def _compare_host(
     *,
     data: Path | None,
     runs: Path,
-    rebuild: bool,
-    offline: bool,
+    software: SoftwareOptions,
 ) -> PreflightReport:
     spec = recorded_config(run, record, data=data, runs=runs)
     check_runs(spec)
@@ -144,11 +149,12 @@ def _compare_host(
     runtime = None
     # A row that blocks every level decides already; building an image for it would take minutes.
     if not any(set(row.blocks) == set(REPRODUCIBILITY_LEVELS) for row in rows):
-        software, runtime = _software(run, record, rebuild=rebuild, offline=offline)
-        rows += software
+        found, runtime = find_software(run, record, software)
+        rows += found
     # Both rows need the run's own software.
     if runtime is not None:
-        rows += [*_fingerprint_check(record, spec, runtime), _recipe_check(record, spec, runtime, code, tree)]
+        measured = runtime if software.executes or runtime.isolated else installed_venv(record)
+        rows += [*_fingerprint_check(record, spec, measured), _recipe_check(record, spec, runtime, code, tree)]
     rows.append(_guarantee(record, blocked=any(row.blocks for row in rows), here=runtime is not None))
     return PreflightReport(rows=tuple(rows), spec=spec, code=code, data=tree, runtime=runtime)
 
@@ -240,62 +246,6 @@ def _data(spec: RunConfig, run: RunDir, record: Record) -> tuple[Tree | None, Pr
     return found, _tree_row("data", wanted.short, found, run.data_manifest, same=found.digest == wanted)
 
 
-def _software(
-    run: RunDir, record: Record, *, rebuild: bool, offline: bool
-) -> tuple[list[PreflightCheck], Runtime | None]:
-    """The image or virtual environment that the run was trained in."""
-    try:
-        # A run keeps to its runtime: the image and the virtual environment are two recipes.
-        if record.environment.runtime == "docker":
-            return _image(run, record, rebuild=rebuild, offline=offline)
-        return _venv(run, record)
-    except (NoEngineError, ImageError, RecordError, InputError) as error:
-        wanted = str(record.recipe.image.config or record.recipe.image.lock)
-        return [
-            PreflightCheck(
-                name="software", wanted=wanted, found="not available", reason=str(error), blocks=REPRODUCIBILITY_LEVELS
-            )
-        ], None
-
-
-def _image(run: RunDir, record: Record, *, rebuild: bool, offline: bool) -> tuple[list[PreflightCheck], Runtime | None]:
-    from samebits.host.docker import Engine
-    from samebits.host.image.rebuild import find_recorded, provide_recorded
-
-    recorded = record.recipe.image
-    wanted = recorded.config.short if recorded.config is not None else f"of source {recorded.source.short}"
-    engine = Engine()
-    # A preflight takes seconds, so only `verify` builds.
-    image = provide_recorded(engine, run, record, offline=offline) if rebuild else find_recorded(engine, record)
-    if image is None:
-        check_kept(run.image, recorded)
-        reason = "`samebits verify` rebuilds it from the run's folder, and compares its digest"
-        return [PreflightCheck(name="image", wanted=wanted, found="not here", reason=reason)], None
-    rows = [PreflightCheck(name="image", wanted=wanted, found=f"{wanted} as {image.reference}")]
-    return rows, in_recorded_image(engine, image, record)
-
-
-def _venv(run: RunDir, record: Record) -> tuple[list[PreflightCheck], Runtime | None]:
-    recorded, python = record.recipe.image, platform.python_version()
-    runtime = in_recorded_venv(run, record)
-    # The lock can be installed for another Python, but its compiled packages are others.
-    other = "" if recorded.python == python else "another Python is another recipe; run samebits with the recorded one"
-    return [
-        *(
-            PreflightCheck(name=name, wanted=digest.short, found=f"{digest.short} in the run's folder")
-            for name, digest in (("lock", recorded.lock), ("packages", recorded.packages))
-            if digest is not None
-        ),
-        PreflightCheck(
-            name="python",
-            wanted=str(recorded.python),
-            found=python,
-            reason=other,
-            blocks=(BITWISE,) if other else (),
-        ),
-    ], runtime
-
-
 def _fingerprint_check(record: Record, spec: RunConfig, runtime: Runtime) -> Iterator[PreflightCheck]:
     """Compute the fingerprint with the run's own software, and compare it operation by operation."""
     known = record.environment.arithmetic
@@ -313,9 +263,13 @@ def _fingerprint_check(record: Record, spec: RunConfig, runtime: Runtime) -> Ite
     names = differing_names(known.operations, computed.operations)
     reason = f"this machine computes differently: {shorten(names, _MAX_NAMES)}" if names else ""
     same = f"{len(known.operations.keys() - set(names))} the same"
-    yield PreflightCheck(
-        name="fingerprint", wanted=wanted, found=same, reason=reason, blocks=(BITWISE,) if names else ()
-    )
+    image = runtime.setup.image
+    other = (image.lock, image.source) != (record.recipe.image.lock, record.recipe.image.source)
+    # A difference may be one of the software. `verify` measures with the recorded one.
+    if names and other:
+        reason = f"measured with the installed samebits, which is another one: {shorten(names, _MAX_NAMES)}"
+    blocks = (BITWISE,) if names and not other else ()
+    yield PreflightCheck(name="fingerprint", wanted=wanted, found=same, reason=reason, blocks=blocks)
 
 
 def _recipe_check(record: Record, spec: RunConfig, runtime: Runtime, code: Tree, data: Tree | None) -> PreflightCheck:

@@ -8,9 +8,13 @@ from samebits.host.subprocesses import INHERITED, Streams
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RerunRequest:
-    """`runs` holds the new run; `data` is where the data is now (None: where it was); `streams` get the output."""
+    """`runs` holds the new run; `data` is where the data is now (None: where it was); `streams` get the output.
+
+    `trusted` names the runs whose code may be executed on this host itself, and whose images may be built anyhow.
+    """
 
     runs: Path
     data: Path | None = None
     offline: bool = False
+    trusted: tuple[str, ...] = ()
     streams: Streams = INHERITED

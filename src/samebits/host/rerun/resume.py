@@ -19,6 +19,7 @@ from samebits.host.console import log
 from samebits.host.launch.train import execute, finalize_unfinished
 from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.rerun.request import RerunRequest
+from samebits.host.rerun.software import SoftwareOptions
 from samebits.host.runs.registry import checksum_of
 
 
@@ -74,7 +75,7 @@ def _ended(run: RunDir, options: ResumeOptions) -> Record:
 def _preflight_exactly(run: RunDir, request: RerunRequest) -> PreflightReport:
     """Check that this host continues the run bit by bit; raises InputError with every reason why not."""
     report = preflight(
-        run, data=request.data, runs=request.runs, rebuild=True, offline=request.offline, needs_result=False
+        run, data=request.data, runs=request.runs, needs_result=False, software=SoftwareOptions.of(request)
     )
     reasons = report.reasons(BITWISE)
     if reasons:

@@ -16,7 +16,7 @@ from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import open_plain
 from samebits.core.run_setup import PlannedRun
-from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv
+from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv, was_in_container
 from samebits.host.launch.train import execute_silently
 
 LEDGER_POLL_SECONDS = 0.5
@@ -29,6 +29,7 @@ class SegmentJob:
     run: Path
     planned: PlannedRun
     offline: bool = False
+    trusted: tuple[str, ...] = ()
 
 
 def run_job(job: SegmentJob) -> Path:
@@ -40,7 +41,7 @@ def run_job(job: SegmentJob) -> Path:
     watch = _DivergenceWatch(recorded=run.ledger, runs=job.planned.spec.runs)
     try:
         with _stoppable() as stoppable, ExitStack() as quiet:
-            runtime = _recorded_runtime(run, run.read(), offline=job.offline)
+            runtime = _recorded_runtime(run, run.read(), job)
             # Only a process of its own may be stopped and silenced; a thread shares both with others.
             if stoppable:
                 quiet.enter_context(redirect_stderr(quiet.enter_context(open(os.devnull, "w", encoding="utf-8"))))
@@ -56,16 +57,17 @@ def run_job(job: SegmentJob) -> Path:
         return watch.folder
 
 
-def _recorded_runtime(run: RunDir, record: Record, *, offline: bool) -> Runtime:
+def _recorded_runtime(run: RunDir, record: Record, job: SegmentJob) -> Runtime:
     """The recorded software; the preflight has checked before that it is available."""
-    if record.environment.runtime != "docker":
-        return in_recorded_venv(run, record)
+    if not was_in_container(record):
+        return in_recorded_venv(run, record, job.trusted)
     # Imported here: a run in a virtual environment needs no engine.
     from samebits.host.docker import Engine
     from samebits.host.image.rebuild import provide_recorded
 
     engine = Engine()
-    return in_recorded_image(engine, provide_recorded(engine, run, record, offline=offline), record)
+    image = provide_recorded(engine, run, record, offline=job.offline, trusted=job.trusted)
+    return in_recorded_image(engine, image, record)
 
 
 @dataclass(slots=True)

@@ -37,6 +37,7 @@ from samebits.host.rerun.segment_verdict import (
     report_batch,
 )
 from samebits.host.rerun.segment_worker import SegmentJob, in_processes, run_job
+from samebits.host.rerun.software import SoftwareOptions
 from samebits.host.rerun.state_diff import compare_states
 from samebits.host.runs.registry import checksum_of
 from samebits.host.runs.verification_file import write_verification
@@ -76,7 +77,7 @@ def verify_segments(
     """
     record = run.read()
     _check_has_segments(run, record)
-    checks = preflight(run, data=request.data, runs=request.runs, rebuild=True, offline=request.offline)
+    checks = preflight(run, data=request.data, runs=request.runs, software=SoftwareOptions.of(request))
     # Segments are compared by their bits, whatever the level of the run.
     if reasons := checks.reasons(BITWISE):
         verdict = not_comparable(BITWISE, reasons)
@@ -180,7 +181,9 @@ class _Verifier:
             runs=Path(tempfile.mkdtemp(dir=self.scratch)).absolute(),
         )
         planned = replace(self.checks, spec=spec).planned(resumes=self._resumption(batch))
-        return SegmentJob(run=self.run.path.absolute(), planned=planned, offline=self.request.offline)
+        return SegmentJob(
+            run=self.run.path.absolute(), planned=planned, offline=self.request.offline, trusted=self.request.trusted
+        )
 
     def _resumption(self, batch: SegmentBatch) -> Resumption:
         begin, end = batch[0].begin, batch[-1].end

@@ -27,6 +27,7 @@ from samebits.host.rerun.divergence import DivergenceLocation, RunWithRecord, Tr
 from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.rerun.request import RerunRequest
+from samebits.host.rerun.software import SoftwareOptions
 from samebits.host.runs.registry import checksum_of
 from samebits.host.runs.verification_file import complete_verification, write_verification
 
@@ -62,6 +63,7 @@ class Verification:
     rows: tuple[PreflightCheck, ...] = ()
     differences: tuple[Difference, ...] = ()
     location: DivergenceLocation | None = None
+    trusted_code: bool = False
 
     @property
     def has_divergence(self) -> bool:
@@ -82,6 +84,7 @@ class Verification:
             "preflight": [row.to_dict() for row in self.rows],
             "differences": [difference.to_dict() for difference in self.differences],
             "location": None if self.location is None else self.location.to_dict(),
+            **({"trusted_code": True} if self.trusted_code else {}),
         }
         return complete_verification(body)
 
@@ -111,7 +114,8 @@ def verify(run: RunDir, request: RerunRequest, options: VerifyOptions = _DEFAULT
     report.spec.determinism.check(os.environ, "your environment")
     verifies = VerifiedRun(id=record.id, checksum=checksum_of(run))
     again, _ = execute(report.planned(verifies), report.available_runtime, request.streams)
-    verification = replace(_judge(run, again, options), rows=report.rows)
+    trusted = report.available_runtime.setup.trusted_code
+    verification = replace(_judge(run, again, options), rows=report.rows, trusted_code=trusted)
     # Locating trains again, and may be stopped: the verdict is on disk before.
     write_verification(again.verification, verification.to_dict())
     if options.locate and verification.has_divergence:
@@ -143,7 +147,7 @@ def _damages(run: RunDir, record: Record) -> list[str]:
 
 
 def _preflight(run: RunDir, request: RerunRequest) -> PreflightReport:
-    return preflight(run, data=request.data, runs=request.runs, rebuild=True, offline=request.offline)
+    return preflight(run, data=request.data, runs=request.runs, software=SoftwareOptions.of(request))
 
 
 def _judge(run: RunDir, other: RunDir, options: VerifyOptions) -> Verification:

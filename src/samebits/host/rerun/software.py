@@ -1,0 +1,94 @@
+"""The software that a recorded run was trained in, as far as it is here and may be executed."""
+
+import platform
+from dataclasses import dataclass
+
+from samebits.core.errors import ImageError, InputError, NoEngineError, RecordError, UntrustedError
+from samebits.core.record import Record
+from samebits.core.run_config import BITWISE, REPRODUCIBILITY_LEVELS
+from samebits.core.run_dir import RunDir
+from samebits.host.image.build_context import check_kept
+from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv, was_in_container
+from samebits.host.rerun.hardware import PreflightCheck
+from samebits.host.rerun.request import RerunRequest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SoftwareOptions:
+    """Whether the run's software may be executed and a missing image built; for which runs also on this host itself."""
+
+    executes: bool = False
+    offline: bool = False
+    trusted: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, request: RerunRequest) -> "SoftwareOptions":
+        """Those of a command that trains the run again."""
+        return cls(executes=True, offline=request.offline, trusted=request.trusted)
+
+
+REPORT_ONLY = SoftwareOptions()
+
+
+def find_software(run: RunDir, record: Record, options: SoftwareOptions) -> tuple[list[PreflightCheck], Runtime | None]:
+    """The image or virtual environment that the run was trained in."""
+    try:
+        # A run keeps to its runtime: the image and the virtual environment are two recipes.
+        if was_in_container(record):
+            return _image(run, record, options)
+        return _venv(run, record, options)
+    except UntrustedError as error:
+        return [
+            PreflightCheck(
+                name="trust", wanted="trained here", found="unknown", reason=str(error), blocks=REPRODUCIBILITY_LEVELS
+            )
+        ], None
+    except (NoEngineError, ImageError, RecordError, InputError) as error:
+        wanted = str(record.recipe.image.config or record.recipe.image.lock)
+        return [
+            PreflightCheck(
+                name="software", wanted=wanted, found="not available", reason=str(error), blocks=REPRODUCIBILITY_LEVELS
+            )
+        ], None
+
+
+def _image(run: RunDir, record: Record, options: SoftwareOptions) -> tuple[list[PreflightCheck], Runtime | None]:
+    from samebits.host.docker import Engine
+    from samebits.host.image.rebuild import find_recorded, provide_recorded
+
+    recorded = record.recipe.image
+    wanted = recorded.config.short if recorded.config is not None else f"of source {recorded.source.short}"
+    engine = Engine()
+    # A preflight takes seconds, so only `verify` builds.
+    image = (
+        provide_recorded(engine, run, record, offline=options.offline, trusted=options.trusted)
+        if options.executes
+        else find_recorded(engine, record)
+    )
+    if image is None:
+        check_kept(run.image, recorded)
+        reason = "`samebits verify` rebuilds it from the run's folder, and compares its digest"
+        return [PreflightCheck(name="image", wanted=wanted, found="not here", reason=reason)], None
+    rows = [PreflightCheck(name="image", wanted=wanted, found=f"{wanted} as {image.reference}")]
+    return rows, in_recorded_image(engine, image, record)
+
+
+def _venv(run: RunDir, record: Record, options: SoftwareOptions) -> tuple[list[PreflightCheck], Runtime | None]:
+    recorded, python = record.recipe.image, platform.python_version()
+    runtime = in_recorded_venv(run, record, options.trusted)
+    # The lock can be installed for another Python, but its compiled packages are others.
+    other = "" if recorded.python == python else "another Python is another recipe; run samebits with the recorded one"
+    return [
+        *(
+            PreflightCheck(name=name, wanted=digest.short, found=f"{digest.short} in the run's folder")
+            for name, digest in (("lock", recorded.lock), ("packages", recorded.packages))
+            if digest is not None
+        ),
+        PreflightCheck(
+            name="python",
+            wanted=str(recorded.python),
+            found=python,
+            reason=other,
+            blocks=(BITWISE,) if other else (),
+        ),
+    ], runtime
