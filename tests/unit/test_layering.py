@@ -218,3 +218,57 @@ def test_packages_have_no_cycle() -> None:
 def test_a_cycle_of_packages_can_be_found(one: str, other: str, found: bool) -> None:
     sources = {"samebits.host.audit.chain": one, "samebits.host.runs.show": other, "samebits.host.runs.other": ""}
     assert bool(package_cycle(sources)) == found
+
+
+_READS = {"open", "fdopen", "read_text", "read_bytes", "copyfile", "copytree", "copy", "copy2", "of_file", "link"}
+_READERS = {
+    # Host modules that open files themselves, and what these are: none lies in a run's folder.
+    "samebits.host.cache_dir": "locks of the cache",
+    "samebits.host.compare.tensor_diff": "a member of an archive that the door opened",
+    "samebits.host.console": "/dev/null",
+    "samebits.host.docker": "archives of images",
+    "samebits.host.image.base_image": "archives of bases, and our Dockerfile",
+    "samebits.host.image.build": "what buildx reports, and the cache",
+    "samebits.host.image.build_context": "our own source",
+    "samebits.host.image.lockfile": "a lock in a copy of the context",
+    "samebits.host.image.rebuild": "exported images",
+    "samebits.host.image.received": "a copy of a run's context, which the door made",
+    "samebits.host.image.wheelhouse": "wheels in the cache",
+    "samebits.host.launch.installed_files": "the virtual environment",
+    "samebits.host.launch.train": "/dev/null",
+    "samebits.host.launch.venv": "locks in a copy of the context",
+    "samebits.host.lint.linter": "the user's script",
+    "samebits.host.rerun.fingerprint_cache": "the kernel, the C library and the cache",
+    "samebits.host.rerun.golden": "the committed table",
+    "samebits.host.rerun.hardware": "the kernel",
+    "samebits.host.rerun.segment_worker": "/dev/null",
+}
+
+
+def calls_of(source: str, names: set[str]) -> list[str]:
+    """The names of functions and methods that a module calls, out of some."""
+    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    found = (call.id if isinstance(call, ast.Name) else getattr(call, "attr", "") for call in calls)
+    return sorted(name for name in found if name in names)
+
+
+def test_the_host_reads_runs_through_one_door() -> None:
+    """`core/run_files`: regular files beneath the folder only. Whoever opens another file is listed with its reason."""
+    readers = {module for module, source in SOURCES.items() if _layer(module) == "host" and calls_of(source, _READS)}
+    assert sorted(readers - _READERS.keys()) == [], "use open_plain, read_plain or plain_lines"
+    assert sorted(_READERS.keys() - readers) == []
+
+
+def test_the_host_prints_in_one_place() -> None:
+    """There, whatever a terminal would obey is escaped."""
+    sources = {module: source for module, source in SOURCES.items() if _layer(module) == "host"}
+    printers = {module for module, source in sources.items() if calls_of(source, {"print"})}
+    assert printers - {"samebits.host.cli.check"} == {"samebits.host.console"}
+    assert "overhead.print()" in SOURCES["samebits.host.cli.check"], "a method of that name"
+
+
+@pytest.mark.parametrize(
+    "source", ["open(x)", "x.read_text()", "lambda: Path(x).open()", "Digest.of_file(x)"]
+)
+def test_a_read_is_seen(source: str) -> None:
+    assert calls_of(source, _READS)

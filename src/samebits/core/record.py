@@ -300,12 +300,10 @@ def read_record(path: Path, *, check_checksum: bool = True) -> Record:
         return Record.from_dict(value, check_checksum=check_checksum)
 
 
-def summary(folder: Path, record: Record) -> str:
+def summary(folder: Path, record: Record) -> list[str]:
     """The three lines that a run ends with; no result line where there is no result."""
     lines = [f"run {folder}", f"recipe {record.recipe.digest}"]
-    if record.result_digest is not None:
-        lines.append(f"result {record.result_digest}")
-    return "\n".join(lines)
+    return lines if record.result_digest is None else [*lines, f"result {record.result_digest}"]
 
 
 def interrupted(record: Record, message: str) -> Record:

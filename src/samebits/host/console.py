@@ -1,5 +1,10 @@
-"""Output for people: messages and progress on stderr, tables on stdout."""
+"""Everything that commands print: messages and progress on stderr, results on stdout.
 
+What is printed comes from records, ledgers, paths and errors, which someone else may have written. So this is the only
+place that prints, and whatever a terminal would obey, or show in another order, is escaped here.
+"""
+
+import json
 import os
 import sys
 import threading
@@ -16,9 +21,46 @@ _BAR_WIDTH = 40  # characters of the longest bar
 _LINE_WIDTH = 120
 
 
+def printable(text: str) -> str:
+    """The text as one line, with control and formatting characters and halves of characters as escapes."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(letter: str) -> str:
+    return letter if letter.isprintable() else ascii(letter)[1:-1]
+
+
+def print_line(text: str, *, flush: bool = False) -> None:
+    """Print one line on stdout."""
+    print(printable(text), flush=flush)
+
+
+def print_json(value: object, *, indent: int | None = 1) -> None:
+    """Print JSON with sorted keys; what a terminal would obey is escaped as JSON has it."""
+    # Any encoding can show ASCII. UTF-8 has no halves of characters, which JSON has as escapes only.
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    print_json_text(json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=plain))
+
+
+def print_json_text(text: str) -> None:
+    """Print what is JSON already."""
+    if not text.replace("\n", "").isprintable():
+        text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    print(text, flush=True)
+
+
 def log(line: str) -> None:
     """Print one message of samebits on stderr, so that stdout holds the script's output and results only."""
-    print(f"samebits: {line}", file=sys.stderr, flush=True)
+    print(f"samebits: {printable(line)}", file=sys.stderr, flush=True)
+
+
+def log_defect(error: BaseException) -> None:
+    """Print the traceback of an error that is our own."""
+    import traceback
+
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        print(printable(line), file=sys.stderr)
+    log("a defect of samebits itself; please report it")
 
 
 @contextmanager
@@ -90,9 +132,8 @@ class _LateBar:
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
     """Print aligned columns on stdout."""
-    # Not by rich, which takes seconds for a thousand rows. Control characters of a foreign record must not reach the
-    # terminal.
-    table = [["".join(c if c.isprintable() else "\ufffd" for c in cell) for cell in row] for row in (columns, *rows)]
+    # Not by rich, which takes seconds for a thousand rows.
+    table = [[printable(cell) for cell in row] for row in (columns, *rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -103,6 +144,7 @@ def print_bars(columns: list[str], rows: list[list[str]], values: list[float]) -
     from rich.bar import Bar
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="")
     # Names and bars are aligned left, numbers right.
@@ -111,7 +153,7 @@ def print_bars(columns: list[str], rows: list[list[str]], values: list[float]) -
     for row, value in zip(rows, values, strict=True):
         bar = Table.grid(padding=(0, 1))
         bar.add_row(f"{value:.2f}", Bar(max(values), 0, value, width=_BAR_WIDTH, color="default"))
-        table.add_row(*row, bar)
+        table.add_row(*(Text(printable(cell)) for cell in row), bar)
     Console(highlight=False, width=_LINE_WIDTH).print(table)
 
 

@@ -131,7 +131,7 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     if withheld:
         log(f"the script does not see {shorten(withheld, 5)}; a variable that it needs is declared with --env")
     status = Session(folder, record, spec.data).run()
-    print(summary(folder.path, read_record(folder.record)))
+    print(*summary(folder.path, read_record(folder.record)), sep="\n")
     return status
 
 

@@ -254,8 +254,8 @@ def test_a_resealed_record_of_another_recipe_is_refused(value: dict[str, Any], t
 
 def test_summary(example: Record, running: Record) -> None:
     lines = ["run runs/r", f"recipe {example.recipe.digest}", f"result {example.result_digest}"]
-    assert summary(Path("runs/r"), example).splitlines() == lines
-    assert summary(Path("runs/r"), running).splitlines() == lines[:2]
+    assert summary(Path("runs/r"), example) == lines
+    assert summary(Path("runs/r"), running) == lines[:2]
 
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

@@ -65,4 +65,4 @@ def test_what_takes_long_says_for_how_long(capsys: pytest.CaptureFixture[str], m
 
 def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["run", "outcome"], [["a", "fini\x1bshed"], ["longer", "x\ny"]])
-    assert capsys.readouterr().out == "run     outcome\na       fini\ufffdshed\nlonger  x\ufffdy\n"
+    assert capsys.readouterr().out == "run     outcome\na       fini\\x1bshed\nlonger  x\\ny\n"

@@ -8,7 +8,7 @@ from samebits.core.record import Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.file_audit import CHANGED, FileAudit, audit_files
 from samebits.host.audit.ledger_audit import check_ledger
-from samebits.host.console import print_table
+from samebits.host.console import print_line, print_table
 
 _SHOWN = 5  # paths in a row of the table
 
@@ -66,4 +66,4 @@ def print_audit(audit: FolderAudit) -> None:
     if audit.files.unchecked:
         rows.append(["not recorded", shorten(audit.files.unchecked, _SHOWN)])
     print_table([str(audit.run.path), pluralize(audit.files.files, "file")], rows)
-    print("as recorded" if audit.intact else "changed")
+    print_line("as recorded" if audit.intact else "changed")

@@ -4,6 +4,7 @@ import argparse
 
 from samebits.core.errors import EXIT_OK
 from samebits.host.cli.options import add_base
+from samebits.host.console import print_line
 
 
 def add_archive_base_options(parser: argparse.ArgumentParser) -> None:
@@ -17,5 +18,5 @@ def archive_base_command(*, base: str | None) -> int:
     from samebits.host.docker import Engine
     from samebits.host.image.base_image import archive_base, default_base
 
-    print(f"base {archive_base(Engine(), base or default_base())}")
+    print_line(f"base {archive_base(Engine(), base or default_base())}")
     return EXIT_OK

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK
 from samebits.host.cli.options import add_runtime_kind
+from samebits.host.console import print_line
 
 
 def add_attest_options(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,6 @@ def attest_command(*, folder: Path, image: str | None, runtime: str) -> int:
 
     different = attest(folder, runtime=runtime, image=image)
     for name in different:
-        print(f"different {name}")
-    print("different" if different else "identical")
+        print_line(f"different {name}")
+    print_line("different" if different else "identical")
     return EXIT_DIFFERENT if different else EXIT_OK

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from samebits.core.errors import EXIT_ERROR, EXIT_OK
 from samebits.host.cli.options import RUN_HELP, add_json, add_runs_folder
-from samebits.host.cli.printing import print_json
+from samebits.host.console import print_json
 
 
 def add_audit_options(parser: argparse.ArgumentParser) -> None:

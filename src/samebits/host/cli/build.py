@@ -4,7 +4,8 @@ import argparse
 
 from samebits.core.errors import EXIT_OK
 from samebits.host.cli.options import add_base, add_json, add_offline
-from samebits.host.cli.printing import print_comparison, print_json
+from samebits.host.cli.printing import print_comparison
+from samebits.host.console import print_json, print_line
 
 
 def add_build_options(parser: argparse.ArgumentParser) -> None:
@@ -45,5 +46,5 @@ def build_command(*, gpu: bool, check: bool, offline: bool, tag: str | None, bas
     if as_json:
         print_json({"tag": plan.tag, "id": image.id} | {name: str(digest) for name, digest in digests.items()})
     else:
-        print(f"image {plan.tag} {identity.config}")
+        print_line(f"image {plan.tag} {identity.config}")
     return EXIT_OK

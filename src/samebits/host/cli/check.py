@@ -7,7 +7,8 @@ from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK, InputError
 from samebits.core.run_config import RunConfig, add_recipe_options, make_config
 from samebits.core.trial import FEWEST_TIMED
 from samebits.host.cli.options import add_runtime
-from samebits.host.cli.printing import print_json, print_now
+from samebits.host.cli.printing import print_now
+from samebits.host.console import print_json
 
 if TYPE_CHECKING:
     from samebits.host.lint.linter import LintResult
@@ -93,13 +94,13 @@ def check_command(
         log(note)
     # What is known is printed before the next, slower step.
     if form == "text":
-        print_now("\n".join(linted.lines()))
+        print_now(*linted.lines())
     probed = _probe(spec, linted, steps) if run else None
     if probed is not None and form == "text":
-        print_now("\n".join(probed.lines()))
+        print_now(*probed.lines())
     resumed = _resume(spec, steps) if resume else None
     if resumed is not None and form == "text":
-        print_now("\n".join(resumed.lines()))
+        print_now(*resumed.lines())
     overhead = _measure(spec, steps, rounds) if cost else None
     _print_rest(form, spec.code.entry, linted, probed, resumed, overhead)
     passed = all(found is None or found.passed for found in (probed, resumed))

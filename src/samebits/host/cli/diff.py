@@ -5,7 +5,7 @@ from pathlib import Path
 
 from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK, shorten
 from samebits.host.cli.options import add_html, add_json, add_run, add_runs_folder
-from samebits.host.cli.printing import print_json
+from samebits.host.console import print_json
 
 
 def add_diff_options(parser: argparse.ArgumentParser) -> None:

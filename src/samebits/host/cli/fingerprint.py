@@ -6,6 +6,7 @@ from pathlib import Path
 from samebits.core.determinism_profile import PORTABLE
 from samebits.core.run_config import RunConfig
 from samebits.host.cli.options import add_json, add_runtime_kind
+from samebits.host.console import print_line
 
 
 def add_fingerprint_options(parser: argparse.ArgumentParser) -> None:
@@ -31,5 +32,6 @@ def fingerprint_command(*, profile: str, image: str | None, runtime: str, as_jso
     chosen.prepare()
     arguments = ("fingerprint", "--profile", spec.profile, *(("--json",) if as_json else ()))
     status, output = chosen.query(arguments, spec.determinism.variables)
-    print(output, end="")
+    for line in output.splitlines():
+        print_line(line)
     return status

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from samebits.core.errors import EXIT_OK
 from samebits.host.cli.options import add_json, add_runs_folder
-from samebits.host.cli.printing import print_json
+from samebits.host.console import print_json
 
 
 def add_list_options(parser: argparse.ArgumentParser) -> None:

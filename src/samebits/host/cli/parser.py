@@ -2,9 +2,9 @@
 
 import argparse
 import difflib
+import io
 import signal
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -36,7 +36,7 @@ from samebits.host.cli.resume import add_resume_options
 from samebits.host.cli.show import add_show_options
 from samebits.host.cli.train import add_train_options
 from samebits.host.cli.verify import add_verify_options
-from samebits.host.console import silence_stdout
+from samebits.host.console import log, log_defect, silence_stdout
 from samebits.host.engine_choice import apply_choice
 
 _EPILOG = (
@@ -70,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # As an exception, SIGTERM unwinds like Ctrl-C: containers are removed and records finalized.
     signal.signal(signal.SIGTERM, _terminate)
     # A warning of samebits is one line without file and source line.
-    warnings.showwarning = lambda message, *_: print(f"samebits: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_: log(str(message))
+    # Where an encoding cannot show a letter, its escape is better than an error.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         apply_choice()
         status = _run_command(sys.argv[1:] if argv is None else argv)
@@ -78,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except SamebitsError as error:
-        print(f"samebits: {error}", file=sys.stderr)
+        log(str(error))
         return error.exit_status
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -88,9 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `samebits list | head`: without this, Python would report the rest of the output as an error at exit.
         silence_stdout()
         return EXIT_OK
-    except Exception:  # noqa: BLE001  a defect of ours must not read as an error of the user's
-        traceback.print_exc()
-        print("samebits: a defect of samebits itself; please report it", file=sys.stderr)
+    except Exception as error:  # noqa: BLE001  a defect of ours must not read as an error of the user's
+        log_defect(error)
         return EXIT_ERROR
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from samebits.core.errors import EXIT_NOT_COMPARABLE, EXIT_OK
 from samebits.core.run_config import add_level_option, check_level
 from samebits.host.cli.options import add_data, add_json, add_run, add_runs_folder, add_trust
-from samebits.host.cli.printing import print_json
+from samebits.host.console import print_json
 
 
 def add_preflight_options(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from samebits.core.errors import EXIT_OK
 from samebits.host.cli.options import RUN_HELP, add_json, add_runs_folder
-from samebits.host.cli.printing import print_json
+from samebits.host.console import print_json, print_json_text
 
 
 def add_show_options(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def show_image_command(*, image: str, as_json: bool) -> int:
     engine = Engine()
     found = require_image(engine, image)
     if as_json:
-        print(bill_of_materials(engine, found))
+        print_json_text(bill_of_materials(engine, found))
     else:
         show_image(found, describe_image(engine, found), read_packages(engine, found))
     return EXIT_OK

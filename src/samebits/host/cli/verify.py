@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from samebits.core.errors import InputError
 from samebits.core.run_config import BITWISE, add_level_option, check_level
 from samebits.host.cli.options import add_data, add_html, add_json, add_offline, add_run, add_runs_folder, add_trust
-from samebits.host.cli.printing import print_json, print_now
+from samebits.host.cli.printing import print_now
+from samebits.host.console import print_json
 
 if TYPE_CHECKING:
     from samebits.host.rerun.verify import Verification

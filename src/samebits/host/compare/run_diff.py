@@ -23,6 +23,7 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_files import read_plain
 from samebits.host.compare.ledger_diff import first_divergence
 from samebits.host.compare.tensor_diff import TensorStore, tensor_distance
+from samebits.host.console import print_line, printable
 
 INPUTS = "inputs"
 OUTPUTS = "outputs"
@@ -290,15 +291,16 @@ def print_differences(differences: list[Difference], covers: str) -> None:
     if differences:
         # Equal inputs with different outputs are the interesting case, so the equal side is named.
         equal = {INPUTS, OUTPUTS} - {item.side for item in differences}
-        print(*(f"{side} none differ" for side in equal), sep="\n", end="\n" if equal else "")
-    print("different" if differences else f"identical: {covers}")
+        for side in equal:
+            print_line(f"{side} none differ")
+    print_line("different" if differences else f"identical: {covers}")
 
 
 def print_difference(item: Difference) -> None:
     """Print one difference in a line, and its detail below."""
-    print(f"{item.side} {item.kind} {item.name}: {_short(item.before)} -> {_short(item.after)}")
-    for line in item.detail.splitlines():
-        print(f"    {line}")
+    print_line(f"{item.side} {item.kind} {item.name}: {_short(item.before)} -> {_short(item.after)}")
+    for line in item.detail.split("\n") if item.detail else ():
+        print_line(f"    {line.expandtabs()}")
 
 
 def _short(value: str | None) -> str:
@@ -312,7 +314,5 @@ def _short(value: str | None) -> str:
 
 
 def _truncated(value: str) -> str:
-    value = DIGEST.sub(r"\1…", value)
-    # Names and values come from a script: an escape sequence must not reach the terminal.
-    text = "".join(letter if letter.isprintable() else "\\ufffd" for letter in value)
+    text = printable(DIGEST.sub(r"\1…", value))
     return text if len(text) <= 60 else f"{text[:57]}..."

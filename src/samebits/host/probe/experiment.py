@@ -18,6 +18,7 @@ from samebits.core.errors import pluralize, shorten
 from samebits.core.record import FAILED, FINISHED, Record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
+from samebits.core.run_files import plain_lines
 from samebits.core.run_setup import PlannedRun, plan_run
 from samebits.core.script_uses import EntropyUse
 from samebits.core.trace_level import TENSOR, Trace
@@ -273,7 +274,7 @@ def _failure_reason(folder: RunDir, record: Record) -> str:
     for number, line in enumerate(lines):
         if number and line.startswith(_NODE):
             return f" {lines[number - 1]}"
-    logged = [line.strip() for line in folder.log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    logged = [line.decode("utf-8", "replace").strip() for line in plain_lines(folder.log) if line.strip()]
     return f": {logged[-1]}" if logged and not record.outcome.traceback else ""
 
 

@@ -16,7 +16,7 @@ from samebits.core.record import FAILED
 from samebits.core.run_config import RunConfig
 from samebits.core.trace_level import DEFAULT_TRACE
 from samebits.core.trial import EXACT_OPERATIONS, FEWEST_TIMED, GRAPH_REWRITES, OP_DETERMINISM, SEEDS, Trial
-from samebits.host.console import print_bars
+from samebits.host.console import print_bars, print_line
 from samebits.host.launch.runtime import choose_runtime
 from samebits.host.probe.experiment import Experiments
 
@@ -80,7 +80,7 @@ class OverheadReport:
         kept = [statistics.median(cost.kept) for cost in self.settings]
         columns = ["setting", "ms per step without", "range", "throughput with it, relative to without"]
         print_bars(columns, rows, kept)
-        print(
+        print_line(
             f"with all settings a step takes {statistics.median(self.seconds) * 1000:.2f} ms;"
             f" medians of {pluralize(len(self.seconds), 'round')} of {pluralize(self.steps, 'step')}"
         )

@@ -34,7 +34,7 @@ from samebits.core.trace_level import Trace
 from samebits.host.audit.file_audit import audit_files
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.compare.verdict import NO_METRICS, NOTHING
-from samebits.host.console import hashing_progress, print_table
+from samebits.host.console import hashing_progress, print_line, print_table
 from samebits.host.launch.runtime import Runtime, installed_venv
 from samebits.host.rerun.fingerprint_cache import machine_fingerprint
 from samebits.host.rerun.hardware import PreflightCheck, hardware, memory
@@ -306,4 +306,4 @@ def print_report(report: PreflightReport, level: str) -> None:
     names = {"promise": "guarantee"}
     rows = [[names.get(row.name, row.name), row.wanted, row.found, row.reason or "ok"] for row in report.rows]
     print_table(["", "wanted", "found", "reason"], rows)
-    print("not comparable" if report.reasons(level) else f"can be verified at the level {level}")
+    print_line("not comparable" if report.reasons(level) else f"can be verified at the level {level}")

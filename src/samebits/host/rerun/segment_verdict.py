@@ -12,7 +12,7 @@ from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir
 from samebits.host.compare.ledger_diff import Divergence
 from samebits.host.compare.verdict import DIFFERENT, IDENTICAL, NOT_COMPARABLE, Tolerance, Verdict
-from samebits.host.console import log
+from samebits.host.console import log, print_line
 from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.segment_plan import Segment
 from samebits.host.rerun.verify import identify_run
@@ -156,8 +156,8 @@ def report_batch(verdicts: Sequence[SegmentVerdict], report: Callable[[str], obj
 def print_segment_verification(found: SegmentVerification) -> None:
     """Print a verification on stdout; the last line is the verdict."""
     if found.kept is not None:
-        print(f"verification {found.kept}")
+        print_line(f"verification {found.kept}")
     if not found.judged:
         for reason in found.verdict.reasons:
-            print(reason)
-    print(found.line)
+            print_line(reason)
+    print_line(found.line)

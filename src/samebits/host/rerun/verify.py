@@ -21,6 +21,7 @@ from samebits.host.audit.file_audit import audit_files
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.compare.run_diff import INPUTS, Difference, diff, print_difference
 from samebits.host.compare.verdict import DIFFERENT, Tolerance, Verdict, check_metrics, judge_runs, not_comparable
+from samebits.host.console import print_line
 from samebits.host.launch.train import execute, execute_silently
 from samebits.host.lint.findings import ENTROPY
 from samebits.host.rerun.divergence import DivergenceLocation, RunWithRecord, TrainAgain, locate
@@ -199,11 +200,11 @@ def _retrainer(report: PreflightReport) -> TrainAgain:
 def print_verification(found: Verification) -> None:
     """Print a verification on stdout; the last line is the verdict."""
     if found.by is not None:
-        print(f"run {found.by.path}")
+        print_line(f"run {found.by.path}")
     for difference in found.differences:
         print_difference(difference)
     for line in found.location.lines() if found.location is not None else ():
-        print(line)
+        print_line(line)
     for reason in found.verdict.reasons:
-        print(reason)
-    print(found.verdict.line)
+        print_line(reason)
+    print_line(found.verdict.line)

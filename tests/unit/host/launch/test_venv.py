@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from samebits.core.errors import ImageError
+from samebits.core.errors import ImageError, InputError
 from samebits.host.launch import venv
 from samebits.host.launch.installed_files import record_files
 
@@ -36,17 +36,38 @@ def test_wheels_are_checked_by_their_hashes(tmp_path: Path, monkeypatch: pytest.
     """And nothing that the lock does not name is installed, nor built from source."""
     called: list[list[str]] = []
 
+    given: list[str] = []
+    pin = f"six==1.17.0 \\\n    --hash=sha256:{'0' * 64}\n"
+
     def run_tool(command: list[str], **_: Any) -> str:
         called.append(command)
+        given.extend([Path(command[-1]).read_text()] if command[-2] == "-r" else [])
         return ""
 
     monkeypatch.setattr(venv, "run_tool", run_tool)
     lock = tmp_path / "requirements.lock"
+    lock.write_text(f"# a comment for people\n{pin}")
     venv._make_venv(tmp_path / "venv", [lock])
     install = called[-1]
     assert (tmp_path / "venv" / "samebits-files.json").is_file()
     assert {"install", "--require-hashes", "--no-deps", "--only-binary"} <= set(install)
-    assert install[-2:] == ["-r", str(lock)]
+    assert given == [pin], "written anew"
+    assert not list((tmp_path / "venv").glob("*.txt"))
+
+
+@pytest.mark.parametrize(
+    "option", ["--no-binary :all:", "--index-url http://127.0.0.1/", "--extra-index-url=x", "-e ."]
+)
+def test_pip_is_not_called_with_a_lock_that_holds_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(venv, "run_tool", lambda command, **_: called.append(command))
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(f"{option}\nsix==1.17.0 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(InputError, match="is an option; a lock holds pins only"):
+        venv._make_venv(tmp_path / "venv", [lock])
+    assert not [command for command in called if "pip" in command]
 
 
 @pytest.fixture
