@@ -234,6 +234,8 @@ _READERS = {
     "samebits.host.image.rebuild": "exported images",
     "samebits.host.image.received": "a copy of a run's context, which the door made",
     "samebits.host.image.wheelhouse": "wheels in the cache",
+    "samebits.host.inputs.download": "drafts in the cache",
+    "samebits.host.inputs.store": "files of the cache, and of the folder beside the runs",
     "samebits.host.launch.installed_files": "the virtual environment",
     "samebits.host.launch.train": "/dev/null",
     "samebits.host.launch.venv": "locks in a copy of the context",
@@ -241,6 +243,7 @@ _READERS = {
     "samebits.host.rerun.fingerprint_cache": "the kernel, the C library and the cache",
     "samebits.host.rerun.golden": "the committed table",
     "samebits.host.rerun.hardware": "the kernel",
+    "samebits.host.report.page": "our own templates",
     "samebits.host.rerun.segment_worker": "/dev/null",
 }
 
@@ -267,8 +270,6 @@ def test_the_host_prints_in_one_place() -> None:
     assert "overhead.print()" in SOURCES["samebits.host.cli.check"], "a method of that name"
 
 
-@pytest.mark.parametrize(
-    "source", ["open(x)", "x.read_text()", "lambda: Path(x).open()", "Digest.of_file(x)"]
-)
+@pytest.mark.parametrize("source", ["open(x)", "x.read_text()", "lambda: Path(x).open()", "Digest.of_file(x)"])
 def test_a_read_is_seen(source: str) -> None:
     assert calls_of(source, _READS)

@@ -8,8 +8,6 @@ they begin. To resume from a checkpoint, the last checkpoint of each earlier pha
 its first line, and each finished phase is restored to its end without training.
 """
 
-import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -33,7 +31,7 @@ from samebits.core.jsonio import (
     write_all,
     write_atomically,
 )
-from samebits.core.run_files import NotPlainFileError, open_plain, plain_names
+from samebits.core.run_files import open_plain, plain_names, plain_sha256
 
 CHECKPOINT_FORMAT = "samebits.checkpoint"
 CHECKPOINT_VERSION = "1.0"
@@ -42,7 +40,6 @@ LAST = "last"
 NONE = "none"
 _EVERY_STEPS = "every:"
 _OTHER_CONTENT = "does not match the digest in its name: it was changed after it was written"
-_FICLONE = 0x40049409  # have the target share the source's blocks
 _KEPT = 2  # to resume is to begin at the last but one, and to reproduce the last
 InUse = Callable[[], AbstractContextManager[frozenset[str]]]
 # Zero-padded, so that names sort as numbers; longer numbers are allowed.
@@ -198,7 +195,7 @@ class CheckpointStore:
         return self.folder / "objects"
 
     @property
-    def _run(self) -> Path:
+    def run(self) -> Path:
         """The run's folder, which nothing that is read may leave."""
         return self.folder.parent
 
@@ -231,7 +228,7 @@ class CheckpointStore:
     def read(self, position: Position) -> Checkpoint:
         """Read and check a checkpoint; raises RecordError with the file's path."""
         path = self.path(position)
-        value = read_json(path, self._run)
+        value = read_json(path, self.run)
         with reading(path):
             found = Checkpoint.from_dict(value)
         # The checksum does not cover the name of the file.
@@ -243,7 +240,7 @@ class CheckpointStore:
         """Stored bytes, checked against their digest; raises RecordError."""
         path = self.objects / digest.hex
         try:
-            with open_plain(path, self._run) as file:
+            with open_plain(path, self.run) as file:
                 content = file.read()
         except OSError as error:
             raise RecordError(f"cannot read {path}: {error.strerror}") from error
@@ -255,8 +252,7 @@ class CheckpointStore:
         """Raise RecordError unless stored bytes have their digest; they are not held in memory."""
         path = self.objects / digest.hex
         try:
-            with open_plain(path, self._run) as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = plain_sha256(path, self.run)
         except OSError as error:
             raise RecordError(f"cannot read {path}: {error.strerror}") from error
         if found != digest.hex:
@@ -348,31 +344,6 @@ class CheckpointStore:
         """Why the run cannot be resumed; empty if it can. Raises RecordError."""
         if not self.refusal.exists():
             return ()
-        value = read_json(self.refusal, self._run)
+        value = read_json(self.refusal, self.run)
         with reading(self.refusal):
             return Fields(value).texts("reasons")
-
-    def share(self, positions: Sequence[Position], other: "CheckpointStore") -> None:
-        """Copy checkpoints to another run's folder; where the file system can, the copies share their blocks."""
-        try:
-            other.objects.mkdir(parents=True, exist_ok=True)
-            for position in positions:
-                for text in self.read(position).objects:
-                    name = Digest.parse(text).hex
-                    self._copy(self.objects / name, other.objects / name)
-                self._copy(self.path(position), other.path(position))
-        except NotPlainFileError as error:
-            raise RecordError(f"cannot copy {error.filename}: {error.strerror}") from error
-        except OSError as error:
-            raise storage_error(error, other.folder) from error
-
-    def _copy(self, source: Path, target: Path) -> None:
-        """Copy a file that is not there yet. Never a hard link: the new run's script could change the old run."""
-        if os.path.lexists(target):
-            return
-        with open_plain(source, self._run) as read, target.open("xb") as written:
-            try:
-                fcntl.ioctl(written, _FICLONE, read.fileno())
-            except OSError:  # the file system cannot, or it is another one
-                shutil.copyfileobj(read, written, 1 << 20)
-            os.fchmod(written.fileno(), 0o444)

@@ -9,7 +9,6 @@ The record names the sha256 of this file. Neither is in it, nor what is written 
 """
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from pathlib import Path
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import Fields, canonical_json, write_atomically
-from samebits.core.run_files import MAX_DEPTH, MAX_FILES, NotPlainFileError, open_plain, safe_path
+from samebits.core.run_files import MAX_DEPTH, MAX_FILES, NotPlainFileError, open_plain, plain_sha256, safe_path
 
 _OBJECT_FOLDERS = ("checkpoints/objects/", "tensors/")
 """Here each file is named by its sha256. It was hashed when it was written."""
@@ -109,11 +108,10 @@ def _text(name: str) -> str:
     return os.fsencode(name).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
-def digest_file(path: str, root: Path) -> Digest | None:
-    """The digest of the content of a file below `root`; None if it cannot be read, or is not a file (any more)."""
+def digest_file(path: str, root: Path | None = None) -> Digest | None:
+    """The digest of a file's content; None if it cannot be read, or is not a file below `root` (any more)."""
     try:
-        with open_plain(Path(path), root) as file:
-            return Digest(hashlib.file_digest(file, "sha256").hexdigest())
+        return Digest(plain_sha256(Path(path), root))
     except OSError:
         return None
 

@@ -9,7 +9,6 @@ known URL has none here. The digest that enters the recipe covers paths, sizes a
 
 import itertools
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
 from samebits.core.file_tree import Tree, TreeEntry
 from samebits.core.jsonio import Fields, check_version, write_atomically
+from samebits.core.run_files import NotPlainFileError, read_plain
 
 LOCK_NAME = "inputs.lock"
 HOME = "home"
@@ -117,13 +117,11 @@ def check_path(path: str) -> str:
 def read_lock(path: Path) -> InputsLock:
     """Read a lock; raises InputError, which names file and line."""
     try:
-        # Never waits for the other end of a pipe.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            content = file.read(_MAX_BYTES + 1)
+        content = read_plain(path, _MAX_BYTES)
+    except NotPlainFileError as error:
+        raise InputError(f"{path} is no list of inputs: {error.strerror}; remove it") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; `samebits fetch SCRIPT` writes it") from error
-    if len(content) > _MAX_BYTES:
-        raise InputError(f"{path} is larger than {_MAX_BYTES >> 20} MiB: not a list of inputs; remove it")
     return parse_lock(content, str(path))
 
 

@@ -5,8 +5,11 @@ whatever changes meanwhile. A pipe, a socket or a device is refused before it is
 """
 
 import errno
+import fcntl
+import hashlib
 import itertools
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from io import BufferedReader
@@ -20,6 +23,7 @@ MAX_LINE_BYTES = 64 << 20  # of a ledger
 MAX_DEPTH = 64  # folders within folders
 MAX_FILES = 1_000_000
 
+_FICLONE = 0x40049409  # have the target share the blocks of the source
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {
@@ -102,6 +106,23 @@ def read_plain(path: Path, most: int, within: Path | None = None) -> bytes:
     if large or len(content) > most:  # it may have grown meanwhile
         raise NotPlainFileError(errno.EFBIG, f"it is larger than {most >> 20} MiB", str(path))
     return content
+
+
+def plain_sha256(path: Path, within: Path | None = None) -> str:
+    """The sha256 of a regular file, in hex; raises OSError."""
+    with open_plain(path, within) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_plain(path: Path, within: Path, target: Path) -> None:
+    """Copy a regular file to a new one, read-only; raises OSError, also where `target` exists."""
+    # Never a hard link, which would let a change of the one change the other.
+    with open_plain(path, within) as read, target.open("xb") as written:
+        try:
+            fcntl.ioctl(written, _FICLONE, read.fileno())
+        except OSError:  # the file system cannot, or it is another one
+            shutil.copyfileobj(read, written, 1 << 20)
+        os.fchmod(written.fileno(), 0o444)
 
 
 def plain_lines(path: Path, within: Path | None = None) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from samebits.core.checkpoint_copy import copy_checkpoints
 from samebits.core.checkpoint_store import CheckpointStore, Position
 from samebits.core.code_tree import check_script, converted_files, copy_tree, hash_code
 from samebits.core.cpu_info import instruction_set
@@ -70,7 +71,7 @@ class Resumption:
                 f"{self.ledger} became shorter while it was copied; stop what else writes to it, and resume again"
             )
         if self.positions:
-            self.store.share(self.positions, folder.checkpoints)
+            copy_checkpoints(self.store, self.positions, folder.checkpoints)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

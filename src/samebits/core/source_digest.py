@@ -1,13 +1,11 @@
 """The digest of the runner's source and its Dockerfile, as launcher and runner both compute it."""
 
-import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from samebits.core.digest import Digest
 from samebits.core.file_tree import Tree, TreeEntry
-from samebits.core.run_files import open_plain, plain_files
+from samebits.core.run_files import plain_files, plain_sha256
 
 
 def context_source_digest(context: Path, *, compiled: bool = True) -> Digest:
@@ -25,9 +23,8 @@ def digest_of_files(files: Mapping[str, Path]) -> Digest:
 
 
 def _entry(name: str, context: Path) -> TreeEntry:
-    with open_plain(context / name, context) as file:
-        digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
-        return TreeEntry(path=name, size=os.fstat(file.fileno()).st_size, digest=digest)
+    path = context / name
+    return TreeEntry(path=name, size=path.stat().st_size, digest=Digest(plain_sha256(path, context)))
 
 
 def _digest_of(entries: Iterable[tuple[str, TreeEntry]]) -> Digest:

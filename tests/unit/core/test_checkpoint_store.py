@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from samebits.core.checkpoint_copy import copy_checkpoints
 from samebits.core.checkpoint_store import (
     ALL,
     LAST,
@@ -231,7 +232,7 @@ def test_sharing(store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.Mon
     )
     other = CheckpointStore(tmp_path / "other" / "checkpoints")
     for _ in range(2):  # once more changes nothing
-        store.share([first.position], other)
+        copy_checkpoints(store, [first.position], other)
     assert other.positions() == [first.position]
     assert other.read(first.position) == first
     assert len(list(other.objects.iterdir())) == 2
@@ -239,7 +240,7 @@ def test_sharing(store: CheckpointStore, tmp_path: Path, monkeypatch: pytest.Mon
     assert not other.path(first.position).samefile(store.path(first.position))
     store.prune(RetentionPolicy(keep=LAST))
     assert other.content(Digest.of_bytes(b"same")) == b"same", "what one removes stays here"
-    store.share([second.position], other)
+    copy_checkpoints(store, [second.position], other)
     assert len(list(other.objects.iterdir())) == 3
 
 
@@ -266,7 +267,7 @@ def test_read_only_folders(open_folder: Path) -> None:
         with pytest.raises(StorageError, match=message):
             store.refuse(["no"])
         with pytest.raises(StorageError, match=message):
-            source.share([_POSITIONS[0]], store)
+            copy_checkpoints(source, [_POSITIONS[0]], store)
 
 
 def test_a_full_disk_leaves_no_checkpoint(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from samebits.core.errors import EXIT_OK, InputError
 from samebits.host.cli.options import RUN_HELP, add_runs_folder
+from samebits.host.console import print_line
 
 
 def add_report_options(parser: argparse.ArgumentParser) -> None:
@@ -44,5 +45,5 @@ def report_command(*, names: list[str], every: bool, output: Path | None, runs: 
         page = comparison_page(found[0], found[1])
     target = output or Path(f"samebits-{'-and-'.join(run.path.name for run in found) or 'runs'}.html")
     write_page(target, page)
-    print(target)
+    print_line(str(target))
     return EXIT_OK

@@ -12,7 +12,6 @@ rebuild the image.
 """
 
 import compileall
-import hashlib
 import os
 import py_compile
 import re
@@ -27,7 +26,7 @@ from samebits.core.errors import ImageError, SamebitsError
 from samebits.core.file_tree import hash_tree
 from samebits.core.jsonio import readable_json, write_atomically
 from samebits.core.recipe import ImageIdentity
-from samebits.core.run_files import open_plain
+from samebits.core.run_files import plain_sha256
 from samebits.core.source_digest import context_source_digest, digest_of_files
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import log
@@ -118,9 +117,7 @@ def check_kept(context: Path, recorded: ImageIdentity) -> None:
     """Raise ImageError unless locks and source in a run's build context have the recorded digests."""
     lock, packages = context / LOCK_PATH, context / PACKAGES_PATH
     try:
-        with open_plain(lock, context) as file:
-            lock_digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
-        source = context_source_digest(context)
+        lock_digest, source = Digest(plain_sha256(lock, context)), context_source_digest(context)
         # A lock that the recipe does not name must not be there either.
         packages_digest = Digest(plain_sha256(packages, context)) if os.path.lexists(packages) else None
     except OSError as error:

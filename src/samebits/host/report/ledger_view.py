@@ -3,12 +3,14 @@
 import itertools
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import line_place
 from samebits.core.run_dir import RunDir
+from samebits.core.run_files import plain_lines
 
 MAX_CELLS = 600
 _CHAIN_KEYS = ("line", "previous", "version")
@@ -93,12 +95,8 @@ def _cell(states: list[tuple[Mapping[str, Any], str]]) -> Cell:
 
 def _lines(run: RunDir) -> Iterator[Mapping[str, Any]]:
     """The lines that are JSON objects; a torn or foreign line is left to `show` and `audit`."""
-    try:
-        file = run.ledger.open("rb")
-    except OSError:  # a run that failed early has none
-        return
-    with file:
-        for content in file:
+    with suppress(OSError):  # a run that failed early has none
+        for content in plain_lines(run.ledger):
             try:
                 line = json.loads(content)
             except (ValueError, RecursionError):

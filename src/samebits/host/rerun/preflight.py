@@ -77,8 +77,6 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
     recipe, origin = record.recipe, record.origin.data
     if recipe.data is None and data is not None:
         raise InputError(f"the run {record.id} has no data; leave --data out")
-    if "/" in recipe.code.entry:
-        raise InputError(f"the script of {record.id} is not at the top of its code; no samebits records such a run")
     # A run outside of our launcher, in a plain container, does not know the path on the host.
     if recipe.data is not None and data is None and origin is not None:
         data = Path(origin)
@@ -142,7 +140,7 @@ def _compare_host(
         *_files_check(run, record),
         code_row,
         data_row,
-        *inputs_check(run, record, fetch=rebuild, offline=offline),
+        *inputs_check(run, record, fetch=software.executes, offline=software.offline),
         *hardware(record),
         *memory(record),
     ]

@@ -105,7 +105,7 @@ def verify_in_processes(
 ) -> SegmentVerification:
     """Verify segments in processes of this machine.
 
-    The scratch folder is a hidden one beside the runs: on one file system, checkpoints are linked instead of copied.
+    The scratch folder is a hidden one beside the runs, where copies of checkpoints may share their blocks.
     """
     prepare_runs(request.runs)
     with (
