@@ -176,7 +176,12 @@ def hash_kept_code(run: RunDir, recorded: Code | None = None) -> Tree:
     It is hashed by the rule of the `recorded` code, which is read from the run's record if it is not given.
     """
     recorded = recorded or run.read().recipe.code
-    return hash_tree(run.code, "code", leave_out=TreeFilter(patterns=_NOT_CODE, links=False), modes=recorded.modes)
+    leave_out = TreeFilter(patterns=_NOT_CODE, links=False)
+    files = list_tree(run.code, "code", leave_out)
+    # Twice as much as any run may begin with: what a notebook is converted to comes on top.
+    if len(files) > 2 * _MAX_CODE_FILES or sum(item[2] for item in files) > 2 * _MAX_CODE_BYTES:
+        raise InputError(f"the code's folder {run.code} holds too much for code; no samebits keeps so much")
+    return hash_tree(run.code, "code", leave_out=leave_out, modes=recorded.modes)
 
 
 def is_cache(path: str) -> bool:

@@ -108,10 +108,10 @@ def _text(name: str) -> str:
     return os.fsencode(name).replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
-def digest_file(path: str, root: Path | None = None) -> Digest | None:
-    """The digest of a file's content; None if it cannot be read, or is not a file below `root` (any more)."""
+def digest_file(path: str, root: Path | None = None, most: int | None = None) -> Digest | None:
+    """The digest of a file's content; None if it cannot be read, is larger, or is no file below `root` (any more)."""
     try:
-        return Digest(plain_sha256(Path(path), root))
+        return Digest(plain_sha256(Path(path), root, most))
     except OSError:
         return None
 

@@ -19,6 +19,7 @@ from samebits.core.errors import RecordError
 
 MAX_JSON_BYTES = 64 << 20  # a record of 100,000 tensors has 20 MiB
 MAX_MANIFEST_BYTES = 1 << 30
+MAX_CODE_BYTES = 64 << 20  # of one file of code or software
 MAX_LINE_BYTES = 64 << 20  # of a ledger
 MAX_DEPTH = 64  # folders within folders
 MAX_FILES = 1_000_000
@@ -33,6 +34,15 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFCHR: "a device",
 }
+
+
+def most_bytes(path: str) -> int | None:
+    """The largest size of a file of a run, by its path in the folder; None where a training may write any amount."""
+    folder, _, name = path.partition("/")
+    if name:
+        return MAX_CODE_BYTES if folder in ("code", "image") else None
+    sizes = {"json": MAX_JSON_BYTES, "jsonl": MAX_MANIFEST_BYTES}
+    return None if path == "ledger.jsonl" else sizes.get(path.rpartition(".")[2])
 
 
 class NotPlainFileError(OSError):
@@ -108,9 +118,11 @@ def read_plain(path: Path, most: int, within: Path | None = None) -> bytes:
     return content
 
 
-def plain_sha256(path: Path, within: Path | None = None) -> str:
-    """The sha256 of a regular file, in hex; raises OSError."""
+def plain_sha256(path: Path, within: Path | None = None, most: int | None = None) -> str:
+    """The sha256 of a regular file, in hex, of at most `most` bytes where that is known; raises OSError."""
     with open_plain(path, within) as file:
+        if most is not None and os.fstat(file.fileno()).st_size > most:
+            raise NotPlainFileError(errno.EFBIG, f"it is larger than {most >> 20} MiB", str(path))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from samebits.core.digest import Digest
 from samebits.core.file_tree import Tree, TreeEntry
-from samebits.core.run_files import plain_files, plain_sha256
+from samebits.core.run_files import MAX_CODE_BYTES, plain_files, plain_sha256
 
 
 def context_source_digest(context: Path, *, compiled: bool = True) -> Digest:
@@ -24,7 +24,7 @@ def digest_of_files(files: Mapping[str, Path]) -> Digest:
 
 def _entry(name: str, context: Path) -> TreeEntry:
     path = context / name
-    return TreeEntry(path=name, size=path.stat().st_size, digest=Digest(plain_sha256(path, context)))
+    return TreeEntry(path=name, size=path.stat().st_size, digest=Digest(plain_sha256(path, context, MAX_CODE_BYTES)))
 
 
 def _digest_of(entries: Iterable[tuple[str, TreeEntry]]) -> Digest:

@@ -20,6 +20,7 @@ from samebits.core.folder_manifest import (
 from samebits.core.jsonio import read_json
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
+from samebits.core.run_files import most_bytes
 from samebits.host.audit.recorded_files import Expected, RecordedFiles
 
 ADDED = "added"
@@ -123,7 +124,7 @@ class _Folder:
 
     def digest(self, path: str) -> Digest | None:
         if path not in self._digests:
-            self._digests[path] = digest_file(self.found[path][1], self.root)
+            self._digests[path] = digest_file(self.found[path][1], self.root, most_bytes(path))
         return self._digests[path]
 
     def compare(self, expected: Mapping[str, Expected]) -> set[FileChange]:

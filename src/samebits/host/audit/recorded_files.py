@@ -18,6 +18,7 @@ from samebits.core.jsonio import Fields, read_json
 from samebits.core.record import Record
 from samebits.core.result import OutputFile
 from samebits.core.run_dir import RunDir
+from samebits.core.run_files import MAX_CODE_BYTES
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.image.build_context import LOCK_PATH, PACKAGES_PATH, check_kept
 
@@ -109,11 +110,14 @@ class RecordedFiles:
             check_kept(self._run.image, self._record.recipe.image)
         except ImageError:
             # The locks are held against the record by themselves.
-            recorded, root = self._record.recipe.image, self._run.path
-            locks = {LOCK_PATH: recorded.lock, PACKAGES_PATH: recorded.packages}
-            found = {digest_file(str(self._run.image / name), root): wanted for name, wanted in locks.items()}
-            return any(digest is not None and digest != wanted for digest, wanted in found.items())
+            recorded = self._record.recipe.image
+            return any(self._is_other(*lock) for lock in ((LOCK_PATH, recorded.lock), (PACKAGES_PATH, recorded.packages)))
         return True
+
+    def _is_other(self, name: str, wanted: Digest | None) -> bool:
+        """Whether a lock is there, and is not the recorded one."""
+        found = digest_file(str(self._run.image / name), self._run.path, MAX_CODE_BYTES)
+        return found is not None and found != wanted
 
     def _checkpoint_changed(self, path: str) -> bool:
         try:

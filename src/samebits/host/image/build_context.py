@@ -26,7 +26,7 @@ from samebits.core.errors import ImageError, SamebitsError
 from samebits.core.file_tree import hash_tree
 from samebits.core.jsonio import readable_json, write_atomically
 from samebits.core.recipe import ImageIdentity
-from samebits.core.run_files import plain_sha256
+from samebits.core.run_files import MAX_CODE_BYTES, plain_sha256
 from samebits.core.source_digest import context_source_digest, digest_of_files
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import log
@@ -117,9 +117,11 @@ def check_kept(context: Path, recorded: ImageIdentity) -> None:
     """Raise ImageError unless locks and source in a run's build context have the recorded digests."""
     lock, packages = context / LOCK_PATH, context / PACKAGES_PATH
     try:
-        lock_digest, source = Digest(plain_sha256(lock, context)), context_source_digest(context)
+        lock_digest = Digest(plain_sha256(lock, context, MAX_CODE_BYTES))
+        source = context_source_digest(context)
         # A lock that the recipe does not name must not be there either.
-        packages_digest = Digest(plain_sha256(packages, context)) if os.path.lexists(packages) else None
+        there = os.path.lexists(packages)
+        packages_digest = Digest(plain_sha256(packages, context, MAX_CODE_BYTES)) if there else None
     except OSError as error:
         raise ImageError(f"the build context in {context} is incomplete: {error}; restore the run's folder") from error
     check_recorded("lock", lock, lock_digest, recorded.lock)

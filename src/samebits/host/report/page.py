@@ -26,7 +26,7 @@ def render(template: str, **values: Any) -> bytes:
         .get_template(template)
         .render(**values, style=style, script=script, policy=_policy(style, script))
     )
-    return text.encode("utf-8")
+    return text.encode("utf-8", "backslashreplace")
 
 
 def check_target(path: Path | None) -> None:

@@ -51,7 +51,8 @@ def guaranteed(record: Record) -> str:
     profile = record.recipe.profile
     if record.environment.guarantee is not None:
         profile = record.environment.guarantee.profile
-    return f"With this recipe, {_LEVELS[record.level]}, {_WHERE.get(profile, 'on the same machine')}."
+    level = _LEVELS.get(record.level, "nothing that this samebits knows")
+    return f"With this recipe, {level}, {_WHERE.get(profile, 'on the same machine')}."
 
 
 def reservations(record: Record) -> list[str]:
