@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,9 @@ def _record(edit: Callable[[dict[str, Any]], object]) -> Attack:
             values["result_digest"] = str(Digest.of_json(values["result"]))
         body = {name: item for name, item in values.items() if name != "seal"}
         run.record.unlink()
-        run.record.write_text(json.dumps(with_checksum(body), ensure_ascii=True))
+        with suppress(UnicodeEncodeError):  # half a character has no digest
+            values = with_checksum(body)
+        run.record.write_text(json.dumps(values, ensure_ascii=True))
 
     return attack
 
