@@ -336,9 +336,19 @@ def test_no_engine(project: Project, tmp_path: Path) -> None:
     assert done.complaint == f"no container engine answers at {nowhere}; start one, or use --runtime venv"
     project.runtime = "auto"
     done = project.train(DOCKER_HOST=nowhere)
+    assert done.status == 2
+    assert done.complaint == f"no container engine answers at {nowhere}; start one, or use --runtime venv"
+
+
+def test_no_engine_at_all(project: Project, tmp_path: Path) -> None:
+    """Where none is configured, the locked virtual environment takes its place."""
+    if os.path.lexists("/var/run/docker.sock"):
+        pytest.skip("this machine has an engine at the usual place")
+    project.runtime = "auto"
+    done = project.train(DOCKER_HOST="", DOCKER_CONFIG=str(tmp_path))
     assert done.status == 0
-    message = f"samebits: no container engine answers at {nowhere}: training in the locked virtual environment instead"
-    assert message in done.err.splitlines()
+    message = "no container engine answers at unix:///var/run/docker.sock: training in the locked virtual environment"
+    assert f"samebits: {message} instead" in done.err.splitlines()
     record = read_record(project.folder / done.run / "record.json")
     assert record.environment.runtime == "venv"
     assert record.environment.image_note == "a virtual environment has no image digest"

@@ -119,7 +119,7 @@ def test_make_train_twice_and_in_both_runtimes(engine: str, tmp_path: Path) -> N
     assert pasted is not None
     shapes = [re.sub(r"[0-9a-f]{8,}|\d+", "#", line) for line in pasted[1].splitlines()]
     assert shapes == [re.sub(r"[0-9a-f]{8,}|\d+", "#", line) for line in second[-4:]]
-    outside = run(f"DOCKER_HOST=unix://{tmp_path}/none.sock make ENGINE=: train", ROOT)  # where no engine answers
+    outside = run(f"env -u DOCKER_HOST DOCKER_CONFIG={tmp_path} make ENGINE=: train", ROOT)  # where no engine answers
     assert outside.splitlines()[-1] == first[-1]
     assert outside.splitlines()[-2] != first[-2], "a virtual environment has another recipe"
     assert float(re.findall(r"^test accuracy: (.*)$", "\n".join(first), re.MULTILINE)[0]) >= 0.97

@@ -21,8 +21,12 @@ def close_cache(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 def close_engine(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """None answers."""
+    """None answers, and the user has chosen to train without."""
     patch.setenv("DOCKER_HOST", f"unix://{folder}/no-engine.sock")
+    own = folder / "config-without-engine" / "samebits" / "config.toml"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text('runtime = "venv"\n')
+    patch.setenv("XDG_CONFIG_HOME", str(own.parents[1]))
 
 
 def open_cache(patch: pytest.MonkeyPatch) -> None:
@@ -31,8 +35,9 @@ def open_cache(patch: pytest.MonkeyPatch) -> None:
 
 
 def open_engine(patch: pytest.MonkeyPatch) -> None:
-    """The one that answers."""
+    """The one that answers; the user has chosen nothing."""
     _restore(patch, "DOCKER_HOST")
+    patch.setenv("XDG_CONFIG_HOME", "/nonexistent")
 
 
 def _restore(patch: pytest.MonkeyPatch, name: str) -> None:

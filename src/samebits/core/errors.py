@@ -39,7 +39,11 @@ class EngineError(SamebitsError):
 
 
 class NoEngineError(EngineError):
-    """No container engine answers."""
+    """No container engine answers, though one may be `configured`."""
+
+    def __init__(self, message: str, *, configured: bool = True) -> None:
+        super().__init__(message)
+        self.configured = configured
 
 
 class UntrustedError(SamebitsError):

@@ -19,6 +19,7 @@ from samebits.core.project import CONFIG_NAME, CodeLayout, find_root, module_lay
 from samebits.core.recipe import KERAS_ORDER, KNOWN_LOGS, PER_EPOCH
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
+from samebits.core.user_config import refuse_users_own, require_inside, user_defaults
 
 BITWISE = "bitwise"
 METRICS = "metrics"
@@ -257,7 +258,9 @@ def make_config(options: Mapping[str, Any], caller: Mapping[str, str] = os.envir
     root = _code_root(script, options.get("code"), options.get("workdir"))
     known = {item.name for item in fields(RunConfig)} | set(_OF_LAYOUT)
     # Later sources win.
-    merged = read_config(root / CONFIG_NAME)
+    project = read_config(root / CONFIG_NAME)
+    require_inside({name: value for name, value in project.items() if options.get(name) is None}, root)
+    merged = user_defaults(options) | project
     declared = (*merged.get("env", ()), *(options.get("env") or ()))
     merged |= {name: value for name, value in options.items() if name in known and value is not None}
     for name in _LISTS:
@@ -323,6 +326,7 @@ def _options(values: Fields, folder: Path) -> dict[str, Any]:
     known = [item.name for item in fields(RunConfig) if item.name not in unlisted] + list(_OF_LAYOUT)
     names = {name.replace("_", "-"): name for name in known}
     found: dict[str, Any] = {}
+    refuse_users_own(values.names())
     for key in sorted(values.names()):
         if key == "inputs":
             found[key] = read_declared(values.objects(key))

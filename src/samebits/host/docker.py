@@ -25,6 +25,11 @@ from samebits.core.environment import EngineInfo
 from samebits.core.errors import EngineError, NoEngineError
 from samebits.core.jsonio import storage_error
 from samebits.host.console import log
+from samebits.host.engine_config import SOCKET, is_configured
+from samebits.host.image_archive import manifest_in
+
+_UNANSWERED = (DockerException, RequestException, ValueError, TypeError, LookupError, AttributeError, OSError)
+"""A client's configuration may hold anything, and the SDK takes it for what it expects."""
 
 REQUEST_TIMEOUT = 300  # seconds; removing large images can block the engine for minutes
 
@@ -66,9 +71,20 @@ class Engine:
         try:
             self._client = _connect()
             self._version: dict[str, Any] = self._client.version()
-        except (DockerException, RequestException, ValueError) as error:  # ValueError: DOCKER_HOST is no address
-            where = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-            raise NoEngineError(f"no container engine answers at {where}; start one, or use --runtime venv") from error
+        # A client's configuration may hold anything, and the SDK takes it for what it expects.
+        except (
+            DockerException,
+            RequestException,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            OSError,
+        ) as error:
+            where = os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}"
+            raise NoEngineError(
+                f"no container engine answers at {where}; start one, or use --runtime venv", configured=is_configured()
+            ) from error
 
     def describe(self) -> EngineInfo:
         """Name, version, and the settings that decide how images are stored and run."""
@@ -120,7 +136,7 @@ class Engine:
             return Digest.parse(image.id)
         log(f"reading the configuration digest of {image.reference} (once for this image)")
         with _engine_errors(tarfile.TarError):
-            manifest = _manifest_in(self._client.api.get_image(image.id))
+            manifest = manifest_in(self._client.api.get_image(image.id))
         if manifest is None:
             raise EngineError(f"the engine exports {image.reference} without a manifest; run `samebits build`")
         return Digest(json.loads(manifest)[0]["Config"].rpartition("/")[2])
@@ -270,28 +286,6 @@ def _connect(seconds: int = REQUEST_TIMEOUT) -> docker.DockerClient:
 def _as_image(reference: str, found: Any) -> Image:
     layers = tuple(found.attrs.get("RootFS", {}).get("Layers") or ())
     return Image(reference=reference, id=str(found.id), labels=dict(found.labels), layers=layers)
-
-
-def _manifest_in(chunks: Iterator[bytes]) -> bytes | None:
-    """The `manifest.json` of an exported image; the archive is streamed, never kept."""
-    export: Any = _ChunkReader(chunks)
-    with tarfile.open(fileobj=export, mode="r|") as archive:
-        for member in archive:
-            content = archive.extractfile(member) if member.name == "manifest.json" else None
-            if content is not None:
-                return content.read()
-    return None
-
-
-class _ChunkReader:
-    """Chunks from the engine as a file that tarfile can read as a stream, which takes pieces of any size."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = filter(None, chunks)
-
-    def read(self, size: int) -> bytes:  # noqa: ARG002  tarfile keeps what it did not ask for
-        """The next chunk; empty only at the end."""
-        return next(self._chunks, b"")
 
 
 def _creation_options(request: ContainerRequest) -> dict[str, Any]:

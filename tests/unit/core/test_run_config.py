@@ -87,7 +87,7 @@ def _parse(folder: Path, *words: str) -> RunConfig:
         ("arguments = ['--epochs', '3']", ["--", "x"], {"arguments": ("x",)}),
         ("arguments = ['--epochs', '3']", ["--"], {"arguments": ()}),
         ("data = 'd'\nruns = 'r'", [], {"data": Path("{folder}/d"), "runs": Path("{folder}/r")}),
-        ("data = '/d'", [], {"data": Path("/d")}),
+        ("data = '/d'", ["--data", "e"], {"data": Path("e")}),
         ("data = 'd'", ["--data", "e"], {"data": Path("e")}),
         (
             "ignore-outputs = ['*.log']\nexclude = ['a']",
@@ -99,7 +99,7 @@ def _parse(folder: Path, *words: str) -> RunConfig:
         ("goal = 'documented'", [], {"level": "documented"}),
         ("goal = 'documented'", ["--level", "metrics"], {"level": "metrics"}),
         ("level = 'documented'", ["--goal", "metrics"], {"level": "metrics"}),
-        ("image = 'mine'\ngpus = 'all'\nruntime = 'docker'", [], {"image": "mine", "gpus": "all", "runtime": "docker"}),
+        ("gpus = 'all'", [], {"gpus": "all", "image": None}),
         ("env = ['LR=1', 'N=2']", ["--env", "LR=3"], {"env": ("LR=3", "N=2"), "declared": {"LR": "3", "N": "2"}}),
         ("", [], {"env": (), "declared": {}}),
         ("", ["--ignore-output", "a/*"], {"ignore_outputs": (*KNOWN_LOGS, "a/*")}),
@@ -152,7 +152,7 @@ def test_invalid_toml_values(tmp_path: Path, toml: str, message: str) -> None:
     [
         (b"seed = ", "Invalid value (at end of document)"),
         (b"seed = 1\nseed = 2\n", "Cannot overwrite a value (at line 2, column 9)"),
-        (b"image = '\xff'", "'utf-8' codec can't decode byte 0xff in position 9: invalid start byte"),
+        (b"level = '\xff'", "'utf-8' codec can't decode byte 0xff in position 9: invalid start byte"),
     ],
 )
 def test_a_broken_toml(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -186,6 +186,50 @@ def test_a_wrong_command_line_is_one_line(tmp_path: Path, words: list[str], mess
     with pytest.raises(InputError) as caught:
         _parse(tmp_path, *words)
     assert str(caught.value) == f"{message}; see 'samebits train --help'"
+
+
+@pytest.mark.parametrize("key", ["runtime", "image"])
+def test_what_a_project_may_not_choose(tmp_path: Path, key: str) -> None:
+    (tmp_path / "samebits.toml").write_text(f"{key} = 'venv'\n")
+    with pytest.raises(InputError, match=rf"'{key}' is not for a project to choose; use --{key}, or put it into "):
+        _parse(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["data", "runs"])
+@pytest.mark.parametrize("place", ["/outside", "../outside", "link", "inside/../../outside"])
+def test_a_project_names_no_folder_outside(tmp_path: Path, name: str, place: str) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "link").symlink_to(tmp_path)
+    (project / "samebits.toml").write_text(f"{name} = '{place}'\n")
+    with pytest.raises(InputError, match=rf"names {name} outside of the project, .*; use --{name}$"):
+        _parse(project)
+    assert getattr(_parse(project, f"--{name}", place), name) == Path(place), "the user may"
+
+
+def test_the_users_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the project's, and that below the command line."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    own = tmp_path / "config" / "samebits" / "config.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text("runtime = 'venv'\nruns = '/all/runs'\n")
+    project = tmp_path / "project"
+    project.mkdir()
+    spec = _parse(project)
+    assert (spec.runtime, spec.runs) == ("venv", Path("/all/runs"))
+    (project / "samebits.toml").write_text("runs = 'here'\n")
+    assert _parse(project).runs == project / "here"
+    assert _parse(project, "--runs", "there").runs == Path("there")
+    for text, message in (
+        ("seed = 1", "unknown key 'seed'; it may hold image, runs, runtime"),
+        ("runs = 1", "must be str"),
+    ):
+        own.write_text(text)
+        with pytest.raises(InputError, match=message):
+            _parse(project)
+    own.write_text("runtime = ")
+    with pytest.raises(InputError, match=r"config.toml: .*; fix or remove the file$"):
+        _parse(project)
 
 
 def test_a_path_with_a_nul(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def choose_runtime(spec: RunConfig) -> Runtime:
             image, identity = find_or_build(engine, project_kind(spec), spec.image)
             return _docker_runtime(engine, image, identity, device)
         except NoEngineError as error:
-            # An explicit --runtime docker or --image must not fall back silently.
-            if spec.runtime == "docker" or spec.image is not None:
+            # Where an engine is asked for or configured, nothing falls back to less isolation.
+            if spec.runtime == "docker" or spec.image is not None or error.configured:
                 raise
             log(f"{str(error).partition(';')[0]}: training in the locked virtual environment instead")
     kind = project_kind(spec, this_python())

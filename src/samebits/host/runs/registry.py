@@ -14,6 +14,7 @@ from samebits.core.record import read_record
 from samebits.core.record_summary import RecordSummary, read_summary
 from samebits.core.run_config import read_config
 from samebits.core.run_dir import MARKER, RunDir
+from samebits.core.user_config import read_user_config, require_inside
 from samebits.host.console import log
 
 _TIME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-")
@@ -23,7 +24,12 @@ _NUMBER = re.compile(r"-[0-9a-f]{8}-(\d{1,3})$")
 
 def runs_folder(named: Path | None) -> Path:
     """The folder that holds the runs: as given, else from the project's samebits.toml, else `runs`."""
-    return named or read_config(find_root(Path()) / CONFIG_NAME).get("runs") or Path("runs")
+    if named is not None:
+        return named
+    root = find_root(Path())
+    project = read_config(root / CONFIG_NAME)
+    require_inside({"runs": project.get("runs")}, root)
+    return (read_user_config() | project).get("runs") or Path("runs")
 
 
 def find_run(name: str, runs: Path) -> RunDir:

@@ -1,0 +1,72 @@
+"""What only the user may choose, and a project's `samebits.toml` may not: where a script runs, and what it may reach.
+
+A project may come from someone else. So its file names no runtime and no image, and neither data nor runs outside of
+the project. The command line does, and the user's own `~/.config/samebits/config.toml`.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from samebits.core.errors import InputError, RecordError
+from samebits.core.jsonio import Fields
+
+USERS_OWN = ("image", "runtime")
+_INSIDE = ("data", "runs")
+_KNOWN = ("image", "runs", "runtime")
+
+
+def config_path() -> Path:
+    """`$XDG_CONFIG_HOME/samebits/config.toml`, else `~/.config/samebits/config.toml`."""
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "samebits" / "config.toml"
+
+
+def read_user_config() -> dict[str, Any]:
+    """The options in the user's own file; empty if there is none. Raises InputError."""
+    try:
+        path = config_path()
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # RuntimeError: there is no home
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}; fix or remove the file") from error
+    try:
+        return _options(Fields(values), path.parent)
+    except RecordError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def user_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's own options below those of the command line."""
+    found = read_user_config()
+    # Who names an image means a container, whatever the usual runtime is.
+    if options.get("image") is not None:
+        found.pop("runtime", None)
+    return found
+
+
+def _options(values: Fields, folder: Path) -> dict[str, Any]:
+    unknown = sorted(values.names() - set(_KNOWN))
+    if unknown:
+        raise RecordError(f"unknown key {unknown[0]!r}; it may hold {', '.join(_KNOWN)}")
+    found: dict[str, Any] = {name: values.get(name, str) for name in values.given()}
+    return found | ({"runs": folder / Path(found["runs"]).expanduser()} if "runs" in found else {})
+
+
+def refuse_users_own(names: Iterable[str]) -> None:
+    """Raise RecordError for an option that a project may not set."""
+    for name in sorted(names):
+        if name in USERS_OWN:
+            raise RecordError(f"'{name}' is not for a project to choose; use --{name}, or put it into {config_path()}")
+
+
+def require_inside(options: Mapping[str, Any], folder: Path) -> None:
+    """Raise InputError for data or runs of a project's file that lie outside of the project, also behind a link."""
+    root = os.path.realpath(folder)
+    for name in _INSIDE:
+        path = options.get(name)
+        if path is not None and not Path(os.path.realpath(path)).is_relative_to(root):
+            raise InputError(f"the project's samebits.toml names {name} outside of the project, {path}; use --{name}")

@@ -1,0 +1,21 @@
+"""Is a container engine configured on this machine, whether or not it answers?"""
+
+import json
+import os
+from pathlib import Path
+
+SOCKET = "/var/run/docker.sock"
+
+
+def is_configured() -> bool:
+    """Whether an engine is meant to be here, though it does not answer: then nothing may run without its isolation."""
+    if os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT") or os.path.lexists(SOCKET):
+        return True
+    folder = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser()
+    try:
+        context = json.loads((folder / "config.json").read_bytes()).get("currentContext")
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, AttributeError):
+        return True
+    return context not in (None, "", "default")
