@@ -179,7 +179,7 @@ def hash_tree(
     With `modes`, the tree holds which files their owner may execute.
     """
     files = list_tree(root, what, leave_out)
-    within = None if leave_out is None or leave_out.links else root
+    within = None if leave_out is None or leave_out.links else Path(os.path.realpath(root))
     hasher = _FileHasher(progress, sum(item[2] for item in files), modes=modes, within=within)
     return Tree(entries=tuple(hasher.entry(relative, path) for relative, path, _ in files), modes=modes)
 
@@ -330,7 +330,7 @@ class _FileHasher:
         state = hashlib.sha256()
         size = 0
         try:
-            with self._open(relative, path) as file:
+            with self._open(path) as file:
                 executable = self._modes and bool(os.fstat(file.fileno()).st_mode & stat.S_IXUSR)
                 while count := file.readinto(self._buffer):
                     state.update(self._buffer[:count])
@@ -340,11 +340,9 @@ class _FileHasher:
             raise InputError(f"cannot read {path}: {error.strerror}; make it readable for you") from error
         return TreeEntry(path=relative, size=size, digest=Digest(state.hexdigest()), executable=executable)
 
-    def _open(self, relative: str, path: str) -> BufferedReader | FileIO:
-        if self._within is not None:
-            return open_plain(self._within / relative, self._within)
+    def _open(self, path: str) -> BufferedReader | FileIO:
         # Unbuffered: the reads are large already.
-        return open(path, "rb", buffering=0)
+        return open(path, "rb", buffering=0) if self._within is None else open_plain(Path(path), self._within)
 
     def _report(self, count: int) -> None:
         self._done += count
