@@ -258,9 +258,7 @@ def make_config(options: Mapping[str, Any], caller: Mapping[str, str] = os.envir
     root = _code_root(script, options.get("code"), options.get("workdir"))
     known = {item.name for item in fields(RunConfig)} | set(_OF_LAYOUT)
     # Later sources win.
-    project = read_config(root / CONFIG_NAME)
-    require_inside({name: value for name, value in project.items() if options.get(name) is None}, root)
-    merged = user_defaults(options) | project
+    merged = user_defaults(options) | require_inside(read_config(root / CONFIG_NAME), root, options)
     declared = (*merged.get("env", ()), *(options.get("env") or ()))
     merged |= {name: value for name, value in options.items() if name in known and value is not None}
     for name in _LISTS:

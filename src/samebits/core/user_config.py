@@ -63,10 +63,14 @@ def refuse_users_own(names: Iterable[str]) -> None:
             raise RecordError(f"'{name}' is not for a project to choose; use --{name}, or put it into {config_path()}")
 
 
-def require_inside(options: Mapping[str, Any], folder: Path) -> None:
-    """Raise InputError for data or runs of a project's file that lie outside of the project, also behind a link."""
+def require_inside(project: dict[str, Any], folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a project's options; raises InputError for data or runs outside of the project, also behind a link.
+
+    What the command line names instead (`options`) may be anywhere.
+    """
     root = os.path.realpath(folder)
     for name in _INSIDE:
-        path = options.get(name)
+        path = project.get(name) if options.get(name) is None else None
         if path is not None and not Path(os.path.realpath(path)).is_relative_to(root):
             raise InputError(f"the project's samebits.toml names {name} outside of the project, {path}; use --{name}")
+    return project

@@ -111,7 +111,9 @@ class RecordedFiles:
         except ImageError:
             # The locks are held against the record by themselves.
             recorded = self._record.recipe.image
-            return any(self._is_other(*lock) for lock in ((LOCK_PATH, recorded.lock), (PACKAGES_PATH, recorded.packages)))
+            return any(
+                self._is_other(*lock) for lock in ((LOCK_PATH, recorded.lock), (PACKAGES_PATH, recorded.packages))
+            )
         return True
 
     def _is_other(self, name: str, wanted: Digest | None) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from samebits.core.errors import EXIT_OK, InputError, pluralize
 from samebits.core.project import CONFIG_NAME, CodeLayout, find_root
 from samebits.core.run_config import RunConfig, read_config
+from samebits.host.console import print_line
 
 
 def add_lock_options(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +37,7 @@ def lock_command(*, folder: Path, upgrade: bool, packages: tuple[str, ...]) -> i
     if target.suffix == ".toml":
         raise InputError(f"{target} is another tool's lock; make it with that, or name another in {CONFIG_NAME}")
     pins = compile_lock(read_requirements(source), target, Upgrades(everything=upgrade, packages=packages))
-    print(f"locked {pluralize(len(pins), 'package')} in {target}")
+    print_line(f"locked {pluralize(len(pins), 'package')} in {target}")
     return EXIT_OK
 
 

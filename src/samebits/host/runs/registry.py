@@ -28,7 +28,7 @@ def runs_folder(named: Path | None) -> Path:
         return named
     root = find_root(Path())
     project = read_config(root / CONFIG_NAME)
-    require_inside({"runs": project.get("runs")}, root)
+    require_inside({"runs": project.get("runs")}, root, {})
     return (read_user_config() | project).get("runs") or Path("runs")
 
 
