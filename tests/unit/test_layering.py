@@ -227,6 +227,7 @@ _READERS = {
     "samebits.host.compare.tensor_diff": "a member of an archive that the door opened",
     "samebits.host.console": "/dev/null",
     "samebits.host.docker": "archives of images",
+    "samebits.host.engine_choice": "the user's own configuration",
     "samebits.host.engine_config": "the Docker client's configuration",
     "samebits.host.image_archive": "archives of images",
     "samebits.host.image.base_image": "archives of bases, and our Dockerfile",
