@@ -95,6 +95,7 @@ RULES: dict[str, Callable[[Import], bool]] = {
     "symbols": _only_in(
         "ctypes",
         "samebits.core.gpu_info",  # the driver's documented interface
+        "samebits.runner.compat.cpython_private",
         "samebits.runner.compat.numpy_private",
         "samebits.runner.process.launcher_watch",  # the documented prctl
         "samebits.runner.determinism.fingerprint",  # the C library's

@@ -104,7 +104,7 @@ def check_command(
     overhead = _measure(spec, steps, rounds) if cost else None
     _print_rest(form, spec.code.entry, linted, probed, resumed, overhead)
     passed = all(found is None or found.passed for found in (probed, resumed))
-    return EXIT_OK if passed and not linted.findings else EXIT_DIFFERENT
+    return EXIT_OK if passed and not linted.counted else EXIT_DIFFERENT
 
 
 def _probe(spec: RunConfig, linted: "LintResult", steps: int | None) -> "ProbeResult":

@@ -27,6 +27,7 @@ from samebits.host.cli.build import add_build_options
 from samebits.host.cli.check import add_check_options
 from samebits.host.cli.diff import add_diff_options
 from samebits.host.cli.fingerprint import add_fingerprint_options
+from samebits.host.cli.init import add_init_options
 from samebits.host.cli.list_runs import add_list_options
 from samebits.host.cli.lock import add_lock_options
 from samebits.host.cli.preflight import add_preflight_options
@@ -46,6 +47,7 @@ _EPILOG = (
 
 # Command, help, and the function that adds its arguments.
 _COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
+    ("init", "make a project of an existing folder of scripts", add_init_options),
     ("build", "build the image from the lock", add_build_options),
     ("lock", "lock the packages that a project requires", add_lock_options),
     ("train", "train a script and record the run", add_train_options),

@@ -20,6 +20,9 @@ from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.subprocesses import INHERITED, Streams
 from samebits.host.trust import note_trained
 
+CRASHED = "the training process crashed"
+"""How the message begins where a signal of its own ended the process."""
+
 # Sent by a person, a scheduler or the kernel. A script's own crash is another one, such as SIGSEGV or SIGABRT.
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -85,6 +88,8 @@ def _unfinished_outcome(status: int) -> Outcome:
     number = _signal_of(status)
     if number not in _FROM_OUTSIDE:
         message = f"the training process ended with status {status} before it finalized its record"
+        if number is not None:
+            message = f"{CRASHED} with {number.name} (status {status}), in compiled code that the script uses"
         return Outcome(state=FAILED, message=message)
     message = f"the training process was killed by {number.name}"
     if number == signal.SIGKILL:

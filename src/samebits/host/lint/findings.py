@@ -13,12 +13,14 @@ _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 class Rule:
     """A rule: its code, the defect that it finds, and the fix.
 
+    `harmless` says that a run under samebits repeats all the same, because a setting of the run hides the defect.
     `what` continues a sentence that begins with the code at fault: "os.listdir(): lists entries in file-system order".
     """
 
     code: str
     what: str
     fix: str
+    harmless: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
@@ -65,6 +67,7 @@ class Finding:
             "about": self.about,
             "what": rule.what,
             "fix": rule.fix,
+            **({"harmless": True} if rule.harmless else {}),
         }
 
 

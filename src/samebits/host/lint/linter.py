@@ -16,6 +16,7 @@ from samebits.core.file_tree import list_tree
 from samebits.core.notebook import SUFFIX, cell_of, is_notebook
 from samebits.core.run_config import RunConfig
 from samebits.host.lint.findings import PROBE_RULES, Finding, Rule
+from samebits.host.lint.missing_packages import missing_packages
 from samebits.host.lint.rule_table import RULES
 from samebits.host.lint.source_module import SourceModule
 
@@ -41,9 +42,16 @@ class LintResult:
     allowed: frozenset[tuple[str, int, str]] = frozenset()
     notes: tuple[str, ...] = ()
 
+    @property
+    def counted(self) -> tuple[Finding, ...]:
+        """The findings that make results differ under samebits, too."""
+        return tuple(item for item in self.findings if not BY_CODE[item.code].harmless)
+
     def lines(self) -> list[str]:
         """The text output; the last line is the count."""
         count = f"{len(self.findings)} found, {len(self.ignored)} ignored, in {pluralize(len(self.sources), 'file')}"
+        harmless = len(self.findings) - len(self.counted)
+        count += f"; {harmless} of them harmless under `samebits train`" if harmless else ""
         return [*(finding.text(BY_CODE) for finding in self.findings), count]
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,6 +77,7 @@ def check(spec: RunConfig) -> LintResult:
             # Formatters put a comment at the end of a call, lines below its start.
             lines = range(finding.line, finding.last + 1)
             (ignored if any(finding.code in exempt.get(line, ()) for line in lines) else found).append(finding)
+    notes += missing_packages(spec, modules)
     return LintResult(
         sources={module.path: module.text for module in modules},
         findings=tuple(found),

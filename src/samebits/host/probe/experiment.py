@@ -27,7 +27,7 @@ from samebits.host.compare.ledger_diff import first_divergence
 from samebits.host.compare.run_diff import OUTPUTS, diff
 from samebits.host.console import hashing_progress, log
 from samebits.host.launch.runtime import Runtime, choose_runtime
-from samebits.host.launch.train import execute_silently
+from samebits.host.launch.train import CRASHED, execute_silently
 from samebits.host.lint.findings import DIVERGENCE, ENTROPY, FAILURE, NONDETERMINISTIC_OP, Finding
 from samebits.host.lint.linter import LintResult
 from samebits.host.probe.diagnosis import (
@@ -142,6 +142,9 @@ def probe(spec: RunConfig, checked: LintResult, steps: int) -> ProbeResult:
         everything = Trial(steps=steps, changed=PERTURBATIONS)
         entropy = first[1].entropy
         other = experiments.run(f"a second one, with a different {', '.join(PERTURBATIONS)}", everything)
+        # A crash is no other result of the script: compiled code did not bear a perturbation.
+        if (other[1].outcome.message or "").startswith(CRASHED):
+            return replace(_failed(first, steps, checked), failure=f"the second run failed: {other[1].outcome.message}")
         found = ProbeResult(
             steps=steps,
             divergence=_divergence(first, other),

@@ -1,7 +1,10 @@
 """Private names of CPython's standard library; seen in 3.11 and 3.13."""
 
+import ctypes
+import gc
 import glob
 import random
+from collections.abc import Callable
 from typing import Any
 
 from samebits.runner.compat.patches import PatchTarget
@@ -25,3 +28,21 @@ def globbers() -> list[Any]:
     """The classes of `glob` that hold a reference to `os.scandir` for pathlib; none before Python 3.13."""
     found = (getattr(glob, name, None) for name in ("_Globber", "_StringGlobber"))
     return [globber for globber in found if hasattr(globber, "scandir")]
+
+
+def replace_class_method(owner: type, name: str, function: Callable[..., Any]) -> Callable[[], None]:
+    """Replace a class method of a class that is written in C, in place; returns what undoes it.
+
+    A subclass under the same name would not do: extension modules such as those of pandas build on the class itself.
+    """
+    # `__dict__` is a read-only view; the dictionary behind it is the only object that it refers to.
+    (namespace,) = gc.get_referents(owner.__dict__)
+    original = namespace[name]
+
+    def put(method: Any) -> None:
+        namespace[name] = method
+        # Forget what the interpreter has cached of the class.
+        ctypes.pythonapi.PyType_Modified(ctypes.py_object(owner))
+
+    put(classmethod(function))
+    return lambda: put(original)

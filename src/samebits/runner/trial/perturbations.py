@@ -4,7 +4,6 @@ Clock, host name and user are replaced in Python, as changing the machine's woul
 the hash seed and the memory layout, which the interpreter reads before it starts.
 """
 
-import copyreg
 import datetime as dt
 import functools
 import getpass
@@ -59,53 +58,18 @@ def _change_clock(patches: Patches) -> None:
     patches.replace(time, "time", lambda: now() + _LATER)
     patches.replace(time, "time_ns", lambda: now_ns() + int(_LATER * 1e9))
 
-    # C code pickles and creates ordinary instances, which must be interchangeable with the replaced types.
-    for name, real, other in (("datetime", dt.datetime, Datetime), ("date", dt.date, Date)):
-        copyreg.pickle(real, functools.partial(_reduced, other))
-        patches.on_undo(copyreg.dispatch_table.pop, real, None)
-        patches.replace(dt, name, other)
+    # The class itself stays: C code builds on it, and creates and pickles its instances.
+    for name, method in (("now", _now), ("utcnow", _utcnow)):
+        patches.on_undo(cpython_private.replace_class_method(dt.datetime, name, method))
 
 
-def _reduced(other: Callable[..., Any], value: dt.date) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Pickle an ordinary instance as one of the type that now has its name."""
-    return other, tuple(value.__reduce_ex__(2)[1])
+def _now(cls: type[dt.datetime], tz: dt.tzinfo | None = None) -> dt.datetime:
+    """`datetime.now` by the changed clock: the C implementation reads the system's instead of `time.time`."""
+    return cls.fromtimestamp(time.time(), tz)
 
 
-class _StandInType(type):
-    """The metaclass of a type that replaces another: instances of the original count as its instances."""
-
-    def __instancecheck__(cls, value: object) -> bool:
-        return isinstance(value, cls.__dict__["like"]) if "like" in cls.__dict__ else super().__instancecheck__(value)
-
-    def __subclasscheck__(cls, other: type) -> bool:
-        return issubclass(other, cls.__dict__["like"]) if "like" in cls.__dict__ else super().__subclasscheck__(other)
-
-
-class Datetime(dt.datetime, metaclass=_StandInType):
-    """`datetime.datetime` by the changed clock: the C implementation reads the system's instead of `time.time`."""
-
-    like = dt.datetime
-
-    @classmethod
-    def now(cls, tz: dt.tzinfo | None = None) -> Self:
-        """The current time of the changed clock."""
-        return cls.fromtimestamp(time.time(), tz)
-
-    @classmethod
-    def utcnow(cls) -> Self:
-        """The current time of the changed clock in UTC, without a time zone."""
-        return cls.fromtimestamp(time.time(), dt.UTC).replace(tzinfo=None)
-
-
-class Date(dt.date, metaclass=_StandInType):
-    """`datetime.date`, replaced so that the replaced `datetime` counts as its subclass."""
-
-    like = dt.date
-
-
-# Pickles refer to the types by these names.
-for _class, _name in ((Datetime, "datetime"), (Date, "date")):
-    _class.__module__, _class.__name__, _class.__qualname__ = "datetime", _name, _name
+def _utcnow(cls: type[dt.datetime]) -> dt.datetime:
+    return cls.fromtimestamp(time.time(), dt.UTC).replace(tzinfo=None)
 
 
 def _at_time(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from samebits.core.run_config import RunConfig
 from samebits.host.lint.linter import check
-from support.command import Done, call
+from support.command import Done, call, write_notebook
 
 _BAD = "import os\nimport numpy as np\nrng = np.random.default_rng()\nfor name in os.listdir('data'): print(name)\n"
 _FIRST = (
@@ -159,7 +159,7 @@ def test_ten_thousand_lines(tmp_path: Path) -> None:
 
 def test_another_file_that_is_not_python(checked: Callable[..., Done]) -> None:
     """It may never be imported, so the other files are checked, and it is reported."""
-    done = checked(train="x = hash('a')\n", model="x = (\n")
+    done = checked(train="import os\nx = os.urandom(3)\n", model="x = (\n")
     assert (done.status, len(done.out.splitlines())) == (1, 2)
     assert done.complaint == (
         "model.py is not valid Python: line 1: '(' was never closed; fix it, or leave it out with --exclude;"
@@ -169,6 +169,43 @@ def test_another_file_that_is_not_python(checked: Callable[..., Done]) -> None:
 
 def test_a_script_by_any_name(tmp_path: Path) -> None:
     """The named file is read, whatever its name."""
-    (tmp_path / "train").write_text("x = hash('a')\n")
+    (tmp_path / "train").write_text("import os\nx = os.urandom(3)\n")
     done = call("check", "train", folder=tmp_path)
     assert (done.status, done.out.splitlines()[-1]) == (1, "1 found, 0 ignored, in 1 file")
+
+
+def test_what_the_runs_settings_hide_is_not_counted(checked: Callable[..., Done]) -> None:
+    """It is shown, as the script does not repeat elsewhere; under samebits it does."""
+    done = checked(train="x = hash('a')\n")
+    assert (done.status, len(done.out.splitlines())) == (0, 2)
+    assert done.out.endswith("1 found, 0 ignored, in 1 file; 1 of them harmless under `samebits train`\n")
+    done = checked("--format", "json", train="x = hash('a')\n")
+    assert (done.status, json.loads(done.out)["findings"][0]["harmless"]) == (0, True)
+
+
+def test_imports_that_are_not_locked(checked: Callable[..., Done]) -> None:
+    """Each distribution once; neither what every run has, nor the project's own, nor what may be missing."""
+    script = (
+        "import os, numpy, tensorflow as tf, keras, model, absl.logging\nfrom sklearn.svm import SVC\nimport sklearn\n"
+        "try:\n    import wandb\nexcept ImportError:\n    pass\n"
+    )
+    done = checked(train=script, model="from . import other\n")
+    assert done.complaint == (
+        "train.py:2: sklearn needs scikit-learn, which is not locked:"
+        " echo scikit-learn >> requirements.in && samebits lock"
+    )
+    assert done.status == 0
+    done = checked(train="import keras\ncalls = [keras.callbacks.TensorBoard('logs')]\n")
+    assert "train.py:2: Keras's TensorBoard needs tensorboard, which is not locked" in done.complaint
+
+
+def test_a_notebook(tmp_path: Path) -> None:
+    """Places are those that the user sees: cell, and line in it."""
+    write_notebook(tmp_path / "a.ipynb", "import os", "x = 1\ny = os.urandom(3)")
+    done = call("check", "a.ipynb", folder=tmp_path)
+    assert (done.status, done.out.splitlines()[0].partition(" os.")[0]) == (1, "a.ipynb:cell 3:2:5: SB105")
+    sarif = json.loads(call("check", "a.ipynb", "--format", "sarif", folder=tmp_path).out)
+    place = sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"]
+    assert (place["artifactLocation"]["uri"], place["region"]["startLine"]) == ("a.ipynb", 2)
+    write_notebook(tmp_path / "a.ipynb", "%pip install pandas")
+    assert "cell 2: line 1: %pip is a magic, not Python" in call("check", "a.ipynb", folder=tmp_path).complaint

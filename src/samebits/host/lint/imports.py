@@ -1,0 +1,87 @@
+"""The modules that a project's files import, and the distributions that bring them."""
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from samebits.core.distributions import distribution_of
+
+_NEEDED_BY_KERAS = {
+    "image_dataset_from_directory": "pillow",
+    "load_img": "pillow",
+    "save_img": "pillow",
+    "model_to_dot": "pydot",
+    "plot_model": "pydot",
+    "TensorBoard": "tensorboard",
+}
+"""What parts of Keras import only when they are used."""
+
+_OPTIONAL = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
+_PIP = re.compile(r"^\s*[%!]\s*(?:[\w./]+ -m )?pip3? install (.*)$", re.MULTILINE)
+_NOT_PYTHON = re.compile(r"^\s*[%!].*$", re.MULTILINE)
+_PACKAGE = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Need:
+    """A distribution that a line of the project needs, and the module or function that needs it."""
+
+    distribution: str
+    path: str
+    line: int
+    by: str
+
+
+def needs(tree: ast.Module, path: str, local: frozenset[str]) -> Iterator[Need]:
+    """What a file needs beside the standard library and the project's own modules, which are `local`."""
+    optional = {inner for node in ast.walk(tree) if _is_optional(node) for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if node in optional:
+            continue
+        for name in _imported(node):
+            top = name.partition(".")[0]
+            if top not in sys.stdlib_module_names and top not in local:
+                yield Need(distribution=distribution_of(name), path=path, line=getattr(node, "lineno", 1), by=top)
+        used = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        if used in _NEEDED_BY_KERAS:
+            line = getattr(node, "lineno", 1)
+            yield Need(distribution=_NEEDED_BY_KERAS[used], path=path, line=line, by=f"Keras's {used}")
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [item.name for item in node.names]
+    # A relative import is the project's own.
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+
+
+def _is_optional(node: ast.AST) -> bool:
+    """Whether a block may fail to import something, or is read by type checkers only."""
+    if isinstance(node, ast.Try):
+        names = [ast.unparse(handler.type) for handler in node.handlers if handler.type is not None]
+        return any(name in _OPTIONAL for name in names) or len(names) < len(node.handlers)
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def local_names(paths: Iterable[str]) -> frozenset[str]:
+    """The modules that files of a project can be imported as: their names and those of the folders above them."""
+    return frozenset(part for path in paths for part in Path(path).with_suffix("").parts)
+
+
+def notebook_cells(content: bytes) -> tuple[list[ast.Module], list[str]]:
+    """The cells of a notebook that are Python without their magics, and what its cells install with pip."""
+    cells: list[ast.Module] = []
+    installed: list[str] = []
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        for cell in json.loads(content)["cells"]:
+            source = "".join(cell.get("source", "")) if cell.get("cell_type") == "code" else ""
+            words = [word for found in _PIP.findall(source) for word in found.split()]
+            installed += [word for word in words if _PACKAGE.match(word)]
+            with suppress(SyntaxError, ValueError):
+                cells.append(ast.parse(_NOT_PYTHON.sub("", source)))
+    return cells, installed

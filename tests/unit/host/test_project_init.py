@@ -1,0 +1,89 @@
+"""From an existing folder to a project: what is written, and what is left alone."""
+
+from pathlib import Path
+
+import pytest
+
+from support.command import Done, call, write_notebook
+
+SCRIPT = """
+import os, keras, numpy as np, helper
+import pandas as pd
+from sklearn.svm import SVC
+from PIL import Image
+import cv2
+try:
+    import wandb
+except ImportError:
+    wandb = None
+model = keras.Sequential()
+model.fit(np.ones(3), callbacks=[keras.callbacks.TensorBoard()])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    (tmp_path / "helper.py").write_text("import scipy\n")
+    (tmp_path / "broken.py").write_text("import (\n")
+    for name in ("tests/test_x.py", "setup.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("import pytest\n")
+    return tmp_path
+
+
+def _init(folder: Path) -> Done:
+    done = call("init", folder=folder)
+    assert done.status == 0, done.err
+    return done
+
+
+def test_a_folder_of_scripts(folder: Path) -> None:
+    write_notebook(folder / "a.ipynb", "%pip install -q lightgbm\nimport seaborn as sns", "x = (")
+    done = _init(folder)
+    names = (folder / "requirements.in").read_text().splitlines()[1:]
+    expected = [
+        "lightgbm",
+        "opencv-python-headless",
+        "pandas",
+        "pillow",
+        "scikit-learn",
+        "scipy",
+        "seaborn",
+        "tensorboard",
+    ]
+    assert names == expected
+    assert "seed = 0\n" in (folder / "samebits.toml").read_text()
+    assert (folder / ".gitignore").read_text() == "runs/\n"
+    assert done.out.splitlines()[-3:] == ["next:", "  samebits lock", "  samebits train train.py"]
+    assert call("check", "train.py", folder=folder).status == 0, "the options can be read"
+
+
+def test_nothing_that_is_there_is_changed(folder: Path) -> None:
+    """A second call changes nothing either."""
+    (folder / "requirements.in").write_text("pandas<3\n")
+    (folder / "samebits.toml").write_text("seed = 7\n")
+    (folder / ".gitignore").write_text("*.pyc")
+    for _ in range(2):
+        done = _init(folder)
+    assert (folder / "requirements.in").read_text() == "pandas<3\n"
+    assert (folder / "samebits.toml").read_text() == "seed = 7\n"
+    assert (folder / ".gitignore").read_text() == "*.pyc\nruns/\n"
+    assert done.out.splitlines()[:3] == ["kept requirements.in", "kept samebits.toml", "kept .gitignore"]
+
+
+def test_a_script_that_needs_nothing_more(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "my train.py").write_text("import keras\n")
+    done = _init(tmp_path)
+    assert not (tmp_path / "requirements.in").exists()
+    assert 'data = "data"\n' in (tmp_path / "samebits.toml").read_text()
+    assert done.out.splitlines()[-2:] == ["  samebits check 'my train.py'", "  samebits train 'my train.py'"]
+
+
+def test_a_folder_without_scripts(tmp_path: Path) -> None:
+    assert "holds no Python file and no notebook" in call("init", folder=tmp_path).complaint
+    assert call("init", "absent", folder=tmp_path).complaint == (
+        "absent is not a folder; name the folder of your scripts"
+    )
+    assert list(tmp_path.iterdir()) == []
