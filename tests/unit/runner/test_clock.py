@@ -1,6 +1,6 @@
 """The changed clock: the class of dates stays, because compiled code builds on it."""
 
-# ruff: noqa: DTZ  scripts ask for the time in all these ways
+# ruff: noqa: DTZ002, DTZ005, DTZ006, DTZ011
 
 import copy
 import datetime as dt
