@@ -1,7 +1,7 @@
 """Train four models in a known environment, and print samples per second of each: `train_profiles.py [PART...]`.
 
-Each PART is a step from TensorFlow's defaults: `determinism`, then those of the portable profile that no environment
-variable holds: `rewrites` (Grappler's that are switched off), `exact` (the exact operations).
+Each PART is a step from TensorFlow's defaults: `determinism`, `sums` (in a fixed order), then those of the portable
+profile that no environment variable holds: `rewrites` (Grappler's that are switched off) and `exact` operations.
 """
 
 import os
@@ -19,10 +19,13 @@ tf.config.threading.set_intra_op_parallelism_threads(threads)
 tf.config.threading.set_inter_op_parallelism_threads(threads)
 if "determinism" in parts:
     tf.config.experimental.enable_op_determinism()
-if parts & {"rewrites", "exact"}:
+if parts & {"sums", "rewrites", "exact"}:
     from samebits.runner.compat.patches import Patches
     from samebits.runner.determinism import exact_ops as exact
+    from samebits.runner.determinism.ordered_sums import order_sums
 
+    if "sums" in parts:
+        order_sums(Patches())
     if "rewrites" in parts:
         exact.switch_rewrites_off()
     if "exact" in parts:

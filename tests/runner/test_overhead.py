@@ -85,7 +85,13 @@ def test_settings_of_a_profile() -> None:
         [name for name, _ in settings_of(profile)]
         for profile in (Profile(), Profile(name="portable", threads=1), Profile(device="gpu"))
     )
-    always = ["op determinism", "TensorFlow's threads", "OPENBLAS_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS"]
+    always = [
+        "op determinism",
+        "order of sums",
+        "TensorFlow's threads",
+        "OPENBLAS_NUM_THREADS",
+        "TF_ENABLE_ONEDNN_OPTS",
+    ]
     of_portable = ["ONEDNN_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE", "graph rewrites"]
     assert native == [*always, "all of them"]
     assert portable == [*always, *of_portable, "exact operations", "all of them"]

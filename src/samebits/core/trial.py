@@ -23,7 +23,8 @@ OP_DETERMINISM = "op determinism"
 SEEDS = "seeds"
 GRAPH_REWRITES = "graph rewrites"
 EXACT_OPERATIONS = "exact operations"
-IN_PROCESS = (OP_DETERMINISM, SEEDS, GRAPH_REWRITES, EXACT_OPERATIONS)
+ORDER_OF_SUMS = "order of sums"
+IN_PROCESS = (OP_DETERMINISM, SEEDS, GRAPH_REWRITES, EXACT_OPERATIONS, ORDER_OF_SUMS)
 """The settings that are not environment variables."""
 
 OTHER_HASH_SEED = "4242"

@@ -7,6 +7,7 @@ import pytest
 from samebits.runner.determinism import portability as machine
 from samebits.runner.determinism.fingerprint import Fingerprint
 from samebits.runner.determinism.op_audit import MOVING, ROUNDING_ONCE, ProvenTable, c_library, computing, read_proven
+from samebits.runner.determinism.ordered_sums import is_unordered_sum, unordered_sum
 from support.command import ROOT
 
 
@@ -19,6 +20,15 @@ def test_the_lists_hold_names_of_operations() -> None:
 def test_what_is_left_is_what_computes() -> None:
     reached = {"MatMul float32", "Reshape float32", "Mul float32", "Mul complex64", "__inference_step_12 float32"}
     assert computing(reached) == ["MatMul float32", "Mul complex64"]
+
+
+def test_a_sum_of_three_is_another_operation() -> None:
+    """The order of two terms does not matter. That of more depends on timing, and nothing proves it."""
+    assert is_unordered_sum("AddN", ["a", "b", "c"])
+    assert not is_unordered_sum("AddN", ["a", "b"])
+    assert not is_unordered_sum("Pack", ["a", "b", "c"])
+    assert computing({"AddN float32", unordered_sum("AddN", "float32")}) == ["AddN(3+) float32"]
+    assert not {name for name in read_proven().operations if name.startswith("AddN")}
 
 
 def test_the_table_is_of_the_lock() -> None:

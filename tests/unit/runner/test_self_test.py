@@ -119,7 +119,7 @@ def test_the_table_knows_the_locked_versions() -> None:
     assert pins["tensorflow-cpu"] in known["tensorflow"]
 
 
-_ALWAYS = [features.SETTINGS, features.OBSERVER]
+_ALWAYS = [features.SETTINGS, features.OBSERVER, features.ORDERED_SUMS]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,15 @@ from samebits.core.errors import InputError, pluralize
 from samebits.core.record import FAILED
 from samebits.core.run_config import RunConfig
 from samebits.core.trace_level import DEFAULT_TRACE
-from samebits.core.trial import EXACT_OPERATIONS, FEWEST_TIMED, GRAPH_REWRITES, OP_DETERMINISM, SEEDS, Trial
+from samebits.core.trial import (
+    EXACT_OPERATIONS,
+    FEWEST_TIMED,
+    GRAPH_REWRITES,
+    OP_DETERMINISM,
+    ORDER_OF_SUMS,
+    SEEDS,
+    Trial,
+)
 from samebits.host.console import print_bars, print_line
 from samebits.host.launch.runtime import choose_runtime
 from samebits.host.probe.experiment import Experiments
@@ -26,6 +34,7 @@ _ALL_SETTINGS = "all of them"
 
 _COSTLY_SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (OP_DETERMINISM, (OP_DETERMINISM,)),
+    (ORDER_OF_SUMS, (ORDER_OF_SUMS,)),
     ("TensorFlow's threads", ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")),
     ("OPENBLAS_NUM_THREADS", ("OPENBLAS_NUM_THREADS",)),
     ("TF_ENABLE_ONEDNN_OPTS", ("TF_ENABLE_ONEDNN_OPTS",)),
@@ -116,7 +125,7 @@ def settings_of(profile: Profile) -> list[tuple[str, tuple[str, ...]]]:
     """The costly settings of a profile, each with the names to drop; the last row drops all of them."""
     # A setting at its default value cannot cost anything.
     given = {name for name, value in profile.variables.items() if _NO_EFFECT.get(name) != value}
-    given |= {OP_DETERMINISM, *(_PORTABLE_ONLY if profile.portable else ())}
+    given |= {OP_DETERMINISM, ORDER_OF_SUMS, *(_PORTABLE_ONLY if profile.portable else ())}
     rows = [(name, parts) for name, parts in _COSTLY_SETTINGS if given.issuperset(parts)]
     # Seeds take part only in the last row: they cost nothing per step by themselves.
     everything = (SEEDS, *(part for _, parts in rows for part in parts))

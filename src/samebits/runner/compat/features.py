@@ -84,6 +84,19 @@ EXACT_OPS = Feature(
         *(f"{module}:{name}" for module in _MATH for name in ("reciprocal", "rsqrt", "erfc")),
     ),
 )
+ORDERED_SUMS = Feature(
+    name="the order of sums",
+    essential=True,
+    needs=(
+        "tensorflow.python.ops.gen_math_ops:add_n",
+        "tensorflow.python.ops.gen_math_ops:accumulate_nv2",
+        "tensorflow.python.ops.gen_math_ops:AddN",
+        "tensorflow.python.ops.gen_math_ops:AccumulateNV2",
+        "tensorflow.python.framework.importer:_import_graph_def_internal",
+        "tensorflow.python.client.session:BaseSession.__init__",
+        _NODES,
+    ),
+)
 EXACT_RESUME = Feature(
     name="exact resume",
     needs=(
@@ -174,6 +187,7 @@ FEATURES = (
     BINCOUNT_GUARD,
     OP_AUDIT,
     EXACT_OPS,
+    ORDERED_SUMS,
     EXACT_RESUME,
     STEP_TRACE,
     ENTROPY_MONITOR,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from samebits.core.determinism_profile import Profile
 from samebits.core.recipe import PER_EPOCH
 from samebits.core.record import Record
-from samebits.core.trial import EXACT_OPERATIONS
+from samebits.core.trial import EXACT_OPERATIONS, ORDER_OF_SUMS
 from samebits.runner.compat.features import (
     BINCOUNT_GUARD,
     ENTROPY_MONITOR,
@@ -15,6 +15,7 @@ from samebits.runner.compat.features import (
     NONDETERMINISTIC_OPS,
     OBSERVER,
     OP_AUDIT,
+    ORDERED_SUMS,
     SETTINGS,
     STEP_TRACE,
     Feature,
@@ -27,6 +28,8 @@ def required_features(record: Record, profile: Profile) -> list[Feature]:
 
 
 def _of_profile(profile: Profile) -> Iterator[Feature]:
+    if profile.has(ORDER_OF_SUMS):
+        yield ORDERED_SUMS
     if profile.portable:
         yield OP_AUDIT
         if profile.has(EXACT_OPERATIONS):

@@ -88,6 +88,36 @@ def pool_locations(setting: str) -> list[PatchTarget]:
     return [(module, name) for module in modules]
 
 
+def sum_locations() -> list[PatchTarget]:
+    """The functions that make `AddN`, then those that make `AccumulateNV2`."""
+    from tensorflow.python.ops import gen_math_ops
+
+    return [(gen_math_ops, "add_n"), (gen_math_ops, "accumulate_nv2")]
+
+
+def raw_sum_locations() -> list[PatchTarget]:
+    """The same in `tf.raw_ops`, under each of its names."""
+    import tensorflow as tf
+    from tensorflow.python.ops import gen_math_ops
+
+    modules = (tf.raw_ops, tf.compat.v1.raw_ops, tf.compat.v2.raw_ops, gen_math_ops)
+    return [(module, name) for module in modules for name in ("AddN", "AccumulateNV2")]
+
+
+def import_location() -> PatchTarget:
+    """The function that imports the definition of a graph: of a file, or of one of its functions."""
+    from tensorflow.python.framework import importer
+
+    return importer, "_import_graph_def_internal"
+
+
+def session_location() -> PatchTarget:
+    """The constructor of all sessions of TensorFlow 1."""
+    from tensorflow.python.client.session import BaseSession
+
+    return BaseSession, "__init__"
+
+
 def math_locations(name: str) -> list[PatchTarget]:
     """A function of `tf.math`, or `gelu` of `tf.nn`, wherever Keras and TensorFlow look it up."""
     import tensorflow as tf

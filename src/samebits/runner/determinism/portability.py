@@ -7,7 +7,8 @@ from pathlib import Path
 from samebits.core.determinism_profile import NATIVE, PORTABLE, Profile
 from samebits.core.environment import Arithmetic, Environment, PortabilityGuarantee
 from samebits.core.errors import SettingError, shorten
-from samebits.runner.compat.features import EXACT_OPS, OP_AUDIT, SETTINGS
+from samebits.core.trial import ORDER_OF_SUMS
+from samebits.runner.compat.features import EXACT_OPS, OP_AUDIT, ORDERED_SUMS, SETTINGS
 from samebits.runner.compat.numpy_private import openblas_core
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.self_test import read_private_names
@@ -21,6 +22,7 @@ from samebits.runner.determinism.op_audit import (
     refuse_compiling,
     refuse_weighted_bincount,
 )
+from samebits.runner.determinism.ordered_sums import SumRecorder
 from samebits.runner.determinism.settings import (
     numpy_features,
     prepare_environment,
@@ -55,6 +57,7 @@ class PortabilityMonitor:
         self._fingerprinted = fingerprinted and profile.device == "cpu"
         self._note = note
         self._recorder: OpRecorder | None = None
+        self._sums = SumRecorder()
         self._fingerprint_job: FingerprintJob | None = None
         self._guard: SettingsGuard | None = None
 
@@ -63,6 +66,8 @@ class PortabilityMonitor:
         # With a GPU nothing is forked: its driver may be running already.
         if self._fingerprinted:
             self._fingerprint_job = FingerprintJob()
+        if self._profile.has(ORDER_OF_SUMS):
+            self._sums.install(patches)
         if self._profile.portable:
             self._recorder = OpRecorder(guard)
             self._recorder.install(patches)
@@ -109,11 +114,15 @@ class PortabilityMonitor:
 
     def _guarantee(self) -> PortabilityGuarantee:
         """The profile that the run satisfies, the operations it computed by, and those that reduce the guarantee."""
+        unordered = sorted(self._sums.found)
+        if unordered:
+            log(f"timing decides the order of these sums, and maybe the result: {shorten(unordered, _SHOWN)}")
         if self._recorder is None:
-            return PortabilityGuarantee(profile=NATIVE)
+            return PortabilityGuarantee(profile=NATIVE, unproven=tuple(unordered) or None)
         operations = computing(self._recorder.operations)
         proven = read_proven()
         names = [name for name in operations if name not in proven.operations]
+        names = sorted({*names, *unordered})
         # NumPy calls the C library, and an unknown one was never compared.
         if c_library() not in proven.libc:
             names.append(f"functions of the C library {c_library()}")
@@ -136,7 +145,7 @@ def fingerprint_of(profile: Profile) -> tuple[Fingerprint, list[str]]:
         with quiet_import(Path(os.devnull)):
             import keras  # noqa: F401
 
-        read_private_names().require(SETTINGS, *((OP_AUDIT, EXACT_OPS) if profile.portable else (OP_AUDIT,)))
+        read_private_names().require(SETTINGS, ORDERED_SUMS, OP_AUDIT, *((EXACT_OPS,) if profile.portable else ()))
         seed_everything(0, profile, patches)
         read_back_settings(profile)
         # In a child, as in a run. The parent then computes it once more to record the operations.

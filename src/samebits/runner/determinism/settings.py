@@ -12,12 +12,13 @@ from typing import Any
 from samebits.core.determinism_profile import GPU_SETTINGS, Profile
 from samebits.core.environment import ReadBack
 from samebits.core.errors import SettingError
-from samebits.core.trial import EXACT_OPERATIONS, GRAPH_REWRITES, OP_DETERMINISM, SEEDS
+from samebits.core.trial import EXACT_OPERATIONS, GRAPH_REWRITES, OP_DETERMINISM, ORDER_OF_SUMS, SEEDS
 from samebits.runner.compat import keras_private, tensorflow_private
 from samebits.runner.compat.numpy_private import cpu_features, kernel_features, openblas_core, openblas_threads
 from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism import exact_ops as exact
 from samebits.runner.determinism.fingerprint import Fingerprint
+from samebits.runner.determinism.ordered_sums import order_sums, sums_are_ordered
 from samebits.runner.determinism.settings_guard import HARMLESS_VARIABLES, LIBRARY_PREFIXES, POOLS, SettingsGuard
 
 
@@ -70,13 +71,19 @@ def seed_everything(seed: int, profile: Profile, patches: Patches) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(profile.threads)
     if profile.has("TF_NUM_INTEROP_THREADS"):
         tf.config.threading.set_inter_op_parallelism_threads(profile.threads)
-    # The portable profile only; these need TensorFlow, so the environment cannot set them.
+    _replace_operations(profile, patches)
+    if profile.has(SEEDS):
+        keras.utils.set_random_seed(seed)
+
+
+def _replace_operations(profile: Profile, patches: Patches) -> None:
+    """These need TensorFlow, so the environment cannot set them."""
+    if profile.has(ORDER_OF_SUMS):
+        order_sums(patches)
     if profile.portable and profile.has(GRAPH_REWRITES):
         exact.switch_rewrites_off()
     if profile.portable and profile.has(EXACT_OPERATIONS):
         exact.install_exact_ops(patches)
-    if profile.has(SEEDS):
-        keras.utils.set_random_seed(seed)
 
 
 def read_back_seeds(seed: int) -> list[ReadBack]:
@@ -143,6 +150,7 @@ def _settings(profile: Profile, pools: Mapping[str, int]) -> Iterator[ReadBack]:
         ("TF_NUM_INTRAOP_THREADS", intra, threading.get_intra_op_parallelism_threads(), "tf.config.threading"),
         ("TF_NUM_INTEROP_THREADS", inter, threading.get_inter_op_parallelism_threads(), "tf.config.threading"),
         (OP_DETERMINISM, "True", tensorflow_private.op_determinism_is_on(), "tensorflow config"),
+        (ORDER_OF_SUMS, "fixed", "fixed" if sums_are_ordered() else "by timing", "tf.config.optimizer, tf.raw_ops"),
     )
     if profile.device == "gpu":
         if profile.has("NVIDIA_TF32_OVERRIDE"):  # one setting, read back in two places

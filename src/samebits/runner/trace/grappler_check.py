@@ -4,10 +4,9 @@ Before a graph runs, Grappler rewrites it: it fuses nodes and moves factors. Man
 reader only, and a tap is a second one. Without the rewrite, the same values may be rounded differently. So Grappler is
 run in advance, with the run's own options, on the graph with the taps and without them.
 
-There is one exception. The order in which `AddN` adds depends on who else refers to its inputs: it begins with an input
-whose memory it may overwrite (TensorFlow 2.21, `aggregate_ops.cc`). So a reader of one of three or more inputs can
-change the sum. Grappler creates an `AddN` where it knows the shapes, which may only be so in the outer graph. So chains
-of additions are never tapped.
+There is one exception. The order in which `AddN` adds depends on who else refers to its inputs (`ordered_sums`). So a
+reader of one of three or more inputs can change the sum. Such sums only remain where a script puts them into its graph
+by itself, and their inputs are never tapped.
 """
 
 import re
@@ -17,12 +16,12 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.runner.compat.tensorflow_private import is_commutative, is_stateful, optimize_graph
 from samebits.runner.determinism.op_audit import unwatched
+from samebits.runner.determinism.ordered_sums import is_unordered_sum
 from samebits.runner.trace.optimizer_tap import TAP
 
 _CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
 _MAX_ATTEMPTS = 4
 
-_ADDITIONS = {"Add", "AddN", "AddV2"}
 _SHARE_MEMORY = {"EnsureShape", "ExpandDims", "Identity", "PreventGradient", "Reshape", "Slice", "Squeeze"}
 _SHARE_MEMORY |= {"StopGradient", "StridedSlice", "Unpack"}
 """Operations whose output may share the memory of their input."""
@@ -68,19 +67,9 @@ def _culprits(tensors: Mapping[str, Any], same: Mapping[str, str], different: se
 
 
 def _summed(graph: Any) -> set[str]:
-    """Nodes whose memory may reach a sum of three or more terms: Grappler merges several `Add` into one `AddN`."""
-    found = set()
-    for operation in graph.get_operations():
-        if operation.type not in _ADDITIONS:
-            continue
-        # Grappler only merges an addition that has no other reader.
-        inner = [
-            source.op for source in operation.inputs if source.op.type in _ADDITIONS and len(source.consumers()) == 1
-        ]
-        terms = [*operation.inputs, *(term for other in inner for term in other.inputs)]
-        if len(terms) > 2 and all(term.shape.is_compatible_with(terms[0].shape) for term in terms):
-            found |= {_origin(term.op).name for term in terms}
-    return found
+    """Nodes whose memory may reach a sum of three or more terms, whose order nothing fixes."""
+    sums = (operation for operation in graph.get_operations() if is_unordered_sum(operation.type, operation.inputs))
+    return {_origin(term.op).name for operation in sums for term in operation.inputs}
 
 
 def _origin(operation: Any) -> Any:
