@@ -246,6 +246,7 @@ _READERS = {
     "samebits.host.launch.installed_files": "the virtual environment",
     "samebits.host.launch.train": "/dev/null",
     "samebits.host.launch.venv": "locks in a copy of the context",
+    "samebits.host.project_init": "the scripts of a user's project",
     "samebits.host.lint.linter": "the user's script",
     "samebits.host.rerun.fingerprint_cache": "the kernel, the C library and the cache",
     "samebits.host.rerun.golden": "the committed table",

@@ -15,6 +15,7 @@ def add_init_options(parser: argparse.ArgumentParser) -> None:
 
 def init_command(*, folder: Path) -> int:
     """Write what a project needs and does not have; print what was written, and the commands that come next."""
+    from samebits.host.console import print_line
     from samebits.host.project_init import plan_init, write_plan
 
     if not folder.is_dir():
@@ -22,9 +23,10 @@ def init_command(*, folder: Path) -> int:
     plan = plan_init(folder)
     write_plan(plan)
     for line in plan.reports:
-        print(line)
+        print_line(line)
     script = shlex.quote(str(folder / plan.script))
     where = "" if folder == Path() else f" {shlex.quote(str(folder))}"
     steps = [f"samebits lock{where}"] if plan.locks else [f"samebits check {script}"]
-    print("next:", *(f"  {step}" for step in (*steps, f"samebits train {script}")), sep="\n")
+    for line in ("next:", *(f"  {step}" for step in (*steps, f"samebits train {script}"))):
+        print_line(line)
     return EXIT_OK
