@@ -90,13 +90,27 @@ def rebuild(engine: Engine, run: RunDir, *, offline: bool = False, trusted: tupl
 def find_recorded(engine: Engine, record: Record) -> Image | None:
     """The image that a run was trained in, if the engine has it under any name.
 
-    It is identified by its digest. A plain `docker run` records none: then base, lock and source identify it.
+    It is identified by its digest. A plain `docker run` records none: then base, lock and source identify it, unless
+    several images have them.
     """
     recorded = record.recipe.image
     # The labels are cheap to compare. The digest decides, and is read for few images.
     labels = image_labels(base=recorded.base, lock=recorded.lock, source=recorded.source, packages=recorded.packages)
-    found = (image for image in engine.images_with(labels) if has_packages(image, recorded.packages))
+    found = [image for image in engine.images_with(labels) if has_packages(image, recorded.packages)]
+    if recorded.config is None:
+        originals = _without_derived(found)
+        # Which of several it was cannot be told; one that is rebuilt from the run's folder is right.
+        return originals[0] if len(originals) == 1 else None
     return next((image for image in found if _is_recorded(engine, image, recorded)), None)
+
+
+def _without_derived(images: list[Image]) -> list[Image]:
+    """The images that are not built upon another of them: `FROM samebits:cpu` inherits all labels."""
+    return [image for image in images if not any(_is_derived(image, other) for other in images)]
+
+
+def _is_derived(image: Image, other: Image) -> bool:
+    return len(image.layers) > len(other.layers) and image.layers[: len(other.layers)] == other.layers
 
 
 def provide_recorded(

@@ -1,0 +1,39 @@
+"""The image of a run that does not know its own digest: by labels, which derived images inherit."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from samebits.core.digest import Digest
+from samebits.core.record import Record
+from samebits.host.docker import Image
+from samebits.host.image.rebuild import find_recorded
+
+_OURS = Image(reference="samebits:cpu", id="sha256:b", labels={}, layers=("base", "tensorflow", "recipe"))
+_DERIVED = Image(reference="mine:1", id="sha256:a", labels={}, layers=(*_OURS.layers, "pandas"))
+_SETTINGS_ONLY = Image(reference="mine:2", id="sha256:c", labels={}, layers=_OURS.layers)
+_OTHER = Image(reference="other:1", id="sha256:d", labels={}, layers=("base", "tensorflow", "another recipe"))
+
+
+@pytest.fixture
+def plain(example: Record) -> Record:
+    """A run in a container that was started without a launcher."""
+    image = replace(example.recipe.image, config=None, base=Digest.of_bytes(b"base"))
+    return replace(example, recipe=replace(example.recipe, image=image))
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        ([], None),
+        ([_OURS], _OURS),
+        ([_DERIVED, _OURS], _OURS),
+        ([_OURS, _SETTINGS_ONLY], None),
+        ([_OURS, _OTHER], None),
+    ],
+)
+def test_the_original_or_none(plain: Record, images: list[Image], expected: Image | None) -> None:
+    engine: Any = SimpleNamespace(images_with=lambda _: images)
+    assert find_recorded(engine, plain) == expected
