@@ -39,7 +39,9 @@ def _init(folder: Path) -> Done:
 
 
 def test_a_folder_of_scripts(folder: Path) -> None:
-    write_notebook(folder / "a.ipynb", "%pip install -q lightgbm\nimport seaborn as sns", "x = (")
+    write_notebook(
+        folder / "a.ipynb", "%pip install -q lightgbm\nimport seaborn as sns\nfrom google.colab import drive", "x = ("
+    )
     done = _init(folder)
     names = (folder / "requirements.in").read_text().splitlines()[1:]
     expected = [

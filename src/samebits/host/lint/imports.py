@@ -21,6 +21,9 @@ _NEEDED_BY_KERAS = {
 }
 """What parts of Keras import only when they are used."""
 
+_ELSEWHERE = "google.colab"
+"""A module of a service: no distribution that could be installed elsewhere brings it."""
+
 _OPTIONAL = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 _PIP = re.compile(r"^\s*[%!]\s*(?:[\w./]+ -m )?pip3? install (.*)$", re.MULTILINE)
 _NOT_PYTHON = re.compile(r"^\s*[%!].*$", re.MULTILINE)
@@ -45,7 +48,7 @@ def needs(tree: ast.Module, path: str, local: frozenset[str]) -> Iterator[Need]:
             continue
         for name in _imported(node):
             top = name.partition(".")[0]
-            if top not in sys.stdlib_module_names and top not in local:
+            if top not in sys.stdlib_module_names and top not in local and not name.startswith(_ELSEWHERE):
                 yield Need(distribution=distribution_of(name), path=path, line=getattr(node, "lineno", 1), by=top)
         used = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
         if used in _NEEDED_BY_KERAS:
