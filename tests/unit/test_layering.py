@@ -244,6 +244,7 @@ _READERS = {
     "samebits.host.inputs.download": "drafts in the cache",
     "samebits.host.inputs.store": "files of the cache, and of the folder beside the runs",
     "samebits.host.launch.installed_files": "the virtual environment",
+    "samebits.host.launch.tidy": "changes modes, and reads nothing",
     "samebits.host.launch.train": "/dev/null",
     "samebits.host.launch.venv": "locks in a copy of the context",
     "samebits.host.project_init": "the scripts of a user's project",

@@ -218,7 +218,7 @@ def claim(runs: Path, run_id: str) -> RunDir:
         path = runs / (run_id if attempt == 1 else f"{run_id}-{attempt}")
         try:
             # mkdir is atomic, so two runs never share a folder.
-            path.mkdir()
+            path.mkdir(mode=0o700)
         except FileExistsError:
             continue
         except OSError as error:

@@ -15,7 +15,8 @@ from samebits.core.jsonio import Fields
 
 USERS_OWN = ("image", "runtime")
 _INSIDE = ("data", "runs")
-_KNOWN = ("image", "runs", "runtime")
+_LIMITS = ("memory", "pids", "tmp-size")
+_KNOWN = ("image", "runs", "runtime", *_LIMITS)
 
 
 def config_path() -> Path:
@@ -41,7 +42,7 @@ def read_user_config() -> dict[str, Any]:
 
 def user_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
     """The user's own options below those of the command line."""
-    found = read_user_config()
+    found = {name: value for name, value in read_user_config().items() if name not in _LIMITS}
     # Who names an image means a container, whatever the usual runtime is.
     if options.get("image") is not None:
         found.pop("runtime", None)
@@ -52,7 +53,9 @@ def _options(values: Fields, folder: Path) -> dict[str, Any]:
     unknown = sorted(values.names() - set(_KNOWN))
     if unknown:
         raise RecordError(f"unknown key {unknown[0]!r}; it may hold {', '.join(_KNOWN)}")
-    found: dict[str, Any] = {name: values.get(name, str) for name in values.given()}
+    found: dict[str, Any] = {name: values.get(name, int if name == "pids" else str) for name in values.given()}
+    if found.get("pids", 1) < 1:
+        raise RecordError(f"'pids' must be 1 or more, not {found['pids']}")
     return found | ({"runs": folder / Path(found["runs"]).expanduser()} if "runs" in found else {})
 
 

@@ -2,10 +2,12 @@
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from samebits.core.errors import StorageError
 from samebits.core.jsonio import storage_error
 
 
@@ -19,10 +21,21 @@ def cache_folder(name: str) -> Path:
     root = Path(os.environ.get("SAMEBITS_CACHE") or f"{base}/samebits").expanduser()
     folder = root / name
     try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_private(root)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(error, folder) from error
     return folder
+
+
+def _make_private(root: Path) -> None:
+    """Let nobody else write to the cache, which holds what is executed; raises StorageError for another's."""
+    at = os.stat(root)
+    if at.st_uid != os.geteuid():
+        raise StorageError(f"the cache {root} belongs to another user; name your own with SAMEBITS_CACHE")
+    if at.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        root.chmod(0o700)
 
 
 @contextmanager

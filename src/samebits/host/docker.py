@@ -25,6 +25,7 @@ from samebits.core.environment import EngineInfo
 from samebits.core.errors import EngineError, NoEngineError
 from samebits.core.jsonio import storage_error
 from samebits.host.console import log
+from samebits.host.container_limits import limit_options
 from samebits.host.engine_config import SOCKET, is_configured
 from samebits.host.image_archive import manifest_in
 
@@ -159,7 +160,7 @@ class Engine:
         """One file of an image; the image is not run."""
         with _engine_errors(tarfile.TarError):
             # The engine copies files out of containers only. This one is created, never started.
-            container = self._client.containers.create(image.id, network_mode="none")
+            container = self._client.containers.create(image.id, network_mode="none", use_config_proxy=False)
             try:
                 chunks, _ = container.get_archive(path)
                 with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
@@ -206,7 +207,8 @@ class Engine:
     def container(self, request: ContainerRequest) -> Iterator["Container"]:
         """A created container with its streams attached; it is removed when the block ends, however that happens."""
         with _engine_errors():
-            identifier = str(self._client.containers.create(**_creation_options(request)).id)
+            options = _creation_options(request) | limit_options(self._info.get("MemTotal"))
+            identifier = str(self._client.containers.create(**options).id)
         try:
             with self._attached(identifier) as streams:
                 yield Container(self._client, identifier, streams)
@@ -294,6 +296,8 @@ def _creation_options(request: ContainerRequest) -> dict[str, Any]:
         "image": request.image,
         "command": list(request.command),
         "environment": dict(request.environment),
+        # The client's proxy, with its password, is none of the script's business.
+        "use_config_proxy": False,
         "mounts": [
             Mount(target=target, source=str(source), type="bind", read_only=read_only)
             for source, target, read_only in request.mounts
@@ -302,7 +306,6 @@ def _creation_options(request: ContainerRequest) -> dict[str, Any]:
         "device_requests": _gpu_devices(request.gpus),
         "network_mode": "none",
         "read_only": True,
-        "tmpfs": {"/tmp": "mode=1777"},  # noqa: S108  inside the container
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         # tini as process 1 reaps zombies, and passes signals on to Python, which as process 1 would ignore them.

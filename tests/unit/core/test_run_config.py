@@ -221,7 +221,7 @@ def test_the_users_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert _parse(project).runs == project / "here"
     assert _parse(project, "--runs", "there").runs == Path("there")
     for text, message in (
-        ("seed = 1", "unknown key 'seed'; it may hold image, runs, runtime"),
+        ("seed = 1", "unknown key 'seed'; it may hold image, runs, runtime, "),
         ("runs = 1", "must be str"),
     ):
         own.write_text(text)

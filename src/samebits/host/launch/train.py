@@ -17,6 +17,7 @@ from samebits.core.run_setup import PlannedRun, plan_run, publish
 from samebits.host.console import hashing_progress, log
 from samebits.host.inputs.store import provide
 from samebits.host.launch.runtime import Runtime, choose_runtime
+from samebits.host.launch.tidy import take_rights
 from samebits.host.subprocesses import INHERITED, Streams
 from samebits.host.trust import note_trained
 
@@ -63,6 +64,8 @@ def execute(planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED)
         raise
     finally:
         os.close(lock)
+        if runtime.isolated:
+            take_rights(folder.path)
 
 
 def execute_silently(planned: PlannedRun, runtime: Runtime) -> RunDir:

@@ -1,0 +1,92 @@
+"""What a container may use, what it leaves behind, and whose the cache is."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from samebits.core.errors import InputError, StorageError
+from samebits.core.run_dir import claim
+from samebits.host.cache_dir import cache_folder
+from samebits.host.container_limits import limit_options
+from samebits.host.launch.tidy import take_rights
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own configuration, which is not there yet."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "samebits").mkdir()
+    return tmp_path / "samebits" / "config.toml"
+
+
+def test_the_usual_limits(own: Path) -> None:
+    assert not own.exists()
+    assert limit_options(1000) == {
+        "pids_limit": 4096,
+        "tmpfs": {"/tmp": "mode=1777,size=450"},
+        "mem_limit": 900,
+        "memswap_limit": 900,
+    }
+    for unknown in (None, 0, "much"):
+        assert limit_options(unknown) == {"pids_limit": 4096, "tmpfs": {"/tmp": "mode=1777"}}
+
+
+def test_the_users_own_limits(own: Path) -> None:
+    own.write_text('memory = "8g"\npids = 9\ntmp-size = "64M"\n')
+    assert limit_options(1000) == {
+        "pids_limit": 9,
+        "tmpfs": {"/tmp": f"mode=1777,size={64 << 20}"},
+        "mem_limit": 8 << 30,
+        "memswap_limit": 8 << 30,
+    }
+
+
+@pytest.mark.parametrize("text", ['memory = "8x"', 'memory = "0"', 'tmp-size = "-1"', "pids = 0", "pids = '1'"])
+def test_limits_that_are_none(own: Path, text: str) -> None:
+    own.write_text(text)
+    with pytest.raises(InputError):
+        limit_options(1000)
+
+
+def test_no_right_survives(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.touch()
+    outside.chmod(0o4755)
+    run = tmp_path / "run"
+    closed = run / "outputs" / "closed"
+    closed.mkdir(parents=True)
+    for name, mode in (("setuid", 0o4755), ("setgid", 0o2755), ("sticky", 0o1644), ("plain", 0o640)):
+        (closed / name).touch()
+        (closed / name).chmod(mode)
+    (closed / "link").symlink_to(outside)
+    os.mkfifo(closed / "pipe")
+    closed.chmod(0o2000)
+    (run / "outputs").chmod(0o000)
+    take_rights(run)
+    modes = {path.name: stat.S_IMODE(path.lstat().st_mode) for path in closed.iterdir() if not path.is_symlink()}
+    assert {name: modes[name] for name in ("setuid", "setgid", "sticky", "plain")} == {
+        "setuid": 0o755,
+        "setgid": 0o755,
+        "sticky": 0o644,
+        "plain": 0o640,
+    }
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o4755
+
+
+def test_a_run_is_its_owners(tmp_path: Path) -> None:
+    assert stat.S_IMODE(claim(tmp_path, "run").path.stat().st_mode) == 0o700
+
+
+def test_the_cache_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path / "cache"))
+    cache_folder("wheels")
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+    (tmp_path / "cache").chmod(0o777)
+    cache_folder("wheels")
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(StorageError, match="belongs to another user; name your own with SAMEBITS_CACHE"):
+        cache_folder("wheels")
