@@ -93,7 +93,7 @@ ORDERED_SUMS = Feature(
         "tensorflow.python.ops.gen_math_ops:AddN",
         "tensorflow.python.ops.gen_math_ops:AccumulateNV2",
         "tensorflow.python.framework.importer:_import_graph_def_internal",
-        "tensorflow.python.client.session:BaseSession.__init__",
+        "tensorflow.python.client.pywrap_tf_session:TF_NewSessionOptions",
         _NODES,
     ),
 )

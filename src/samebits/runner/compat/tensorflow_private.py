@@ -112,10 +112,10 @@ def import_location() -> PatchTarget:
 
 
 def session_location() -> PatchTarget:
-    """The constructor of all sessions of TensorFlow 1."""
-    from tensorflow.python.client.session import BaseSession
+    """The function that makes the options of a session of TensorFlow 1, of its configuration."""
+    from tensorflow.python.client import pywrap_tf_session
 
-    return BaseSession, "__init__"
+    return pywrap_tf_session, "TF_NewSessionOptions"
 
 
 def math_locations(name: str) -> list[PatchTarget]:

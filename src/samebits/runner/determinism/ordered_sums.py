@@ -148,13 +148,10 @@ def _without_rewrite(original: Callable[..., Any]) -> Callable[..., Any]:
     """A session of TensorFlow 1 that is given a configuration follows no other options."""
 
     @functools.wraps(original)
-    def init(session: Any, target: str = "", graph: Any = None, config: Any = None) -> None:
-        import tensorflow as tf
+    def options(target: Any = None, config: Any = None) -> Any:
+        return original(target, None if config is None else _rewrites_as_here(config))
 
-        known = isinstance(config, tf.compat.v1.ConfigProto)
-        original(session, target, graph, _rewrites_as_here(config) if known else config)
-
-    return _marked(init)
+    return _marked(options)
 
 
 def _rewrites_as_here(config: Any) -> Any:
