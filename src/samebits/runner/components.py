@@ -14,6 +14,7 @@ from samebits.loop import follow
 from samebits.runner.checkpoint.fit_checkpoints import FitCheckpoints
 from samebits.runner.checkpoint.loop_checkpoints import LoopCheckpoints
 from samebits.runner.checkpoint.manager import CheckpointManager
+from samebits.runner.checkpoint.random_streams import RandomStreams
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
 from samebits.runner.compat.features import EXACT_RESUME
 from samebits.runner.compat.patches import Patches
@@ -35,6 +36,7 @@ class Checkpointing:
     fits: FitCheckpoints
     loops: LoopCheckpoints
     unsupported_ops: UnsupportedOpWatcher
+    streams: RandomStreams
 
     @classmethod
     def build(
@@ -51,8 +53,9 @@ class Checkpointing:
         folders = {"run": folder.path} | ({} if data is None else {"data": data})
         # In a virtual environment, each run has a home of its own.
         folders |= {} if pinned.folder is None else {"inputs": pinned.folder, "home": Path.home()}
-        manager = CheckpointManager(record, folder, ledger, folders, working_folder.is_code)
-        unsupported_ops = UnsupportedOpWatcher(manager)
+        streams = RandomStreams()
+        manager = CheckpointManager(record, folder, ledger, folders, working_folder.is_code, streams)
+        unsupported_ops = UnsupportedOpWatcher(manager, streams)
         return cls(
             manager=manager,
             fits=FitCheckpoints(
@@ -63,6 +66,7 @@ class Checkpointing:
             ),
             loops=LoopCheckpoints(manager, ledger, unsupported_ops),
             unsupported_ops=unsupported_ops,
+            streams=streams,
         )
 
     def after_epoch(self, signals: Signals) -> None:
@@ -75,7 +79,11 @@ class Checkpointing:
         # `samebits.checkpoint` works in every run, also in one that writes no checkpoint.
         follow(self.loops)
         patches.on_undo(follow, None)
-        if self.manager.active and not names.allow(EXACT_RESUME):
+        exact = names.allow(EXACT_RESUME)
+        if exact:
+            # In every run, as it may change bits.
+            self.streams.install(patches)
+        if self.manager.active and not exact:
             self.manager.turn_off(f"{EXACT_RESUME.name} is off: {names.reason(EXACT_RESUME)}")
         if self.manager.active:
             self.manager.watch(observer)

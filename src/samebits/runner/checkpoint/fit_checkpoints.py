@@ -309,5 +309,7 @@ class FitCheckpoints:
 
 
 def _without_number(encoded: Any) -> Any:
-    """Encoded state without its number, which differs between walks."""
-    return {name: value for name, value in encoded.items() if name != "#"} if isinstance(encoded, Mapping) else encoded
+    """Encoded state without the numbers of its objects, which differ between walks."""
+    if isinstance(encoded, Mapping):
+        return {name: _without_number(value) for name, value in encoded.items() if name != "#"}
+    return [_without_number(item) for item in encoded] if isinstance(encoded, list) else encoded

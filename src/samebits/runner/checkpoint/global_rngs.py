@@ -31,6 +31,7 @@ def generators(*, wanted: frozenset[str] = frozenset()) -> dict[str, Any]:
 
 
 KERAS = "seed generator of Keras"
+STREAMS = "random streams of TensorFlow"
 
 
 def generator_kinds() -> tuple[type, ...]:

@@ -21,9 +21,10 @@ from samebits.core.trace_level import TraceEnded
 from samebits.runner.checkpoint.async_writer import AsyncWriter
 from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.encoding import Content, PathMap, UncapturableError
-from samebits.runner.checkpoint.global_rngs import check_settings, generators, process_settings
+from samebits.runner.checkpoint.global_rngs import STREAMS, check_settings, generators, process_settings
 from samebits.runner.checkpoint.output_files import OutputSnapshot
 from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver
+from samebits.runner.checkpoint.random_streams import RandomStreams
 from samebits.runner.checkpoint.replay import ReplayProof
 from samebits.runner.checkpoint.restorability import check_restorable
 from samebits.runner.checkpoint.restore import StateRestorer
@@ -40,8 +41,15 @@ class CheckpointManager:
     """
 
     def __init__(
-        self, record: Record, run: RunDir, ledger: Ledger, folders: Mapping[str, Path], is_code: Callable[[str], bool]
+        self,
+        record: Record,
+        run: RunDir,
+        ledger: Ledger,
+        folders: Mapping[str, Path],
+        is_code: Callable[[str], bool],
+        streams: RandomStreams,
     ) -> None:
+        self._streams = streams
         resumes = record.origin.resumes
         self._start = None if resumes is None else resumes.checkpoint
         self._until = None if resumes is None else resumes.until
@@ -126,7 +134,7 @@ class CheckpointManager:
         if self.writes:
             # What is not capturable is found here, before hours of training.
             def inspect() -> None:
-                captured = self._walker.capture_initial(phase.roots | generators())
+                captured = self._walker.capture_initial(phase.roots | self._generators())
                 phase.initial, phase.settings = captured.encoded, process_settings()
                 check(captured)
 
@@ -183,7 +191,7 @@ class CheckpointManager:
 
     def capture(self, roots: Mapping[str, Any], known: DigestedValues = MappingProxyType({})) -> StateCapture:
         """Capture what these roots refer to, and the global random generators. Raises UncapturableError."""
-        return self._walker.capture(dict(roots) | generators(), known)
+        return self._walker.capture(dict(roots) | self._generators(), known)
 
     def save(
         self,
@@ -208,7 +216,7 @@ class CheckpointManager:
             known = {} if self._observer is None or not settled else self._observer.digested()
             captured = self.attempt(lambda: self._checkpoint_at(position, phase, part(), roots, known))
         # Compared before it is written: a training that went another way leaves no checkpoint of it.
-        self.proof.check(None if captured is None else captured[0], position, lambda: roots | generators())
+        self.proof.check(None if captured is None else captured[0], position, lambda: roots | self._generators())
         if captured is not None:
             self._writer.add(*captured)
             self._saved += 1
@@ -255,12 +263,20 @@ class CheckpointManager:
         """Restore what was captured from these roots and from the global generators. Raises InputError."""
         wanted = [item for item in encoded["roots"] if item[0] not in without]
         restorer = StateRestorer(Content(self._store.content), self._folders)
-        live = dict(roots) | generators(wanted=frozenset(name for name, _ in wanted))
+        streams: dict[str, str] = {}
+        live = dict(roots) | generators(wanted=frozenset(name for name, _ in wanted)) | {STREAMS: streams}
         with as_input_error(self._start):
             # A checkpoint is a file that anyone could have edited: it may only touch the script's own globals.
             self._walker.check_globals(encoded["globals"])
             restorer.restore_roots({"roots": wanted, "globals": encoded["globals"]}, live)
+        if STREAMS not in without:
+            self._streams.restore(streams)
         return restorer
+
+    def _generators(self) -> dict[str, Any]:
+        """The global random generators, and the streams that training has drawn from."""
+        streams = self._streams.values()
+        return generators() | ({STREAMS: streams} if streams else {})
 
     def _checkpoint_of(self, phase: Phase) -> Checkpoint | None:
         """Where the run resumes, if that is in this phase; for an earlier phase, its last checkpoint."""

@@ -1,15 +1,16 @@
 """Detects operations whose state no checkpoint can hold. A graph is inspected when it is traced, before its first step.
 
-`tf.random.normal` and similar operations count their calls inside TensorFlow, which gives no access to the counter. A
-Python function in a graph may have any state.
+Operations that draw random numbers count their calls inside TensorFlow, which gives no access to the counter.
+`random_streams` replaces the usual ones, so that they do not appear here. A Python function in a graph may have any
+state.
 """
 
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from samebits.runner.checkpoint.code_inspection import calling_function
 from samebits.runner.checkpoint.manager import CheckpointManager
+from samebits.runner.checkpoint.random_streams import RandomStreams
 from samebits.runner.compat import tensorflow_private
 from samebits.runner.compat.patches import Patches
 from samebits.runner.trace.optimizer_tap import TAP
@@ -49,38 +50,30 @@ class UnsupportedOpWatcher:
     `has_traced` says whether there was any.
     """
 
-    def __init__(self, manager: CheckpointManager) -> None:
+    def __init__(self, manager: CheckpointManager, streams: RandomStreams) -> None:
         self._manager = manager
+        self._streams = streams
         self.outside_phases: list[str] = []
         self.has_traced = False
 
     def install(self, patches: Patches) -> None:
-        """Wrap the tracing of graphs, and the seeding of eager operations."""
+        """Wrap the tracing of graphs, and learn of the seeds of eager operations."""
         patches.wrap(tensorflow_private.tracing_location(), self._wrap)
-        patches.wrap(tensorflow_private.seed_location(), self._wrap_seed)
+        self._streams.refuse = self._refuse_seeded
 
-    def _wrap_seed(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        import tensorflow as tf
-
-        @functools.wraps(original)
-        def get_seed(op_seed: Any) -> Any:
-            # A pipeline asks through a function of the same name; `data_iterator` handles it.
-            in_pipeline = calling_function(1) == "get_seed"
-            if op_seed is not None and self._manager.phase is not None and tf.executing_eagerly() and not in_pipeline:
-                self._manager.refuse(
-                    "the training draws from an eager tf.random operation with a seed of its own, which TensorFlow"
-                    " counts inside; use tf.random.Generator, or keras.random with a SeedGenerator"
-                )
-            return original(op_seed)
-
-        return get_seed
+    def _refuse_seeded(self) -> None:
+        if self._manager.phase is not None:
+            self._manager.refuse(
+                "the training draws from an eager random operation of TensorFlow with a seed of its own, which is"
+                " counted inside; use tf.random.Generator, or keras.random with a SeedGenerator"
+            )
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def func_graph_from_py_func(name: str, *args: Any, **kwargs: Any) -> Any:
             graph = original(name, *args, **kwargs)
             # `data_iterator` handles the state of pipelines.
-            if not _is_data_function(name):
+            if not (self._streams.in_data_function and _is_data_function(name)):
                 self.has_traced = True
                 for reason in _reasons(graph):
                     if self._manager.phase is None:
@@ -108,5 +101,5 @@ def _reasons(graph: Any) -> Iterator[str]:
 
 
 def _is_data_function(name: str) -> bool:
-    """Whether a graph is a function of a tf.data pipeline, whose state starts over with every iterator."""
+    """Whether a graph has the name of a function of a pipeline, whose state starts over with every iterator."""
     return name.startswith("Dataset_") or "_dataset_" in name.lower()

@@ -28,6 +28,10 @@ _EAGER_VALUES = "tensorflow.python.framework.ops:EagerTensor._numpy"
 _TRACING = "tensorflow.python.framework.func_graph:func_graph_from_py_func"
 _NODES = "tensorflow.python.framework.ops:Graph._create_op_internal"
 _MATH = ("tensorflow.python.ops.gen_math_ops", "tensorflow.python.ops.math_ops")
+_RANDOM = (
+    *("multinomial", "random_gamma", "random_poisson_v2", "random_shuffle", "random_standard_normal"),
+    *("random_uniform", "random_uniform_int", "truncated_normal"),
+)
 
 SETTINGS = Feature(
     name="reading the settings back",
@@ -140,7 +144,13 @@ EXACT_RESUME = Feature(
         "tensorflow.python.util.object_identity:Reference",
         "numpy.random.mtrand:_rand",
         "random:_inst",
+        "tensorflow.python.data.ops.structured_function:StructuredFunctionWrapper",
+        "tensorflow.python.eager.context:Context._set_global_seed",
+        "tensorflow.python.eager.context:Context.clear_kernel_cache",
+        "tensorflow.python.framework.func_graph:FuncGraph",
         "tensorflow.python.framework.random_seed:get_seed",
+        *(f"tensorflow.python.ops.gen_random_ops:{name}" for name in _RANDOM),
+        "tensorflow.python.saved_model.save:save",
     ),
 )
 STEP_TRACE = Feature(

@@ -29,13 +29,6 @@ def tracing_location() -> PatchTarget:
     return func_graph, "func_graph_from_py_func"
 
 
-def seed_location() -> PatchTarget:
-    """The function that gives an operation its two seeds."""
-    from tensorflow.python.framework import random_seed
-
-    return random_seed, "get_seed"
-
-
 def node_location() -> PatchTarget:
     """The method that creates every node of a graph."""
     from tensorflow.python.framework import ops
