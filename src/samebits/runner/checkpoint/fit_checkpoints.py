@@ -18,12 +18,14 @@ from samebits.runner.checkpoint.code_inspection import calling_function
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.fit_phase import (
     FitPhase,
+    build,
     check_arguments,
     check_fit_data,
     exact_logs,
     fit_roots,
     metric_roots,
     stateful_data,
+    unbuilt_layers,
     validation_state,
 )
 from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
@@ -155,10 +157,14 @@ class FitCheckpoints:
         with self._manager.work():
             # Known only now, as `fit` adds callbacks of its own.
             phase.roots = fit_roots(phase)
+            phase.builds = bool(unbuilt_layers(phase.model))
             found = self._manager.begin(phase, lambda _: self._check_data(phase))
             self._traces.begin(phase)
             if found is None:
                 return
+            if phase.builds:
+                with as_input_error(found.position):
+                    build(phase)
             phase.validation = found.state.get("validation")
             within_epoch = found.position.step is not None
             first = self._begin_within_epoch(phase, found) if within_epoch else self._begin_after_epoch(phase, found)
@@ -240,7 +246,17 @@ class FitCheckpoints:
         now = dict(self._manager.capture({}).encoded["roots"])
         return frozenset(name for name in now if _without_number(now[name]) != _without_number(begun.get(name)))
 
+    def _built(self, phase: FitPhase) -> None:
+        """The first step has built the model: complete what was captured before it."""
+        phase.builds = False
+        with self._manager.work():
+            if self._manager.writes:
+                self._manager.attempt(lambda: self._traces.built(phase))
+                self._manager.complete_initial(phase)
+
     def _batch_done(self, phase: FitPhase, batch: int, *_: Any) -> None:
+        if phase.builds:
+            self._built(phase)
         steps, every = batch + 1, self._manager.every
         # With several steps per execution, a multiple of `every` may lie between two calls.
         due = every is not None and steps // every > (steps - phase.model.steps_per_execution) // every

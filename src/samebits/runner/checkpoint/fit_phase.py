@@ -13,6 +13,7 @@ from samebits.runner.checkpoint.keras_state import is_built_by_keras
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.phases import Phase, StatePart
 from samebits.runner.compat import keras_private
+from samebits.runner.compat.epoch_iterator import dataset_of
 
 _DATA_ARGUMENTS = ("x", "validation_data")
 
@@ -23,7 +24,8 @@ class FitPhase(Phase):
 
     `epoch` is the current epoch, `begun` what its data began from, and `drawn` whether an earlier epoch had drawn all
     data. `trained` says whether this process trains an epoch. `resumed` is a checkpoint within an epoch, until the data
-    of the finished steps has been drawn again. `fixed` is what its graph is traced with.
+    of the finished steps has been drawn again. `fixed` is what its graph is traced with. `builds` says whether the next
+    step builds the model.
     """
 
     model: Any
@@ -38,6 +40,7 @@ class FitPhase(Phase):
     trained: bool = False
     logs: Mapping[str, str] | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    builds: bool = False
 
 
 def fit_roots(phase: FitPhase) -> dict[str, Any]:
@@ -128,13 +131,28 @@ def _check_strategy(phase: FitPhase) -> None:
 
 
 def _check_built(model: Any) -> None:
-    # A checkpoint could not be restored into variables that do not exist before the first step.
-    unbuilt = [layer.name for layer in keras_private.inner_layers(model) if not layer.built]
-    if unbuilt and not is_built_by_keras(model):
+    # A graph can be traced before a checkpoint is restored, and builds the model; an eager step can only be made.
+    unbuilt = unbuilt_layers(model)
+    if unbuilt and keras_private.runs_eagerly(model):
         raise UncapturableError(
-            f"{model.name} is not built before fit ({shorten(unbuilt, 3)}); give it a keras.Input, or call it once on a"
-            " batch"
+            f"{model.name} runs eagerly, and is not built before fit ({shorten(unbuilt, 3)}); give it a keras.Input, or"
+            " call it once on a batch"
         )
+
+
+def unbuilt_layers(model: Any) -> list[str]:
+    """The layers that the first step will build, of a model that Keras cannot build from a shape alone."""
+    if is_built_by_keras(model):
+        return []
+    return [layer.name for layer in keras_private.inner_layers(model) if not layer.built]
+
+
+def build(phase: FitPhase) -> None:
+    """Build a model as its first step did in the original run: by tracing that step. Raises UncapturableError."""
+    try:
+        keras_private.trace_step(phase.model, dataset_of(phase.feed).element_spec)
+    except Exception as error:
+        raise UncapturableError(f"{phase.model.name} cannot be built as in its first step ({error})") from error
 
 
 def _check_workers(data: Any, manager: CheckpointManager) -> None:

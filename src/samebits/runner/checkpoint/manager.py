@@ -26,7 +26,7 @@ from samebits.runner.checkpoint.output_files import OutputSnapshot
 from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver
 from samebits.runner.checkpoint.random_streams import RandomStreams
 from samebits.runner.checkpoint.replay import ReplayProof
-from samebits.runner.checkpoint.restorability import check_restorable
+from samebits.runner.checkpoint.restorability import check_restorable, completed
 from samebits.runner.checkpoint.restore import StateRestorer
 from samebits.runner.process.console import log
 
@@ -140,6 +140,18 @@ class CheckpointManager:
 
             self.attempt(inspect)
         return self._checkpoint_of(phase)
+
+    def complete_initial(self, phase: Phase) -> None:
+        """Add to the initial state of a phase what its first step built, which a resumed run builds before it restores.
+
+        Nothing that was there before is replaced, so that what the step changed is not taken for its initial value.
+        """
+
+        def complete() -> None:
+            built = self._walker.capture(phase.roots | self._generators())
+            phase.initial = completed(phase.initial, built.encoded)
+
+        self.attempt(complete)
 
     def attempt(self, action: Callable[[], T]) -> T | None:
         """Call `action` and return its result. If state is not capturable, report that and return None."""

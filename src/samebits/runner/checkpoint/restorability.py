@@ -24,6 +24,17 @@ def check_restorable(captured: Mapping[str, Any], initial: Mapping[str, Any]) ->
         _check_value(item, known.get((module, name)), f"{module}.{name}")
 
 
+def completed(initial: Encoded, built: Encoded) -> Encoded:
+    """The initial state, with what appeared, or became other than None, in the `built` one."""
+    if isinstance(initial, Mapping) and isinstance(built, Mapping):
+        # Attributes of layers that Keras sets while it builds them; see `trace_inputs` for those that may not change.
+        return {name: item if name == "fixed" else completed(initial.get(name), item) for name, item in built.items()}
+    if isinstance(initial, list) and isinstance(built, list) and len(initial) == len(built):
+        return [completed(one, other) for one, other in zip(initial, built, strict=True)]
+    scalar = not isinstance(initial, (Mapping, list)) and not isinstance(built, (Mapping, list))
+    return initial if scalar and initial not in (None, False) else built
+
+
 def _check_value(captured: Encoded, initial: Encoded, where: str) -> None:
     if type(captured) in PLAIN or captured == SYMBOLIC:
         return
@@ -138,7 +149,7 @@ def _check_inner(content: Mapping[str, Any], known: Mapping[str, Any], where: st
 
 
 def _check_fixed(content: Mapping[str, Any], known: Mapping[str, Any], where: str, *, built: bool) -> None:
-    differing = _differing_fixed(known.get("fixed", {}), content.get("fixed", {}), built=built)
+    differing = differing_fixed(known.get("fixed", {}), content.get("fixed", {}), built=built)
     if differing:
         raise UncapturableError(
             f"{where}: {shorten(differing, 3)} changed during training; a graph may have been traced with the old"
@@ -158,8 +169,8 @@ def _check_attributes(content: dict[str, Any], known: Mapping[str, Any], where: 
             del content["attributes"][name]
 
 
-def _differing_fixed(known: Mapping[str, str], now: Mapping[str, str], *, built: bool) -> list[str]:
-    """Names of layers' attributes that changed. Building may add layers, set what was None, and count axes from 0."""
+def differing_fixed(known: Mapping[str, str], now: Mapping[str, str], *, built: bool) -> list[str]:
+    """Names of layers' attributes that changed between two encoded `fixed`. Building may add layers, set what was None, and count axes from 0."""
     if not built:
         return [name.partition(" ")[2] for name in differing_names(known, now)]
     before, after = ({name.partition(" ")[2]: text for name, text in found.items()} for found in (known, now))

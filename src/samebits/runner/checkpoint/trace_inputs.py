@@ -14,10 +14,12 @@ from samebits.core.errors import InputError
 from samebits.runner.checkpoint.encoding import SYMBOLIC, Encoded, UncapturableError, kind_of
 from samebits.runner.checkpoint.fit_phase import FitPhase, traced_roots
 from samebits.runner.checkpoint.manager import CheckpointManager
+from samebits.runner.checkpoint.restorability import differing_fixed
 from samebits.runner.compat import keras_private
 from samebits.runner.compat.patches import Patches
 
 _USES = {"evaluate": keras_private.TEST_FUNCTION, "predict": keras_private.PREDICT_FUNCTION}
+_CHANGED = "{} changed during training; a graph may have been traced with the old value; use a variable"
 _MISSING: Encoded = {"constant": "missing"}
 
 
@@ -31,6 +33,25 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str |
                 if found is not None:
                     return found
     return None
+
+
+def first_change_while_building(before: Encoded, now: Encoded, where: str = "") -> str | None:
+    """Where a captured state differs that a step has built meanwhile, apart from what building adds or sets first."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        if SYMBOLIC in (before, now) or "again" in before or "again" in now:
+            return None
+        changed = differing_fixed(before.get("fixed") or {}, now.get("fixed") or {}, built=True)
+        if changed:
+            return changed[0]
+        names = [name for name in before if name in now and name not in _SET_BY_BUILDING]
+        found = (first_change_while_building(before[name], now[name], _path(where, name)) for name in names)
+        return next((path for path in found if path is not None), None)
+    if isinstance(before, list) and isinstance(now, list):
+        pairs = enumerate(zip(before, now, strict=True)) if len(before) == len(now) else ()
+        inner = (first_change_while_building(*pair, _item_path(where, pair[1], index)) for index, pair in pairs)
+        return next((path for path in inner if path is not None), None)
+    kept = isinstance(before, (Mapping, list)) or isinstance(now, (Mapping, list)) or before in (None, False)
+    return None if kept or before == now else where
 
 
 def _differences(before: Encoded, now: Encoded, where: str) -> Iterator[str]:
@@ -54,6 +75,7 @@ def _differences(before: Encoded, now: Encoded, where: str) -> Iterator[str]:
 
 # What a Sequential gets when its first step builds it; `restorability` checks the rest.
 _BUILT = frozenset({"build", "fixed", "inner"})
+_SET_BY_BUILDING = _BUILT | {"#", "stop_training", "built"}
 _STRUCTURE = frozenset(
     {
         *("object", "layer", "optimizer", "attributes", "fixed", "inner", "of", "list", "tuple", "dict", "type"),
@@ -170,6 +192,21 @@ class TraceGuard:
         """Note what the graphs of a `fit` are traced with."""
         phase.fixed = {} if self._is_eager(phase.model) else self._state(phase.model)
 
+    def built(self, phase: FitPhase) -> None:
+        """Note what the graphs of a `fit` were traced with, once its first step has built the model.
+
+        Raises UncapturableError if something else than building changed it: a resumed run builds before that.
+        """
+        known = phase.fixed
+        self.note(phase)
+        for part in ("roots", "globals"):
+            named = {".".join(item[:-1]): item[-1] for item in known.get(part, ())}
+            for *name, now in phase.fixed.get(part, ()):
+                before = named.get(".".join(name))
+                where = first_change_while_building(before, now, ".".join(name))
+                if where is not None:
+                    raise UncapturableError(_CHANGED.format(where))
+
     def check(self, phase: FitPhase) -> None:
         """Raise UncapturableError if Python state that a graph may have been traced with changed."""
         if self._is_eager(phase.model) or not phase.fixed:
@@ -177,9 +214,7 @@ class TraceGuard:
         known, phase.fixed = phase.fixed, self._state(phase.model)
         where = first_difference(known, phase.fixed) if phase.fixed else None
         if where is not None:
-            raise UncapturableError(
-                f"{where} changed during training; a graph may have been traced with the old value; use a variable"
-            )
+            raise UncapturableError(_CHANGED.format(where))
 
     def end(self, phase: FitPhase) -> None:
         """Remember what the graphs were traced with that Keras keeps after a `fit`."""

@@ -245,3 +245,12 @@ def runs_eagerly(model: Any) -> bool:
     import tensorflow as tf
 
     return bool(model.run_eagerly) or tf.config.functions_run_eagerly()
+
+
+def trace_step(model: Any, element_spec: Any) -> None:
+    """Trace the step that a `fit` will execute on such data, which builds what its first step would build."""
+    import tensorflow as tf
+
+    model.make_train_function()
+    step = inspect.getclosurevars(model.train_function).nonlocals["multi_step_on_iterator"]
+    step.get_concrete_function(tf.data.IteratorSpec(element_spec))
