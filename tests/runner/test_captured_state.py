@@ -469,10 +469,6 @@ SAME |= {
 }
 
 REFUSED |= {
-    "an eager operation with a seed": (
-        late("", "tf.random.normal([], seed=5)"),
-        "an eager tf.random operation with a seed of its own",
-    ),
     "a filled cache": (
         late("@functools.lru_cache(None)\ndef first(k): return float(np.random.rand())", "first(0)"),
         "first is a cache of functools that was filled during training",
@@ -544,8 +540,8 @@ def test_a_module_that_a_method_imports(project: Project) -> None:
 
 _USUALLY_REFUSED = (
     *("a global that a graph was traced with", "a private attribute that a callback changes", "a mirrored strategy"),
-    *("two models in two threads", "an eager operation with a seed", "a filled cache", "a dict with attributes"),
     *("a variable of the environment", "a layer frozen between two fits without compile"),
+    *("two models in two threads", "a filled cache", "a dict with attributes"),
 )
 """One script for each reason."""
 

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
@@ -65,17 +65,43 @@ class Cases:
             self.ended[case] = judged(wholes[case], run)
         return self.ended
 
-    def train(self, scripts: Sequence[str]) -> list[RunDir]:
+    def train(self, scripts: Sequence[str], every: int | None = None) -> list[RunDir]:
         """Train these scripts once."""
         runs = []
         for number, text in enumerate(scripts):
             script = self.folder / "code" / str(number) / "train.py"
             script.parent.mkdir(parents=True)
             script.write_text(text)
-            spec = RunConfig(script=script, runs=self.folder / "runs", runtime="venv", keep="all")
+            spec = RunConfig(
+                script=script, runs=self.folder / "runs", runtime="venv", keep="all", checkpoint_every=every
+            )
             runs.append(publish(plan_run(spec, choose_runtime(spec).setup))[0])
         self._carry_out("wholes", runs)
         return runs
+
+    def resume(self, scripts: Mapping[str, str], every: int | None = None) -> dict[str, list[Ended]]:
+        """Train each script, kill it at its second checkpoint and at one before its end, and resume it there."""
+        wholes = dict(zip(scripts, self.train(list(scripts.values()), every), strict=True))
+        found: dict[str, list[Ended]] = {}
+        resumed = [
+            (name, run) for name, whole in wholes.items() for run in self._killed(whole, found.setdefault(name, []))
+        ]
+        self._carry_out("resumed", [run for _, run in resumed])
+        for name, run in resumed:
+            found[name].append(judged(wholes[name], run))
+        return found
+
+    def _killed(self, whole: RunDir, ended: list[Ended]) -> Iterator[RunDir]:
+        record = read_record(whole.record)
+        positions = whole.checkpoints.positions()
+        if record.outcome.state != FINISHED:
+            ended.append(Ended(verdict=BROKEN, why=f"{record.outcome.message} {record.outcome.traceback or ''}"))
+        elif record.resumable is None or not record.resumable.resumable:
+            ended.append(Ended(verdict=REFUSED, why="; ".join(record.resumable.reasons if record.resumable else ())))
+        else:
+            for position in {positions[1], positions[-2]}:
+                killed = _as_if_killed_right_after(whole, position, self.folder / "killed" / position.name)
+                yield self._planned(killed, replace(self._spec_of(whole), checkpoint_every=record.retention.every))
 
     def _carry_out(self, name: str, runs: Sequence[RunDir]) -> None:
         """Have all these runs trained, by one process that forks."""
@@ -132,7 +158,8 @@ def _as_if_killed_right_after(whole: RunDir, position: Position, folder: Path) -
     (killed.checkpoints.folder / "refused.json").unlink(missing_ok=True)
     lines = killed.ledger.read_bytes().splitlines(keepends=True)
     killed.ledger.write_bytes(b"".join(lines[: killed.checkpoints.read(position).lines]))
-    write_record(killed.record, replace(killed.read(), resumable=None))
+    # The process that published it is this one, which lives.
+    write_record(killed.record, replace(killed.read(), resumable=None, host=None))
     return killed
 
 

@@ -12,6 +12,7 @@ from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.loop import follow
 from samebits.runner.checkpoint.fit_checkpoints import FitCheckpoints
+from samebits.runner.checkpoint.library_state import LibraryState
 from samebits.runner.checkpoint.loop_checkpoints import LoopCheckpoints
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.random_streams import RandomStreams
@@ -37,6 +38,7 @@ class Checkpointing:
     loops: LoopCheckpoints
     unsupported_ops: UnsupportedOpWatcher
     streams: RandomStreams
+    libraries: LibraryState
 
     @classmethod
     def build(
@@ -54,7 +56,8 @@ class Checkpointing:
         # In a virtual environment, each run has a home of its own.
         folders |= {} if pinned.folder is None else {"inputs": pinned.folder, "home": Path.home()}
         streams = RandomStreams()
-        manager = CheckpointManager(record, folder, ledger, folders, working_folder.is_code, streams)
+        libraries = LibraryState(streams)
+        manager = CheckpointManager(record, folder, ledger, folders, working_folder.is_code, libraries)
         unsupported_ops = UnsupportedOpWatcher(manager, streams)
         return cls(
             manager=manager,
@@ -67,6 +70,7 @@ class Checkpointing:
             loops=LoopCheckpoints(manager, ledger, unsupported_ops),
             unsupported_ops=unsupported_ops,
             streams=streams,
+            libraries=libraries,
         )
 
     def after_epoch(self, signals: Signals) -> None:
@@ -86,6 +90,7 @@ class Checkpointing:
         if self.manager.active and not exact:
             self.manager.turn_off(f"{EXACT_RESUME.name} is off: {names.reason(EXACT_RESUME)}")
         if self.manager.active:
+            self.libraries.install(patches)
             self.manager.watch(observer)
             observer.keeps_digested = self.manager.writes
             self.fits.install(patches)

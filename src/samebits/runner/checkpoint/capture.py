@@ -38,8 +38,10 @@ from samebits.runner.checkpoint.object_inspection import (
     attributes_of,
     check_attributes_held,
     draws_unseen,
+    holding_members,
     is_cache,
     is_open_elsewhere,
+    member_attributes,
 )
 from samebits.runner.compat import keras_private, tensorflow_private
 
@@ -154,16 +156,14 @@ class StateCapture:
 
     def encode(self, value: Any, where: str) -> Encoded:
         """A value as JSON; `where` says in messages where it was found."""
-        import numpy as np
-
         # Text may contain paths of this run.
         if type(value) is str:
             return self._folders.leave(value)
         if type(value) in PLAIN:
             return value
-        # Decimal digits could lose bits; NumPy's float64 is a subclass of float.
-        if isinstance(value, float) and not isinstance(value, np.generic):
-            return {"float": float(value).hex()}
+        # Decimal digits could lose bits.
+        if type(value) is float:
+            return {"float": value.hex()}
         if id(value) in self._numbers:
             return {"again": self._numbers[id(value)]}
         plain = self._immutable(value)
@@ -193,6 +193,9 @@ class StateCapture:
 
     def _container(self, value: Any, where: str) -> Encoded | None:
         # A mapping of the script's own that is no dict keeps its items in attributes, beside others.
+        if isinstance(value, type) and issubclass(value, enum.Enum):
+            members = [self.encode(member, where) for member in holding_members(value)]
+            return {"members": members, "class": qualified_name(value)}
         own = self._ours(type(value)) and not isinstance(value, BUILTIN_CONTAINERS)
         return None if own else encode_container(value, where, self.encode)
 
@@ -212,7 +215,7 @@ class StateCapture:
             return {"bytes": base64.b64encode(value).decode()}
         if type(value) is complex:
             return {"complex": [value.real.hex(), value.imag.hex()]}
-        if isinstance(value, enum.Enum):
+        if isinstance(value, enum.Enum) and not member_attributes(value):
             return {"member": {"class": qualified_name(type(value)), "name": value.name}}
         found = frozen_value(value) if self._frozen else None
         return self._constant(value) if found is None else found
@@ -225,14 +228,21 @@ class StateCapture:
             return dict(SYMBOLIC)
         if isinstance(value, np.generic) and value.dtype.kind in "biufc":
             return {"scalar": self._arrays.array(value)}
-        # The attributes of the script's own classes may change during training.
-        if isinstance(value, type) and self._ours(value) and not issubclass(value, enum.Enum):
+        # The attributes of the script's own classes may change during training, also those of an enumeration's members.
+        if (
+            isinstance(value, type)
+            and self._ours(value)
+            and (not issubclass(value, enum.Enum) or holding_members(value))
+        ):
             return None
         constant = isinstance(value, (np.generic, type, types.ModuleType, range, slice))
         return {"constant": qualified_name(value)} if constant else None
 
     def _object(self, value: Any, where: str) -> Encoded:
         kind = type(value)
+        if isinstance(value, enum.Enum):
+            attributes = self._attributes(value, member_attributes(value), f"{qualified_name(kind)}.{value.name}")
+            return {"member": {"class": qualified_name(kind), "name": value.name, "attributes": attributes}}
         if isinstance(value, io.IOBase):
             return self._file(value, where)
         # Iterators inside objects of libraries are tolerated: the library's own code creates them again.

@@ -8,6 +8,7 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.runner.checkpoint.capture_containers import Encode
 from samebits.runner.checkpoint.encoding import Encoded, UncapturableError, qualified_name
+from samebits.runner.checkpoint.generators import seeds_as_json, seeds_of
 from samebits.runner.checkpoint.global_rngs import generator_kinds
 from samebits.runner.checkpoint.keras_state import plain_text
 from samebits.runner.checkpoint.library_objects import content_digest, is_symbolic
@@ -100,7 +101,10 @@ class ArrayCapture:
         if isinstance(value, tf.random.Generator):
             return {"tensorflow_generator": self._encode(value.state, where)}  # a variable
         if isinstance(value, np.random.Generator):
-            return {"numpy_generator": self._encode(value.bit_generator.state, where)}
+            state = self._encode(value.bit_generator.state, where)
+            return {"numpy_generator": {"state": state, "seeds": seeds_as_json(seeds_of(value))}}
+        if isinstance(value, np.random.SeedSequence):
+            return {"seed_sequence": seeds_as_json(value)}
         return None
 
 

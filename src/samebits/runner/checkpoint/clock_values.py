@@ -1,6 +1,7 @@
 """Recognizes values that a script takes from the clock, such as the seconds of an epoch: they never repeat."""
 
 import dis
+import itertools
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ _CLOCKS = frozenset(
         *("time_ns", "monotonic_ns", "perf_counter_ns", "process_time_ns", "thread_time_ns"),
     }
 )
+_ATTRIBUTE = ("LOAD_ATTR", "LOAD_METHOD")
 _NANOSECONDS = 10**12
 """A smaller integer is a counter, not a time in nanoseconds."""
 
@@ -81,10 +83,12 @@ def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
 
 def _reads_clock(code: types.CodeType) -> bool:
     """Whether a clock is called by its name, such as `time.time` or `perf_counter`."""
-    for instruction in dis.get_instructions(code):
-        is_attribute = instruction.opname.startswith(("LOAD_ATTR", "LOAD_METHOD"))
-        # `time` alone is the module; every other name is a function of it.
-        is_function = instruction.opname.startswith(("LOAD_GLOBAL", "LOAD_NAME")) and instruction.argval != "time"
+    steps = list(dis.get_instructions(code))
+    for instruction, following in itertools.zip_longest(steps, steps[1:]):
+        is_attribute = instruction.opname.startswith(_ATTRIBUTE)
+        # `time` is the module where an attribute of it follows.
+        is_module = following is not None and following.opname.startswith(_ATTRIBUTE)
+        is_function = instruction.opname.startswith(("LOAD_GLOBAL", "LOAD_NAME")) and not is_module
         if (is_attribute or is_function) and instruction.argval in _CLOCKS:
             return True
     return False

@@ -11,6 +11,7 @@ counter where a `repeat` starts over. A memory cache that was filled in random o
 """
 
 import base64
+import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -30,28 +31,26 @@ _IGNORE_EXTERNAL_STATE = 1
 _filled: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
-def install_data_hooks(
-    patches: Patches,
-    made: Callable[[Any], None],
-    begun: Callable[[Any], None],
-    skipped: Callable[[Any], None],
-) -> None:
+def install_data_hooks(patches: Patches, *, opened: Callable[[Any], None], **hooks: Callable[..., None]) -> None:
     """Replace Keras's iterator over the epochs of a `fit`, an evaluation or a prediction.
 
-    `made` is called with each new one, `begun` when it begins an epoch, and `skipped` when the data of the steps that
-    were finished before the checkpoint has been drawn again.
+    `opened` is called with it when its pipeline was opened; for the other `hooks` see `FeedHooks`.
     """
-    install_feed(patches, FeedHooks(made=made, begun=begun, skipped=skipped, source=_Source))
+    install_feed(patches, FeedHooks(source=functools.partial(_Source, opened), **hooks))
 
 
 class _Source:
     """Creates the iterator of a feed, which then remembers the initial state."""
 
-    def __init__(self, feed: Any) -> None:
+    def __init__(self, opened: Callable[[Any], None], feed: Any) -> None:
+        self._opened = opened
         self._feed = feed
 
     def __iter__(self) -> Any:
-        return _open(self._feed)
+        iterator = _open(self._feed)
+        self._feed.unread = True
+        self._opened(self._feed)
+        return iterator
 
 
 # Whether the pipelines that are being opened right now are handled here; the innermost is last.
@@ -124,6 +123,11 @@ def epoch_length(feed: Any) -> int:
     return int((epoch_iterator.batches_counted(feed) or 0) - feed.steps_per_execution)
 
 
+def restores_order(state: Mapping[str, Any]) -> bool:
+    """Whether to restore a feed opens its pipeline as it was opened last."""
+    return state["iterator"] is not None or state["drawn"] is not None
+
+
 def restore_feed(feed: Any, state: Mapping[str, Any], *, drawn: bool) -> None:
     """Restore a feed. `drawn` says whether the original run had drawn all its data at least once."""
     dataset = dataset_of(feed)
@@ -131,7 +135,7 @@ def restore_feed(feed: Any, state: Mapping[str, Any], *, drawn: bool) -> None:
     if drawn and state["drawn"] is None:
         fill_caches(dataset)
     restore_captured(dataset, state["captured"])
-    if state["iterator"] is not None or state["drawn"] is not None:
+    if restores_order(state):
         iterator = _open(feed)
         if state["iterator"] is not None:
             _restore_iterator(iterator, state["iterator"])
@@ -154,7 +158,24 @@ def restore_dataset(dataset: Any, state: str) -> None:
 
 def reshuffles(dataset: Any) -> bool:
     """Whether a pipeline yields another order each time it is opened."""
-    return any(reshuffles_each_iteration(part) for part in _parts(dataset))
+    return bool(reshuffling_parts(dataset))
+
+
+def reshuffling_parts(dataset: Any) -> list[Any]:
+    """The parts of a pipeline that yield another order each time they are opened."""
+    return [part for part in _parts(dataset) if reshuffles_each_iteration(part)]
+
+
+def first_reshuffling(dataset: Any) -> list[Any]:
+    """Those that are opened with the pipeline; a part that shuffles opens its own source with the first element."""
+    if reshuffles_each_iteration(dataset):
+        return [dataset]
+    return [part for source in tensorflow_private.source_datasets(dataset) for part in first_reshuffling(source)]
+
+
+def open_again(part: Any) -> None:
+    """Open a part of a pipeline, so that its counter goes on as if the original run had opened it."""
+    _new_iterator(part)
 
 
 def carries_state(dataset: Any) -> bool:
@@ -171,20 +192,6 @@ def check_data(data: Any, name: str) -> None:
     if isinstance(data, tf.data.Dataset):
         _check_pipeline(data)
         _check_caches(data, name)
-
-
-def check_separate(data: Any, validation: Any) -> None:
-    """Raise UncapturableError if training and validation open one reshuffling pipeline: they share its counter."""
-    import tensorflow as tf
-
-    if not all(isinstance(item, tf.data.Dataset) for item in (data, validation)):
-        return
-    shuffled = [part for part in _parts(data) if reshuffles_each_iteration(part)]
-    if any(part is other for part in shuffled for other in _parts(validation)):
-        raise UncapturableError(
-            "x and validation_data share a tf.data pipeline that reshuffles; shuffle with"
-            " reshuffle_each_iteration=False, or after they are split"
-        )
 
 
 def _check_pipeline(dataset: Any) -> None:

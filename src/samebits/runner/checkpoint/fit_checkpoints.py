@@ -16,11 +16,13 @@ from samebits.core.checkpoint_store import Checkpoint, Position
 from samebits.runner.checkpoint import data_iterator
 from samebits.runner.checkpoint.code_inspection import calling_function
 from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.fit_order import FitOrder
 from samebits.runner.checkpoint.fit_phase import (
     FitPhase,
     build,
     check_arguments,
     check_fit_data,
+    check_separate,
     exact_logs,
     fit_roots,
     metric_roots,
@@ -28,6 +30,7 @@ from samebits.runner.checkpoint.fit_phase import (
     unbuilt_layers,
     validation_state,
 )
+from samebits.runner.checkpoint.library_state import NOT_DRAWN
 from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
 from samebits.runner.checkpoint.phases import StatePart
 from samebits.runner.checkpoint.trace_inputs import TraceGuard
@@ -58,6 +61,7 @@ class FitCheckpoints:
         self._preempted = preempted
         self._end = end
         self._traces = TraceGuard(manager, has_traced)
+        self._order = FitOrder(manager)
         self._warned = False
 
     def install(self, patches: Patches) -> None:
@@ -74,7 +78,16 @@ class FitCheckpoints:
             patches.wrap((keras.callbacks.CallbackList, name), functools.partial(self._after, hook=hook))
         patches.wrap((keras.callbacks.CallbackList, "on_train_end"), self._wrap_train_end)
         self._traces.install(patches)
-        data_iterator.install_data_hooks(patches, self._feed_made, self._data_begun, self._data_skipped)
+        data_iterator.install_data_hooks(
+            patches,
+            making=self._order.making,
+            made=self._feed_made,
+            begun=self._data_begun,
+            read=self._order.note_read,
+            skipped=self._data_skipped,
+            opened=self._order.note,
+        )
+        self._order.install(patches)
 
     @property
     def can_wait(self) -> bool:
@@ -89,7 +102,7 @@ class FitCheckpoints:
 
     @property
     def _phase(self) -> FitPhase | None:
-        return self._manager.phase if isinstance(self._manager.phase, FitPhase) else None
+        return self._order.phase
 
     @contextmanager
     def fit(self, model: Any, arguments: Mapping[str, Any]) -> Iterator[None]:
@@ -102,6 +115,7 @@ class FitCheckpoints:
         if self._manager.phase is not None:
             if not isinstance(self._manager.phase, FitPhase):
                 self._manager.attempt(lambda: check_arguments(arguments))
+                self._manager.attempt(lambda: check_separate(arguments))
             yield
             return
         kept_epoch = keras_private.kept_initial_epoch(model) if self._manager.active else nullcontext()
@@ -151,13 +165,14 @@ class FitCheckpoints:
         # `fit` creates the iterator over its validation data later, and keeps it.
         elif phase.validation is not None:
             with self._manager.work(), as_input_error(None):
-                data_iterator.restore_feed(feed, phase.validation, drawn=True)
+                self._order.restore_validation(phase, feed)
 
     def _train_begun(self, phase: FitPhase, *_: Any) -> None:
         with self._manager.work():
             # Known only now, as `fit` adds callbacks of its own.
             phase.roots = fit_roots(phase)
             phase.builds = bool(unbuilt_layers(phase.model))
+            self._order.begin_phase()
             found = self._manager.begin(phase, lambda _: self._check_data(phase))
             self._traces.begin(phase)
             if found is None:
@@ -174,7 +189,7 @@ class FitCheckpoints:
         """Restore a checkpoint at the end of an epoch; returns the first epoch to train."""
         state = found.state
         with as_input_error(found.position):
-            data_iterator.restore_feed(phase.feed, state["feed"], drawn=True)
+            self._order.restore(phase.feed, state["feed"], state.get("openings"), drawn=True)
         self._manager.restore(phase, found)
         # It may have built the model.
         self._traces.note(phase)
@@ -205,7 +220,7 @@ class FitCheckpoints:
             if phase.resumed is not None:
                 begun = phase.resumed.state["begun"]
                 with as_input_error(phase.resumed.position):
-                    data_iterator.restore_feed(feed, begun["feed"], drawn=begun["drawn"])
+                    self._order.restore(phase.feed, begun["feed"], begun.get("openings"), drawn=begun["drawn"])
                 self._manager.restore_objects(begun["objects"], stateful_data(phase))
                 phase.drawn = begun["drawn"]
                 # The store has the bytes already, so that only their digests are needed.
@@ -218,6 +233,7 @@ class FitCheckpoints:
         captured = self._manager.capture(stateful_data(phase))
         values = {
             "feed": data_iterator.capture_feed(phase.feed),
+            "openings": self._order.capture(),
             "objects": captured.encoded,
             "named": sorted(captured.contents),
             "drawn": phase.drawn,
@@ -236,6 +252,8 @@ class FitCheckpoints:
             if metrics is not None and not metrics.built:
                 keras_private.build_metrics(phase.model, feed.drawn)
             self._manager.restore(phase, found, without=self._names_drawn_from(phase, found), more=metric_roots(phase))
+            with as_input_error(found.position):
+                self._order.open_missing(feed, found.state.get("openings"))
 
     def _names_drawn_from(self, phase: FitPhase, found: Checkpoint) -> frozenset[str]:
         """Generators that the data drew from while steps were skipped: they have advanced already."""
@@ -244,19 +262,19 @@ class FitCheckpoints:
         begun = dict(found.state["begun"]["objects"]["roots"])
         # Compared with the beginning of the epoch: what differs was drawn from.
         now = dict(self._manager.capture({}).encoded["roots"])
-        return frozenset(name for name in now if _without_number(now[name]) != _without_number(begun.get(name)))
+        changed = {name for name in now if _without_number(now[name]) != _without_number(begun.get(name))}
+        return frozenset(changed - NOT_DRAWN)
 
     def _built(self, phase: FitPhase) -> None:
-        """The first step has built the model: complete what was captured before it."""
-        phase.builds = False
-        with self._manager.work():
-            if self._manager.writes:
+        """After the first step has built a model: complete what was captured before it."""
+        built, phase.builds = phase.builds, False
+        if built and self._manager.writes:
+            with self._manager.work():
                 self._manager.attempt(lambda: self._traces.built(phase))
                 self._manager.complete_initial(phase)
 
     def _batch_done(self, phase: FitPhase, batch: int, *_: Any) -> None:
-        if phase.builds:
-            self._built(phase)
+        self._built(phase)
         steps, every = batch + 1, self._manager.every
         # With several steps per execution, a multiple of `every` may lie between two calls.
         due = every is not None and steps // every > (steps - phase.model.steps_per_execution) // every
@@ -295,7 +313,7 @@ class FitCheckpoints:
             self._traces.check(phase)
             if phase.begun is None:
                 raise UncapturableError("the data of this epoch cannot be restored to its beginning")
-            values = {"begun": phase.begun.values, **validation_state(phase)}
+            values = {"begun": phase.begun.values, "openings": self._order.capture(), **validation_state(phase)}
             return StatePart(values=values, contents=phase.begun.contents)
 
         with self._manager.work():
@@ -314,14 +332,15 @@ class FitCheckpoints:
         def part() -> StatePart:
             self._traces.check(phase)
             feed = data_iterator.capture_feed(phase.feed)
-            return StatePart(values={**values, "feed": feed, **validation_state(phase)})
+            openings = self._order.capture()
+            return StatePart(values={**values, "feed": feed, "openings": openings, **validation_state(phase)})
 
         with self._manager.work():
             self._manager.save(phase, Position(phase=phase.number, epoch=epoch + 1), part, settled=True)
         self._end()
 
     def _check_data(self, phase: FitPhase) -> None:
-        check_fit_data(phase, self._manager)
+        check_fit_data(phase, self._manager, self._order.openings)
 
 
 def _without_number(encoded: Any) -> Any:

@@ -8,10 +8,12 @@ from samebits.core.checkpoint_store import Checkpoint
 from samebits.core.errors import shorten
 from samebits.core.jsonio import exact_float
 from samebits.runner.checkpoint import data_iterator
+from samebits.runner.checkpoint.capture import StateCapture
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.keras_state import is_built_by_keras
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.phases import Phase, StatePart
+from samebits.runner.checkpoint.pipeline_openings import PipelineOpenings, are_separate
 from samebits.runner.compat import keras_private
 from samebits.runner.compat.epoch_iterator import dataset_of
 
@@ -25,7 +27,7 @@ class FitPhase(Phase):
     `epoch` is the current epoch, `begun` what its data began from, and `drawn` whether an earlier epoch had drawn all
     data. `trained` says whether this process trains an epoch. `resumed` is a checkpoint within an epoch, until the data
     of the finished steps has been drawn again. `fixed` is what its graph is traced with. `builds` says whether the next
-    step builds the model.
+    step builds the model. `peeked` is the state before the validation data was looked into.
     """
 
     model: Any
@@ -41,6 +43,7 @@ class FitPhase(Phase):
     logs: Mapping[str, str] | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
     builds: bool = False
+    peeked: StateCapture | None = None
 
 
 def fit_roots(phase: FitPhase) -> dict[str, Any]:
@@ -55,7 +58,13 @@ def fit_roots(phase: FitPhase) -> dict[str, Any]:
         and not type(callback).__module__.startswith("samebits.")
     ]
     named = {f"callback {index} ({type(callback).__name__})": callback for index, callback in enumerate(listed)}
-    return {**traced_roots(phase.model), **named, **stateful_data(phase)}
+    # Keras makes one dict for all callbacks of a `fit`, in which they may keep what they like.
+    return {
+        **traced_roots(phase.model),
+        **named,
+        "params of the callbacks": phase.callbacks.params,
+        **stateful_data(phase),
+    }
 
 
 def stateful_data(phase: FitPhase) -> dict[str, Any]:
@@ -102,12 +111,28 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise UncapturableError if an argument of `fit` has a position or an order that cannot be captured."""
     for name in _DATA_ARGUMENTS:
         data_iterator.check_data(arguments.get(name), name)
-    data_iterator.check_separate(*(arguments.get(name) for name in _DATA_ARGUMENTS))
 
 
-def check_fit_data(phase: FitPhase, manager: CheckpointManager) -> None:
+def check_separate(arguments: Mapping[str, Any], openings: PipelineOpenings | None = None) -> None:
+    """Raise UncapturableError if training and validation open one reshuffling pipeline: they share its counter.
+
+    That can be restored where the `openings` of both are counted, and both begin anew in each epoch.
+    """
+    data = [arguments.get(name) for name in _DATA_ARGUMENTS]
+    if are_separate(*data):
+        return
+    persistent = any(arguments.get(name) for name in ("steps_per_epoch", "validation_steps"))
+    if openings is None or persistent or not all(map(openings.is_counted, data)):
+        raise UncapturableError(
+            "x and validation_data share a tf.data pipeline that reshuffles; shuffle with"
+            " reshuffle_each_iteration=False, or after they are split"
+        )
+
+
+def check_fit_data(phase: FitPhase, manager: CheckpointManager, openings: PipelineOpenings) -> None:
     """Raise UncapturableError if a `fit` uses data, or a model, whose state cannot be captured."""
     check_arguments(phase.arguments)
+    check_separate(phase.arguments, openings)
     _check_strategy(phase)
     _check_built(phase.model)
     kind = keras_private.data_adapter_kind(phase.feed)

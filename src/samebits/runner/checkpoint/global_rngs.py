@@ -31,7 +31,6 @@ def generators(*, wanted: frozenset[str] = frozenset()) -> dict[str, Any]:
 
 
 KERAS = "seed generator of Keras"
-STREAMS = "random streams of TensorFlow"
 
 
 def generator_kinds() -> tuple[type, ...]:

@@ -8,6 +8,7 @@ import decimal
 import fractions
 import functools
 import inspect
+import logging
 import pickle
 import re
 import threading
@@ -25,6 +26,7 @@ CONSTANT, WALK, COMPARE, REFUSE = "constant", "walk", "compare", "refuse"
 _LIBRARIES = ("tensorflow", "keras")
 _PRINTING = ("absl", "logging", "pygments", "rich", "tqdm", "warnings")
 """Packages whose objects only print."""
+_LOGGING = ("logging", "logging.handlers")
 _IMMUTABLE = (
     *(re.Pattern, re.Match, uuid.UUID, decimal.Decimal, fractions.Fraction),
     *(dt.date, dt.time, dt.timedelta, dt.tzinfo),
@@ -57,6 +59,9 @@ def is_symbolic(value: Any) -> bool:
 def handling_of(value: Any) -> str:
     """How an object that is no container, array or function is captured."""
     kind = type(value)
+    # A handler may hold records back, and is made to do something else by its level.
+    if isinstance(value, (logging.Logger, logging.LoggerAdapter, logging.Handler)) and kind.__module__ in _LOGGING:
+        return COMPARE
     printing = kind.__module__.partition(".")[0] in _PRINTING
     if printing or kind is threading.Thread or isinstance(value, (*_IMMUTABLE, *_known_immutable())):
         return CONSTANT
@@ -116,12 +121,24 @@ def content_digest(value: Any, where: str) -> str:
 def _content(value: Any) -> bytes:
     import tensorflow as tf
 
+    if isinstance(value, (logging.Logger, logging.LoggerAdapter, logging.Handler)):
+        return repr(_logging_state(value)).encode()
     if isinstance(value, _compared()):
         parts = tf.nest.flatten(value, expand_composites=True)
         return b"".join(tf.io.serialize_tensor(part).numpy() for part in parts)
     if is_library_class(type(value)):
         return _table(value)
     return pickle.dumps(value, protocol=4)
+
+
+def _logging_state(value: Any) -> tuple[Any, ...]:
+    """What a logger or handler does with a record, and how many records a handler holds back."""
+    if isinstance(value, logging.LoggerAdapter):
+        return _logging_state(value.logger)
+    if isinstance(value, logging.Logger):
+        return value.name, value.level, value.disabled, value.propagate, *map(_logging_state, value.handlers)
+    form = getattr(value.formatter, "_fmt", None)
+    return type(value).__qualname__, value.level, form, len(getattr(value, "buffer", None) or ())
 
 
 def _table(table: Any) -> bytes:

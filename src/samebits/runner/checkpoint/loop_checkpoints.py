@@ -149,26 +149,15 @@ class LoopCheckpoints:
                 tensors[f"{name}/{group}"] = group_digest(describe_variables(variables))
         return {"event": "round", "stage": phase.number, "round": number, "tensors": tensors}
 
-    def _check_callback(self, dataset: Any) -> None:
-        """Refuse a callback that iterates a reshuffling pipeline within `fit`: its counter would not be saved."""
-        phase = self._manager.phase
-        if getattr(phase, "callbacks", None) is None or not data_iterator.reshuffles(dataset):
-            return
-        self._manager.refuse(
-            "a callback iterates, or evaluates on, a tf.data pipeline that reshuffles; use one that does not reshuffle"
-        )
-
     def _wrap_iter(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def opened(dataset: Any) -> Any:
             iterator = original(dataset)
             phase = self._phase
-            # Opened by `fit` itself, or to restore its state.
-            if data_iterator.is_followed():
+            # Opened by `fit` itself, or to restore its state; or within a `fit`, see `pipeline_openings`.
+            if data_iterator.is_followed() or phase is None:
                 return iterator
-            if phase is None:
-                self._check_callback(dataset)
-            elif any(dataset is known for known in phase.datasets):
+            if any(dataset is known for known in phase.datasets):
                 phase.opened[id(dataset)] = data_iterator.initial_state(dataset, iterator)
             elif data_iterator.carries_state(dataset):
                 self._manager.refuse(

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from samebits.core.checkpoint_store import Checkpoint, Position, RetentionPolicy, describe_reached
+from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, SamebitsError, StorageError
 from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import Ledger
@@ -21,10 +22,10 @@ from samebits.core.trace_level import TraceEnded
 from samebits.runner.checkpoint.async_writer import AsyncWriter
 from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.encoding import Content, PathMap, UncapturableError
-from samebits.runner.checkpoint.global_rngs import STREAMS, check_settings, generators, process_settings
+from samebits.runner.checkpoint.global_rngs import check_settings, process_settings
+from samebits.runner.checkpoint.library_state import LibraryState
 from samebits.runner.checkpoint.output_files import OutputSnapshot
 from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver
-from samebits.runner.checkpoint.random_streams import RandomStreams
 from samebits.runner.checkpoint.replay import ReplayProof
 from samebits.runner.checkpoint.restorability import check_restorable, completed
 from samebits.runner.checkpoint.restore import StateRestorer
@@ -47,9 +48,9 @@ class CheckpointManager:
         ledger: Ledger,
         folders: Mapping[str, Path],
         is_code: Callable[[str], bool],
-        streams: RandomStreams,
+        libraries: LibraryState,
     ) -> None:
-        self._streams = streams
+        self._libraries = libraries
         resumes = record.origin.resumes
         self._start = None if resumes is None else resumes.checkpoint
         self._until = None if resumes is None else resumes.until
@@ -68,7 +69,7 @@ class CheckpointManager:
             "written_beside_code": OutputSnapshot(run.work, ignore, store, announce, leave_out=is_code),
         }
         self._observer: TrainingObserver | None = None
-        self._phases = 0
+        self.phases = 0  # that have begun
         self.phase: Phase | None = None
         self.began = False
         self.reasons: list[str] = []
@@ -112,7 +113,7 @@ class CheckpointManager:
     def next_phase(self, phase: Phase) -> Iterator[None]:
         """Run one phase. At its end, all of its checkpoints are on the disk."""
         # Phases are numbered in their order, which is the same when the script runs again.
-        phase.number, self._phases = self._phases, self._phases + 1
+        phase.number, self.phases = self.phases, self.phases + 1
         self.phase = phase
         try:
             yield
@@ -131,10 +132,11 @@ class CheckpointManager:
             self._unwrapped = []
             self._store.accept()
         self.proof.begin_phase(phase.number)
+        self._libraries.begin_phase()
         if self.writes:
             # What is not capturable is found here, before hours of training.
             def inspect() -> None:
-                captured = self._walker.capture_initial(phase.roots | self._generators())
+                captured = self._walker.capture_initial(phase.roots | self._libraries.roots())
                 phase.initial, phase.settings = captured.encoded, process_settings()
                 check(captured)
 
@@ -142,16 +144,9 @@ class CheckpointManager:
         return self._checkpoint_of(phase)
 
     def complete_initial(self, phase: Phase) -> None:
-        """Add to the initial state of a phase what its first step built, which a resumed run builds before it restores.
-
-        Nothing that was there before is replaced, so that what the step changed is not taken for its initial value.
-        """
-
-        def complete() -> None:
-            built = self._walker.capture(phase.roots | self._generators())
-            phase.initial = completed(phase.initial, built.encoded)
-
-        self.attempt(complete)
+        """Add to a phase's initial state what its first step built, which a resumed run builds before it restores."""
+        built = self.attempt(lambda: self._walker.capture(phase.roots | self._libraries.roots()))
+        phase.initial = completed(phase.initial, {} if built is None else built.encoded)
 
     def attempt(self, action: Callable[[], T]) -> T | None:
         """Call `action` and return its result. If state is not capturable, report that and return None."""
@@ -190,10 +185,10 @@ class CheckpointManager:
         self.began, self.active = True, False
         self.reasons.append(reason)
         if self._retention.writes:
+            # The file serves a run that is killed; otherwise the record has the reasons.
             self._store_reasons()
 
     def _store_reasons(self) -> None:
-        # The file serves a run that is killed; otherwise the record has the reasons.
         with suppress(StorageError):
             self._store.refuse(self.reasons)
 
@@ -203,7 +198,7 @@ class CheckpointManager:
 
     def capture(self, roots: Mapping[str, Any], known: DigestedValues = MappingProxyType({})) -> StateCapture:
         """Capture what these roots refer to, and the global random generators. Raises UncapturableError."""
-        return self._walker.capture(dict(roots) | self._generators(), known)
+        return self._walker.capture(dict(roots) | self._libraries.roots(), known)
 
     def save(
         self,
@@ -228,7 +223,11 @@ class CheckpointManager:
             known = {} if self._observer is None or not settled else self._observer.digested()
             captured = self.attempt(lambda: self._checkpoint_at(position, phase, part(), roots, known))
         # Compared before it is written: a training that went another way leaves no checkpoint of it.
-        self.proof.check(None if captured is None else captured[0], position, lambda: roots | self._generators())
+        self.proof.check(
+            None if captured is None else captured[0],
+            position,
+            lambda: roots | self._libraries.roots(),
+        )
         if captured is not None:
             self._writer.add(*captured)
             self._saved += 1
@@ -270,25 +269,24 @@ class CheckpointManager:
                 self._observer.restore_observations(state["told"])
 
     def restore_objects(
-        self, encoded: Mapping[str, Any], roots: Mapping[str, Any], *, without: frozenset[str] = frozenset()
+        self,
+        encoded: Mapping[str, Any],
+        roots: Mapping[str, Any],
+        *,
+        without: frozenset[str] = frozenset(),
+        read: Callable[[Digest], bytes] | None = None,
     ) -> StateRestorer:
-        """Restore what was captured from these roots and from the global generators. Raises InputError."""
+        """Restore what was captured from these roots and the global generators, by `read` if not from a checkpoint."""
         wanted = [item for item in encoded["roots"] if item[0] not in without]
-        restorer = StateRestorer(Content(self._store.content), self._folders)
-        streams: dict[str, str] = {}
-        live = dict(roots) | generators(wanted=frozenset(name for name, _ in wanted)) | {STREAMS: streams}
+        restorer = StateRestorer(Content(read or self._store.content), self._folders)
+        held = self._libraries.holders(frozenset(name for name, _ in wanted))
+        live = dict(roots) | held
         with as_input_error(self._start):
             # A checkpoint is a file that anyone could have edited: it may only touch the script's own globals.
             self._walker.check_globals(encoded["globals"])
             restorer.restore_roots({"roots": wanted, "globals": encoded["globals"]}, live)
-        if STREAMS not in without:
-            self._streams.restore(streams)
+        self._libraries.restore(held, without=without)
         return restorer
-
-    def _generators(self) -> dict[str, Any]:
-        """The global random generators, and the streams that training has drawn from."""
-        streams = self._streams.values()
-        return generators() | ({STREAMS: streams} if streams else {})
 
     def _checkpoint_of(self, phase: Phase) -> Checkpoint | None:
         """Where the run resumes, if that is in this phase; for an earlier phase, its last checkpoint."""

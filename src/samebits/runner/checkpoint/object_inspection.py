@@ -1,5 +1,6 @@
 """What an object of any class holds, as far as a checkpoint is concerned."""
 
+import enum
 import functools
 import io
 import os
@@ -35,6 +36,16 @@ def attributes_of(value: Any) -> dict[str, Any] | None:
     if not slots and not hasattr(value, "__dict__"):
         return None
     return {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
+
+
+def member_attributes(member: enum.Enum) -> dict[str, Any]:
+    """What a script keeps on a member of an enumeration, beside its name and value."""
+    return {name: value for name, value in vars(member).items() if not (name.startswith("_") and name.endswith("_"))}
+
+
+def holding_members(kind: Any) -> list[Any]:
+    """The members of an enumeration on which a script keeps something."""
+    return [member for member in kind if member_attributes(member)]
 
 
 def _slots(base: type) -> tuple[str, ...]:

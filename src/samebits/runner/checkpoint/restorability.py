@@ -99,13 +99,14 @@ def _paired_items(kind: str, content: Any, known: Any) -> Iterator[tuple[Encoded
             # An object that is a key has no name of its own.
             paired = ordered[number] if isinstance(key, Mapping) and number < len(ordered) else None
             yield item, initial.get(repr(key), paired)
-    elif kind in ("list", "tuple", "deque", "set", "frozenset", "partial"):
+    elif kind in ("list", "tuple", "deque", "set", "frozenset", "partial", "members"):
         yield from itertools.zip_longest(content, list(known or ())[: len(content)])
 
 
 def _check_exists(kind: str, content: Any, known: Any, where: str) -> None:
     if kind == "member":
-        known = None if known is None or known["class"] != content["class"] else content
+        _check_member(content, known, where)
+        return
     if kind == "variable" and (known is None or known["shape"] != content["shape"]):
         raise UncapturableError(f"{where} is a variable that was created during training; create it before")
     if kind == "unsaved" and known != content:
@@ -115,6 +116,16 @@ def _check_exists(kind: str, content: Any, known: Any, where: str) -> None:
         )
     if kind not in ("variable", "unsaved") and known != content:
         raise UncapturableError(f"{where} became {content} during training, which cannot be saved; create it before")
+
+
+def _check_member(content: dict[str, Any], known: Mapping[str, Any] | None, where: str) -> None:
+    if known is None or known["class"] != content["class"]:
+        raise UncapturableError(
+            f"{where} became {content['class']} during training, which cannot be saved; create it before"
+        )
+    # Another member, which the walk did not visit before, has nothing to compare with.
+    if known["name"] == content["name"]:
+        _check_attributes(content, known, where, required=True)
 
 
 def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] | None, where: str) -> None:
@@ -170,7 +181,10 @@ def _check_attributes(content: dict[str, Any], known: Mapping[str, Any], where: 
 
 
 def differing_fixed(known: Mapping[str, str], now: Mapping[str, str], *, built: bool) -> list[str]:
-    """Names of layers' attributes that changed between two encoded `fixed`. Building may add layers, set what was None, and count axes from 0."""
+    """Names of layers' attributes that changed between two encoded `fixed`.
+
+    Building may add layers, set what was None, and count axes from 0.
+    """
     if not built:
         return [name.partition(" ")[2] for name in differing_names(known, now)]
     before, after = ({name.partition(" ")[2]: text for name, text in found.items()} for found in (known, now))

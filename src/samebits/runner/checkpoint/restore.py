@@ -8,7 +8,6 @@ import base64
 import collections
 import enum
 import functools
-import random
 import sys
 import types
 import weakref
@@ -29,6 +28,7 @@ from samebits.runner.checkpoint.encoding import (
     qualified_name,
     resolve_name,
 )
+from samebits.runner.checkpoint.generators import restored_generator, restored_random, restored_seeds, restored_state
 from samebits.runner.checkpoint.keras_state import inner_parts, variables_of
 from samebits.runner.checkpoint.object_inspection import is_cache
 from samebits.runner.compat import keras_private, tensorflow_private
@@ -86,12 +86,19 @@ class StateRestorer:
         if kind in ("constant", "unsaved"):
             return live
         if kind == "member":
-            return type(live)[content["name"]] if isinstance(live, enum.Enum) else live
+            return self._member(content, live, where)
         # Paths are those of this run.
         if kind in ("text", "path"):
             text = self._folders.arrive(content if isinstance(content, str) else content["text"])
             return text if kind == "text" else live if _is_path(live, text) else Path(text)
         return self._number(kind, content)
+
+    def _member(self, content: Any, live: Any, where: str) -> Any:
+        if not isinstance(live, enum.Enum):
+            return live
+        member = type(live)[content["name"]]
+        self._attributes(content.get("attributes", {}), member, where)
+        return member
 
     def _number(self, kind: str, content: Any) -> Any:
         if kind == "complex":
@@ -131,31 +138,16 @@ class StateRestorer:
         return tf.constant(self._content.array(content))
 
     def _python_random(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002
-        if not isinstance(live, random.Random):
-            live = random.Random()  # noqa: S311  its state is restored
-        version, state, gauss = content
-        live.setstate((version, tuple(state), None if gauss is None else float.fromhex(gauss)))
-        return live
+        return restored_random(content, live)
 
     def _numpy_state(self, content: Any, live: Any, where: str) -> Any:
-        import numpy as np
-
-        state = self.value(content, None, where)
-        live = live if isinstance(live, np.random.RandomState) else np.random.RandomState()
-        live.set_state(state)
-        return live
+        return restored_state(self.value(content, None, where), live)
 
     def _numpy_generator(self, content: Any, live: Any, where: str) -> Any:
-        import numpy as np
+        return restored_generator(self.value(content["state"], None, where), content["seeds"], live, where)
 
-        state = self.value(content, None, where)
-        if not isinstance(live, np.random.Generator) or type(live.bit_generator).__name__ != state["bit_generator"]:
-            # An allow-list: the name comes from a file.
-            if state["bit_generator"] not in ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"):
-                raise UncapturableError(f"{where} is a random generator of an unknown type")
-            live = np.random.Generator(getattr(np.random, state["bit_generator"])())
-        live.bit_generator.state = state
-        return live
+    def _seed_sequence(self, content: Any, live: Any, where: str) -> Any:
+        return restored_seeds(content, live, where)
 
     def _tensorflow_generator(self, content: Any, live: Any, where: str) -> Any:
         self.value(content, getattr(live, "state", None), where)
@@ -198,6 +190,11 @@ class StateRestorer:
         bases = {qualified_name(base): base for base in type(live).__mro__}
         for name, item in content.get("of", ()):
             self.value(item, bases.get(name), name)
+
+    def _members(self, content: Any, live: Any, where: str) -> Any:
+        for item in content:
+            self.value(item, live[item["member"]["name"]] if "member" in item else None, where)
+        return live
 
     def _weak(self, content: Any, live: Any, where: str) -> Any:
         self.value(content, live() if isinstance(live, weakref.ref) else None, where)

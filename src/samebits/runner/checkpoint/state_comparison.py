@@ -22,6 +22,7 @@ _PARTS = {
     "feed": "the position in the data",
     "begun": "the data at the beginning of the epoch",
     "validation": "the position in the validation data",
+    "openings": "how often tf.data pipelines were opened",
     "datasets": "the position in a tf.data pipeline",
     "over": "whether fit has ended",
     "logs": "the logs of the last epoch",

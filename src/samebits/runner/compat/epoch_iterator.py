@@ -14,14 +14,18 @@ from samebits.runner.compat.patches import Patches
 class FeedHooks:
     """Functions that are called with a feed.
 
+    - `making`: before a feed is created, without it. Keras may draw from the data to learn its shapes.
     - `made`: after the feed was created.
     - `begun`: when an epoch begins.
+    - `read`: when the first element is drawn after the dataset was opened.
     - `skipped`: when the steps to skip have been drawn.
     - `source`: returns what Keras iterates instead of the feed's dataset.
     """
 
+    making: Callable[[], None]
     made: Callable[[Any], None]
     begun: Callable[[Any], None]
+    read: Callable[[Any], None]
     skipped: Callable[[Any], None]
     source: Callable[[Any], Iterable[Any]]
 
@@ -36,11 +40,13 @@ def install_feed(patches: Patches, hooks: FeedHooks) -> None:
 
     class Feed(keras_trainer.TFEpochIterator):  # type: ignore[misc]  # Keras has no types
         def __init__(self, *args: Any, **kwargs: Any) -> None:
+            hooks.making()
             super().__init__(*args, **kwargs)
             self.begins: str | None = None
             self.used = 0
             self.captured: list[dict[str, Any]] = []
             self.followed = False
+            self.unread = False
             self.skip = 0
             self.drawn: Any = None
             hooks.made(self)
@@ -51,6 +57,9 @@ def install_feed(patches: Patches, hooks: FeedHooks) -> None:
         def _enumerate_iterator(self) -> Iterator[Any]:
             hooks.begun(self)
             for begin, end, iterator in super()._enumerate_iterator():
+                if self.unread:
+                    self.unread = False
+                    hooks.read(self)
                 # Keras may draw several batches at once.
                 self.used += end - begin + 1
                 if end >= self.skip:

@@ -1,5 +1,6 @@
 """Private names of Keras, tested with 3.15.1. For its iterator over epochs see `epoch_iterator`."""
 
+import collections
 import dis
 import functools
 import inspect
@@ -155,6 +156,16 @@ def _global_attribute(name: str) -> Any:
     from keras.src.backend.common import global_state
 
     return global_state.get_global_attribute(name)
+
+
+def name_counters() -> dict[str, int]:
+    """The next number for each name that Keras gives to objects; changing it changes the names."""
+    from keras.src.backend.common import global_state
+
+    counters: dict[str, int] = global_state.get_global_attribute(
+        "object_name_uids", default=collections.defaultdict(int), set_to_default=True
+    )
+    return counters
 
 
 def array_dataset_location() -> PatchTarget:

@@ -243,6 +243,13 @@ def dataset_functions(dataset: Any) -> Sequence[Any]:
     return [wrapped.function for wrapped in functions()]
 
 
+def shuffle_location() -> PatchTarget:
+    """The method that creates a dataset that shuffles."""
+    from tensorflow.python.data.ops import shuffle_op
+
+    return shuffle_op._ShuffleDataset, "__init__"
+
+
 def reshuffles_each_iteration(dataset: Any) -> bool:
     """Whether a dataset reshuffles each time it is opened."""
     return bool(getattr(dataset, "_reshuffle_each_iteration", False))
