@@ -20,7 +20,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import shorten
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.object_inspection import attributes_of, has_hidden_state
-from samebits.runner.compat import keras_private, tensorflow_private
+from samebits.runner.compat import cpython_private, keras_private, tensorflow_private
 
 CONSTANT, WALK, COMPARE, REFUSE = "constant", "walk", "compare", "refuse"
 _LIBRARIES = ("tensorflow", "keras")
@@ -137,8 +137,12 @@ def _logging_state(value: Any) -> tuple[Any, ...]:
         return _logging_state(value.logger)
     if isinstance(value, logging.Logger):
         return value.name, value.level, value.disabled, value.propagate, *map(_logging_state, value.handlers)
-    form = getattr(value.formatter, "_fmt", None)
-    return type(value).__qualname__, value.level, form, len(getattr(value, "buffer", None) or ())
+    return (
+        type(value).__qualname__,
+        value.level,
+        cpython_private.log_format(value),
+        len(getattr(value, "buffer", None) or ()),
+    )
 
 
 def _table(table: Any) -> bytes:
