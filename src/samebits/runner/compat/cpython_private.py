@@ -46,6 +46,8 @@ def replace_class_method(owner: type, name: str, function: Callable[..., Any]) -
 
     put(classmethod(function))
     return lambda: put(original)
+
+
 def log_format(handler: Any) -> str | None:
     """The format of a handler's records; None where it has none."""
     form: str | None = getattr(handler.formatter, "_fmt", None)
