@@ -285,3 +285,28 @@ def test_pip_gets_pins_that_were_written_anew(kind: Any) -> None:
 def test_options_in_a_lock_are_refused(option: str) -> None:
     with pytest.raises(InputError, match="is an option"):
         read_lock(f"{option}\nsix==1 --hash=sha256:{'0' * 64}\n")
+
+
+@pytest.mark.parametrize(
+    ("what", "edit"),
+    [
+        ("recipe", lambda values: values["recipe"].update(seed=9)),
+        ("recipe", lambda values: values["recipe"]["code"].update(arguments=["--other"])),
+        ("id", lambda values: values.update(id="20260101T000000Z-other-00000000")),
+        ("start", lambda values: values.update(started="2026-01-01T00:00:00+00:00")),
+    ],
+)
+def test_a_record_of_another_run_is_refused(
+    played: Played, monkeypatch: pytest.MonkeyPatch, what: str, edit: Callable[[dict[str, Any]], object]
+) -> None:
+    """As a script writes it that trains nothing of its own."""
+
+    def forging(words: tuple[str, ...], *rest: Any) -> int:
+        status = played.player(words, *rest)
+        forge(RunDir(Path(words[1])), edit)
+        return status
+
+    monkeypatch.setattr("samebits.host.launch.venv.run_in_venv", forging)
+    done = played.call(*played.project.command()[1:])
+    assert done.status == 2
+    assert f"was forged: another {what} than planned" in done.err

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from samebits.core.code_tree import describe_code
-from samebits.core.errors import EXIT_ERROR, SamebitsError, Terminated
+from samebits.core.errors import EXIT_ERROR, RecordError, SamebitsError, Terminated
 from samebits.core.ledger import lock_alive
 from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record, interrupted, read_record
 from samebits.core.run_config import RunConfig
@@ -46,14 +46,15 @@ def execute(planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED)
     if planned.inputs is not None:
         with hashing_progress("checking the inputs") as progress:
             provide(planned.inputs, progress)
-    folder, _ = publish(planned)
+    folder, published = publish(planned)
     if not runtime.isolated:
         note_trained(planned.recipe, folder)
     # While this lock is held, other commands list the run as running. The kernel releases it if this process is killed.
     lock = lock_alive(folder.ledger)
     try:
-        status = runtime.run(folder, planned.spec, streams)
-        return folder, _finalized_status(folder, status)
+        status = _finalized_status(folder, runtime.run(folder, planned.spec, streams))
+        _require_planned(folder, published)
+        return folder, status
     # A process that was killed, or never started, has not finalized its record. The host does it.
     except (KeyboardInterrupt, Terminated):
         finalize_unfinished(folder, lambda record: interrupted(record, "stopped before it could finalize its record"))
@@ -66,6 +67,18 @@ def execute(planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED)
         os.close(lock)
         if runtime.isolated:
             take_rights(folder.path)
+
+
+def _require_planned(folder: RunDir, published: Record) -> None:
+    """Raise RecordError where the finished record is about another run than the planned one: the script wrote it."""
+    found = read_record(folder.record)
+    facts = (
+        ("id", found.id, published.id),
+        ("recipe", found.recipe.digest, published.recipe.digest),
+        ("start", found.started, published.started),
+    )
+    if forged := [name for name, here, wanted in facts if here != wanted]:
+        raise RecordError(f"{folder.record} was forged: another {', '.join(forged)} than planned; do not rely on it")
 
 
 def execute_silently(planned: PlannedRun, runtime: Runtime) -> RunDir:
