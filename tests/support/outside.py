@@ -34,6 +34,16 @@ def open_cache(patch: pytest.MonkeyPatch) -> None:
     _restore(patch, "SAMEBITS_CACHE")
 
 
+def own_cache(folder: Path) -> Path:
+    """A cache with nothing but the machine's own virtual environments, and what belongs to them."""
+    real = Path(_REAL["SAMEBITS_CACHE"] or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "samebits"))
+    folder.mkdir()
+    for name in ("fingerprints", "source", "venvs"):
+        (real / name).mkdir(exist_ok=True)
+        (folder / name).symlink_to(real / name)
+    return folder
+
+
 def open_engine(patch: pytest.MonkeyPatch) -> None:
     """The one that answers; the user has chosen nothing."""
     _restore(patch, "DOCKER_HOST")

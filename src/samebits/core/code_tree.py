@@ -14,7 +14,7 @@ from types import MappingProxyType
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.file_tree import Tree, TreeEntry, TreeFilter, hash_tree, list_tree
-from samebits.core.inputs_lock import LOCK_NAME, WORK, read_lock
+from samebits.core.inputs_lock import WORK, read_lock
 from samebits.core.notebook import SUFFIX, cell_of, is_notebook, script_of
 from samebits.core.project import root_marker
 from samebits.core.recipe import Code
@@ -90,11 +90,12 @@ def code_filter(spec: RunConfig) -> TreeFilter:
 
 
 def _pinned(spec: RunConfig) -> frozenset[str]:
-    """The lock of the inputs, and those inputs that lie beside the script: they have digests of their own."""
+    """The lock of the inputs, and those inputs that lie in the code's folder: they have digests of their own."""
     if spec.inputs is None:
         return frozenset()
     files = (file.path for file in read_lock(spec.inputs).files)
-    return frozenset((LOCK_NAME, *(path.removeprefix(f"{WORK}/") for path in files if path.startswith(f"{WORK}/"))))
+    lock = os.path.relpath(os.path.realpath(spec.inputs), os.path.realpath(spec.code_folder))
+    return frozenset((lock, *(path.removeprefix(f"{WORK}/") for path in files if path.startswith(f"{WORK}/"))))
 
 
 def hash_code(spec: RunConfig, converted: Mapping[str, bytes] = MappingProxyType({})) -> Tree:

@@ -3,7 +3,7 @@
     {"format": "samebits.inputs", "version": "1.0"}
     {"path": "home/.keras/datasets/mnist.npz", "sha256": "731c…", "size": 11490434, "url": "https://…/mnist.npz"}
 
-A path begins with `home/`, the user's home folder in the run, or with `work/`, the script's folder. A file without a
+A path begins with `home/`, the user's home folder in the run, or with `work/`, the code's folder. A file without a
 known URL has none here. The digest that enters the recipe covers paths, sizes and contents, and no URL.
 """
 
@@ -114,6 +114,17 @@ def check_path(path: str) -> str:
     return path
 
 
+def find_lock(folder: Path, root: Path) -> Path:
+    """The lock of a script in `folder`: the nearest one up to `root`, else where it would be written."""
+    inside = Path(os.path.realpath(root))
+    for above in (folder, *folder.absolute().parents):
+        if os.path.lexists(above / LOCK_NAME):
+            return above / LOCK_NAME
+        if not Path(os.path.realpath(above)).is_relative_to(inside) or Path(os.path.realpath(above)) == inside:
+            break
+    return folder / LOCK_NAME
+
+
 def read_lock(path: Path) -> InputsLock:
     """Read a lock; raises InputError, which names file and line."""
     try:
@@ -153,7 +164,7 @@ def _complete(file: PinnedFile) -> PinnedFile:
 def read_declared(tables: Iterable[Fields]) -> tuple[PinnedFile, ...]:
     """The files of the tables `[[inputs]]` in `samebits.toml`; raises RecordError.
 
-    Their paths are relative to the script's folder, or begin with `~/`.
+    Their paths are relative to the folder of that file, or begin with `~/`.
     """
     return InputsLock.of(map(_declared, tables)).files
 

@@ -13,7 +13,7 @@ from samebits.core import declared_env
 from samebits.core.checkpoint_store import LAST, RetentionPolicy
 from samebits.core.determinism_profile import NATIVE, Profile, make_profile
 from samebits.core.errors import InputError, RecordError
-from samebits.core.inputs_lock import LOCK_NAME, PinnedFile, read_declared, read_lock, require_declared
+from samebits.core.inputs_lock import PinnedFile, find_lock, read_declared, read_lock, require_declared
 from samebits.core.jsonio import Fields
 from samebits.core.project import CONFIG_NAME, CodeLayout, find_root, module_layout, script_layout
 from samebits.core.recipe import KERAS_ORDER, KNOWN_LOGS, PER_EPOCH
@@ -249,10 +249,13 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...] | N
     return words[:at], tuple(words[at + 1 :])
 
 
-def make_config(options: Mapping[str, Any], caller: Mapping[str, str] = os.environ) -> RunConfig:
+def make_config(
+    options: Mapping[str, Any], caller: Mapping[str, str] = os.environ, *, fetched: bool = True
+) -> RunConfig:
     """Merge options over `samebits.toml` over the defaults; an option of None counts as not given.
 
-    A declared variable without a value takes that of `caller`.
+    A declared variable without a value takes that of `caller`. Unless it is about to be `fetched`, every file that
+    `samebits.toml` declares must be in the lock of the inputs.
     """
     script, module = _started(options)
     root = _code_root(script, options.get("code"), options.get("workdir"))
@@ -265,7 +268,6 @@ def make_config(options: Mapping[str, Any], caller: Mapping[str, str] = os.envir
         merged[name] = tuple(merged.get(name, ()))
     merged["ignore_outputs"] = (*KNOWN_LOGS, *merged["ignore_outputs"])
     merged["env"] = declared_env.resolve(declared, caller)
-    merged["inputs"] = _inputs_lock(root, merged.get("inputs", ()))
     if "trace" in merged:
         merged["trace"] = Trace(level=merged["trace"])
     folders = {name: merged.pop(name, None) for name in _OF_LAYOUT}
@@ -273,7 +275,9 @@ def make_config(options: Mapping[str, Any], caller: Mapping[str, str] = os.envir
         layout = script_layout(script, root, **folders)
     else:
         layout = module_layout(str(module), root, **folders)
-    return RunConfig(**merged | {"script": script or root / layout.entry, "layout": layout})
+    script = script or root / layout.entry
+    merged["inputs"] = _inputs_lock(script, root, merged.get("inputs", ()) if fetched else ())
+    return RunConfig(**merged | {"script": script, "layout": layout})
 
 
 def _started(options: Mapping[str, Any]) -> tuple[Path | None, str | None]:
@@ -293,9 +297,9 @@ def _code_root(script: Path | None, chosen: Path | None, workdir: Path | None) -
     return chosen
 
 
-def _inputs_lock(folder: Path, declared: Iterable[PinnedFile]) -> Path | None:
-    """The lock in the code's folder, None if there is none; raises InputError if a declared file is not in it."""
-    path = folder / LOCK_NAME
+def _inputs_lock(script: Path, root: Path, declared: Iterable[PinnedFile]) -> Path | None:
+    """The lock of a script, None if there is none; raises InputError if a declared file is not in it."""
+    path = find_lock(script.parent, root)
     lock = read_lock(path) if os.path.lexists(path) else None
     require_declared(lock, declared)
     return path if lock is not None and lock.files else None

@@ -47,10 +47,7 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerRequest:
-    """One container to start: `mounts` are (host path, container path, read-only).
-
-    A variable of the `environment` that is None is removed, even if the image sets it.
-    """
+    """One container to start: `mounts` are (host path, container path, read-only); a variable of None is removed."""
 
     image: str
     command: tuple[str, ...]
@@ -58,6 +55,7 @@ class ContainerRequest:
     mounts: tuple[tuple[Path, str, bool], ...]
     user: str
     gpus: str | None = None
+    network: str = "none"
 
 
 class ContainerStartError(EngineError):
@@ -207,7 +205,7 @@ class Engine:
     def container(self, request: ContainerRequest) -> Iterator["Container"]:
         """A created container with its streams attached; it is removed when the block ends, however that happens."""
         with _engine_errors():
-            options = _creation_options(request) | limit_options(self._info.get("MemTotal"))
+            options = limit_options(self._info.get("MemTotal")) | _creation_options(request)
             identifier = str(self._client.containers.create(**options).id)
         try:
             with self._attached(identifier) as streams:
@@ -291,7 +289,7 @@ def _as_image(reference: str, found: Any) -> Image:
 
 
 def _creation_options(request: ContainerRequest) -> dict[str, Any]:
-    """A hardened container: no network, no capability; only the run's folder and /tmp are writable."""
+    """A hardened container: no capability, no network but in a fetch; only the run's folder and /tmp are writable."""
     return {
         "image": request.image,
         "command": list(request.command),
@@ -304,7 +302,9 @@ def _creation_options(request: ContainerRequest) -> dict[str, Any]:
         ],
         "user": request.user,
         "device_requests": _gpu_devices(request.gpus),
-        "network_mode": "none",
+        "network_mode": request.network,
+        # A fetch has a folder in the place of /tmp.
+        **({} if request.network == "none" else {"tmpfs": {}}),
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],

@@ -24,6 +24,10 @@ _PASSED_PREFIXES = (
     *("OPENBLAS_", "TF_", "XLA_"),
 )
 _OF_A_LAUNCHER = "PYTHONMALLOC"  # in a trial that changes the memory layout
+_NETWORK = (
+    *("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "http_proxy", "https_proxy", "no_proxy"),
+    *("REQUESTS_CA_BUNDLE", "SAMEBITS_FETCH", "SSL_CERT_FILE"),
+)
 _LOADER = ("LD_", "GLIBC_", "GCONV_", "LOCPATH", "MALLOC_")
 
 
@@ -33,6 +37,8 @@ def main() -> None:
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     known = {**_FIXED, "PATH": f"{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": source}
     launched = words[:1] == ["--run"]
+    # What `samebits fetch` starts may use the network.
+    network = _NETWORK if launched and "SAMEBITS_FETCH" in given else ()
     for name in sorted(given):
         if given[name] and given.get(name) != known.get(name) and _changes_programs(name, launched=launched):
             sys.stderr.write(
@@ -40,7 +46,7 @@ def main() -> None:
                 " recipe; remove it\n"
             )
             sys.exit(2)
-    passed = {name: value for name, value in given.items() if _passes(name, launched=launched)}
+    passed = {name: value for name, value in given.items() if name in network or _passes(name, launched=launched)}
     withheld = {name: value for name, value in given.items() if name not in passed and name not in known}
     # A launched run has its declared variables in its record.
     handed_over = {} if words[:1] in (["--run"], ["fingerprint"]) else {GIVEN: str(_in_memory(withheld))}

@@ -14,8 +14,10 @@ Start: `python -P -m samebits.runner WORDS`; for source of version 0.1.0 `samebi
                             without a launcher, as under a plain `docker run`: prepare the run here first
 
 Environment: the profile's variables, set before the interpreter starts. `SAMEBITS_DATA` names the data, if there is
-any. In an image, `clean_start` withholds other variables. The record in FOLDER has everything else, also the variables
-that the script is meant to see. The started source must be able to read the record's version.
+any, and `SAMEBITS_INPUTS` the folder with the files of the run's `inputs.lock`. `SAMEBITS_FETCH` asks for a report of
+what the script downloads: a file to write it to, in a folder for temporary files. In an image, `clean_start` withholds
+other variables. The record in FOLDER has everything else, also the variables that the script is meant to see. The
+started source must be able to read the record's version.
 
 Standard input, with `--run`: a lifeline. The launcher holds the other end and writes nothing to it. When it closes,
 this process gets SIGTERM, and SIGKILL ten seconds later (`process.launcher_watch`).
@@ -61,6 +63,7 @@ from samebits.runner import clean_start
 from samebits.runner.clean_start import GIVEN
 from samebits.runner.determinism.op_audit import c_library, read_proven
 from samebits.runner.determinism.portability import differing, fingerprint_of
+from samebits.runner.download_recorder import recording_downloads
 from samebits.runner.process.console import log, plain_progress
 from samebits.runner.process.launcher_watch import tie_to_launcher
 from samebits.runner.session import Session
@@ -96,7 +99,8 @@ def _main(argv: list[str]) -> int:
         folder = RunDir(Path(options[1]))
         data = os.environ.get("SAMEBITS_DATA")
         record = read_record(folder.record)
-        return Session(folder, record, Path(data) if data else None).run()
+        with recording_downloads():
+            return Session(folder, record, Path(data) if data else None).run()
     if options[:1] == ["fingerprint"]:
         return _fingerprint(options[1:])
     return _start_here(options, arguments)

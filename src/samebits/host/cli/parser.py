@@ -26,6 +26,7 @@ from samebits.host.cli.audit import add_audit_options
 from samebits.host.cli.build import add_build_options
 from samebits.host.cli.check import add_check_options
 from samebits.host.cli.diff import add_diff_options
+from samebits.host.cli.fetch import add_fetch_options
 from samebits.host.cli.fingerprint import add_fingerprint_options
 from samebits.host.cli.init import add_init_options
 from samebits.host.cli.list_runs import add_list_options
@@ -52,6 +53,7 @@ _COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...
     ("lock", "lock the packages that a project requires", add_lock_options),
     ("train", "train a script and record the run", add_train_options),
     ("check", "find what in a script makes results differ between runs", add_check_options),
+    ("fetch", "get what a script takes from the network, once, and pin it", add_fetch_options),
     ("resume", "resume an unfinished run, with the same bits as without the interruption", add_resume_options),
     ("verify", "train a run again and compare the results", add_verify_options),
     ("preflight", "report whether this host can reproduce a run", add_preflight_options),
@@ -109,7 +111,7 @@ def _run_command(argv: Sequence[str]) -> int:
     if unknown:
         raise InputError(_unknown_arguments(options, unknown))
     if script_arguments is not None and "script" not in options:
-        raise InputError("only `samebits train` and `samebits check` take arguments after --; remove them")
+        raise InputError("only `samebits train`, `check` and `fetch` take arguments after --; remove them")
     # None means that there was no `--`; an empty tuple overrides the arguments in samebits.toml.
     options.arguments = script_arguments
     return int(options.command(options))

@@ -62,7 +62,7 @@ def _complete(file: PinnedFile, partial: Path, report: Report) -> None:
 
 
 def _matches(file: PinnedFile, path: Path) -> bool:
-    return digest_file(os.fspath(path)) == file.digest
+    return file.size in (None, path.stat().st_size) and digest_file(os.fspath(path)) == file.digest
 
 
 def _get_with_retries(file: PinnedFile, partial: Path, report: Report) -> None:

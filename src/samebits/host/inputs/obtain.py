@@ -23,7 +23,7 @@ def obtain(files: Sequence[PinnedFile], folders: Iterable[Path] = (), *, offline
     """
     store = InputStore()
     take_from(folders, files, store)
-    left = [file for file in files if not store.path(file.digest).exists()]
+    left = [file for file in files if not store.holds(file)]
     unknown = [file for file in left if file.url is None or offline]
     if unknown:
         why = "the network may not be used" if offline else "their URLs are not known"

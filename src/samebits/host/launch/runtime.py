@@ -22,6 +22,7 @@ from samebits.host.console import log
 from samebits.host.image.build_context import CPU, ImageKind, source_digest, staged_context
 from samebits.host.image.project_lock import project_kind, this_python
 from samebits.host.image.received import is_installed, received_context
+from samebits.host.inputs.network import Network
 from samebits.host.inputs.store import folder_of
 from samebits.host.subprocesses import Streams
 from samebits.host.trust import is_named, require_trust
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from samebits.host.docker import ContainerRequest, Engine, Image
 
 _CONTAINER_DATA = "/data"
+_CONTAINER_HOME = "/tmp"  # noqa: S108
 _CONTAINER_INPUTS = "/inputs"
 _CONTAINER_RUNS = "/runs"
 
@@ -40,14 +42,15 @@ class Runtime:
 
     `setup` is known before anything starts. `prepare` makes what is missing. `run` trains, copies the output to the
     streams, and returns the exit status. `query` calls the entrypoint with other arguments, without the user's script
-    and data, and returns its exit status and stdout. `here` is False if another machine executes it, `isolated` if the
-    script runs on the host itself.
+    and data, and returns its exit status and stdout. `fetch` runs the script with the network on, in a home folder that
+    stays. `here` is False if another machine executes it, `isolated` if the script runs on the host itself.
     """
 
     setup: RunSetup
     prepare: Callable[[], object]
     run: Callable[[RunDir, RunConfig, Streams], int]
     query: Callable[[tuple[str, ...], Mapping[str, str]], tuple[int, str]]
+    fetch: Callable[[RunDir, RunConfig, Path], int] | None = None
     here: bool = True
     isolated: bool = True
 
@@ -159,6 +162,19 @@ def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, d
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
         return run_container(engine, plan_container(folder, spec, image), streams)
 
+    def fetch(folder: RunDir, spec: RunConfig, home: Path) -> int:
+        network = Network.of(os.environ, home, _CONTAINER_HOME)
+        request = plan_container(folder, spec, image)
+        return run_container(
+            engine,
+            replace(
+                request,
+                environment={**request.environment, **network.variables},
+                mounts=(*request.mounts, (home.resolve(), _CONTAINER_HOME, False)),
+                network=network.mode,
+            ),
+        )
+
     def query(arguments: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:
         output = io.BytesIO()
         request = ContainerRequest(
@@ -166,7 +182,7 @@ def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, d
         )
         return run_container(engine, request, Streams(out=output)), output.getvalue().decode()
 
-    return Runtime(setup=setup, prepare=lambda: None, run=run, query=query, here=engine.is_here())
+    return Runtime(setup=setup, prepare=lambda: None, run=run, query=query, fetch=fetch, here=engine.is_here())
 
 
 def _current_user() -> str:
@@ -212,12 +228,11 @@ def _venv_runtime(device: Device, identity: ImageIdentity, context: Path, *, tho
     environment = Environment(runtime="venv", image_note="a virtual environment has no image digest")
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
-        variables = spec.variables
-        if spec.data is not None:
-            variables["SAMEBITS_DATA"] = str(spec.data.resolve())
-        if (inputs := folder_of(folder)) is not None:
-            variables["SAMEBITS_INPUTS"] = str(inputs.resolve())
-        return run_in_venv(("--run", str(folder.path.resolve())), variables, context, streams)
+        return run_in_venv(_words(folder), _venv_variables(folder, spec), context, streams)
+
+    def fetch(folder: RunDir, spec: RunConfig, home: Path) -> int:
+        network = Network.of(os.environ, home, str(home))
+        return run_in_venv(_words(folder), _venv_variables(folder, spec) | network.variables, context, home=home)
 
     def query(arguments: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:
         # A file, because a pipe that nobody reads while the process runs would block it.
@@ -228,4 +243,17 @@ def _venv_runtime(device: Device, identity: ImageIdentity, context: Path, *, tho
 
     setup = RunSetup(image=identity, device=device, environment=environment)
     prepare = partial(prepare_venv, context, thorough=thorough)
-    return Runtime(setup=setup, prepare=prepare, run=run, query=query, isolated=False)
+    return Runtime(setup=setup, prepare=prepare, run=run, query=query, fetch=fetch, isolated=False)
+
+
+def _words(folder: RunDir) -> tuple[str, ...]:
+    return "--run", str(folder.path.resolve())
+
+
+def _venv_variables(folder: RunDir, spec: RunConfig) -> dict[str, str]:
+    variables = spec.variables
+    if spec.data is not None:
+        variables["SAMEBITS_DATA"] = str(spec.data.resolve())
+    if (inputs := folder_of(folder)) is not None:
+        variables["SAMEBITS_INPUTS"] = str(inputs.resolve())
+    return variables

@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,14 +139,19 @@ def entry_module(source: Path) -> str:
 
 
 def run_in_venv(
-    arguments: tuple[str, ...], variables: Mapping[str, str], context: Path | None = None, streams: Streams = INHERITED
+    arguments: tuple[str, ...],
+    variables: Mapping[str, str],
+    context: Path | None = None,
+    streams: Streams = INHERITED,
+    home: Path | None = None,
 ) -> int:
     """Run the entrypoint and return its exit status; Ctrl-C and SIGTERM are passed on.
 
-    `context` is a build context with lock and source; None stands for this installation's.
+    `context` is a build context with lock and source; None stands for this installation's. `home` is where the process
+    may write; None stands for a folder that is removed at the end.
     """
     python, source = locked_python(context), (context or staged_context()).resolve() / "source"
-    with tempfile.TemporaryDirectory(prefix="samebits-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="samebits-") if home is None else nullcontext(str(home)) as scratch:
         request = plan_process(arguments, variables, scratch=Path(scratch), python=python, source=source)
         with start(request.command, environment=request.environment, folder=request.folder, streams=streams) as process:
             try:

@@ -52,3 +52,9 @@ def log_format(handler: Any) -> str | None:
     """The format of a handler's records; None where it has none."""
     form: str | None = getattr(handler.formatter, "_fmt", None)
     return form
+
+
+def tunnel(connection: Any) -> tuple[str, int | None] | None:
+    """Host and port behind the proxy of an `http.client` connection; None without a tunnel."""
+    host = getattr(connection, "_tunnel_host", None)
+    return None if host is None else (host, getattr(connection, "_tunnel_port", None))

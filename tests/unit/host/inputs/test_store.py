@@ -12,12 +12,6 @@ from samebits.core.inputs_lock import InputsLock, PinnedFile
 from samebits.host.inputs.store import InputStore, provide
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InputStore:
-    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path / "cache"))
-    return InputStore()
-
-
 def _stored(store: InputStore, path: str, content: bytes) -> PinnedFile:
     draft = store.draft() / "file"
     draft.write_bytes(content)

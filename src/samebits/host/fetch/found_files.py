@@ -1,0 +1,95 @@
+"""Which files that a fetch left behind are inputs: what came from the network, and what caches made of it."""
+
+import fnmatch
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from samebits.core.errors import RecordError
+from samebits.core.folder_manifest import digest_file
+from samebits.core.inputs_lock import HOME, WORK
+from samebits.host.inputs.network import SCRATCH
+
+_CACHES = (".cache", ".keras", "nltk_data", "scikit_learn_data", "tensorflow_datasets", ".local/share")
+"""Folders that libraries keep downloads in, and what they prepare from them."""
+
+_MADE_ANYWAY = (
+    *(f"{SCRATCH}/*", ".keras/keras.json", ".config/*", ".cache/matplotlib/*", ".cache/fontconfig/*", ".nv/*"),
+    *("*/__pycache__/*", "*.lock", "*.incomplete", "tensorflow_datasets/downloads/*"),
+)
+"""Files that every run makes for itself, or that no run reads: locks, raw downloads beside what was prepared."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundFile:
+    """A file of a fetch: its path in the lock, where it lies, its sha256, and its URL where that is known."""
+
+    path: str
+    at: Path
+    sha256: str
+    url: str | None = None
+
+
+@dataclass(slots=True)
+class FetchReport:
+    """What the script's process reported: URLs by sha256, and members of archives by the archive's path."""
+
+    urls: dict[str, str] = field(default_factory=dict)
+    unpacked: dict[str, set[str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "FetchReport":
+        """Read a report; raises RecordError."""
+        report = cls()
+        try:
+            values: Mapping[str, Any] = json.loads(path.read_bytes())
+            for body in values["downloads"]:
+                for sha256 in body["sha256"]:
+                    report.urls.setdefault(sha256, body["url"])
+            for found in values["unpacked"]:
+                report.unpacked.setdefault(found["archive"], set()).update(found["members"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RecordError(f"the fetch left no report of its downloads ({error}); run it again") from error
+        return report
+
+
+def find_inputs(home: Path, inside: str, outputs: Path, report: FetchReport, *, unpacked: bool) -> list[FoundFile]:
+    """The inputs among all files of the home folder, which the script saw as `inside`, and beside its code.
+
+    Files that were unpacked from an archive which is an input itself are left out, as the run unpacks them again;
+    `unpacked` keeps them.
+    """
+    found = [
+        *_candidates(home, HOME, report, caches=True),
+        *_candidates(outputs, WORK, report, caches=False),
+    ]
+    if unpacked:
+        return found
+    archives = {f"{inside}/{file.path.removeprefix(f'{HOME}/')}" for file in found if file.path.startswith(f"{HOME}/")}
+    made = {member for archive, members in report.unpacked.items() if archive in archives for member in members}
+    return [file for file in found if f"{inside}/{file.path.removeprefix(f'{HOME}/')}" not in made]
+
+
+def _candidates(folder: Path, root: str, report: FetchReport, *, caches: bool) -> Iterator[FoundFile]:
+    for relative, path in _files(folder):
+        if any(fnmatch.fnmatchcase(relative, pattern) for pattern in _MADE_ANYWAY):
+            continue
+        sha256 = digest_file(os.path.realpath(path))
+        # A link to a file that is gone, or to one that only the script's process could see.
+        if sha256 is None:
+            continue
+        url = report.urls.get(sha256.hex)
+        if url is not None or (caches and any(relative.startswith(f"{cache}/") for cache in _CACHES)):
+            yield FoundFile(path=f"{root}/{relative}", at=path, sha256=sha256.hex, url=url)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """All files and links below a folder, sorted."""
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(root, name)
+            yield str(path.relative_to(folder)), path

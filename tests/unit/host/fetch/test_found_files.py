@@ -1,0 +1,85 @@
+"""Which files of a fetch are inputs."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from samebits.core.errors import RecordError
+from samebits.host.fetch.found_files import FetchReport, find_inputs
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+_FILES = {
+    "home/.keras/keras.json": b"{}",
+    "home/.keras/datasets/a_archive": b"archive",
+    "home/.keras/datasets/a/x.txt": b"member",
+    "home/.keras/datasets/own.npy": b"prepared by the script",
+    "home/.cache/huggingface/hub/model.bin": b"model",
+    "home/.cache/huggingface/.locks/model.lock": b"",
+    "home/.cache/matplotlib/fontlist.json": b"fonts",
+    "home/.samebits/tmp/left": b"temporary",
+    "home/tensorflow_datasets/downloads/raw.zip": b"raw",
+    "home/tensorflow_datasets/mnist/3.0.1/mnist-train.tfrecord": b"prepared",
+    "home/elsewhere/downloaded": b"download",
+    "home/elsewhere/written": b"own",
+    "outputs/table.csv": b"table",
+    "outputs/written.txt": b"own output",
+}
+_DOWNLOADED = (b"archive", b"download", b"table", b"raw", b"model")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, content in _FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / "home" / ".cache" / "huggingface" / "link").symlink_to("hub/model.bin")
+    (tmp_path / "home" / ".keras" / "dangling").symlink_to("/inputs/gone")
+    return tmp_path
+
+
+def _report(folder: Path) -> FetchReport:
+    downloads = [
+        {"url": f"https://example.com/{number}", "sha256": ["0" * 64, _sha256(content)]}
+        for number, content in enumerate(_DOWNLOADED)
+    ]
+    unpacked = [{"archive": "/tmp/.keras/datasets/a_archive", "members": ["/tmp/.keras/datasets/a/x.txt"]}]
+    (folder / "report").write_text(json.dumps({"downloads": downloads, "unpacked": unpacked}))
+    return FetchReport.read(folder / "report")
+
+
+def _found(folder: Path, *, unpacked: bool) -> dict[str, str | None]:
+    found = find_inputs(folder / "home", "/tmp", folder / "outputs", _report(folder), unpacked=unpacked)
+    return {file.path: file.url for file in found}
+
+
+_PINNED = {
+    "home/.keras/datasets/a_archive": "https://example.com/0",
+    "home/.keras/datasets/own.npy": None,
+    "home/.cache/huggingface/hub/model.bin": "https://example.com/4",
+    "home/.cache/huggingface/link": "https://example.com/4",
+    "home/tensorflow_datasets/mnist/3.0.1/mnist-train.tfrecord": None,
+    "home/elsewhere/downloaded": "https://example.com/1",
+    "work/table.csv": "https://example.com/2",
+}
+
+
+def test_downloads_and_what_caches_hold(folder: Path) -> None:
+    assert _found(folder, unpacked=False) == _PINNED
+
+
+def test_what_is_unpacked_is_kept_where_asked(folder: Path) -> None:
+    assert _found(folder, unpacked=True) == _PINNED | {"home/.keras/datasets/a/x.txt": None}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"downloads": [{"url": 1}], "unpacked": []}'])
+def test_a_broken_report_is_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "report").write_text(content)
+    with pytest.raises(RecordError, match="left no report"):
+        FetchReport.read(tmp_path / "report")
