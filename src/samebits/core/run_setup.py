@@ -111,8 +111,7 @@ def plan_run(spec: RunConfig, setup: RunSetup, progress: Progress | None = None)
 
 def plan_hashed(spec: RunConfig, setup: RunSetup, *, code: Tree, data: Tree | None) -> PlannedRun:
     """Plan a run from hashed code and data; raises StorageError if the folder of runs is not writable."""
-    inputs = None if spec.inputs is None else read_lock(spec.inputs)
-    recipe = make_recipe(spec, setup, code, data, inputs)
+    recipe, inputs = make_recipe(spec, setup, code, data), _read_inputs(spec)
     prepare_runs(spec.runs)
     started = datetime.now(UTC)
     return PlannedRun(spec=spec, setup=setup, started=started, code=code, data=data, recipe=recipe, inputs=inputs)
@@ -186,10 +185,9 @@ def _path_text(path: Path) -> str:
     return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
 
 
-def make_recipe(
-    spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None, inputs: InputsLock | None = None
-) -> Recipe:
+def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None) -> Recipe:
     """The recipe: what was requested, and what the machine and the files are."""
+    inputs = _read_inputs(spec)
     return Recipe(
         image=setup.image,
         code=spec.code.describe(code.digest, spec.arguments, modes=code.modes),
@@ -204,6 +202,10 @@ def make_recipe(
         env=spec.declared,
         inputs=None if inputs is None else inputs.digest,
     )
+
+
+def _read_inputs(spec: RunConfig) -> InputsLock | None:
+    return None if spec.inputs is None else read_lock(spec.inputs)
 
 
 def _fill(folder: RunDir, planned: PlannedRun, record: Record) -> None:

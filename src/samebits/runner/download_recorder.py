@@ -106,7 +106,7 @@ class DownloadRecorder:
     def _noting_request(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def putrequest(connection: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-            connection._samebits_path = url  # noqa: SLF001  an attribute of our own
+            connection.samebits_path = url
             return original(connection, method, url, *args, **kwargs)
 
         return putrequest
@@ -124,7 +124,7 @@ class DownloadRecorder:
                 packed = (response.getheader("Content-Encoding") or "").lower() in ("gzip", "x-gzip", "deflate")
                 # 47: a gzip or a zlib header, as the data says.
                 body = _Body(url=asked, decoder=zlib.decompressobj(47) if packed else None)
-                response._samebits_body = body  # noqa: SLF001
+                response.samebits_body = body
                 self._bodies.append(body)
             return response
 
@@ -134,7 +134,7 @@ class DownloadRecorder:
         @functools.wraps(original)
         def read(response: Any, *args: Any) -> Any:
             found = original(response, *args)
-            body = getattr(response, "_samebits_body", None)
+            body = getattr(response, "samebits_body", None)
             if body is not None:
                 body.add(bytes(args[0][:found]) if name == "readinto" else found)
             return found
@@ -158,7 +158,7 @@ class DownloadRecorder:
 
 def _url(connection: Any) -> str:
     """The URL of the request that was sent last."""
-    path = getattr(connection, "_samebits_path", "/")
+    path = getattr(connection, "samebits_path", "/")
     if path.startswith("http"):  # asked of a proxy without a tunnel
         return str(path)
     # Libraries have connections of their own, over TLS and under that name.

@@ -14,7 +14,6 @@ from samebits.core.errors import (
     shorten,
 )
 from samebits.core.file_tree import Tree, differing_paths, read_manifest
-from samebits.core.inputs_lock import read_lock
 from samebits.core.jsonio import differing_names
 from samebits.core.origin import VerifiedRun
 from samebits.core.project import CodeLayout
@@ -272,8 +271,7 @@ def _fingerprint_check(record: Record, spec: RunConfig, runtime: Runtime) -> Ite
 
 def _recipe_check(record: Record, spec: RunConfig, runtime: Runtime, code: Tree, data: Tree | None) -> PreflightCheck:
     """Compare the recipe that would run here with the recorded one. It covers all rows above."""
-    inputs = None if spec.inputs is None else read_lock(spec.inputs)
-    found = make_recipe(spec, runtime.setup, code, data, inputs)
+    found = make_recipe(spec, runtime.setup, code, data)
     parts = differing_parts(record.recipe, found)
     reason = f"another recipe: {', '.join(parts)}" if parts else ""
     return PreflightCheck(
