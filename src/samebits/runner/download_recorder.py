@@ -38,13 +38,13 @@ def recording_downloads() -> Iterator[None]:
         yield
         return
     path = Path(report)
-    # What is left of temporary files must not be taken for downloads that the script keeps.
-    os.environ["TMPDIR"] = str(path.parent / "tmp")
-    Path(os.environ["TMPDIR"]).mkdir(parents=True, exist_ok=True)
-    tempfile.tempdir = None
+    temporary = path.parent / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
     recorder = DownloadRecorder()
     with Patches() as patches:
         recorder.install(patches)
+        # What is left of temporary files must not be taken for downloads that the script keeps.
+        patches.replace(tempfile, "tempdir", str(temporary))
         try:
             yield
         finally:

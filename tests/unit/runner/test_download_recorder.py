@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import http.client
 import json
-import os
 import tarfile
 import urllib.request
 import zipfile
@@ -40,7 +39,6 @@ def test_nothing_is_patched_outside_of_a_fetch(monkeypatch: pytest.MonkeyPatch) 
 
 def test_urls_are_found_by_content(hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMEBITS_FETCH", str(tmp_path / "scratch" / "report"))
-    monkeypatch.setenv("TMPDIR", os.environ.get("TMPDIR", "/tmp"))
     (tmp_path / "scratch").mkdir()
     first, second = "https://example.com/first", "https://example.com/second"
     hosts.redirects = {first: "https://mirror.example.org/signed?key=1"}
@@ -64,7 +62,6 @@ def test_what_the_server_packed_is_known_unpacked(
     hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAMEBITS_FETCH", str(tmp_path / "report"))
-    monkeypatch.setenv("TMPDIR", os.environ.get("TMPDIR", "/tmp"))
     text = b"a,b\n" * 500
     hosts.files["https://example.com/t.csv"] = gzip.compress(text)
     hosts.headers["https://example.com/t.csv"] = {"Content-Encoding": "gzip"}
@@ -76,7 +73,6 @@ def test_what_the_server_packed_is_known_unpacked(
 
 def test_members_of_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMEBITS_FETCH", str(tmp_path / "report"))
-    monkeypatch.setenv("TMPDIR", os.environ.get("TMPDIR", "/tmp"))
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("x/y.txt", "y")
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
