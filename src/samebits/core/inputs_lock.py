@@ -177,7 +177,15 @@ def _declared(table: Fields) -> PinnedFile:
     return PinnedFile.from_fields(Fields(table.rest("path") | {"path": full, "url": table.get("url", str)}))
 
 
-def require_declared(lock: InputsLock | None, declared: Iterable[PinnedFile]) -> None:
+def lock_of(script: Path, root: Path, declared: Iterable[PinnedFile]) -> Path | None:
+    """The lock of a script, None if there is none; raises InputError if a declared file is not in it."""
+    path = find_lock(script.parent, root)
+    lock = read_lock(path) if os.path.lexists(path) else None
+    _require_declared(lock, declared)
+    return path if lock is not None and lock.files else None
+
+
+def _require_declared(lock: InputsLock | None, declared: Iterable[PinnedFile]) -> None:
     """Raise InputError for a file of `samebits.toml` that the lock does not hold as it is declared."""
     held = {} if lock is None else {file.path: file.digest for file in lock.files}
     for file in declared:

@@ -4,7 +4,7 @@ import argparse
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +13,7 @@ from samebits.core import declared_env
 from samebits.core.checkpoint_store import LAST, RetentionPolicy
 from samebits.core.determinism_profile import NATIVE, Profile, make_profile
 from samebits.core.errors import InputError, RecordError
-from samebits.core.inputs_lock import PinnedFile, find_lock, read_declared, read_lock, require_declared
+from samebits.core.inputs_lock import lock_of, read_declared
 from samebits.core.jsonio import Fields
 from samebits.core.project import CONFIG_NAME, CodeLayout, find_root, module_layout, script_layout
 from samebits.core.recipe import KERAS_ORDER, KNOWN_LOGS, PER_EPOCH
@@ -276,7 +276,7 @@ def make_config(
     else:
         layout = module_layout(str(module), root, **folders)
     script = script or root / layout.entry
-    merged["inputs"] = _inputs_lock(script, root, merged.get("inputs", ()) if fetched else ())
+    merged["inputs"] = lock_of(script, root, merged.get("inputs", ()) if fetched else ())
     return RunConfig(**merged | {"script": script, "layout": layout})
 
 
@@ -295,14 +295,6 @@ def _code_root(script: Path | None, chosen: Path | None, workdir: Path | None) -
     if not chosen.is_dir():
         raise InputError(f"the code's folder {chosen} is not a folder; name one with --code")
     return chosen
-
-
-def _inputs_lock(script: Path, root: Path, declared: Iterable[PinnedFile]) -> Path | None:
-    """The lock of a script, None if there is none; raises InputError if a declared file is not in it."""
-    path = find_lock(script.parent, root)
-    lock = read_lock(path) if os.path.lexists(path) else None
-    require_declared(lock, declared)
-    return path if lock is not None and lock.files else None
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -133,16 +133,9 @@ def _compare_host(
     check_runs(spec)
     code, code_row = _code(run, record)
     tree, data_row = _data(spec, run, record)
-    rows = [
-        *rows,
-        *_ledger_check(run, record),
-        *_files_check(run, record),
-        code_row,
-        data_row,
-        *inputs_check(run, record, fetch=software.executes, offline=software.offline),
-        *hardware(record),
-        *memory(record),
-    ]
+    rows += [*_ledger_check(run, record), *_files_check(run, record), code_row, data_row]
+    rows += inputs_check(run, record, fetch=software.executes, offline=software.offline)
+    rows += [*hardware(record), *memory(record)]
     runtime = None
     # A row that blocks every level decides already; building an image for it would take minutes.
     if not any(set(row.blocks) == set(REPRODUCIBILITY_LEVELS) for row in rows):
