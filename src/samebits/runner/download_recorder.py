@@ -30,14 +30,18 @@ VARIABLE = "SAMEBITS_FETCH"
 _READS = ("read", "read1", "readinto", "readline")
 
 
+def is_fetch() -> bool:
+    """Whether this process runs the script to find out what it downloads."""
+    return bool(os.environ.get(VARIABLE))
+
+
 @contextmanager
 def recording_downloads() -> Iterator[None]:
     """Record downloads until the block ends, if the launcher asked for it."""
-    report = os.environ.pop(VARIABLE, "")
-    if not report:
+    if not is_fetch():
         yield
         return
-    path = Path(report)
+    path = Path(os.environ[VARIABLE])
     temporary = path.parent / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     recorder = DownloadRecorder()

@@ -32,13 +32,12 @@ from samebits.core.run_dir import RunDir
 from samebits.core.timings import Timings
 from samebits.core.trace_level import TraceEnded
 from samebits.runner import software
-from samebits.runner.compat.features import ENTROPY_MONITOR, EPOCH_SHUFFLE, STEP_TRACE
+from samebits.runner.compat.features import EPOCH_SHUFFLE, STEP_TRACE
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.requirements import required_features
 from samebits.runner.compat.self_test import PrivateNames, read_private_names
 from samebits.runner.components import Components
 from samebits.runner.determinism import settings as determinism
-from samebits.runner.determinism.entropy_monitor import EntropyMonitor
 from samebits.runner.determinism.portability import PortabilityMonitor
 from samebits.runner.determinism.settings_guard import SettingsGuard
 from samebits.runner.digests.output_files import describe_outputs
@@ -47,6 +46,7 @@ from samebits.runner.observe.environment import observe_environment
 from samebits.runner.process.console import log
 from samebits.runner.process.output_capture import kept_output, quiet_import
 from samebits.runner.process.signals import Signals
+from samebits.runner.script_monitors import ScriptMonitors
 from samebits.runner.script_runner import end_fork, run_script
 from samebits.runner.trial.trial_runner import TrialRunner
 
@@ -154,12 +154,12 @@ class Session:
         parts.portability.watch(self.patches, guard)
         # 8. What is left of the trial's perturbations, and the entropy monitor, concern the script alone.
         trial.before_script(self.patches)
-        entropy = self._watch_entropy(names, guard)
+        monitors = self._watch_script(names, guard, parts)
         try:
             # 9. Run the script.
-            outcome = self._run_script(parts, guard, entropy)
+            outcome = self._run_script(parts, guard, monitors)
             # 10. The script may have swallowed an error of samebits. Raise it again before any result is written.
-            self._check_swallowed_errors(parts, guard, entropy)
+            self._check_swallowed_errors(parts, guard, monitors)
             # 11. Digest the models and outputs, and check the inputs again.
             return self._conclude(parts, outcome)
         finally:
@@ -228,18 +228,17 @@ class Session:
             parts.observer.tracer.turn_off(names.reason(STEP_TRACE))
         return names
 
-    def _watch_entropy(self, names: PrivateNames, guard: SettingsGuard) -> EntropyMonitor | None:
-        """Watch for unseeded randomness from here on; None where these library versions do not allow it."""
-        monitor = EntropyMonitor(self.folder.work, stop=guard.stop if self.record.strict else None)
-        watched = names.allow(ENTROPY_MONITOR)
-        if watched:
-            monitor.install(self.patches)
+    def _watch_script(self, names: PrivateNames, guard: SettingsGuard, parts: Components) -> ScriptMonitors:
+        """Watch from here on for what belongs to no recipe."""
+        monitors = ScriptMonitors.start(
+            names, self.folder, self.record, self.patches, stop=guard.stop, allowed=(self.data, parts.pinned.folder)
+        )
         # Every feature has been asked for by now.
         if names.off:
             self._note(Environment(features_off=dict(names.off)))
-        return monitor if watched else None
+        return monitors
 
-    def _run_script(self, parts: Components, guard: SettingsGuard, entropy: EntropyMonitor | None) -> Outcome:
+    def _run_script(self, parts: Components, guard: SettingsGuard, monitors: ScriptMonitors) -> Outcome:
         """Run the user's script; what was observed is recorded however it ends."""
         code = self.record.recipe.code
         with kept_output(self.folder.log), self._timed(lambda timings, seconds: replace(timings, script=seconds)):
@@ -250,32 +249,30 @@ class Session:
             try:
                 outcome = run_script(self.folder.work, code, self.signals, parts.observer.check)
                 end_fork(self.process, outcome.exit_status or EXIT_OK)
-                return outcome
+                return monitors.explained(outcome, code.entry)
             except SettingError:
                 # Keras wraps errors in its own. The guard raises the original message.
                 guard.check()
                 raise
             finally:
                 end_fork(self.process, EXIT_ERROR)
-                self._note_script(parts, entropy)
+                self._note_script(parts, monitors)
 
-    def _note_script(self, parts: Components, entropy: EntropyMonitor | None) -> None:
+    def _note_script(self, parts: Components, monitors: ScriptMonitors) -> None:
         """Record what was observed while the script ran."""
         manager, origin = parts.checkpointing.manager, self.record.origin
         self.record = replace(self.record, resumable=manager.resumable)
         if origin.resumes is not None and origin.resumes.replays is not None:
             resumes = replace(origin.resumes, reproduced=manager.proof.complete)
             self.record = replace(self.record, origin=replace(origin, resumes=resumes))
-        uses = None if entropy is None else tuple(entropy.found())
         ops = parts.trial.nondeterministic_ops()
-        self._note(Environment(entropy=uses, nondeterministic_ops=ops))
+        self._note(replace(monitors.observed(), nondeterministic_ops=ops))
         self.timings = parts.trial.add_timings(self.timings)
 
-    def _check_swallowed_errors(self, parts: Components, guard: SettingsGuard, entropy: EntropyMonitor | None) -> None:
+    def _check_swallowed_errors(self, parts: Components, guard: SettingsGuard, monitors: ScriptMonitors) -> None:
         """Raise again what ended the script, or should have ended it."""
         guard.check()
-        if entropy is not None:
-            entropy.check()
+        monitors.check()
         parts.observer.check()
 
     def _conclude(self, parts: Components, outcome: Outcome) -> Record:

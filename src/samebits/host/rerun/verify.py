@@ -165,6 +165,11 @@ def _judge(run: RunDir, other: RunDir, options: VerifyOptions) -> Verification:
 def _unrecorded_cause(*records: Record) -> str:
     """The likely cause of a difference without a difference in the inputs."""
     places = sorted({str(use) for record in records for use in record.entropy})
+    unpinned = sorted({str(use) for record in records for use in record.environment.unpinned or ()})
+    if unpinned:
+        more = [f"{ENTROPY.what}: {shorten(places, 3)}"] if places else []
+        reasons = [f"reads what no recipe names: {shorten(unpinned, 3)}", *more]
+        return f"no input differs, and the script {'; it '.join(reasons)}"
     if not places:
         # An old run, or one with the monitor off, does not show that there was none.
         watched = all(record.environment.entropy is not None for record in records)

@@ -93,6 +93,7 @@ def _outcome_rows(record: Record) -> list[Row]:
     outcome = record.outcome
     rows = [("outcome", outcome.state if outcome.message is None else f"{outcome.state}: {outcome.message}")]
     rows += [("unseeded", f"{use} ({pluralize(use.times, 'time')})") for use in record.entropy]
+    rows += [("unpinned", f"{use} ({pluralize(use.times, 'time')})") for use in record.environment.unpinned or ()]
     rows += [("set by script", str(setting)) for setting in record.environment.script_settings or ()]
     return [*rows, ("started", record.started), ("level", record.level)]
 

@@ -8,22 +8,20 @@ such as for names of temporary files, are not recorded.
 import ast
 import functools
 import inspect
-import json
 import linecache
 import os
 import random
 import sys
 import uuid
-from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, NoReturn
 
 from samebits.core.script_uses import EntropyUse
 from samebits.runner.compat import cpython_private, tensorflow_private
 from samebits.runner.compat.patches import Patches
+from samebits.runner.observe.call_sites import CallSite, SiteCounter, call_text
 from samebits.runner.process.console import log
 
 _TRANSPARENT = frozenset({"random", "secrets", "uuid", __name__})
@@ -34,10 +32,6 @@ _RESTORING = frozenset({"_pickle", "cloudpickle", "copy", "pickle"})
 
 _AUTOGRAPH = f"{os.sep}autograph{os.sep}"
 _MAX_USES = 100  # call sites in a record
-_MAX_CHILD_NOTES = 1000  # calls at one call site that a forked process reports
-
-CallSite = tuple[str, int, str]
-"""File, line, and the call's source text."""
 
 
 class EntropyMonitor:
@@ -46,10 +40,7 @@ class EntropyMonitor:
     def __init__(self, code: Path, *, stop: Callable[[str], NoReturn] | None = None) -> None:
         self._code = os.path.join(code, "")
         self._stop = stop
-        self._process = os.getpid()
-        self._counts: Counter[CallSite] = Counter()
-        # Processes that the script forks share this file, and report through it.
-        self._child_notes = os.memfd_create("entropy")
+        self._uses = SiteCounter("entropy")
 
     def install(self, patches: Patches) -> None:
         """Wrap the sources of entropy. Call it after TensorFlow is imported, and before the script is."""
@@ -62,14 +53,11 @@ class EntropyMonitor:
 
     def found(self) -> list[EntropyUse]:
         """Every use of unseeded randomness, by file and line."""
-        counts = Counter(self._counts)
-        with suppress(OSError):  # the script may have closed it
-            size = os.fstat(self._child_notes).st_size
-            counts.update(tuple(json.loads(line)) for line in os.pread(self._child_notes, size, 0).splitlines())
-        uses = sorted(
-            EntropyUse(path=path, line=line, call=call, times=times) for (path, line, call), times in counts.items()
+        uses = (
+            EntropyUse(path=str(path), line=int(line), call=str(call), times=times)
+            for (path, line, call), times in self._uses.found()
         )
-        return uses[:_MAX_USES]
+        return list(uses)[:_MAX_USES]
 
     def check(self) -> None:
         """Raise SettingError where the run is strict and a process that the script forked used unseeded randomness."""
@@ -103,13 +91,8 @@ class EntropyMonitor:
             return
         text = "{}:{}: {}".format(*place)
         # One warning for each call site; a strict run raises instead.
-        if place not in self._counts and self._stop is None:
+        if self._uses.add(place) and self._stop is None:
             log(f"{text} draws unseeded randomness; results that depend on it will not repeat")
-        self._counts[place] += 1
-        # The parent does not see a forked process's counts, so each call is written down, up to a limit.
-        if os.getpid() != self._process and self._counts[place] <= _MAX_CHILD_NOTES:
-            with suppress(OSError):  # the script may have closed it
-                os.write(self._child_notes, (json.dumps(place) + "\n").encode())
         if self._stop is not None:
             self._stop(_strict_message(text))
 
@@ -130,7 +113,7 @@ def _caller(frame: FrameType | None, code: str) -> CallSite | None:
     while frame is not None:
         file = frame.f_code.co_filename
         if file.startswith(code):
-            line, text = _call_text(frame.f_code, frame.f_lasti, frame.f_lineno)
+            line, text = call_text(frame.f_code, frame.f_lasti, frame.f_lineno)
             return None if _has_a_seed(text, frame) else (file.removeprefix(code), line, text.partition("\n")[0])
         if "__autograph_generated_file" in file:
             # AutoGraph runs generated code. The record names the script's own line.
@@ -143,20 +126,6 @@ def _caller(frame: FrameType | None, code: str) -> CallSite | None:
             return None
         frame = frame.f_back
     return None
-
-
-@functools.lru_cache(maxsize=1000)
-def _call_text(code: CodeType, instruction: int, line: int) -> tuple[int, str]:
-    """The source text of the call that is running, and the line that it begins in."""
-    first, last, begin, end = list(code.co_positions())[instruction // 2]
-    # Generated code may have no positions; the line is the best there is.
-    if first is None or last is None or begin is None or end is None:
-        return line, linecache.getline(code.co_filename, line).strip()
-    lines = [linecache.getline(code.co_filename, number).encode() for number in range(first, last + 1)]
-    # Columns are counted in bytes. The end is cut first: on one line, it shifts with the beginning.
-    lines[-1] = lines[-1][:end]
-    lines[0] = lines[0][begin:]
-    return first, b"".join(lines).decode(errors="replace").strip()
 
 
 def _has_a_seed(text: str, frame: FrameType) -> bool:

@@ -1,0 +1,240 @@
+"""Record what a script reads that no recipe names: files outside of its own folders, and connections.
+
+An audit hook sees what Python opens, wherever it is called. It cannot be removed, so it is switched off at the end.
+What C libraries open by themselves is not seen, except through the functions of TensorFlow that are named here.
+"""
+
+import functools
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from samebits.core.environment import Environment
+from samebits.core.record import FAILED, Outcome
+from samebits.core.script_uses import CONNECTION, FILE, FOLDER, UnpinnedUse
+from samebits.runner.compat.patches import Patches
+from samebits.runner.observe.call_sites import SiteCounter, script_site
+from samebits.runner.process.console import log
+
+_SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr")
+_MAX_USES = 100  # call sites in a record
+_MAX_PATHS = 100_000  # of which the answer is remembered
+
+
+class UnpinnedMonitor:
+    """Watches one script. `code` is its folder, `allowed` are the others that it may read.
+
+    In a container nothing else can be read, so that `files` is off there, and a connection fails by itself. `stop`
+    makes the run strict: it raises in the script.
+    """
+
+    def __init__(
+        self,
+        code: Path,
+        allowed: Iterable[Path | None],
+        *,
+        files: bool,
+        stop: Callable[[str], NoReturn] | None = None,
+    ) -> None:
+        self._code = os.path.join(code, "")
+        known = [os.fspath(path) for path in (code, *allowed) if path is not None]
+        software = (sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(os.path.isabs, sys.path))
+        self._allowed = [os.path.join(path, "") for path in {*known, *map(os.path.realpath, known)}]
+        # The script cannot put a link to another folder here.
+        self._fixed = tuple(os.path.join(path, "") for path in (*_SYSTEM, *software, *map(os.path.realpath, software)))
+        self._files = files
+        self._stop = stop
+        self._active = False
+        self._seen: dict[str, bool] = {}
+        self._own: set[str] = set()
+        self._uses = SiteCounter("unpinned")
+        self._first: dict[tuple[str, int, str, str], str] = {}
+        self._asked: list[tuple[str, str]] = []
+        self._thread = threading.local()
+        self._handlers: dict[str, Callable[..., None]] = {
+            "socket.connect": self._connect,
+            "socket.getaddrinfo": self._look_up,
+            "urllib.Request": self._request,
+        }
+        if files:
+            self._handlers |= {"open": self._open, "os.listdir": self._list, "os.scandir": self._list}
+            self._handlers |= {"os.mkdir": self._make, "sqlite3.connect": self._read}
+
+    def install(self, patches: Patches) -> None:
+        """Watch from here on, until the patches are undone."""
+        self._active = True
+        patches.on_undo(self._end)
+        sys.addaudithook(self._hook)
+        if self._files:
+            self._watch_tensorflow(patches)
+
+    def found(self) -> tuple[UnpinnedUse, ...] | None:
+        """Everything that was read, by file and line; None where nothing is watched."""
+        if not self._files:
+            return None
+        uses = (
+            UnpinnedUse(path=str(path), line=int(line), call=str(call), kind=str(kind), what=str(what), times=times)
+            for (path, line, call, kind, what), times in self._uses.found()
+        )
+        return tuple(uses)[:_MAX_USES]
+
+    def observed(self) -> Environment:
+        """The same, for the record."""
+        return Environment(unpinned=self.found())
+
+    def explained(self, outcome: Outcome, script: str) -> Outcome:
+        """The outcome of a script that failed in a container because it asked for the network, with what to do."""
+        if self._files or outcome.state != FAILED or not self._asked:
+            return outcome
+        place, what = self._asked[-1]
+        message = f"{place} asks the network for {what}, and a run has none; run `samebits fetch {script}` once"
+        log(message)
+        return Outcome(
+            state=outcome.state, message=message, traceback=outcome.traceback, exit_status=outcome.exit_status
+        )
+
+    def check(self) -> None:
+        """Raise SettingError where the run is strict, and the script swallowed the error or forked."""
+        if self._stop is not None:
+            for use in self.found() or ():
+                self._stop(_strict_message(str(use)))
+
+    def _end(self) -> None:
+        self._active = False
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        # Called for every event of the interpreter: anything else must cost nothing.
+        handler = self._handlers.get(event)
+        if handler is None or not self._active or getattr(self._thread, "busy", False):
+            return
+        # What this does itself is not the script's.
+        self._thread.busy = True
+        try:
+            handler(*arguments)
+        finally:
+            self._thread.busy = False
+
+    def _open(self, path: object, _mode: object, flags: object) -> None:
+        if isinstance(flags, int) and flags & os.O_ACCMODE == os.O_WRONLY:
+            self._make(path)
+        else:
+            self._read(path)
+
+    def _make(self, path: object, *_: object) -> None:
+        """What the script writes is its own to read."""
+        text = _text(path)
+        if text is not None and self._is_outside(full := os.path.realpath(text)):
+            self._own.add(full)
+
+    def _list(self, path: object) -> None:
+        self._read("." if path is None else path, FOLDER)
+
+    def _read(self, path: object, kind: str = FILE) -> None:
+        text = _text(path)
+        if text is None or text.startswith(self._fixed):
+            return
+        full = os.path.abspath(text)
+        outside = self._seen.get(full)
+        if outside is None:
+            outside = self._is_outside(os.path.realpath(full))
+            if len(self._seen) < _MAX_PATHS:
+                self._seen[full] = outside
+        if outside and os.path.exists(full):
+            self._note(kind, full)
+
+    def _is_outside(self, path: str) -> bool:
+        if f"{path}/".startswith((*self._fixed, *self._allowed)) or path == "/":
+            return False
+        return path not in self._own and not any(str(above) in self._own for above in Path(path).parents)
+
+    def _request(self, url: object, *_: object) -> None:
+        self._thread.url = url
+
+    def _look_up(self, host: object, port: object, *_: object) -> None:
+        # Without a port somebody asks for the name of a machine, most often of this one.
+        if host is None or port in (None, 0, "", "0"):
+            return
+        name = host.decode(errors="replace") if isinstance(host, bytes) else str(host)
+        self._thread.port = port
+        self._note(CONNECTION, f"{name}:{port}")
+
+    def _connect(self, _socket: object, address: object) -> None:
+        if not isinstance(address, tuple) or len(address) < 2:
+            return  # within this machine
+        # The address of a name that was looked up just before.
+        if getattr(self._thread, "port", None) != address[1]:
+            self._note(CONNECTION, f"{address[0]}:{address[1]}")
+
+    def _note(self, kind: str, what: str) -> None:
+        site = script_site(inspect.currentframe(), self._code)
+        path, line, call = site or ("", 0, "a library")
+        if kind == CONNECTION:
+            url = getattr(self._thread, "url", None)
+            self._thread.url = None
+            self._asked.append((f"{path}:{line}: {call}" if site else call, str(url or what)))
+        if not self._files and self._stop is None:
+            return
+        use = UnpinnedUse(path=path, line=line, call=call, kind=kind, what=what, times=1)
+        # One entry for each call site, as a loop may read a million files.
+        what = self._first.setdefault((path, line, call, kind), what)
+        first = self._uses.add((path, line, call, kind, what))
+        if self._stop is not None:
+            self._stop(_strict_message(str(use)))
+        if first:
+            log(f"{use}, which no recipe names; pin it with --data or `samebits fetch`")
+
+    def _watch_tensorflow(self, patches: Patches) -> None:
+        """TensorFlow reads files in C++. These are given their names in Python."""
+        import tensorflow as tf
+
+        gfile = tf.io.gfile
+        readers = (gfile.GFile, tf.data.TFRecordDataset, tf.data.TextLineDataset, tf.data.FixedLengthRecordDataset)
+        for owner in readers:
+            patches.wrap((owner, "__init__"), self._noting(FILE, position=1))
+        for name in ("listdir", "walk"):
+            patches.wrap((gfile, name), self._noting(FOLDER, position=0))
+
+    def _noting(self, kind: str, position: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        import tensorflow as tf
+
+        def make(original: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(original)
+            def noting(*args: Any, **kwargs: Any) -> Any:
+                writes = kind == FILE and str(kwargs.get("mode", args[2] if len(args) > 2 else "r"))[:1] in ("w", "a")
+                given = args[position] if len(args) > position else next(iter(kwargs.values()), None)
+                for path in () if writes else _paths(given):
+                    self._hook("open" if kind == FILE else "os.listdir", (path, "r", 0) if kind == FILE else (path,))
+                return original(*args, **kwargs)
+
+            wrapper: Callable[..., Any] = tf.autograph.experimental.do_not_convert(noting)
+            return wrapper
+
+        return make
+
+
+def _strict_message(place: str) -> str:
+    return f"{place}, which no recipe names, and the run is strict; pin it with --data or `samebits fetch`"
+
+
+def _text(path: object) -> str | None:
+    """A path as text; None for a descriptor."""
+    if isinstance(path, (str, bytes, os.PathLike)):
+        return os.fsdecode(path)
+    return None
+
+
+def _paths(value: Any) -> list[str]:
+    """The paths in what TensorFlow takes for file names; of symbolic tensors nothing is known."""
+    import numpy as np
+
+    if hasattr(value, "numpy"):
+        value = value.numpy()
+    if isinstance(value, (str, bytes, os.PathLike)):
+        return [os.fsdecode(value)]
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [os.fsdecode(item) for item in np.ravel(np.asarray(value)) if isinstance(item, (str, bytes))]
+    return []
