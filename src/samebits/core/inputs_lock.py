@@ -9,6 +9,7 @@ known URL has none here. The digest that enters the recipe covers paths, sizes a
 
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 from samebits.core.errors import EXIT_OK, InputError, pluralize
 from samebits.core.run_config import add_recipe_options, make_config
 from samebits.host.cli.options import add_json, add_runtime
-from samebits.host.cli.printing import print_json
+from samebits.host.console import print_json, print_line
 
 
 def add_fetch_options(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +52,9 @@ def fetch_command(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"lock": str(path), "digest": str(lock.digest), "files": [file.to_dict() for file in lock.files]})
     elif lock.files:
-        print(f"inputs {path}: {pluralize(len(lock.files), 'file')}, {lock.size:,} bytes, {lock.digest}")
+        print_line(f"inputs {path}: {pluralize(len(lock.files), 'file')}, {lock.size:,} bytes, {lock.digest}")
     else:
-        print("inputs none: the script fetches nothing")
+        print_line("inputs none: the script fetches nothing")
     return EXIT_OK
 
 
