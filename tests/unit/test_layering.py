@@ -241,6 +241,8 @@ _READERS = {
     "samebits.host.image.rebuild": "exported images",
     "samebits.host.image.received": "a copy of a run's context, which the door made",
     "samebits.host.image.wheelhouse": "wheels in the cache",
+    "samebits.host.fetch.script_fetch": "files of the cache, for an export",
+    "samebits.host.inputs.network": "this machine's certificates",
     "samebits.host.inputs.download": "drafts in the cache",
     "samebits.host.inputs.store": "files of the cache, and of the folder beside the runs",
     "samebits.host.launch.installed_files": "the virtual environment",

@@ -226,7 +226,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--strict",
         action="store_true",
         default=None,
-        help="fail at once when the script draws unseeded randomness",
+        help="fail at once when the script draws unseeded randomness, or reads what is not pinned",
     )
     add_level_option(parser, "bitwise (default), metrics or documented")
     parser.add_argument("--runs", type=Path, metavar="DIR", help="the folder of all runs (default: runs/)")

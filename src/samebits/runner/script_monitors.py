@@ -12,8 +12,8 @@ from samebits.runner.compat.features import ENTROPY_MONITOR
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.self_test import PrivateNames
 from samebits.runner.determinism.entropy_monitor import EntropyMonitor
+from samebits.runner.determinism.unpinned import UnpinnedMonitor
 from samebits.runner.download_recorder import is_fetch
-from samebits.runner.observe.unpinned import UnpinnedMonitor
 from samebits.runner.software import CONTEXT
 
 

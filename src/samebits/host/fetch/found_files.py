@@ -11,8 +11,10 @@ from typing import Any
 from samebits.core.errors import RecordError
 from samebits.core.folder_manifest import digest_file
 from samebits.core.inputs_lock import HOME, WORK
+from samebits.core.run_files import read_plain
 from samebits.host.inputs.network import SCRATCH
 
+_MAX_REPORT_BYTES = 256 << 20  # about a million members of archives
 _CACHES = (".cache", ".keras", "nltk_data", "scikit_learn_data", "tensorflow_datasets", ".local/share")
 """Folders that libraries keep downloads in, and what they prepare from them."""
 
@@ -45,7 +47,7 @@ class FetchReport:
         """Read a report; raises RecordError."""
         report = cls()
         try:
-            values: Mapping[str, Any] = json.loads(path.read_bytes())
+            values: Mapping[str, Any] = json.loads(read_plain(path, _MAX_REPORT_BYTES))
             for body in values["downloads"]:
                 for sha256 in body["sha256"]:
                     report.urls.setdefault(sha256, body["url"])
@@ -74,12 +76,13 @@ def find_inputs(home: Path, inside: str, outputs: Path, report: FetchReport, *, 
 
 
 def _candidates(folder: Path, root: str, report: FetchReport, *, caches: bool) -> Iterator[FoundFile]:
+    inside = os.path.realpath(folder)
     for relative, path in _files(folder):
         if any(fnmatch.fnmatchcase(relative, pattern) for pattern in _MADE_ANYWAY):
             continue
-        sha256 = digest_file(os.path.realpath(path))
-        # A link to a file that is gone, or to one that only the script's process could see.
-        if sha256 is None:
+        real = Path(os.path.realpath(path))
+        # The script made the link: it must not lead to a file of this machine.
+        if not real.is_relative_to(inside) or (sha256 := digest_file(os.fspath(real))) is None:
             continue
         url = report.urls.get(sha256.hex)
         if url is not None or (caches and any(relative.startswith(f"{cache}/") for cache in _CACHES)):

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from samebits.core.script_uses import EntropyUse
 from samebits.runner.compat import cpython_private, tensorflow_private
 from samebits.runner.compat.patches import Patches
-from samebits.runner.observe.call_sites import CallSite, SiteCounter, call_text
+from samebits.runner.determinism.call_sites import CallSite, SiteCounter, call_text
 from samebits.runner.process.console import log
 
 _TRANSPARENT = frozenset({"random", "secrets", "uuid", __name__})

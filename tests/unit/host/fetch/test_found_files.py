@@ -41,6 +41,10 @@ def folder(tmp_path: Path) -> Path:
         path.write_bytes(content)
     (tmp_path / "home" / ".cache" / "huggingface" / "link").symlink_to("hub/model.bin")
     (tmp_path / "home" / ".keras" / "dangling").symlink_to("/inputs/gone")
+    # A link out of the folder would take files of this machine for downloads.
+    (tmp_path / "home" / ".keras" / "leads-out").symlink_to("/etc/hostname")
+    (tmp_path / "secret").write_text("mine")
+    (tmp_path / "home" / ".keras" / "leads-up").symlink_to("../../secret")
     return tmp_path
 
 

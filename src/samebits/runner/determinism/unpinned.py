@@ -17,7 +17,7 @@ from samebits.core.environment import Environment
 from samebits.core.record import FAILED, Outcome
 from samebits.core.script_uses import CONNECTION, FILE, FOLDER, UnpinnedUse
 from samebits.runner.compat.patches import Patches
-from samebits.runner.observe.call_sites import SiteCounter, script_site
+from samebits.runner.determinism.call_sites import SiteCounter, script_site
 from samebits.runner.process.console import log
 
 _SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr")
@@ -100,8 +100,8 @@ class UnpinnedMonitor:
     def check(self) -> None:
         """Raise SettingError where the run is strict, and the script swallowed the error or forked."""
         if self._stop is not None:
-            for use in self.found() or ():
-                self._stop(_strict_message(str(use)))
+            for found in self.found() or ():
+                self._stop(_strict_message(str(found)))
 
     def _end(self) -> None:
         self._active = False
