@@ -33,7 +33,7 @@ with Patches() as patches:
     except SettingError as error:
         outcome = Outcome(state=FAILED, message=f"strict: {error}")
     explained = monitor.explained(outcome, "train.py")
-open("/etc/hostname", "a") if False else None
+    Path(sys.argv[2], "..", "outside", "late.txt").read_text()
 Path(sys.argv[2], "..", "outside", "late.txt").read_text()
 print(json.dumps([[use.to_dict() for use in monitor.found() or ()], explained.message]))
 """
@@ -159,3 +159,20 @@ urllib.request.urlopen("http://127.0.0.1:9/data.csv")
 def test_another_error_in_a_container_stays(folder: Path) -> None:
     _, message, _ = _watched(folder, "open('nothing')\n", files="")
     assert "No such file" in message
+
+
+def test_a_working_folder_that_is_gone_is_the_scripts_own_matter(folder: Path) -> None:
+    script = """import os, shutil
+os.mkdir("{allowed}/gone")
+os.chdir("{allowed}/gone")
+os.rmdir("{allowed}/gone")
+descriptor = os.open("{allowed}", os.O_RDONLY)
+os.close(os.open("c.csv", os.O_RDONLY, dir_fd=descriptor))
+try:
+    open("nothing\\0")
+except ValueError:
+    pass
+os.chdir("/")
+"""
+    uses, message, _ = _watched(folder, script)
+    assert (uses, message) == ([], None)

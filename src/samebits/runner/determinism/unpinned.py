@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -87,7 +88,11 @@ class UnpinnedMonitor:
         return Environment(unpinned=self.found())
 
     def explained(self, outcome: Outcome, script: str) -> Outcome:
-        """The outcome of a script that failed in a container because it asked for the network, with what to do."""
+        """The outcome of a script that failed in a container because it asked for the network, with what to do.
+
+        From here on nothing is watched: the script has ended.
+        """
+        self._end()
         if self._files or outcome.state != FAILED or not self._asked:
             return outcome
         place, what = self._asked[-1]
@@ -114,7 +119,9 @@ class UnpinnedMonitor:
         # What this does itself is not the script's.
         self._thread.busy = True
         try:
-            handler(*arguments)
+            # A folder that is gone, or a name that is none: what the script does next reports it.
+            with suppress(OSError, ValueError):
+                handler(*arguments)
         finally:
             self._thread.busy = False
 
