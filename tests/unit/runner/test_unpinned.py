@@ -175,4 +175,5 @@ except ValueError:
 os.chdir("/")
 """
     uses, message, _ = _watched(folder, script)
-    assert (uses, message) == ([], None)
+    assert uses == []
+    assert not message
