@@ -24,13 +24,14 @@ PROVEN = ROOT / "src" / "samebits" / "runner" / "determinism" / "proven.json"
 FAMILIES = ROOT / "examples" / "families"
 EXACT_IN_FLOAT64 = {"Erfc float64", "Exp float64"}
 """Operations that the exact ones are computed with; float64 convolutions depend on the size of the CPU's caches."""
-VERSIONS = ("tensorflow", "keras", "numpy")
+VERSIONS = ("tensorflow", "keras", "numpy", "ml-dtypes", "opt-einsum", "optree")
+"""What computes, or decides the order of what is computed; other packages of a project do not matter."""
 
 
 def main() -> None:
     """Write the fingerprint, without which no portable run starts, then the operations that the families use."""
     lock = (ROOT / "requirements.lock").read_text()
-    names = {"tensorflow": "tensorflow-cpu", "keras": "keras", "numpy": "numpy"}
+    names = {name: name for name in VERSIONS} | {"tensorflow": "tensorflow-cpu"}
     pins = dict(line.split()[0].split("==") for line in lock.splitlines() if "==" in line and line[0].isalpha())
     table: dict[str, Any] = {"operations": [], "fingerprint": {}, "libc": {}}
     table["versions"] = {name: pins[names[name]] for name in VERSIONS}

@@ -171,16 +171,21 @@ class Arithmetic:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PortabilityGuarantee:
-    """The profile that a run kept to; of a portable one, its operations and those not proven to be portable."""
+    """The profile that a run kept to; of a portable one, its operations and those not proven to be portable.
+
+    `not_covered` names what else brought compiled code, such as pandas; it came with version 1.5 of the record.
+    """
 
     profile: str
     operations: tuple[str, ...] | None = None
     unproven: tuple[str, ...] | None = None
+    not_covered: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As the record holds it."""
         lists = {"operations": self.operations, "unproven": self.unproven}
-        return {"profile": self.profile} | {name: list(items) for name, items in lists.items() if items is not None}
+        found = {"profile": self.profile} | {name: list(items) for name, items in lists.items() if items is not None}
+        return found | ({"not_covered": list(self.not_covered)} if self.not_covered else {})
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "PortabilityGuarantee":
@@ -188,7 +193,8 @@ class PortabilityGuarantee:
         operations, unproven = (
             fields.texts(name) if name in fields.names() else None for name in ("operations", "unproven")
         )
-        return cls(profile=fields.get("profile", str), operations=operations, unproven=unproven)
+        others = fields.texts("not_covered")
+        return cls(profile=fields.get("profile", str), operations=operations, unproven=unproven, not_covered=others)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

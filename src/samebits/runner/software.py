@@ -20,6 +20,7 @@ from samebits.core.source_digest import context_source_digest
 
 # This module's own source lies in the build context, as <context>/source/samebits.
 CONTEXT = Path(samebits.__file__).parents[2]
+LOCK = "lock/requirements.lock"
 
 _SOFTWARE_FOLDERS = (
     *("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/opt/samebits", "/sbin", "/usr"),
@@ -34,7 +35,7 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 def check_software(recipe: ImageIdentity) -> None:
     """Raise InputError where Python, packages or the runner's own source differ from the recipe's."""
     _check_python(recipe)
-    locks = {"lock": CONTEXT / "lock" / "requirements.lock", "packages": CONTEXT / "packages" / "requirements.lock"}
+    locks = {"lock": CONTEXT / LOCK, "packages": CONTEXT / "packages" / "requirements.lock"}
     if not os.path.lexists(locks["packages"]):
         del locks["packages"]
     try:
@@ -81,6 +82,29 @@ def distributions() -> dict[str, str]:
     """Name and version of every installed distribution."""
     found = ((item.metadata["Name"], item.version) for item in importlib.metadata.distributions())
     return dict(sorted((name.lower().replace("_", "-"), version) for name, version in found))
+
+
+def foreign_compiled_code() -> list[str]:
+    """What brought compiled modules that are loaded, other than Python, the base lock and samebits."""
+    base = {name.lower().replace("_", "-") for name, _ in _PIN.findall((CONTEXT / LOCK).read_text(encoding="utf-8"))}
+    library = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
+    owners = importlib.metadata.packages_distributions()
+    found = set()
+    for name, path in _compiled_modules():
+        top = name.partition(".")[0]
+        owner = next((item.lower().replace("_", "-") for item in owners.get(top, ())), top)
+        # A package lies in a folder of the standard library in some installations.
+        if owner not in base and (top in owners or not path.startswith(library)):
+            found.add(owner)
+    return sorted(found)
+
+
+def _compiled_modules() -> Iterator[tuple[str, str]]:
+    """Name and file of every compiled module that is loaded."""
+    for name, module in tuple(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if isinstance(path, str) and path.endswith(".so"):
+            yield name, path
 
 
 def _check_customization() -> None:

@@ -1,14 +1,17 @@
 """Whether the software is what the recipe names: each difference is found, by its name."""
 
+import importlib.metadata
 import os
 import platform
 import sys
+import sysconfig
 import types
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from samebits.core.digest import Digest
 from samebits.core.environment import Mount
 from samebits.core.errors import InputError
 from samebits.core.recipe import ImageIdentity
@@ -173,3 +176,41 @@ def test_a_changed_file_of_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(InputError) as caught:
         software.check_image_files(9.0)
     assert str(caught.value) == f"files changed after the image was built: {path}; use an image of `samebits build`"
+
+
+def test_the_packages_of_a_project_have_a_lock_of_their_own(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = context / "packages" / "requirements.lock"
+    lock.parent.mkdir()
+    lock.write_text("pandas==3.1.1 \\\n    --hash=sha256:0\n")
+    recipe = replace(_RECIPE, packages=Digest.of_file(lock))
+    # A lock that the recipe does not name is another environment.
+    assert _complaint().startswith("the packages beside the running code is sha256:")
+    with pytest.raises(InputError, match=r"pandas is missing \(locked: 3\.1\.1\)"):
+        software.check_software(recipe)
+    found = software.distributions()
+    monkeypatch.setattr(software, "distributions", lambda: found | {"pandas": "3.1.1"})
+    software.check_software(recipe)
+    lock.write_text(lock.read_text() + "\n")
+    with pytest.raises(InputError, match="the packages beside the running code is"):
+        software.check_software(recipe)
+    lock.unlink()
+    with pytest.raises(InputError, match="the packages beside the running code is not there"):
+        software.check_software(recipe)
+
+
+def test_compiled_code_beside_the_base_lock_is_named(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is loaded counts, not what is installed; a script's own modules count as well."""
+    library = Path(sysconfig.get_path("stdlib"))
+    site = library / "site-packages"
+    loaded = {
+        "numpy._core._multiarray_umath": site / "numpy" / "_core" / "_multiarray_umath.so",
+        "sklearn.tree._tree": site / "sklearn" / "tree" / "_tree.so",
+        "sklearn.svm": site / "sklearn" / "svm.py",
+        "_json": library / "lib-dynload" / "_json.so",
+        "fast": context / "work" / "fast.so",
+    }
+    owners = {"numpy": ["numpy"], "sklearn": ["scikit_learn"], "pandas": ["pandas"]}
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: owners)
+    modules = {name: types.SimpleNamespace(__file__=str(path)) for name, path in loaded.items()}
+    monkeypatch.setattr(software, "sys", types.SimpleNamespace(modules=modules))
+    assert software.foreign_compiled_code() == ["fast", "scikit-learn"]

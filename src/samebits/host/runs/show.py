@@ -192,6 +192,7 @@ def _guarantee_rows(environment: Environment) -> list[Row]:
     if environment.guarantee is not None:
         rows.append(("guarantee", f"the {environment.guarantee.profile} profile's"))
         rows += [("  not proven", name) for name in environment.guarantee.unproven or ()]
+        rows += [("  not covered", f"what {name} computes") for name in environment.guarantee.not_covered]
     return rows
 
 

@@ -33,6 +33,7 @@ from samebits.runner.determinism.settings import (
 from samebits.runner.determinism.settings_guard import SettingsGuard
 from samebits.runner.process.console import log
 from samebits.runner.process.output_capture import quiet_import
+from samebits.runner.software import distributions, foreign_compiled_code
 
 _SHOWN = 5
 
@@ -126,13 +127,18 @@ class PortabilityMonitor:
         # NumPy calls the C library, and an unknown one was never compared.
         if c_library() not in proven.libc:
             names.append(f"functions of the C library {c_library()}")
+        others = foreign_compiled_code()
+        if others:
+            log(f"the portability guarantee does not cover what these compute: {shorten(others, _SHOWN)}")
         if names:
             log(
                 "the portability guarantee is reduced to the same CPU class; not proven to be portable:"
                 f" {shorten(names, _SHOWN)}"
             )
         profile = NATIVE if names else PORTABLE
-        return PortabilityGuarantee(profile=profile, operations=tuple(operations), unproven=tuple(names))
+        return PortabilityGuarantee(
+            profile=profile, operations=tuple(operations), unproven=tuple(names), not_covered=tuple(others)
+        )
 
 
 def fingerprint_of(profile: Profile) -> tuple[Fingerprint, list[str]]:
@@ -163,8 +169,10 @@ def check_proven(found: Fingerprint, proven: ProvenTable) -> None:
     import numpy as np
     import tensorflow as tf
 
-    # The table holds for the versions it was generated with, and for no others.
-    versions = {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
+    # The table holds for the versions it was generated with, and for no others. Packages that do not compute in
+    # TensorFlow, Keras or NumPy may have any version.
+    imported = {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
+    versions = {name: imported.get(name) or distributions().get(name) for name in proven.versions}
     if versions != proven.versions:
         wanted = ", ".join(f"{name} {version}" for name, version in proven.versions.items())
         raise SettingError(f"the portable profile is proven for {wanted} only; use the native profile")
