@@ -140,6 +140,13 @@ def keras_seed() -> Any:
     return _global_attribute("global_random_seed")
 
 
+def keeps_seed() -> bool:
+    """Whether this version of Keras stores the seed that `keras.utils.set_random_seed` sets."""
+    import keras
+
+    return "set_global_attribute" in inspect.unwrap(keras.utils.set_random_seed).__code__.co_names
+
+
 def has_global_seed_generator() -> bool:
     """Whether Keras has created the generator that layers without a seed draw from."""
     return _global_attribute("global_seed_generator") is not None

@@ -202,6 +202,13 @@ def onednn_is_on() -> bool:
     return bool(_pywrap_util_port.IsMklEnabled())
 
 
+def names_its_threads() -> bool:
+    """Whether the threads of TensorFlow's pools have names, as they do since 2.21."""
+    import tensorflow as tf
+
+    return tuple(int(part) for part in tf.__version__.split(".")[:2]) >= (2, 21)
+
+
 def tensorflow_seed() -> Any:
     """The seed that `tf.random.set_seed` set."""
     from tensorflow.python.eager import context

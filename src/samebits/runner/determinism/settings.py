@@ -95,12 +95,14 @@ def read_back_seeds(seed: int) -> list[ReadBack]:
     # NumPy keeps no seed: its state is compared with that of a generator with the same seed.
     state, fresh = (generator.get_state()[1] for generator in (np.random, np.random.RandomState(seed)))
     numpy = seed if np.array_equal(state, fresh) else "another state"
-    found = (
+    found: tuple[tuple[str, Any, str], ...] = (
         ("seed of Python", python, "random.getstate"),
         ("seed of NumPy", numpy, "numpy.random.get_state"),
         ("seed of TensorFlow", tensorflow_private.tensorflow_seed(), "tensorflow context"),
-        ("seed of Keras", keras_private.keras_seed(), "keras global state"),
     )
+    # Earlier versions of Keras draw from Python's generator alone.
+    if keras_private.keeps_seed():
+        found += (("seed of Keras", keras_private.keras_seed(), "keras global state"),)
     return _checked(ReadBack(name=name, asked=asked, found=str(value), by=by) for name, value, by in found)
 
 
@@ -176,6 +178,9 @@ def read_back_fingerprint(profile: Profile, found: Fingerprint) -> list[ReadBack
         ReadBack(name="intra-op threads", asked=threads, found=str(found.intra_threads), by="/proc/self/task"),
         ReadBack(name="inter-op threads", asked=threads, found=str(found.inter_threads), by="/proc/self/task"),
     ]
+    if not tensorflow_private.names_its_threads():
+        # The two pools cannot be told from each other. `tf.config.threading` is read back all the same.
+        settings = []
     if profile.portable:
         settings.append(
             ReadBack(name="oneDNN's instructions", asked="Intel AVX2", found=found.onednn, by="oneDNN's verbose line")
