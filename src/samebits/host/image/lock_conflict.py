@@ -78,7 +78,7 @@ def what_is_missing(output: str) -> str | None:
     if versions is None:
         return f"no index has {name}; check its name on https://pypi.org"
     if _versions(name, "--only-binary", ":all:") is None:
-        return f"{name} has no wheel for {python}, only its source; see `samebits lock --build-sdists`"
+        return f"{name} has no wheel for {python}, only its source; require a version that has one"
     return f"no index has a wheel of {match[1] or match[2]} for {python}; there are versions {versions}"
 
 
