@@ -61,9 +61,12 @@ def reservations(record: Record) -> list[str]:
     if record.outcome.state != FINISHED:
         found.append(f"The run is {record.outcome.state}: {record.outcome.message or 'no reason is recorded'}.")
     found += [f"Unseeded randomness: {use} ({pluralize(use.times, 'time')})." for use in record.entropy]
+    found += [f"No part of the recipe: {use}." for use in record.environment.unpinned or ()]
+    found += [f"Set by the script: {setting}." for setting in record.environment.script_settings or ()]
     guarantee = record.environment.guarantee
     if guarantee is not None:
         found += [f"Not proven to be portable: {name}." for name in guarantee.unproven or ()]
+        found += [f"Not proven to be portable: what {name} computes." for name in guarantee.not_covered]
         if guarantee.profile != record.recipe.profile:
             found.append(f"The guarantee is reduced to the {guarantee.profile} profile's.")
     if record.misses_layers:

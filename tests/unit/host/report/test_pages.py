@@ -26,7 +26,7 @@ from samebits.host.report.page import visible
 from samebits.host.report.run_page import run_page
 from samebits.host.runs.registry import run_as_json
 from support.command import call
-from support.records import with_result
+from support.records import with_environment, with_result
 
 HOSTILE = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)>\x1b[31m\u202eevil"
 _VOID = {"meta", "br", "img", "link", "path"}
@@ -106,6 +106,22 @@ def test_a_run(run: RunDir) -> None:
     assert "val_loss: 3 at the end" in text
     assert [setting.name in text for setting in record.environment.settings or ()].count(False) == 0
     assert len(page) <= 400_000
+
+
+def test_what_weakens_a_guarantee(tmp_path: Path, example: Record) -> None:
+    noticed = {
+        "entropy": [{"path": "a.py", "line": 1, "call": "os.urandom", "times": 2}],
+        "unpinned": [{"path": "a.py", "line": 2, "call": "open", "kind": "file", "what": "/x", "times": 1}],
+        "script_settings": [{"path": "a.py", "line": 3, "name": "PYTHONHASHSEED", "value": "42"}],
+        "features_off": {"shuffle": "unknown version"},
+        "promise": {"profile": "native", "unproven": ["Conv2D float64"], "not_covered": ["pandas"]},
+    }
+    record = with_environment(example, lambda environment: environment.update(noticed))
+    page = run_page(make(tmp_path / "a", record, losses(1.0))).decode()
+    for text in ("a.py:1: os.urandom", "open reads the file /x", "PYTHONHASHSEED=42", "unknown version", "pandas"):
+        assert text in page
+    assert "Conv2D float64" in page
+    assert "Nothing was noticed" not in page
 
 
 def test_the_record_can_be_read_back(run: RunDir) -> None:
