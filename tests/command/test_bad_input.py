@@ -114,8 +114,16 @@ def _as_nobody(project: Project) -> Done:
     prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--clear-groups"]
     for folder in [project.folder, *project.folder.parents[:3]]:
         folder.chmod(0o755)
+    # The usual cache is open to its owner alone.
+    cache = project.folder.parent / "cache-of-nobody"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    if os.getuid() == 0:
+        os.chown(cache, 65534, -1)
     command = [*(prefix if os.getuid() == 0 else []), *COMMAND, *project.command()[1:]]
-    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, timeout=300, check=False)
+    variables = os.environ | {"SAMEBITS_CACHE": str(cache)}
+    done = subprocess.run(
+        command, cwd=project.folder, env=variables, capture_output=True, text=True, timeout=300, check=False
+    )
     return Done(status=done.returncode, out=done.stdout, err=done.stderr)
 
 

@@ -110,7 +110,7 @@ def step(a, b):
     with tf.GradientTape() as tape: lost = loss(b, model(a + tf.random.normal(tf.shape(a)), training=True))
     variables = model.trainable_variables
     optimizers["one"].apply_gradients(zip(tape.gradient(lost, variables), variables))
-for _ in samebits.checkpoint(range(5), model, optimizers, rows):
+for _ in samebits.checkpoint(range(5), model, optimizers, rows, rng):
     for a, b in rows: step(a, b)
 """
 _LATE_MODEL = """

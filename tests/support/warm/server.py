@@ -119,12 +119,15 @@ def share_fingerprint(folder: str) -> None:
 
     class Shared:
         def __init__(self) -> None:
-            self._job = None if os.path.exists(path) else real()
+            # Read here, before the script: what it seems to read is recorded.
+            self._known = None
+            with suppress(FileNotFoundError), open(path) as file:
+                self._known = fingerprint.Fingerprint(**json.load(file))
+            self._job = None if self._known is not None else real()
 
         def finish(self) -> Any:
             if self._job is None:
-                with open(path) as file:
-                    return fingerprint.Fingerprint(**json.load(file))
+                return self._known
             found = self._job.finish()
             with open(f"{path}.{os.getpid()}", "w") as file:
                 json.dump(asdict(found), file)

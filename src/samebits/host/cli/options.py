@@ -65,5 +65,7 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
 def add_runtime_kind(parser: argparse.ArgumentParser) -> None:
     """Add `--runtime`; None stands for the value in `samebits.toml`, else auto."""
     parser.add_argument(
-        "--runtime", metavar="KIND", help="docker, venv, or auto (default): docker if an engine answers, else venv"
+        "--runtime",
+        metavar="KIND",
+        help="docker, venv, or auto (default): docker if an engine is configured, else venv",
     )
