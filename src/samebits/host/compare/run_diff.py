@@ -142,7 +142,9 @@ def _mapped(side: str, kind: str, before: Mapping[str, Any], after: Mapping[str,
 
 
 def _setting_values(environment: Environment) -> dict[str, str]:
-    return {item.name: item.found for item in environment.settings or ()}
+    values = {item.name: item.found for item in environment.settings or ()}
+    # Settings are read back before the script, which may set some of them itself.
+    return values | {f"{item.name}, set by the script": item.value for item in environment.script_settings or ()}
 
 
 def _machine(environment: Environment, system: ObservedSystem) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def _key_of(profile: Profile, runtime: Runtime) -> dict[str, Any] | None:
 
 def fingerprint_key(profile: Profile, software: ImageIdentity) -> dict[str, Any]:
     """All that the answer depends on."""
-    names = ("lock", "source", "config", "base")
+    names = ("lock", "packages", "source", "config", "base")
     digests = {name: None if (digest := getattr(software, name)) is None else str(digest) for name in names}
     cpu = {name: value for name, value in describe_cpu().to_dict().items() if name not in _ANY_CORES}
     return {

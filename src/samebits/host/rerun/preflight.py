@@ -134,13 +134,16 @@ def _compare_host(
     code, code_row = _code(run, record)
     tree, data_row = _data(spec, run, record)
     rows += [*_ledger_check(run, record), *_files_check(run, record), code_row, data_row]
-    rows += inputs_check(run, record, fetch=software.executes, offline=software.offline)
+    place = len(rows)
     rows += [*hardware(record), *memory(record)]
     runtime = None
     # A row that blocks every level decides already; building an image for it would take minutes.
     if not any(set(row.blocks) == set(REPRODUCIBILITY_LEVELS) for row in rows):
         found, runtime = find_software(run, record, software)
         rows += found
+    # A foreign run's URLs are not asked before its code is trusted.
+    fetch = software.executes and runtime is not None
+    rows[place:place] = inputs_check(run, record, fetch=fetch, offline=software.offline)
     # Both rows need the run's own software.
     if runtime is not None:
         measured = runtime if software.executes or runtime.isolated else installed_venv(record)
@@ -254,7 +257,9 @@ def _fingerprint_check(record: Record, spec: RunConfig, runtime: Runtime) -> Ite
     reason = f"this machine computes differently: {shorten(names, _MAX_NAMES)}" if names else ""
     same = f"{len(known.operations.keys() - set(names))} the same"
     image = runtime.setup.image
-    other = (image.lock, image.source) != (record.recipe.image.lock, record.recipe.image.source)
+    known_image = record.recipe.image
+    installed, recorded = ((item.lock, item.packages, item.source) for item in (image, known_image))
+    other = installed != recorded
     # A difference may be one of the software. `verify` measures with the recorded one.
     if names and other:
         reason = f"measured with the installed samebits, which is another one: {shorten(names, _MAX_NAMES)}"

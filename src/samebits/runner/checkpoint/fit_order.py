@@ -18,7 +18,7 @@ class FitOrder:
 
     def __init__(self, manager: CheckpointManager) -> None:
         self._manager = manager
-        self.openings = PipelineOpenings()
+        self.openings = PipelineOpenings(lambda: getattr(self._manager.phase, "datasets", ()))
 
     def install(self, patches: Patches) -> None:
         """Count openings from here on."""

@@ -8,7 +8,7 @@ pipeline of its own, a resumed run opens the part as often as the original run d
 import functools
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from samebits.runner.checkpoint import data_iterator
@@ -28,10 +28,12 @@ _OPENED_AT_ONCE = frozenset(
 class PipelineOpenings:
     """Counts openings of the parts that were created outside of every phase, in the order of their creation.
 
-    They are numbered anew after each phase, as a resumed run may create fewer parts in a phase.
+    They are numbered anew after each phase, as a resumed run may create fewer parts in a phase. `passed` gives the
+    pipelines that the loop which is running restores itself: on a resume, a finished loop opens none of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, passed: Callable[[], Iterable[Any]] = tuple) -> None:
+        self._passed = passed
         self._known: dict[str, weakref.ref[Any]] = {}
         self._created: Counter[int] = Counter()
         self._names: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
@@ -84,7 +86,7 @@ class PipelineOpenings:
         """A pipeline was opened; `data` says whether it is the data that the phase trains with."""
         for part in data_iterator.first_reshuffling(dataset):
             name = self._names.get(part)
-            if name is not None:
+            if name is not None and not self._is_passed(part):
                 self._all[name] += 1
                 self._since[name] = 0 if data else self._since[name] + 1
 
@@ -92,8 +94,11 @@ class PipelineOpenings:
         """The first element of a pipeline is drawn: a part that shuffles opens its source only then."""
         first = data_iterator.first_reshuffling(dataset)
         for part in data_iterator.reshuffling_parts(dataset):
-            if part in self._names and not any(part is other for other in first):
+            if part in self._names and not self._is_passed(part) and not any(part is other for other in first):
                 self._all[self._names[part]] += 1
+
+    def _is_passed(self, part: Any) -> bool:
+        return any(part is other for item in self._passed() for other in data_iterator.reshuffling_parts(item))
 
     def is_counted(self, dataset: Any) -> bool:
         """Whether opening a pipeline opens each of its reshuffling parts once, and these are all known."""

@@ -137,8 +137,10 @@ class RandomStreams:
             caller = calling_function(1)
             # The operation that asks is created next.
             self._explicit = op_seed is not None and caller in tensorflow_random.DRAWING
+            # Under a strategy nothing is replaced.
+            captured = self._explicit and not tf.distribute.has_strategy()
             # A pipeline asks through a function of the same name; `data_iterator` handles it.
-            if op_seed is not None and not self._explicit and caller != "get_seed" and tf.executing_eagerly():
+            if op_seed is not None and not captured and caller != "get_seed" and tf.executing_eagerly():
                 self.refuse()
             return original(op_seed)
 
