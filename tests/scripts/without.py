@@ -27,6 +27,7 @@ from samebits.core.recipe import Code  # noqa: E402
 from samebits.host.rerun.golden import models  # noqa: E402
 from samebits.runner.compat.patches import Patches  # noqa: E402
 from samebits.runner.determinism import exact_ops as exact  # noqa: E402
+from samebits.runner.determinism import ordered_sums  # noqa: E402
 from samebits.runner.determinism import settings as determinism  # noqa: E402
 from samebits.runner.determinism.fingerprint import FingerprintJob  # noqa: E402
 from samebits.runner.determinism.op_audit import read_proven  # noqa: E402
@@ -37,6 +38,9 @@ from samebits.runner.script_runner import run_script  # noqa: E402
 threads = 2 if part == "threads" else 1
 exact.REWRITES = tuple(name for name in exact.REWRITES if name != part)
 exact.REPLACED = tuple(function for function in exact.REPLACED if function.__name__ != part)
+if part == ordered_sums.OPTIMIZATION:
+    # The fixed order of sums switches it off as well.
+    ordered_sums.OPTIMIZATION = exact.REWRITES[0]
 if part == "qr":
     exact._exact_qr = lambda original: original
 

@@ -118,6 +118,9 @@ def form_of(name: str) -> str | None:
         return None
     # An attribute that methods assign to `self` is not on the class: it is found in their code.
     if held:
+        # In another version the name may be a function.
+        if not isinstance(found, type):
+            return None
         return "there" if any(held in code.co_names for code in _methods_code(found)) else None
     return _parameters(found) if callable(found) else "there"
 
