@@ -57,7 +57,12 @@ class Checkpointing:
         folders |= {} if pinned.folder is None else {"inputs": pinned.folder, "home": Path.home()}
         streams = RandomStreams()
         libraries = LibraryState(streams)
-        manager = CheckpointManager(record, folder, ledger, folders, working_folder.is_code, libraries)
+
+        def is_given(path: str) -> bool:
+            # Links to inputs lead to this machine's cache; a resumed run makes its own.
+            return working_folder.is_code(path) or pinned.is_link(folder.work / path)
+
+        manager = CheckpointManager(record, folder, ledger, folders, is_given, libraries)
         unsupported_ops = UnsupportedOpWatcher(manager, streams)
         return cls(
             manager=manager,

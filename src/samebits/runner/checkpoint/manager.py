@@ -47,7 +47,7 @@ class CheckpointManager:
         run: RunDir,
         ledger: Ledger,
         folders: Mapping[str, Path],
-        is_code: Callable[[str], bool],
+        is_given: Callable[[str], bool],
         libraries: LibraryState,
     ) -> None:
         self._libraries = libraries
@@ -66,7 +66,7 @@ class CheckpointManager:
         announce, ignore = self._writer.announce, record.recipe.ignore_outputs
         self._files = {
             "written": OutputSnapshot(run.outputs, ignore, store, announce),
-            "written_beside_code": OutputSnapshot(run.work, ignore, store, announce, leave_out=is_code),
+            "written_beside_code": OutputSnapshot(run.work, ignore, store, announce, leave_out=is_given),
         }
         self._observer: TrainingObserver | None = None
         self.phases = 0  # that have begun
