@@ -259,3 +259,14 @@ def test_the_command(tmp_path: Path) -> None:
     found = json.loads(call("diff", "a", "b", "--json", folder=tmp_path).out)
     assert [(item["name"], item["after"]) for item in found] == [("ignore_outputs", '["x"]'), ("seed", "9")]
     assert call("diff", "a", "none", folder=tmp_path).complaint.startswith("there is no run none in runs")
+
+
+def test_what_scripts_set_is_compared(tmp_path: Path, record: Record) -> None:
+    """Two runs whose scripts sized their thread pools otherwise differ in an input."""
+
+    def threads(number: str) -> Record:
+        made = [{"path": "train.py", "line": 1, "name": "TF_NUM_INTRAOP_THREADS", "value": number}]
+        return with_environment(record, lambda environment: environment.update(script_settings=made))
+
+    found = diff(make(tmp_path / "a", threads("2")), make(tmp_path / "b", threads("4")))
+    assert keys(found) == [("inputs", "setting", "TF_NUM_INTRAOP_THREADS, set by the script")]

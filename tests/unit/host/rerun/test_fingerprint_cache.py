@@ -73,12 +73,13 @@ def test_the_command_always_computes(monkeypatch: pytest.MonkeyPatch, capsys: py
     "identity",
     [
         replace(_SOFTWARE, lock=_OTHER),
+        replace(_SOFTWARE, packages=_OTHER),
         replace(_SOFTWARE, source=_OTHER),
         replace(_SOFTWARE, config=_OTHER),
         replace(_SOFTWARE, base=_OTHER),
         replace(_SOFTWARE, python="3.13.6"),
     ],
-    ids=["lock", "source", "config", "base", "python"],
+    ids=["lock", "packages", "source", "config", "base", "python"],
 )
 def test_other_software(identity: ImageIdentity) -> None:
     Software().fingerprint()
