@@ -26,7 +26,8 @@ _MAX_CODE_FILES = 5_000
 _MAX_CODE_BYTES = 50 << 20
 _SCRIPTS = ("", ".py", ".pyw", SUFFIX)
 _NOT_CODE = ("__pycache__", "*.pyc")
-_CODE_TIME = 1_767_225_600  # 2026-01-01T00:00:00Z, as of all files in an image
+FILE_TIME = 1_767_225_600
+"""The time of every file that a script is given, 2026-01-01T00:00:00Z: it must not find out when it was started."""
 
 
 def check_script(script: Path, python: tuple[int, int]) -> None:
@@ -214,4 +215,4 @@ def _fix_times(target: Path) -> None:
     """Give all copied files and folders one time: a script must not find out when they were written."""
     for folder, _, files in os.walk(target, topdown=False):
         for path in (*(f"{folder}/{name}" for name in files), folder):
-            os.utime(path, (_CODE_TIME, _CODE_TIME))
+            os.utime(path, (FILE_TIME, FILE_TIME))

@@ -3,7 +3,6 @@
 import argparse
 import difflib
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,7 +18,7 @@ from samebits.core.project import CONFIG_NAME, CodeLayout, find_root, module_lay
 from samebits.core.recipe import KERAS_ORDER, KNOWN_LOGS, PER_EPOCH
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
-from samebits.core.user_config import refuse_users_own, require_inside, user_defaults
+from samebits.core.user_config import read_options, refuse_users_own, require_inside, user_defaults
 
 BITWISE = "bitwise"
 METRICS = "metrics"
@@ -302,16 +301,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
     `inputs` are the files that it declares (PinnedFile).
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}; fix or remove the file") from error
-    try:
-        return _options(Fields(values), path.parent)
-    except RecordError as error:
-        raise InputError(f"{path}: {error}") from error
+    return read_options(path, _options)
 
 
 def _options(values: Fields, folder: Path) -> dict[str, Any]:

@@ -111,7 +111,8 @@ def plan_run(spec: RunConfig, setup: RunSetup, progress: Progress | None = None)
 
 def plan_hashed(spec: RunConfig, setup: RunSetup, *, code: Tree, data: Tree | None) -> PlannedRun:
     """Plan a run from hashed code and data; raises StorageError if the folder of runs is not writable."""
-    recipe, inputs = make_recipe(spec, setup, code, data), _read_inputs(spec)
+    inputs = read_inputs(spec)
+    recipe = make_recipe(spec, setup, code, data, inputs)
     prepare_runs(spec.runs)
     started = datetime.now(UTC)
     return PlannedRun(spec=spec, setup=setup, started=started, code=code, data=data, recipe=recipe, inputs=inputs)
@@ -185,9 +186,8 @@ def _path_text(path: Path) -> str:
     return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
 
 
-def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None) -> Recipe:
+def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None, inputs: InputsLock | None) -> Recipe:
     """The recipe: what was requested, and what the machine and the files are."""
-    inputs = _read_inputs(spec)
     return Recipe(
         image=setup.image,
         code=spec.code.describe(code.digest, spec.arguments, modes=code.modes),
@@ -204,7 +204,8 @@ def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None)
     )
 
 
-def _read_inputs(spec: RunConfig) -> InputsLock | None:
+def read_inputs(spec: RunConfig) -> InputsLock | None:
+    """The lock of the inputs, where there is one; raises InputError."""
     return None if spec.inputs is None else read_lock(spec.inputs)
 
 

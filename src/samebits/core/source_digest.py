@@ -7,6 +7,10 @@ from samebits.core.digest import Digest
 from samebits.core.file_tree import Tree, TreeEntry
 from samebits.core.run_files import MAX_CODE_BYTES, plain_files, plain_sha256
 
+LOCK_PATH = "lock/requirements.lock"
+PACKAGES_PATH = "packages/requirements.lock"
+"""Samebits's lock, and that of a project's own packages, in a build context."""
+
 
 def context_source_digest(context: Path, *, compiled: bool = True) -> Digest:
     """The source digest of a build context. What Python compiled counts as an extra file, unless `compiled` is off."""

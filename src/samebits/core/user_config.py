@@ -6,7 +6,7 @@ the project. The command line does, and the user's own `~/.config/samebits/confi
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,28 @@ def read_user_config() -> dict[str, Any]:
     """The options in the user's own file; empty if there is none. Raises InputError."""
     try:
         path = config_path()
+    except RuntimeError:  # there is no home
+        return {}
+    return read_options(path, _options, absent=(FileNotFoundError, NotADirectoryError))
+
+
+def read_options(
+    path: Path,
+    parse: Callable[[Fields, Path], dict[str, Any]],
+    absent: tuple[type[OSError], ...] = (FileNotFoundError,),
+) -> dict[str, Any]:
+    """The options of a TOML file, by a function of its values and its folder; empty if it is absent.
+
+    Raises InputError, which names the file.
+    """
+    try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # RuntimeError: there is no home
+    except absent:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}; fix or remove the file") from error
     try:
-        return _options(Fields(values), path.parent)
+        return parse(Fields(values), path.parent)
     except RecordError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -8,6 +8,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from samebits.core.code_tree import FILE_TIME
 from samebits.core.errors import InputError, SettingError, shorten
 from samebits.core.file_tree import TreeFilter, differing_paths, hash_tree
 from samebits.core.folder_manifest import digest_file
@@ -17,7 +18,6 @@ from samebits.core.recipe import Recipe
 from samebits.core.run_dir import RunDir
 from samebits.runner.process.console import plain_progress
 
-_TIME = 1_767_225_600  # 2026-01-01T00:00:00Z, as of the code: a script must not find out when it was started
 _VARIABLE = "SAMEBITS_INPUTS"
 _MAX_NAMES = 3
 
@@ -60,17 +60,17 @@ class PinnedFiles:
             try:
                 self._make_folders(path.parent)
                 path.symlink_to(self._source(file))
-                os.utime(path, (_TIME, _TIME), follow_symlinks=False)
+                os.utime(path, (FILE_TIME, FILE_TIME), follow_symlinks=False)
                 # In a container, the home folder itself belongs to the system.
                 with suppress(PermissionError):
-                    os.utime(path.parent, (_TIME, _TIME))
+                    os.utime(path.parent, (FILE_TIME, FILE_TIME))
             except OSError as error:
                 raise storage_error(error, path) from error
 
     def _make_folders(self, folder: Path) -> None:
         for new in [path for path in (folder, *folder.parents) if not path.exists()][::-1]:
             new.mkdir()
-            os.utime(new, (_TIME, _TIME))
+            os.utime(new, (FILE_TIME, FILE_TIME))
 
     def is_link(self, path: Path) -> bool:
         """Whether a path is still the link that `place` made."""

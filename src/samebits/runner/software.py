@@ -16,11 +16,10 @@ from samebits.core.environment import Mount
 from samebits.core.errors import InputError, shorten
 from samebits.core.jsonio import differing_names
 from samebits.core.recipe import ImageIdentity
-from samebits.core.source_digest import context_source_digest
+from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH, context_source_digest
 
 # This module's own source lies in the build context, as <context>/source/samebits.
 CONTEXT = Path(samebits.__file__).parents[2]
-LOCK = "lock/requirements.lock"
 
 _SOFTWARE_FOLDERS = (
     *("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/opt/samebits", "/sbin", "/usr"),
@@ -35,7 +34,7 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 def check_software(recipe: ImageIdentity) -> None:
     """Raise InputError where Python, packages or the runner's own source differ from the recipe's."""
     _check_python(recipe)
-    locks = {"lock": CONTEXT / LOCK, "packages": CONTEXT / "packages" / "requirements.lock"}
+    locks = {"lock": CONTEXT / LOCK_PATH, "packages": CONTEXT / PACKAGES_PATH}
     if not os.path.lexists(locks["packages"]):
         del locks["packages"]
     try:
@@ -86,7 +85,9 @@ def distributions() -> dict[str, str]:
 
 def foreign_compiled_code() -> list[str]:
     """What brought compiled modules that are loaded, other than Python, the base lock and samebits."""
-    base = {name.lower().replace("_", "-") for name, _ in _PIN.findall((CONTEXT / LOCK).read_text(encoding="utf-8"))}
+    base = {
+        name.lower().replace("_", "-") for name, _ in _PIN.findall((CONTEXT / LOCK_PATH).read_text(encoding="utf-8"))
+    }
     library = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
     owners = importlib.metadata.packages_distributions()
     found = set()

@@ -389,7 +389,9 @@ def test_kept_code_is_hashed_by_the_rule_of_its_recipe(spec: RunConfig) -> None:
     old = hash_tree(spec.code_folder, "code")
     assert hash_kept_code(folder).digest == planned.recipe.code.tree != old.digest
     assert hash_kept_code(folder, replace(record.recipe.code, modes=False)).digest == old.digest
-    assert make_recipe(spec, planned.setup, old, None).code == replace(record.recipe.code, tree=old.digest, modes=False)
+    assert make_recipe(spec, planned.setup, old, None, None).code == replace(
+        record.recipe.code, tree=old.digest, modes=False
+    )
     (folder.code / "prepare.sh").chmod(0o644)
     assert hash_kept_code(folder).digest != planned.recipe.code.tree
 

@@ -19,8 +19,9 @@ from samebits.core.record import Record
 from samebits.core.result import OutputFile
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import MAX_CODE_BYTES
+from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.audit.ledger_audit import check_ledger
-from samebits.host.image.build_context import LOCK_PATH, PACKAGES_PATH, check_kept
+from samebits.host.image.build_context import check_kept
 
 _OPEN = ("outputs/", "work/", "models/", "checkpoints/", "log.txt", "image/source/", "image/cuda/requirements.lock")
 """Where a run may leave files of which its record holds no digest."""

@@ -27,7 +27,6 @@ def diff_command(*, one: str, other: str, runs: Path | None, as_json: bool, html
     from samebits.host.audit.file_audit import require_unchanged
     from samebits.host.compare.run_diff import diff, print_differences
     from samebits.host.console import log
-    from samebits.host.report.comparison_page import comparison_page
     from samebits.host.report.page import check_target, write_page
     from samebits.host.runs.registry import find_run, runs_folder
 
@@ -44,5 +43,7 @@ def diff_command(*, one: str, other: str, runs: Path | None, as_json: bool, html
     else:
         print_differences(differences, found[0].read().covers)
     if html is not None:
-        write_page(html, comparison_page(*found))
+        from samebits.host.report.comparison_page import comparison_page
+
+        write_page(html, comparison_page(*found, differences=differences))
     return EXIT_DIFFERENT if differences else EXIT_OK

@@ -159,7 +159,7 @@ def verify_command(  # noqa: PLR0913  the options of one verification
 
 
 def _write_page(target: Path, found: "Verification") -> None:
-    """The page of the two runs; without a second run there is nothing to compare, which is said."""
+    """The page of the two runs; without a second run there is nothing to compare: a message says so."""
     from samebits.host.console import log
     from samebits.host.report.comparison_page import comparison_page
     from samebits.host.report.page import write_page
@@ -168,7 +168,10 @@ def _write_page(target: Path, found: "Verification") -> None:
         log(f"no page was written to {target}: nothing was trained to compare with")
         return
     located = "" if found.location is None else "\n".join(found.location.lines())
-    write_page(target, comparison_page(found.verified, found.by, verdict=found.verdict, located=located))
+    # Of runs whose files were changed, none were looked for.
+    differences = found.differences or None
+    page = comparison_page(found.verified, found.by, verdict=found.verdict, differences=differences, located=located)
+    write_page(target, page)
 
 
 def verify_segments_command(  # noqa: PLR0913  the options of one verification

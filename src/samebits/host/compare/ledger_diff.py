@@ -16,7 +16,7 @@ from samebits.core.run_files import plain_lines
 
 # Matched on bytes, as parsing every line as JSON is much slower.
 _CHAIN = re.compile(rb'"(?:line":\d+|previous":"sha256:[0-9a-f]{64}"|version":"[0-9.]+"),?')
-_CHAIN_KEYS = ("line", "previous", "version")
+CHAIN_KEYS = ("line", "previous", "version")
 _NO_NUMBER = b'"version":"1.0"'
 _STEP = b'"event":"step"'
 TENSOR_LISTS = ("outputs", "gradients", "variables")
@@ -115,10 +115,10 @@ def _content(line: bytes) -> bytes:
     """A line without the keys of the chain; keys of the same names inside, as a metric has them, stay."""
     content, removed = _CHAIN.subn(b"", line)
     # One match for each key is the chain's own; a further one lies deeper in the line.
-    if removed == len(_CHAIN_KEYS) - (_NO_NUMBER in line):
+    if removed == len(CHAIN_KEYS) - (_NO_NUMBER in line):
         return content
     try:
-        return canonical_json(Fields(json.loads(line)).rest(*_CHAIN_KEYS))
+        return canonical_json(Fields(json.loads(line)).rest(*CHAIN_KEYS))
     except (ValueError, RecursionError, RecordError):
         return line  # not a ledger's line: it is compared as it is
 
@@ -133,4 +133,4 @@ def _parse_line(run: RunDir, line: _Line | None) -> dict[str, Any] | None:
             fields.objects(kind)
     except (ValueError, RecursionError, RecordError) as error:
         raise RecordError(f"{run.ledger}: line {line.number} is not a ledger line: {error}") from error
-    return fields.rest(*_CHAIN_KEYS)
+    return fields.rest(*CHAIN_KEYS)

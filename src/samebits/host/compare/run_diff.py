@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,7 @@ from samebits.host.console import print_line, printable
 INPUTS = "inputs"
 OUTPUTS = "outputs"
 _MAX_CODE_BYTES = 4 << 20  # of a file that is compared by line
-DIGEST = re.compile(r"\b(sha256:[0-9a-f]{8})[0-9a-f]{56}\b")
-"""A digest in a text; the first group is enough to recognize it."""
+_DIGEST = re.compile(r"\b(sha256:[0-9a-f]{8})[0-9a-f]{56}\b")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -306,15 +306,17 @@ def print_difference(item: Difference) -> None:
 
 
 def _short(value: str | None) -> str:
-    """A value shortened for a line: exact floats as decimals, digests and lists truncated."""
+    """A readable value for a line of a terminal."""
+    text = printable(readable(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def readable(value: str | None) -> str:
+    """A value of a difference: exact floats as decimals, digests by their first digits."""
     if value is None:
         return "nothing"
-    try:
-        return f"{float.fromhex(value):.9g}" if value.lstrip("-").startswith("0x") else _truncated(value)
-    except ValueError:
-        return _truncated(value)
-
-
-def _truncated(value: str) -> str:
-    text = printable(DIGEST.sub(r"\1…", value))
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    # A foreign record may hold a number that is too large.
+    with suppress(ValueError, OverflowError):
+        if value.lstrip("-").startswith("0x"):
+            return f"{float.fromhex(value):.9g}"
+    return _DIGEST.sub(r"\1…", value)

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from samebits import __version__
+from samebits.core.code_tree import FILE_TIME
 from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, RecordError, ToolError
 from samebits.core.jsonio import Fields, read_json, readable_json, write_atomically
+from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.cache_dir import cache_folder
 from samebits.host.console import log
 from samebits.host.docker import Engine, Image
@@ -21,8 +23,6 @@ from samebits.host.image.base_image import default_base, provide_base
 from samebits.host.image.build_context import (
     CPU,
     GPU,
-    LOCK_PATH,
-    PACKAGES_PATH,
     ImageKind,
     source_digest,
     write_context,
@@ -32,7 +32,7 @@ from samebits.host.image.package_layers import layer_wheels
 from samebits.host.image.wheelhouse import prepare_wheelhouse
 from samebits.host.subprocesses import run_tool
 
-SOURCE_DATE_EPOCH = "1767225600"
+SOURCE_DATE_EPOCH = str(FILE_TIME)
 """The time of every file in an image, 2026-01-01T00:00:00Z. Its value is arbitrary; it must never change."""
 
 BASE_LABEL = "org.opencontainers.image.base.digest"

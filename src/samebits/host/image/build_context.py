@@ -27,13 +27,11 @@ from samebits.core.file_tree import hash_tree
 from samebits.core.jsonio import readable_json, write_atomically
 from samebits.core.recipe import ImageIdentity
 from samebits.core.run_files import MAX_CODE_BYTES, plain_sha256
-from samebits.core.source_digest import context_source_digest, digest_of_files
+from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH, context_source_digest, digest_of_files
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import log
 
 _PACKAGE = Path(samebits.__file__).parent
-LOCK_PATH = "lock/requirements.lock"
-PACKAGES_PATH = "packages/requirements.lock"
 CUDA_PATH = "cuda/requirements.lock"
 
 

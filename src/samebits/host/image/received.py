@@ -15,13 +15,12 @@ from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, UntrustedError, pluralize
 from samebits.core.recipe import ImageIdentity
 from samebits.core.run_files import plain_files, read_plain
+from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.image.build_context import (
     CPU,
     CUDA_PATH,
     GPU,
-    LOCK_PATH,
-    PACKAGES_PATH,
     check_kept,
     context_file,
     cuda_lock,

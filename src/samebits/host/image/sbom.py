@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from samebits.core.digest import Digest
+from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.docker import Engine, Image
 from samebits.host.image.build import PACKAGES_LABEL, SOURCE_DATE_EPOCH, config_digest
-from samebits.host.image.build_context import LOCK_PATH, PACKAGES_PATH
 from samebits.host.image.lockfile import read_lock
 
 _CONTEXT = "/opt/samebits/recipe"

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from samebits.core.code_tree import FILE_TIME
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, StorageError, shorten
 from samebits.core.file_tree import Progress
@@ -24,7 +25,6 @@ from samebits.core.run_dir import RunDir
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import log
 
-FILE_TIME = 1_767_225_600  # 2026-01-01T00:00:00Z: a script must not find out when a file was fetched
 _MAX_NAMES = 3
 
 

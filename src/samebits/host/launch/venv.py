@@ -12,9 +12,10 @@ from pathlib import Path
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, Terminated
+from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import log
-from samebits.host.image.build_context import LOCK_PATH, PACKAGES_PATH, staged_context
+from samebits.host.image.build_context import staged_context
 from samebits.host.image.lockfile import read_lock, text_of
 from samebits.host.launch.installed_files import check_files, record_files
 from samebits.host.subprocesses import INHERITED, Streams, run_tool, start, stop_gently

@@ -1,11 +1,11 @@
 """The page of two runs: the verdict, the first divergence, and only what differs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.host.compare.ledger_diff import Divergence, first_divergence
-from samebits.host.compare.run_diff import DIGEST, INPUTS, OUTPUTS, Difference, diff
+from samebits.host.compare.run_diff import INPUTS, OUTPUTS, Difference, diff, readable
 from samebits.host.compare.verdict import Tolerance, Verdict, judge_runs
 from samebits.host.report.chart import Chart, draw, draw_differences
 from samebits.host.report.ledger_view import LedgerView, compare_views
@@ -15,14 +15,22 @@ from samebits.host.report.tables import Row, environment_rows, grouped, recipe_r
 MAX_ROWS = 1000
 
 
-def comparison_page(one: RunDir, other: RunDir, *, verdict: Verdict | None = None, located: str = "") -> bytes:
+def comparison_page(
+    one: RunDir,
+    other: RunDir,
+    *,
+    verdict: Verdict | None = None,
+    differences: Sequence[Difference] | None = None,
+    located: str = "",
+) -> bytes:
     """The page of two runs; `located` is where `verify --locate` found the first difference.
 
-    Without a verdict the results are judged at the first run's level. Raises RecordError for a run that cannot be read.
+    Without a verdict the results are judged at the first run's level; without differences they are looked for. Raises
+    RecordError for a run that cannot be read.
     """
     records = one.read(), other.read()
     verdict = verdict or judge_runs(*records, records[0].level, Tolerance())
-    differences = diff(one, other)
+    differences = diff(one, other) if differences is None else differences
     divergence = first_divergence((one, records[0]), (other, records[1]))
     *views, cells = compare_views(one, other)
     return render(
@@ -53,24 +61,19 @@ def _values(divergence: Divergence | None) -> list[tuple[str, str, str]]:
 
 
 def _short(value: object) -> str:
-    if value is None:
-        return "nothing"
+    """A value of a ledger's line; a tensor is named by its digest."""
     if isinstance(value, Mapping):
         return _short(value.get("digest", str(value)))
-    text = DIGEST.sub(r"\1…", str(value))
-    try:
-        return f"{float.fromhex(text):.9g}" if text.lstrip("-").startswith("0x") else text
-    except (ValueError, OverflowError):
-        return text
+    return readable(None if value is None else str(value))
 
 
-def _tables(differences: list[Difference], side: str) -> dict[str, list[tuple[Difference, str, str]]]:
+def _tables(differences: Sequence[Difference], side: str) -> dict[str, list[tuple[Difference, str, str]]]:
     """By kind, in the order of `diff`: each difference with its two values. Tensors come with the farthest first."""
     found: dict[str, list[tuple[Difference, str, str]]] = {}
     for item in differences:
         # Code is shown as lines, the ledger's first difference at the top.
         if item.side == side and item.kind not in {"code", "ledger"}:
-            found.setdefault(item.kind, []).append((item, _short(item.before), _short(item.after)))
+            found.setdefault(item.kind, []).append((item, readable(item.before), readable(item.after)))
     found.get("tensor", []).sort(key=lambda row: (-_ulps(row[0].detail), row[0].name))
     return found
 
@@ -87,15 +90,10 @@ def _charts(one: LedgerView, other: LedgerView) -> Iterator[tuple[int, list[tupl
         charts = []
         for name, series in grouped(one.fits[fit]).items():
             theirs = {key: values for key, values in other.fits[fit].items() if key in series}
-            both = {
-                f"{key}, {which}": side[key] for key in series for which, side in _sides(series, theirs) if key in side
-            }
+            sides = (("first", series), ("second", theirs))
+            both = {f"{key}, {which}": side[key] for key in series for which, side in sides if key in side}
             charts.append((draw(name, both), draw_differences(f"{name}: distance", series, theirs)))
         yield fit, charts
-
-
-def _sides(one: Mapping[str, object], other: Mapping[str, object]) -> tuple[tuple[str, Mapping], tuple[str, Mapping]]:  # type: ignore[type-arg]
-    return ("first", one), ("second", other)
 
 
 def _equal_rows(records: tuple[Record, Record]) -> list[Row]:

@@ -11,9 +11,9 @@ from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import line_place
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_lines
+from samebits.host.compare.ledger_diff import CHAIN_KEYS
 
 MAX_CELLS = 600
-_CHAIN_KEYS = ("line", "previous", "version")
 SAME, DIFFERS, ONLY_HERE, ONLY_THERE, ALONE = "same", "differs", "only here", "only there", "alone"
 _WORST = (DIFFERS, ONLY_HERE, ONLY_THERE, SAME, ALONE)
 """The state that a cell of several lines shows: the first of these that one of its lines has."""
@@ -79,7 +79,7 @@ def _state(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> st
 
 
 def _content(line: Mapping[str, Any]) -> bytes:
-    return canonical_json({name: value for name, value in line.items() if name not in _CHAIN_KEYS})
+    return canonical_json({name: value for name, value in line.items() if name not in CHAIN_KEYS})
 
 
 def _cells(states: list[tuple[Mapping[str, Any], str]]) -> list[Cell]:

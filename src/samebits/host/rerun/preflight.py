@@ -28,6 +28,7 @@ from samebits.core.run_setup import (
     hash_data,
     make_recipe,
     plan_hashed,
+    read_inputs,
 )
 from samebits.core.trace_level import Trace
 from samebits.host.audit.file_audit import audit_files
@@ -269,7 +270,7 @@ def _fingerprint_check(record: Record, spec: RunConfig, runtime: Runtime) -> Ite
 
 def _recipe_check(record: Record, spec: RunConfig, runtime: Runtime, code: Tree, data: Tree | None) -> PreflightCheck:
     """Compare the recipe that would run here with the recorded one. It covers all rows above."""
-    found = make_recipe(spec, runtime.setup, code, data)
+    found = make_recipe(spec, runtime.setup, code, data, read_inputs(spec))
     parts = differing_parts(record.recipe, found)
     reason = f"another recipe: {', '.join(parts)}" if parts else ""
     return PreflightCheck(

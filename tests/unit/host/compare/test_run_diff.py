@@ -18,7 +18,7 @@ from samebits.core.file_tree import Tree, TreeEntry, hash_tree
 from samebits.core.ledger import Ledger
 from samebits.core.record import Record, read_record, write_record
 from samebits.core.run_dir import RunDir
-from samebits.host.compare.run_diff import Difference, diff
+from samebits.host.compare.run_diff import Difference, diff, readable
 from support.command import EXAMPLE, call
 from support.records import result_of, with_environment, with_result
 
@@ -270,3 +270,9 @@ def test_what_scripts_set_is_compared(tmp_path: Path, record: Record) -> None:
 
     found = diff(make(tmp_path / "a", threads("2")), make(tmp_path / "b", threads("4")))
     assert keys(found) == [("inputs", "setting", "TF_NUM_INTRAOP_THREADS, set by the script")]
+
+
+def test_a_number_that_no_float_holds_is_shown_as_it_is() -> None:
+    """A foreign record may hold one."""
+    assert readable("0x1p+99999") == "0x1p+99999"
+    assert (readable("0x1p+1"), readable(None)) == ("2", "nothing")

@@ -211,7 +211,7 @@ def test_a_cell_of_several_lines_shows_the_one_that_differs(
 
 
 def test_a_long_ledger(tmp_path: Path, example: Record) -> None:
-    """A page stays small; what it leaves out is said."""
+    """A page stays small, and names what it leaves out."""
     run = make(tmp_path / "a", example, [])
     line = json.dumps({"event": "epoch", "fit": 0, "epoch": 0, "metrics": {"loss": (1.0).hex()}})
     with run.ledger.open("w") as file:
