@@ -73,7 +73,6 @@ make_root() {
     "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" </dev/null >"$state/debootstrap.log" 2>&1 ||
     die 2 "debootstrap failed, see $state/debootstrap.log: $(tail -n 1 "$state/debootstrap.log")"
   mkdir -p "$state/root.partial"/{oldroot,state,etc/docker}
-  echo '{"features": {"containerd-snapshotter": true}}' >"$state/root.partial/etc/docker/daemon.json"
   mv "$state/root.partial" "$root"
 }
 
@@ -137,6 +136,10 @@ up() {
   make_client
   if ! engine_pid >/dev/null; then
     say "starting dockerd"
+    # Without a limit the build cache grows by some gigabytes with every lock that is tried.
+    cat >"$root/etc/docker/daemon.json" <<'JSON'
+{"features": {"containerd-snapshotter": true}, "builder": {"gc": {"enabled": true, "defaultKeepStorage": "6GB"}}}
+JSON
     rm -f "$socket" "$state/docker.pid"
     # With systemd-resolved, the host's resolv.conf names an address that containers cannot reach.
     [ -r $resolv ] || resolv=/etc/resolv.conf
