@@ -189,8 +189,11 @@ def test_what_no_recipe_holds(pairs: Pairs, option: str, reason: str) -> None:
 
 
 def test_a_moved_weight_is_located(pairs: Pairs) -> None:
-    """Epoch, step, tensor and layer; outputs and gradients of that step are still the same."""
-    location = pairs.located(pairs.train("--", "--perturb", "5"))
+    """Epoch, step, tensor and layer, from the last checkpoint before; outputs and gradients are still the same."""
+    done = pairs.verify(pairs.train("--", "--perturb", "5"), "--locate", "--json")
+    location = json.loads(done.out)["location"]
+    assert "locating: starting at checkpoints: phase 0 after 1 epoch; phase 0 after 1 epoch\n" in done.err
+    assert "from the beginning" not in done.err
     assert (location["fit"], location["epoch"], location["step"]) == (0, 1, 1)
     (cause,) = location["causes"]
     assert (cause["kind"], cause["tensor"], cause["layer"]) == ("variable", "small/head/kernel", "small/head")

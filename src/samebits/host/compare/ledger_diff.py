@@ -35,11 +35,12 @@ _POSITION_KEYS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Divergence:
-    """The first two lines that differ. One of them is None if its ledger has ended."""
+    """The first two lines that differ. One of them is None if its ledger has ended; `numbers` counts both from 1."""
 
     number: int
     one: Mapping[str, Any] | None
     other: Mapping[str, Any] | None
+    numbers: tuple[int | None, int | None] = (None, None)
 
     def place(self, name: str) -> int | None:
         """The line's `fit`, `loop`, `epoch`, `step`, `stage` or `round`; None if it has no such key."""
@@ -82,8 +83,12 @@ def first_divergence(one: tuple[RunDir, Record], other: tuple[RunDir, Record]) -
     # Two lines are in memory at a time: ledgers with a line per step may have gigabytes.
     for before, after in itertools.zip_longest(*ledgers):
         if before is None or after is None or before.content != after.content:
-            number = (before or after).number
-            return Divergence(number=number, one=_parse_line(one[0], before), other=_parse_line(other[0], after))
+            return Divergence(
+                number=(before or after).number,
+                one=_parse_line(one[0], before),
+                other=_parse_line(other[0], after),
+                numbers=(before.number if before else None, after.number if after else None),
+            )
     return None
 
 

@@ -1,28 +1,42 @@
 """Locate where two trainings first diverge, by training both again with a finer trace.
 
 First with a line for each step of the epoch in which the ledgers diverge; then with every tensor of that one step. Each
-of these runs ends after its window, and is deleted.
+of these runs begins at the last checkpoint before the divergence, ends after its window, and is deleted. A run from a
+checkpoint counts only if it reproduces what its side recorded; else both sides are trained from the beginning.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samebits.core.errors import SamebitsError, shorten
+from samebits.core.checkpoint_store import LAST
+from samebits.core.errors import RecordError, SamebitsError, shorten
 from samebits.core.jsonio import Fields
+from samebits.core.origin import ResumedRun
 from samebits.core.record import FINISHED, Record
 from samebits.core.result import TensorDescription
 from samebits.core.run_dir import RunDir
+from samebits.core.run_setup import Resumption
 from samebits.core.trace_level import INPUT, STEP, TENSOR, Trace
+from samebits.host.audit.checkpoint_audit import CheckpointAudit, refusals
 from samebits.host.compare.ledger_diff import TENSOR_LISTS, Divergence, first_divergence
 from samebits.host.compare.tensor_diff import Distance, TensorStore, tensor_distance
 from samebits.host.console import log
+from samebits.host.runs.registry import checksum_of
 
 RunWithRecord = tuple[RunDir, Record]
-TrainAgain = Callable[[Trace, Path], RunWithRecord]
-"""Trains a recipe again with a trace, in a folder of runs, and returns the new run."""
+TrainAgain = Callable[[Trace, Path, Resumption | None], RunWithRecord]
+"""Trains a recipe again with a trace, in a folder of runs, from a checkpoint or the beginning; returns the new run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """One of two runs to compare, and how its recipe is trained again."""
+
+    run: RunWithRecord
+    train: TrainAgain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,33 +93,97 @@ class DivergenceLocation:
         return [f"diverges first at {self.where}: {self.causes[0]}", *more]
 
 
-def locate(compared: tuple[RunWithRecord, RunWithRecord], sides: tuple[TrainAgain, TrainAgain]) -> DivergenceLocation:
+def locate(one: Side, other: Side) -> DivergenceLocation:
     """The epoch, step, tensor and layer where two runs diverge, if they diverge again when trained again."""
-    divergence = first_divergence(*compared)
+    divergence = first_divergence(one.run, other.run)
     if divergence is None:
         return DivergenceLocation(
             note="the ledgers agree: the difference came after the last epoch, or is in an output file"
         )
+    starts = tuple(map(_checkpoint_before, (one, other), divergence.numbers))
+    if any(starts):
+        begun = "; ".join(str(start.run.checkpoint) if start else "the beginning" for start in starts)
+        log(f"locating: starting at checkpoints: {begun}")
+        try:
+            return _locate_from((one, other), starts, divergence)
+        except SamebitsError as error:
+            log(f"locating: starting at the beginning instead: {error}")
+    return _locate_from((one, other), (None, None), divergence)
+
+
+def _locate_from(
+    sides: tuple[Side, Side], starts: Sequence[Resumption | None], divergence: Divergence
+) -> DivergenceLocation:
+    """Locate by training both sides from where they start; raises SamebitsError if one cannot be trained like that."""
     # The traced runs are large, and no runs of the user's: they leave nothing in the folder of runs.
     with tempfile.TemporaryDirectory(prefix="samebits-locate-") as scratch:
         # Runs that were traced by step already skip the first training.
         if divergence.place("step") is None:
             window = Trace(level=STEP, fit=divergence.place("fit"), epoch=divergence.place("epoch"))
             log(f"locating: training both again to {divergence.where}, with a line for each step")
-            found = first_divergence(*_train_both(sides, window, Path(scratch) / "step"))
+            traced = _train_both(sides, starts, window, Path(scratch) / "step")
+            for side, start, run, number in zip(sides, starts, traced, divergence.numbers, strict=True):
+                if start is not None:
+                    _require_reproduced(side.run, run, number)
+            found = first_divergence(*traced)
             # The second training may reveal that no step differs.
             if found is None or found.place("step") is None:
                 return _not_in_a_step(divergence, found)
             divergence = found
         log(f"locating: training both again to {divergence.where}, with every tensor of it")
-        return _in_step(divergence, _train_both(sides, _window(divergence), Path(scratch) / "tensor"))
+        traced = _train_both(sides, starts, _window(divergence), Path(scratch) / "tensor")
+        found = first_divergence(*traced)
+        if any(starts):
+            _require_same_step(divergence, found)
+        return _in_step(divergence, found, traced)
+
+
+def _checkpoint_before(side: Side, number: int | None) -> Resumption | None:
+    """The last usable checkpoint before a line of the run's ledger; None where there is none."""
+    run, record = side.run
+    if number is None or refusals(run, record):
+        return None
+    try:
+        checkpoints = CheckpointAudit.of(run, record)
+    except RecordError:
+        return None
+    before = [place for place in checkpoints.good if place.step is None and checkpoints.lines(place) < number]
+    for place in sorted(before, key=lambda place: place.order, reverse=True):
+        if checkpoints.wrong_with_needed(place) is None:
+            return Resumption(
+                run=ResumedRun(id=record.id, checksum=checksum_of(run), checkpoint=place),
+                ledger=run.ledger,
+                size=checkpoints.size(place),
+                store=run.checkpoints,
+                positions=checkpoints.taken_over(place, keep=LAST),
+            )
+    return None
+
+
+def _require_reproduced(recorded: RunWithRecord, traced: RunWithRecord, number: int | None) -> None:
+    """Raise SamebitsError unless a run from a checkpoint has the recorded lines, `number` included."""
+    found = first_divergence(recorded, traced)
+    # It ends after its window, so its ledger is the shorter one.
+    ended = found is not None and found.other is None and number is not None and found.number > number
+    if not (found is None or ended):
+        raise SamebitsError(f"from its checkpoint, {recorded[1].id} does not train as it did")
+
+
+def _require_same_step(divergence: Divergence, found: Divergence | None) -> None:
+    """Raise SamebitsError unless the step with every tensor is the step that was found to differ."""
+    for before, again in ((divergence.one, found and found.one), (divergence.other, found and found.other)):
+        if before is not None and (again or {}).get("tensors") != before.get("tensors"):
+            raise SamebitsError(f"trained again, {divergence.where} is another")
 
 
 def _train_both(
-    sides: tuple[TrainAgain, TrainAgain], trace: Trace, scratch: Path
+    sides: tuple[Side, Side], starts: Sequence[Resumption | None], trace: Trace, scratch: Path
 ) -> tuple[RunWithRecord, RunWithRecord]:
     """Train both sides with a trace; raises SamebitsError if one could not be trained or traced like that."""
-    runs = sides[0](trace, scratch / "one"), sides[1](trace, scratch / "other")
+    runs = (
+        sides[0].train(trace, scratch / "one", starts[0]),
+        sides[1].train(trace, scratch / "other", starts[1]),
+    )
     for _, record in runs:
         # The kept source of an older run ignores a trace that it does not know.
         if record.trace != trace:
@@ -146,8 +224,9 @@ def _not_in_a_step(divergence: Divergence, found: Divergence | None) -> Divergen
     return _location(found, note=f"no step differs, only {names}: look at validation and callbacks")
 
 
-def _in_step(divergence: Divergence, traced: tuple[RunWithRecord, RunWithRecord]) -> DivergenceLocation:
-    found = first_divergence(*traced)
+def _in_step(
+    divergence: Divergence, found: Divergence | None, traced: tuple[RunWithRecord, RunWithRecord]
+) -> DivergenceLocation:
     # A script without seeds diverges anew each time, not necessarily at the same step.
     if found is None or found.one is None or found.other is None:
         return _location(divergence, note="trained again, the two agree there: each training diverges at another place")

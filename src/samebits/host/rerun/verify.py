@@ -16,6 +16,7 @@ from samebits.core.origin import VerifiedRun
 from samebits.core.record import Record
 from samebits.core.run_config import DOCUMENTED, check_level
 from samebits.core.run_dir import RunDir
+from samebits.core.run_setup import Resumption
 from samebits.core.trace_level import Trace
 from samebits.host.audit.file_audit import audit_files
 from samebits.host.audit.ledger_audit import check_ledger
@@ -24,7 +25,7 @@ from samebits.host.compare.verdict import DIFFERENT, Tolerance, Verdict, check_m
 from samebits.host.console import print_line
 from samebits.host.launch.train import execute, execute_silently
 from samebits.host.lint.findings import ENTROPY
-from samebits.host.rerun.divergence import DivergenceLocation, RunWithRecord, TrainAgain, locate
+from samebits.host.rerun.divergence import DivergenceLocation, RunWithRecord, Side, TrainAgain, locate
 from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.rerun.request import RerunRequest
@@ -184,7 +185,10 @@ def _locate(run: RunDir, other: RunDir, reports: tuple[PreflightReport, Prefligh
     if reasons:
         return DivergenceLocation(note="; ".join(dict.fromkeys(reasons)))
     try:
-        return locate(((run, run.read()), (other, other.read())), (_retrainer(reports[0]), _retrainer(reports[1])))
+        return locate(
+            Side(run=(run, run.read()), train=_retrainer(reports[0])),
+            Side(run=(other, other.read()), train=_retrainer(reports[1])),
+        )
     except SamebitsError as error:
         return DivergenceLocation(note=str(error))
 
@@ -192,10 +196,10 @@ def _locate(run: RunDir, other: RunDir, reports: tuple[PreflightReport, Prefligh
 def _retrainer(report: PreflightReport) -> TrainAgain:
     """A function that trains the recipe of a report again, silently; the new record holds how that ended."""
 
-    def train_again(trace: Trace, runs: Path) -> RunWithRecord:
+    def train_again(trace: Trace, runs: Path, resumes: Resumption | None) -> RunWithRecord:
         # A traced run ends after its window and is never resumed, so it keeps no checkpoints.
         spec = replace(report.spec, trace=trace, keep=NONE, checkpoint_every=None, runs=runs)
-        planned = replace(report, spec=spec).planned()
+        planned = replace(report, spec=spec).planned(resumes=resumes)
         run = execute_silently(planned, report.available_runtime)
         return run, run.read()
 

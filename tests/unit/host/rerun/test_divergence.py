@@ -1,6 +1,7 @@
 """Locating a divergence: which windows are traced, and what is concluded from them."""
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import pytest
 from samebits.core.digest import Digest
 from samebits.core.errors import SamebitsError
 from samebits.core.ledger import Ledger
+from samebits.core.origin import ResumedRun
 from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record
 from samebits.core.run_dir import RunDir
+from samebits.core.run_setup import Resumption
 from samebits.core.trace_level import STEP, TENSOR, Trace
-from samebits.host.rerun.divergence import DivergenceLocation, RunWithRecord, TrainAgain, locate
+from samebits.host.rerun import divergence
+from samebits.host.rerun.divergence import DivergenceLocation, RunWithRecord, Side, TrainAgain, locate
 
 Line = dict[str, Any]
 
@@ -57,7 +61,7 @@ class Trainings:
         def side(number: int) -> TrainAgain:
             left: Iterator[tuple[list[Line], list[Line]]] = iter(phases)
 
-            def train(trace: Trace, _runs: Path) -> RunWithRecord:
+            def train(trace: Trace, _runs: Path, _start: Resumption | None = None) -> RunWithRecord:
                 self.asked.append(trace)
                 return self.ran(next(left)[number], trace)
 
@@ -72,7 +76,12 @@ def trainings(tmp_path: Path, example: Record) -> Trainings:
 
 
 def _located(trainings: Trainings, first: list[Line], second: list[Line], *phases: Any) -> DivergenceLocation:
-    return locate((trainings.ran(first), trainings.ran(second)), trainings.sides(*phases))
+    return _locate((trainings.ran(first), trainings.ran(second)), trainings.sides(*phases))
+
+
+def _locate(compared: tuple[RunWithRecord, RunWithRecord], sides: tuple[TrainAgain, TrainAgain]) -> DivergenceLocation:
+    one, other = (Side(run=run, train=train) for run, train in zip(compared, sides, strict=True))
+    return locate(one, other)
 
 
 _DIVERGED = ([_epoch(0), _epoch(1)], [_epoch(0), _epoch(1, "other")])
@@ -93,7 +102,7 @@ def test_first_the_step_then_its_tensors(trainings: Trainings) -> None:
 
 def test_runs_that_were_traced_by_step_need_one_training(trainings: Trainings) -> None:
     pair = [trainings.ran(lines, Trace(level=STEP)) for lines in _STEPS]
-    found = locate((pair[0], pair[1]), trainings.sides(([_step(1)], [_step(1, "other")])))
+    found = _locate((pair[0], pair[1]), trainings.sides(([_step(1)], [_step(1, "other")])))
     assert trainings.asked == [Trace(level=TENSOR, fit=0, epoch=1, step=1)] * 2
     assert found.note == "no value differs there, only tensors.trainable"
 
@@ -111,7 +120,7 @@ def test_the_loop_is_asked_for_by_its_number(trainings: Trainings) -> None:
     steps = [[_loop(0), _loop(1), _loop(0, loop=1), _loop(1, weights, loop=1)] for weights in ("same", "other")]
     pair = [trainings.ran(lines, Trace(level=STEP)) for lines in steps]
     tensors = [[_loop(1, loop=1, outputs=[_tensor([value], layer="m/d")])] for value in (1.0, 2.0)]
-    found = locate((pair[0], pair[1]), trainings.sides((tensors[0], tensors[1])))
+    found = _locate((pair[0], pair[1]), trainings.sides((tensors[0], tensors[1])))
     assert trainings.asked == [Trace(level=TENSOR, loop=1, step=1)] * 2
     assert (found.loop, found.step, found.where) == (1, 1, "loop 1, step 1")
 
@@ -160,7 +169,7 @@ def test_distances_of_what_was_kept(trainings: Trainings) -> None:
         run.tensors.mkdir()
         (run.tensors / Digest.of_bytes(value.tobytes()).hex).write_bytes(value.tobytes())
     known = [trainings.ran(line, Trace(level=TENSOR)) for line in lines]
-    found = locate((known[0], known[1]), (lambda *_: pair[0], lambda *_: pair[1]))
+    found = _locate((known[0], known[1]), (lambda *_: pair[0], lambda *_: pair[1]))
     (line,) = found.lines()
     assert line.startswith("diverges first at fit 0, epoch 1, step 1: variable m/a/bias (layer m/a): ")
     assert line.endswith("1 of 3 values differ, by 1 at most, 4194304 ULPs")
@@ -174,11 +183,43 @@ def test_trainings_that_went_otherwise_are_not_compared(trainings: Trainings) ->
     compared = trainings.ran(_DIVERGED[0]), trainings.ran(_DIVERGED[1])
     untraced = trainings.ran(_STEPS[0])
     with pytest.raises(SamebitsError, match=r" was recorded by cannot trace single steps$"):
-        locate(compared, (lambda *_: untraced, lambda *_: untraced))
+        _locate(compared, (lambda *_: untraced, lambda *_: untraced))
     window = Trace(level=STEP, fit=0, epoch=1)
     run, record = trainings.ran([], window)
     failed = run, replace(record, result=None, outcome=Outcome(state=FAILED, message="no"))
     with pytest.raises(SamebitsError, match=r"^trained again, it ended differently: failed: no$"):
-        locate(compared, (lambda *_: failed, lambda *_: failed))
+        _locate(compared, (lambda *_: failed, lambda *_: failed))
     stopped = run, replace(record, outcome=Outcome(state=INTERRUPTED, message=window.message))
-    assert locate(compared, (lambda *_: stopped, lambda *_: stopped)).note.startswith("trained again twice")
+    assert _locate(compared, (lambda *_: stopped, lambda *_: stopped)).note.startswith("trained again twice")
+
+
+_FROM_CHECKPOINT = [([_epoch(0), _step(0), _step(1), _epoch(1)],
+                     [_epoch(0), _step(0), _step(1, "other"), _epoch(1, "other")]),
+                    ([_epoch(0), _step(1)], [_epoch(0), _step(1, "other")])]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "tries"),
+    [
+        (lambda _: None, 2),
+        # The epoch trains otherwise than recorded: its state was not all in the checkpoint.
+        (lambda lines: lines[0][1].__setitem__(3, _epoch(1, "third")), 3),
+        # The run ends before the line that differs.
+        (lambda lines: lines[0][0].pop(), 3),
+        # With every tensor, the step is another than with a line alone.
+        (lambda lines: lines[1][1].__setitem__(1, _step(1, "third")), 4),
+    ],
+)
+def test_a_start_at_a_checkpoint_must_reproduce_what_was_recorded(
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], object], tries: int
+) -> None:
+    lines = copy.deepcopy(_FROM_CHECKPOINT)
+    change(lines)
+    one, other = trainings.ran(_DIVERGED[0]), trainings.ran(_DIVERGED[1])
+    start = Resumption(run=ResumedRun(id="a", checksum="b"), ledger=one[0].ledger, size=0, store=one[0].checkpoints)
+    monkeypatch.setattr(divergence, "_checkpoint_before", lambda _side, number: start if number == 2 else None)
+    # What the trainings from the beginning find, after those from the checkpoint.
+    whole = [_STEPS, ([_epoch(0), _step(1)], [_epoch(0), _step(1, "other")])]
+    found = _locate((one, other), trainings.sides(*lines[: tries - (2 if tries > 2 else 0)], *whole))
+    assert (found.fit, found.epoch, found.step) == (0, 1, 1)
+    assert len(trainings.asked) == 2 * tries
