@@ -7,7 +7,7 @@ import platform
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -185,10 +185,11 @@ class Engine:
             return True
         return False
 
-    def load(self, path: Path) -> str:
-        """Load an image archive and return the image's id; raises EngineError if the engine cannot read it."""
-        with _engine_errors(ValueError), path.open("rb") as file:
-            (image,) = self._client.images.load(file)
+    def load(self, archive: Path | Any) -> str:
+        """Load an image archive, or its blocks, and return the image's id; raises EngineError for what is none."""
+        opened = archive.open("rb") if isinstance(archive, Path) else nullcontext(archive)
+        with _engine_errors(ValueError), opened as content:
+            (image,) = self._client.images.load(content)
         return str(image.id)
 
     def tag(self, identifier: str, name: str) -> None:

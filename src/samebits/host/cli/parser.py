@@ -31,6 +31,7 @@ from samebits.host.cli.fingerprint import add_fingerprint_options
 from samebits.host.cli.init import add_init_options
 from samebits.host.cli.list_runs import add_list_options
 from samebits.host.cli.lock import add_lock_options
+from samebits.host.cli.pack import add_pack_options, add_unpack_options
 from samebits.host.cli.preflight import add_preflight_options
 from samebits.host.cli.rebuild import add_rebuild_options
 from samebits.host.cli.report import add_report_options
@@ -66,6 +67,8 @@ _COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...
     ("list", "list the runs", add_list_options),
     ("show", "show one run, or an image", add_show_options),
     ("report", "write an HTML page of a run, of two runs, or of all", add_report_options),
+    ("pack", "pack a run, its image and its data into one file", add_pack_options),
+    ("unpack", "check a packed run, and unpack it", add_unpack_options),
 )
 
 

@@ -1,13 +1,23 @@
 """`samebits verify`: train a run again, in one go or in segments, and compare the results."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samebits.core.errors import InputError
 from samebits.core.run_config import BITWISE, add_level_option, check_level
-from samebits.host.cli.options import add_data, add_html, add_json, add_offline, add_run, add_runs_folder, add_trust
+from samebits.host.cli.options import (
+    RUN_HELP,
+    add_data,
+    add_html,
+    add_json,
+    add_offline,
+    add_runs_folder,
+    add_trust,
+)
+from samebits.host.cli.pack import add_store
 from samebits.host.cli.printing import print_now
 from samebits.host.console import print_json
 
@@ -17,7 +27,7 @@ if TYPE_CHECKING:
 
 def add_verify_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits verify`."""
-    add_run(parser)
+    parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or a capsule")
     add_data(parser)
     add_level_option(parser, "bitwise, metrics or documented (default: the recorded level)")
     _add_tolerances(parser)
@@ -29,6 +39,7 @@ def add_verify_options(parser: argparse.ArgumentParser) -> None:
     add_offline(parser, "if the image must be rebuilt")
     add_trust(parser)
     _add_segments(parser)
+    add_store(parser)
     add_runs_folder(parser)
     add_json(parser, "the verdict")
     add_html(parser)
@@ -65,6 +76,27 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
 
 def _verify_from_options(options: argparse.Namespace) -> int:
     _refuse_other_mode(options)
+    # A folder is a run, as ever; a file can only be a capsule.
+    return _verify_capsule(options) if os.path.isfile(options.run) else _verify_run(options)
+
+
+def _verify_capsule(options: argparse.Namespace) -> int:
+    """Verify the run in a capsule, with what else is in it; every byte is checked before."""
+    from samebits.core.run_dir import prepare_runs
+    from samebits.host.capsule.software import provide_software
+    from samebits.host.capsule.unpack import unpacked_beside
+    from samebits.host.runs.registry import runs_folder
+
+    options.runs = runs_folder(options.runs)
+    prepare_runs(options.runs)
+    with unpacked_beside(Path(options.run), options.runs, options.store) as capsule:
+        options.run = str(capsule.run.path)
+        options.data = options.data or capsule.data
+        options.offline = provide_software(capsule) or options.offline
+        return _verify_run(options)
+
+
+def _verify_run(options: argparse.Namespace) -> int:
     if not options.segments:
         return verify_command(
             run=options.run,

@@ -57,13 +57,21 @@ def provide_base(engine: Engine, base: str, digest: Digest, *, offline: bool = F
         if found is not None:
             return _require_id(base, found.id, digest)
     if not _archive_path(base).exists():
+        loaded = engine.find_image(base_name(digest))
+        if loaded is not None and loaded.id == str(digest):
+            return loaded.reference
         if by_digest and not (offline and engine.find_image(base) is None):
             return base
         raise ImageError(f"neither the base image {base} nor an archive of it is here; see `samebits archive-base`")
     # A registry digest equals the image id in the containerd store only, so the id is not compared here.
     if by_digest:
-        return _from_archive(engine, base, f"samebits-archived-base:{digest.hex[:16]}")
+        return _from_archive(engine, base, base_name(digest))
     return _from_archive(engine, base, base, digest)
+
+
+def base_name(digest: Digest) -> str:
+    """The name of a base that was loaded from an archive or a capsule: it cannot stand for another content."""
+    return f"samebits-archived-base:{digest.hex[:16]}"
 
 
 def _from_archive(engine: Engine, base: str, name: str, wanted: Digest | None = None) -> str:

@@ -1,0 +1,153 @@
+"""What of a run goes into a capsule, and where each file lies now."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from samebits.core.errors import ImageError, InputError, NoEngineError, RecordError
+from samebits.core.file_tree import TreeEntry, read_manifest
+from samebits.core.folder_manifest import scan_folder
+from samebits.core.inputs_lock import read_lock
+from samebits.core.record import Record
+from samebits.core.run_dir import RunDir
+from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
+from samebits.host.capsule import contents
+from samebits.host.capsule.archive import Source
+from samebits.host.capsule.contents import Member
+from samebits.host.capsule.image_layout import NamedImage, exported, layout, resolve
+from samebits.host.console import elapsed_progress
+from samebits.host.docker import Engine, Image
+from samebits.host.image.base_image import base_name
+from samebits.host.image.build import BuildPlan
+from samebits.host.image.rebuild import provide_recorded
+from samebits.host.image.wheelhouse import prepare_wheelhouse
+from samebits.host.inputs.store import InputStore
+
+
+def image_name(record: Record) -> str:
+    """The name of a run's image after it was loaded from a capsule."""
+    config = record.recipe.image.config
+    return f"samebits:capsule-{config.short if config is not None else record.recipe.digest.short}"
+
+
+def run_files(run: RunDir, *, checkpoints: bool) -> tuple[list[Source], list[str]]:
+    """All files and empty folders of a run, and the paths of what is neither: links and the like."""
+    files: list[Source] = []
+    folders: list[str] = []
+    left_out: list[str] = []
+    for entry, path in scan_folder(run.path):
+        relative = _relative(Path(path), run.path)
+        if not checkpoints and f"{relative}/".startswith("checkpoints/"):
+            continue
+        if entry.size is not None:
+            member = Member(path=f"{contents.RUN}/{relative}", size=entry.size, executable=entry.executable)
+            files.append(Source(member=member, path=Path(path), within=run.path))
+        else:
+            (folders if entry.path.endswith("/") else left_out).append(relative)
+    # A folder in which something lies needs no entry. One that held only what is left out is an empty one.
+    above = {os.path.dirname(path) for path in folders}
+    above |= {os.path.dirname(source.member.path.removeprefix(f"{contents.RUN}/")) for source in files}
+    empty = (Source(member=Member(path=f"{contents.RUN}/{name}/")) for name in folders if name not in above)
+    return [*files, *empty], sorted(left_out)
+
+
+def _relative(path: Path, root: Path) -> str:
+    try:
+        return os.fsencode(path.relative_to(root)).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"the run holds a name that is not UTF-8: {path}; a capsule cannot hold it") from error
+
+
+def data_files(run: RunDir, record: Record, folder: Path | None) -> Iterator[Source]:
+    """The data of a run, from where it was or from `folder`."""
+    if record.recipe.data is None:
+        return
+    place = record.origin.data if folder is None else os.fspath(folder)
+    if place is None or not os.path.isdir(place):
+        where = "nothing says where it is" if place is None else f"it is not at {place}"
+        raise InputError(f"the data is not here: {where}; name it with --data DIR, or leave it out (--without data)")
+    for entry in _recorded_data(run, record):
+        member = Member(path=f"{contents.DATA}/{entry.path}", size=entry.size, digest=entry.digest)
+        yield Source(member=member, path=Path(place) / entry.path)
+
+
+def _recorded_data(run: RunDir, record: Record) -> tuple[TreeEntry, ...]:
+    tree = read_manifest(run.data_manifest)
+    if tree.digest != record.recipe.data:
+        raise RecordError(f"{run.data_manifest} is not the recorded one; restore the run's folder")
+    return tree.entries
+
+
+def input_files(run: RunDir, record: Record) -> Iterator[Source]:
+    """The files that a run takes from the network, from the store."""
+    if record.recipe.inputs is None:
+        return
+    store = InputStore()
+    for file in read_lock(run.inputs).files:
+        if not store.holds(file):
+            raise InputError(
+                f"the input {file.path} is not here; get it with `samebits fetch`, or use `--without inputs`"
+            )
+        path = store.path(file.digest)
+        member = Member(path=f"{contents.INPUTS}/{file.path}", size=path.stat().st_size, digest=file.digest)
+        yield Source(member=member, path=path)
+
+
+def wheel_files(run: RunDir, record: Record) -> Iterator[Source]:
+    """The wheels of the run's locks, from the cache; nothing is downloaded."""
+    locks = [LOCK_PATH, *([] if record.recipe.image.packages is None else [PACKAGES_PATH])]
+    try:
+        folders = [prepare_wheelhouse(run.image / lock, offline=True) for lock in locks]
+    except ImageError as error:
+        raise InputError(f"{error}, or leave them out (--without wheels)") from error
+    files = {path.name: path for folder in folders for path in sorted(folder.iterdir())}
+    for name, path in files.items():
+        yield Source(member=Member(path=f"{contents.WHEELS}/{name}", size=path.stat().st_size), path=path)
+
+
+def image_files(run: RunDir, record: Record, parts: frozenset[str], folder: Path) -> list[Source]:
+    """The OCI layout with the run's image and its base, as far as they are `parts`; exports lie in `folder`."""
+    wanted = parts & {contents.IMAGE, contents.BASE}
+    if record.recipe.image.config is None or not wanted:
+        return []
+    try:
+        engine = Engine()
+    except NoEngineError as error:
+        raise InputError(f"{error}; or leave images out (--without image --without base)") from error
+    images: list[NamedImage] = []
+    blobs: dict[str, Source] = {}
+    for part, find in ((contents.IMAGE, _image), (contents.BASE, _base)):
+        if part in wanted:
+            images.append(_export(engine, find, (run, record), folder / f"{part}.tar", blobs))
+    return layout(images, blobs)
+
+
+_Find = Callable[[Engine, RunDir, Record], tuple[Image, str, str]]
+
+
+def _export(
+    engine: Engine, find: _Find, of: tuple[RunDir, Record], archive: Path, blobs: dict[str, Source]
+) -> NamedImage:
+    image, name, wanted = find(engine, *of)
+    with elapsed_progress(f"exporting {image.reference}"):
+        engine.export(image, archive)
+    found, descriptor = exported(archive)
+    blobs |= {digest: source for digest, source in found.items() if digest not in blobs}
+    return resolve(found, descriptor, name, wanted)
+
+
+def _image(engine: Engine, run: RunDir, record: Record) -> tuple[Image, str, str]:
+    image = provide_recorded(engine, run, record)
+    return image, image_name(record), str(record.recipe.image.config)
+
+
+def _base(engine: Engine, run: RunDir, record: Record) -> tuple[Image, str, str]:
+    base, wanted = BuildPlan.read(run.image / "image.json", "unused").base, record.recipe.image.base
+    if wanted is None:
+        raise InputError("the record names no base image; leave it out (--without base)")
+    name = base_name(wanted)
+    for reference in (base, name):
+        image = engine.find_image(reference)
+        if image is not None and ("@" in base or image.id == str(wanted)):
+            return image, name, str(wanted)
+    raise InputError(f"the engine has no base image {base} ({wanted}); pull it, or leave it out (--without base)")

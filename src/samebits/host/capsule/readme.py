@@ -1,0 +1,93 @@
+"""`README.txt` of a capsule: how to verify it with samebits, and with nothing but Docker."""
+
+import shlex
+from collections.abc import Iterator
+
+from samebits.core.recipe import KNOWN_LOGS
+from samebits.core.record import Record
+from samebits.host.capsule.gather import image_name
+from samebits.host.console import printable
+
+_TEXT = """\
+A training run: {id}
+
+recipe {recipe}
+result {result}
+
+report.html shows it in a browser. capsule.json names every file here with its sha256.
+
+
+Verify it with samebits
+
+    samebits verify CAPSULE{data_option}
+
+This checks every file, trains again in a container without network, and compares all bits of the result.
+"identical" is the verdict of your own machine. The digests above are the sender's claim.
+
+{without}
+Verify it with Docker alone
+
+{docker}
+
+`docker run` does not check this capsule's files. To check them, compare `sha256sum` of a file with capsule.json.
+"""
+
+_DOCKER = """\
+    mkdir capsule && tar -xf CAPSULE -C capsule && cd capsule
+    tar -c -C image . | docker load
+    mkdir -p runs
+    docker run --rm --network none --read-only --tmpfs /tmp --cap-drop ALL \\
+      --security-opt no-new-privileges --user "$(id -u):$(id -g)" \\
+      {mounts} \\
+      {image} {words}
+
+The last line must be
+
+    result {result}"""
+
+
+def readme(record: Record, without: tuple[str, ...], *, stored: bool) -> bytes:
+    """The text; every value in it is one of the record, on one line."""
+    missing = f"Not in this capsule: {', '.join(without)}.\n\n" if without else ""
+    text = _TEXT.format(
+        id=printable(record.id),
+        recipe=record.recipe.digest,
+        result=record.result_digest or "none",
+        data_option=" --data DIR" if "data" in without and record.recipe.data else "",
+        without=missing,
+        docker=_docker(record, without, stored=stored),
+    )
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _docker(record: Record, without: tuple[str, ...], *, stored: bool) -> str:
+    """The commands, or why there are none."""
+    for reason, holds in (
+        ("the run was not trained in a container", record.recipe.image.config is None),
+        ("the image is not in this capsule", "image" in without),
+        ("the image's layers are in a store beside this capsule", stored),
+        ("the run takes files from the network, which only samebits provides", record.recipe.inputs is not None),
+        ("the run needs a GPU", record.recipe.device.kind != "cpu"),
+    ):
+        if holds:
+            return f"    Not possible: {reason}."
+    data = ["-v " + '"$PWD/data:/data:ro"'] if record.recipe.data else []
+    mounts = " ".join(['-v "$PWD/run/code:/work:ro"', *data, '-v "$PWD/runs:/runs"'])
+    return _DOCKER.format(
+        mounts=mounts, image=image_name(record), words=printable(" ".join(_words(record))), result=record.result_digest
+    )
+
+
+def _words(record: Record) -> Iterator[str]:
+    """What the image's entrypoint is given, quoted for a shell."""
+    recipe, code = record.recipe, record.recipe.code
+    yield from ("-m", shlex.quote(code.module)) if code.module else (shlex.quote(code.entry),)
+    yield from ("--code", ".", "--seed", str(recipe.seed), "--threads", str(recipe.threads))
+    yield from ("--profile", shlex.quote(recipe.profile), "--shuffle", shlex.quote(recipe.shuffle))
+    options = [("--workdir", code.chosen_workdir)] if code.chosen_workdir is not None else []
+    options += [("--pythonpath", folder) for folder in code.pythonpath]
+    options += [("--env", f"{name}={value}") for name, value in sorted(recipe.env.items())]
+    options += [("--ignore-output", pattern) for pattern in recipe.ignore_outputs if pattern not in KNOWN_LOGS]
+    yield from (shlex.quote(word) for option in options for word in option)
+    # Without `--`, a samebits.toml in the code would give the arguments.
+    yield from ("--", *map(shlex.quote, code.arguments))
