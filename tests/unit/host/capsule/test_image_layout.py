@@ -1,0 +1,99 @@
+"""Images in capsules: only what the recipe names by digest is loaded, and under no name of the sender's."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samebits.core.digest import Digest
+from samebits.core.errors import ImageError
+from samebits.core.jsonio import canonical_json
+from samebits.host.capsule.archive import Source
+from samebits.host.capsule.contents import Member
+from samebits.host.capsule.image_layout import descriptors, exported, layout, resolve, stream, unpacked
+
+
+def blob(content: bytes) -> tuple[str, Source]:
+    digest = Digest.of_bytes(content)
+    return digest.hex, Source(
+        member=Member(path=f"image/blobs/sha256/{digest.hex}", size=len(content), digest=digest), content=content
+    )
+
+
+def image(*layers: bytes) -> tuple[dict[str, Source], dict[str, Any], str]:
+    """Blobs, descriptor and digest of the configuration of an image."""
+    config = blob(canonical_json({"layers": len(layers)}))
+    parts = [blob(layer) for layer in layers]
+    manifest = {
+        "config": {"digest": f"sha256:{config[0]}"},
+        "layers": [{"digest": f"sha256:{name}"} for name, _ in parts],
+    }
+    top = blob(canonical_json(manifest))
+    descriptor = {"mediaType": "m", "digest": f"sha256:{top[0]}", "size": top[1].member.size, "annotations": {"x": "y"}}
+    return dict([config, *parts, top]), descriptor, f"sha256:{config[0]}"
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    blobs, descriptor, config = image(b"one", b"two")
+    stranger = dict([blob(b"of another image")])
+    found = resolve(blobs | stranger, descriptor, "samebits:capsule-1", config)
+    archive = tmp_path / "loaded.tar"
+    archive.write_bytes(b"".join(stream(layout([found], blobs | stranger))))
+    with tarfile.open(archive) as file:
+        names = file.getnames()
+        index = json.loads(file.extractfile("index.json").read())  # type: ignore[union-attr]
+        file.extractall(tmp_path / "image", filter="data")
+    assert names == ["oci-layout", "index.json", "manifest.json", *(f"blobs/sha256/{name}" for name in found.reached)]
+    assert not set(stranger) & set(found.reached)
+    assert index["manifests"][0]["annotations"]["io.containerd.image.name"] == "docker.io/library/samebits:capsule-1"
+    again, top = exported(archive)
+    assert set(again) == set(found.reached)
+    assert resolve(again, top, "n", config).digest == descriptor["digest"]
+    assert resolve(unpacked(tmp_path), descriptors(tmp_path)[0], "n", config).config == config
+
+
+def test_an_index_above_the_manifest() -> None:
+    blobs, descriptor, config = image(b"one")
+    name, top = blob(canonical_json({"manifests": [{"digest": f"sha256:{'0' * 64}"}, descriptor]}))
+    outer = {"mediaType": "i", "digest": f"sha256:{name}", "size": 1}
+    found = resolve(blobs | {name: top}, outer, "n", config)
+    assert (found.reached[0], found.config) == (name, config)
+
+
+def test_another_image_is_refused() -> None:
+    blobs, descriptor, _ = image(b"one")
+    with pytest.raises(ImageError, match="the image is not the recorded one"):
+        resolve(blobs, descriptor, "n", f"sha256:{'1' * 64}")
+
+
+def test_a_missing_layer() -> None:
+    blobs, descriptor, config = image(b"one")
+    del blobs[Digest.of_bytes(b"one").hex]
+    with pytest.raises(ImageError, match="the image lacks the layer"):
+        resolve(blobs, descriptor, "n", config)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b'{"config": 1, "layers": []}', b'{"manifests": 7}', b"\xff"])
+def test_a_manifest_that_is_none(content: bytes) -> None:
+    name, top = blob(content)
+    with pytest.raises(ImageError, match="the image"):
+        resolve({name: top}, {"digest": f"sha256:{name}"}, "n", "c")
+
+
+def test_an_index_that_names_itself_ends() -> None:
+    """No sha256 does; but the depth is bounded, whatever the digests."""
+    name = "0" * 64
+    content = canonical_json({"manifests": [{"digest": f"sha256:{name}"}] * 2})
+    top = Source(member=Member(path="image/blobs/sha256/x", size=len(content)), content=content)
+    with pytest.raises(ImageError, match="not the recorded one"):
+        resolve({name: top}, {"digest": f"sha256:{name}"}, "n", "c")
+
+
+def test_an_export_of_an_old_engine(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "old.tar", "w") as file:
+        file.addfile(tarfile.TarInfo("manifest.json"), io.BytesIO())
+    with pytest.raises(ImageError, match="use Docker 25 or later"):
+        exported(tmp_path / "old.tar")
