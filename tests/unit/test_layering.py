@@ -225,6 +225,11 @@ _READS = {"open", "fdopen", "read_text", "read_bytes", "copyfile", "copytree", "
 _READERS = {
     # Host modules that open files themselves, and what these are: none lies in a run's folder.
     "samebits.host.cache_dir": "locks of the cache",
+    "samebits.host.capsule.archive": "data, inputs and wheels that are packed, and the capsule that is written",
+    "samebits.host.capsule.blob_store": "drafts that it writes, and wheels",
+    "samebits.host.capsule.image_layout": "exported images",
+    "samebits.host.capsule.software": "wheels whose digests were checked, in a folder of ours",
+    "samebits.host.capsule.unpack": "files that it writes",
     "samebits.host.compare.tensor_diff": "a member of an archive that the door opened",
     "samebits.host.console": "/dev/null",
     "samebits.host.docker": "archives of images",

@@ -51,7 +51,7 @@ class Source:
     within: Path | None = None
     offset: int | None = None
 
-    def open(self) -> IO[bytes]:
+    def opened(self) -> IO[bytes]:
         """The bytes, from their beginning; raises OSError."""
         if self.content is not None:
             return io.BytesIO(self.content)
@@ -108,7 +108,7 @@ def _write(file: IO[bytes], contents: Contents, sources: Sequence[Source], progr
         member = source.member
         if not member.stored:
             file.write(header(member))
-            member = replace(member, digest=copy(source, file.write))
+            member = replace(member, digest=transfer(source, file.write))
             file.write(padding(member.size))
         written.append(member)
         done += member.size
@@ -124,14 +124,14 @@ def _first(content: bytes) -> bytes:
     return header(Member(path=NAME, size=len(content))) + content + padding(len(content))
 
 
-def copy(source: Source, write: Callable[[bytes], object]) -> Digest | None:
+def transfer(source: Source, write: Callable[[bytes], object]) -> Digest | None:
     """Copy a file; returns its digest. Raises InputError where it has another size or digest than the expected."""
     member = source.member
     if member.is_folder:
         return None
     state, left = hashlib.sha256(), member.size
     try:
-        with source.open() as file:
+        with source.opened() as file:
             while left and (block := file.read(min(left, _READ_BYTES))):
                 state.update(block)
                 _write_block(write, block)

@@ -10,7 +10,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
 from samebits.core.folder_manifest import digest_file
 from samebits.core.jsonio import storage_error
-from samebits.host.capsule.archive import Source, copy
+from samebits.host.capsule.archive import Source, transfer
 from samebits.host.capsule.contents import IMAGE, WHEELS, Member
 
 _SHARED = (f"{IMAGE}/blobs/", f"{WHEELS}/")
@@ -43,7 +43,7 @@ class BlobStore:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with _draft(path) as draft, draft.open("xb") as file:
-                copy(source, file.write)
+                transfer(source, file.write)
                 file.flush()
                 os.fsync(file.fileno())
                 os.replace(draft, path)

@@ -16,6 +16,7 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, RecordError
 from samebits.core.jsonio import Fields, canonical_json
+from samebits.core.run_files import read_plain
 from samebits.host.capsule.archive import Source, header, padding
 from samebits.host.capsule.contents import IMAGE, Member
 
@@ -111,7 +112,7 @@ def _manifests(
 def _read(source: Source) -> Mapping[str, Any]:
     if source.member.size > _MAX_JSON:
         raise ImageError(f"a manifest of the image is larger than {_MAX_JSON >> 20} MiB")
-    with source.open() as file:
+    with source.opened() as file:
         return Fields(json.loads(file.read(source.member.size))).rest()
 
 
@@ -162,7 +163,7 @@ def _written(path: str, content: bytes) -> Source:
 def descriptors(folder: Path) -> list[Mapping[str, Any]]:
     """What the index of an unpacked capsule names; raises ImageError for one that samebits did not write."""
     try:
-        content = (folder / IMAGE / "index.json").read_bytes()
+        content = read_plain(folder / IMAGE / "index.json", _MAX_JSON, folder)
         return [item.rest() for item in Fields(json.loads(content)).objects("manifests")]
     except (OSError, ValueError, RecordError, RecursionError) as error:
         raise ImageError(f"the capsule's image cannot be read: {error}") from error
@@ -173,7 +174,7 @@ def stream(files: Iterable[Source]) -> Iterator[bytes]:
     for source in files:
         yield header(_inside(source.member))
         left = source.member.size
-        with source.open() as file:
+        with source.opened() as file:
             while left and (block := file.read(min(left, 1 << 20))):
                 yield block
                 left -= len(block)

@@ -16,7 +16,7 @@ from samebits.core.run_files import open_plain
 from samebits.host.audit.file_audit import REMOVED, FileChange
 from samebits.host.audit.folder_audit import audit_folder
 from samebits.host.capsule import contents
-from samebits.host.capsule.archive import Archive, Source, copy
+from samebits.host.capsule.archive import Archive, Source, transfer
 from samebits.host.capsule.blob_store import require_store
 from samebits.host.capsule.contents import Contents, Member
 from samebits.host.console import hashing_progress
@@ -107,7 +107,7 @@ def _extract(archive: Archive, root: Path, store: Path | None) -> None:
 
 def _copy_stored(source: Source, write: Write) -> None:
     try:
-        copy(source, write)
+        transfer(source, write)
     except InputError as error:
         raise RecordError(f"the store's {source.path} was changed; restore it") from error
 
