@@ -1,9 +1,12 @@
 """What a list of runs shows of a record: a few values, read without the rest, as there may be thousands of records."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from samebits.core.digest import Digest, ReadJson
+from samebits.core.errors import RecordError
 from samebits.core.jsonio import Fields, check_version, read_json, reading
 from samebits.core.liveness import Host
 from samebits.core.record import RECORD_FORMAT, RECORD_VERSION, RUNNING, Outcome
@@ -11,7 +14,11 @@ from samebits.core.record import RECORD_FORMAT, RECORD_VERSION, RUNNING, Outcome
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordSummary:
-    """`recipe` and `result` are the digests of what the file holds; `seconds` is the total, `resumes` a run's id."""
+    """`recipe` and `result` are the digests of what the file holds; `seconds` is the total.
+
+    `resumes` and `verifies` are ids of runs. `script` is the code's entry, `metrics` the last fit's final values as
+    the record holds them.
+    """
 
     id: str
     level: str
@@ -22,6 +29,10 @@ class RecordSummary:
     result: Digest | None
     seconds: float | None
     resumes: str | None
+    script: str = ""
+    arguments: tuple[str, ...] = ()
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    verifies: str | None = None
     host: Host | None = None
 
     @property
@@ -35,7 +46,7 @@ class RecordSummary:
         fields = Fields(value)
         check_version(fields, RECORD_FORMAT, RECORD_VERSION)
         recipe, result = fields.inner("recipe"), fields.optional_inner("result")
-        resumes, host = fields.inner("origin").optional_inner("resumes"), fields.optional_inner("host")
+        origin, code, host = fields.inner("origin"), recipe.inner("code"), fields.optional_inner("host")
         return cls(
             id=fields.get("id", str),
             level=fields.get("goal", str),
@@ -45,9 +56,26 @@ class RecordSummary:
             recipe=ReadJson.of(recipe).digest,
             result=None if result is None else ReadJson.of(result).digest,
             seconds=fields.inner("timings").optional("total", float),
-            resumes=None if resumes is None else resumes.get("id", str),
+            resumes=_id(origin, "resumes"),
+            script=code.get("entry", str),
+            arguments=code.texts("arguments"),
+            metrics={} if result is None else _final_metrics(result),
+            verifies=_id(origin, "verifies"),
             host=None if host is None else Host.from_fields(host),
         )
+
+
+def _id(origin: Fields, name: str) -> str | None:
+    run = origin.optional_inner(name)
+    return None if run is None else run.get("id", str)
+
+
+def _final_metrics(result: Fields) -> dict[str, str]:
+    """The last values of the last fit; nothing where they cannot be read: `show` reports that."""
+    with suppress(RecordError, LookupError):
+        history = result.objects("fits")[-1].inner("history")
+        return {name: history.texts(name)[-1] for name in sorted(history.names())}
+    return {}
 
 
 def read_summary(path: Path) -> RecordSummary:

@@ -86,6 +86,7 @@ def test_a_defect_of_ours_is_no_corrupt_record(
 def test_a_summary_is_the_records_own(path: Path) -> None:
     record = read_record(path)
     resumed = record.origin.resumes
+    last = record.result.fits[-1] if record.result and record.result.fits else None
     assert RecordSummary.from_dict(json.loads(path.read_bytes())) == RecordSummary(
         id=record.id,
         level=record.level,
@@ -96,5 +97,9 @@ def test_a_summary_is_the_records_own(path: Path) -> None:
         result=record.result_digest,
         seconds=record.timings.total,
         resumes=None if resumed is None else resumed.id,
+        script=record.recipe.code.entry,
+        arguments=record.recipe.code.arguments,
+        metrics={} if last is None else {name: values[-1] for name, values in last.history.items()},
+        verifies=None if record.origin.verifies is None else record.origin.verifies.id,
         host=record.host,
     )

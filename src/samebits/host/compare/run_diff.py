@@ -287,15 +287,25 @@ def _tensors(result: Result) -> dict[str, TensorDescription]:
 
 
 def print_differences(differences: list[Difference], covers: str) -> None:
-    """Print every difference on stdout, with the lines of code that differ; else what equal results cover."""
+    """Print every difference on stdout, with the lines of code that differ; the last line judges inputs and result."""
     for item in differences:
         print_difference(item)
+    sides = {item.side for item in differences}
     if differences:
         # Equal inputs with different outputs are the interesting case, so the equal side is named.
-        equal = {INPUTS, OUTPUTS} - {item.side for item in differences}
-        for side in equal:
+        for side in {INPUTS, OUTPUTS} - sides:
             print_line(f"{side} none differ")
-    print_line("different" if differences else f"identical: {covers}")
+    print_line(last_line(sides, covers))
+
+
+def last_line(sides: set[str], covers: str) -> str:
+    """What the differences amount to; `covers` is what equal results are the digest of."""
+    if not sides:
+        return f"identical: {covers}"
+    if OUTPUTS in sides:
+        return "different"
+    # Two runs without a result have nothing in common that anyone asked for.
+    return "different inputs, and no result" if covers == "nothing" else f"same result, different inputs: {covers}"
 
 
 def print_difference(item: Difference) -> None:

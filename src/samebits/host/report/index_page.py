@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from samebits.core.errors import RecordError
 from samebits.core.record_summary import RecordSummary
 from samebits.core.run_dir import RunDir
 from samebits.host.report.page import render
 from samebits.host.runs.registry import read_runs
-from samebits.host.runs.verification_file import read_verification
+from samebits.host.runs.run_list import note
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,21 +31,10 @@ def index_page(runs: Path) -> bytes:
     """The page of a folder of runs; raises InputError where it does not exist."""
     groups: dict[str, list[tuple[RunDir, RecordSummary, str]]] = {}
     for folder, summary in read_runs(runs):
-        groups.setdefault(str(summary.recipe), []).append((folder, summary, _note(folder, summary)))
+        groups.setdefault(str(summary.recipe), []).append((folder, summary, note(folder, summary)))
     return render("index.html.j2", groups=[_group(recipe, found) for recipe, found in groups.items()])
 
 
 def _group(recipe: str, runs: list[tuple[RunDir, RecordSummary, str]]) -> RecipeGroup:
     results = {str(summary.result) for _, summary, _ in runs if summary.result is not None}
     return RecipeGroup(recipe=recipe, runs=tuple(runs), results=len(results))
-
-
-def _note(folder: RunDir, summary: RecordSummary) -> str:
-    """Whether a run verifies or resumes another one."""
-    if summary.resumes:
-        return f"resumes {summary.resumes}"
-    try:
-        found = read_verification(folder.verification) if folder.verification.exists() else None
-    except RecordError as error:
-        return str(error)
-    return f"verifies {found.verified}: {found.verdict}" if found else ""

@@ -42,7 +42,7 @@ def find_run(name: str, runs: Path) -> RunDir:
         raise InputError(f"the folder {name} is not a run: it has no {direct.record.name}; name the folder of a run")
     folders = _run_dirs(runs)
     if name == "last" and folders:
-        return _youngest(folders)
+        return _last(folders)
     # An exact id wins over longer ones that begin with it.
     found = [folder for folder in folders if folder.path.name.startswith(name)]
     exact = [folder for folder in found if folder.path.name == name]
@@ -91,13 +91,36 @@ def checksum_of(folder: RunDir) -> str:
     return Fields(read_json(folder.record)).get("seal", str)
 
 
-def _youngest(folders: list[RunDir]) -> RunDir:
-    """The run that started last. Only those of its second are read, as there may be thousands of runs."""
+def _last(folders: list[RunDir]) -> RunDir:
+    """The run that started last and verifies no other; raises InputError where all verify others.
+
+    Runs are read from the youngest second on, as there may be thousands.
+    """
     # A name that does not begin with a time says nothing about the start.
     times = {folder: _TIME.match(folder.path.name) for folder in folders}
-    last = max((found[0] for found in times.values() if found), default="")
-    candidates = [folder for folder, found in times.items() if found is None or found[0] == last]
-    return max(candidates, key=lambda folder: _start_key(folder, _started(folder)))
+    unnamed = [folder for folder, found in times.items() if found is None and not verifies_another(folder)]
+    seconds = sorted({found[0] for found in times.values() if found}, reverse=True)
+    for second in seconds:
+        named = (folder for folder, found in times.items() if found and found[0] == second)
+        if own := [folder for folder in named if not verifies_another(folder)]:
+            return _youngest([*own, *unnamed])
+    if unnamed:
+        return _youngest(unnamed)
+    raise InputError(f"there is no last run: all {len(folders)} runs verify others; name one by its id")
+
+
+def _youngest(folders: list[RunDir]) -> RunDir:
+    return max(folders, key=lambda folder: _start_key(folder, _started(folder)))
+
+
+def verifies_another(folder: RunDir) -> bool:
+    """Whether a run, or its folder without one, was made by a verification; a damaged record tells nothing."""
+    if os.path.lexists(folder.verification):
+        return True
+    try:
+        return read_summary(folder.record).verifies is not None
+    except RecordError:
+        return False
 
 
 def _started(folder: RunDir) -> str:

@@ -1,4 +1,4 @@
-"""Runs and images as text: the table of `list`, the rows of `show`, and the summary that `list --json` prints."""
+"""Runs and images as text: the rows of `show`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,47 +7,20 @@ from samebits.core.environment import Environment
 from samebits.core.errors import RecordError, pluralize, shorten
 from samebits.core.origin import ResumedRun
 from samebits.core.record import FINISHED, Record, read_record
-from samebits.core.record_summary import RecordSummary
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.checkpoint_audit import refusals, why_not_resumable
 from samebits.host.audit.folder_audit import last_record
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.console import print_table
-from samebits.host.runs.registry import read_runs
+from samebits.host.runs.run_list import short_decimal
 from samebits.host.runs.verification_file import read_verification
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from samebits.host.docker import Image
     from samebits.host.image.sbom import Package
 
 Row = tuple[str, Any]
 """A name and its value."""
-
-
-def list_runs(runs: "Path") -> None:
-    """Print the table of a folder's runs on stdout."""
-    rows = [_list_row(folder, summary) for folder, summary in read_runs(runs)]
-    print_table(["run", "outcome", "seconds", "seed", "recipe", "result"], rows)
-
-
-def summarise(folder: RunDir, summary: RecordSummary) -> dict[str, Any]:
-    """One run as `list --json` prints it."""
-    return {
-        "id": summary.id,
-        "folder": str(folder.path),
-        "started": summary.started,
-        "outcome": summary.outcome.state,
-        "message": summary.outcome.message,
-        "seconds": summary.seconds,
-        "goal": summary.level,
-        "seed": summary.seed,
-        "recipe": str(summary.recipe),
-        "result": None if summary.result is None else str(summary.result),
-        "late": [path.name for path in folder.late_records()],
-        "resumes": summary.resumes,
-    }
 
 
 def show_run(folder: RunDir) -> None:
@@ -76,17 +49,6 @@ def show_image(image: "Image", known: Mapping[str, Any], packages: "Sequence[Pac
     rows += [(f"builder {name}", value or "none") for name, value in known.get("builder", {}).items()]
     rows += [(f"{item.kind} {item.name}", f"{item.version} ({item.origin})") for item in packages]
     print_table(["image", image.reference], [[name, str(value)] for name, value in rows])
-
-
-def _list_row(folder: RunDir, summary: RecordSummary) -> list[str]:
-    return [
-        folder.path.name,
-        summary.outcome.state + (", late record" if folder.late_records() else ""),
-        "" if summary.seconds is None else f"{summary.seconds:.1f}",
-        str(summary.seed),
-        summary.recipe.short,
-        "" if summary.result is None else summary.result.short,
-    ]
 
 
 def _outcome_rows(record: Record) -> list[Row]:
@@ -207,15 +169,7 @@ def _result_rows(record: Record) -> list[Row]:
         count = sum(len(group) for group in model.tensors.values())
         rows.append((f"  model {model.name}", f"{model.digest} ({count} tensors)"))
     for fit in result.fits:
-        last = ", ".join(f"{name} {_decimal(values[-1])}" for name, values in fit.history.items())
+        last = ", ".join(f"{name} {short_decimal(values[-1])}" for name, values in fit.history.items())
         rows.append((f"  fit, {fit.epochs} epochs", last))
     rows += [(f"  {item.path}", f"{item.digest} ({item.by})") for item in result.outputs]
     return rows
-
-
-def _decimal(text: str) -> str:
-    """An exact float as a short decimal."""
-    try:
-        return f"{float.fromhex(text):.6g}"
-    except ValueError:
-        return text

@@ -149,6 +149,9 @@ def test_an_error_is_one_line(samebits: Callable[..., Done], arguments: list[str
     assert f"{done.complaint}\n".startswith(complaint)
 
 
+_COLUMNS = ["run", "outcome", "seconds", "seed", "recipe", "result", "script", "arguments", "metrics", "note"]
+
+
 def test_list(samebits: Callable[..., Done], run: RunDir, example: Record) -> None:
     dead, alive = (_running(run, example, f"20260802T000000Z-{name}") for name in ("dead", "live"))
     (run.path.parent / "being-prepared").mkdir()
@@ -156,10 +159,14 @@ def test_list(samebits: Callable[..., Done], run: RunDir, example: Record) -> No
         done = samebits("list")
     assert (done.status, done.err) == (0, "")
     assert [line.split() for line in done.out.splitlines()] == [
-        ["run", "outcome", "seconds", "seed", "recipe", "result"],
-        [_ID, "finished", "14.1", "7", "bba4ec6d", example.to_dict()["result_digest"][7:15]],
-        [dead.path.name, "interrupted", "7", "bba4ec6d"],
-        [alive.path.name, "running", "7", "bba4ec6d"],
+        _COLUMNS,
+        [
+            *(_ID, "finished", "14.1", "7", "bba4ec6d", example.to_dict()["result_digest"][7:15]),
+            *("train.py", "--epochs", "3", "--note", "'grün'"),
+            *("accuracy", "0.8125,", "loss", "0.70125,", "val_accuracy", "0.875,", "val_loss", "0.4375"),
+        ],
+        [dead.path.name, "interrupted", "7", "bba4ec6d", "train.py", "--epochs", "3", "--note", "'grün'"],
+        [alive.path.name, "running", "7", "bba4ec6d", "train.py", "--epochs", "3", "--note", "'grün'"],
     ]
 
 
@@ -179,6 +186,10 @@ def test_list_as_json(samebits: Callable[..., Done], run: RunDir, example: Recor
         "result": str(example.result_digest),
         "late": [],
         "resumes": None,
+        "verifies": None,
+        "script": "train.py",
+        "arguments": ["--epochs", "3", "--note", "grün"],
+        "metrics": {"accuracy": 0.8125, "loss": 0.70125, "val_accuracy": 0.875, "val_loss": 0.4375},
     }
     assert (second["folder"], second["outcome"]) == (f"runs/{dead.path.name}", "interrupted")
     assert (second["seconds"], second["result"]) == (None, None)
@@ -187,7 +198,7 @@ def test_list_as_json(samebits: Callable[..., Done], run: RunDir, example: Recor
 
 def test_list_of_nothing(samebits: Callable[..., Done], tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    assert samebits("list").out.split() == ["run", "outcome", "seconds", "seed", "recipe", "result"]
+    assert samebits("list").out.split() == _COLUMNS
     assert samebits("list", "--json").out == "[]\n"
 
 

@@ -18,7 +18,7 @@ from samebits.core.file_tree import Tree, TreeEntry, hash_tree
 from samebits.core.ledger import Ledger
 from samebits.core.record import Record, read_record, write_record
 from samebits.core.run_dir import RunDir
-from samebits.host.compare.run_diff import Difference, diff, readable
+from samebits.host.compare.run_diff import INPUTS, OUTPUTS, Difference, diff, last_line, readable
 from support.command import EXAMPLE, call
 from support.records import result_of, with_environment, with_result
 
@@ -254,7 +254,7 @@ def test_the_command(tmp_path: Path) -> None:
         f'inputs recipe ignore_outputs: {json.dumps(list(record.recipe.ignore_outputs))} -> ["x"]',
         f"inputs recipe seed: {record.recipe.seed} -> 9",
         "outputs none differ",
-        "different",
+        "same result, different inputs: 1 model, 2 files",
     ]
     found = json.loads(call("diff", "a", "b", "--json", folder=tmp_path).out)
     assert [(item["name"], item["after"]) for item in found] == [("ignore_outputs", '["x"]'), ("seed", "9")]
@@ -276,3 +276,10 @@ def test_a_number_that_no_float_holds_is_shown_as_it_is() -> None:
     """A foreign record may hold one."""
     assert readable("0x1p+99999") == "0x1p+99999"
     assert (readable("0x1p+1"), readable(None)) == ("2", "nothing")
+
+
+def test_the_last_line() -> None:
+    assert last_line(set(), "1 model") == "identical: 1 model"
+    assert last_line({INPUTS}, "1 model") == "same result, different inputs: 1 model"
+    assert last_line({INPUTS}, "nothing") == "different inputs, and no result"
+    assert last_line({OUTPUTS}, "1 model") == last_line({INPUTS, OUTPUTS}, "1 model") == "different"

@@ -1,0 +1,164 @@
+"""The list of runs: which to show, the table, and what `list --json` prints."""
+
+import math
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from samebits.core.errors import InputError, RecordError
+from samebits.core.record import FAILED, FINISHED, INTERRUPTED, RUNNING
+from samebits.core.record_summary import RecordSummary
+from samebits.core.run_dir import RunDir
+from samebits.host.console import print_table
+from samebits.host.runs.registry import read_runs
+from samebits.host.runs.verification_file import read_verification
+
+OUTCOMES = (FINISHED, FAILED, INTERRUPTED, RUNNING)
+_AGE = re.compile(r"(\d{1,6})([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_MAX_ARGUMENTS = 40  # characters of a row
+_MAX_METRICS = 4
+_COLUMNS = ["run", "outcome", "seconds", "seed", "recipe", "result", "script", "arguments", "metrics", "note"]
+
+ListedRun = tuple[RunDir, RecordSummary]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFilter:
+    """Which runs to list; None is any. `limit` keeps the youngest of those that match."""
+
+    script: str | None = None
+    recipe: str | None = None
+    outcome: str | None = None
+    since: datetime | None = None
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.outcome is not None and self.outcome not in OUTCOMES:
+            raise InputError(f"the outcome must be one of {', '.join(OUTCOMES)}, not {self.outcome!r}")
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"--limit must be at least 1, not {self.limit}")
+
+    def select(self, runs: Iterable[ListedRun]) -> list[ListedRun]:
+        """The runs that match, in their order."""
+        found = [run for run in runs if self._matches(run[1])]
+        return found if self.limit is None else found[-self.limit :]
+
+    def _matches(self, summary: RecordSummary) -> bool:
+        recipe = str(summary.recipe)
+        return (
+            (self.script is None or _names(self.script, summary.script))
+            and (self.recipe is None or recipe.removeprefix("sha256:").startswith(self.recipe.removeprefix("sha256:")))
+            and (self.outcome is None or summary.outcome.state == self.outcome)
+            and (self.since is None or _started(summary) >= self.since)
+        )
+
+
+def parse_since(text: str, now: datetime | None = None) -> datetime:
+    """A time in ISO 8601 (local, unless it names a zone), or an age such as 2d; raises InputError."""
+    try:
+        if age := _AGE.fullmatch(text):
+            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        examples = "2026-11-27, 2026-11-27T06:00, or an age: 30m, 12h, 2d, 1w"
+        raise InputError(f"{text!r} is no time; write {examples}") from error
+
+
+def list_runs(runs: Path, wanted: RunFilter) -> None:
+    """Print the table of a folder's runs on stdout."""
+    print_table(_COLUMNS, [_row(*run) for run in wanted.select(read_runs(runs))])
+
+
+def summarise(folder: RunDir, summary: RecordSummary) -> dict[str, Any]:
+    """One run as `list --json` prints it."""
+    return {
+        "id": summary.id,
+        "folder": str(folder.path),
+        "started": summary.started,
+        "outcome": summary.outcome.state,
+        "message": summary.outcome.message,
+        "seconds": summary.seconds,
+        "goal": summary.level,
+        "seed": summary.seed,
+        "recipe": str(summary.recipe),
+        "result": None if summary.result is None else str(summary.result),
+        "late": [path.name for path in folder.late_records()],
+        "resumes": summary.resumes,
+        "verifies": summary.verifies,
+        "script": summary.script,
+        "arguments": list(summary.arguments),
+        "metrics": {name: _json_number(text) for name, text in summary.metrics.items()},
+    }
+
+
+def note(folder: RunDir, summary: RecordSummary) -> str:
+    """Which run this one verifies, with the verdict, or resumes; empty for any other run."""
+    try:
+        found = read_verification(folder.verification) if folder.verification.exists() else None
+    except (RecordError, OSError) as error:
+        return str(error)
+    if found is not None:
+        return f"verifies {found.verified}: {found.verdict}"
+    # A verification that was interrupted has no verdict.
+    if summary.verifies:
+        return f"verifies {summary.verifies}"
+    return f"resumes {summary.resumes}" if summary.resumes else ""
+
+
+def short_decimal(text: str) -> str:
+    """An exact float as a short decimal; any other text as it is."""
+    try:
+        return f"{float.fromhex(text):.6g}"
+    except (ValueError, OverflowError):
+        return text
+
+
+def _row(folder: RunDir, summary: RecordSummary) -> list[str]:
+    return [
+        folder.path.name,
+        summary.outcome.state + (", late record" if folder.late_records() else ""),
+        "" if summary.seconds is None else f"{summary.seconds:.1f}",
+        str(summary.seed),
+        summary.recipe.short,
+        "" if summary.result is None else summary.result.short,
+        summary.script.rpartition("/")[2],
+        _cut(shlex.join(summary.arguments)),
+        _metrics(summary.metrics),
+        note(folder, summary),
+    ]
+
+
+def _metrics(values: Mapping[str, str]) -> str:
+    shown = [f"{name} {short_decimal(text)}" for name, text in values.items()]
+    return ", ".join(shown[:_MAX_METRICS]) + (", …" if len(shown) > _MAX_METRICS else "")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_ARGUMENTS else f"{text[: _MAX_ARGUMENTS - 1]}…"
+
+
+def _names(wanted: str, script: str) -> bool:
+    """Whether a script is meant by its path, or by the end of it."""
+    return script == wanted or script.endswith(f"/{wanted.removeprefix('./')}") or script == wanted.removeprefix("./")
+
+
+def _started(summary: RecordSummary) -> datetime:
+    try:
+        found = datetime.fromisoformat(summary.started)
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def _json_number(text: str) -> float | str:
+    """A metric as a number; a text where JSON has no such number."""
+    try:
+        number = float.fromhex(text)
+    except (ValueError, OverflowError):
+        return text
+    return number if math.isfinite(number) else str(number)

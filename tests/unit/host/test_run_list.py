@@ -1,0 +1,132 @@
+"""Which runs a list shows, and what it notes about them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samebits.core.errors import InputError
+from samebits.core.origin import ResumedRun, VerifiedRun
+from samebits.core.record import Record, write_record
+from samebits.core.run_dir import RunDir, claim
+from samebits.host.runs.registry import find_run, read_runs
+from samebits.host.runs.run_list import RunFilter, note, parse_since, summarise
+from samebits.host.runs.verification_file import complete_verification, write_verification
+from support.records import with_result
+
+FIRST, SECOND, THIRD = (f"2026112{day}T060000Z-train-0123abcd" for day in range(3))
+
+
+def make(runs: Path, record: Record, name: str, **origin: Any) -> RunDir:
+    run = claim(runs, name)
+    started = f"{name[:4]}-{name[4:6]}-{name[6:8]}T06:00:00+00:00"
+    record = replace(record, id=run.path.name, started=started, origin=replace(record.origin, **origin))
+    write_record(run.record, record)
+    return run
+
+
+def verifying(record: Record, of: str = FIRST) -> Mapping[str, VerifiedRun]:
+    return {"verifies": VerifiedRun(id=of, checksum=str(record.recipe.digest))}
+
+
+def write_verdict(run: RunDir, of: str = FIRST) -> None:
+    body = {"verified": {"id": of}, "verdict": "identical", "goal": "bitwise"}
+    write_verification(run.verification, complete_verification(body))
+
+
+def test_last_never_verifies_another(tmp_path: Path, example: Record) -> None:
+    first = make(tmp_path, example, FIRST)
+    make(tmp_path, example, SECOND, **verifying(example))
+    assert find_run("last", tmp_path) == first
+    # The runs of early versions name the other run in this file alone.
+    write_verdict(make(tmp_path, example, THIRD))
+    assert find_run("last", tmp_path) == first
+    # Neither does one that was renamed.
+    make(tmp_path, example, "20261201-renamed", **verifying(example))
+    assert find_run("last", tmp_path) == first
+
+
+def test_no_last_run(tmp_path: Path, example: Record) -> None:
+    make(tmp_path, example, FIRST, **verifying(example))
+    with pytest.raises(InputError, match=r"^there is no last run: all 1 runs verify others; name one by its id$"):
+        find_run("last", tmp_path)
+
+
+def test_what_is_noted(tmp_path: Path, example: Record) -> None:
+    make(tmp_path, example, FIRST)
+    write_verdict(make(tmp_path, example, SECOND, **verifying(example)))
+    make(tmp_path, example, THIRD, resumes=ResumedRun(id=FIRST, checksum=str(example.recipe.digest)))
+    make(tmp_path, example, "20261125T060000Z-x", **verifying(example))
+    damaged = make(tmp_path, example, "20261126T060000Z-x")
+    damaged.verification.write_text("{")
+    notes = [note(*run) for run in read_runs(tmp_path)]
+    assert notes[:4] == ["", f"verifies {FIRST}: identical", f"resumes {FIRST}", f"verifies {FIRST}"]
+    assert notes[4].startswith(f"{damaged.verification} is not JSON")
+    listed = [summarise(*run) for run in read_runs(tmp_path)]
+    assert [(item["verifies"], item["resumes"]) for item in listed[1:3]] == [(FIRST, None), (None, FIRST)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (RunFilter(), [FIRST, SECOND, THIRD]),
+        (RunFilter(limit=2), [SECOND, THIRD]),
+        (RunFilter(script="train.py"), [FIRST, SECOND, THIRD]),
+        (RunFilter(script="./train.py", limit=1), [THIRD]),
+        (RunFilter(script="rain.py"), []),
+        (RunFilter(recipe="bba4"), [FIRST, SECOND, THIRD]),
+        (RunFilter(recipe="sha256:bba4ec6d"), [FIRST, SECOND, THIRD]),
+        (RunFilter(recipe="ba4e"), []),
+        (RunFilter(outcome="finished", since=datetime(2026, 11, 21, tzinfo=UTC)), [SECOND, THIRD]),
+        (RunFilter(outcome="failed"), []),
+    ],
+)
+def test_filters(tmp_path: Path, example: Record, wanted: RunFilter, found: list[str]) -> None:
+    for name in (FIRST, SECOND, THIRD):
+        make(tmp_path, example, name)
+    assert [folder.path.name for folder, _ in wanted.select(read_runs(tmp_path))] == found
+
+
+def test_a_script_by_the_end_of_its_path() -> None:
+    from samebits.host.runs.run_list import _names
+
+    assert _names("b/train.py", "a/b/train.py")
+    assert _names("train.py", "a/b/train.py")
+    assert not _names("c/train.py", "a/b/train.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("2d", "2026-11-25T12:00:00+00:00"),
+        ("90m", "2026-11-27T10:30:00+00:00"),
+        ("1w", "2026-11-20T12:00:00+00:00"),
+        ("2026-11-27T06:00:00+02:00", "2026-11-27T04:00:00+00:00"),
+    ],
+)
+def test_times(text: str, found: str) -> None:
+    assert parse_since(text, datetime(2026, 11, 27, 12, tzinfo=UTC)).isoformat() == found
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2x", "999999w", "0001-01-01T00:00:00+23:59", "-2d"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(InputError, match="is no time; write 2026-11-27"):
+        parse_since(text)
+
+
+@pytest.mark.parametrize("values", [{"outcome": "fine"}, {"limit": 0}, {"limit": -1}])
+def test_filters_that_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="must be"):
+        RunFilter(**values)
+
+
+def test_metrics_that_json_has_no_number_for(tmp_path: Path, example: Record) -> None:
+    def spoil(value: dict[str, Any]) -> None:
+        value["fits"][-1]["history"] = {"loss": ["nan"], "top": ["inf"], "odd": ["text"], "large": ["0x1p9999"]}
+
+    run = make(tmp_path, with_result(example, spoil), FIRST)
+    wanted = {"loss": "nan", "top": "inf", "odd": "text", "large": "0x1p9999"}
+    assert summarise(run, run.read_summary())["metrics"] == wanted
