@@ -14,10 +14,11 @@ from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, StorageError
 from samebits.core.folder_manifest import write_folder_manifest
 from samebits.core.inputs_lock import LOCK_NAME
-from samebits.core.jsonio import storage_error
+from samebits.core.jsonio import storage_error, write_atomically
 from samebits.core.liveness import DEAD, HELD, UNKNOWN, Host, liveness
 from samebits.core.record import INTERRUPTED, RUNNING, Outcome, Record, finalize, read_record, write_record
 from samebits.core.record_summary import RecordSummary, read_summary
+from samebits.core.run_text import describe_record
 
 MARKER = ".samebits-runs"
 """A file in every folder of runs. Code trees leave out folders that contain it."""
@@ -105,6 +106,11 @@ class RunDir:
         return self.path / "files.jsonl"
 
     @property
+    def text(self) -> Path:
+        """The finalized record in words, for a person without samebits."""
+        return self.path / "README.txt"
+
+    @property
     def log(self) -> Path:
         """The script's stdout and stderr."""
         return self.path / "log.txt"
@@ -176,7 +182,13 @@ class RunDir:
     def _finalize(self, record: Record, known: Mapping[str, Digest]) -> None:
         # The reserve keeps room on the disk for these last writes.
         self.reserve.unlink(missing_ok=True)
+        self._write_text(record)
         finalize(self.record, replace(record, files=self._write_manifest(self.manifest, known)))
+
+    def _write_text(self, record: Record) -> None:
+        """The record in words; a run is worth more than these."""
+        with suppress(OSError, StorageError):
+            write_atomically(self.text, describe_record(record).encode("utf-8", "backslashreplace"), mode=0o444)
 
     def _write_manifest(self, target: Path, known: Mapping[str, Digest]) -> Digest | None:
         """The manifest's digest; None if it cannot be written: a run is worth more than its manifest."""

@@ -14,20 +14,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from samebits.core.file_tree import Progress
+from samebits.core.printable import printable
 
 _QUIET_SECONDS = 2.0  # before a progress bar appears
 _REPORT_SECONDS = 10.0  # between two messages of a task whose end is unknown
 _BAR_WIDTH = 40  # characters of the longest bar
 _LINE_WIDTH = 120
-
-
-def printable(text: str) -> str:
-    """The text as one line, with control and formatting characters and halves of characters as escapes."""
-    return text if text.isprintable() else "".join(map(_escaped, text))
-
-
-def _escaped(letter: str) -> str:
-    return letter if letter.isprintable() else ascii(letter)[1:-1]
 
 
 def print_line(text: str, *, flush: bool = False) -> None:

@@ -23,7 +23,10 @@ from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.image.build_context import check_kept
 
-_OPEN = ("outputs/", "work/", "models/", "checkpoints/", "log.txt", "image/source/", "image/cuda/requirements.lock")
+_OPEN = (
+    *("outputs/", "work/", "models/", "checkpoints/", "log.txt", "README.txt"),
+    *("image/source/", "image/cuda/requirements.lock"),
+)
 """Where a run may leave files of which its record holds no digest."""
 
 

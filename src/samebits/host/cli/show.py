@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from samebits.core.errors import EXIT_OK
+from samebits.core.errors import EXIT_OK, InputError
 from samebits.host.cli.options import RUN_HELP, add_json, add_runs_folder
-from samebits.host.console import print_json, print_json_text
+from samebits.host.console import print_json, print_json_text, print_line
 
 
 def add_show_options(parser: argparse.ArgumentParser) -> None:
@@ -16,15 +16,20 @@ def add_show_options(parser: argparse.ArgumentParser) -> None:
     subject.add_argument(
         "--image", nargs="?", const="samebits:cpu", metavar="NAME", help="show an image (default: samebits:cpu)"
     )
+    parser.add_argument("--csv", action="store_true", help="print the metrics of a run as CSV, a row per epoch")
     add_runs_folder(parser)
     add_json(parser, "the whole record, or the image's SBOM,")
-    parser.set_defaults(
-        command=lambda options: (
-            show_image_command(image=options.image, as_json=options.json)
-            if options.image is not None
-            else show_command(run=options.run, runs=options.runs, as_json=options.json)
-        )
-    )
+    parser.set_defaults(command=_show_from_options)
+
+
+def _show_from_options(options: argparse.Namespace) -> int:
+    if options.csv and (options.json or options.image is not None):
+        raise InputError("--csv is for the metrics of a run; remove --json and --image")
+    if options.image is not None:
+        return show_image_command(image=options.image, as_json=options.json)
+    if options.csv:
+        return show_csv_command(run=options.run, runs=options.runs)
+    return show_command(run=options.run, runs=options.runs, as_json=options.json)
 
 
 def show_command(*, run: str, runs: Path | None, as_json: bool) -> int:
@@ -37,6 +42,19 @@ def show_command(*, run: str, runs: Path | None, as_json: bool) -> int:
         print_json(run_as_json(folder))
     else:
         show_run(folder)
+    return EXIT_OK
+
+
+def show_csv_command(*, run: str, runs: Path | None) -> int:
+    """Print a run's metrics; raises RecordError, after them, where its ledger was edited."""
+    from samebits.host.report.metrics_csv import metrics_csv
+    from samebits.host.runs.registry import find_run, runs_folder
+    from samebits.host.runs.show import require_intact_ledger
+
+    folder = find_run(run, runs_folder(runs))
+    for line in metrics_csv(folder):
+        print_line(line)
+    require_intact_ledger(folder, folder.read())
     return EXIT_OK
 
 

@@ -17,6 +17,7 @@ from samebits.core.environment import Environment, ObservedSystem
 from samebits.core.file_tree import Tree, read_manifest
 from samebits.core.inputs_lock import read_lock
 from samebits.core.jsonio import differing_names
+from samebits.core.printable import printable
 from samebits.core.recipe import differing_parts, leaves
 from samebits.core.record import Record
 from samebits.core.result import FitResult, Result, TensorDescription
@@ -24,7 +25,7 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_files import read_plain
 from samebits.host.compare.ledger_diff import first_divergence
 from samebits.host.compare.tensor_diff import TensorStore, tensor_distance
-from samebits.host.console import print_line, printable
+from samebits.host.console import print_line
 
 INPUTS = "inputs"
 OUTPUTS = "outputs"
@@ -305,7 +306,11 @@ def last_line(sides: set[str], covers: str) -> str:
     if OUTPUTS in sides:
         return "different"
     # Two runs without a result have nothing in common that anyone asked for.
-    return "different inputs, and no result" if covers == "nothing" else f"same result, different inputs: {covers}"
+    return (
+        "different inputs, and no result"
+        if covers.startswith("nothing")
+        else f"same result, different inputs: {covers}"
+    )
 
 
 def print_difference(item: Difference) -> None:

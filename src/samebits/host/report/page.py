@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import unicodedata
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from samebits.core.errors import InputError
 from samebits.core.jsonio import write_atomically
+from samebits.core.printable import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-_CONTROL = {"Cc", "Cf", "Cs", "Co", "Cn"}  # controls, formats such as bidirectional overrides, surrogates, unassigned
 
 
 def render(template: str, **values: Any) -> bytes:
@@ -42,16 +40,10 @@ def write_page(path: Path, page: bytes) -> None:
 
 
 def visible(value: object) -> object:
-    """The text with each control character written out as hexadecimal; anything else unchanged."""
+    """A text with its control characters escaped, but for line breaks and tabs; anything else unchanged."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
-    return "".join(_visible_letter(letter) for letter in value)
-
-
-def _visible_letter(letter: str) -> str:
-    if letter in "\n\t" or unicodedata.category(letter) not in _CONTROL:
-        return letter
-    return f"\\u{ord(letter):04x}"
+    return printable(value, keep="\n\t")
 
 
 def embedded_json(value: object) -> str:

@@ -10,7 +10,7 @@ from samebits.core.record import FINISHED, Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.checkpoint_audit import refusals, why_not_resumable
 from samebits.host.audit.folder_audit import last_record
-from samebits.host.audit.ledger_audit import check_ledger
+from samebits.host.audit.ledger_audit import LedgerCheck, check_ledger
 from samebits.host.console import print_table
 from samebits.host.runs.run_list import short_decimal
 from samebits.host.runs.verification_file import read_verification
@@ -31,11 +31,24 @@ def show_run(folder: RunDir) -> None:
     record = folder.read()
     rows = [*_outcome_rows(record), *_late_rows(folder), *_verification_rows(folder), *_checkpoint_rows(folder, record)]
     rows += [*_recipe_rows(record), *_environment_rows(record.environment), *_result_rows(record)]
-    # A run that went on after its record was finalized has the ledger that its late record names.
-    check = check_ledger(folder.ledger, last_record(folder, record))
+    check = _checked_ledger(folder, record)
     rows += [("ledger", check.describe()), *(("  problem", problem) for problem in check.problems)]
     print_table(["run", record.id], [[name, str(value)] for name, value in rows])
     # The exit status alone would hide what the folder still shows, so the table comes first.
+    _require_intact(folder, check)
+
+
+def require_intact_ledger(folder: RunDir, record: Record) -> None:
+    """Raise RecordError where the ledger was edited or disagrees with the record."""
+    _require_intact(folder, _checked_ledger(folder, record))
+
+
+def _checked_ledger(folder: RunDir, record: Record) -> LedgerCheck:
+    # A run that went on after its record was finalized has the ledger that its late record names.
+    return check_ledger(folder.ledger, last_record(folder, record))
+
+
+def _require_intact(folder: RunDir, check: LedgerCheck) -> None:
     if check.problems:
         raise RecordError(f"{folder.ledger}: {shorten(check.problems, 1)}; do not rely on this run")
 

@@ -270,7 +270,7 @@ def old(played: Played) -> RunDir:
 def test_what_an_old_record_proves(old: RunDir) -> None:
     found = audit(old)
     assert found.changes == ()
-    assert found.unchecked == ("log.txt", "models/0-m.keras")
+    assert found.unchecked == ("README.txt", "log.txt", "models/0-m.keras")
     for name, change in {
         "code/train.py": "code/train.py",
         "code.jsonl": "code.jsonl",

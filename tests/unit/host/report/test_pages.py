@@ -272,7 +272,7 @@ def test_all_runs(tmp_path: Path, example: Record) -> None:
 
 
 def test_control_characters_are_written_out() -> None:
-    assert visible("a\x1b[31m\u202eb\n\ud800") == "a\\u001b[31m\\u202eb\n\\ud800"
+    assert visible("a\x1b[31m\u202eb\n\ud800") == "a\\x1b[31m\\u202eb\n\\ud800"
     assert visible("äß漢") == "äß漢"
     assert visible(3) == 3
 
