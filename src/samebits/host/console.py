@@ -46,6 +46,14 @@ def log(line: str) -> None:
     print(f"samebits: {printable(line)}", file=sys.stderr, flush=True)
 
 
+def confirm(question: str) -> bool:
+    """Ask on stderr; False for any answer but yes, and where nobody can answer."""
+    if not sys.stdin or not sys.stdin.isatty():
+        return False
+    print(f"samebits: {printable(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 def log_defect(error: BaseException) -> None:
     """Print the traceback of an error that is our own."""
     import traceback

@@ -28,6 +28,7 @@ from samebits.host.cli.check import add_check_options
 from samebits.host.cli.diff import add_diff_options
 from samebits.host.cli.fetch import add_fetch_options
 from samebits.host.cli.fingerprint import add_fingerprint_options
+from samebits.host.cli.gc import add_gc_options
 from samebits.host.cli.init import add_init_options
 from samebits.host.cli.list_runs import add_list_options
 from samebits.host.cli.lock import add_lock_options
@@ -36,6 +37,7 @@ from samebits.host.cli.preflight import add_preflight_options
 from samebits.host.cli.rebuild import add_rebuild_options
 from samebits.host.cli.report import add_report_options
 from samebits.host.cli.resume import add_resume_options
+from samebits.host.cli.rm import add_rm_options
 from samebits.host.cli.show import add_show_options
 from samebits.host.cli.train import add_train_options
 from samebits.host.cli.verify import add_verify_options
@@ -66,6 +68,8 @@ _COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...
     ("audit", "check every file of a run's folder against its record", add_audit_options),
     ("list", "list the runs", add_list_options),
     ("show", "show one run, or an image", add_show_options),
+    ("rm", "remove runs", add_rm_options),
+    ("gc", "list what takes space, and remove what is unused and can be made again", add_gc_options),
     ("report", "write an HTML page of a run, of two runs, or of all", add_report_options),
     ("pack", "pack a run, its image and its data into one file", add_pack_options),
     ("unpack", "check a packed run, and unpack it", add_unpack_options),

@@ -43,7 +43,8 @@ def locked_python(context: Path | None = None) -> Path:
     locks = [path for path in (context / LOCK_PATH, context / PACKAGES_PATH) if path.exists()]
     folder = cache_folder("venvs")
     # Environments are shared by all runs with the same locks and the same interpreter.
-    name = f"{_locks_name(locks)}-cp{sys.version_info[0]}{sys.version_info[1]}-{_interpreter().hex[:8]}"
+    named = locks_name([Digest.of_file(lock) for lock in locks])
+    name = f"{named}-cp{sys.version_info[0]}{sys.version_info[1]}-{_interpreter().hex[:8]}"
     target = folder / name
     with exclusive(folder, name):
         if not target.exists():
@@ -51,8 +52,8 @@ def locked_python(context: Path | None = None) -> Path:
     return target / "bin" / "python"
 
 
-def _locks_name(locks: Sequence[Path]) -> str:
-    digests = [Digest.of_file(lock) for lock in locks]
+def locks_name(digests: Sequence[Digest]) -> str:
+    """How the name of the environment for these locks begins: samebits's own, then that of a project's packages."""
     # One lock names its environment as in earlier versions.
     return (Digest.of_json([str(digest) for digest in digests]) if digests[1:] else digests[0]).hex[:16]
 

@@ -40,7 +40,7 @@ def find_run(name: str, runs: Path) -> RunDir:
     # A path with a separator is meant as a folder; a plain name may be an id.
     if name and os.path.isdir(name) and os.sep in name:
         raise InputError(f"the folder {name} is not a run: it has no {direct.record.name}; name the folder of a run")
-    folders = _run_dirs(runs)
+    folders = run_dirs(runs)
     if name == "last" and folders:
         return _last(folders)
     # An exact id wins over longer ones that begin with it.
@@ -68,7 +68,7 @@ def read_runs(runs: Path) -> list[tuple[RunDir, RecordSummary]]:
     if not os.path.isdir(runs):
         raise InputError(f"there is no folder {runs}; `samebits train` creates it, or name another with --runs")
     found = []
-    for folder in _run_dirs(runs):
+    for folder in run_dirs(runs):
         try:
             found.append((folder, folder.read_summary()))
         except RecordError as error:
@@ -142,7 +142,7 @@ def _start_key(folder: RunDir, started: str) -> tuple[float, int, str]:
     return seconds, int(number[1]) if number else 1, folder.path.name
 
 
-def _run_dirs(runs: Path) -> list[RunDir]:
+def run_dirs(runs: Path) -> list[RunDir]:
     """The folders with a record; one without is a run that is still being prepared."""
     if not os.path.isdir(runs):
         return []

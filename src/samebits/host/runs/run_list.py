@@ -61,12 +61,19 @@ class RunFilter:
 def parse_since(text: str, now: datetime | None = None) -> datetime:
     """A time in ISO 8601 (local, unless it names a zone), or an age such as 2d; raises InputError."""
     try:
-        if age := _AGE.fullmatch(text):
-            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+        if _AGE.fullmatch(text):
+            return (now or datetime.now(UTC)) - parse_age(text)
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         examples = "2026-11-27, 2026-11-27T06:00, or an age: 30m, 12h, 2d, 1w"
         raise InputError(f"{text!r} is no time; write {examples}") from error
+
+
+def parse_age(text: str) -> timedelta:
+    """An age such as 2d; raises InputError."""
+    if age := _AGE.fullmatch(text):
+        return timedelta(**{_UNITS[age[2]]: int(age[1])})
+    raise InputError(f"{text!r} is no age; write a number with its unit: 30m, 12h, 2d, 1w")
 
 
 def list_runs(runs: Path, wanted: RunFilter) -> None:

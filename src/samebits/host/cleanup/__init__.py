@@ -1,0 +1,1 @@
+"""Free disk space: remove runs, and what can be made again."""
