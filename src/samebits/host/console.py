@@ -20,11 +20,17 @@ _QUIET_SECONDS = 2.0  # before a progress bar appears
 _REPORT_SECONDS = 10.0  # between two messages of a task whose end is unknown
 _BAR_WIDTH = 40  # characters of the longest bar
 _LINE_WIDTH = 120
+_quiet = False
 
 
 def print_line(text: str, *, flush: bool = False) -> None:
     """Print one line on stdout."""
     print(printable(text), flush=flush)
+
+
+def print_text(text: str) -> None:
+    """Print lines of our own on stdout, with nothing of a record or a path in them."""
+    print(text)
 
 
 def print_json(value: object, *, indent: int | None = 1) -> None:
@@ -54,6 +60,18 @@ def confirm(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
+def set_quiet() -> None:
+    """Print no progress from now on; what went wrong, or needs attention, is still printed."""
+    global _quiet  # noqa: PLW0603  one setting of one process, as the terminal is
+    _quiet = True
+
+
+def log_progress(line: str) -> None:
+    """Print one message about work that is under way; nothing with `--quiet`."""
+    if not _quiet:
+        log(line)
+
+
 def log_defect(error: BaseException) -> None:
     """Print the traceback of an error that is our own."""
     import traceback
@@ -66,13 +84,13 @@ def log_defect(error: BaseException) -> None:
 @contextmanager
 def elapsed_progress(what: str) -> Iterator[None]:
     """Log a task when it starts, then its elapsed time every ten seconds, and its duration if it took longer."""
-    log(what)
+    log_progress(what)
     started = time.monotonic()
     ended = threading.Event()
 
     def report() -> None:
         while not ended.wait(_REPORT_SECONDS):
-            log(f"{what}: {time.monotonic() - started:.0f} s so far")
+            log_progress(f"{what}: {time.monotonic() - started:.0f} s so far")
 
     # A thread, because the task itself blocks in a subprocess or in the engine.
     thread = threading.Thread(target=report, daemon=True)
@@ -84,7 +102,7 @@ def elapsed_progress(what: str) -> Iterator[None]:
         thread.join()
     seconds = time.monotonic() - started
     if seconds > _REPORT_SECONDS:
-        log(f"{what}: done in {seconds:.0f} s")
+        log_progress(f"{what}: done in {seconds:.0f} s")
 
 
 @contextmanager
@@ -106,7 +124,7 @@ class _LateBar:
         self._progress: Any = None
 
     def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self._started < _QUIET_SECONDS:
+        if _quiet or time.monotonic() - self._started < _QUIET_SECONDS:
             return
         # rich takes longer to import than most data takes to hash.
         if self._progress is None:

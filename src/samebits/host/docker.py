@@ -24,7 +24,7 @@ from samebits.core.digest import Digest
 from samebits.core.environment import EngineInfo
 from samebits.core.errors import EngineError, NoEngineError
 from samebits.core.jsonio import storage_error
-from samebits.host.console import log
+from samebits.host.console import log_progress
 from samebits.host.container_limits import limit_options
 from samebits.host.engine_config import SOCKET, is_configured
 from samebits.host.image_archive import manifest_in
@@ -133,7 +133,7 @@ class Engine:
         # The classic store uses this digest as the id. The containerd store reports it in an export only.
         if not self._uses_containerd_store:
             return Digest.parse(image.id)
-        log(f"reading the configuration digest of {image.reference} (once for this image)")
+        log_progress(f"reading the configuration digest of {image.reference} (once for this image)")
         with _engine_errors(tarfile.TarError):
             manifest = manifest_in(self._client.api.get_image(image.id))
         if manifest is None:
@@ -169,7 +169,7 @@ class Engine:
 
     def pull(self, reference: str) -> Image:
         """Pull an image that is named by digest; raises EngineError if its registry does not serve it."""
-        log(f"pulling {reference}")
+        log_progress(f"pulling {reference}")
         with _engine_errors():
             self._client.images.pull(reference)
         image = self.find_image(reference)

@@ -4,13 +4,13 @@ import argparse
 from pathlib import Path
 
 from samebits.core.errors import EXIT_ERROR, EXIT_OK
-from samebits.host.cli.options import RUN_HELP, add_json, add_runs_folder
+from samebits.host.cli.options import RUN_HELP, add_json, add_runs_folder, completes_runs
 from samebits.host.console import print_json
 
 
 def add_audit_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits audit`."""
-    parser.add_argument("run", nargs="+", metavar="RUN", help=RUN_HELP)
+    completes_runs(parser.add_argument("run", nargs="+", metavar="RUN", help=RUN_HELP))
     add_runs_folder(parser)
     add_json(parser, "every change")
     parser.set_defaults(

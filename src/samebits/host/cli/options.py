@@ -8,7 +8,14 @@ RUN_HELP = "a run's folder, its id, a prefix of the id, or last"
 
 def add_run(parser: argparse.ArgumentParser, name: str = "run") -> None:
     """Add the argument that names a recorded run."""
-    parser.add_argument(name, metavar="RUN", help=RUN_HELP)
+    completes_runs(parser.add_argument(name, metavar="RUN", help=RUN_HELP))
+
+
+def completes_runs(argument: argparse.Action) -> None:
+    """Have a shell complete an argument with the names of runs."""
+    from samebits.host.cli.completion import complete_runs
+
+    argument.completer = complete_runs  # type: ignore[attr-defined]  # argcomplete looks for it here
 
 
 def add_runs_folder(parser: argparse.ArgumentParser) -> None:

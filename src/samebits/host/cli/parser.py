@@ -6,7 +6,7 @@ import io
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType
 
 from samebits import __version__
@@ -20,59 +20,14 @@ from samebits.core.errors import (
     Terminated,
 )
 from samebits.core.run_config import OneLineParser, split_arguments
-from samebits.host.cli.archive_base import add_archive_base_options
-from samebits.host.cli.attest import add_attest_options
-from samebits.host.cli.audit import add_audit_options
-from samebits.host.cli.build import add_build_options
-from samebits.host.cli.check import add_check_options
-from samebits.host.cli.diff import add_diff_options
-from samebits.host.cli.fetch import add_fetch_options
-from samebits.host.cli.fingerprint import add_fingerprint_options
-from samebits.host.cli.gc import add_gc_options
-from samebits.host.cli.init import add_init_options
-from samebits.host.cli.list_runs import add_list_options
-from samebits.host.cli.lock import add_lock_options
-from samebits.host.cli.pack import add_pack_options, add_unpack_options
-from samebits.host.cli.preflight import add_preflight_options
-from samebits.host.cli.rebuild import add_rebuild_options
-from samebits.host.cli.report import add_report_options
-from samebits.host.cli.resume import add_resume_options
-from samebits.host.cli.rm import add_rm_options
-from samebits.host.cli.show import add_show_options
-from samebits.host.cli.train import add_train_options
-from samebits.host.cli.verify import add_verify_options
-from samebits.host.console import log, log_defect, silence_stdout
+from samebits.host.cli.commands import COMMANDS, Command, overview
+from samebits.host.cli.completion import complete
+from samebits.host.console import log, log_defect, set_quiet, silence_stdout
 from samebits.host.engine_choice import apply_choice
 
 _EPILOG = (
-    "exit status: 0 success; 1 the script failed, or what was compared differs; 2 error; 3 not comparable;"
-    " 130 Ctrl-C; 143 SIGTERM"
-)
-
-# Command, help, and the function that adds its arguments.
-_COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
-    ("init", "make a project of an existing folder of scripts", add_init_options),
-    ("build", "build the image from the lock", add_build_options),
-    ("lock", "lock the packages that a project requires", add_lock_options),
-    ("train", "train a script and record the run", add_train_options),
-    ("check", "find what in a script makes results differ between runs", add_check_options),
-    ("fetch", "get what a script takes from the network, once, and pin it", add_fetch_options),
-    ("resume", "resume an unfinished run, with the same bits as without the interruption", add_resume_options),
-    ("verify", "train a run again and compare the results", add_verify_options),
-    ("preflight", "report whether this host can reproduce a run", add_preflight_options),
-    ("diff", "list every difference between two runs, in inputs and results", add_diff_options),
-    ("fingerprint", "compare this machine's arithmetic with the portable table", add_fingerprint_options),
-    ("attest", "train the portable model families, and add this CPU to the table", add_attest_options),
-    ("rebuild", "rebuild a run's image from the run's folder and compare", add_rebuild_options),
-    ("archive-base", "archive the base image for later rebuilds", add_archive_base_options),
-    ("audit", "check every file of a run's folder against its record", add_audit_options),
-    ("list", "list the runs", add_list_options),
-    ("show", "show one run, or an image", add_show_options),
-    ("rm", "remove runs", add_rm_options),
-    ("gc", "list what takes space, and remove what is unused and can be made again", add_gc_options),
-    ("report", "write an HTML page of a run, of two runs, or of all", add_report_options),
-    ("pack", "pack a run, its image and its data into one file", add_pack_options),
-    ("unpack", "check a packed run, and unpack it", add_unpack_options),
+    "exit status: 0 success; 1 the script failed, or what was compared differs; 2 error;\n"
+    "3 not comparable; 130 Ctrl-C; 143 SIGTERM"
 )
 
 
@@ -114,19 +69,23 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 def _run_command(argv: Sequence[str]) -> int:
     arguments, script_arguments = split_arguments(argv)
     _check_command(arguments)
-    options, unknown = make_parser().parse_known_args(arguments)
+    parser = make_parser()
+    complete(parser)
+    options, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise InputError(_unknown_arguments(options, unknown))
     if script_arguments is not None and "script" not in options:
         raise InputError("only `samebits train`, `check` and `fetch` take arguments after --; remove them")
     # None means that there was no `--`; an empty tuple overrides the arguments in samebits.toml.
     options.arguments = script_arguments
+    if "quiet" in options:
+        set_quiet()
     return int(options.command(options))
 
 
 def _check_command(arguments: Sequence[str]) -> None:
     """Raise InputError for a misspelled command."""
-    names = [name for name, *_ in _COMMANDS]
+    names = [command.name for command in COMMANDS]
     word = arguments[0] if arguments else ""
     if word and not word.startswith("-") and word not in names:
         close = difflib.get_close_matches(word, names, n=1)
@@ -146,11 +105,34 @@ def _unknown_arguments(options: argparse.Namespace, unknown: Sequence[str]) -> s
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; a parsed namespace has the function to call as `command`."""
     parser = OneLineParser(
-        prog="samebits", description="Train a Keras model, and get the same bits again.", epilog=_EPILOG
+        prog="samebits",
+        usage="samebits [--quiet] COMMAND ...",
+        description="\n".join(["Train a Keras model, and get the same bits again.", "", *overview()]).rstrip(),
+        epilog=f"`samebits COMMAND --help` shows its options, with an example.\n{_EPILOG}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"samebits {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, summary, add_options in _COMMANDS:
-        sentence = f"{summary[0].upper()}{summary[1:]}."
-        add_options(commands.add_parser(name, help=summary, description=sentence, epilog=_EPILOG))
+    _add_quiet(parser)
+    # The overview above lists them, in groups, which argparse cannot.
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, help=argparse.SUPPRESS)
+    for command in COMMANDS:
+        _add_command(commands, command)
     return parser
+
+
+def _add_command(commands: "argparse._SubParsersAction[OneLineParser]", command: Command) -> None:
+    parser = commands.add_parser(
+        command.name,
+        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        epilog=f"example: {command.example}\n\n{_EPILOG}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_options(parser)
+    _add_quiet(parser)
+
+
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Add `--quiet`, before or after the command."""
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", default=argparse.SUPPRESS, help="print no progress, only what is wrong"
+    )

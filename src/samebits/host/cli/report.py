@@ -4,14 +4,14 @@ import argparse
 from pathlib import Path
 
 from samebits.core.errors import EXIT_OK, InputError
-from samebits.host.cli.options import RUN_HELP, add_runs_folder
+from samebits.host.cli.options import RUN_HELP, add_runs_folder, completes_runs
 from samebits.host.console import print_line
 
 
 def add_report_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits report`."""
-    parser.add_argument("run", nargs="?", metavar="RUN", help=RUN_HELP)
-    parser.add_argument("other", nargs="?", metavar="OTHER", help="a second run, to compare the first with")
+    completes_runs(parser.add_argument("run", nargs="?", metavar="RUN", help=RUN_HELP))
+    completes_runs(parser.add_argument("other", nargs="?", metavar="OTHER", help="a second run, to compare with"))
     parser.add_argument("--all", action="store_true", help="all runs, grouped by recipe")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (default: named by the runs, here)")
     add_runs_folder(parser)

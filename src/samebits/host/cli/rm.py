@@ -4,13 +4,13 @@ import argparse
 from pathlib import Path
 
 from samebits.core.errors import EXIT_OK
-from samebits.host.cli.options import RUN_HELP, add_runs_folder
+from samebits.host.cli.options import RUN_HELP, add_runs_folder, completes_runs
 from samebits.host.console import print_line
 
 
 def add_rm_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits rm`."""
-    parser.add_argument("run", nargs="+", metavar="RUN", help=RUN_HELP)
+    completes_runs(parser.add_argument("run", nargs="+", metavar="RUN", help=RUN_HELP))
     parser.add_argument("--force", action="store_true", help="also a run that may be running, or that another resumes")
     parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
     add_runs_folder(parser)

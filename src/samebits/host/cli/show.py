@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from samebits.core.errors import EXIT_OK, InputError
-from samebits.host.cli.options import RUN_HELP, add_json, add_runs_folder
+from samebits.host.cli.options import RUN_HELP, add_json, add_runs_folder, completes_runs
 from samebits.host.console import print_json, print_json_text, print_line
 
 
@@ -12,7 +12,7 @@ def add_show_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits show`: a run or an image."""
     # A run, or an image without a run.
     subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("run", nargs="?", metavar="RUN", help=RUN_HELP)
+    completes_runs(subject.add_argument("run", nargs="?", metavar="RUN", help=RUN_HELP))
     subject.add_argument(
         "--image", nargs="?", const="samebits:cpu", metavar="NAME", help="show an image (default: samebits:cpu)"
     )

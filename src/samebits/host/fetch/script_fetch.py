@@ -19,7 +19,7 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import plan_run, publish
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
-from samebits.host.console import hashing_progress, log
+from samebits.host.console import hashing_progress, log, log_progress
 from samebits.host.fetch.found_files import FetchReport, FoundFile, find_inputs
 from samebits.host.inputs.network import REPORT, SCRATCH
 from samebits.host.inputs.obtain import missing, obtain, take_from
@@ -176,7 +176,9 @@ def _run(spec: RunConfig, runtime: Runtime, draft: Path, home: Path, *, declared
     inputs = declared if declared.files else None
     recipe = replace(planned.recipe, inputs=None if inputs is None else inputs.digest)
     folder, _ = publish(replace(planned, inputs=inputs, recipe=recipe))
-    log(f"running {spec.script} with the network on, {'to its end' if whole else 'up to its first training step'}")
+    log_progress(
+        f"running {spec.script} with the network on, {'to its end' if whole else 'up to its first training step'}"
+    )
     runtime.fetch(folder, short, home)
     return folder
 

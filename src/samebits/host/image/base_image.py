@@ -9,7 +9,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, RecordError
 from samebits.core.jsonio import Fields, readable_json, write_atomically
 from samebits.host.cache_dir import cache_folder
-from samebits.host.console import log
+from samebits.host.console import log_progress
 from samebits.host.docker import Engine
 from samebits.host.image.build_context import CPU, context_file
 
@@ -86,7 +86,7 @@ def _from_archive(engine: Engine, base: str, name: str, wanted: Digest | None = 
         raise ImageError(f"the archive {path} of the base {base} is damaged; remove it, or archive the base again")
     # Checked before the load, which takes seconds and changes the engine.
     _require_id(base, str(archived), wanted or archived)
-    log(f"loading the base {base} from its archive")
+    log_progress(f"loading the base {base} from its archive")
     image = engine.load(path)
     # The archive is intact, but the engine decides what id its image has.
     _require_id(base, image, archived)

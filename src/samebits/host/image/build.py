@@ -17,7 +17,7 @@ from samebits.core.errors import ImageError, RecordError, ToolError
 from samebits.core.jsonio import Fields, read_json, readable_json, write_atomically
 from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.cache_dir import cache_folder
-from samebits.host.console import log
+from samebits.host.console import log, log_progress
 from samebits.host.docker import Engine, Image
 from samebits.host.image.base_image import default_base, provide_base
 from samebits.host.image.build_context import (
@@ -175,7 +175,7 @@ def build(engine: Engine, plan: BuildPlan, *, offline: bool = False) -> Image:
     # Labels decide, not times: the image is current if base, lock and source have the planned digests.
     present = _present(engine, plan)
     if present is not None:
-        log(f"{plan.tag} is up to date")
+        log_progress(f"{plan.tag} is up to date")
         return present
     with context_folder(plan) as context:
         return build_from_context(engine, plan, context, offline=offline)
@@ -201,7 +201,7 @@ def build_from_context(
     wheelhouse = prepare_wheelhouse(context / LOCK_PATH, offline=offline)
     packages = None if plan.packages is None else prepare_wheelhouse(context / PACKAGES_PATH, offline=offline)
     builder = choose_builder(engine, base, offline=offline)
-    log(f"building {plan.tag} on {plan.base} with {builder}")
+    log_progress(f"building {plan.tag} on {plan.base} with {builder}")
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:
         # buildx writes the digests into this file; the engine does not report all of them.
         metadata = Path(folder) / "metadata.json"
@@ -215,7 +215,7 @@ def build_from_context(
         if built is None:
             raise ImageError(f"the build of {plan.tag} succeeded, but the engine has no image; check the builder")
         _store_metadata(built, plan, builder, json.loads(metadata.read_bytes()))
-    log(f"built {plan.tag} in {time.monotonic() - started:.1f} s")
+    log_progress(f"built {plan.tag} in {time.monotonic() - started:.1f} s")
     return built
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samebits.core.errors import ToolError
-from samebits.host.console import log
+from samebits.host.console import log_progress
 from samebits.host.docker import Engine
 from samebits.host.subprocesses import run_tool
 
@@ -104,7 +104,7 @@ def _unavailable_reason(engine: Engine, buildkit: str, *, offline: bool) -> str 
 def _start_builder(name: str, buildkit: str, *, new: bool) -> None:
     """Create the builder if it is new, and wait until it runs; raises ToolError, and removes a broken new one."""
     if new:
-        log(f"starting {buildkit} as the builder {name} (once)")
+        log_progress(f"starting {buildkit} as the builder {name} (once)")
         # `create` fails if the name exists, `inspect --bootstrap` decides whether the builder works.
         with suppress(ToolError):  # another process created it first
             run_tool(create_command(name, buildkit), what="creating a builder")

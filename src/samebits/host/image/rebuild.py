@@ -15,7 +15,7 @@ from samebits.core.jsonio import differing_names
 from samebits.core.recipe import ImageIdentity
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
-from samebits.host.console import elapsed_progress, log
+from samebits.host.console import elapsed_progress, log_progress
 from samebits.host.docker import Engine, Image
 from samebits.host.image.build import (
     BuildPlan,
@@ -119,7 +119,7 @@ def provide_recorded(
     """The image that a run was trained in, rebuilt if it is gone; raises ImageError if the rebuilt one differs."""
     image = find_recorded(engine, record)
     if image is None:
-        log(f"the image of {record.id} is gone; rebuilding it from the run's folder")
+        log_progress(f"the image of {record.id} is gone; rebuilding it from the run's folder")
         image = _rebuild_image(engine, run, record, offline=offline, trusted=trusted)
         # Training in it anyway would blame the script for a difference of the image.
         if not _is_recorded(engine, image, record.recipe.image):

@@ -8,7 +8,7 @@ from samebits.core.errors import InputError, pluralize
 from samebits.core.file_tree import Progress
 from samebits.core.inputs_lock import InputsLock, PinnedFile
 from samebits.core.run_dir import RunDir
-from samebits.host.console import hashing_progress, log
+from samebits.host.console import hashing_progress, log_progress
 from samebits.host.inputs.download import download
 from samebits.host.inputs.store import InputStore, named
 
@@ -55,7 +55,7 @@ def _download_all(files: Sequence[PinnedFile], store: InputStore) -> None:
     done, total = 0, sum(file.size or 0 for file in files)
     with hashing_progress("fetching the inputs") as progress:
         for file in files:
-            log(f"fetching {file.path} from {file.url}")
+            log_progress(f"fetching {file.path} from {file.url}")
             done += download(file, store, _Report(progress, done, total)).size or 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from samebits.core.errors import ImageError, shorten
 from samebits.core.jsonio import canonical_json, differing_names, write_atomically
-from samebits.host.console import log
+from samebits.host.console import log_progress
 
 _MANIFEST = "samebits-files.json"
 _STAMP = "samebits-stamp.json"
@@ -37,7 +37,7 @@ def check_files(folder: Path, *, thorough: bool = False) -> None:
         known = json.loads((folder / _MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot tell whether {folder} was changed: {error}; {_remedy(folder)}") from error
-    log("checking the files of the virtual environment")
+    log_progress("checking the files of the virtual environment")
     found = _digests(folder)
     changed = differing_names(known, found)
     if changed:

@@ -14,7 +14,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError, Terminated
 from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.cache_dir import cache_folder, exclusive
-from samebits.host.console import log
+from samebits.host.console import log, log_progress
 from samebits.host.image.build_context import staged_context
 from samebits.host.image.lockfile import read_lock, text_of
 from samebits.host.launch.installed_files import check_files, record_files
@@ -79,7 +79,9 @@ def _check_python() -> None:
 
 def _make_venv(target: Path, locks: Sequence[Path]) -> None:
     """Install beside the final name, then rename: an interrupted installation is never used."""
-    log("installing the locked packages into a virtual environment (once for this lock and Python; about 320 MB)")
+    log_progress(
+        "installing the locked packages into a virtual environment (once for this lock and Python; about 320 MB)"
+    )
     draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
     try:
         # Without pip: the script sees the locked packages only. The pip of this process installs them.

@@ -25,7 +25,7 @@ from samebits.core.trace_level import TENSOR, Trace
 from samebits.core.trial import MEMORY, PERTURBATIONS, Trial
 from samebits.host.compare.ledger_diff import first_divergence
 from samebits.host.compare.run_diff import OUTPUTS, diff
-from samebits.host.console import hashing_progress, log
+from samebits.host.console import hashing_progress, log_progress
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.train import CRASHED, execute_silently
 from samebits.host.lint.findings import DIVERGENCE, ENTROPY, FAILURE, NONDETERMINISTIC_OP, Finding
@@ -173,7 +173,7 @@ class Experiments:
 
     def run(self, what: str, trial: Trial) -> RunWithRecord:
         """Make one run without the script's output; its record says how it ended. `what` describes it in the log."""
-        log(f"trying: {what}")
+        log_progress(f"trying: {what}")
         planned = replace(self._planned, spec=replace(self._planned.spec, trial=trial))
         folder = execute_silently(planned, self._runtime)
         return folder, folder.read()

@@ -19,7 +19,7 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, Resumption, plan_run
 from samebits.core.trial import Trial
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, refusals
-from samebits.host.console import hashing_progress, log
+from samebits.host.console import hashing_progress, log_progress
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.train import execute_silently
 from samebits.host.lint.findings import RESUME, Finding
@@ -87,7 +87,7 @@ def check_resume(spec: RunConfig, steps: int) -> ResumeCheck:
         spec = replace(spec, runs=Path(scratch), keep=ALL, checkpoint_every=None, strict=False, trial=trial)
         with hashing_progress("hashing the data") as progress:
             planned = plan_run(spec, runtime.setup, progress)
-        log(f"trying: a short run of {pluralize(_CHECKPOINTS, 'checkpoint')}")
+        log_progress(f"trying: a short run of {pluralize(_CHECKPOINTS, 'checkpoint')}")
         run = execute_silently(planned, runtime)
         record = run.read()
         reasons = _reasons(run, record)
@@ -112,7 +112,7 @@ def _compare(planned: PlannedRun, runtime: Runtime, run: RunDir, record: Record)
     """Resume the first run from its first checkpoint."""
     start, *later = run.checkpoints.positions()
     whole = record.outcome.state == FINISHED
-    log(f"trying: the same run, resumed after {start}")
+    log_progress(f"trying: the same run, resumed after {start}")
     again = execute_silently(_resuming(planned, run, record, start, None if whole else later[-1]), runtime).read()
     found = ResumeCheck(steps=_steps(planned), start=start, compared=tuple(later), whole=whole)
     if again.outcome.state == FAILED:

@@ -23,7 +23,7 @@ from samebits.core.trace_level import INPUT, STEP, TENSOR, Trace
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, refusals
 from samebits.host.compare.ledger_diff import TENSOR_LISTS, Divergence, first_divergence
 from samebits.host.compare.tensor_diff import Distance, TensorStore, tensor_distance
-from samebits.host.console import log
+from samebits.host.console import log_progress
 from samebits.host.runs.registry import checksum_of
 
 RunWithRecord = tuple[RunDir, Record]
@@ -103,11 +103,11 @@ def locate(one: Side, other: Side) -> DivergenceLocation:
     starts = tuple(map(_checkpoint_before, (one, other), divergence.numbers))
     if any(starts):
         begun = "; ".join(str(start.run.checkpoint) if start else "the beginning" for start in starts)
-        log(f"locating: starting at checkpoints: {begun}")
+        log_progress(f"locating: starting at checkpoints: {begun}")
         try:
             return _locate_from((one, other), starts, divergence)
         except SamebitsError as error:
-            log(f"locating: starting at the beginning instead: {error}")
+            log_progress(f"locating: starting at the beginning instead: {error}")
     return _locate_from((one, other), (None, None), divergence)
 
 
@@ -120,7 +120,7 @@ def _locate_from(
         # Runs that were traced by step already skip the first training.
         if divergence.place("step") is None:
             window = Trace(level=STEP, fit=divergence.place("fit"), epoch=divergence.place("epoch"))
-            log(f"locating: training both again to {divergence.where}, with a line for each step")
+            log_progress(f"locating: training both again to {divergence.where}, with a line for each step")
             traced = _train_both(sides, starts, window, Path(scratch) / "step")
             for side, start, run, number in zip(sides, starts, traced, divergence.numbers, strict=True):
                 if start is not None:
@@ -130,7 +130,7 @@ def _locate_from(
             if found is None or found.place("step") is None:
                 return _not_in_a_step(divergence, found)
             divergence = found
-        log(f"locating: training both again to {divergence.where}, with every tensor of it")
+        log_progress(f"locating: training both again to {divergence.where}, with every tensor of it")
         traced = _train_both(sides, starts, _window(divergence), Path(scratch) / "tensor")
         found = first_divergence(*traced)
         if any(starts):

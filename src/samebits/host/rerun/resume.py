@@ -15,7 +15,7 @@ from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, why_not_resumable
-from samebits.host.console import log
+from samebits.host.console import log, log_progress
 from samebits.host.launch.train import execute, finalize_unfinished
 from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.rerun.request import RerunRequest
@@ -48,7 +48,7 @@ def resume(run: RunDir, request: RerunRequest, options: ResumeOptions) -> tuple[
     checkpoints = CheckpointAudit.of(run, record)
     report = _preflight_exactly(run, request)
     resumption = plan_resumption(run, record, checkpoints, trust=options.trust)
-    log(f"resuming {record.id} from {_describe(resumption.run)}")
+    log_progress(f"resuming {record.id} from {_describe(resumption.run)}")
     # A run that was killed has no final record yet; its checksum is part of the new run's record.
     if not read_record(run.record).finalized:
         finalize_unfinished(run, lambda _: record)

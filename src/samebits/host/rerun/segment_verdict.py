@@ -12,7 +12,7 @@ from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir
 from samebits.host.compare.ledger_diff import Divergence
 from samebits.host.compare.verdict import DIFFERENT, IDENTICAL, NOT_COMPARABLE, Tolerance, Verdict
-from samebits.host.console import log, print_line
+from samebits.host.console import log, log_progress, print_line
 from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.segment_plan import Segment
 from samebits.host.rerun.verify import identify_run
@@ -146,7 +146,9 @@ def report_batch(verdicts: Sequence[SegmentVerdict], report: Callable[[str], obj
     """Log the verdicts on a batch: one line for all identical segments, one for each other, which `report` gets too."""
     same = [item.segment.number for item in verdicts if item.kind == IDENTICAL]
     if same:
-        log(f"{IDENTICAL}: " + (f"segments {same[0]} to {same[-1]}" if len(same) > 1 else f"segment {same[0]}"))
+        log_progress(
+            f"{IDENTICAL}: " + (f"segments {same[0]} to {same[-1]}" if len(same) > 1 else f"segment {same[0]}")
+        )
     for item in verdicts:
         if item.kind != IDENTICAL:
             log(str(item))

@@ -92,9 +92,10 @@ def test_an_interrupted_removal_leaves_no_run(tmp_path: Path, example: Record, m
     def interrupt(_: Path) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("samebits.host.cleanup.run_removal.shutil.rmtree", interrupt)
-        remove_folder(run.path)
+        with pytest.raises(KeyboardInterrupt):
+            remove_folder(run.path)
     (left,) = leftovers(tmp_path)
     assert not run.path.exists()
     remove_folder(left)
