@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-fast test-all test-portable test-gpu lint format lock image base-image engine prove-rules mutants bench bench-build bench-profiles bench-trace bench-verify bench-resume bench-states clean
+.PHONY: help train test test-fast test-all test-pages test-portable test-gpu lint format lock image base-image engine prove-rules mutants bench bench-build bench-profiles bench-trace bench-verify bench-resume bench-states clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: lint  ## run the tests that a change must pass; starts a private engine if
 
 test-all: lint  ## run every test: all kills and short runs, every family, the emulated CPUs (more than an hour)
 	@tools/test.sh all
+
+test-pages: .venv/.installed  ## see the HTML pages in Chromium, with axe-core; installs both where they are missing (about 3 minutes)
+	@tools/pages.sh && SAMEBITS_REQUIRE_BROWSER=1 $(BIN)/python -m pytest --lane all -m browser -q
 
 test-portable: .venv/.installed  ## train the portable profile's model families on emulated CPUs (about 15 minutes)
 	@$(BIN)/python -m pytest -m emulated

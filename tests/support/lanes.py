@@ -12,11 +12,11 @@ import pytest
 
 LANES = ("fast", "test", "all")
 _LEFT_OUT = {
-    "fast": ("locked", "engine", "slow", "emulated"),
-    "test": ("slow", "emulated"),
+    "fast": ("locked", "engine", "slow", "emulated", "browser"),
+    "test": ("slow", "emulated", "browser"),
     "all": (),
 }
-_BY_FIXTURE = {"engine": "engine", "locked": "locked", "emulator": "emulated"}
+_BY_FIXTURE = {"browser": "browser", "engine": "engine", "locked": "locked", "emulator": "emulated"}
 
 
 def long_tail(values: Iterable[Any], keep: Container[Any]) -> list[Any]:
