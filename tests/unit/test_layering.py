@@ -242,6 +242,7 @@ _READERS = {
     "samebits.host.image.lock_compiler": "what pip reports about a project's requirements",
     "samebits.host.image.lockfile": "a lock in a copy of the context, or a project's",
     "samebits.host.image.project_lock": "a project's lock",
+    "samebits.host.cleanup.cache_items": "/proc",
     "samebits.host.image.requirements": "a project's requirements",
     "samebits.host.image.rebuild": "exported images",
     "samebits.host.image.received": "a copy of a run's context, which the door made",

@@ -3,10 +3,10 @@
 import shlex
 from collections.abc import Iterator
 
+from samebits.core.printable import printable
 from samebits.core.recipe import KNOWN_LOGS
 from samebits.core.record import Record
 from samebits.host.capsule.gather import image_name
-from samebits.host.console import printable
 
 _TEXT = """\
 A training run: {id}

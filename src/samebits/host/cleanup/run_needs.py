@@ -9,12 +9,14 @@ from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, shorten
 from samebits.core.jsonio import Fields, read_json, reading
 from samebits.core.run_dir import MARKER
+from samebits.core.run_files import read_plain
 from samebits.host.cache_dir import cache_folder
 from samebits.host.console import log
 from samebits.host.launch.venv import locks_name
 from samebits.host.runs.registry import run_dirs
 
 _MAX_NAMED = 2
+_MAX_NOTE = 1 << 16  # bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +72,7 @@ def _noted() -> set[Path]:
 def _noted_runs(notes: Path) -> Iterator[Path]:
     for note in notes.glob("*.json"):
         try:
-            yield Path(Fields(json.loads(note.read_bytes())).get("run", str))
+            yield Path(Fields(json.loads(read_plain(note, _MAX_NOTE))).get("run", str))
         except (OSError, ValueError, RecordError):
             continue
 
