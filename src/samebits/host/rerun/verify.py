@@ -22,7 +22,7 @@ from samebits.host.audit.file_audit import audit_files
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.compare.run_diff import INPUTS, Difference, diff, print_difference
 from samebits.host.compare.verdict import DIFFERENT, Tolerance, Verdict, check_metrics, judge_runs, not_comparable
-from samebits.host.console import print_line
+from samebits.host.console import log_progress, print_line
 from samebits.host.launch.train import execute, execute_silently
 from samebits.host.lint.findings import ENTROPY
 from samebits.host.rerun.divergence import DivergenceLocation, RunWithRecord, Side, TrainAgain, locate
@@ -33,6 +33,7 @@ from samebits.host.rerun.software import SoftwareOptions
 from samebits.host.runs.registry import checksum_of
 from samebits.host.runs.verification_file import complete_verification, write_verification
 
+_LONG_SECONDS = 60.0
 _UNRECORDED = "no input differs: the cause is not recorded in a recipe (docs/limits.md)"
 
 
@@ -115,6 +116,7 @@ def verify(run: RunDir, request: RerunRequest, options: VerifyOptions = _DEFAULT
         return Verification(verified=run, verdict=verdict, tolerance=options.tolerance, rows=report.rows)
     report.spec.determinism.check(os.environ, "your environment")
     verifies = VerifiedRun(id=record.id, checksum=checksum_of(run))
+    _announce(record)
     again, _ = execute(report.planned(verifies), report.available_runtime, request.streams)
     trusted = report.available_runtime.setup.trusted_code
     verification = replace(_judge(run, again, options), rows=report.rows, trusted_code=trusted)
@@ -124,6 +126,13 @@ def verify(run: RunDir, request: RerunRequest, options: VerifyOptions = _DEFAULT
         verification = replace(verification, location=_locate(run, again, (report, report)))
         write_verification(again.verification, verification.to_dict())
     return verification
+
+
+def _announce(record: Record) -> None:
+    """How long it may take, if that is long: the training prints its own progress, and may print none."""
+    seconds = record.timings.total
+    if seconds is not None and seconds >= _LONG_SECONDS:
+        log_progress(f"training {record.id} again; it took {seconds:.0f} s when it was recorded")
 
 
 def verify_against(
