@@ -13,7 +13,7 @@ from samebits.core.origin import ResumedRun, VerifiedRun
 from samebits.core.record import Record, write_record
 from samebits.core.run_dir import RunDir, claim
 from samebits.host.runs.registry import find_run, read_runs
-from samebits.host.runs.run_list import RunFilter, note, parse_since, summarise
+from samebits.host.runs.run_list import RunFilter, list_runs, note, parse_since, summarise
 from samebits.host.runs.verification_file import complete_verification, write_verification
 from support.records import with_result
 
@@ -130,3 +130,13 @@ def test_metrics_that_json_has_no_number_for(tmp_path: Path, example: Record) ->
     run = make(tmp_path, with_result(example, spoil), FIRST)
     wanted = {"loss": "nan", "top": "inf", "odd": "text", "large": "0x1p9999"}
     assert summarise(run, run.read_summary())["metrics"] == wanted
+
+
+def test_a_row_stays_a_row(tmp_path: Path, example: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    def spoil(value: dict[str, Any]) -> None:
+        value["fits"][-1]["history"] = {"x" * 100_000: ["0x1p0"]}
+
+    code = replace(example.recipe.code, entry="y" * 100_000, arguments=("z" * 100_000,))
+    make(tmp_path, replace(with_result(example, spoil), recipe=replace(example.recipe, code=code)), FIRST)
+    list_runs(tmp_path, RunFilter())
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 400

@@ -22,6 +22,7 @@ _AGE = re.compile(r"(\d{1,6})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _MAX_ARGUMENTS = 40  # characters of a row
 _MAX_METRICS = 4
+_MAX_METRICS_TEXT = 120  # characters of a row: a script names its metrics
 _COLUMNS = ["run", "outcome", "seconds", "seed", "recipe", "result", "script", "arguments", "metrics", "note"]
 
 ListedRun = tuple[RunDir, RecordSummary]
@@ -133,9 +134,9 @@ def _row(folder: RunDir, summary: RecordSummary) -> list[str]:
         str(summary.seed),
         summary.recipe.short,
         "" if summary.result is None else summary.result.short,
-        summary.script.rpartition("/")[2],
-        _cut(shlex.join(summary.arguments)),
-        _metrics(summary.metrics),
+        _cut(summary.script.rpartition("/")[2], _MAX_ARGUMENTS),
+        _cut(shlex.join(summary.arguments), _MAX_ARGUMENTS),
+        _cut(_metrics(summary.metrics), _MAX_METRICS_TEXT),
         note(folder, summary),
     ]
 
@@ -145,8 +146,8 @@ def _metrics(values: Mapping[str, str]) -> str:
     return ", ".join(shown[:_MAX_METRICS]) + (", …" if len(shown) > _MAX_METRICS else "")
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_ARGUMENTS else f"{text[: _MAX_ARGUMENTS - 1]}…"
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _names(wanted: str, script: str) -> bool:
