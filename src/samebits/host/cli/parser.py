@@ -114,7 +114,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"samebits {__version__}")
     _add_quiet(parser)
     # The overview above lists them, in groups, which argparse cannot.
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(prog="samebits", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     for command in COMMANDS:
         _add_command(commands, command)
     return parser
