@@ -64,6 +64,7 @@ from samebits.runner.clean_start import GIVEN
 from samebits.runner.determinism.op_audit import c_library, read_proven
 from samebits.runner.determinism.portability import differing, fingerprint_of
 from samebits.runner.download_recorder import recording_downloads
+from samebits.runner.pinned_files import use_mounted
 from samebits.runner.process.console import log, plain_progress
 from samebits.runner.process.launcher_watch import tie_to_launcher
 from samebits.runner.session import Session
@@ -74,6 +75,10 @@ IMAGE_MANIFEST = Path("/opt/samebits/recipe/image.json")
 
 _UNDECLARED = {"GPG_KEY", "HOSTNAME", "LANG", "TERM", "container"}
 """Variables that engines and images of Python set, beside those in PYTHON_: nobody misses them."""
+
+_MOUNTS = (
+    "Train a Keras script; mount code at /work, data at /data, the files of inputs.lock at /inputs, runs at /runs."
+)
 
 _PLAIN_ENVIRONMENT = Environment(
     runtime="docker", image_note="started without a launcher: the image's own digest was not given"
@@ -108,7 +113,7 @@ def _main(argv: list[str]) -> int:
 
 def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     """A plain `docker run`: prepare a run, train, and print the summary that a launcher would print."""
-    parser = OneLineParser(prog="samebits", description="Train a Keras script; mount code at /work, data at /data.")
+    parser = OneLineParser(prog="samebits", description=_MOUNTS)
     parser.add_argument("--version", action="version", version=__version__)
     add_run_options(parser)
     given = _given_variables()
@@ -129,6 +134,7 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     planned = plan_run(spec, setup, plain_progress("hashing the data"))
     if note := describe_code(spec, planned.code):
         log(note)
+    use_mounted(planned.inputs)
     folder, record = publish(planned)
     undeclared = given.keys() - spec.declared.keys() - _UNDECLARED
     withheld = sorted(name for name in undeclared if not name.startswith("PYTHON_"))

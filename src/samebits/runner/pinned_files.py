@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from samebits.core.code_tree import FILE_TIME
-from samebits.core.errors import InputError, SettingError, shorten
+from samebits.core.errors import InputError, SettingError, pluralize, shorten
 from samebits.core.file_tree import TreeFilter, differing_paths, hash_tree
 from samebits.core.folder_manifest import digest_file
 from samebits.core.inputs_lock import HOME, LOCK_NAME, WORK, InputsLock, PinnedFile, read_lock
@@ -19,17 +19,36 @@ from samebits.core.run_dir import RunDir
 from samebits.runner.process.console import plain_progress
 
 _VARIABLE = "SAMEBITS_INPUTS"
+_MOUNTED = Path("/inputs")
+_MOUNT_THEM = f'run `samebits fetch --export runs/inputs` and add -v "$PWD/runs/inputs:{_MOUNTED}:ro" to docker run'
+_FETCH = "run `samebits fetch`, then run again"
 _MAX_NAMES = 3
 
 
-def check_files(lock: InputsLock, folder: Path, meaning: str) -> None:
+def use_mounted(lock: InputsLock | None, folder: Path = _MOUNTED) -> None:
+    """Take the inputs of a plain `docker run` from its mount; raises InputError unless they are those of the lock."""
+    # No launcher has checked what the variable names.
+    os.environ.pop(_VARIABLE, None)
+    if lock is None:
+        if folder.is_dir():
+            raise InputError(
+                f"{folder} is mounted, and no {LOCK_NAME} beside the script names its files; mount that, too"
+            )
+        return
+    if not folder.is_dir():
+        raise InputError(f"the script needs {pluralize(len(lock.files), 'file')} of {LOCK_NAME}; {_MOUNT_THEM}")
+    check_files(lock, folder, f"{folder} does not hold what {LOCK_NAME} names", _MOUNT_THEM)
+    os.environ[_VARIABLE] = str(folder)
+
+
+def check_files(lock: InputsLock, folder: Path, meaning: str, advice: str = _FETCH) -> None:
     """Hash the files of a lock. Raises InputError, which begins with `meaning`, where they are others."""
     # An exported folder holds its lock, too.
     leave_out = TreeFilter(paths=frozenset((LOCK_NAME,)))
     found = hash_tree(folder, "inputs", leave_out=leave_out, progress=plain_progress("checking the inputs"))
     if found.digest != lock.digest:
         paths = differing_paths(lock.tree, found)
-        raise InputError(f"{meaning}: {shorten(paths, _MAX_NAMES)}; run `samebits fetch`, then run again")
+        raise InputError(f"{meaning}: {shorten(paths, _MAX_NAMES)}; {advice}")
 
 
 class PinnedFiles:

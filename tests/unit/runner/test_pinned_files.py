@@ -1,6 +1,9 @@
 """Inputs in a run: links where the script looks, in folders that it can write to, checked when it has ended."""
 
 import os
+import re
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from samebits.core.file_tree import Tree
 from samebits.core.inputs_lock import InputsLock, PinnedFile
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
-from samebits.runner.pinned_files import PinnedFiles
+from samebits.runner.pinned_files import PinnedFiles, use_mounted
 from samebits.runner.working_folder import WorkingFolder
 
 _CONTENTS = {"home/.keras/datasets/a": b"one", "work/data/b": b"two"}
@@ -103,3 +106,42 @@ def test_a_run_without_inputs_gets_no_links(run: RunDir, example: Record) -> Non
     pinned.place()
     pinned.check()
     assert not os.listdir(Path.home())
+
+
+def test_a_plain_docker_run_takes_them_from_its_mount(run: RunDir, example: Record, tmp_path: Path) -> None:
+    use_mounted(_LOCK, tmp_path / "inputs")
+    pinned, _ = _placed(run, example)
+    assert pinned.folder == tmp_path / "inputs"
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda folder: (folder / "work/data/b").write_bytes(b"twO"),
+            "does not hold what inputs.lock names: work/data/b;",
+        ),
+        (lambda folder: (folder / "work/data/b").unlink(), "does not hold what inputs.lock names: work/data/, work/data/b;"),
+        (lambda folder: (folder / "home/more").write_bytes(b""), "does not hold what inputs.lock names: home/more;"),
+        (
+            shutil.rmtree,
+            "the script needs 2 files of inputs.lock; run `samebits fetch --export runs/inputs` and add -v",
+        ),
+    ],
+    ids=["changed", "gone", "more", "not mounted"],
+)
+def test_a_mount_of_others_is_refused(tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
+    """Not even by naming the folder in a variable."""
+    change(tmp_path / "inputs")
+    with pytest.raises(InputError, match=re.escape(message)):
+        use_mounted(_LOCK, tmp_path / "inputs")
+    assert "SAMEBITS_INPUTS" not in os.environ
+
+
+@pytest.mark.usefixtures("run")
+def test_a_mount_that_no_lock_names_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is mounted, and no inputs\.lock beside the script names its files"):
+        use_mounted(None, tmp_path / "inputs")
+    use_mounted(None, tmp_path / "none")
+    assert "SAMEBITS_INPUTS" not in os.environ
