@@ -122,7 +122,10 @@ def test_a_plain_docker_run_takes_them_from_its_mount(run: RunDir, example: Reco
             lambda folder: (folder / "work/data/b").write_bytes(b"twO"),
             "does not hold what inputs.lock names: work/data/b;",
         ),
-        (lambda folder: (folder / "work/data/b").unlink(), "does not hold what inputs.lock names: work/data/, work/data/b;"),
+        (
+            lambda folder: (folder / "work/data/b").unlink(),
+            "does not hold what inputs.lock names: work/data/, work/data/b;",
+        ),
         (lambda folder: (folder / "home/more").write_bytes(b""), "does not hold what inputs.lock names: home/more;"),
         (
             shutil.rmtree,

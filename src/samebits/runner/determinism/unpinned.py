@@ -1,10 +1,9 @@
 """Record what a script reads that no recipe names: files outside of its own folders, and connections.
 
 An audit hook sees what Python opens, wherever it is called. It cannot be removed, so it is switched off at the end.
-What C libraries open by themselves is not seen, except through the functions of TensorFlow that are named here.
+What C libraries open by themselves is not seen, except through the functions in `library_reads`.
 """
 
-import functools
 import inspect
 import os
 import sys
@@ -19,6 +18,7 @@ from samebits.core.record import FAILED, Outcome
 from samebits.core.script_uses import CONNECTION, FILE, FOLDER, UnpinnedUse
 from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism.call_sites import SiteCounter, script_site
+from samebits.runner.determinism.library_reads import watch_library_reads
 from samebits.runner.process.console import log
 
 _SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr")
@@ -71,7 +71,7 @@ class UnpinnedMonitor:
         patches.on_undo(self._end)
         sys.addaudithook(self._hook)
         if self._files:
-            self._watch_tensorflow(patches)
+            watch_library_reads(self._note_library, patches)
 
     def found(self) -> tuple[UnpinnedUse, ...] | None:
         """Everything that was read, by file and line; None where nothing is watched."""
@@ -194,33 +194,8 @@ class UnpinnedMonitor:
         if first:
             log(f"{use}, which no recipe names; pin it with --data or `samebits fetch`")
 
-    def _watch_tensorflow(self, patches: Patches) -> None:
-        """TensorFlow reads files in C++. These are given their names in Python."""
-        import tensorflow as tf
-
-        gfile = tf.io.gfile
-        readers = (gfile.GFile, tf.data.TFRecordDataset, tf.data.TextLineDataset, tf.data.FixedLengthRecordDataset)
-        for owner in readers:
-            patches.wrap((owner, "__init__"), self._noting(FILE, position=1))
-        for name in ("listdir", "walk"):
-            patches.wrap((gfile, name), self._noting(FOLDER, position=0))
-
-    def _noting(self, kind: str, position: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        import tensorflow as tf
-
-        def make(original: Callable[..., Any]) -> Callable[..., Any]:
-            @functools.wraps(original)
-            def noting(*args: Any, **kwargs: Any) -> Any:
-                writes = kind == FILE and str(kwargs.get("mode", args[2] if len(args) > 2 else "r"))[:1] in ("w", "a")
-                given = args[position] if len(args) > position else next(iter(kwargs.values()), None)
-                for path in () if writes else _paths(given):
-                    self._hook("open" if kind == FILE else "os.listdir", (path, "r", 0) if kind == FILE else (path,))
-                return original(*args, **kwargs)
-
-            wrapper: Callable[..., Any] = tf.autograph.experimental.do_not_convert(noting)
-            return wrapper
-
-        return make
+    def _note_library(self, kind: str, path: str) -> None:
+        self._hook("open" if kind == FILE else "os.listdir", (path, "r", 0) if kind == FILE else (path,))
 
 
 def _strict_message(place: str) -> str:
@@ -232,16 +207,3 @@ def _text(path: object) -> str | None:
     if isinstance(path, (str, bytes, os.PathLike)):
         return os.fsdecode(path)
     return None
-
-
-def _paths(value: Any) -> list[str]:
-    """The paths in what TensorFlow takes for file names; of symbolic tensors nothing is known."""
-    import numpy as np
-
-    if hasattr(value, "numpy"):
-        value = value.numpy()
-    if isinstance(value, (str, bytes, os.PathLike)):
-        return [os.fsdecode(value)]
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [os.fsdecode(item) for item in np.ravel(np.asarray(value)) if isinstance(item, (str, bytes))]
-    return []
