@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from samebits.core.environment import Environment
+from samebits.core.inputs_lock import LOCK_NAME
+from samebits.core.recipe import Recipe
 from samebits.core.record import Outcome, Record
 from samebits.core.run_dir import RunDir
 from samebits.runner.compat.features import ENTROPY_MONITOR
@@ -55,9 +57,14 @@ class ScriptMonitors:
         uses = None if self.entropy is None else tuple(self.entropy.found())
         return replace(self.unpinned.observed(), entropy=uses)
 
-    def explained(self, outcome: Outcome, script: str) -> Outcome:
+    def explained(self, outcome: Outcome, recipe: Recipe) -> Outcome:
         """The outcome, with what to do where the script asked for the network."""
-        return self.unpinned.explained(outcome, script)
+        command = f"`samebits fetch {recipe.code.entry}`"
+        if recipe.inputs is None:
+            return self.unpinned.explained(outcome, f"run {command} once")
+        # A fetch pins files only, and may have been made before.
+        advice = f"{LOCK_NAME} does not name it: run {command}, and store it in a file, as keras.utils.get_file does"
+        return self.unpinned.explained(outcome, advice)
 
     def check(self) -> None:
         """Raise SettingError where the run is strict, and the script or a process of it used what it must not."""

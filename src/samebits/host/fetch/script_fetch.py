@@ -208,4 +208,7 @@ def _name_unpinned(report: FetchReport, found: Sequence[FoundFile]) -> None:
     pinned = {file.url for file in found}
     left = sorted({url for url in report.urls.values() if url not in pinned})
     if left:
-        log(f"not pinned, as the script does not keep it in a file: {shorten(left, _MAX_NAMES)}")
+        log(
+            f"not pinned, as it is no file in the script's folder or home: {shorten(left, _MAX_NAMES)}; a run has no"
+            " network, so have it stored first, as keras.utils.get_file does"
+        )

@@ -87,8 +87,8 @@ class UnpinnedMonitor:
         """The same, for the record."""
         return Environment(unpinned=self.found())
 
-    def explained(self, outcome: Outcome, script: str) -> Outcome:
-        """The outcome of a script that failed in a container because it asked for the network, with what to do.
+    def explained(self, outcome: Outcome, advice: str) -> Outcome:
+        """The outcome of a script that failed in a container because it asked for the network, with `advice`.
 
         From here on nothing is watched: the script has ended.
         """
@@ -96,7 +96,7 @@ class UnpinnedMonitor:
         if self._files or outcome.state != FAILED or not self._asked:
             return outcome
         place, what = self._asked[-1]
-        message = f"{place} asks the network for {what}, and a run has none; run `samebits fetch {script}` once"
+        message = f"{place} asks the network for {what}, and a run has none; {advice}"
         log(message)
         return Outcome(
             state=outcome.state, message=message, traceback=outcome.traceback, exit_status=outcome.exit_status

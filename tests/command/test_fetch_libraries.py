@@ -1,0 +1,121 @@
+"""`samebits fetch` with the ways in which scripts get files: each is pinned, or named in one line. Real code paths."""
+
+import io
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from samebits.core.inputs_lock import read_lock
+from samebits.core.record import read_record
+from samebits.host.launch.venv import locked_python
+from support.command import call
+from support.hosts import Hosts, answering
+from support.outside import own_cache
+
+pytestmark = [pytest.mark.usefixtures("locked"), pytest.mark.slow]
+
+_HOST = "https://example.com/"
+_WEIGHTS = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/"
+_NAME = "mobilenet_2_5_128_tf_no_top.h5"
+_MODEL = "keras.applications.MobileNet((128, 128, 3), alpha=0.25, include_top=False, pooling='avg', weights={})"
+_SCRIPT = f"""
+import os, urllib.request
+import keras, numpy as np
+base = {_MODEL.format("'imagenet'")}
+folder = keras.utils.get_file("a.tar.gz", "{_HOST}a.tar.gz", untar=True)
+other = keras.utils.get_file("b.tar.gz", "{_HOST}b.tar.gz", extract=True, cache_dir=".", cache_subdir="sets")
+urllib.request.urlretrieve("{_HOST}c.csv", "c.csv")
+found = [path for top in (folder, other) for path, _, names in os.walk(top) if "in.txt" in names]
+print("unpacked", len(found))
+x = np.loadtxt("c.csv", delimiter=",")
+base.trainable = False
+model = keras.Sequential([base, keras.layers.Dense(1)])
+model.compile("sgd", "mse")
+model.fit(np.ones((4, 128, 128, 3)) * x.sum(), np.ones((4, 1)), epochs=1, verbose=0)
+print("sum", float(np.sum(base.get_weights()[0])))
+"""
+_PATHS = [f"home/.keras/models/{_NAME}", "home/.keras/datasets/a.tar.gz", "work/c.csv", "work/sets/b.tar.gz"]
+
+
+def _archive(text: bytes) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as file:
+        member = tarfile.TarInfo("in.txt")
+        member.size = len(text)
+        file.addfile(member, io.BytesIO(text))
+    return content.getvalue()
+
+
+def _weights(folder: Path) -> bytes:
+    """Weights as Keras reads them for this model; any numbers will do."""
+    text = f"import keras; keras.utils.set_random_seed(1); {_MODEL.format('None')}.save('{folder}/w.h5')"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run([locked_python(), "-c", text], env=environment, check=True, capture_output=True, timeout=300)
+    return (folder / "w.h5").read_bytes()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> tuple[Hosts, dict[str, str]]:
+    """Contents by URL, and the environment of calls: our proxy, and a store of our own."""
+    cache = own_cache(tmp_path / "cache")
+    hosts = Hosts(tmp_path)
+    hosts.files = {f"{_HOST}{name}.tar.gz": _archive(name.encode()) for name in "ab"} | {_HOST + "c.csv": b"1,2\n"}
+    return hosts, {"SAMEBITS_CACHE": str(cache)}
+
+
+def test_weights_archives_and_tables_are_pinned(served: tuple[Hosts, dict[str, str]], tmp_path: Path) -> None:
+    files, cache = served
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "train.py").write_text(_SCRIPT)
+    authority = tmp_path / "authority"
+    authority.mkdir()
+    with answering(authority, "storage.googleapis.com", "example.com") as hosts:
+        hosts.files = files.files | {_WEIGHTS + _NAME: _weights(tmp_path)}
+        environment = hosts.environment | cache
+        fetched = call("fetch", "--runtime", "venv", "train.py", folder=folder, **environment)
+        assert fetched.status == 0, fetched.err
+        lock = read_lock(folder / "inputs.lock")
+        assert [file.path for file in lock.files] == sorted(_PATHS)
+        assert {file.url for file in lock.files} == set(hosts.files)
+        hosts.asked.clear()
+        done = call("train", "--runtime", "venv", "--strict", "train.py", folder=folder, **environment)
+        assert done.status == 0, done.err
+        assert done.line("unpacked") == "2"
+        assert call("verify", "last", folder=folder, **environment).out.splitlines()[-1].startswith("identical: ")
+        assert hosts.asked == []
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        "np.loadtxt('https://example.com/c.csv', delimiter=',')",
+        "urllib.request.urlopen('https://example.com/c.csv').read()",
+    ],
+)
+def test_what_is_stored_in_no_file_is_refused(read: str, served: tuple[Hosts, dict[str, str]], tmp_path: Path) -> None:
+    """A fetch says so, and a virtual environment, which has a network, records the connection."""
+    files, cache = served
+    (tmp_path / "train.py").write_text(
+        f"import urllib.request\nimport keras, numpy as np\n{read}\nmodel = keras.Sequential([keras.layers.Dense(1)])\n"
+        "model.compile('sgd', 'mse')\nmodel.fit(np.ones((4, 1)), np.ones((4, 1)), verbose=0)\n"
+    )
+    authority = tmp_path / "authority"
+    authority.mkdir()
+    with answering(authority, "example.com") as hosts:
+        hosts.files = files.files
+        environment = hosts.environment | cache
+        fetched = call("fetch", "--runtime", "venv", "train.py", folder=tmp_path, **environment)
+        assert (
+            "not pinned, as it is no file in the script's folder or home: https://example.com/c.csv; a run has no"
+            in fetched.err
+        )
+        assert not (tmp_path / "inputs.lock").exists()
+        done = call("train", "--runtime", "venv", "train.py", folder=tmp_path, **environment)
+        record = read_record(tmp_path / done.run / "record.json")
+        assert [(use.line, use.kind) for use in record.environment.unpinned or ()] == [(3, "connection")]
+        strict = call("train", "--runtime", "venv", "--strict", "train.py", folder=tmp_path, **environment)
+        assert (strict.status, "train.py:3: " in strict.err, "the run is strict" in strict.err) == (2, True, True)
