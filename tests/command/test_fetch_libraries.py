@@ -2,16 +2,20 @@
 
 import io
 import os
+import shutil
 import subprocess
+import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from samebits.core.inputs_lock import read_lock
 from samebits.core.record import read_record
+from samebits.host.cache_dir import cache_folder
 from samebits.host.launch.venv import locked_python
-from support.command import call
+from support.command import SCRIPTS, call
 from support.hosts import Hosts, answering
 from support.outside import own_cache
 
@@ -27,7 +31,8 @@ import keras, numpy as np
 base = {_MODEL.format("'imagenet'")}
 folder = keras.utils.get_file("a.tar.gz", "{_HOST}a.tar.gz", untar=True)
 other = keras.utils.get_file("b.tar.gz", "{_HOST}b.tar.gz", extract=True, cache_dir=".", cache_subdir="sets")
-urllib.request.urlretrieve("{_HOST}c.csv", "c.csv")
+if not os.path.exists("c.csv"):
+    urllib.request.urlretrieve("{_HOST}c.csv", "c.csv")
 found = [path for top in (folder, other) for path, _, names in os.walk(top) if "in.txt" in names]
 print("unpacked", len(found))
 x = np.loadtxt("c.csv", delimiter=",")
@@ -38,6 +43,8 @@ model.fit(np.ones((4, 128, 128, 3)) * x.sum(), np.ones((4, 1)), epochs=1, verbos
 print("sum", float(np.sum(base.get_weights()[0])))
 """
 _PATHS = [f"home/.keras/models/{_NAME}", "home/.keras/datasets/a.tar.gz", "work/c.csv", "work/sets/b.tar.gz"]
+
+_WHEEL = ("pip", "wheel", "-q", "--no-deps", "--wheel-dir", "wheels", "promise")
 
 
 def _archive(text: bytes) -> bytes:
@@ -99,7 +106,9 @@ def test_weights_archives_and_tables_are_pinned(served: tuple[Hosts, dict[str, s
 def test_what_is_stored_in_no_file_is_refused(read: str, served: tuple[Hosts, dict[str, str]], tmp_path: Path) -> None:
     """A fetch says so, and a virtual environment, which has a network, records the connection."""
     files, cache = served
-    (tmp_path / "train.py").write_text(
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "train.py").write_text(
         f"import urllib.request\nimport keras, numpy as np\n{read}\nmodel = keras.Sequential([keras.layers.Dense(1)])\n"
         "model.compile('sgd', 'mse')\nmodel.fit(np.ones((4, 1)), np.ones((4, 1)), verbose=0)\n"
     )
@@ -108,14 +117,49 @@ def test_what_is_stored_in_no_file_is_refused(read: str, served: tuple[Hosts, di
     with answering(authority, "example.com") as hosts:
         hosts.files = files.files
         environment = hosts.environment | cache
-        fetched = call("fetch", "--runtime", "venv", "train.py", folder=tmp_path, **environment)
+        fetched = call("fetch", "--runtime", "venv", "train.py", folder=folder, **environment)
         assert (
             "not pinned, as it is no file in the script's folder or home: https://example.com/c.csv; a run has no"
             in fetched.err
         )
-        assert not (tmp_path / "inputs.lock").exists()
-        done = call("train", "--runtime", "venv", "train.py", folder=tmp_path, **environment)
-        record = read_record(tmp_path / done.run / "record.json")
+        assert not (folder / "inputs.lock").exists()
+        done = call("train", "--runtime", "venv", "train.py", folder=folder, **environment)
+        record = read_record(folder / done.run / "record.json")
         assert [(use.line, use.kind) for use in record.environment.unpinned or ()] == [(3, "connection")]
-        strict = call("train", "--runtime", "venv", "--strict", "train.py", folder=tmp_path, **environment)
+        strict = call("train", "--runtime", "venv", "--strict", "train.py", folder=folder, **environment)
         assert (strict.status, "train.py:3: " in strict.err, "the run is strict" in strict.err) == (2, True, True)
+
+
+def test_a_dataset_of_tensorflow_datasets(tmp_path: Path) -> None:
+    """With a lock of its packages; one has no wheel, so that docs/network-inputs.md builds it. Takes minutes."""
+    environments = cache_folder("venvs")
+    before = set(environments.iterdir())
+    folder = tmp_path / "project"
+    shutil.copytree(SCRIPTS / "inputs" / "points", folder / "points")
+    shutil.copy(SCRIPTS / "inputs" / "with_points.py", folder / "train.py")
+    (folder / "requirements.in").write_text("tensorflow-datasets\nimportlib-resources\n")
+    subprocess.run([sys.executable, "-m", *_WHEEL], cwd=tmp_path, check=True, timeout=300)
+    wheels = " ".join(filter(None, (os.environ.get("PIP_FIND_LINKS"), str(tmp_path / "wheels"))))
+    environment = {"SAMEBITS_CACHE": str(own_cache(tmp_path / "cache")), "PIP_FIND_LINKS": wheels}
+    assert call("lock", folder=folder, **environment).status == 0
+    # Makes the virtual environment, with the real network: the proxy below knows no index.
+    (folder / "empty.py").write_text("import tensorflow_datasets\n")
+    assert call("train", "--runtime", "venv", "empty.py", folder=folder, **environment).status == 0
+    points = io.BytesIO()
+    with zipfile.ZipFile(points, "w") as file:
+        file.writestr("points.csv", "".join(f"{n % 7},{n % 5},{n % 2}\n" for n in range(64)))
+    authority = tmp_path / "authority"
+    authority.mkdir()
+    with answering(authority, "example.com", "storage.googleapis.com") as hosts:
+        hosts.files = {f"{_HOST}points.zip": points.getvalue()}
+        fetched = call("fetch", "--runtime", "venv", "train.py", folder=folder, **environment, **hosts.environment)
+        assert fetched.status == 0, fetched.err
+        assert "not pinned" not in fetched.err
+    prepared = "home/tensorflow_datasets/points/1.0.0"
+    names = ("dataset_info.json", "features.json", "points-train.tfrecord-00000-of-00001")
+    assert [file.path for file in read_lock(folder / "inputs.lock").files] == [f"{prepared}/{name}" for name in names]
+    done = call("train", "--runtime", "venv", "train.py", folder=folder, **environment)
+    assert (done.status, done.line("rows")) == (0, "64"), done.err
+    assert call("verify", "last", folder=folder, **environment).out.splitlines()[-1] == "identical: 1 model"
+    for new in set(environments.iterdir()) - before:
+        shutil.rmtree(new)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from samebits.core.environment import Environment
-from samebits.core.inputs_lock import LOCK_NAME
+from samebits.core.inputs_lock import LOCK_NAME, InputsLock, read_lock
 from samebits.core.recipe import Recipe
 from samebits.core.record import Outcome, Record
 from samebits.core.run_dir import RunDir
@@ -57,17 +57,24 @@ class ScriptMonitors:
         uses = None if self.entropy is None else tuple(self.entropy.found())
         return replace(self.unpinned.observed(), entropy=uses)
 
-    def explained(self, outcome: Outcome, recipe: Recipe) -> Outcome:
+    def explained(self, outcome: Outcome, recipe: Recipe, folder: RunDir) -> Outcome:
         """The outcome, with what to do where the script asked for the network."""
-        command = f"`samebits fetch {recipe.code.entry}`"
-        if recipe.inputs is None:
-            return self.unpinned.explained(outcome, f"run {command} once")
-        # A fetch pins files only, and may have been made before.
-        advice = f"{LOCK_NAME} does not name it: run {command}, and store it in a file, as keras.utils.get_file does"
-        return self.unpinned.explained(outcome, advice)
+        lock = None if recipe.inputs is None else read_lock(folder.inputs)
+        return self.unpinned.explained(outcome, lambda what: _advice(what, recipe.code.entry, lock))
 
     def check(self) -> None:
         """Raise SettingError where the run is strict, and the script or a process of it used what it must not."""
         if self.entropy is not None:
             self.entropy.check()
         self.unpinned.check()
+
+
+def _advice(what: str, script: str, lock: InputsLock | None) -> str:
+    """What to do about a URL or a host."""
+    command = f"`samebits fetch {script}`"
+    if lock is None:
+        return f"run {command} once"
+    if path := next((file.path for file in lock.files if file.url == what), None):
+        return f"{LOCK_NAME} has it as {path}: download it only if that file is missing"
+    # A fetch pins files only, and may have been made before.
+    return f"{LOCK_NAME} does not name it: run {command}, and store it in a file, as keras.utils.get_file does"

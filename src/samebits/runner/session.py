@@ -249,7 +249,7 @@ class Session:
             try:
                 outcome = run_script(self.folder.work, code, self.signals, parts.observer.check)
                 end_fork(self.process, outcome.exit_status or EXIT_OK)
-                return monitors.explained(outcome, self.record.recipe)
+                return monitors.explained(outcome, self.record.recipe, self.folder)
             except SettingError:
                 # Keras wraps errors in its own. The guard raises the original message.
                 guard.check()

@@ -33,7 +33,7 @@ with Patches() as patches:
         outcome = Outcome(state=FAILED, message=str(error), exit_status=1)
     except SettingError as error:
         outcome = Outcome(state=FAILED, message=f"strict: {error}")
-    explained = monitor.explained(outcome, "run `samebits fetch train.py` once")
+    explained = monitor.explained(outcome, lambda _: "run `samebits fetch train.py` once")
     Path(sys.argv[2], "..", "outside", "late.txt").read_text()
 Path(sys.argv[2], "..", "outside", "late.txt").read_text()
 print(json.dumps([[use.to_dict() for use in monitor.found() or ()], explained.message]))

@@ -18,9 +18,10 @@ _MAX_REPORT_BYTES = 256 << 20  # about a million members of archives
 _CACHES = (".cache", ".keras", "nltk_data", "scikit_learn_data", "tensorflow_datasets", ".local/share")
 """Folders that libraries keep downloads in, and what they prepare from them."""
 
+_RAW = "tensorflow_datasets/downloads"
 _MADE_ANYWAY = (
     *(f"{SCRATCH}/*", ".keras/keras.json", ".config/*", ".cache/matplotlib/*", ".cache/fontconfig/*", ".nv/*"),
-    *("*/__pycache__/*", "*.lock", "*.incomplete", "tensorflow_datasets/downloads/*"),
+    *("*/__pycache__/*", "*.lock", "*.incomplete", f"{_RAW}/*"),
 )
 """Files that every run makes for itself, or that no run reads: locks, raw downloads beside what was prepared."""
 
@@ -73,6 +74,12 @@ def find_inputs(home: Path, inside: str, outputs: Path, report: FetchReport, *, 
     archives = {f"{inside}/{file.path.removeprefix(f'{HOME}/')}" for file in found if file.path.startswith(f"{HOME}/")}
     made = {member for archive, members in report.unpacked.items() if archive in archives for member in members}
     return [file for file in found if f"{inside}/{file.path.removeprefix(f'{HOME}/')}" not in made]
+
+
+def prepared_urls(home: Path, report: FetchReport) -> set[str]:
+    """The URLs of raw downloads beside what a library prepared from them."""
+    digests = (digest_file(os.fspath(path)) for _, path in _files(home / _RAW))
+    return {report.urls[digest.hex] for digest in digests if digest is not None and digest.hex in report.urls}
 
 
 def _candidates(folder: Path, root: str, report: FetchReport, *, caches: bool) -> Iterator[FoundFile]:

@@ -20,7 +20,7 @@ from samebits.core.run_setup import plan_run, publish
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 from samebits.host.console import hashing_progress, log, log_progress
-from samebits.host.fetch.found_files import FetchReport, FoundFile, find_inputs
+from samebits.host.fetch.found_files import FetchReport, FoundFile, find_inputs, prepared_urls
 from samebits.host.inputs.network import REPORT, SCRATCH
 from samebits.host.inputs.obtain import missing, obtain, take_from
 from samebits.host.inputs.store import InputStore
@@ -143,7 +143,7 @@ def _run_and_pin(spec: RunConfig, declared: InputsLock, options: FetchOptions) -
         report = FetchReport.read(home / SCRATCH / REPORT)
         inside = "/tmp" if runtime.setup.environment.runtime == "docker" else str(home)  # noqa: S108
         found = find_inputs(home, inside, folder.outputs, report, unpacked=options.unpacked)
-        _name_unpinned(report, found)
+        _name_unpinned(report, {file.url for file in found} | prepared_urls(home, report))
         return [_adopted(file, store) for file in found]
 
 
@@ -203,9 +203,8 @@ def _adopted(file: FoundFile, store: InputStore) -> PinnedFile:
     return pinned
 
 
-def _name_unpinned(report: FetchReport, found: Sequence[FoundFile]) -> None:
+def _name_unpinned(report: FetchReport, pinned: set[str | None]) -> None:
     """Say what was downloaded and is in no file: a run would ask the network for it again."""
-    pinned = {file.url for file in found}
     left = sorted({url for url in report.urls.values() if url not in pinned})
     if left:
         log(

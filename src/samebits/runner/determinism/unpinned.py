@@ -87,16 +87,16 @@ class UnpinnedMonitor:
         """The same, for the record."""
         return Environment(unpinned=self.found())
 
-    def explained(self, outcome: Outcome, advice: str) -> Outcome:
-        """The outcome of a script that failed in a container because it asked for the network, with `advice`.
+    def explained(self, outcome: Outcome, advice: Callable[[str], str]) -> Outcome:
+        """The outcome of a script that failed in a container because it asked for the network, with `advice` on that.
 
-        From here on nothing is watched: the script has ended.
+        `advice` is given the URL or host. From here on nothing is watched: the script has ended.
         """
         self._end()
         if self._files or outcome.state != FAILED or not self._asked:
             return outcome
         place, what = self._asked[-1]
-        message = f"{place} asks the network for {what}, and a run has none; {advice}"
+        message = f"{place} asks the network for {what}, and a run has none; {advice(what)}"
         log(message)
         return Outcome(
             state=outcome.state, message=message, traceback=outcome.traceback, exit_status=outcome.exit_status

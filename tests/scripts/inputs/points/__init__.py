@@ -1,0 +1,1 @@
+"""A data set as TensorFlow Datasets finds one of a project's own."""
