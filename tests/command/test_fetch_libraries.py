@@ -35,14 +35,15 @@ if not os.path.exists("c.csv"):
     urllib.request.urlretrieve("{_HOST}c.csv", "c.csv")
 found = [path for top in (folder, other) for path, _, names in os.walk(top) if "in.txt" in names]
 print("unpacked", len(found))
-x = np.loadtxt("c.csv", delimiter=",")
+x = np.loadtxt("c.csv", delimiter=",") + np.loadtxt("{_HOST}d.csv", delimiter=",")
 base.trainable = False
 model = keras.Sequential([base, keras.layers.Dense(1)])
 model.compile("sgd", "mse")
 model.fit(np.ones((4, 128, 128, 3)) * x.sum(), np.ones((4, 1)), epochs=1, verbose=0)
 print("sum", float(np.sum(base.get_weights()[0])))
 """
-_PATHS = [f"home/.keras/models/{_NAME}", "home/.keras/datasets/a.tar.gz", "work/c.csv", "work/sets/b.tar.gz"]
+_PATHS = [f"home/.keras/models/{_NAME}", "home/.keras/datasets/a.tar.gz", "work/c.csv"]
+_PATHS += ["work/example.com/d.csv", "work/sets/b.tar.gz"]
 
 _WHEEL = ("pip", "wheel", "-q", "--no-deps", "--wheel-dir", "wheels", "promise")
 
@@ -69,7 +70,10 @@ def served(tmp_path: Path) -> tuple[Hosts, dict[str, str]]:
     """Contents by URL, and the environment of calls: our proxy, and a store of our own."""
     cache = own_cache(tmp_path / "cache")
     hosts = Hosts(tmp_path)
-    hosts.files = {f"{_HOST}{name}.tar.gz": _archive(name.encode()) for name in "ab"} | {_HOST + "c.csv": b"1,2\n"}
+    hosts.files = {f"{_HOST}{name}.tar.gz": _archive(name.encode()) for name in "ab"} | {
+        _HOST + "c.csv": b"1,2\n",
+        _HOST + "d.csv": b"3,4\n",
+    }
     return hosts, {"SAMEBITS_CACHE": str(cache)}
 
 
@@ -96,15 +100,12 @@ def test_weights_archives_and_tables_are_pinned(served: tuple[Hosts, dict[str, s
         assert hosts.asked == []
 
 
-@pytest.mark.parametrize(
-    "read",
-    [
-        "np.loadtxt('https://example.com/c.csv', delimiter=',')",
-        "urllib.request.urlopen('https://example.com/c.csv').read()",
-    ],
-)
-def test_what_is_stored_in_no_file_is_refused(read: str, served: tuple[Hosts, dict[str, str]], tmp_path: Path) -> None:
-    """A fetch says so, and a virtual environment, which has a network, records the connection."""
+def test_what_is_stored_in_no_file_is_refused(served: tuple[Hosts, dict[str, str]], tmp_path: Path) -> None:
+    """A fetch says so, and a virtual environment, which has a network, records the connection.
+
+    `pandas.read_csv` calls the same function.
+    """
+    read = "urllib.request.urlopen('https://example.com/c.csv').read()"
     files, cache = served
     folder = tmp_path / "project"
     folder.mkdir()
