@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-fast test-all test-pages test-portable test-gpu lint format lock image base-image engine prove-rules mutants bench bench-build bench-profiles bench-trace bench-verify bench-resume bench-states clean
+.PHONY: help train test test-fast test-all test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-profiles bench-trace bench-verify bench-resume bench-states clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,7 @@ lock: .venv/.installed  ## remake the locks from their .in files, and Dockerfile
 	$(COMPILE) --output-file requirements-gpu.lock requirements-gpu.in
 	$(COMPILE) --output-file requirements-dev.lock requirements-dev.in
 	$(COMPILE) --constraint requirements.lock --output-file tools/prove_rules.lock tools/prove_rules.in
+	$(COMPILE) --output-file tools/docs.lock tools/docs.in
 	$(BIN)/python tools/dockerfile_gpu.py
 
 image: .venv/.installed  ## build the image
@@ -59,6 +60,9 @@ engine:  ## start a private Docker engine on a Debian machine that has none, wit
 
 prove-rules: .venv/.installed  ## run the examples of each rule of `check` twice, and write the results into its page (about 10 minutes)
 	@$(BIN)/python tools/prove_rules.py
+
+docs: .venv/.installed  ## build the documentation as a site, into site/
+	@tools/docs.sh
 
 mutants: .venv/.installed  ## break what samebits guarantees, one line at a time, and show that the tests catch each (LANE=fast: without TensorFlow)
 	@$(ENGINE); $(BIN)/python tools/mutants.py $(if $(LANE),--lane $(LANE)) $(MUTANTS)

@@ -26,7 +26,7 @@ LOCK_NAME = "inputs.lock"
 HOME = "home"
 WORK = "work"
 _FORMAT = "samebits.inputs"
-_VERSION = "1.0"
+INPUTS_VERSION = "1.0"
 _MAX_BYTES = 64 << 20  # about 300,000 files
 _URL = re.compile(r"https?://[^\s/@]+(/\S*)?", re.ASCII)
 
@@ -96,7 +96,7 @@ class InputsLock:
     @property
     def content(self) -> bytes:
         """The bytes of the file."""
-        lines: list[Mapping[str, Any]] = [{"format": _FORMAT, "version": _VERSION}]
+        lines: list[Mapping[str, Any]] = [{"format": _FORMAT, "version": INPUTS_VERSION}]
         lines += [file.to_dict() for file in self.files]
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
 
@@ -146,7 +146,7 @@ def parse_lock(content: bytes, name: str) -> InputsLock:
         for number, line in enumerate(content.splitlines() or [b""], 1):
             fields = Fields(json.loads(line))
             if number == 1:
-                check_version(fields, _FORMAT, _VERSION)
+                check_version(fields, _FORMAT, INPUTS_VERSION)
                 continue
             files.append(_complete(PinnedFile.from_fields(fields)))
         number = 0
