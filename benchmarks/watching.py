@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-_STEPS, _FILES, _ROUNDS, _PAIRS = 200, 1000, 15, 5
+_STEPS, _FILES, _ROUNDS, _PAIRS = 200, 1000, 15, 3
 _STEP = "`train_on_batch` of a model with two layers"
 
 
