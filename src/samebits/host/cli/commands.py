@@ -24,6 +24,7 @@ from samebits.host.cli.report import add_report_options
 from samebits.host.cli.resume import add_resume_options
 from samebits.host.cli.rm import add_rm_options
 from samebits.host.cli.show import add_show_options
+from samebits.host.cli.sign import add_key_options, add_sign_options
 from samebits.host.cli.train import add_train_options
 from samebits.host.cli.verify import add_verify_options
 
@@ -85,6 +86,8 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "Send and receive runs": (
         _command("pack", "pack a run, its image and its data into one file", "last", add_pack_options),
         _command("unpack", "check a packed run, and unpack it", "FILE", add_unpack_options),
+        _command("key", "make a key to sign with", "new", add_key_options),
+        _command("sign", "sign a run, and the verdict of a verification", "last --key samebits.key", add_sign_options),
     ),
     "Free disk space": (
         _command("rm", "remove runs", "RUN --dry-run", add_rm_options),

@@ -19,6 +19,7 @@ from samebits.host.cli.options import (
 )
 from samebits.host.cli.pack import add_store
 from samebits.host.cli.printing import print_now
+from samebits.host.cli.sign import add_require_signed
 from samebits.host.console import print_json
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def add_verify_options(parser: argparse.ArgumentParser) -> None:
     add_trust(parser)
     _add_segments(parser)
     add_store(parser)
+    add_require_signed(parser)
     add_runs_folder(parser)
     add_json(parser, "the verdict")
     add_html(parser)
@@ -97,6 +99,8 @@ def _verify_capsule(options: argparse.Namespace) -> int:
 
 
 def _verify_run(options: argparse.Namespace) -> int:
+    if options.require_signed is not None:
+        _require_signed(options)
     if not options.segments:
         return verify_command(
             run=options.run,
@@ -123,6 +127,14 @@ def _verify_run(options: argparse.Namespace) -> int:
         seed=options.sample_seed or 0,
         as_json=options.json,
     )
+
+
+def _require_signed(options: argparse.Namespace) -> None:
+    """Before anything of the run is executed."""
+    from samebits.host.runs.registry import find_run, runs_folder
+    from samebits.host.signing.signatures import require_signed
+
+    require_signed(find_run(options.run, runs_folder(options.runs)), options.require_signed)
 
 
 def _refuse_other_mode(options: argparse.Namespace) -> None:
