@@ -255,6 +255,7 @@ _READERS = {
     "samebits.host.launch.tidy": "changes modes, and reads nothing",
     "samebits.host.launch.train": "/dev/null",
     "samebits.host.launch.venv": "locks in a copy of the context",
+    "samebits.host.signing.keys": "key files that it writes",
     "samebits.host.project_init": "the scripts of a user's project",
     "samebits.host.lint.linter": "the user's script",
     "samebits.host.rerun.fingerprint_cache": "the kernel, the C library and the cache",
