@@ -9,6 +9,7 @@ from samebits.host.cli.attest import add_attest_options
 from samebits.host.cli.audit import add_audit_options
 from samebits.host.cli.build import add_build_options
 from samebits.host.cli.check import add_check_options
+from samebits.host.cli.cite import add_cite_options
 from samebits.host.cli.completion import add_completion_options
 from samebits.host.cli.diff import add_diff_options
 from samebits.host.cli.fetch import add_fetch_options
@@ -82,6 +83,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         _command("list", "list the runs", "--since 2d --outcome finished", add_list_options),
         _command("show", "show one run, or an image", "last", add_show_options),
         _command("report", "write an HTML page of a run, of two runs, or of all", "last", add_report_options),
+        _command("cite", "print what a paper must say of a run", "last", add_cite_options),
     ),
     "Send and receive runs": (
         _command("pack", "pack a run, its image and its data into one file", "last", add_pack_options),

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.run_config import BITWISE, add_level_option, check_level
+from samebits.host.cli.expect import add_expect, expected_status, parse_expected
 from samebits.host.cli.options import (
     RUN_HELP,
     add_data,
@@ -42,6 +44,7 @@ def add_verify_options(parser: argparse.ArgumentParser) -> None:
     _add_segments(parser)
     add_store(parser)
     add_require_signed(parser)
+    add_expect(parser)
     add_runs_folder(parser)
     add_json(parser, "the verdict")
     add_html(parser)
@@ -114,6 +117,7 @@ def _verify_run(options: argparse.Namespace) -> int:
             locate=options.locate,
             as_json=options.json,
             html=options.html,
+            expected=parse_expected(options.expect),
         )
     return verify_segments_command(
         run=options.run,
@@ -141,7 +145,7 @@ def _refuse_other_mode(options: argparse.Namespace) -> None:
     """Raise InputError for an option of the mode (whole or in segments) that was not chosen."""
     # Silently ignoring an option would verify less than the user asked for.
     whole = {"--against": options.against, "--locate": options.locate, "--rel": options.rel, "--abs": options.abs}
-    whole["--html"] = options.html
+    whole |= {"--html": options.html, "--expect": options.expect}
     segments = {"--jobs": options.jobs, "--sample": options.sample, "--sample-seed": options.sample_seed}
     for name, value in (whole if options.segments else segments).items():
         # None, False and [] are the defaults; `--jobs 0` was given.
@@ -167,6 +171,7 @@ def verify_command(  # noqa: PLR0913  the options of one verification
     locate: bool,
     as_json: bool,
     html: Path | None,
+    expected: Digest | None,
 ) -> int:
     """Train a run again, or take `against`, and compare; the verdict is the last line and the exit status."""
     from samebits.host.compare.verdict import Tolerance
@@ -199,7 +204,9 @@ def verify_command(  # noqa: PLR0913  the options of one verification
         print_verification(found)
     if html is not None:
         _write_page(html, found)
-    return found.verdict.exit_status
+    if found.by is None:
+        return found.verdict.exit_status
+    return expected_status(found.by, expected, found.verdict.exit_status)
 
 
 def _write_page(target: Path, found: "Verification") -> None:
