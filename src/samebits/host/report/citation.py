@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 
 from samebits.core.errors import InputError
+from samebits.core.printable import printable
 from samebits.core.record import FINISHED, Record
-from samebits.host.console import printable
 from samebits.host.report.tables import guaranteed
 
 FORMATS = ("text", "latex", "cff")
