@@ -78,6 +78,7 @@ ARG DEVICE
 ARG LOCK_DIGEST
 ARG SOURCE_DIGEST
 ARG VERSION
+ARG PYTHON=3.13
 LABEL org.opencontainers.image.title="samebits" \
       org.opencontainers.image.description="TensorFlow and Keras, hash-locked, with the samebits entrypoint" \
       org.opencontainers.image.licenses="Apache-2.0" \
@@ -86,6 +87,7 @@ LABEL org.opencontainers.image.title="samebits" \
       org.opencontainers.image.base.digest="${BASE_DIGEST}" \
       samebits.device="${DEVICE}" \
       samebits.lock="${LOCK_DIGEST}" \
+      samebits.python="${PYTHON}" \
       samebits.source="${SOURCE_DIGEST}"
 USER 0
 RUN --network=none --mount=type=bind,target=/media cp -r /media /opt/samebits/recipe \

@@ -457,7 +457,7 @@ def test_another_python_is_another_recipe(short: Project, example: Record) -> No
     write_record(run.record, replace(record, recipe=other, ledger=None))
     done = verify(short)
     assert done.status == 3
-    assert "python: another Python is another recipe; run samebits with the recorded one" in done.out
+    assert "python: another Python is another recipe; install the recorded one" in done.out
     assert "recipe: another recipe: image.python" in done.out
     assert example.id
 

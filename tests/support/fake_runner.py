@@ -65,6 +65,7 @@ class Player:
         _variables: Mapping[str, str],
         recipe: Path | None = None,
         _to: Streams = INHERITED,
+        **_: object,
     ) -> int:
         """Instead of `run_in_venv`."""
         assert words[0] == "--run"

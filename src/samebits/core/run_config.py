@@ -25,6 +25,8 @@ METRICS = "metrics"
 DOCUMENTED = "documented"
 REPRODUCIBILITY_LEVELS = (BITWISE, METRICS, DOCUMENTED)
 RUNTIMES = ("auto", "docker", "venv")
+PYTHONS = ("3.11", "3.12", "3.13")
+"""Those for which every package of samebits's own lock has a wheel."""
 SHUFFLES = (KERAS_ORDER, PER_EPOCH)
 _PATHS = ("data", "lock", "requirements", "runs", "workdir")  # relative to the folder of samebits.toml
 _LISTS = ("arguments", "env", "exclude", "ignore_outputs")
@@ -62,6 +64,7 @@ class RunConfig:
     requirements: Path | None = None
     lock: Path | None = None
     runtime: str = "auto"
+    python: str | None = None
     strict: bool = False
     trial: Trial | None = None
     layout: CodeLayout | None = None
@@ -72,6 +75,8 @@ class RunConfig:
         check_level(self.level)
         _one_of("runtime", self.runtime, RUNTIMES)
         _one_of("shuffle", self.shuffle, SHUFFLES)
+        if self.python is not None:
+            _one_of("python", self.python, PYTHONS)
         if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
             raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
         for argument in (

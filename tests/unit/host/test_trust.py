@@ -301,7 +301,7 @@ def test_a_record_of_another_run_is_refused(
 ) -> None:
     """As a script writes it that trains nothing of its own."""
 
-    def forging(words: tuple[str, ...], *rest: Any) -> int:
+    def forging(words: tuple[str, ...], *rest: Any, **_: Any) -> int:
         status = played.player(words, *rest)
         forge(RunDir(Path(words[1])), edit)
         return status

@@ -28,6 +28,7 @@ def lock_command(*, folder: Path, upgrade: bool, packages: tuple[str, ...]) -> i
     from samebits.host.image.lock_compiler import Upgrades, compile_lock
     from samebits.host.image.project_lock import LOCK_NAME, find_requirements
     from samebits.host.image.requirements import SOURCES, read_requirements
+    from samebits.host.interpreters import find_interpreter
 
     spec = _project(folder)
     source = find_requirements(spec)
@@ -36,7 +37,8 @@ def lock_command(*, folder: Path, upgrade: bool, packages: tuple[str, ...]) -> i
     target = spec.lock or source.parent / LOCK_NAME
     if target.suffix == ".toml":
         raise InputError(f"{target} is another tool's lock; make it with that, or name another in {CONFIG_NAME}")
-    pins = compile_lock(read_requirements(source), target, Upgrades(everything=upgrade, packages=packages))
+    upgrades = Upgrades(everything=upgrade, packages=packages)
+    pins = compile_lock(read_requirements(source), target, upgrades, find_interpreter(spec.python))
     print_line(f"locked {pluralize(len(pins), 'package')} in {target}")
     return EXIT_OK
 
@@ -50,4 +52,5 @@ def _project(folder: Path) -> RunConfig:
         layout=CodeLayout(folder=root, entry="train.py", workdir="."),
         requirements=given.get("requirements"),
         lock=given.get("lock"),
+        python=given.get("python"),
     )

@@ -11,12 +11,19 @@ from samebits.core.jsonio import Fields, readable_json, write_atomically
 from samebits.host.cache_dir import cache_folder
 from samebits.host.console import log_progress
 from samebits.host.docker import Engine
-from samebits.host.image.build_context import CPU, context_file
+from samebits.host.image.build_context import CPU, IMAGE_PYTHON, context_file
+
+_OTHER_BASES = {
+    (3, 11): "python:3.11.16-slim-trixie@sha256:be1575ed968de893bd54f4c56315ff7c4736ce522c1bca08fd521731aafc0d76",
+    (3, 12): "python:3.12.14-slim-trixie@sha256:f77ac9e44ae96ef2c90b8053ea08c31f8be030f824196b0ae4db6d462c84e51f",
+}
 
 
-def default_base() -> str:
-    """`$SAMEBITS_BASE`, else the base that the Dockerfile pins."""
-    # The Dockerfile is the only place where the pinned base is written.
+def default_base(python: tuple[int, int] = IMAGE_PYTHON) -> str:
+    """`$SAMEBITS_BASE`, else the pinned base; for Python 3.12 `$SAMEBITS_BASE_3_12`, else the one pinned for it."""
+    if python != IMAGE_PYTHON:
+        return os.environ.get(f"SAMEBITS_BASE_{python[0]}_{python[1]}") or _OTHER_BASES[python]
+    # The Dockerfile is the only place where the usual base is written.
     match = re.search(r"^ARG BASE=(\S+)$", context_file(CPU.dockerfile).read_text(), re.MULTILINE)
     if match is None:
         raise ImageError("the Dockerfile names no base; restore its line 'ARG BASE=…'")

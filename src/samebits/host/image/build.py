@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,23 @@ from samebits.host.image.base_image import default_base, provide_base
 from samebits.host.image.build_context import (
     CPU,
     GPU,
+    IMAGE_PYTHON,
     ImageKind,
+    parse_python,
     source_digest,
     write_context,
 )
 from samebits.host.image.buildkit import Builder, choose_builder
 from samebits.host.image.package_layers import layer_wheels
-from samebits.host.image.wheelhouse import prepare_wheelhouse
+from samebits.host.image.wheel_metadata import check_dependencies
+from samebits.host.image.wheelhouse import Target, prepare_wheelhouse
 from samebits.host.subprocesses import run_tool
 
 SOURCE_DATE_EPOCH = str(FILE_TIME)
 """The time of every file in an image, 2026-01-01T00:00:00Z. Its value is arbitrary; it must never change."""
 
 BASE_LABEL = "org.opencontainers.image.base.digest"
+PYTHON_LABEL = "samebits.python"
 PACKAGES_LABEL = "samebits.packages"
 """Images without packages of a project lack it."""
 
@@ -74,6 +78,7 @@ class BuildPlan:
                 "lock": str(self.lock),
                 "source": str(self.source),
                 **({} if self.packages is None else {"packages": str(self.packages)}),
+                **({} if self.kind.python == IMAGE_PYTHON else {"python": self.kind.python_text}),
                 "source_date_epoch": self.epoch,
             }
         )
@@ -89,6 +94,7 @@ class BuildPlan:
             "SOURCE_DIGEST": str(self.source),
             "SOURCE_DATE_EPOCH": self.epoch,
             "VERSION": self.version,
+            **({} if self.kind.python == IMAGE_PYTHON else {"PYTHON": self.kind.python_text}),
             # The Dockerfile of an older run has no stage of this name.
             **({} if self.packages is None else {"LAYERS": "packages", "PACKAGES_DIGEST": str(self.packages)}),
         }
@@ -98,8 +104,9 @@ class BuildPlan:
         """The plan in an `image.json`, which this or another version of samebits wrote."""
         fields = Fields(read_json(manifest, manifest.parents[1]))
         packages = fields.optional("packages", str)
+        kind = GPU if fields.get("device", str) == GPU.device else CPU
         return cls(
-            kind=GPU if fields.get("device", str) == GPU.device else CPU,
+            kind=replace(kind, python=parse_python(fields.optional("python", str))),
             tag=tag,
             base=fields.get("base_name", str),
             base_digest=Digest.parse(fields.get("base", str)),
@@ -113,7 +120,8 @@ class BuildPlan:
     def matches(self, image: Image) -> bool:
         """Whether an image was built from this plan."""
         labels = image_labels(base=self.base_digest, lock=self.lock, source=self.source, packages=self.packages)
-        return labels.items() <= image.labels.items() and has_packages(image, self.packages)
+        same_python = image_python(image) == self.kind.python
+        return labels.items() <= image.labels.items() and has_packages(image, self.packages) and same_python
 
     def command(
         self,
@@ -140,6 +148,11 @@ class BuildPlan:
         ]
 
 
+def image_python(image: Image) -> tuple[int, int]:
+    """The Python that an image was built with; images of earlier versions have no label of it."""
+    return parse_python(image.labels.get(PYTHON_LABEL))
+
+
 def has_packages(image: Image, packages: Digest | None) -> bool:
     """Whether an image holds these packages of a project, and none if it is None."""
     return image.labels.get(PACKAGES_LABEL) == (None if packages is None else str(packages))
@@ -147,7 +160,7 @@ def has_packages(image: Image, packages: Digest | None) -> bool:
 
 def plan_build(engine: Engine, kind: ImageKind, *, tag: str | None = None, base: str | None = None) -> BuildPlan:
     """Plan a build; a base named by tag must be in the engine already, and its id pins it."""
-    base = base or default_base()
+    base = base or default_base(kind.python)
     # A registry digest names content. A tag does not, so the id of the local image takes its place.
     pinned = re.search(r"@(sha256:[0-9a-f]{64})$", base)
     if pinned is None:
@@ -198,8 +211,11 @@ def build_from_context(
     started = time.monotonic()
     # Everything the network is needed for comes before the build itself, which runs without.
     base = provide_base(engine, plan.base, plan.base_digest, offline=offline)
-    wheelhouse = prepare_wheelhouse(context / LOCK_PATH, offline=offline)
-    packages = None if plan.packages is None else prepare_wheelhouse(context / PACKAGES_PATH, offline=offline)
+    target = Target(python=plan.kind.python)
+    wheelhouse = prepare_wheelhouse(context / LOCK_PATH, target, offline=offline)
+    packages = None if plan.packages is None else prepare_wheelhouse(context / PACKAGES_PATH, target, offline=offline)
+    if packages is not None:
+        check_dependencies([*wheelhouse.glob("*.whl"), *packages.glob("*.whl")], target)
     builder = choose_builder(engine, base, offline=offline)
     log_progress(f"building {plan.tag} on {plan.base} with {builder}")
     with tempfile.TemporaryDirectory(prefix="samebits-build-") as folder:

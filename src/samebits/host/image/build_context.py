@@ -22,7 +22,7 @@ from pathlib import Path
 
 import samebits
 from samebits.core.digest import Digest
-from samebits.core.errors import ImageError, SamebitsError
+from samebits.core.errors import ImageError, RecordError, SamebitsError
 from samebits.core.file_tree import hash_tree
 from samebits.core.jsonio import readable_json, write_atomically
 from samebits.core.recipe import ImageIdentity
@@ -33,6 +33,9 @@ from samebits.host.console import log
 
 _PACKAGE = Path(samebits.__file__).parent
 CUDA_PATH = "cuda/requirements.lock"
+
+IMAGE_PYTHON = (3, 13)
+"""The Python of the usual base image, for which the wheels are chosen."""
 
 
 def context_file(name: str) -> Path:
@@ -61,12 +64,25 @@ class ImageKind:
     dockerfile: str
     lock: str
     project: ProjectLocks = NO_PROJECT
+    python: tuple[int, int] = IMAGE_PYTHON
 
     @property
     def tag(self) -> str:
         """The image's default name; that of a project is named by its locks."""
         name = f"samebits:{self.device}"
+        if self.python != IMAGE_PYTHON:
+            name += f"-py{self.python[0]}{self.python[1]}"
         return name if self.project == NO_PROJECT else f"{name}-{Digest.of_json(self.digests).hex[:12]}"
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it is the image of no project, which `samebits build` makes."""
+        return self.project == NO_PROJECT and self.python == IMAGE_PYTHON
+
+    @property
+    def python_text(self) -> str:
+        """The Python of its base, such as `3.13`."""
+        return f"{self.python[0]}.{self.python[1]}"
 
     @property
     def lock_text(self) -> bytes:
@@ -90,6 +106,16 @@ class ImageKind:
         """The digests of the locks, which decide the packages that the user's script can import."""
         packages = self.packages_digest
         return {"lock": str(self.lock_digest)} | ({} if packages is None else {"packages": str(packages)})
+
+
+def parse_python(text: str | None) -> tuple[int, int]:
+    """Major and minor of a text such as `3.12`; None means the usual one."""
+    if text is None:
+        return IMAGE_PYTHON
+    major, _, minor = text.partition(".")
+    if not (major.isdecimal() and minor.isdecimal()):
+        raise RecordError(f"{text!r} is no version of Python such as 3.12")
+    return int(major), int(minor)
 
 
 CPU = ImageKind(device="cpu", dockerfile="Dockerfile", lock="requirements.lock")

@@ -7,40 +7,60 @@ from samebits.core.digest import Digest
 from samebits.core.errors import ImageError
 from samebits.core.recipe import ImageIdentity
 from samebits.host.docker import Engine, Image
-from samebits.host.image.build import BASE_LABEL, PACKAGES_LABEL, build, config_digest, plan_build, require_image
-from samebits.host.image.build_context import CPU, GPU, NO_PROJECT, ImageKind, ProjectLocks, source_digest
+from samebits.host.image.build import (
+    BASE_LABEL,
+    PACKAGES_LABEL,
+    PYTHON_LABEL,
+    build,
+    config_digest,
+    plan_build,
+    require_image,
+)
+from samebits.host.image.build_context import (
+    CPU,
+    GPU,
+    IMAGE_PYTHON,
+    NO_PROJECT,
+    ImageKind,
+    ProjectLocks,
+    source_digest,
+)
 
 
 def find_or_build(engine: Engine, kind: ImageKind, reference: str | None) -> tuple[Image, ImageIdentity]:
     """The image to train in, with its digests; that of a project is built if none is named and it is missing."""
-    if reference is None and kind.project != NO_PROJECT:
+    if reference is None and not kind.is_usual:
         image = engine.find_image(kind.tag)
         if image is None or _outdated(image, kind):
             build(engine, plan_build(engine, kind))
-    return identify(engine, reference or kind.tag, kind.project)
+    return identify(engine, reference or kind.tag, kind.project, kind.python)
 
 
-def _outdated(image: Image, kind: ImageKind) -> tuple[str, str | None, Digest | None] | None:
+def _outdated(image: Image, kind: ImageKind) -> tuple[str, str | None, str | None] | None:
     """What an image was built from another of: its name, the one in the image, and the wanted one."""
     for label, ours, what in _wanted_labels(kind):
-        found = image.labels.get(label)
-        if found != (None if ours is None else str(ours)):
-            return what, found, ours
+        found, wanted = image.labels.get(label), None if ours is None else str(ours)
+        if found != wanted:
+            return what, found, wanted
     return None
 
 
-def _wanted_labels(kind: ImageKind) -> Iterator[tuple[str, Digest | None, str]]:
+def _wanted_labels(kind: ImageKind) -> Iterator[tuple[str, Digest | str | None, str]]:
     """What an image's labels must be, and what they name; base and builder may differ."""
     yield "samebits.lock", kind.lock_digest, "lock"
     yield PACKAGES_LABEL, kind.packages_digest, "lock of packages"
     yield "samebits.source", source_digest(kind), "version of samebits"
+    yield PYTHON_LABEL, kind.python_text, "Python"
 
 
-def identify(engine: Engine, reference: str, project: ProjectLocks = NO_PROJECT) -> tuple[Image, ImageIdentity]:
+def identify(
+    engine: Engine, reference: str, project: ProjectLocks = NO_PROJECT, python: tuple[int, int] = IMAGE_PYTHON
+) -> tuple[Image, ImageIdentity]:
     """The image to train in, with its digests; raises ImageError if it is missing or outdated."""
     image = require_image(engine, reference)
     # The image says its device; locks and source must be those of this installation and project.
-    kind = replace(GPU if image.labels.get("samebits.device") == GPU.device else CPU, project=project)
+    device = GPU if image.labels.get("samebits.device") == GPU.device else CPU
+    kind = replace(device, project=project, python=python)
     if other := _outdated(image, kind):
         what, found, ours = other
         raise ImageError(

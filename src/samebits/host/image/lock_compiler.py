@@ -5,7 +5,6 @@ one of these packages in another version: then its choice wins, and samebits's p
 """
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from samebits.host.image.build_context import CPU, context_file
 from samebits.host.image.lockfile import Pin, read_lock
 from samebits.host.image.project_lock import mark
 from samebits.host.image.requirements import Requirements
+from samebits.host.interpreters import Interpreter, this_interpreter
 from samebits.host.subprocesses import run_tool
 
 _OURS = ("tensorflow-cpu", "keras", "numpy", "nvidia-ml-py")
@@ -45,15 +45,19 @@ class Upgrades:
         return (*(("--upgrade",) if self.everything else ()), *named)
 
 
-def compile_lock(requirements: Requirements, target: Path, upgrades: Upgrades) -> tuple[Pin, ...]:
-    """Write the lock of a project; returns its pins. Raises InputError where no versions agree."""
+def compile_lock(
+    requirements: Requirements, target: Path, upgrades: Upgrades, interpreter: Interpreter | None = None
+) -> tuple[Pin, ...]:
+    """Write the lock of a project for a Python; returns its pins. Raises InputError where no versions agree."""
     own = read_lock(context_file(CPU.lock))
-    heading, requirements = mark(requirements), _on_cpu(requirements)
+    interpreter = interpreter or this_interpreter()
+    heading, requirements = mark(requirements, interpreter.minor), _on_cpu(requirements)
+    compiler = _Compiler(interpreter=interpreter, own=own)
     with elapsed_progress(f"locking {requirements.source}"):
         try:
-            text = _resolve(requirements, own, target, upgrades)
+            text = _resolve(requirements, compiler, target, upgrades)
         except ToolError as error:
-            raise _explained(error, requirements, own) from error
+            raise _explained(error, requirements, compiler) from error
     write_atomically(target, (heading + text).encode())
     return read_lock(target)
 
@@ -67,16 +71,16 @@ def _on_cpu(requirements: Requirements) -> Requirements:
     return replace(requirements, listed=listed)
 
 
-def _resolve(requirements: Requirements, own: Sequence[Pin], target: Path, upgrades: Upgrades) -> str:
-    base = _base(requirements, own)
-    text = _compile(base, requirements, own, target, upgrades)
+def _resolve(requirements: Requirements, compiler: "_Compiler", target: Path, upgrades: Upgrades) -> str:
+    base = _base(requirements, compiler.own)
+    text = compiler.compile(base, requirements, target, upgrades)
     names = {pin.name for pin in read_lock(text)}
     if "tensorflow" not in names or "tensorflow-cpu" not in names:
         return text
     # A package asks for `tensorflow` by this name: it takes the place of `tensorflow-cpu`, which has the same files.
     listed = tuple(item for item in requirements.listed if item.name != "tensorflow-cpu")
     base = [item.replace("tensorflow-cpu", "tensorflow") for item in base]
-    return _compile(base, replace(requirements, listed=listed), own, target, upgrades)
+    return compiler.compile(base, replace(requirements, listed=listed), target, upgrades)
 
 
 def _base(requirements: Requirements, own: Sequence[Pin]) -> list[str]:
@@ -93,48 +97,54 @@ def overridden(requirements: Requirements, own: Iterable[Pin]) -> list[str]:
     return [str(item) for name, item in named if name in pins and not item.specifier.contains(pins[name])]
 
 
-def _compile(
-    base: Iterable[str], requirements: Requirements, own: Sequence[Pin], target: Path, upgrades: Upgrades
-) -> str:
-    with tempfile.TemporaryDirectory(prefix="samebits-lock-") as name:
-        folder = Path(name)
-        (folder / _BASE_FILE).write_text("".join(f"{item}\n" for item in base))
-        (folder / _PROJECT_FILE).write_text("".join(f"{item}\n" for item in requirements.listed))
-        # The pins in the output file are preferences.
-        known = target.read_text() if target.exists() else "".join(f"{pin}\n" for pin in own)
-        (folder / _LOCK_FILE).write_text(known)
-        run_tool(_command(upgrades), what="locking", folder=folder, variables=_VARIABLES)
-        text = (folder / _LOCK_FILE).read_text()
-    return text.replace(f"-r {_PROJECT_FILE}", f"-r {requirements.source.name}")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Compiler:
+    """Pip-tools, run by the Python that the lock is for; `own` are the pins of samebits's own lock."""
+
+    interpreter: Interpreter
+    own: Sequence[Pin]
+
+    def compile(self, base: Iterable[str], requirements: Requirements, target: Path, upgrades: Upgrades) -> str:
+        """The text of a lock of these requirements and those that samebits adds."""
+        with tempfile.TemporaryDirectory(prefix="samebits-lock-") as name:
+            folder = Path(name)
+            (folder / _BASE_FILE).write_text("".join(f"{item}\n" for item in base))
+            (folder / _PROJECT_FILE).write_text("".join(f"{item}\n" for item in requirements.listed))
+            # The pins in the output file are preferences.
+            known = target.read_text() if target.exists() else "".join(f"{pin}\n" for pin in self.own)
+            (folder / _LOCK_FILE).write_text(known)
+            variables = {**_VARIABLES, **self.interpreter.tools}
+            run_tool(_command(self.interpreter, upgrades), what="locking", folder=folder, variables=variables)
+            text = (folder / _LOCK_FILE).read_text()
+        return text.replace(f"-r {_PROJECT_FILE}", f"-r {requirements.source.name}")
 
 
-def _explained(error: ToolError, requirements: Requirements, own: Sequence[Pin]) -> SamebitsError:
+def _explained(error: ToolError, requirements: Requirements, compiler: _Compiler) -> SamebitsError:
     """Pip's failure in one line, with what would agree."""
-    missing = lock_conflict.what_is_missing(error.output) if not lock_conflict.is_conflict(error.output) else None
-    if missing is not None:
-        return InputError(f"cannot lock {requirements.source}: {missing}")
+    own = compiler.own
     if not lock_conflict.is_conflict(error.output):
-        return error
+        missing = lock_conflict.what_is_missing(error.output, compiler.interpreter)
+        return error if missing is None else InputError(f"cannot lock {requirements.source}: {missing}")
     wishes = [] if overridden(requirements, own) else lock_conflict.contradictions(error.output, own)
     if not wishes:
         return InputError(f"no versions agree: {lock_conflict.all_wishes(error.output)}; change {requirements.source}")
-    return InputError(f"{wishes[0]}; {_remedy(wishes[0], requirements, own)}")
+    return InputError(f"{wishes[0]}; {_remedy(wishes[0], requirements, compiler)}")
 
 
-def _remedy(wish: lock_conflict.Wish, requirements: Requirements, own: Sequence[Pin]) -> str:
+def _remedy(wish: lock_conflict.Wish, requirements: Requirements, compiler: _Compiler) -> str:
     own_choice = f"or require {wish.pin.name} in {requirements.source.name}, to have another than samebits's"
-    agreeing = None if wish.by is None else _agreeing(wish.by[0], requirements, own)
+    agreeing = None if wish.by is None else _agreeing(wish.by[0], requirements, compiler)
     return own_choice.removeprefix("or ") if agreeing is None else f"{agreeing} would agree, {own_choice}"
 
 
-def _agreeing(name: str, requirements: Requirements, own: Sequence[Pin]) -> Pin | None:
+def _agreeing(name: str, requirements: Requirements, compiler: _Compiler) -> Pin | None:
     """The version of a required package that agrees with samebits's pins."""
     free = [item for item in requirements.listed if canonicalize_name(item.name) != name]
     if len(free) == len(requirements.listed):
         return None
     relaxed = replace(requirements, listed=(*free, Requirement(name)))
     try:
-        text = _compile([str(pin) for pin in own], relaxed, own, Path(os.devnull), Upgrades())
+        text = compiler.compile([str(pin) for pin in compiler.own], relaxed, Path(os.devnull), Upgrades())
     except ToolError:
         return None
     return next(pin for pin in read_lock(text) if pin.name == name)
@@ -143,9 +153,9 @@ def _agreeing(name: str, requirements: Requirements, own: Sequence[Pin]) -> Pin 
 _VARIABLES = {"CUSTOM_COMPILE_COMMAND": "samebits lock", "PIP_NO_INPUT": "1", "PYTHONWARNINGS": "ignore"}
 
 
-def _command(upgrades: Upgrades) -> list[str]:
+def _command(interpreter: Interpreter, upgrades: Upgrades) -> list[str]:
     return [
-        *(sys.executable, "-m", "piptools", "compile", "--quiet", "--no-config", "--generate-hashes"),
+        *(str(interpreter.path), "-m", "piptools", "compile", "--quiet", "--no-config", "--generate-hashes"),
         *("--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--strip-extras", "--allow-unsafe"),
         "--no-emit-options",
         # Wheels alone: the metadata of a source distribution is the output of its own code.

@@ -1,7 +1,6 @@
 """What pip-compile says when it fails, as one line: which requirements contradict each other, or what is missing."""
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from packaging.utils import canonicalize_name
 
 from samebits.core.errors import ToolError, shorten
 from samebits.host.image.lockfile import Pin
+from samebits.host.interpreters import Interpreter
 from samebits.host.subprocesses import run_tool
 
 _UNREACHABLE = re.compile(
@@ -65,7 +65,7 @@ def is_conflict(output: str) -> bool:
     return "ResolutionImpossible: for help" in output
 
 
-def what_is_missing(output: str) -> str | None:
+def what_is_missing(output: str, interpreter: Interpreter) -> str | None:
     """Why an index has no wheel for a requirement, and what to do; None if pip failed otherwise."""
     if _UNREACHABLE.search(output):
         return "an index does not answer; check the network, and the indexes in pip's settings"
@@ -73,20 +73,22 @@ def what_is_missing(output: str) -> str | None:
     if match is None:
         return None
     name = Requirement(match[1] or match[2]).name
-    versions = _versions(name)
-    python = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+    versions = _versions(name, interpreter)
+    python = f"Python {interpreter.minor[0]}.{interpreter.minor[1]}"
     if versions is None:
         return f"no index has {name}; check its name on https://pypi.org"
-    if _versions(name, "--only-binary", ":all:") is None:
+    if _versions(name, interpreter, "--only-binary", ":all:") is None:
         return f"{name} has no wheel for {python}, only its source; require a version that has one"
     return f"no index has a wheel of {match[1] or match[2]} for {python}; there are versions {versions}"
 
 
-def _versions(name: str, *options: str) -> str | None:
+def _versions(name: str, interpreter: Interpreter, *options: str) -> str | None:
     """The newest versions of a distribution, or None if no index has any."""
-    command = [sys.executable, "-m", "pip", "index", "versions", "--disable-pip-version-check", *options, name]
+    asking = (str(interpreter.path), "-m", "pip", "index", "versions", "--disable-pip-version-check")
+    command = [*asking, *options, name]
     try:
-        listed = re.search(r"Available versions: (.*)", run_tool(command, what=f"looking {name} up", limit=60))
+        answer = run_tool(command, what=f"looking {name} up", limit=60, variables=interpreter.tools)
+        listed = re.search(r"Available versions: (.*)", answer)
     except ToolError:
         return None
     return None if listed is None else shorten(listed[1].split(", "), 4)

@@ -6,7 +6,6 @@ from that, so that projects share a layer. Other pins of TensorFlow's packages w
 
 import os
 import re
-import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,10 +16,10 @@ from packaging.pylock import Package, Pylock, PylockSelectError, PylockValidatio
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.run_config import RunConfig
-from samebits.host.image.build_context import CPU, GPU, ImageKind, ProjectLocks, context_file
+from samebits.host.image.build_context import CPU, GPU, ImageKind, ProjectLocks, context_file, parse_python
 from samebits.host.image.lockfile import Pin, has_hashes, read_lock, read_text, text_of
 from samebits.host.image.requirements import SOURCES, Requirements, read_requirements
-from samebits.host.image.wheelhouse import IMAGE_TARGET, Target
+from samebits.host.image.wheelhouse import Target
 
 LOCK_NAME = "requirements.lock"
 _LOCKS = (LOCK_NAME, "pylock.toml", "requirements.txt")
@@ -30,19 +29,17 @@ _TENSORFLOW = ("tensorflow", "tensorflow-cpu")
 _MARK = re.compile(r"^# samebits: (\S+) is (sha256:[0-9a-f]{64}); Python (\d+)\.(\d+)$", re.MULTILINE)
 
 
-def project_kind(spec: RunConfig, target: Target = IMAGE_TARGET) -> ImageKind:
+def project_kind(spec: RunConfig, target: Target | None = None) -> ImageKind:
     """The image that a script trains in, by its device and the lock beside it; the virtual environment has its locks.
+
+    `target` is the Python of the virtual environment; None stands for the image's.
 
     Raises InputError for a lock that is out of date, damaged, or does not go with samebits's own.
     """
-    kind = CPU if spec.gpus is None else GPU
+    target = target or Target(python=parse_python(spec.python))
+    kind = replace(CPU if spec.gpus is None else GPU, python=target.python)
     lock = find_lock(spec)
     return kind if lock is None else replace(kind, project=divide(_checked_pins(spec, lock, target), kind, lock))
-
-
-def this_python() -> Target:
-    """The Python of this process, which makes virtual environments."""
-    return Target(python=sys.version_info[:2])
 
 
 def find_lock(spec: RunConfig) -> Path | None:
@@ -76,10 +73,9 @@ def _lists_any(path: Path) -> bool:
     return path.suffix != ".toml" or bool(read_requirements(path).listed)
 
 
-def mark(requirements: Requirements) -> str:
-    """The line of a lock that says what it was made from."""
-    python = ".".join(str(part) for part in sys.version_info[:2])
-    return f"# samebits: {requirements.source.name} is {requirements.digest}; Python {python}\n"
+def mark(requirements: Requirements, python: tuple[int, int]) -> str:
+    """The line of a lock that says what it was made from, and by which Python."""
+    return f"# samebits: {requirements.source.name} is {requirements.digest}; Python {python[0]}.{python[1]}\n"
 
 
 def _checked_pins(spec: RunConfig, lock: Path, target: Target) -> tuple[Pin, ...]:
@@ -91,6 +87,12 @@ def _checked_pins(spec: RunConfig, lock: Path, target: Target) -> tuple[Pin, ...
     source = find_requirements(spec)
     if made_from and source and Digest.parse(made_from[2]) != read_requirements(source).digest:
         raise InputError(f"{source} changed after {lock.name} was made; run `samebits lock`")
+    # Without a choice, what the lock lacks for this Python is found in the wheels.
+    if made_from and spec.python and parse_python(f"{made_from[3]}.{made_from[4]}") != target.python:
+        made_with = f"{made_from[3]}.{made_from[4]}"
+        raise InputError(
+            f"{lock} was made with Python {made_with}, and the project asks for {spec.python}; run `samebits lock`"
+        )
     return pins
 
 

@@ -21,12 +21,9 @@ from samebits.core.errors import ImageError, ToolError
 from samebits.core.jsonio import storage_error
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import elapsed_progress, log
-from samebits.host.image.build_context import context_file
+from samebits.host.image.build_context import IMAGE_PYTHON, context_file
 from samebits.host.image.lockfile import Pin, read_lock
 from samebits.host.subprocesses import run_tool
-
-IMAGE_PYTHON = (3, 13)
-"""The Python of the base image, for which the wheels are chosen."""
 
 _DRAFT = ".filling-"
 _REQUIREMENTS, _LOG = "requirements.txt", "pip.log"  # in a draft folder, beside the wheels

@@ -2,7 +2,6 @@
 
 import io
 import os
-import platform
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,10 +19,12 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup
 from samebits.host.console import log
 from samebits.host.image.build_context import CPU, ImageKind, source_digest, staged_context
-from samebits.host.image.project_lock import project_kind, this_python
+from samebits.host.image.project_lock import project_kind
 from samebits.host.image.received import is_installed, received_context
+from samebits.host.image.wheelhouse import Target
 from samebits.host.inputs.network import Network
 from samebits.host.inputs.store import folder_of
+from samebits.host.interpreters import Interpreter, find_interpreter, recorded_interpreter, this_interpreter
 from samebits.host.subprocesses import Streams
 from samebits.host.trust import is_named, require_trust
 
@@ -77,8 +78,10 @@ def choose_runtime(spec: RunConfig) -> Runtime:
             if spec.runtime == "docker" or spec.image is not None or error.configured:
                 raise
             log(f"{str(error).partition(';')[0]}: training in the locked virtual environment instead")
-    kind = project_kind(spec, this_python())
-    return _venv_runtime(device, _venv_identity(kind), staged_context(kind), thorough=spec.strict)
+    interpreter = find_interpreter(spec.python)
+    kind = project_kind(spec, Target(python=interpreter.minor))
+    identity = _venv_identity(kind, interpreter)
+    return _venv_runtime(device, identity, staged_context(kind), interpreter, thorough=spec.strict)
 
 
 def _device(gpus: str | None) -> Device:
@@ -113,26 +116,28 @@ def in_recorded_venv(run: RunDir, record: Record, trusted: tuple[str, ...] = ())
     recorded = record.recipe.image
     device = _recorded_device(record)
     require_trust(run, record, trusted)
-    identity = replace(recorded, python=platform.python_version())
+    interpreter = recorded_interpreter(recorded.python)
+    identity = replace(recorded, python=interpreter.version)
     # Of this installation's own software, nothing of the folder is executed.
     context = staged_context() if is_installed(recorded) else received_context(run.image, recorded)
-    runtime = _venv_runtime(device, identity, context, thorough=record.strict)
+    runtime = _venv_runtime(device, identity, context, interpreter, thorough=record.strict)
     setup = replace(runtime.setup, trusted_code=is_named(run, record, trusted))
     return _of_recorded(replace(runtime, setup=setup), record)
 
 
 def installed_venv(record: Record) -> Runtime:
     """The virtual environment of this installation, for the device of a run."""
-    return _venv_runtime(_recorded_device(record), _venv_identity(CPU), staged_context())
+    interpreter = this_interpreter()
+    return _venv_runtime(_recorded_device(record), _venv_identity(CPU, interpreter), staged_context(), interpreter)
 
 
-def _venv_identity(kind: ImageKind) -> ImageIdentity:
+def _venv_identity(kind: ImageKind, interpreter: Interpreter) -> ImageIdentity:
     """The image of a virtual environment is its locks, its source and the Python that it was made with."""
     return ImageIdentity(
         lock=kind.lock_digest,
         packages=kind.packages_digest,
         source=source_digest(kind),
-        python=platform.python_version(),
+        python=interpreter.version,
     )
 
 
@@ -148,8 +153,7 @@ def _recorded_device(record: Record) -> Device:
 
 def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, device: Device) -> Runtime:
     from samebits.host.docker import ContainerRequest
-    from samebits.host.image.build import known_metadata
-    from samebits.host.image.wheelhouse import IMAGE_PYTHON
+    from samebits.host.image.build import image_python, known_metadata
     from samebits.host.launch.container import run_container
 
     environment = Environment(
@@ -157,7 +161,7 @@ def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, d
         engine=engine.describe(),
         image=RunImage(reference=image.reference, id=image.id, details=known_metadata(image)),
     )
-    setup = RunSetup(image=identity, device=device, environment=environment, python=IMAGE_PYTHON)
+    setup = RunSetup(image=identity, device=device, environment=environment, python=image_python(image))
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
         return run_container(engine, plan_container(folder, spec, image), streams)
@@ -219,30 +223,33 @@ def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "Containe
     )
 
 
-def _venv_runtime(device: Device, identity: ImageIdentity, context: Path, *, thorough: bool = False) -> Runtime:
+def _venv_runtime(
+    device: Device, identity: ImageIdentity, context: Path, interpreter: Interpreter, *, thorough: bool = False
+) -> Runtime:
     """A virtual environment for a build context's locks and source."""
     from samebits.host.launch.venv import prepare_venv, run_in_venv
 
     if device.kind == "gpu":
         raise EngineError("the virtual environment trains on the CPU only; start a container engine, or drop --gpus")
     environment = Environment(runtime="venv", image_note="a virtual environment has no image digest")
+    execute = partial(run_in_venv, interpreter=interpreter)
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
-        return run_in_venv(_words(folder), _venv_variables(folder, spec), context, streams)
+        return execute(_words(folder), _venv_variables(folder, spec), context, streams)
 
     def fetch(folder: RunDir, spec: RunConfig, home: Path) -> int:
         network = Network.of(os.environ, home, str(home))
-        return run_in_venv(_words(folder), _venv_variables(folder, spec) | network.variables, context, home=home)
+        return execute(_words(folder), _venv_variables(folder, spec) | network.variables, context, home=home)
 
     def query(arguments: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:
         # A file, because a pipe that nobody reads while the process runs would block it.
         with tempfile.TemporaryFile() as output:
-            status = run_in_venv(arguments, variables, context, Streams(out=output))
+            status = execute(arguments, variables, context, Streams(out=output))
             output.seek(0)
             return status, output.read().decode()
 
-    setup = RunSetup(image=identity, device=device, environment=environment)
-    prepare = partial(prepare_venv, context, thorough=thorough)
+    setup = RunSetup(image=identity, device=device, environment=environment, python=interpreter.minor)
+    prepare = partial(prepare_venv, context, interpreter, thorough=thorough)
     return Runtime(setup=setup, prepare=prepare, run=run, query=query, fetch=fetch, isolated=False)
 
 

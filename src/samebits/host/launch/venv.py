@@ -17,6 +17,7 @@ from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import log, log_progress
 from samebits.host.image.build_context import staged_context
 from samebits.host.image.lockfile import read_lock, text_of
+from samebits.host.interpreters import Interpreter, this_interpreter
 from samebits.host.launch.installed_files import check_files, record_files
 from samebits.host.subprocesses import INHERITED, Streams, run_tool, start, stop_gently
 
@@ -33,22 +34,23 @@ class ProcessRequest:
     folder: Path
 
 
-def locked_python(context: Path | None = None) -> Path:
+def locked_python(context: Path | None = None, interpreter: Interpreter | None = None) -> Path:
     """The Python of the virtual environment for a build context's locks (None: this installation's).
 
     The environment is made on first use; pip checks every wheel against the hashes in the locks.
     """
-    _check_python()
+    interpreter = interpreter or this_interpreter()
+    _check_python(interpreter)
     context = context or staged_context()
     locks = [path for path in (context / LOCK_PATH, context / PACKAGES_PATH) if path.exists()]
     folder = cache_folder("venvs")
     # Environments are shared by all runs with the same locks and the same interpreter.
     named = locks_name([Digest.of_file(lock) for lock in locks])
-    name = f"{named}-cp{sys.version_info[0]}{sys.version_info[1]}-{_interpreter().hex[:8]}"
+    name = f"{named}-cp{interpreter.minor[0]}{interpreter.minor[1]}-{interpreter.digest.hex[:8]}"
     target = folder / name
     with exclusive(folder, name):
         if not target.exists():
-            _make_venv(target, locks)
+            _make_venv(target, locks, interpreter)
     return target / "bin" / "python"
 
 
@@ -58,18 +60,15 @@ def locks_name(digests: Sequence[Digest]) -> str:
     return (Digest.of_json([str(digest) for digest in digests]) if digests[1:] else digests[0]).hex[:16]
 
 
-def prepare_venv(context: Path | None = None, *, thorough: bool = False) -> None:
+def prepare_venv(
+    context: Path | None = None, interpreter: Interpreter | None = None, *, thorough: bool = False
+) -> None:
     """Make the virtual environment where it is missing; raises ImageError where a cached one was changed."""
-    check_files(locked_python(context).parents[1], thorough=thorough)
+    check_files(locked_python(context, interpreter).parents[1], thorough=thorough)
 
 
-def _interpreter() -> Digest:
-    """Path, version and build of the interpreter that makes an environment, whose library the environment uses."""
-    return Digest.of_json([os.path.realpath(sys.executable), sys.version, sys.implementation.name])
-
-
-def _check_python() -> None:
-    found = sys.version_info[:2]
+def _check_python(interpreter: Interpreter) -> None:
+    found = interpreter.minor
     if not _SUPPORTED_PYTHONS[0] <= found <= _SUPPORTED_PYTHONS[1]:
         raise InputError(
             f"the locked packages have no wheels for Python {found[0]}.{found[1]}; run samebits with Python 3.11 to"
@@ -77,7 +76,7 @@ def _check_python() -> None:
         )
 
 
-def _make_venv(target: Path, locks: Sequence[Path]) -> None:
+def _make_venv(target: Path, locks: Sequence[Path], interpreter: Interpreter) -> None:
     """Install beside the final name, then rename: an interrupted installation is never used."""
     log_progress(
         "installing the locked packages into a virtual environment (once for this lock and Python; about 320 MB)"
@@ -85,7 +84,8 @@ def _make_venv(target: Path, locks: Sequence[Path]) -> None:
     draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=".draft-"))
     try:
         # Without pip: the script sees the locked packages only. The pip of this process installs them.
-        run_tool([sys.executable, "-m", "venv", "--without-pip", str(draft)], what="making a virtual environment")
+        made_by = [str(interpreter.path), "-m", "venv", "--without-pip", str(draft)]
+        run_tool(made_by, what="making a virtual environment")
         requirements = [draft / f"requirements-{number}.txt" for number, _ in enumerate(locks)]
         for file, lock in zip(requirements, locks, strict=True):
             # Written anew: nothing of a lock reaches pip but names, versions, markers and hashes.
@@ -148,13 +148,14 @@ def run_in_venv(
     context: Path | None = None,
     streams: Streams = INHERITED,
     home: Path | None = None,
+    interpreter: Interpreter | None = None,
 ) -> int:
     """Run the entrypoint and return its exit status; Ctrl-C and SIGTERM are passed on.
 
     `context` is a build context with lock and source; None stands for this installation's. `home` is where the process
     may write; None stands for a folder that is removed at the end.
     """
-    python, source = locked_python(context), (context or staged_context()).resolve() / "source"
+    python, source = locked_python(context, interpreter), (context or staged_context()).resolve() / "source"
     with tempfile.TemporaryDirectory(prefix="samebits-") if home is None else nullcontext(str(home)) as scratch:
         request = plan_process(arguments, variables, scratch=Path(scratch), python=python, source=source)
         with start(request.command, environment=request.environment, folder=request.folder, streams=streams) as process:

@@ -1,6 +1,5 @@
 """The software that a recorded run was trained in, as far as it is here and may be executed."""
 
-import platform
 from dataclasses import dataclass
 
 from samebits.core.errors import ImageError, InputError, NoEngineError, RecordError, UntrustedError
@@ -74,10 +73,11 @@ def _image(run: RunDir, record: Record, options: SoftwareOptions) -> tuple[list[
 
 
 def _venv(run: RunDir, record: Record, options: SoftwareOptions) -> tuple[list[PreflightCheck], Runtime | None]:
-    recorded, python = record.recipe.image, platform.python_version()
+    recorded = record.recipe.image
     runtime = in_recorded_venv(run, record, options.trusted)
+    python = runtime.setup.image.python
     # The lock can be installed for another Python, but its compiled packages are others.
-    other = "" if recorded.python == python else "another Python is another recipe; run samebits with the recorded one"
+    other = "" if recorded.python == python else "another Python is another recipe; install the recorded one"
     return [
         *(
             PreflightCheck(name=name, wanted=digest.short, found=f"{digest.short} in the run's folder")
@@ -87,7 +87,7 @@ def _venv(run: RunDir, record: Record, options: SoftwareOptions) -> tuple[list[P
         PreflightCheck(
             name="python",
             wanted=str(recorded.python),
-            found=python,
+            found=str(python),
             reason=other,
             blocks=(BITWISE,) if other else (),
         ),

@@ -1,6 +1,7 @@
 """The features of samebits that use private names, and the names that each one needs.
 
 A name is written `module:attribute.attribute`. `module:Class#attribute` is an attribute of a class's objects.
+`module:Class.new|old` is the first of these that exists.
 """
 
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ EXACT_RESUME = Feature(
         "keras:Model#_compile_metrics",
         "keras:Model#_eval_epoch_iterator",
         "keras:Model._symbolic_build",
-        "keras.callbacks:CallbackList._flush_futures",
+        "keras.callbacks:CallbackList._flush_futures|_clear_futures",
         "keras.src.backend.common.name_scope:name_scope",
         "keras.src.backend.tensorflow.trainer:TFEpochIterator",
         "keras.src.backend.tensorflow.trainer:TFEpochIterator._enumerate_iterator",

@@ -63,7 +63,9 @@ def make_synchronous(callbacks: Any) -> None:
 
 def finish_callbacks(callbacks: Any) -> None:
     """Wait until all callbacks of the steps so far have been called."""
-    callbacks._flush_futures()
+    # Keras up to 3.11 has the same method under another name.
+    finish = getattr(callbacks, "_flush_futures", None) or callbacks._clear_futures
+    finish()
 
 
 @contextmanager

@@ -111,6 +111,11 @@ def library_of(name: str) -> str:
 def form_of(name: str) -> str | None:
     """The parameters of a callable, `there` for any other name, None where the name does not exist."""
     module, _, path = name.partition(":")
+    path, *others = path.split("|")
+    # The same thing has another name in older versions.
+    if others and form_of(f"{module}:{path}") is None:
+        before = path.rpartition(".")[0]
+        return form_of(f"{module}:{before}.{'|'.join(others)}")
     path, _, held = path.partition("#")
     try:
         found: Any = functools.reduce(getattr, path.split("."), importlib.import_module(module))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from samebits.core.errors import ImageError, InputError
+from samebits.host.interpreters import this_interpreter
 from samebits.host.launch import venv
 from samebits.host.launch.installed_files import record_files
 
@@ -47,7 +48,7 @@ def test_wheels_are_checked_by_their_hashes(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(venv, "run_tool", run_tool)
     lock = tmp_path / "requirements.lock"
     lock.write_text(f"# a comment for people\n{pin}")
-    venv._make_venv(tmp_path / "venv", [lock])
+    venv._make_venv(tmp_path / "venv", [lock], this_interpreter())
     install = called[-1]
     assert (tmp_path / "venv" / "samebits-files.json").is_file()
     assert {"install", "--require-hashes", "--no-deps", "--only-binary"} <= set(install)
@@ -66,7 +67,7 @@ def test_pip_is_not_called_with_a_lock_that_holds_options(
     lock = tmp_path / "requirements.lock"
     lock.write_text(f"{option}\nsix==1.17.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(InputError, match="is an option; a lock holds pins only"):
-        venv._make_venv(tmp_path / "venv", [lock])
+        venv._make_venv(tmp_path / "venv", [lock], this_interpreter())
     assert not [command for command in called if "pip" in command]
 
 
@@ -75,7 +76,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache whose environments are made of one file."""
     monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path / "cache"))
 
-    def make(target: Path, _locks: object) -> None:
+    def make(target: Path, *_: object) -> None:
         (target / "bin").mkdir(parents=True)
         (target / "bin" / "python").touch()
         record_files(target)
