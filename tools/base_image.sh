@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes a base image (Debian trixie with Python and venv) from Debian's packages, for machines that reach no registry.
+# Makes a base image (Debian with Python and venv) from Debian's packages, for machines that reach no registry.
 #
-#   tools/base_image.sh [--force] [TAG]      # TAG: samebits-base:trixie unless given
+#   tools/base_image.sh [--force] [--release trixie|bookworm] [TAG]      # TAG: samebits-base:RELEASE unless given
 #
+# Debian trixie, the default, has Python 3.13; bookworm has Python 3.11.
 # The same package versions give the same image ID. Loads the image into the engine that `docker` uses; prints `TAG ID`.
-# Environment: DEBIAN_MIRROR, SOURCE_DATE_EPOCH (the latest time of a file; default: trixie's release day), TMPDIR.
+# Environment: DEBIAN_MIRROR, SOURCE_DATE_EPOCH (the latest time of a file; default: the release's day), TMPDIR.
 # Exit status: 0 done or already present, 1 something failed, 2 it cannot run here or wrong usage.
 set -euo pipefail
 umask 022
@@ -14,10 +15,17 @@ say() { printf 'base_image: %s\n' "$*" >&2; }
 die() { local status=$1; shift; say "$@"; exit "$status"; }
 
 force=
+release=trixie
 if [ "${1:-}" = --force ]; then force=yes; shift; fi
-tag=${1:-samebits-base:trixie}
-case $#$tag in ?-* | [!01]*) die 2 "usage: $0 [--force] [TAG]" ;; esac
-epoch=${SOURCE_DATE_EPOCH:-1754697600}
+if [ "${1:-}" = --release ]; then release=${2:-}; shift $(($# < 2 ? $# : 2)); fi
+case $release in
+  trixie) day=1754697600 ;;
+  bookworm) day=1686355200 ;;
+  *) die 2 "knows Debian's trixie and bookworm, not '$release'" ;;
+esac
+tag=${1:-samebits-base:$release}
+case $#$tag in ?-* | [!01]*) die 2 "usage: $0 [--force] [--release trixie|bookworm] [TAG]" ;; esac
+epoch=${SOURCE_DATE_EPOCH:-$day}
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 tools=$(cd "$(dirname "$0")" && pwd)
 
@@ -52,7 +60,7 @@ say "unpacking Debian's packages (about a minute)"
 # because it cannot work in one with spaces.
 # shellcheck disable=SC2016
 env -i "${clean[@]}" unshare --mount bash -euc 'mount --bind "$1" /mnt
-  exec debootstrap --variant=minbase --include=python3,python3-venv trixie /mnt/root "$2"' _ "$work" "$mirror" \
+  exec debootstrap --variant=minbase --include=python3,python3-venv "$3" /mnt/root "$2"' _ "$work" "$mirror" "$release" \
   </dev/null >"$work/log" 2>&1 || { tail -n 5 "$work/log" >&2; die 1 "debootstrap failed: its last lines are above"; }
 
 say "removing what differs between two runs of this script"
@@ -66,7 +74,7 @@ find "$root/var/log" "$root/var/cache/apt" "$root/var/lib/apt/lists" -type f -de
 rm -f "$root"/var/cache/ldconfig/aux-cache "$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old \
   "$root"/etc/{passwd,group,shadow,gshadow}- "$root"/etc/{resolv.conf,hostname}
 : >"$root/etc/machine-id"
-echo 'deb http://deb.debian.org/debian trixie main' >"$root/etc/apt/sources.list"
+echo "deb http://deb.debian.org/debian $release main" >"$root/etc/apt/sources.list"
 
 say "packing and loading $tag"
 # In a fixed order, with numeric owners and no time after the epoch. The engine makes its own /dev.

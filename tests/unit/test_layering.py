@@ -239,6 +239,7 @@ _READERS = {
     "samebits.host.image.base_image": "archives of bases, and our Dockerfile",
     "samebits.host.image.build": "what buildx reports, and the cache",
     "samebits.host.image.build_context": "our own source",
+    "samebits.host.image.built_wheels": "wheels of a project's own, beside its lock",
     "samebits.host.image.lock_compiler": "what pip reports about a project's requirements",
     "samebits.host.image.lockfile": "a lock in a copy of the context, or a project's",
     "samebits.host.image.project_lock": "a project's lock",

@@ -56,6 +56,7 @@ class ContainerRequest:
     user: str
     gpus: str | None = None
     network: str = "none"
+    entrypoint: tuple[str, ...] | None = None  # None: the image's own
 
 
 class ContainerStartError(EngineError):
@@ -70,16 +71,7 @@ class Engine:
         try:
             self._client = _connect()
             self._version: dict[str, Any] = self._client.version()
-        # A client's configuration may hold anything, and the SDK takes it for what it expects.
-        except (
-            DockerException,
-            RequestException,
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-            OSError,
-        ) as error:
+        except _UNANSWERED as error:
             where = os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}"
             raise NoEngineError(
                 f"no container engine answers at {where}; start one, or use --runtime venv", configured=is_configured()
@@ -114,11 +106,15 @@ class Engine:
 
     def find_image(self, reference: str) -> Image | None:
         """The image with that name, id or digest, or None."""
+        with _engine_errors(), suppress(ImageNotFound):
+            return _as_image(reference, self._client.images.get(reference))
+        return None
+
+    def history(self, image: Image) -> list[str]:
+        """The steps that made an image, the last one first."""
         with _engine_errors():
-            try:
-                return _as_image(reference, self._client.images.get(reference))
-            except ImageNotFound:
-                return None
+            steps: list[dict[str, Any]] = self._client.api.history(image.id)  # type: ignore[no-untyped-call]
+        return [str(step.get("CreatedBy") or "") for step in steps]
 
     def images_with(self, labels: Mapping[str, str]) -> list[Image]:
         """Every image that has all these labels, sorted by id."""
@@ -215,6 +211,12 @@ class Engine:
             with suppress(DockerException, RequestException):  # it has removed itself, or the engine is gone
                 self._client.api.remove_container(identifier, force=True)
 
+    def output_of(self, request: ContainerRequest) -> bytes:
+        """What a container prints on stdout until it ends."""
+        with self.container(request) as container:
+            container.start()
+            return b"".join(chunk for is_stderr, chunk in container.output() if not is_stderr)
+
     @contextmanager
     def _attached(self, identifier: str) -> Iterator[Any]:
         """The container's stdin, stdout and stderr as one socket."""
@@ -294,6 +296,7 @@ def _creation_options(request: ContainerRequest) -> dict[str, Any]:
     return {
         "image": request.image,
         "command": list(request.command),
+        "entrypoint": None if request.entrypoint is None else list(request.entrypoint),
         "environment": dict(request.environment),
         # The client's proxy, with its password, is none of the script's business.
         "use_config_proxy": False,

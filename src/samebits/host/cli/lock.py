@@ -16,16 +16,26 @@ def add_lock_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--upgrade-package", action="append", default=[], metavar="NAME", help="the same for one package; repeatable"
     )
+    parser.add_argument(
+        "--build",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="build a package that exists as source only, and keep its wheel; runs its code here; repeatable",
+    )
     parser.set_defaults(
         command=lambda options: lock_command(
-            folder=options.folder, upgrade=options.upgrade, packages=tuple(options.upgrade_package)
+            folder=options.folder,
+            upgrade=options.upgrade,
+            packages=tuple(options.upgrade_package),
+            build=tuple(options.build),
         )
     )
 
 
-def lock_command(*, folder: Path, upgrade: bool, packages: tuple[str, ...]) -> int:
+def lock_command(*, folder: Path, upgrade: bool, packages: tuple[str, ...], build: tuple[str, ...] = ()) -> int:
     """Compile the project's requirements into its lock, and print how many packages it pins."""
-    from samebits.host.image.lock_compiler import Upgrades, compile_lock
+    from samebits.host.image.lock_compiler import Upgrades, build_wheels, compile_lock
     from samebits.host.image.project_lock import LOCK_NAME, find_requirements
     from samebits.host.image.requirements import SOURCES, read_requirements
     from samebits.host.interpreters import find_interpreter
@@ -38,7 +48,9 @@ def lock_command(*, folder: Path, upgrade: bool, packages: tuple[str, ...]) -> i
     if target.suffix == ".toml":
         raise InputError(f"{target} is another tool's lock; make it with that, or name another in {CONFIG_NAME}")
     upgrades = Upgrades(everything=upgrade, packages=packages)
-    pins = compile_lock(read_requirements(source), target, upgrades, find_interpreter(spec.python))
+    interpreter, requirements = find_interpreter(spec.python), read_requirements(source)
+    build_wheels(build, requirements, target, interpreter)
+    pins = compile_lock(requirements, target, upgrades, interpreter)
     print_line(f"locked {pluralize(len(pins), 'package')} in {target}")
     return EXIT_OK
 

@@ -3,6 +3,7 @@
     Dockerfile
     lock/requirements.lock     TensorFlow and what it needs
     packages/requirements.lock in an image for a project: its own packages, which have their own layer
+    packages/wheels/           the wheels of those that were built from source
     cuda/requirements.lock     in an image for GPUs: NVIDIA's packages, which have their own layer
     source/samebits/…          `core` and `runner`
     image.json                 every argument of the build
@@ -33,6 +34,7 @@ from samebits.host.console import log
 
 _PACKAGE = Path(samebits.__file__).parent
 CUDA_PATH = "cuda/requirements.lock"
+WHEELS_PATH = "packages/wheels"
 
 IMAGE_PYTHON = (3, 13)
 """The Python of the usual base image, for which the wheels are chosen."""
@@ -47,10 +49,14 @@ def context_file(name: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProjectLocks:
-    """The locks of a project: `base` in place of samebits's own, if it is another, and `packages` above it."""
+    """The locks of a project: `base` in place of samebits's own, if it is another, and `packages` above it.
+
+    `wheels` are those of the packages that were built from source, which no index has.
+    """
 
     base: str | None = None
     packages: str | None = None
+    wheels: tuple[Path, ...] = ()
 
 
 NO_PROJECT = ProjectLocks()
@@ -168,6 +174,9 @@ def write_context(kind: ImageKind, target: Path, manifest: bytes) -> None:
     for name, text in _locks(kind).items():
         (target / name).parent.mkdir()
         write_atomically(target / name, text)
+    for wheel in kind.project.wheels:
+        (target / WHEELS_PATH).mkdir(exist_ok=True)
+        shutil.copyfile(wheel, target / WHEELS_PATH / wheel.name)
     write_atomically(target / "image.json", manifest)
     fix_modes(target)
 

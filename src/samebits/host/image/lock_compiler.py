@@ -18,6 +18,7 @@ from samebits.core.jsonio import write_atomically
 from samebits.host.console import elapsed_progress
 from samebits.host.image import lock_conflict
 from samebits.host.image.build_context import CPU, context_file
+from samebits.host.image.built_wheels import FOLDER, as_pin, build_wheel, pin_built
 from samebits.host.image.lockfile import Pin, read_lock
 from samebits.host.image.project_lock import mark
 from samebits.host.image.requirements import Requirements
@@ -51,15 +52,30 @@ def compile_lock(
     """Write the lock of a project for a Python; returns its pins. Raises InputError where no versions agree."""
     own = read_lock(context_file(CPU.lock))
     interpreter = interpreter or this_interpreter()
-    heading, requirements = mark(requirements, interpreter.minor), _on_cpu(requirements)
+    heading = mark(requirements, interpreter.minor)
+    requirements = _on_cpu(_from_wheels(requirements, target))
     compiler = _Compiler(interpreter=interpreter, own=own)
     with elapsed_progress(f"locking {requirements.source}"):
         try:
             text = _resolve(requirements, compiler, target, upgrades)
         except ToolError as error:
             raise _explained(error, requirements, compiler) from error
-    write_atomically(target, (heading + text).encode())
+    write_atomically(target, (heading + pin_built(text, target)).encode())
     return read_lock(target)
+
+
+def build_wheels(
+    names: Iterable[str], requirements: Requirements, target: Path, interpreter: Interpreter | None = None
+) -> None:
+    """Build the wheels of packages that exist as source only, and keep them beside the lock."""
+    listed = {canonicalize_name(item.name): item for item in requirements.listed}
+    for name in names:
+        build_wheel(listed.get(canonicalize_name(name)) or Requirement(name), target, interpreter or this_interpreter())
+
+
+def _from_wheels(requirements: Requirements, lock: Path) -> Requirements:
+    """With the versions of kept wheels for repositories."""
+    return replace(requirements, listed=tuple(as_pin(item, lock) if item.url else item for item in requirements.listed))
 
 
 def _on_cpu(requirements: Requirements) -> Requirements:
@@ -114,7 +130,8 @@ class _Compiler:
             known = target.read_text() if target.exists() else "".join(f"{pin}\n" for pin in self.own)
             (folder / _LOCK_FILE).write_text(known)
             variables = {**_VARIABLES, **self.interpreter.tools}
-            run_tool(_command(self.interpreter, upgrades), what="locking", folder=folder, variables=variables)
+            command = _command(self.interpreter, upgrades, target.parent / FOLDER)
+            run_tool(command, what="locking", folder=folder, variables=variables)
             text = (folder / _LOCK_FILE).read_text()
         return text.replace(f"-r {_PROJECT_FILE}", f"-r {requirements.source.name}")
 
@@ -153,12 +170,13 @@ def _agreeing(name: str, requirements: Requirements, compiler: _Compiler) -> Pin
 _VARIABLES = {"CUSTOM_COMPILE_COMMAND": "samebits lock", "PIP_NO_INPUT": "1", "PYTHONWARNINGS": "ignore"}
 
 
-def _command(interpreter: Interpreter, upgrades: Upgrades) -> list[str]:
+def _command(interpreter: Interpreter, upgrades: Upgrades, wheels: Path) -> list[str]:
     return [
         *(str(interpreter.path), "-m", "piptools", "compile", "--quiet", "--no-config", "--generate-hashes"),
         *("--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--strip-extras", "--allow-unsafe"),
         "--no-emit-options",
         # Wheels alone: the metadata of a source distribution is the output of its own code.
         *("--pip-args", "--only-binary :all: --retries 1 --timeout 15"),
+        *(("--find-links", str(wheels.absolute())) if wheels.is_dir() else ()),
         *(*upgrades.options, "--output-file", _LOCK_FILE, _BASE_FILE, _PROJECT_FILE),
     ]

@@ -78,7 +78,8 @@ def what_is_missing(output: str, interpreter: Interpreter) -> str | None:
     if versions is None:
         return f"no index has {name}; check its name on https://pypi.org"
     if _versions(name, interpreter, "--only-binary", ":all:") is None:
-        return f"{name} has no wheel for {python}, only its source; require a version that has one"
+        build = f"build its wheel once with `samebits lock --build {name}`, which runs its code on this machine"
+        return f"{name} has no wheel for {python}, only its source; require a version that has one, or {build}"
     return f"no index has a wheel of {match[1] or match[2]} for {python}; there are versions {versions}"
 
 

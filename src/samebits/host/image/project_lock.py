@@ -17,6 +17,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.run_config import RunConfig
 from samebits.host.image.build_context import CPU, GPU, ImageKind, ProjectLocks, context_file, parse_python
+from samebits.host.image.built_wheels import wheels_of
 from samebits.host.image.lockfile import Pin, has_hashes, read_lock, read_text, text_of
 from samebits.host.image.requirements import SOURCES, Requirements, read_requirements
 from samebits.host.image.wheelhouse import Target
@@ -126,18 +127,19 @@ def divide(pins: Sequence[Pin], kind: ImageKind, lock: Path) -> ProjectLocks:
     foundation = foundation_names()
     base = {pin.name: pin for pin in pins if pin.name in foundation}
     above = text_of(pin for pin in pins if pin.name not in foundation) or None
+    wheels = wheels_of(lock, (pin for pin in pins if pin.name not in foundation))
     if _same(base, own) or _same(base, _own_cpu()):
-        return ProjectLocks(packages=above)
+        return ProjectLocks(packages=above, wheels=wheels)
     if not any(name in base for name in _TENSORFLOW):
         _check_agree(base.values(), own, lock)
-        return ProjectLocks(packages=above)
+        return ProjectLocks(packages=above, wheels=wheels)
     if all(name in base for name in _TENSORFLOW):
         raise InputError(f"{lock} pins both tensorflow and tensorflow-cpu, which have the same files; keep one")
     if kind.device == GPU.device:
         raise InputError(
             f"{lock} pins a TensorFlow of its own, and images for GPUs hold samebits's; drop --gpus, or tensorflow"
         )
-    return ProjectLocks(base=text_of(base.values()), packages=above)
+    return ProjectLocks(base=text_of(base.values()), packages=above, wheels=wheels)
 
 
 def foundation_names() -> set[str]:

@@ -78,6 +78,15 @@ def rebuild(engine: Engine, run: RunDir, *, offline: bool = False, trusted: tupl
         )
     built = _rebuild_image(engine, run, record, offline=offline, trusted=trusted)
     found = config_digest(engine, built)
+    try:
+        return _compared(engine, record, built, wanted, found)
+    finally:
+        # Its name would say that it is the recorded one.
+        if found != wanted:
+            engine.remove_image(built.reference)
+
+
+def _compared(engine: Engine, record: Record, built: Image, wanted: Digest, found: Digest) -> Comparison:
     # With the original in the engine, the comparison can name the files that differ.
     started_in = record.environment.image
     original = None if started_in is None else engine.find_image(started_in.id)
@@ -98,19 +107,16 @@ def find_recorded(engine: Engine, record: Record) -> Image | None:
     labels = image_labels(base=recorded.base, lock=recorded.lock, source=recorded.source, packages=recorded.packages)
     found = [image for image in engine.images_with(labels) if has_packages(image, recorded.packages)]
     if recorded.config is None:
-        originals = _without_derived(found)
+        originals = [image for image in found if _is_as_built(engine, image)]
         # Which of several it was cannot be told; one that is rebuilt from the run's folder is right.
         return originals[0] if len(originals) == 1 else None
     return next((image for image in found if _is_recorded(engine, image, recorded)), None)
 
 
-def _without_derived(images: list[Image]) -> list[Image]:
-    """The images that are not built upon another of them: `FROM samebits:cpu` inherits all labels."""
-    return [image for image in images if not any(_is_derived(image, other) for other in images)]
-
-
-def _is_derived(image: Image, other: Image) -> bool:
-    return len(image.layers) > len(other.layers) and image.layers[: len(other.layers)] == other.layers
+def _is_as_built(engine: Engine, image: Image) -> bool:
+    """Whether an image ends with the step that our Dockerfile ends with: `FROM samebits:cpu` inherits all labels."""
+    steps = (step for step in engine.history(image) if not step.startswith(("SHELL ", "USER ")))
+    return "/opt/samebits/recipe" in next(steps, "")
 
 
 def provide_recorded(
@@ -123,8 +129,10 @@ def provide_recorded(
         image = _rebuild_image(engine, run, record, offline=offline, trusted=trusted)
         # Training in it anyway would blame the script for a difference of the image.
         if not _is_recorded(engine, image, record.recipe.image):
+            found = config_digest(engine, image)
+            engine.remove_image(image.reference)
             raise ImageError(
-                f"the rebuilt image is {config_digest(engine, image)}, not the recorded {record.recipe.image.config};"
+                f"the rebuilt image is {found}, not the recorded {record.recipe.image.config};"
                 " `samebits rebuild` lists the differences"
             )
     return image

@@ -21,6 +21,7 @@ from samebits.host.image.build_context import (
     CPU,
     CUDA_PATH,
     GPU,
+    WHEELS_PATH,
     check_kept,
     context_file,
     cuda_lock,
@@ -74,6 +75,8 @@ def _allowed(folder: Path) -> Iterator[str]:
     """The files of a build context that samebits writes; whatever else lies there is not used."""
     names = [*_FILES, *(name for name in _OPTIONAL if os.path.lexists(folder / name))]
     names += plain_files(folder, "source")
+    if os.path.lexists(folder / WHEELS_PATH):
+        names += (name for name in plain_files(folder, WHEELS_PATH) if name.endswith(".whl"))
     if len(names) > _MAX_FILES:
         raise ImageError(f"the build context in {folder} holds {pluralize(len(names), 'file')}: it is none of samebits")
     yield from names

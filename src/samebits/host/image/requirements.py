@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
+from samebits.host.image.built_wheels import is_pinned
 from samebits.host.image.lockfile import logical_lines, read_text
 
 SOURCES = ("requirements.in", "pyproject.toml")
@@ -79,7 +80,13 @@ def _parse(text: str, place: str) -> Requirement:
         if "/" in text or text.startswith("."):
             raise InputError(f"{place}: {text!r} is a path or URL, {_UNHASHED}") from error
         raise InputError(f"{place}: {text!r} is no requirement; write a name, and a version if need be") from error
-    if requirement.url:
+    if requirement.url and requirement.url.startswith("git+"):
+        if not is_pinned(requirement.url):
+            raise InputError(
+                f"{place}: {requirement.name} comes from a repository without a commit; pin it, as in"
+                f" {requirement.name} @ git+https://HOST/REPOSITORY@COMMIT, with all 40 digits"
+            )
+    elif requirement.url:
         raise InputError(f"{place}: {requirement.name} comes from {requirement.url}, {_UNHASHED}")
     return requirement
 

@@ -2,18 +2,26 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from packaging.utils import canonicalize_name
+
 from samebits.core.digest import Digest
+from samebits.core.errors import EngineError
 from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
-from samebits.host.docker import Engine, Image
+from samebits.host.docker import ContainerRequest, Engine, Image
 from samebits.host.image.build import PACKAGES_LABEL, SOURCE_DATE_EPOCH, config_digest
 from samebits.host.image.lockfile import read_lock
 
 _CONTEXT = "/opt/samebits/recipe"
 _DPKG_STATUS_PATH = "/var/lib/dpkg/status"
+_PYTHON = "/opt/samebits/venv/bin/python"
+_LIST = (
+    "import importlib.metadata, json;"
+    "print(json.dumps([(item.metadata['Name'], item.version) for item in importlib.metadata.distributions()]))"
+)
 _VENV_CONFIG_PATH = "/opt/samebits/venv/pyvenv.cfg"
 
 
@@ -33,16 +41,42 @@ class Package:
 
 
 def read_packages(engine: Engine, image: Image) -> list[Package]:
-    """The packages of an image, read from its lock, package database and virtual environment.
+    """The packages of an image, read from its package database and virtual environment; its locks tell their origin.
 
     Raises EngineError, or InputError for an image without a readable lock.
     """
-    # The locks list every wheel, because the build installs nothing else.
-    wheels = list(_locked(engine, image, LOCK_PATH, "lock"))
+    locked = list(_locked(engine, image, LOCK_PATH, "lock"))
     if PACKAGES_LABEL in image.labels:
-        wheels += _locked(engine, image, PACKAGES_PATH, "project")
+        locked += _locked(engine, image, PACKAGES_PATH, "project")
+    wheels = installed(locked, _distributions(engine, image))
     debian = sorted(_debian_packages(engine.read_file(image, _DPKG_STATUS_PATH).decode()), key=lambda item: item.name)
     return [*debian, *_non_debian_python(engine.read_file(image, _VENV_CONFIG_PATH).decode()), *wheels]
+
+
+def installed(locked: Iterable[Package], found: Iterable[tuple[str, str]]) -> list[Package]:
+    """What is there, by name and version: as the lock has it, or added by whoever derived the image from ours."""
+    pins = {(package.name, package.version): package for package in locked}
+    named = sorted((str(canonicalize_name(name)), version) for name, version in found)
+    return [
+        pins.get(item) or Package(kind="pypi", name=item[0], version=item[1], origin="added to the image")
+        for item in named
+    ]
+
+
+def _distributions(engine: Engine, image: Image) -> list[tuple[str, str]]:
+    """The installed distributions that a script can import; the image's Python is asked, in a container."""
+    request = ContainerRequest(
+        image=image.id,
+        command=("-I", "-c", _LIST),
+        environment={},
+        mounts=(),
+        user="65534:65534",
+        entrypoint=(_PYTHON,),
+    )
+    try:
+        return [(str(name), str(version)) for name, version in json.loads(engine.output_of(request))]
+    except ValueError as error:
+        raise EngineError(f"the Python of {image.reference} does not list its packages; is {_PYTHON} in it?") from error
 
 
 def _locked(engine: Engine, image: Image, lock: str, origin: str) -> Iterator[Package]:

@@ -110,6 +110,7 @@ def prepare_wheelhouse(lock: Path | None = None, target: Target = IMAGE_TARGET, 
     with exclusive(store.root, "store"):
         try:
             _remove_drafts(store.root, folder.parent)
+            store.adopt((lock.parent / "wheels").glob("*.whl"), pins)
             _link_all(store.wheels(pins, offline=offline), folder)
         except OSError as error:
             raise storage_error(error, Path(error.filename or store.root)) from error
@@ -131,6 +132,15 @@ class _Store:
         self._target = target
         self._lock = lock
         self._ranks = target.ranks
+
+    def adopt(self, built: Iterable[Path], pins: Sequence[Pin]) -> None:
+        """Take the wheels that were built from source, and lie beside the lock, if it has their hashes."""
+        for wheel in built:
+            digest = Digest.of_file(wheel)
+            place = self.root / digest.hex / wheel.name
+            if any(digest in pin.hashes for pin in pins) and not (place.exists() and _is_intact(place)):
+                place.parent.mkdir(exist_ok=True)
+                shutil.copyfile(wheel, place)
 
     def wheels(self, pins: Sequence[Pin], *, offline: bool) -> list[Path]:
         """One wheel for each pin, with a matching hash; missing and corrupted wheels are downloaded."""

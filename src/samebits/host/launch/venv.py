@@ -15,7 +15,7 @@ from samebits.core.errors import InputError, Terminated
 from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import log, log_progress
-from samebits.host.image.build_context import staged_context
+from samebits.host.image.build_context import WHEELS_PATH, staged_context
 from samebits.host.image.lockfile import read_lock, text_of
 from samebits.host.interpreters import Interpreter, this_interpreter
 from samebits.host.launch.installed_files import check_files, record_files
@@ -50,7 +50,7 @@ def locked_python(context: Path | None = None, interpreter: Interpreter | None =
     target = folder / name
     with exclusive(folder, name):
         if not target.exists():
-            _make_venv(target, locks, interpreter)
+            _make_venv(target, locks, interpreter, context / WHEELS_PATH)
     return target / "bin" / "python"
 
 
@@ -76,7 +76,7 @@ def _check_python(interpreter: Interpreter) -> None:
         )
 
 
-def _make_venv(target: Path, locks: Sequence[Path], interpreter: Interpreter) -> None:
+def _make_venv(target: Path, locks: Sequence[Path], interpreter: Interpreter, wheels: Path | None = None) -> None:
     """Install beside the final name, then rename: an interrupted installation is never used."""
     log_progress(
         "installing the locked packages into a virtual environment (once for this lock and Python; about 320 MB)"
@@ -95,6 +95,7 @@ def _make_venv(target: Path, locks: Sequence[Path], interpreter: Interpreter) ->
                 *(sys.executable, "-m", "pip", "--python", str(draft / "bin" / "python"), "install", "--quiet"),
                 # No resolver and no builds: every package is a wheel whose hash is in the lock.
                 *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check"),
+                *(("--find-links", str(wheels)) if wheels is not None and wheels.is_dir() else ()),
                 *(part for file in requirements for part in ("-r", str(file))),
             ],
             what="installing the locked packages",

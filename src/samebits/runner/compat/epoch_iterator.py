@@ -56,7 +56,9 @@ def install_feed(patches: Patches, hooks: FeedHooks) -> None:
 
         def _enumerate_iterator(self) -> Iterator[Any]:
             hooks.begun(self)
-            for begin, end, iterator in super()._enumerate_iterator():
+            # Keras up to 3.9 does not yield the last step of a batch of steps.
+            for begin, *last, iterator in super()._enumerate_iterator():
+                end = last[0] if last else begin + self.steps_per_execution - 1
                 if self.unread:
                     self.unread = False
                     hooks.read(self)
@@ -66,7 +68,7 @@ def install_feed(patches: Patches, hooks: FeedHooks) -> None:
                     if self.skip:
                         self.skip = 0
                         hooks.skipped(self)
-                    yield begin, end, iterator
+                    yield (begin, *last, iterator)
                 else:
                     self.drawn = _draw(iterator, end - begin + 1)
 

@@ -16,6 +16,14 @@ _DERIVED = Image(reference="mine:1", id="sha256:a", labels={}, layers=(*_OURS.la
 _SETTINGS_ONLY = Image(reference="mine:2", id="sha256:c", labels={}, layers=_OURS.layers)
 _OTHER = Image(reference="other:1", id="sha256:d", labels={}, layers=("base", "tensorflow", "another recipe"))
 
+_OUR_STEPS = ["SHELL [/bin/sh -c]", "USER 1000:1000", "RUN cp -r /media /opt/samebits/recipe && …", "USER 0"]
+_STEPS = {
+    _OURS.reference: _OUR_STEPS,
+    _OTHER.reference: _OUR_STEPS,
+    _DERIVED.reference: ["USER 1000:1000", "RUN pip install pandas", *_OUR_STEPS],
+    _SETTINGS_ONLY.reference: ["ENV OTHER=1", *_OUR_STEPS],
+}
+
 
 @pytest.fixture
 def plain(example: Record) -> Record:
@@ -30,10 +38,12 @@ def plain(example: Record) -> Record:
         ([], None),
         ([_OURS], _OURS),
         ([_DERIVED, _OURS], _OURS),
-        ([_OURS, _SETTINGS_ONLY], None),
+        ([_OURS, _SETTINGS_ONLY], _OURS),
+        ([_DERIVED], None),
+        ([_SETTINGS_ONLY], None),
         ([_OURS, _OTHER], None),
     ],
 )
 def test_the_original_or_none(plain: Record, images: list[Image], expected: Image | None) -> None:
-    engine: Any = SimpleNamespace(images_with=lambda _: images)
+    engine: Any = SimpleNamespace(images_with=lambda _: images, history=lambda image: _STEPS[image.reference])
     assert find_recorded(engine, plain) == expected

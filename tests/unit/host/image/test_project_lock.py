@@ -1,6 +1,7 @@
 """A project's lock: found, held against its requirements, and divided into TensorFlow's layer and the project's own."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from samebits.core.errors import InputError
 from samebits.core.project import CodeLayout
 from samebits.core.run_config import RunConfig
+from samebits.host.image.base_image import default_base
 from samebits.host.image.build_context import CPU, GPU, NO_PROJECT, ImageKind, context_file
 from samebits.host.image.lockfile import Pin, read_lock, text_of
 from samebits.host.image.project_lock import find_lock, mark, project_kind
@@ -187,3 +189,32 @@ def test_no_pylock(text: str, spec: RunConfig, tmp_path: Path) -> None:
 
 def test_equal_kinds_are_equal() -> None:
     assert ImageKind(device="cpu", dockerfile="Dockerfile", lock="requirements.lock", project=NO_PROJECT) == CPU
+
+
+def test_a_lock_for_another_python_than_the_project_asks_for(spec: RunConfig, tmp_path: Path) -> None:
+    source, lock = tmp_path / "requirements.in", tmp_path / "requirements.lock"
+    source.write_text("pandas\n")
+    lock.write_text(mark(read_requirements(source), (3, 11)) + _PANDAS + _OWN)
+    assert project_kind(replace(spec, python="3.11")).python == (3, 11)
+    assert project_kind(spec).python == (3, 13), "without a choice, the image's Python"
+    with pytest.raises(InputError, match=r"was made with Python 3\.11, and the project asks for 3\.12; run `samebits"):
+        project_kind(replace(spec, python="3.12"))
+
+
+def test_an_image_with_another_python_has_another_name_and_base(
+    spec: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SAMEBITS_BASE", raising=False)
+    monkeypatch.setenv("SAMEBITS_BASE_3_11", "mine:3.11")
+    kinds = {python: project_kind(replace(spec, python=python)) for python in (None, "3.11", "3.12")}
+    assert [kind.tag for kind in kinds.values()] == ["samebits:cpu", "samebits:cpu-py311", "samebits:cpu-py312"]
+    bases = [default_base(kind.python) for kind in kinds.values()]
+    assert bases[1] == "mine:3.11"
+    for at, minor in ((0, 13), (2, 12)):
+        assert re.fullmatch(rf"python:3\.{minor}\.\d+-slim-trixie@sha256:[0-9a-f]{{64}}", bases[at])
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.14", "3", "python3.12"])
+def test_a_python_that_no_lock_has_wheels_for(python: str) -> None:
+    with pytest.raises(InputError, match=r"^python must be one of 3\.11, 3\.12, 3\.13, not"):
+        RunConfig(script=Path("train.py"), python=python)
