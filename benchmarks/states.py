@@ -23,10 +23,13 @@ def main() -> None:
     """Run all cases, or the sample of the tests, and print tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sample", action="store_true", help="only the cases of the usual tests")
-    cases = spread(every_case()) if parser.parse_args().sample else every_case()
+    parser.add_argument("--lock", type=Path, help="the lock of another TensorFlow")
+    parser.add_argument("--every", type=int, default=1, help="only one case of so many")
+    options = parser.parse_args()
+    cases = (spread(every_case()) if options.sample else every_case())[:: options.every]
     folder, started = Path(tempfile.mkdtemp(prefix="samebits-states-")), time.monotonic()
     try:
-        ended = Cases(folder, cases).judge()
+        ended = Cases(folder, cases, lock=options.lock).judge()
     finally:
         shutil.rmtree(folder)
     verdicts = Counter(found.verdict for found in ended.values())

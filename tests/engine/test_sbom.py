@@ -72,6 +72,8 @@ def test_a_python_that_is_not_debians(samebits: Callable[..., Done], elsewhere: 
     version = done.stdout.strip()
     bom = json.loads(samebits("show", "--image", elsewhere, "--json").out)
     assert f"pkg:generic/python@{version}" in {item["purl"] for item in bom["components"]}
+    # Its environment was made anew, without any of the packages that its lock names.
+    assert not [item["purl"] for item in bom["components"] if item["purl"].startswith("pkg:pypi/")]
     shown = samebits("show", "--image", elsewhere)
     assert ["generic", "python", version, "(base", "image)"] in [line.split() for line in shown.out.splitlines()]
     engine = Engine()

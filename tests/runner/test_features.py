@@ -11,6 +11,7 @@ from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 from samebits.host.image.build_context import staged_context
 from samebits.host.launch.venv import locked_python
+from samebits.runner.compat.self_test import read_known_forms
 from support.command import SCRIPTS, Project
 from support.sessions import run_sessions
 
@@ -39,8 +40,9 @@ def test_each_spoiled_name_turns_its_feature_off() -> None:
             assert all(any(text in why for text in also) for why in different)
 
 
-_OF_KERAS = "keras 3.99.0 is not one of the tested versions (3.15.1)"
-_OF_TENSORFLOW = "tensorflow 2.99.0 is not one of the tested versions (2.21.0)"
+_TESTED = {library: ", ".join(rows) for library, rows in read_known_forms().items()}
+_OF_KERAS = f"keras 3.99.0 is not one of the tested versions ({_TESTED['keras']})"
+_OF_TENSORFLOW = f"tensorflow 2.99.0 is not one of the tested versions ({_TESTED['tensorflow']})"
 _NEWER = {"versions": {"keras": "3.99.0"}}
 _BOTH = {"versions": {"keras": "3.99.0", "tensorflow": "2.99.0"}}
 

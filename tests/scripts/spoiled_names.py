@@ -19,7 +19,7 @@ versions, known = installed_versions(), read_known_forms()
 
 
 def owner_of(name: str) -> tuple[Any, str]:
-    module, _, path = name.partition(":")
+    module, _, path = name.partition("|")[0].partition(":")
     *owners, last = path.split(".")
     return functools.reduce(getattr, owners, importlib.import_module(module)), last
 

@@ -14,6 +14,9 @@ from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run, publish
 from samebits.host.image.build_context import staged_context
+from samebits.host.image.project_lock import project_kind
+from samebits.host.image.wheelhouse import Target
+from samebits.host.interpreters import this_interpreter
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.venv import locked_python, plan_process
 from samebits.host.rerun import resume as host_resume
@@ -49,10 +52,13 @@ class Report:
 
 
 class Cases:
-    """The cases that are asked for, trained and resumed in a folder; with `trust`, without the replay proof."""
+    """The cases that are asked for, trained and resumed in a folder; with `trust`, without the replay proof.
 
-    def __init__(self, folder: Path, cases: Sequence[Case], *, trust: bool = False) -> None:
-        self.folder, self.cases = folder, cases
+    `lock` is that of another TensorFlow.
+    """
+
+    def __init__(self, folder: Path, cases: Sequence[Case], *, trust: bool = False, lock: Path | None = None) -> None:
+        self.folder, self.cases, self.lock = folder, cases, lock
         self.options = host_resume.ResumeOptions(trust=trust)
         self.ended: dict[Case, Ended] = {}
 
@@ -73,7 +79,12 @@ class Cases:
             script.parent.mkdir(parents=True)
             script.write_text(text)
             spec = RunConfig(
-                script=script, runs=self.folder / "runs", runtime="venv", keep="all", checkpoint_every=every
+                script=script,
+                runs=self.folder / "runs",
+                runtime="venv",
+                keep="all",
+                checkpoint_every=every,
+                lock=self.lock,
             )
             runs.append(publish(plan_run(spec, choose_runtime(spec).setup))[0])
         self._carry_out("wholes", runs)
@@ -108,11 +119,12 @@ class Cases:
         listed, scratch = self.folder / f"{name}.json", self.folder / name
         scratch.mkdir()
         listed.write_text(json.dumps([str(run.path) for run in runs]))
-        spec = RunConfig(script=listed, runs=self.folder, runtime="venv")
-        source = staged_context() / "source"
-        request = plan_process((), spec.variables, scratch=scratch, python=locked_python(), source=source)
+        spec = RunConfig(script=listed, runs=self.folder, runtime="venv", lock=self.lock)
+        context = staged_context(project_kind(spec, Target(python=this_interpreter().minor)))
+        python, source = locked_python(context), context / "source"
+        request = plan_process((), spec.variables, scratch=scratch, python=python, source=source)
         subprocess.run(
-            [locked_python(), "-P", SCRIPTS / "state_matrix.py", listed],
+            [python, "-P", SCRIPTS / "state_matrix.py", listed],
             env=request.environment,
             cwd=scratch,
             capture_output=True,
@@ -140,7 +152,8 @@ class Cases:
             return None
 
     def _spec_of(self, whole: RunDir) -> RunConfig:
-        return RunConfig(script=whole.code / "train.py", runs=self.folder / "runs", runtime="venv", keep="all")
+        runs = self.folder / "runs"
+        return RunConfig(script=whole.code / "train.py", runs=runs, runtime="venv", keep="all", lock=self.lock)
 
     def _planned(self, killed: RunDir, spec: RunConfig) -> RunDir:
         """What `samebits resume` makes of a killed run, up to the start of its process."""

@@ -1,5 +1,6 @@
 """Which features are off: missing names, names of a different form, and versions that were not tested."""
 
+import re
 import sys
 import types
 from dataclasses import replace
@@ -100,6 +101,21 @@ def test_a_name_that_is_not_there(keras: Any, feature: features.Feature) -> None
 )
 def test_the_form_of_a_name(name: str, form: str | None) -> None:
     assert (form_of(name) or "").replace(" *,", "") == (form or "").replace(" *,", "")
+
+
+@pytest.mark.usefixtures("keras")
+def test_a_name_that_is_another_in_older_versions() -> None:
+    assert form_of("keras:Model._fit_all|_fit") == form_of("keras:Model._fit") == form_of("keras:Model._fit|_fit_all")
+    assert form_of("keras:Model._fit_all|_fit_more") is None
+
+
+def test_every_combination_in_the_manual_has_its_forms() -> None:
+    """`tools/prove_versions.py` has run on these; a version beside them was not tested."""
+    page = (Path(__file__).parents[3] / "docs" / "packages.md").read_text()
+    rows = re.findall(r"^\| (2\.\d+\.\d+)[^|]*\| (3\.\d+\.\d+) \| 3\.\d+ \|", page, re.MULTILINE)
+    known = read_known_forms()
+    assert {tensorflow for tensorflow, _ in rows} == set(known["tensorflow"])
+    assert {keras for _, keras in rows} == set(known["keras"])
 
 
 def test_the_table_holds_every_name() -> None:
