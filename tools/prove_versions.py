@@ -107,7 +107,16 @@ class Project:
 
     def resumed(self) -> Path:
         """Resume a killed training."""
-        return self._run(self.call("resume", str(self.killed())))
+        run = self.killed()
+        for _ in range(120):
+            try:
+                return self._run(self.call("resume", str(run)))
+            except FailedError as error:
+                # The kernel ends the training with its launcher; on a busy machine this takes a moment.
+                if "still running" not in str(error):
+                    raise
+                time.sleep(1)
+        raise FailedError("the training survived its launcher by two minutes")
 
 
 def prove(project: Project) -> list[str]:

@@ -135,9 +135,13 @@ def _gitignore(folder: Path, contents: dict[str, str]) -> Iterator[str]:
 
 
 def _likely_script(found: _Found) -> str:
-    """The first file that calls `fit` at its outermost folder; else the first of all."""
-    training = [path for path, (trees, _) in found.items() if any(_calls_fit(tree) for tree in trees)]
-    return min(training or found, key=lambda path: (path.count("/"), path != "train.py", os.path.basename(path), path))
+    """The first file that calls `fit` at its outermost folder, and none of a package; else the first of all."""
+    packages = {Path(path).parent for path in found if Path(path).name == "__init__.py"}
+    scripts = {path: item for path, item in found.items() if Path(path).parent not in packages} or found
+    training = [path for path, (trees, _) in scripts.items() if any(_calls_fit(tree) for tree in trees)]
+    return min(
+        training or scripts, key=lambda path: (path.count("/"), path != "train.py", os.path.basename(path), path)
+    )
 
 
 def _calls_fit(tree: ast.Module) -> bool:

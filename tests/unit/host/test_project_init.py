@@ -89,3 +89,13 @@ def test_a_folder_without_scripts(tmp_path: Path) -> None:
         "absent is not a folder; name the folder of your scripts"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_of_a_package_is_no_script(tmp_path: Path) -> None:
+    for name, text in {"tool/__init__.py": "", "tool/best.py": "def best(model):\n    model.fit()\n"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert _init(tmp_path).out.splitlines()[-1] == "  samebits train tool/best.py", "there is nothing else"
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "run.py").write_text("import keras, tool.best\ntool.best.best(keras.Sequential())\n")
+    assert _init(tmp_path).out.splitlines()[-1] == "  samebits train examples/run.py"
