@@ -19,8 +19,9 @@ from samebits.host.console import elapsed_progress
 from samebits.host.docker import Engine, Image
 from samebits.host.image.base_image import base_name
 from samebits.host.image.build import BuildPlan
+from samebits.host.image.build_context import context_python
 from samebits.host.image.rebuild import provide_recorded
-from samebits.host.image.wheelhouse import prepare_wheelhouse
+from samebits.host.image.wheelhouse import Target, prepare_wheelhouse
 from samebits.host.inputs.store import InputStore
 
 
@@ -97,7 +98,8 @@ def wheel_files(run: RunDir, record: Record) -> Iterator[Source]:
     """The wheels of the run's locks, from the cache; nothing is downloaded."""
     locks = [LOCK_PATH, *([] if record.recipe.image.packages is None else [PACKAGES_PATH])]
     try:
-        folders = [prepare_wheelhouse(run.image / lock, offline=True) for lock in locks]
+        target = Target(python=context_python(run.image))
+        folders = [prepare_wheelhouse(run.image / lock, target, offline=True) for lock in locks]
     except ImageError as error:
         raise InputError(f"{error}, or leave them out (--without wheels)") from error
     files = {path.name: path for folder in folders for path in sorted(folder.iterdir())}

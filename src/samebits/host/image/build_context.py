@@ -25,7 +25,7 @@ import samebits
 from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, RecordError, SamebitsError
 from samebits.core.file_tree import hash_tree
-from samebits.core.jsonio import readable_json, write_atomically
+from samebits.core.jsonio import Fields, read_json, readable_json, write_atomically
 from samebits.core.recipe import ImageIdentity
 from samebits.core.run_files import MAX_CODE_BYTES, plain_sha256
 from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH, context_source_digest, digest_of_files
@@ -122,6 +122,11 @@ def parse_python(text: str | None) -> tuple[int, int]:
     if not (major.isdecimal() and minor.isdecimal()):
         raise RecordError(f"{text!r} is no version of Python such as 3.12")
     return int(major), int(minor)
+
+
+def context_python(context: Path) -> tuple[int, int]:
+    """The Python that a build context's image is made for; raises RecordError."""
+    return parse_python(Fields(read_json(context / "image.json", context)).optional("python", str))
 
 
 CPU = ImageKind(device="cpu", dockerfile="Dockerfile", lock="requirements.lock")

@@ -6,10 +6,10 @@ from packaging.utils import canonicalize_name
 
 from samebits.core.distributions import how_to_add
 from samebits.core.run_config import RunConfig
-from samebits.host.image.build_context import CPU, GPU, context_file
+from samebits.host.image.build_context import CPU, GPU, context_file, parse_python
 from samebits.host.image.lockfile import read_lock
 from samebits.host.image.project_lock import find_lock, read_pylock
-from samebits.host.image.wheelhouse import IMAGE_TARGET
+from samebits.host.image.wheelhouse import Target
 from samebits.host.lint.imports import Need, local_names, needs
 from samebits.host.lint.source_module import SourceModule
 
@@ -25,7 +25,7 @@ def locked_names(spec: RunConfig) -> set[str]:
     if lock is None:
         return names
     if lock.suffix == ".toml":
-        return names | {pin.name for pin in read_pylock(lock, IMAGE_TARGET)}
+        return names | {pin.name for pin in read_pylock(lock, Target(python=parse_python(spec.python)))}
     return names | {pin.name for pin in read_lock(lock)}
 
 
