@@ -10,7 +10,7 @@ import json
 import os
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,10 @@ class Ledger:
     def last(self) -> Digest:
         """The digest of the last such line; the recipe's digest if there is none yet."""
         return self._tail.last
+
+    def recorded_before(self, lines: int) -> Iterator[bytes]:
+        """The first `lines` lines that the file had when it was opened, from the last to the first."""
+        return reversed(self._recorded[:lines])
 
     def resume_at(self, lines: int, last: Digest) -> None:
         """Continue after line `lines`; raises RecordError if its digest in the file is not `last`."""

@@ -45,6 +45,11 @@ def most_bytes(path: str) -> int | None:
     return None if path == "ledger.jsonl" else sizes.get(path.rpartition(".")[2])
 
 
+def file_kind(mode: int) -> str:
+    """What a name stands for that is no regular file, in a message."""
+    return _KINDS.get(stat.S_IFMT(mode), "no file")
+
+
 class NotPlainFileError(OSError):
     """What is there is not a regular file beneath the folder, or is larger than any that samebits writes."""
 
@@ -104,7 +109,7 @@ def _require_regular(mode: int, path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise NotPlainFileError(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(mode), 'no file')}", str(path))
+        raise NotPlainFileError(errno.EINVAL, f"it is {file_kind(mode)}", str(path))
 
 
 def read_plain(path: Path, most: int, within: Path | None = None) -> bytes:

@@ -1,16 +1,53 @@
 """The inputs of one run, checked before and after the script: code, data, device, and the image's own recipe."""
 
+import os
 import shutil
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import samebits
 from samebits.core.code_tree import hash_kept_code
 from samebits.core.errors import InputError, SettingError, shorten
 from samebits.core.file_tree import Tree, differing_paths, hash_tree, read_manifest
-from samebits.core.jsonio import storage_error
+from samebits.core.jsonio import differing_names, storage_error
 from samebits.core.recipe import Recipe
 from samebits.core.run_dir import RunDir
 from samebits.runner.process.console import plain_progress
+
+
+class InputMarks:
+    """What code and data looked like when the script began: a change shows there that was undone before the end."""
+
+    def __init__(self, folder: RunDir, data: Path | None) -> None:
+        self._folders = {"recorded code": folder.code} | ({} if data is None else {"data": data})
+        self._marks = {what: _marks(path) for what, path in self._folders.items()}
+
+    def check(self) -> None:
+        """Raise InputError where a file was changed and changed back, or replaced by an equal one."""
+        for what, path in self._folders.items():
+            if changed := differing_names(self._marks[what], _marks(path)):
+                raise InputError(
+                    f"the {what} changed during the run, and was changed back: files in {shorten(changed, 3)}; the"
+                    " script may have read something else; run again"
+                )
+
+
+def _marks(root: Path) -> dict[str, str]:
+    """A digest for every folder: of the names in it, with sizes, times and inodes. A link in it counts as a link."""
+    found, waiting = {}, [""]
+    while waiting:
+        prefix = waiting.pop()
+        lines = []
+        with suppress(OSError), os.scandir(root / prefix) as listing:
+            for child in listing:
+                at = child.stat(follow_symlinks=False)
+                # The time of the last change (ctime) cannot be set back.
+                lines.append(f"{child.name}\0{at.st_ino}\0{at.st_size}\0{at.st_mtime_ns}\0{at.st_ctime_ns}\n")
+                if child.is_dir(follow_symlinks=False):
+                    waiting.append(f"{prefix}{child.name}/")
+        found[prefix or "./"] = sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
+    return found
 
 
 def check_code_unchanged(folder: RunDir, recipe: Recipe, meaning: str) -> None:

@@ -41,7 +41,7 @@ from samebits.runner.determinism import settings as determinism
 from samebits.runner.determinism.portability import PortabilityMonitor
 from samebits.runner.determinism.settings_guard import SettingsGuard
 from samebits.runner.digests.output_files import describe_outputs
-from samebits.runner.inputs import check_code_unchanged, check_device, check_unchanged, keep_image_recipe
+from samebits.runner.inputs import InputMarks, check_code_unchanged, check_device, check_unchanged, keep_image_recipe
 from samebits.runner.observe.environment import observe_environment
 from samebits.runner.process.console import log
 from samebits.runner.process.output_capture import kept_output, quiet_import
@@ -140,6 +140,7 @@ class Session:
         # 3. Software, code and image recipe are checked and copied before the script could change them.
         self._check_software()
         check_code_unchanged(self.folder, self.record.recipe, "code changed before it ran")
+        marks = InputMarks(self.folder, self.data)
         parts.working_folder.make()
         parts.pinned.place()
         keep_image_recipe(self.folder)
@@ -161,7 +162,7 @@ class Session:
             # 10. The script may have swallowed an error of samebits. Raise it again before any result is written.
             self._check_swallowed_errors(parts, guard, monitors)
             # 11. Digest the models and outputs, and check the inputs again.
-            return self._conclude(parts, outcome)
+            return self._conclude(parts, outcome, marks)
         finally:
             self._keep_what_was_made(parts)
 
@@ -275,7 +276,7 @@ class Session:
         monitors.check()
         parts.observer.check()
 
-    def _conclude(self, parts: Components, outcome: Outcome) -> Record:
+    def _conclude(self, parts: Components, outcome: Outcome, marks: InputMarks) -> Record:
         """The record of a script that ended, with the result where it finished."""
         self.timings = replace(self.timings, observe=round(parts.observer.seconds, 3))
         # The script may have caught the signal's exception and ended early.
@@ -286,6 +287,7 @@ class Session:
             return self._ended(outcome)
         parts.checkpointing.manager.proof.require_complete()
         result = self._result(parts)
+        marks.check()
         parts.portability.conclude()
         return replace(self._ended(outcome), result=result)
 

@@ -29,7 +29,9 @@ from samebits.runner.checkpoint.fit_phase import (
     stateful_data,
     unbuilt_layers,
     validation_state,
+    without_number,
 )
+from samebits.runner.checkpoint.ledger_line import confirm_fit
 from samebits.runner.checkpoint.library_state import NOT_DRAWN
 from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
 from samebits.runner.checkpoint.phases import StatePart
@@ -63,6 +65,7 @@ class FitCheckpoints:
         self._traces = TraceGuard(manager, has_traced)
         self._order = FitOrder(manager)
         self._warned = False
+        self._fits = 0
 
     def install(self, patches: Patches) -> None:
         """Wrap the parts of Keras that report the progress of a `fit`."""
@@ -107,6 +110,7 @@ class FitCheckpoints:
     @contextmanager
     def fit(self, model: Any, arguments: Mapping[str, Any]) -> Iterator[None]:
         """A context for one call of `fit`. A call within another phase belongs to that phase."""
+        self._fits += 1
         if threading.current_thread() is not threading.main_thread():
             self._manager.began = True
             self._manager.refuse(f"{model.name} is fitted in a thread of its own; call fit in the main thread")
@@ -119,7 +123,7 @@ class FitCheckpoints:
             yield
             return
         kept_epoch = keras_private.kept_initial_epoch(model) if self._manager.active else nullcontext()
-        phase = FitPhase(number=0, model=model, arguments=arguments)
+        phase = FitPhase(number=0, fit=self._fits - 1, model=model, arguments=arguments)
         with self._manager.next_phase(phase), kept_epoch:
             yield
             self._traces.end(phase)
@@ -191,6 +195,7 @@ class FitCheckpoints:
         with as_input_error(found.position):
             self._order.restore(phase.feed, state["feed"], state.get("openings"), drawn=True)
         self._manager.restore(phase, found)
+        confirm_fit(self._manager.ledger, found, phase)
         # It may have built the model.
         self._traces.note(phase)
         phase.logs = state["logs"]
@@ -262,7 +267,7 @@ class FitCheckpoints:
         begun = dict(found.state["begun"]["objects"]["roots"])
         # Compared with the beginning of the epoch: what differs was drawn from.
         now = dict(self._manager.capture({}).encoded["roots"])
-        changed = {name for name in now if _without_number(now[name]) != _without_number(begun.get(name))}
+        changed = {name for name in now if without_number(now[name]) != without_number(begun.get(name))}
         return frozenset(changed - NOT_DRAWN)
 
     def _built(self, phase: FitPhase) -> None:
@@ -341,10 +346,3 @@ class FitCheckpoints:
 
     def _check_data(self, phase: FitPhase) -> None:
         check_fit_data(phase, self._manager, self._order.openings)
-
-
-def _without_number(encoded: Any) -> Any:
-    """Encoded state without the numbers of its objects, which differ between walks."""
-    if isinstance(encoded, Mapping):
-        return {name: _without_number(value) for name, value in encoded.items() if name != "#"}
-    return [_without_number(item) for item in encoded] if isinstance(encoded, list) else encoded

@@ -22,7 +22,7 @@ _DATA_ARGUMENTS = ("x", "validation_data")
 
 @dataclass(kw_only=True, slots=True)
 class FitPhase(Phase):
-    """One call of `fit`.
+    """One call of `fit`, the `fit`th of the script.
 
     `epoch` is the current epoch, `begun` what its data began from, and `drawn` whether an earlier epoch had drawn all
     data. `trained` says whether this process trains an epoch. `resumed` is a checkpoint within an epoch, until the data
@@ -30,6 +30,7 @@ class FitPhase(Phase):
     step builds the model. `peeked` is the state before the validation data was looked into.
     """
 
+    fit: int
     model: Any
     arguments: Mapping[str, Any]
     callbacks: Any = None
@@ -187,3 +188,10 @@ def _check_workers(data: Any, manager: CheckpointManager) -> None:
             f"the {data.workers} workers of the PyDataset share a random generator; create one from the index in"
             " __getitem__, or use one worker"
         )
+
+
+def without_number(encoded: Any) -> Any:
+    """Encoded state without the numbers of its objects, which differ between walks."""
+    if isinstance(encoded, Mapping):
+        return {name: without_number(value) for name, value in encoded.items() if name != "#"}
+    return [without_number(item) for item in encoded] if isinstance(encoded, list) else encoded

@@ -16,11 +16,12 @@ from samebits.runner.checkpoint import data_iterator
 from samebits.runner.checkpoint.capture import StateCapture
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.global_rngs import generator_kinds
+from samebits.runner.checkpoint.ledger_line import confirm_restored
 from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
 from samebits.runner.checkpoint.phases import Phase, StatePart
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
 from samebits.runner.compat.patches import Patches
-from samebits.runner.digests.tensors import describe_variables, group_digest, model_variables
+from samebits.runner.digests.tensors import group_digests, model_variables
 
 
 @dataclass(kw_only=True, slots=True)
@@ -117,6 +118,8 @@ class LoopCheckpoints:
             return 0
         self._restore_datasets(phase, found)
         self._manager.restore(phase, found)
+        place = {"event": "round", "stage": phase.number, "round": found.position.epoch - 1}
+        confirm_restored(self._ledger, found, place, _digests(phase))
         return found.position.epoch
 
     def _restore_datasets(self, phase: LoopPhase, found: Checkpoint) -> None:
@@ -137,17 +140,8 @@ class LoopCheckpoints:
         return StatePart(values={"datasets": captured})
 
     def _line(self, phase: LoopPhase, number: int) -> dict[str, object]:
-        """The ledger's line for an iteration: a digest of each group of variables that the loop was passed."""
-        import keras
-
-        tensors = {}
-        for name, item in phase.roots.items():
-            groups = model_variables(item) if isinstance(item, keras.layers.Layer) else {}
-            if isinstance(item, keras.optimizers.Optimizer):
-                groups = {"optimizer": item.variables}
-            for group, variables in groups.items():
-                tensors[f"{name}/{group}"] = group_digest(describe_variables(variables))
-        return {"event": "round", "stage": phase.number, "round": number, "tensors": tensors}
+        """The ledger's line for an iteration."""
+        return {"event": "round", "stage": phase.number, "round": number, "tensors": _digests(phase)}
 
     def _wrap_iter(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -167,6 +161,19 @@ class LoopCheckpoints:
             return iterator
 
         return opened
+
+
+def _digests(phase: LoopPhase) -> dict[str, str]:
+    """A digest of each group of variables that the loop was passed."""
+    import keras
+
+    found: dict[str, str] = {}
+    for name, item in phase.roots.items():
+        groups = model_variables(item) if isinstance(item, keras.layers.Layer) else {}
+        if isinstance(item, keras.optimizers.Optimizer):
+            groups = {"optimizer": item.variables}
+        found |= {f"{name}/{group}": digest for group, digest in group_digests(groups).items()}
+    return found
 
 
 def _with_inner(optimizer: Any) -> list[Any]:

@@ -58,7 +58,7 @@ class CheckpointManager:
         self.proof = ReplayProof(store, resumes, run.code)
         self._retention: RetentionPolicy = record.retention
         self._recipe = record.recipe.digest
-        self._ledger = ledger
+        self.ledger = ledger
         self._folders = PathMap({name: path.absolute() for name, path in folders.items()})
         self._walker = StateWalker(run.work, self._folders)
         # A power failure must not lose ledger lines that a checkpoint on the disk refers to.
@@ -244,7 +244,7 @@ class CheckpointManager:
 
     def resume_ledger(self, found: Checkpoint) -> None:
         """Continue the ledger at the line where the checkpoint was written."""
-        self._ledger.resume_at(found.lines, found.last)
+        self.ledger.resume_at(found.lines, found.last)
 
     def restore(
         self,
@@ -325,8 +325,8 @@ class CheckpointManager:
         checkpoint = Checkpoint(
             position=position,
             recipe=self._recipe,
-            lines=self._ledger.lines,
-            last=self._ledger.last,
+            lines=self.ledger.lines,
+            last=self.ledger.last,
             state=state,
             objects=tuple(objects),
         )

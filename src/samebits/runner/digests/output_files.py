@@ -4,9 +4,8 @@ Model files are digested by their tensors and configuration: their bytes also ho
 digested by their target, all other files by their bytes.
 """
 
-import fnmatch
 import json
-import os
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,37 +13,33 @@ from typing import Any, BinaryIO
 
 from samebits.core.digest import Digest
 from samebits.core.jsonio import canonical_json, exact_float
+from samebits.core.output_walk import link_digest, list_outputs, unreadable
 from samebits.core.result import OutputFile
 from samebits.runner.digests.tensors import tensor_digest
 
-_VOLATILE = {"shared_object_id", "date_saved"}
-"""Keys of a `.keras` archive that differ between equal models: an object's address and the time."""
+_DATE_SAVED = re.compile(r"\d{4}-\d\d-\d\d@\d\d:\d\d:\d\d")
+"""The time in a `.keras` archive's metadata. No other value under its name is left out of a digest."""
 
 
 def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[tuple[OutputFile, ...], tuple[str, ...]]:
-    """Path and digest of every output file, and the paths of those left out, sorted. `ignore` are patterns of paths."""
-    files = sorted(_files(folder))
-    left_out = [relative for relative, _ in files if any(fnmatch.fnmatchcase(relative, item) for item in ignore)]
-    found = (_describe(relative, path, folder) for relative, path in files if relative not in left_out)
-    return tuple(found), tuple(left_out)
+    """Path and digest of every output file, and the paths of those left out, sorted. `ignore` are patterns of paths.
 
-
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    for path in folder.rglob("*"):
-        if path.is_symlink() or path.is_file():
-            # A path need not be UTF-8, but the record is.
-            yield os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace"), path
+    Raises InputError for what cannot be read, or leads out of the run.
+    """
+    files, left_out = list_outputs(folder, ignore)
+    return tuple(_describe(relative, path, folder) for relative, path in files), left_out
 
 
 def _describe(relative: str, path: Path, folder: Path) -> OutputFile:
-    # The target is relative to the outputs: an absolute one would contain the run's own path.
     if path.is_symlink():
-        target = os.path.relpath(os.path.join(path.parent, path.readlink()), folder)
-        return OutputFile(path=relative, by="link", digest=str(Digest.of_bytes(os.fsencode(target))))
+        return OutputFile(path=relative, by="link", digest=str(link_digest(relative, path, folder)))
     tensors = content_digest(path, path.suffix)
     if tensors is not None:
         return OutputFile(path=relative, by="tensors", digest=str(tensors))
-    return OutputFile(path=relative, by="bytes", digest=str(Digest.of_file(path)))
+    try:
+        return OutputFile(path=relative, by="bytes", digest=str(Digest.of_file(path)))
+    except OSError as error:
+        raise unreadable(relative, error) from error
 
 
 def content_digest(path: Path, suffix: str) -> Digest | None:
@@ -75,19 +70,33 @@ def _member(archive: zipfile.ZipFile, name: str) -> Any:
             return _hdf5_content(member)
         content = member.read()
     if name.endswith(".json"):
-        return _without_volatile(json.loads(content))
+        values = json.loads(content)
+        return _without_volatile(_without_date(values) if name == "metadata.json" else values)
     return str(Digest.of_bytes(content))
 
 
+def _without_date(values: Any) -> Any:
+    """The metadata of an archive without the time at which it was saved."""
+    if isinstance(values, dict) and _DATE_SAVED.fullmatch(str(values.get("date_saved"))):
+        return {key: item for key, item in values.items() if key != "date_saved"}
+    return values
+
+
 def _without_volatile(value: Any) -> Any:
-    """JSON without the keys that change each time a model is saved."""
+    """JSON without the addresses of serialized objects, which change each time a model is saved."""
     if isinstance(value, dict):
-        return {key: _without_volatile(item) for key, item in value.items() if key not in _VOLATILE}
+        # Only where Keras writes one: a script's own value of that name counts.
+        volatile = "shared_object_id" if "class_name" in value and _is_address(value) else None
+        return {key: _without_volatile(item) for key, item in value.items() if key != volatile}
     if isinstance(value, list):
         return [_without_volatile(item) for item in value]
     if isinstance(value, float):
         return exact_float(value)  # strict JSON has no NaN
     return value
+
+
+def _is_address(value: dict[str, Any]) -> bool:
+    return type(value.get("shared_object_id")) is int
 
 
 def _hdf5_content(file: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -84,6 +84,11 @@ def type_name(values: Any) -> str:
 def group_digest(described: list[dict[str, Any]]) -> str:
     """One digest for a group of described variables."""
     return str(Digest.of_json(described))
+
+
+def group_digests(groups: Mapping[str, Iterable[Any]]) -> dict[str, str]:
+    """The digest of each group of variables, as a line of the ledger holds it."""
+    return {name: group_digest(describe_variables(variables)) for name, variables in groups.items()}
 
 
 def model_variables(model: Any) -> dict[str, list[Any]]:

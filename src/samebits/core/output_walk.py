@@ -1,0 +1,71 @@
+"""The output files of a run, by a strict walk: what cannot be read, or leads out of the run, is an error.
+
+A file that is skipped in silence could differ between two runs that are called identical.
+"""
+
+import fnmatch
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from samebits.core.digest import Digest
+from samebits.core.errors import InputError
+from samebits.core.run_files import MAX_DEPTH, MAX_FILES, file_kind
+
+_LEAVE_OUT = "remove it, or leave it out with --ignore-outputs"
+
+
+def list_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[list[tuple[str, Path]], tuple[str, ...]]:
+    """Every file and link below `folder` as (relative path, path), and the paths of those left out, both sorted.
+
+    `ignore` are patterns of paths. Raises InputError for a folder that cannot be read, and for anything else but files
+    and links.
+    """
+    kept, left_out = [], []
+    for relative, path, mode in sorted(_walk(folder)):
+        if any(fnmatch.fnmatchcase(relative, pattern) for pattern in ignore):
+            left_out.append(relative)
+            continue
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise InputError(f"outputs/{relative} is {file_kind(mode)}, which has no content to record; {_LEAVE_OUT}")
+        kept.append((relative, Path(path)))
+    return kept, tuple(left_out)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, str, int]]:
+    """All names but folders: relative path, path, mode. A path need not be UTF-8, but the record is."""
+    waiting, count = [os.fspath(folder)], 0
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as listing:
+                children = [(child.path, child.stat(follow_symlinks=False).st_mode) for child in listing]
+        except OSError as error:
+            raise unreadable(_relative(here, folder), error) from error
+        count += len(children)
+        if count > MAX_FILES or here.count("/") - os.fspath(folder).count("/") > MAX_DEPTH:
+            raise InputError(f"the outputs hold more than {MAX_FILES} files, or folders nested deeper than {MAX_DEPTH}")
+        waiting += [path for path, mode in children if stat.S_ISDIR(mode)]
+        yield from ((_relative(path, folder), path, mode) for path, mode in children if not stat.S_ISDIR(mode))
+
+
+def _relative(path: str, folder: Path) -> str:
+    return os.fsencode(os.path.relpath(path, folder)).decode("utf-8", "backslashreplace")
+
+
+def unreadable(relative: str, error: OSError) -> InputError:
+    """Say that an output cannot be read."""
+    return InputError(f"cannot read outputs/{relative}: {error.strerror}; have the script leave it readable")
+
+
+def link_digest(relative: str, path: Path, folder: Path) -> Digest:
+    """The digest of where a link leads. Raises InputError where that is outside of the run: nothing records it."""
+    # Relative to the outputs: an absolute target would contain the run's own path.
+    target = os.path.relpath(os.path.join(path.parent, os.readlink(path)), folder)
+    if target.startswith("../..") or target == "..":
+        raise InputError(
+            f"outputs/{relative} links out of the run, to {os.readlink(path)}: what it leads to is not recorded;"
+            " write a copy, or leave it out with --ignore-outputs"
+        )
+    return Digest.of_bytes(os.fsencode(target))

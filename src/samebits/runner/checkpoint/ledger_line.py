@@ -1,0 +1,48 @@
+"""Holds a restored state against the ledger's line of its epoch.
+
+A checkpoint's own digests prove that its files fit together, not that the training wrote them.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from samebits.core.checkpoint_store import Checkpoint
+from samebits.core.errors import InputError
+from samebits.core.ledger import Ledger, line_place
+from samebits.runner.checkpoint.fit_phase import FitPhase
+from samebits.runner.digests.tensors import group_digests, model_variables
+
+
+def confirm_fit(ledger: Ledger, checkpoint: Checkpoint, phase: FitPhase) -> None:
+    """Raise InputError unless a model that was restored has the digests of its epoch's line."""
+    place = {"event": "epoch", "fit": phase.fit, "epoch": checkpoint.position.epoch - 1}
+    confirm_restored(ledger, checkpoint, place, group_digests(model_variables(phase.model)))
+
+
+def confirm_restored(
+    ledger: Ledger, checkpoint: Checkpoint, place: Mapping[str, object], groups: Mapping[str, str]
+) -> None:
+    """Raise InputError unless the ledger's last line for a place has these digests of groups of variables."""
+    lines = _parsed(ledger.recorded_before(checkpoint.lines))
+    found = next((values for values in lines if place.items() <= values.items()), None)
+    if found is None:
+        raise InputError(f"the checkpoint belongs to no line of the ledger ({line_place(place)}); train again")
+    recorded = found.get("tensors")
+    if recorded != groups:
+        recorded = recorded if isinstance(recorded, dict) else {}
+        differing = sorted(name for name in {*recorded, *groups} if recorded.get(name) != groups.get(name))
+        raise InputError(
+            f"the checkpoint holds other values than the ledger has for {line_place(place)} ({', '.join(differing)});"
+            " it was changed after it was written: train again"
+        )
+
+
+def _parsed(lines: Iterable[bytes]) -> Iterable[dict[str, Any]]:
+    for line in lines:
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(values, dict):
+            yield values
