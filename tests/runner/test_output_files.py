@@ -88,25 +88,19 @@ def test_links_and_names(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "b")
     (tmp_path / "b" / "again").symlink_to("..")
-    (tmp_path / "out").symlink_to("/etc/hostname")
     (tmp_path / "B").write_text("x")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).write_text("x")
-    os.mkfifo(tmp_path / "pipe")
     everything = [
         ("B", "bytes"),
         ("\\xff", "bytes"),
         ("b/again", "link"),
         ("b/x.txt", "bytes"),
         ("link", "link"),
-        ("out", "link"),
     ]
     assert _described(tmp_path) == everything
-    assert _described(tmp_path, "b/*", "lin?") == [item for item in everything if item[0] in ("B", "\\xff", "out")]
+    assert _described(tmp_path, "b/*", "lin?") == [item for item in everything if item[0] in ("B", "\\xff")]
     assert _described(tmp_path, "*") == []
     found = {item.path: item.digest for item in describe_outputs(tmp_path, ())[0]}
-    inside = os.path.relpath(os.path.realpath(tmp_path), "/")
-    outward = "/".join([".."] * (inside.count("/") + 1)) + "/etc/hostname"
-    assert found["out"] == str(Digest.of_bytes(outward.encode()))
     assert found["link"] == str(Digest.of_bytes(b"b"))
     assert found["b/again"] == str(Digest.of_bytes(b"."))
     assert found["B"] == found["b/x.txt"] == str(Digest.of_bytes(b"x"))

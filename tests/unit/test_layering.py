@@ -253,6 +253,8 @@ _READERS = {
     "samebits.host.inputs.download": "drafts in the cache",
     "samebits.host.inputs.store": "files of the cache, and of the folder beside the runs",
     "samebits.host.launch.installed_files": "the virtual environment",
+    "samebits.host.launch.ledger_keeper": "appends to a ledger that it has read through the door",
+    "samebits.host.launch.staging": "copies what this launcher has just published",
     "samebits.host.launch.tidy": "changes modes, and reads nothing",
     "samebits.host.launch.train": "/dev/null",
     "samebits.host.launch.venv": "locks in a copy of the context",

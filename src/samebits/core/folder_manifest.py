@@ -25,6 +25,9 @@ from samebits.core.run_files import MAX_DEPTH, MAX_FILES, NotPlainFileError, ope
 _OBJECT_FOLDERS = ("checkpoints/objects/", "tensors/")
 """Here each file is named by its sha256. It was hashed when it was written."""
 
+STAGING = "staging/"
+"""What a launcher removes once the record is finalized: left by one that was killed then, it counts as added."""
+
 _APART = re.compile(
     r"record\.json|files\.jsonl|verification\.json|record\.late(-\d+)?\.json|files\.late(-\d+)?\.jsonl"
     r"|\.reserve|\.(record|files|verification)\.[^/]*"
@@ -123,7 +126,7 @@ def write_folder_manifest(root: Path, target: Path, known: Mapping[str, Digest])
     """
     entries = []
     for entry, path in scan_folder(root):
-        if not is_apart(entry.path):
+        if not (is_apart(entry.path) or entry.path.startswith(STAGING)):
             entries.append(_with_digest(entry, path, known, root))
     entries.sort(key=lambda entry: entry.path.encode())
     content = b"".join(canonical_json(entry.to_dict()) + b"\n" for entry in entries)

@@ -181,7 +181,8 @@ def lock_alive(path: Path) -> int:
 def is_alive(path: Path) -> bool:
     """Whether a process holds the ledger's lock: the launcher or the training. Takes no lock itself."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # A received folder may hold a pipe in its place.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return False
     try:

@@ -99,9 +99,12 @@ class Host:
         return None if process is None else cls(machine=_machine(), launcher=process)
 
 
-def liveness(host: Host | None, ledger: Path) -> str:
-    """Whether the run of an unfinished record is `alive`, `dead` or `held`, or `unknown` from here."""
-    here, held = Host.this(), is_alive(ledger)
+def liveness(host: Host | None, ledger: Path, *others: Path) -> str:
+    """Whether the run of an unfinished record is `alive`, `dead` or `held`, or `unknown` from here.
+
+    Launcher and training hold a lock on the ledger, or on one of `others`.
+    """
+    here, held = Host.this(), any(map(is_alive, (ledger, *others)))
     # Records before version 1.4 name no process: then the lock alone can prove something.
     if host is None or here is None:
         return ALIVE if held else DEAD if _is_local(ledger) else UNKNOWN

@@ -13,7 +13,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.run_files import MAX_DEPTH, MAX_FILES, file_kind
 
-_LEAVE_OUT = "remove it, or leave it out with --ignore-outputs"
+_LEAVE_OUT = "remove it, or leave it out with --ignore-output"
 
 
 def list_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[list[tuple[str, Path]], tuple[str, ...]]:
@@ -59,13 +59,20 @@ def unreadable(relative: str, error: OSError) -> InputError:
     return InputError(f"cannot read outputs/{relative}: {error.strerror}; have the script leave it readable")
 
 
-def link_digest(relative: str, path: Path, folder: Path) -> Digest:
-    """The digest of where a link leads. Raises InputError where that is outside of the run: nothing records it."""
-    # Relative to the outputs: an absolute target would contain the run's own path.
-    target = os.path.relpath(os.path.join(path.parent, os.readlink(path)), folder)
+def link_digest(path: Path, folder: Path) -> Digest:
+    """The digest of where a link leads, relative to the outputs: an absolute target would contain the run's path."""
+    return Digest.of_bytes(os.fsencode(_target(path, folder)))
+
+
+def require_inside(relative: str, path: Path, folder: Path) -> None:
+    """Raise InputError for a link that leads out of the run: nothing records what is there."""
+    target = _target(path, folder)
     if target.startswith("../..") or target == "..":
         raise InputError(
             f"outputs/{relative} links out of the run, to {os.readlink(path)}: what it leads to is not recorded;"
-            " write a copy, or leave it out with --ignore-outputs"
+            " write a copy, or leave it out with --ignore-output"
         )
-    return Digest.of_bytes(os.fsencode(target))
+
+
+def _target(path: Path, folder: Path) -> str:
+    return os.path.relpath(os.path.join(path.parent, os.readlink(path)), folder)

@@ -8,7 +8,7 @@ from typing import Any
 from samebits.core.checkpoint_store import NONE, RetentionPolicy
 from samebits.core.digest import Digest, confirm_checksum, with_checksum
 from samebits.core.environment import Environment
-from samebits.core.errors import RecordError, pluralize
+from samebits.core.errors import RecordError, pluralize, shorten
 from samebits.core.jsonio import (
     Fields,
     check_version,
@@ -21,14 +21,14 @@ from samebits.core.jsonio import (
 from samebits.core.liveness import Host
 from samebits.core.origin import Origin
 from samebits.core.recipe import Recipe
-from samebits.core.result import Coverage, Result
+from samebits.core.result import Coverage, Measured, Result
 from samebits.core.script_uses import EntropyUse
 from samebits.core.timings import Timings
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 
 RECORD_FORMAT = "samebits.record"
-RECORD_VERSION = "1.5"
+RECORD_VERSION = "1.6"
 RUNNING = "running"
 FINISHED = "finished"
 FAILED = "failed"
@@ -112,7 +112,8 @@ class Record:
     and added `files`: the digest of `files.jsonl`, which holds one for every file of the run's folder, and `host`:
     where the run was started, so that nobody else finalizes it while it lives; and `coverage`: what the result leaves
     out. 1.5 added `inputs`, `image.packages`, `code.module`, `code.pythonpath` and `code.workdir` to the recipe,
-    `unpinned` and `script_settings` to the environment, and `ignored` to the coverage.
+    `unpinned` and `script_settings` to the environment, and `ignored` to the coverage. 1.6 added `measured`:
+    who took the digests of the result.
     """
 
     id: str
@@ -130,6 +131,7 @@ class Record:
     environment: Environment = field(default_factory=Environment)
     result: Result | None = None
     coverage: Coverage | None = None
+    measured: Measured | None = None
     ledger: LedgerEnd | None = None
     files: Digest | None = None
     host: Host | None = None
@@ -152,7 +154,13 @@ class Record:
         """What the result covers, and what it leaves out."""
         left = 0 if self.coverage is None else self.coverage.discarded
         but = f"; not covered: {pluralize(left, 'layer')} that the script discarded" if left else ""
-        return "nothing" if self.result is None else f"{self.result.covers}{but}"
+        word = f"; by the script's own word: {shorten(self.claimed, 3)}" if self.claimed else ""
+        return "nothing" if self.result is None else f"{self.result.covers}{but}{word}"
+
+    @property
+    def claimed(self) -> tuple[str, ...]:
+        """What the launcher could not measure itself; nothing where it measured nothing at all."""
+        return () if self.measured is None else self.measured.claimed
 
     @property
     def misses_layers(self) -> bool:
@@ -218,6 +226,7 @@ class Record:
             "result": None if self.result is None else self.result.to_dict(),
             "result_digest": None if result_digest is None else str(result_digest),
             "coverage": None if self.coverage is None else self.coverage.to_dict(),
+            "measured": None if self.measured is None else self.measured.to_dict(),
             "ledger": None if self.ledger is None else self.ledger.to_dict(),
             "files": None if self.files is None else str(self.files),
             "host": None if self.host is None else self.host.to_dict(),
@@ -243,8 +252,8 @@ class Record:
     @classmethod
     def _parse(cls, fields: Fields) -> "Record":
         names = fields.names()
-        resumable, trial, result, ledger, host, coverage = map(
-            fields.optional_inner, ("resumable", "trial", "result", "ledger", "host", "coverage")
+        resumable, trial, result, ledger, host, coverage, measured = map(
+            fields.optional_inner, ("resumable", "trial", "result", "ledger", "host", "coverage", "measured")
         )
         return cls(
             id=fields.get("id", str),
@@ -264,6 +273,7 @@ class Record:
             environment=Environment.from_fields(fields.inner("environment")),
             result=None if result is None else Result.from_fields(result),
             coverage=None if coverage is None else Coverage.from_fields(coverage),
+            measured=None if measured is None else Measured.from_fields(measured),
             ledger=None if ledger is None else LedgerEnd.from_fields(ledger),
             files=None if fields.optional("files", str) is None else fields.parse("files", Digest.parse),
             host=None if host is None else Host.from_fields(host),
@@ -293,9 +303,9 @@ def write_record(path: Path, record: Record, version: str | None = None) -> None
     write_atomically(path, readable_json(values), mode=0o444 if record.finalized else 0o644)
 
 
-def read_record(path: Path, *, check_checksum: bool = True) -> Record:
+def read_record(path: Path, *, check_checksum: bool = True, within: Path | None = None) -> Record:
     """Read one record file; raises RecordError, which names the file. The checksum takes most of the time."""
-    value = read_json(path)
+    value = read_json(path, within)
     with reading(path):
         return Record.from_dict(value, check_checksum=check_checksum)
 

@@ -129,6 +129,31 @@ class Coverage:
         return cls(discarded=fields.get("discarded", int), unsaved=fields.texts("unsaved"), ignored=ignored)
 
 
+LAUNCHER = "launcher"
+PROCESS = "process"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Whose word a result is: `by` the launcher, after the script's last process ended, or by the script's `process`.
+
+    `claimed` names what the launcher could not measure itself: the process that ran the script computed its digest. The
+    metrics of each `fit`, and the ledger's digests, are always the process's word.
+    """
+
+    by: str = PROCESS
+    claimed: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the record holds it."""
+        return {"by": self.by, "claimed": list(self.claimed)}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Measured":
+        """Read what `to_dict` wrote."""
+        return cls(by=fields.get("by", str), claimed=fields.texts("claimed"))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
     """Everything that came out.

@@ -116,6 +116,11 @@ class RunDir:
         return self.path / "log.txt"
 
     @property
+    def staging(self) -> Path:
+        """What a container may write: a run's folder of its own, there until the launcher has taken everything over."""
+        return self.path / "staging"
+
+    @property
     def reserve(self) -> Path:
         """Disk space reserved while the script runs, so that the record can be finalized on a full disk."""
         return self.path / ".reserve"
@@ -125,6 +130,10 @@ class RunDir:
         for folder in (self.outputs, self.models):
             folder.mkdir()
         self.ledger.touch()
+        self.reserve_space()
+
+    def reserve_space(self) -> None:
+        """Take the disk space for the last writes; raises OSError."""
         with self.reserve.open("wb") as file:
             # A sparse file would reserve nothing.
             os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
@@ -136,14 +145,14 @@ class RunDir:
 
     def _unfinished(self, host: Host | None) -> Outcome:
         """How a run stands whose record is not finalized."""
-        state = liveness(host, self.ledger)
+        state = liveness(host, self.ledger, RunDir(self.staging).ledger)
         if state in (DEAD, HELD):
             return Outcome(state=INTERRUPTED, message=_DIED)
         return Outcome(state=RUNNING, message=_NOT_SEEN if state == UNKNOWN else None)
 
     def liveness(self, record: Record) -> str:
         """Whether the run of an unfinished record is alive, dead, held or unknown, see `core.liveness`."""
-        return liveness(record.host, self.ledger)
+        return liveness(record.host, self.ledger, RunDir(self.staging).ledger)
 
     def late_records(self) -> list[Path]:
         """Records of a run that went on although another process had finalized it, oldest first."""

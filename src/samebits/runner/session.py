@@ -27,7 +27,7 @@ from samebits.core.errors import (
 from samebits.core.ledger import Ledger
 from samebits.core.liveness import Host, RunProcess
 from samebits.core.record import FAILED, FINISHED, INTERRUPTED, LedgerEnd, Outcome, Record
-from samebits.core.result import Result
+from samebits.core.result import Measured, Result
 from samebits.core.run_dir import RunDir
 from samebits.core.timings import Timings
 from samebits.core.trace_level import TraceEnded
@@ -90,7 +90,7 @@ class Session:
             number, last = ledger.file_end()
             end = LedgerEnd(lines=number, last=str(last))
             timings = replace(self.timings, total=round(time.monotonic() - started, 3))
-            self._finalize(replace(self.record, ledger=end, timings=timings))
+            self._finalize(replace(self.record, ledger=end, timings=timings, measured=Measured()))
         return self.status
 
     def _name_process(self) -> None:

@@ -1,12 +1,18 @@
 """Which output files count in a result, and by what; those that hold no tensors."""
 
+import json
+import os
+import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from samebits.core.digest import Digest
+from samebits.core.errors import InputError
 from samebits.core.recipe import KNOWN_LOGS
 from samebits.runner.digests.output_files import describe_outputs
+from support.machine import unprivileged
 
 
 @pytest.mark.parametrize(
@@ -45,7 +51,63 @@ def test_what_tensorboard_reads_is_a_known_log(tmp_path: Path) -> None:
 def test_a_link_counts_by_where_it_leads(tmp_path: Path) -> None:
     """Also one that leads nowhere."""
     (tmp_path / "one").symlink_to("gone")
-    (tmp_path / "two").symlink_to("/gone")
+    (tmp_path / "two").symlink_to(tmp_path / "lost")
     found = describe_outputs(tmp_path, ())[0]
     assert [(item.path, item.by) for item in found] == [("one", "link"), ("two", "link")]
     assert found[0].digest != found[1].digest
+
+
+@pytest.mark.parametrize("target", ["/gone", "../..", "../../other/outputs/x", "/etc/hostname"])
+def test_a_link_out_of_the_run(target: str, tmp_path: Path) -> None:
+    """Nothing records what is there."""
+    outputs = tmp_path / "run" / "outputs"
+    outputs.mkdir(parents=True)
+    (outputs / "link").symlink_to(target)
+    with pytest.raises(InputError, match="outputs/link links out of the run"):
+        describe_outputs(outputs, ())
+    assert describe_outputs(outputs, ("link",)) == ((), ("link",))
+
+
+def test_what_has_no_content(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    os.mkfifo(tmp_path / "deep" / "pipe")
+    with pytest.raises(InputError, match="outputs/deep/pipe is a pipe, which has no content to record"):
+        describe_outputs(tmp_path, ())
+    assert describe_outputs(tmp_path, ("*pipe",)) == ((), ("deep/pipe",))
+
+
+@pytest.mark.parametrize("name", ["folder", "file"])
+def test_what_cannot_be_read(name: str) -> None:
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        (folder / "folder").mkdir()
+        (folder / "file").touch()
+        (folder / name).chmod(0)
+        with unprivileged(), pytest.raises(InputError, match=f"cannot read outputs/{name}: Permission denied"):
+            describe_outputs(folder, ())
+
+
+_LATER = "2026-11-27@10:00:02"
+
+
+def _are_same(first: dict[str, object], second: dict[str, object], member: str, folder: Path) -> bool:
+    """Whether two archives that hold these values have one digest."""
+    for number, values in enumerate((first, second)):
+        with zipfile.ZipFile(folder / f"{number}.keras", "w") as archive:
+            archive.writestr(member, json.dumps(values))
+    return len({item.digest for item in describe_outputs(folder, ())[0]}) == 1
+
+
+def test_only_a_time_is_left_out_of_an_archive(tmp_path: Path) -> None:
+    assert _are_same({"date_saved": "2026-11-27@10:00:01"}, {"date_saved": _LATER}, "metadata.json", tmp_path)
+    assert not _are_same({"date_saved": "one"}, {"date_saved": "other"}, "metadata.json", tmp_path)
+    assert not _are_same({"date_saved": "2026-11-27@10:00:01"}, {"date_saved": _LATER}, "config.json", tmp_path)
+
+
+def test_only_an_address_is_left_out_of_an_archive(tmp_path: Path) -> None:
+    one: dict[str, object] = {"class_name": "Dense", "shared_object_id": 1}
+    other: dict[str, object] = {"class_name": "Dense", "shared_object_id": 2}
+    assert _are_same({"a": one}, {"a": other}, "config.json", tmp_path)
+    assert not _are_same({"shared_object_id": 1}, {"shared_object_id": 2}, "config.json", tmp_path)
+    assert not _are_same({**one, "shared_object_id": "x"}, {**one, "shared_object_id": "y"}, "config.json", tmp_path)

@@ -82,7 +82,7 @@ class _Reading:
             return
         self.lines += 1
         try:
-            link = _parse_link(values, line)
+            link = parse_link(values, line)
         except RecordError as error:
             self._add_unreadable(str(error))
         else:
@@ -137,7 +137,7 @@ class _Reading:
             self._add_unreadable("it is cut off")
 
 
-def _parse_link(values: object, line: bytes) -> LineLink:
+def parse_link(values: object, line: bytes) -> LineLink:
     """What chains a line; raises RecordError where it is not a ledger's line, or of an unknown version."""
     if not isinstance(values, dict):
         raise RecordError("it is not an object")

@@ -12,7 +12,7 @@ from samebits.core.code_tree import is_cache
 from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, InputError, RecordError
 from samebits.core.file_tree import TreeEntry, read_manifest
-from samebits.core.folder_manifest import FolderEntry, digest_file, is_apart, named_digest
+from samebits.core.folder_manifest import STAGING, FolderEntry, digest_file, is_apart, named_digest
 from samebits.core.inputs_lock import LOCK_NAME, read_lock
 from samebits.core.jsonio import Fields, read_json
 from samebits.core.record import Record
@@ -26,6 +26,7 @@ from samebits.host.image.build_context import check_kept
 _OPEN = (
     *("outputs/", "work/", "models/", "checkpoints/", "log.txt", "README.txt"),
     *("image/source/", "image/cuda/requirements.lock"),
+    STAGING,
 )
 """Where a run may leave files of which its record holds no digest."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from samebits.core.errors import EXIT_DIFFERENT, EXIT_NOT_COMPARABLE, EXIT_OK, InputError, shorten
 from samebits.core.jsonio import differing_names
 from samebits.core.record import FAILED, Record
-from samebits.core.result import Result
+from samebits.core.result import LAUNCHER, Result
 from samebits.core.run_config import BITWISE, DOCUMENTED, METRICS
 
 IDENTICAL = "identical"
@@ -123,7 +123,15 @@ def _equal(one: Record, other: Record, level: str) -> Verdict:
     """The verdict on equal results: they show nothing about models that neither covers."""
     if level != DOCUMENTED and (one.misses_models or other.misses_models):
         return not_comparable(level, [UNSEEN])
+    if level != DOCUMENTED and (unsure := _measured_in_one(one, other)):
+        return not_comparable(level, [f"measured in one run, and only claimed in the other: {shorten(unsure, 3)}"])
     return Verdict(kind=IDENTICAL, level=level, covers=(other if other.misses_layers else one).covers)
+
+
+def _measured_in_one(one: Record, other: Record) -> list[str]:
+    """What the launcher of one run could measure, and that of the other could not: a script may claim anything."""
+    sides = [side.measured for side in (one, other) if side.measured is not None and side.measured.by == LAUNCHER]
+    return sorted({*sides[0].claimed} ^ {*sides[1].claimed}) if len(sides) == 2 else []
 
 
 def _without_result(one: Record, other: Record, level: str) -> Verdict:

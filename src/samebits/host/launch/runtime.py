@@ -195,13 +195,17 @@ def _current_user() -> str:
 
 
 def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "ContainerRequest":
-    """The container for a prepared run: code and data are mounted read-only, the run's own folder writable."""
+    """The container for a prepared run: code and data are mounted read-only, its staging folder writable.
+
+    Without a staging folder, as in a fetch, the run's own folder is writable.
+    """
     from samebits.host.docker import ContainerRequest
 
     # The container sees one run only, at the path that a plain `docker run` uses, too.
     inside = f"{_CONTAINER_RUNS}/{folder.path.name}"
+    writable = folder.staging if folder.staging.is_dir() else folder.path
     mounts: list[tuple[Path, str, bool]] = [
-        (folder.path.resolve(), inside, False),
+        (writable.resolve(), inside, False),
         # Mounted again over the writable folder: the script cannot change its own recorded code.
         (folder.code.resolve(), f"{inside}/{folder.code.name}", True),
     ]

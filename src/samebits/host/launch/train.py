@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from samebits.core.code_tree import describe_code
-from samebits.core.errors import EXIT_ERROR, RecordError, SamebitsError, Terminated
+from samebits.core.errors import EXIT_ERROR, EXIT_OK, RecordError, SamebitsError, Terminated
 from samebits.core.ledger import lock_alive
 from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record, interrupted, read_record
 from samebits.core.run_config import RunConfig
@@ -16,6 +16,7 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run, publish
 from samebits.host.console import hashing_progress, log
 from samebits.host.inputs.store import provide
+from samebits.host.launch.kept_run import KeptRun
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.tidy import take_rights
 from samebits.host.subprocesses import INHERITED, Streams
@@ -51,22 +52,46 @@ def execute(planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED)
         note_trained(planned.recipe, folder)
     # While this lock is held, other commands list the run as running. The kernel releases it if this process is killed.
     lock = lock_alive(folder.ledger)
+    kept = KeptRun(folder, published) if runtime.isolated else None
     try:
-        status = _finalized_status(folder, runtime.run(folder, planned.spec, streams))
+        if kept is not None:
+            kept.begin()
+        status = runtime.run(folder, planned.spec, streams)
+        status = _concluded_status(folder, kept, status)
         _require_planned(folder, published)
         return folder, status
     # A process that was killed, or never started, has not finalized its record. The host does it.
     except (KeyboardInterrupt, Terminated):
+        _conclude(kept)
         finalize_unfinished(folder, lambda record: interrupted(record, "stopped before it could finalize its record"))
         raise
     except SamebitsError as error:
         message = str(error)
+        _conclude(kept)
         finalize_unfinished(folder, lambda record: replace(record, outcome=Outcome(state=FAILED, message=message)))
         raise
     finally:
         os.close(lock)
         if runtime.isolated:
             take_rights(folder.path)
+
+
+def _conclude(kept: KeptRun | None) -> None:
+    """Take over what there is of a run that ends early; what prevents that is logged."""
+    try:
+        if kept is not None:
+            kept.conclude()
+    except SamebitsError as error:
+        log(str(error))
+
+
+def _concluded_status(folder: RunDir, kept: KeptRun | None, status: int) -> int:
+    """The exit status once the record is finalized; an error where the launcher refused what the process reported."""
+    if kept is None:
+        return _finalized_status(folder, status)
+    kept.conclude(status)
+    status = _finalized_status(folder, status)
+    return status or (EXIT_OK if folder.read().outcome.state != FAILED else EXIT_ERROR)
 
 
 def _require_planned(folder: RunDir, published: Record) -> None:

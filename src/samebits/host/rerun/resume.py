@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, replace
 
 from samebits.core.errors import InputError
-from samebits.core.liveness import HELD, UNKNOWN
+from samebits.core.liveness import DEAD, HELD, UNKNOWN
 from samebits.core.origin import ResumedRun
 from samebits.core.record import Record, interrupted, read_record
 from samebits.core.run_config import BITWISE
@@ -16,6 +16,7 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, why_not_resumable
 from samebits.host.console import log, log_progress
+from samebits.host.launch.kept_run import adopt
 from samebits.host.launch.train import execute, finalize_unfinished
 from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.rerun.request import RerunRequest
@@ -67,6 +68,11 @@ def _ended(run: RunDir, options: ResumeOptions) -> Record:
             f"the run {record.id} cannot be resumed: it ended, but a process that its script started still runs;"
             " end that one"
         )
+    if state == DEAD or (state == UNKNOWN and options.ended):
+        adopted = adopt(run, read_record(run.record))
+        if adopted.finalized:
+            return adopted
+        record = replace(adopted, outcome=record.outcome)
     if state == UNKNOWN and options.ended:
         return interrupted(record, "declared ended by `samebits resume --ended`, from where it could not be seen")
     return record

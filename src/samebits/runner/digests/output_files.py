@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from samebits.core.digest import Digest
 from samebits.core.jsonio import canonical_json, exact_float
-from samebits.core.output_walk import link_digest, list_outputs, unreadable
+from samebits.core.output_walk import link_digest, list_outputs, require_inside, unreadable
 from samebits.core.result import OutputFile
 from samebits.runner.digests.tensors import tensor_digest
 
@@ -32,7 +32,8 @@ def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[tuple[Outpu
 
 def _describe(relative: str, path: Path, folder: Path) -> OutputFile:
     if path.is_symlink():
-        return OutputFile(path=relative, by="link", digest=str(link_digest(relative, path, folder)))
+        require_inside(relative, path, folder)
+        return OutputFile(path=relative, by="link", digest=str(link_digest(path, folder)))
     tensors = content_digest(path, path.suffix)
     if tensors is not None:
         return OutputFile(path=relative, by="tensors", digest=str(tensors))

@@ -9,7 +9,7 @@ import pytest
 
 from samebits.core.errors import InputError
 from samebits.core.record import FAILED, RUNNING, Outcome, Record
-from samebits.core.result import Coverage, Result
+from samebits.core.result import LAUNCHER, PROCESS, Coverage, Measured, Result
 from samebits.host.compare.verdict import (
     DIFFERENT,
     EQUIVALENT,
@@ -188,3 +188,27 @@ def test_output_files_alone_are_named(one: Record) -> None:
     assert judge_runs(before, after, "bitwise", Tolerance()).reasons == (f"only output files differ: log.csv; {hint}",)
     other = _ended_at(1.1)(after)
     assert judge_runs(before, other, "bitwise", Tolerance()).reasons == ("the result digests differ",)
+
+
+@pytest.mark.parametrize(
+    ("sides", "kind"),
+    [
+        ([(LAUNCHER, ()), (LAUNCHER, ())], IDENTICAL),
+        ([(LAUNCHER, ("model 0 (m)",)), (LAUNCHER, ("model 0 (m)",))], IDENTICAL),
+        ([(LAUNCHER, ()), (LAUNCHER, ("model 0 (m)",))], NOT_COMPARABLE),
+        ([(LAUNCHER, ("model 0 (m)",)), (LAUNCHER, ())], NOT_COMPARABLE),
+        ([(PROCESS, ()), (LAUNCHER, ("model 0 (m)",))], IDENTICAL),
+        ([None, (LAUNCHER, ())], IDENTICAL),
+    ],
+)
+def test_what_was_measured_in_one_run_only(
+    sides: list[tuple[str, tuple[str, ...]] | None], kind: str, example: Record
+) -> None:
+    """A script can claim any digest of what its launcher cannot measure."""
+    records = [
+        replace(example, measured=None if side is None else Measured(by=side[0], claimed=side[1])) for side in sides
+    ]
+    verdict = judge_runs(records[0], records[1], "bitwise", Tolerance())
+    assert verdict.kind == kind
+    if kind == NOT_COMPARABLE:
+        assert verdict.reasons == ("measured in one run, and only claimed in the other: model 0 (m)",)
