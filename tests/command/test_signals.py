@@ -24,6 +24,7 @@ from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup, plan_run, publish
 from samebits.host.image.build_context import staged_context
+from samebits.host.launch.kept_run import adopt
 from samebits.host.launch.venv import locked_python
 from samebits.runner.session import Session
 from support.command import Project, call
@@ -132,9 +133,14 @@ def test_kill_9_of_the_launcher(each_runtime: Project) -> None:
         process.kill()
     assert _gone(each_runtime, before)
     record = _run(each_runtime)
-    assert record.finalized
     assert record.outcome.state == "interrupted"
+    (path,) = each_runtime.runs.glob("*/record.json")
+    # A container cannot write the run's record: a command that needs the run takes over what is there.
+    assert RunDir(path.parent).staging.exists() == (each_runtime.runtime == "docker")
+    record = adopt(RunDir(path.parent), read_record(path))
+    assert record.finalized
     assert record.outcome.message == "SIGTERM, or the launcher ended"
+    assert not RunDir(path.parent).staging.exists()
 
 
 HOLDING = "import re\nprint('ready', flush=True)\nre.match(r'(a+)+$', 'a' * 60 + 'b')\n"
