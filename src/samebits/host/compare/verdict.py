@@ -125,7 +125,7 @@ def _equal(one: Record, other: Record, level: str) -> Verdict:
         return not_comparable(level, [UNSEEN])
     if level != DOCUMENTED and (unsure := _measured_in_one(one, other)):
         return not_comparable(level, [f"measured in one run, and only claimed in the other: {shorten(unsure, 3)}"])
-    return Verdict(kind=IDENTICAL, level=level, covers=(other if other.misses_layers else one).covers)
+    return Verdict(kind=IDENTICAL, level=level, covers=(other if other.misses_layers or other.claimed else one).covers)
 
 
 def _measured_in_one(one: Record, other: Record) -> list[str]:
