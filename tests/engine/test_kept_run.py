@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from samebits.core.record import FINISHED, read_record
+from samebits.core.result import Measured
 from samebits.core.run_dir import RunDir
 from samebits.host.compare.verdict import NOT_COMPARABLE, Tolerance, judge_runs
 from support.command import Project, call
@@ -75,12 +76,13 @@ def test_a_forged_result_is_not_identical(in_docker: Project) -> None:
     in_docker.write(_FORGE)
     done = in_docker.train()
     records = [real.read(), read_record(in_docker.folder / done.run / "record.json")]
-    assert records[0].measured is not None
-    assert records[0].measured.claimed == ("outputs/model.keras",)
+    assert records[0].measured == Measured(by="launcher"), "all of it is measured"
     assert records[0].result == records[1].result, "the forgery must be complete, or the test proves nothing"
     verdict = judge_runs(records[0], records[1], "bitwise", Tolerance())
     assert verdict.kind == NOT_COMPARABLE
-    assert verdict.reasons == ("measured in one run, and only claimed in the other: model 0 (sequential)",)
+    assert verdict.reasons == (
+        "measured in one run, and only claimed in the other: model 0 (sequential), outputs/model.keras",
+    )
 
 
 @pytest.mark.slow

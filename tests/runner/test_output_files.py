@@ -16,6 +16,7 @@ import pathlib, sys, time, zipfile
 import keras, numpy as np
 from samebits.runner.digests.output_files import describe_outputs
 from samebits.core.digest import Digest
+from samebits.core.weights_file import stored_content
 folder = pathlib.Path(sys.argv[1])
 keras.utils.set_random_seed(1)
 model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)], name="m")
@@ -33,6 +34,8 @@ same = digests()
 assert (folder / "a.keras").read_bytes() != raw, "the bytes must differ, or the test proves nothing"
 w = model.get_weights(); w[0][0, 0] = np.nextafter(w[0][0, 0], np.float32(9)); model.set_weights(w)
 other = digests()
+found = [item for item in describe_outputs(folder, ())[0] if item.by == "tensors"]
+assert [str(stored_content(folder / item.path, folder)) for item in found] == [item.digest for item in found]
 print(len(first), same == first, [a == b for a, b in zip(first, other)])
 whole = (folder / "a.keras").read_bytes()
 with zipfile.ZipFile(folder / "packed.keras", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -154,8 +154,7 @@ class Record:
         """What the result covers, and what it leaves out."""
         left = 0 if self.coverage is None else self.coverage.discarded
         but = f"; not covered: {pluralize(left, 'layer')} that the script discarded" if left else ""
-        claimed = [name for name in self.claimed if not name.startswith("outputs/")]
-        word = f"; by the script's own word: {shorten(claimed, 3)}" if claimed else ""
+        word = f"; by the script's own word: {shorten(self.claimed, 3)}" if self.claimed else ""
         return "nothing" if self.result is None else f"{self.result.covers}{but}{word}"
 
     @property

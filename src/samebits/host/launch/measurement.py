@@ -15,7 +15,7 @@ from samebits.core.recipe import Recipe
 from samebits.core.result import LAUNCHER, Measured, ModelResult, OutputFile, Result
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_names, plain_sha256
-from samebits.core.weights_file import Tensor, stored_tensors
+from samebits.core.weights_file import Tensor, stored_content, stored_tensors
 
 _MODEL_FILE = re.compile(r"(\d+)-.*(?:\.keras|\.weights\.h5)")
 _BY_TENSORS = (".keras", ".h5", ".hdf5")
@@ -33,13 +33,13 @@ def measure(folder: RunDir, recipe: Recipe, claimed: Result) -> tuple[Measured, 
     ours, theirs = ({item.path: item for item in items} for items in (found, claimed.outputs))
     if wrong := differing_names(ours, theirs):
         raise RecordError(f"the result has other digests than the files in outputs/: {shorten(wrong, 3)}")
-    unsure = [f"outputs/{item.path}" for item in found if item.by == "tensors"]
+    unsure = [f"outputs/{item.path}" for item in found if item.by == "tensors" and not _is_content(folder, item)]
     unsure += _unconfirmed(folder, claimed.models)
     return Measured(by=LAUNCHER, claimed=tuple(unsure)), claimed.file_digests()
 
 
 def _outputs(folder: RunDir, recipe: Recipe, claimed: Result) -> list[OutputFile]:
-    """All output files. The digest of a model file's content is the process's word."""
+    """All output files; of model files the process's word."""
     by_tensors = {item.path: item for item in claimed.outputs if item.by == "tensors"}
     found = []
     for relative, path in list_outputs(folder.outputs, recipe.ignore_outputs)[0]:
@@ -48,6 +48,12 @@ def _outputs(folder: RunDir, recipe: Recipe, claimed: Result) -> list[OutputFile
         else:
             found.append(_output(relative, path, folder))
     return found
+
+
+def _is_content(folder: RunDir, item: OutputFile) -> bool:
+    """Whether a model file's content has its digest, as far as the launcher can read it."""
+    found = stored_content(folder.outputs / item.path, folder.path)
+    return found is not None and str(found) == item.digest
 
 
 def _output(relative: str, path: Path, folder: RunDir) -> OutputFile:

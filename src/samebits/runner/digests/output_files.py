@@ -4,21 +4,17 @@ Model files are digested by their tensors and configuration: their bytes also ho
 digested by their target, all other files by their bytes.
 """
 
-import json
-import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from samebits.core.digest import Digest
-from samebits.core.jsonio import canonical_json, exact_float
+from samebits.core.jsonio import canonical_json
+from samebits.core.model_json import archived_json, attribute_json
 from samebits.core.output_walk import link_digest, list_outputs, require_inside, unreadable
 from samebits.core.result import OutputFile
 from samebits.runner.digests.tensors import tensor_digest
-
-_DATE_SAVED = re.compile(r"\d{4}-\d\d-\d\d@\d\d:\d\d:\d\d")
-"""The time in a `.keras` archive's metadata. No other value under its name is left out of a digest."""
 
 
 def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[tuple[OutputFile, ...], tuple[str, ...]]:
@@ -71,33 +67,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> Any:
             return _hdf5_content(member)
         content = member.read()
     if name.endswith(".json"):
-        values = json.loads(content)
-        return _without_volatile(_without_date(values) if name == "metadata.json" else values)
+        return archived_json(name, content)
     return str(Digest.of_bytes(content))
-
-
-def _without_date(values: Any) -> Any:
-    """The metadata of an archive without the time at which it was saved."""
-    if isinstance(values, dict) and _DATE_SAVED.fullmatch(str(values.get("date_saved"))):
-        return {key: item for key, item in values.items() if key != "date_saved"}
-    return values
-
-
-def _without_volatile(value: Any) -> Any:
-    """JSON without the addresses of serialized objects, which change each time a model is saved."""
-    if isinstance(value, dict):
-        # Only where Keras writes one: a script's own value of that name counts.
-        volatile = "shared_object_id" if "class_name" in value and _is_address(value) else None
-        return {key: _without_volatile(item) for key, item in value.items() if key != volatile}
-    if isinstance(value, list):
-        return [_without_volatile(item) for item in value]
-    if isinstance(value, float):
-        return exact_float(value)  # strict JSON has no NaN
-    return value
-
-
-def _is_address(value: dict[str, Any]) -> bool:
-    return type(value.get("shared_object_id")) is int
 
 
 def _hdf5_content(file: Any) -> list[Any]:
@@ -130,12 +101,8 @@ def _attribute(value: Any) -> Any:
     """An attribute as JSON. A model's configuration, which is a JSON text, loses its volatile keys."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
-    # Keras stores the model's configuration as JSON text in an attribute.
     if isinstance(value, str):
-        try:
-            return _without_volatile(json.loads(value))
-        except ValueError:
-            return value
+        return attribute_json(value)
     # NumPy scalars and arrays become Python values.
     if hasattr(value, "tolist"):
         return _attribute(value.tolist())

@@ -4,6 +4,7 @@ The process is played here, in the folder that a container gets. `tests/engine/t
 """
 
 import io
+import json
 import os
 import shutil
 import zipfile
@@ -26,7 +27,7 @@ from samebits.core.result import FitResult, Measured, ModelResult, OutputFile, R
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup, plan_run, publish
-from samebits.core.weights_file import stored_tensors
+from samebits.core.weights_file import stored_content, stored_tensors
 from samebits.host.audit.folder_audit import audit_folder
 from samebits.host.image.build_context import CPU, source_digest, staged_context
 from samebits.host.launch import kept_run
@@ -323,6 +324,25 @@ def test_the_tensors_of_a_model_file(tmp_path: Path, suffix: str) -> None:
     for cut in range(0, len(whole), 997):
         path.write_bytes(whole[:cut])
         assert stored_tensors(path, tmp_path) is None
+
+
+def test_the_content_of_a_model_file(tmp_path: Path) -> None:
+    """Attributes and arrays in the order of their names, as the runner lists them with HDF5's library."""
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["b"] = json.dumps({"class_name": "M", "shared_object_id": 7, "x": 1.5})
+        file.attrs["a"] = np.array([b"kernel", b"bias"])
+        file.attrs["n"] = np.int64(5)
+        file.create_group("z").attrs["name"] = "\u00e9"
+        file["a/0"] = VALUES
+    digest = str(Digest.of_bytes(VALUES.tobytes()))
+    wanted = [
+        ["@a", ["kernel", "bias"]],
+        ["@b", {"class_name": "M", "x": "0x1.8000000000000p+0"}],
+        ["@n", "5"],
+        ["/a/0", "float32", [2, 3], digest],
+        ["/z@name", "\u00e9"],
+    ]
+    assert stored_content(tmp_path / "m.h5", tmp_path) == Digest.of_json(wanted)
 
 
 @pytest.mark.parametrize("option", [{"chunks": (1, 3)}, {"compression": "gzip"}, {"dtype": ">f4"}])
