@@ -283,13 +283,16 @@ class Record:
         )
 
 
-def finalize(path: Path, record: Record) -> None:
-    """Write the final record over the running one; raises RecordError where the run's record is finalized already."""
+def finalize(path: Path, record: Record, version: str | None = None) -> None:
+    """Write the final record over the running one; raises RecordError where the run's record is finalized already.
+
+    `version` is as `write_record` takes it.
+    """
     if not record.finalized:
         raise RecordError("a record is finalized with an outcome, not while it is running")
     if read_record(path).finalized:
         raise RecordError(f"{path} is finalized already and stays as it is")
-    write_record(path, record)
+    write_record(path, record, version)
 
 
 def write_record(path: Path, record: Record, version: str | None = None) -> None:

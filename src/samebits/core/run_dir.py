@@ -159,17 +159,17 @@ class RunDir:
         found = {int(match[1] or 1): path for path in self.path.iterdir() if (match := _LATE.fullmatch(path.name))}
         return [found[number] for number in sorted(found)]
 
-    def update(self, record: Record) -> None:
+    def update(self, record: Record, version: str | None = None) -> None:
         """Write the record of a run that goes on, unless another process has finalized it."""
         with _exclusive(self.path):
             if not read_record(self.record).finalized:
-                write_record(self.record, record)
+                write_record(self.record, record, version)
 
-    def finalize_or_beside(self, record: Record, known: Mapping[str, Digest]) -> Path:
+    def finalize_or_beside(self, record: Record, known: Mapping[str, Digest], version: str | None = None) -> Path:
         """Finalize the record; returns its path, which is another one where the record is finalized already."""
         with _exclusive(self.path):
             if not read_record(self.record).finalized:
-                self._finalize(record, known)
+                self._finalize(record, known, version)
                 return self.record
             number = len(self.late_records()) + 1
             suffix = ".late" if number == 1 else f".late-{number}"
@@ -188,11 +188,11 @@ class RunDir:
                 raise RecordError(f"{self.record} is finalized already and stays as it is")
             self._finalize(record, known)
 
-    def _finalize(self, record: Record, known: Mapping[str, Digest]) -> None:
+    def _finalize(self, record: Record, known: Mapping[str, Digest], version: str | None = None) -> None:
         # The reserve keeps room on the disk for these last writes.
         self.reserve.unlink(missing_ok=True)
         self._write_text(record)
-        finalize(self.record, replace(record, files=self._write_manifest(self.manifest, known)))
+        finalize(self.record, replace(record, files=self._write_manifest(self.manifest, known)), version)
 
     def _write_text(self, record: Record) -> None:
         """The record in words; a run is worth more than these."""

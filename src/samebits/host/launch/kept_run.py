@@ -74,7 +74,7 @@ class KeptRun:
         if record.finalized:
             self._finalize(record)
         else:
-            self._folder.update(record)
+            self._folder.update(record, record.version)
         remove_staging(self._folder)
 
     def _take(self) -> str | None:
@@ -121,7 +121,8 @@ class KeptRun:
                 record = replace(record, measured=measured)
             except RecordError as error:
                 record = _refused(record, str(error))
-        written = self._folder.finalize_or_beside(record, known)
+        # The record of an older runner keeps its version: that runner reads it when the run is trained again.
+        written = self._folder.finalize_or_beside(record, known, record.version)
         if written != self._folder.record:
             log(f"another process declared this run ended while it went on; how it ended is in {written}")
 

@@ -236,6 +236,16 @@ def test_a_line_that_was_taken_back(launched: Launched) -> None:
     assert launched.folder.ledger.read_bytes() == first
 
 
+def test_an_older_runner(launched: Launched) -> None:
+    """Its record keeps the version that it reads when the run is trained again."""
+    record = launched.trained()
+    launched.inside.record.unlink()
+    write_record(launched.inside.record, record, "1.3")
+    record = launched.concluded()
+    assert (record.outcome.state, record.version) == (FINISHED, "1.3")
+    assert json.loads(launched.folder.record.read_bytes())["version"] == "1.3"
+
+
 @pytest.mark.parametrize("status", [1, 137])
 def test_a_status_that_contradicts(launched: Launched, status: int) -> None:
     launched.trained()
