@@ -251,6 +251,7 @@ _READERS = {
     "samebits.host.fetch.script_fetch": "files of the cache, for an export",
     "samebits.host.inputs.network": "this machine's certificates",
     "samebits.host.inputs.download": "drafts in the cache",
+    "samebits.host.rerun.script_output": "pipes to a script",
     "samebits.host.inputs.store": "files of the cache, and of the folder beside the runs",
     "samebits.host.launch.installed_files": "the virtual environment",
     "samebits.host.launch.ledger_keeper": "appends to a ledger that it has read through the door",

@@ -20,6 +20,7 @@ from samebits.host.launch.kept_run import adopt
 from samebits.host.launch.train import execute, finalize_unfinished
 from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.rerun.request import RerunRequest
+from samebits.host.rerun.script_output import filtered_output
 from samebits.host.rerun.software import SoftwareOptions
 from samebits.host.runs.registry import checksum_of
 
@@ -54,7 +55,8 @@ def resume(run: RunDir, request: RerunRequest, options: ResumeOptions) -> tuple[
     if not read_record(run.record).finalized:
         finalize_unfinished(run, lambda _: record)
     resumes = replace(resumption, run=replace(resumption.run, checksum=checksum_of(run)))
-    return execute(report.planned(resumes=resumes), report.available_runtime, request.streams)
+    with filtered_output(request.streams) as streams:
+        return execute(report.planned(resumes=resumes), report.available_runtime, streams)
 
 
 def _ended(run: RunDir, options: ResumeOptions) -> Record:

@@ -29,6 +29,7 @@ from samebits.host.rerun.divergence import DivergenceLocation, RunWithRecord, Si
 from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.rerun.request import RerunRequest
+from samebits.host.rerun.script_output import filtered_output
 from samebits.host.rerun.software import SoftwareOptions
 from samebits.host.runs.registry import checksum_of
 from samebits.host.runs.verification_file import complete_verification, write_verification
@@ -117,7 +118,8 @@ def verify(run: RunDir, request: RerunRequest, options: VerifyOptions = _DEFAULT
     report.spec.determinism.check(os.environ, "your environment")
     verifies = VerifiedRun(id=record.id, checksum=checksum_of(run))
     _announce(record)
-    again, _ = execute(report.planned(verifies), report.available_runtime, request.streams)
+    with filtered_output(request.streams) as streams:
+        again, _ = execute(report.planned(verifies), report.available_runtime, streams)
     trusted = report.available_runtime.setup.trusted_code
     verification = replace(_judge(run, again, options), rows=report.rows, trusted_code=trusted)
     # Locating trains again, and may be stopped: the verdict is on disk before.
