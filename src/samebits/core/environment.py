@@ -21,10 +21,14 @@ class EngineInfo:
     containerd_image_store: bool | None = None
     cgroup_version: str | None = None
     runtime: str | None = None
+    user_namespace: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As the record holds it."""
-        return asdict(self)
+        values = asdict(self)
+        # Absent from records of most engines, and of earlier versions.
+        namespace = values.pop("user_namespace")
+        return values if namespace is None else values | {"user_namespace": namespace}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "EngineInfo":
@@ -37,6 +41,7 @@ class EngineInfo:
             containerd_image_store=fields.optional("containerd_image_store", bool),
             cgroup_version=fields.optional("cgroup_version", str),
             runtime=fields.optional("runtime", str),
+            user_namespace=fields.optional("user_namespace", str),
         )
 
 

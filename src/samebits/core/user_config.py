@@ -15,7 +15,9 @@ from samebits.core.jsonio import Fields
 
 USERS_OWN = ("image", "runtime")
 _INSIDE = ("data", "runs")
-_LIMITS = ("memory", "pids", "tmp-size")
+_LIMITS = ("cpus", "max-disk", "max-hours", "memory", "pids", "tmp-size")
+_KINDS: dict[str, type] = {"cpus": float, "max-hours": float, "pids": int}
+_LEAST = {"cpus": 0.01, "max-hours": 0.001, "pids": 1}
 _KNOWN = ("image", "runs", "runtime", *_LIMITS)
 
 
@@ -68,9 +70,11 @@ def _options(values: Fields, folder: Path) -> dict[str, Any]:
     unknown = sorted(values.names() - set(_KNOWN))
     if unknown:
         raise RecordError(f"unknown key {unknown[0]!r}; it may hold {', '.join(_KNOWN)}")
-    found: dict[str, Any] = {name: values.get(name, int if name == "pids" else str) for name in values.given()}
-    if found.get("pids", 1) < 1:
-        raise RecordError(f"'pids' must be 1 or more, not {found['pids']}")
+    found: dict[str, Any] = {name: values.get(name, _KINDS.get(name, str)) for name in values.given()}
+    for name, least in _LEAST.items():
+        # Also where it is not a number.
+        if name in found and not least <= found[name] < 2**31:
+            raise RecordError(f"'{name}' must be {least} or more, not {found[name]}")
     return found | ({"runs": folder / Path(found["runs"]).expanduser()} if "runs" in found else {})
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import docker
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound
-from docker.types import DeviceRequest, Mount
+from docker.types import DeviceRequest, Mount, Ulimit
 from docker.utils.socket import STDERR, frames_iter
 from requests.exceptions import RequestException
 
@@ -27,6 +27,7 @@ from samebits.core.jsonio import storage_error
 from samebits.host.console import log_progress
 from samebits.host.container_limits import limit_options
 from samebits.host.engine_config import SOCKET, is_configured
+from samebits.host.engine_users import EngineUsers
 from samebits.host.image_archive import manifest_in
 
 _UNANSWERED = (DockerException, RequestException, ValueError, TypeError, LookupError, AttributeError, OSError)
@@ -87,7 +88,12 @@ class Engine:
             containerd_image_store=self._uses_containerd_store,
             cgroup_version=self._info.get("CgroupVersion"),
             runtime=self._info.get("DefaultRuntime"),
+            user_namespace=self._users.namespace,
         )
+
+    @property
+    def _users(self) -> EngineUsers:
+        return EngineUsers.of(self._info.get("SecurityOptions"))
 
     def is_here(self) -> bool:
         """Whether containers run on this very kernel: not on another machine, and not in a virtual machine."""
@@ -202,7 +208,7 @@ class Engine:
     def container(self, request: ContainerRequest) -> Iterator["Container"]:
         """A created container with its streams attached; it is removed when the block ends, however that happens."""
         with _engine_errors():
-            options = limit_options(self._info.get("MemTotal")) | _creation_options(request)
+            options = limit_options(self._info.get("MemTotal")) | _creation_options(request) | self._users.options
             identifier = str(self._client.containers.create(**options).id)
         try:
             with self._attached(identifier) as streams:
@@ -312,6 +318,8 @@ def _creation_options(request: ContainerRequest) -> dict[str, Any]:
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
+        # A core dump has the size of the memory, and the machine may hand it to a program of its own.
+        "ulimits": [Ulimit(name="core", soft=0, hard=0)],
         # tini as process 1 reaps zombies, and passes signals on to Python, which as process 1 would ignore them.
         "init": True,
         "stdin_open": True,

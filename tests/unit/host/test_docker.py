@@ -30,6 +30,7 @@ def test_a_container_is_hardened() -> None:
     }
     assert {name: made[name] for name in hardened} == hardened
     assert made["use_config_proxy"] is False
+    assert [(limit["Name"], limit["Soft"], limit["Hard"]) for limit in made["ulimits"]] == [("core", 0, 0)]
     assert "privileged" not in made
 
 

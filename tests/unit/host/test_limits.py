@@ -34,16 +34,19 @@ def test_the_usual_limits(own: Path) -> None:
 
 
 def test_the_users_own_limits(own: Path) -> None:
-    own.write_text('memory = "8g"\npids = 9\ntmp-size = "64M"\n')
+    own.write_text('memory = "8g"\npids = 9\ntmp-size = "64M"\ncpus = 1.5\n')
     assert limit_options(1000) == {
         "pids_limit": 9,
         "tmpfs": {"/tmp": f"mode=1777,size={64 << 20}"},
+        "nano_cpus": 1_500_000_000,
         "mem_limit": 8 << 30,
         "memswap_limit": 8 << 30,
     }
 
 
-@pytest.mark.parametrize("text", ['memory = "8x"', 'memory = "0"', 'tmp-size = "-1"', "pids = 0", "pids = '1'"])
+@pytest.mark.parametrize(
+    "text", ['memory = "8x"', 'memory = "0"', 'tmp-size = "-1"', "pids = 0", "pids = '1'", "cpus = 0"]
+)
 def test_limits_that_are_none(own: Path, text: str) -> None:
     own.write_text(text)
     with pytest.raises(InputError):
@@ -57,7 +60,14 @@ def test_no_right_survives(tmp_path: Path) -> None:
     run = tmp_path / "run"
     closed = run / "outputs" / "closed"
     closed.mkdir(parents=True)
-    for name, mode in (("setuid", 0o4755), ("setgid", 0o2755), ("sticky", 0o1644), ("plain", 0o640)):
+    for name, mode in (
+        ("setuid", 0o4755),
+        ("setgid", 0o2755),
+        ("sticky", 0o1644),
+        ("plain", 0o640),
+        ("open", 0o666),
+        ("shut", 0o000),
+    ):
         (closed / name).touch()
         (closed / name).chmod(mode)
     (closed / "link").symlink_to(outside)
@@ -66,11 +76,13 @@ def test_no_right_survives(tmp_path: Path) -> None:
     (run / "outputs").chmod(0o000)
     take_rights(run)
     modes = {path.name: stat.S_IMODE(path.lstat().st_mode) for path in closed.iterdir() if not path.is_symlink()}
-    assert {name: modes[name] for name in ("setuid", "setgid", "sticky", "plain")} == {
+    assert {name: modes[name] for name in ("setuid", "setgid", "sticky", "plain", "open", "shut")} == {
         "setuid": 0o755,
         "setgid": 0o755,
         "sticky": 0o644,
         "plain": 0o640,
+        "open": 0o644,
+        "shut": 0o600,
     }
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
     assert stat.S_IMODE(outside.stat().st_mode) == 0o4755
@@ -90,3 +102,18 @@ def test_the_cache_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(StorageError, match="belongs to another user; name your own with SAMEBITS_CACHE"):
         cache_folder("wheels")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_everything_belongs_to_the_owner_of_the_run(tmp_path: Path) -> None:
+    """Whoever wrote it: an engine may map the users of its containers to others."""
+    inner = tmp_path / "run" / "outputs"
+    inner.mkdir(parents=True)
+    (inner / "file").touch()
+    (inner / "link").symlink_to("/etc/hostname")
+    for path in (inner / "link", inner / "file", inner):
+        os.chown(path, 4321, 4321, follow_symlinks=False)
+    before = os.stat("/etc/hostname").st_uid
+    take_rights(tmp_path / "run")
+    assert {path.lstat().st_uid for path in (inner, inner / "file", inner / "link")} == {0}
+    assert os.stat("/etc/hostname").st_uid == before

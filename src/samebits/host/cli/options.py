@@ -2,6 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from samebits.host.launch.run_limits import RunLimits
 
 RUN_HELP = "a run's folder, its id, a prefix of the id, or last"
 
@@ -44,6 +48,23 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         help="run the code of this run, by its id, on this host if it has no container; only for code that you have"
         " read; recorded; repeatable",
     )
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add `--max-hours` and `--max-disk` to a command that trains; see `run_limits`."""
+    parser.add_argument("--max-hours", metavar="N", help="stop the run after N hours (default: 168)")
+    parser.add_argument(
+        "--max-disk",
+        metavar="SIZE",
+        help="stop the run once it wrote SIZE, such as 8g (default: 90%% of the free space)",
+    )
+
+
+def limits_of(options: argparse.Namespace) -> "RunLimits":
+    """The limits of a command that has these options; raises InputError."""
+    from samebits.host.launch.run_limits import RunLimits
+
+    return RunLimits.parse(options.max_hours, options.max_disk)
 
 
 def add_json(parser: argparse.ArgumentParser, content: str = "the result") -> None:

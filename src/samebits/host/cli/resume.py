@@ -4,10 +4,20 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samebits.host.cli.options import add_data, add_json, add_offline, add_run, add_runs_folder, add_trust
+from samebits.host.cli.options import (
+    add_data,
+    add_json,
+    add_limits,
+    add_offline,
+    add_run,
+    add_runs_folder,
+    add_trust,
+    limits_of,
+)
 from samebits.host.cli.printing import print_trained
 
 if TYPE_CHECKING:
+    from samebits.host.launch.run_limits import RunLimits
     from samebits.host.rerun.resume import ResumeOptions
 
 
@@ -26,6 +36,7 @@ def add_resume_options(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_offline(parser, "if the image must be rebuilt")
     add_trust(parser)
+    add_limits(parser)
     add_runs_folder(parser)
     add_json(parser, "run, recipe and result as the last line,")
     parser.set_defaults(command=_resume_from_options)
@@ -41,11 +52,12 @@ def _resume_from_options(options: argparse.Namespace) -> int:
         offline=options.offline,
         trusted=tuple(options.trusted),
         how=ResumeOptions(trust=options.trust_checkpoint, retry=options.retry_failed, ended=options.ended),
+        limits=limits_of(options),
         as_json=options.json,
     )
 
 
-def resume_command(
+def resume_command(  # noqa: PLR0913  the options of one resumption
     *,
     run: str,
     runs: Path | None,
@@ -53,6 +65,7 @@ def resume_command(
     offline: bool,
     trusted: tuple[str, ...],
     how: "ResumeOptions",
+    limits: "RunLimits",
     as_json: bool,
 ) -> int:
     """Resume an unfinished run as a new run; returns the exit status of the new one."""
@@ -62,7 +75,9 @@ def resume_command(
 
     kept = runs_folder(runs)
     one = find_run(run, kept)
-    request = RerunRequest(runs=runs or runs_beside(one, kept), data=data, offline=offline, trusted=trusted)
+    request = RerunRequest(
+        runs=runs or runs_beside(one, kept), data=data, offline=offline, trusted=trusted, limits=limits
+    )
     folder, status = resume(one, request, how)
     print_trained(folder, as_json=as_json)
     return status

@@ -1,12 +1,16 @@
 """`samebits train`: train a script and record the run."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from samebits.core.digest import Digest
 from samebits.core.run_config import RunConfig, add_run_options, make_config
 from samebits.host.cli.expect import add_expect, expected_status, parse_expected
-from samebits.host.cli.options import add_json, add_runtime
+from samebits.host.cli.options import add_json, add_limits, add_runtime, limits_of
 from samebits.host.cli.printing import print_trained
+
+if TYPE_CHECKING:
+    from samebits.host.launch.run_limits import RunLimits
 
 
 def add_train_options(parser: argparse.ArgumentParser) -> None:
@@ -15,19 +19,23 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = "samebits train [options] SCRIPT [-- script's arguments]"
     add_run_options(parser)
     add_runtime(parser)
+    add_limits(parser)
     add_expect(parser)
     add_json(parser, "run, recipe and result as the last line,")
     parser.set_defaults(
         command=lambda options: train_command(
-            spec=make_config(vars(options)), expected=parse_expected(options.expect), as_json=options.json
+            spec=make_config(vars(options)),
+            limits=limits_of(options),
+            expected=parse_expected(options.expect),
+            as_json=options.json,
         )
     )
 
 
-def train_command(*, spec: RunConfig, expected: Digest | None, as_json: bool) -> int:
+def train_command(*, spec: RunConfig, limits: "RunLimits", expected: Digest | None, as_json: bool) -> int:
     """Train once; returns the exit status of the run, and 1 for another result than the expected one."""
     from samebits.host.launch.train import train
 
-    folder, status = train(spec)
+    folder, status = train(spec, limits)
     print_trained(folder, as_json=as_json)
     return expected_status(folder, expected, status)

@@ -15,9 +15,11 @@ from samebits.host.cli.options import (
     add_data,
     add_html,
     add_json,
+    add_limits,
     add_offline,
     add_runs_folder,
     add_trust,
+    limits_of,
 )
 from samebits.host.cli.pack import add_store
 from samebits.host.cli.printing import print_now
@@ -25,6 +27,7 @@ from samebits.host.cli.sign import add_require_signed
 from samebits.host.console import print_json
 
 if TYPE_CHECKING:
+    from samebits.host.launch.run_limits import RunLimits
     from samebits.host.rerun.verify import Verification
 
 
@@ -41,6 +44,7 @@ def add_verify_options(parser: argparse.ArgumentParser) -> None:
     )
     add_offline(parser, "if the image must be rebuilt")
     add_trust(parser)
+    add_limits(parser)
     _add_segments(parser)
     add_store(parser)
     add_require_signed(parser)
@@ -118,6 +122,7 @@ def _verify_run(options: argparse.Namespace) -> int:
             as_json=options.json,
             html=options.html,
             expected=parse_expected(options.expect),
+            limits=limits_of(options),
         )
     return verify_segments_command(
         run=options.run,
@@ -146,6 +151,7 @@ def _refuse_other_mode(options: argparse.Namespace) -> None:
     # Silently ignoring an option would verify less than the user asked for.
     whole = {"--against": options.against, "--locate": options.locate, "--rel": options.rel, "--abs": options.abs}
     whole |= {"--html": options.html, "--expect": options.expect}
+    whole |= {"--max-hours": options.max_hours, "--max-disk": options.max_disk}
     segments = {"--jobs": options.jobs, "--sample": options.sample, "--sample-seed": options.sample_seed}
     for name, value in (whole if options.segments else segments).items():
         # None, False and [] are the defaults; `--jobs 0` was given.
@@ -172,6 +178,7 @@ def verify_command(  # noqa: PLR0913  the options of one verification
     as_json: bool,
     html: Path | None,
     expected: Digest | None,
+    limits: "RunLimits",
 ) -> int:
     """Train a run again, or take `against`, and compare; the verdict is the last line and the exit status."""
     from samebits.host.compare.verdict import Tolerance
@@ -193,6 +200,7 @@ def verify_command(  # noqa: PLR0913  the options of one verification
         trusted=trusted,
         # With --json, stdout holds the JSON only.
         streams=Streams(out=sys.stderr.buffer) if as_json else INHERITED,
+        limits=limits,
     )
     if against is None:
         found = verify(one, request, options)

@@ -24,6 +24,7 @@ from samebits.host.fetch.found_files import FetchReport, FoundFile, find_inputs,
 from samebits.host.inputs.network import REPORT, SCRATCH
 from samebits.host.inputs.obtain import missing, obtain, take_from
 from samebits.host.inputs.store import InputStore
+from samebits.host.launch.run_limits import USUAL, limited
 from samebits.host.launch.runtime import Runtime, choose_runtime
 
 _MAX_NAMES = 5
@@ -179,7 +180,8 @@ def _run(spec: RunConfig, runtime: Runtime, draft: Path, home: Path, *, declared
     log_progress(
         f"running {spec.script} with the network on, {'to its end' if whole else 'up to its first training step'}"
     )
-    runtime.fetch(folder, short, home)
+    with limited(draft, USUAL):
+        runtime.fetch(folder, short, home)
     return folder
 
 

@@ -1,35 +1,51 @@
-"""What a container has left in a run's folder: no right that its files give survives on the host."""
+"""What a container has left in a run's folder: it belongs to the folder's owner, and gives nobody else a right."""
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
-_RIGHTS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+_KEPT = 0o755
+"""No set-user, set-group and sticky bits, and nobody else may write."""
+
+_OWN = {stat.S_IFDIR: stat.S_IRWXU, stat.S_IFREG: stat.S_IRUSR}
+"""What the owner may always do: look into folders, and read files. A finalized file stays closed to writing."""
 
 
 def take_rights(folder: Path) -> None:
-    """Take set-user and set-group bits from all files and folders, and give their owner all folders. Never raises."""
-    waiting = [folder]
+    """Give all files and folders to the owner of the run's folder, and take what others could do. Never raises."""
+    waiting, owner = [folder], _owner(folder)
     while waiting:
         here = waiting.pop()
         try:
-            _make_open(here)
+            _normalize(here, os.lstat(here), owner)
             with os.scandir(here) as listing:
                 for child in listing:
                     at = child.stat(follow_symlinks=False)
                     if stat.S_ISDIR(at.st_mode):
                         waiting.append(Path(child.path))
-                    elif stat.S_ISREG(at.st_mode) and at.st_mode & _RIGHTS:
-                        _change(Path(child.path), at.st_mode & 0o777)
+                    else:
+                        _normalize(Path(child.path), at, owner)
         except OSError:  # someone else's: it gives no right of ours
             continue
 
 
-def _make_open(folder: Path) -> None:
-    mode = os.lstat(folder).st_mode
-    wanted = stat.S_IMODE(mode) & 0o777 | stat.S_IRWXU
-    if stat.S_ISDIR(mode) and stat.S_IMODE(mode) != wanted:
-        _change(folder, wanted)
+def _owner(folder: Path) -> tuple[int, int] | None:
+    """Who owns the run; None where we may give nothing away."""
+    with suppress(OSError):
+        at = os.lstat(folder)
+        return (at.st_uid, at.st_gid) if os.geteuid() == 0 else None
+    return None
+
+
+def _normalize(path: Path, at: os.stat_result, owner: tuple[int, int] | None) -> None:
+    with suppress(OSError):
+        if owner is not None and at.st_uid != owner[0]:
+            os.chown(path, *owner, follow_symlinks=False)
+        own = _OWN.get(stat.S_IFMT(at.st_mode))
+        # A pipe or a link gives no right.
+        if own is not None and (mode := stat.S_IMODE(at.st_mode)) != (wanted := mode & _KEPT | own):
+            _change(path, wanted)
 
 
 def _change(path: Path, mode: int) -> None:

@@ -17,6 +17,7 @@ from samebits.core.run_setup import PlannedRun, plan_run, publish
 from samebits.host.console import hashing_progress, log
 from samebits.host.inputs.store import provide
 from samebits.host.launch.kept_run import KeptRun
+from samebits.host.launch.run_limits import USUAL, RunLimits, limited
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.tidy import take_rights
 from samebits.host.subprocesses import INHERITED, Streams
@@ -29,7 +30,7 @@ CRASHED = "the training process crashed"
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
-def train(spec: RunConfig) -> tuple[RunDir, int]:
+def train(spec: RunConfig, limits: RunLimits = USUAL) -> tuple[RunDir, int]:
     """Train once; returns the run's folder and the exit status: 0, 1 if the script failed, 2 for an error."""
     runtime = choose_runtime(spec)
     # Hashing follows the choice of the runtime: a missing image is reported before gigabytes are read.
@@ -37,10 +38,12 @@ def train(spec: RunConfig) -> tuple[RunDir, int]:
         planned = plan_run(spec, runtime.setup, progress)
     if note := describe_code(spec, planned.code):
         log(note)
-    return execute(planned, runtime)
+    return execute(planned, runtime, limits=limits)
 
 
-def execute(planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED) -> tuple[RunDir, int]:
+def execute(
+    planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED, limits: RunLimits = USUAL
+) -> tuple[RunDir, int]:
     """Execute a planned run until its record is finalized; returns what `train` returns."""
     # Before the run's folder exists: a failed installation must not leave an empty run.
     runtime.prepare()
@@ -56,7 +59,8 @@ def execute(planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED)
     try:
         if kept is not None:
             kept.begin()
-        status = runtime.run(folder, planned.spec, streams)
+        with limited(folder.path, limits):
+            status = runtime.run(folder, planned.spec, streams)
         status = _concluded_status(folder, kept, status)
         _require_planned(folder, published)
         return folder, status

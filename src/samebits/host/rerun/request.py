@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from samebits.host.launch.run_limits import USUAL, RunLimits
 from samebits.host.subprocesses import INHERITED, Streams
 
 
@@ -18,3 +19,4 @@ class RerunRequest:
     offline: bool = False
     trusted: tuple[str, ...] = ()
     streams: Streams = INHERITED
+    limits: RunLimits = USUAL

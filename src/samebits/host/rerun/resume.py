@@ -56,7 +56,7 @@ def resume(run: RunDir, request: RerunRequest, options: ResumeOptions) -> tuple[
         finalize_unfinished(run, lambda _: record)
     resumes = replace(resumption, run=replace(resumption.run, checksum=checksum_of(run)))
     with filtered_output(request.streams) as streams:
-        return execute(report.planned(resumes=resumes), report.available_runtime, streams)
+        return execute(report.planned(resumes=resumes), report.available_runtime, streams, request.limits)
 
 
 def _ended(run: RunDir, options: ResumeOptions) -> Record:

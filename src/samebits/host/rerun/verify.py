@@ -119,7 +119,7 @@ def verify(run: RunDir, request: RerunRequest, options: VerifyOptions = _DEFAULT
     verifies = VerifiedRun(id=record.id, checksum=checksum_of(run))
     _announce(record)
     with filtered_output(request.streams) as streams:
-        again, _ = execute(report.planned(verifies), report.available_runtime, streams)
+        again, _ = execute(report.planned(verifies), report.available_runtime, streams, request.limits)
     trusted = report.available_runtime.setup.trusted_code
     verification = replace(_judge(run, again, options), rows=report.rows, trusted_code=trusted)
     # Locating trains again, and may be stopped: the verdict is on disk before.
