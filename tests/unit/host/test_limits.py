@@ -82,7 +82,7 @@ def test_no_right_survives(tmp_path: Path) -> None:
         "sticky": 0o644,
         "plain": 0o640,
         "open": 0o644,
-        "shut": 0o600,
+        "shut": 0o400,
     }
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
     assert stat.S_IMODE(outside.stat().st_mode) == 0o4755
