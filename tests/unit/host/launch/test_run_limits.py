@@ -1,6 +1,7 @@
 """A run that takes longer, or fills more of the disk, than it may is stopped as SIGTERM would stop it."""
 
 import os
+import select
 import signal
 import threading
 import time
@@ -59,7 +60,7 @@ def _until_stopped(run: Path, limits: RunLimits, first: Callable[[], object] = l
 def _block() -> None:
     reading, writing = os.pipe()
     try:
-        os.read(reading, 1)
+        select.select([reading], [], [], 10)
     finally:
         os.close(reading)
         os.close(writing)
