@@ -1,0 +1,222 @@
+"""Kill launcher, watcher, training and `tee` of tiny runs at random moments: `make bench-kills` (an hour).
+
+Whatever is killed and when, three things must hold. A run that reads *finished* has the result of the uninterrupted
+run. Another one can be resumed to that result. No process is left over. Outcomes are counted in a file, so that several
+invocations add up.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from samebits.core.errors import SamebitsError
+from samebits.core.record import FINISHED, read_record
+from samebits.core.run_dir import RunDir
+
+COMMAND = str(Path(sys.executable).with_name("samebits"))
+VICTIMS = ("launcher", "watcher", "training", "tee", "all")
+SCRIPT = """
+import os
+import keras
+import numpy as np
+model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)])
+model.compile("adam", "mse")
+x = np.arange(24, dtype="float32").reshape(8, 3)
+model.fit(x, x[:, :2], epochs=4, batch_size=4, verbose=2)
+with open(os.path.join(os.environ["SAMEBITS_OUTPUT"], "end.txt"), "w") as file:
+    file.write("end")
+"""
+_RESUMES_AT_MOST = 4  # of one run; the last one is not killed
+_END_SECONDS = 30.0  # that processes may outlive their launcher
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A project with its uninterrupted run."""
+
+    folder: Path
+    draw: random.Random
+    counts: Counter[str]
+
+    @property
+    def runs(self) -> Path:
+        """The folder of all its runs."""
+        return self.folder / "runs"
+
+    def command(self, *words: str) -> list[str]:
+        """A command over these runs."""
+        return [COMMAND, *words, "--runs", str(self.runs)]
+
+    def train(self) -> list[str]:
+        """The command that trains its script."""
+        return self.command("train", str(self.folder / "train.py"), "--runtime", "venv", "--keep", "all")
+
+
+def main() -> None:
+    """Run until the time is up, and print the counts of all invocations as a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--counts", type=Path, default=Path("bench-kills.json"))
+    options = parser.parse_args()
+    counts = Counter(json.loads(options.counts.read_text()) if options.counts.exists() else {})
+    deadline = time.monotonic() + options.minutes * 60
+    with tempfile.TemporaryDirectory(prefix="samebits-kills-") as folder:
+        bench = Bench(Path(folder), random.Random(options.seed), counts)
+        (bench.folder / "train.py").write_text(SCRIPT)
+        wanted, seconds = uninterrupted(bench)
+        while time.monotonic() < deadline:
+            kill_once(bench, wanted, seconds)
+            options.counts.write_text(json.dumps(counts, indent=1, sort_keys=True))
+    print_counts(counts)
+
+
+def uninterrupted(bench: Bench) -> tuple[str, float]:
+    """The digest of the result, and how long a run takes."""
+    seconds = []
+    for _ in range(2):  # the first one makes what is cached
+        started = time.monotonic()
+        subprocess.run(bench.train(), check=True, capture_output=True)
+        seconds.append(time.monotonic() - started)
+    digests = {str(read_record(run / "record.json").result_digest) for run in bench.runs.glob("2*/")}
+    if len(digests) != 1:
+        raise SystemExit(f"two uninterrupted runs differ: {digests}")
+    return digests.pop(), seconds[-1]
+
+
+def kill_once(bench: Bench, wanted: str, seconds: float) -> None:
+    """Train, kill, and resume until the run has finished; every attempt but the last is killed, too."""
+    shutil.rmtree(bench.runs, ignore_errors=True)
+    command = bench.train()
+    for attempt in range(_RESUMES_AT_MOST + 1):
+        victim = bench.draw.choice(VICTIMS) if attempt < _RESUMES_AT_MOST else None
+        status = attempt_once(bench, command, victim, bench.draw.uniform(0, seconds * 1.1))
+        newest = max(bench.runs.glob("2*/"), default=None)
+        if newest is None:
+            continue
+        state = judged(bench, RunDir(newest), wanted, status)
+        if state == FINISHED:
+            return
+        command = bench.command("resume", newest.name, "--retry-failed")
+    bench.counts["NOT RESUMED"] += 1
+
+
+def attempt_once(bench: Bench, command: list[str], victim: str | None, after: float) -> int:
+    """Start a command, and kill one of its processes after some seconds; returns its status."""
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        if victim is not None:
+            killed = kill_later(process, victim, after)
+            bench.counts[f"kills of {victim}" if killed else "too late to kill"] += 1
+        try:
+            _, err = process.communicate(timeout=600)
+        except subprocess.TimeoutExpired:
+            bench.counts["HANGS"] += 1
+            os.killpg(process.pid, signal.SIGKILL)
+            _, err = process.communicate()
+    if b"Traceback" in err:
+        bench.counts["TRACEBACKS"] += 1
+        print(err.decode(errors="replace"), file=sys.stderr)
+    wait_for_end(bench, process.pid)
+    return process.returncode
+
+
+def kill_later(process: "subprocess.Popen[bytes]", victim: str, after: float) -> bool:
+    """Wait, then send SIGKILL; returns whether there was somebody to receive it."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(after)
+    chosen = [number for name, number in family(process.pid) if victim in (name, "all")]
+    for number in chosen:
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    return (bool(chosen) and process.poll() is None) or (
+        victim in ("launcher", "all") and process.wait() == -signal.SIGKILL
+    )
+
+
+def family(launcher: int) -> Iterator[tuple[str, int]]:
+    """The launcher and its descendants by their parts."""
+    parents = dict(processes())
+    for number in parents:
+        line = [number]
+        while line[-1] in parents and line[-1] != launcher:
+            line.append(parents[line[-1]])
+        if line[-1] == launcher:
+            yield part_of(number, len(line) - 1), number
+
+
+def part_of(number: int, depth: int) -> str:
+    """What a process is, by its name and by how many stand between it and the launcher."""
+    with suppress(OSError):
+        if Path(f"/proc/{number}/comm").read_text().strip() == "tee":
+            return "tee"
+    return {0: "launcher", 1: "watcher"}.get(depth, "training")
+
+
+def processes() -> Iterator[tuple[int, int]]:
+    """Every process with its parent."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            yield int(path.parent.name), int(path.read_text("utf-8", "replace").rpartition(")")[2].split()[1])
+
+
+def wait_for_end(bench: Bench, launcher: int) -> None:
+    """Wait for what trains in the bench's folder; what outlives its launcher for long is counted."""
+    deadline = time.monotonic() + _END_SECONDS
+    while left := [number for number, _ in processes() if names(bench, number) and number != launcher]:
+        if time.monotonic() > deadline:
+            bench.counts["LEFT BEHIND"] += 1
+            for number in left:
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+            return
+        time.sleep(0.05)
+
+
+def names(bench: Bench, number: int) -> bool:
+    """Whether a process's command line names the bench's runs."""
+    with suppress(OSError):
+        return str(bench.runs).encode() in Path(f"/proc/{number}/cmdline").read_bytes()
+    return False
+
+
+def judged(bench: Bench, run: RunDir, wanted: str, status: int) -> str:
+    """The state of a run; counts what is wrong with it."""
+    try:
+        record = run.read()
+    except SamebitsError as error:
+        bench.counts["LOST"] += 1
+        print(f"{run.path}: {error}", file=sys.stderr)
+        return FINISHED
+    state = record.outcome.state
+    bench.counts[f"runs that are {state}"] += 1
+    if state == FINISHED and str(record.result_digest) != wanted:
+        bench.counts["WRONG"] += 1
+        print(f"{run.path}: {record.result_digest}, not {wanted}", file=sys.stderr)
+    if state != FINISHED and status == 0:
+        bench.counts["WRONG STATUS"] += 1
+    return state
+
+
+def print_counts(counts: Counter[str]) -> None:
+    """A table; what is wrong is in capitals, and should not be there."""
+    print("| | |\n|---|---|")
+    for name, number in sorted(counts.items()):
+        print(f"| {name} | {number:,} |")
+
+
+if __name__ == "__main__":
+    main()
