@@ -176,7 +176,7 @@ def test_what_is_remembered_of_an_image_and_damaged(tmp_path: Path, small: Image
         path.write_text(content)
         assert known_metadata(small) == {"layers": list(small.layers)}
     assert config_digest(engine, small) == config
-    assert json.loads(path.read_bytes()) == {"config": str(config)}
+    assert json.loads(path.read_bytes()) == {"config": str(config), "layers": list(small.layers)}
     assert known_metadata(small) == {"layers": list(small.layers), "config": str(config)}
 
 

@@ -85,7 +85,7 @@ class Engine:
             version=self._version.get("Version"),
             api_version=self._version.get("ApiVersion"),
             storage_driver=self._info.get("Driver"),
-            containerd_image_store=self._uses_containerd_store,
+            containerd_image_store=self.uses_containerd_store,
             cgroup_version=self._info.get("CgroupVersion"),
             runtime=self._info.get("DefaultRuntime"),
             user_namespace=self._users.namespace,
@@ -107,7 +107,8 @@ class Engine:
             return dict(self._client.info())
 
     @property
-    def _uses_containerd_store(self) -> bool:
+    def uses_containerd_store(self) -> bool:
+        """Whether an image's id is that of its manifest, instead of its configuration."""
         return any("containerd.snapshotter" in str(value) for _, value in self._info.get("DriverStatus") or ())
 
     def find_image(self, reference: str) -> Image | None:
@@ -133,7 +134,7 @@ class Engine:
     def config_digest(self, image: Image) -> Digest:
         """The digest of the image's configuration; it identifies the content, however the layers are compressed."""
         # The classic store uses this digest as the id. The containerd store reports it in an export only.
-        if not self._uses_containerd_store:
+        if not self.uses_containerd_store:
             return Digest.parse(image.id)
         log_progress(f"reading the configuration digest of {image.reference} (once for this image)")
         with _engine_errors(tarfile.TarError):

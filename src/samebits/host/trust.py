@@ -6,9 +6,7 @@ can write: a digest of everything in the recipe that is executed.
 """
 
 import json
-import os
 import shlex
-import stat
 from pathlib import Path
 
 from samebits.core.digest import Digest
@@ -17,10 +15,7 @@ from samebits.core.jsonio import Fields, readable_json, write_atomically
 from samebits.core.recipe import Recipe
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
-from samebits.core.run_files import read_plain
-from samebits.host.cache_dir import cache_folder
-
-_MAX_BYTES = 1 << 16
+from samebits.host.cache_dir import cache_folder, read_own
 
 
 def executed_code(recipe: Recipe) -> Digest:
@@ -43,11 +38,8 @@ def was_trained_here(recipe: Recipe) -> bool:
     """Whether this launcher has executed the same code on the host before."""
     code = executed_code(recipe)
     try:
-        path = _path(code)
-        at = os.lstat(path)
         # A note that another user could have written says nothing.
-        own = at.st_uid == os.getuid() and not at.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        return own and Fields(json.loads(read_plain(path, _MAX_BYTES))).get("code", str) == str(code)
+        return Fields(json.loads(read_own(_path(code)))).get("code", str) == str(code)
     except (OSError, ValueError, RecordError, StorageError):
         return False
 

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from samebits.core.digest import Digest
-from samebits.core.errors import ImageError, RecordError
+from samebits.core.errors import ImageError, RecordError, StorageError
 from samebits.core.jsonio import Fields, readable_json, write_atomically
-from samebits.host.cache_dir import cache_folder
+from samebits.host.cache_dir import cache_folder, read_own
 from samebits.host.console import log_progress
 from samebits.host.docker import Engine
 from samebits.host.image.build_context import CPU, IMAGE_PYTHON, context_file
@@ -84,10 +84,10 @@ def base_name(digest: Digest) -> str:
 def _from_archive(engine: Engine, base: str, name: str, wanted: Digest | None = None) -> str:
     path = _archive_path(base)
     try:
-        facts = Fields(json.loads(path.with_suffix(".json").read_bytes()))
+        facts = Fields(json.loads(read_own(path.with_suffix(".json"))))
         intact = Digest.of_file(path) == Digest.parse(facts.get("archive", str))
         archived = Digest.parse(facts.get("id", str))
-    except (OSError, ValueError, RecordError):
+    except (OSError, ValueError, RecordError, StorageError):
         intact = False
     if not intact:
         raise ImageError(f"the archive {path} of the base {base} is damaged; remove it, or archive the base again")

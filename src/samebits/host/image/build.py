@@ -13,10 +13,10 @@ from typing import Any
 from samebits import __version__
 from samebits.core.code_tree import FILE_TIME
 from samebits.core.digest import Digest
-from samebits.core.errors import ImageError, RecordError, ToolError
+from samebits.core.errors import ImageError, RecordError, StorageError, ToolError
 from samebits.core.jsonio import Fields, read_json, readable_json, write_atomically
 from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
-from samebits.host.cache_dir import cache_folder
+from samebits.host.cache_dir import cache_folder, read_own
 from samebits.host.console import log, log_progress
 from samebits.host.docker import Engine, Image
 from samebits.host.image.base_image import default_base, provide_base
@@ -272,13 +272,16 @@ def require_image(engine: Engine, reference: str) -> Image:
 
 def config_digest(engine: Engine, image: Image) -> Digest:
     """The digest of an image's configuration, from the cache or from the engine."""
-    # With the containerd store, reading it from the engine means an export of the whole image.
+    # Elsewhere the id is the digest, and a file could only contradict it.
+    if not engine.uses_containerd_store:
+        return engine.config_digest(image)
+    # Reading it from the engine means an export of the whole image.
     known = _load_metadata(image)
     if known:
         return Digest.parse(known["config"])
     # Cached by the image's id, which never names another content.
     digest = engine.config_digest(image)
-    write_atomically(_metadata_path(image), readable_json({"config": str(digest)}))
+    write_atomically(_metadata_path(image), readable_json({"config": str(digest), "layers": list(image.layers)}))
     return digest
 
 
@@ -314,15 +317,22 @@ def known_metadata(image: Image) -> dict[str, Any]:
 
 
 def _load_metadata(image: Image) -> dict[str, Any]:
-    """The cached metadata; empty if the image was built elsewhere, or the file is damaged."""
+    """The cached metadata; empty if the image was built elsewhere, the file is damaged, or about another image."""
     try:
-        known: dict[str, Any] = json.loads(_metadata_path(image).read_bytes())
+        known: dict[str, Any] = json.loads(read_own(_metadata_path(image)))
         fields = Fields(known)
         Digest.parse(fields.get("config", str))
         fields.optional("builder", dict)
-    except (OSError, ValueError, RecordError):
+        return known if _agrees(known, image) else {}
+    except (OSError, ValueError, RecordError, StorageError):
         return {}
-    return known
+
+
+def _agrees(known: Mapping[str, Any], image: Image) -> bool:
+    """Whether metadata has the layers and labels that the engine reports of an image."""
+    labels = {"base": BASE_LABEL, "lock": "samebits.lock", "source": "samebits.source"}
+    same = all(known.get(what, image.labels.get(label)) == image.labels.get(label) for what, label in labels.items())
+    return same and known.get("layers") == list(image.layers)
 
 
 def _metadata_path(image: Image) -> Path:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from samebits.core.digest import Digest
 from samebits.core.errors import ImageError
 from samebits.core.recipe import ImageIdentity
+from samebits.host.console import log
 from samebits.host.docker import Engine, Image
 from samebits.host.image.build import (
     BASE_LABEL,
@@ -25,6 +26,7 @@ from samebits.host.image.build_context import (
     ProjectLocks,
     source_digest,
 )
+from samebits.host.image.tag_notes import moved_base, moved_tag
 
 
 def find_or_build(engine: Engine, kind: ImageKind, reference: str | None) -> tuple[Image, ImageIdentity]:
@@ -68,6 +70,9 @@ def identify(
             f" {ours or 'none'}); rebuild it with `samebits build`"
         )
     base = image.labels.get(BASE_LABEL)
+    for note in (moved_tag(image), moved_base(engine, image)):
+        if note is not None:
+            log(note)
     return image, ImageIdentity(
         lock=kind.lock_digest,
         packages=kind.packages_digest,

@@ -18,7 +18,7 @@ from samebits.core.digest import Digest, confirm_checksum, with_checksum
 from samebits.core.errors import RecordError, StorageError
 from samebits.core.jsonio import Fields, check_version, readable_json, write_atomically
 from samebits.core.recipe import ImageIdentity
-from samebits.host.cache_dir import cache_folder
+from samebits.host.cache_dir import cache_folder, read_own
 from samebits.host.launch.runtime import Runtime
 
 FINGERPRINT_FORMAT = "samebits.fingerprint"
@@ -80,7 +80,7 @@ def fingerprint_key(profile: Profile, software: ImageIdentity) -> dict[str, Any]
 def read_cached(key: Mapping[str, Any]) -> dict[str, str] | None:
     """The digests that were kept under a key; None where there are none, or the file is damaged."""
     try:
-        value = json.loads(_path(key).read_bytes())
+        value = json.loads(read_own(_path(key)))
         fields = Fields(value)
         check_version(fields, FINGERPRINT_FORMAT, FINGERPRINT_VERSION)
         confirm_checksum(value, "fingerprint")
