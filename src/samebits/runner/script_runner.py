@@ -6,6 +6,7 @@ import sys
 import traceback
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def _stopped(stop: SystemExit) -> Outcome:
         return Outcome(state=FINISHED, exit_status=0)
     if isinstance(stop.code, int):
         return Outcome(state=FAILED, message=f"the script exited with status {stop.code}", exit_status=stop.code)
-    print(stop.code, file=sys.stderr)
+    with suppress(OSError):
+        print(stop.code, file=sys.stderr)
     return Outcome(state=FAILED, message=f"the script exited: {stop.code}", exit_status=EXIT_SCRIPT_FAILED)
 
 
@@ -93,7 +95,9 @@ def _raised(error: BaseException) -> Outcome:
     trace = error.__traceback__
     # The first entry is this module's call of `exec`.
     text = "".join(traceback.format_exception(type(error), error, trace.tb_next if trace else None))
-    sys.stderr.write(text)
+    # Who reads the output may be gone, which may be the very reason; the record holds the text.
+    with suppress(OSError):
+        sys.stderr.write(text)
     first = (str(error).strip().splitlines() or [""])[0]
     message = f"the script failed: {type(error).__name__}" + (f": {first}" if first else "")
     return Outcome(state=FAILED, message=message, traceback=text, exit_status=EXIT_SCRIPT_FAILED)
