@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.checkpoint_store import Position
+from samebits.core.home_path import present_path
 from samebits.core.jsonio import Fields
 
 
@@ -74,7 +75,9 @@ class ResumedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """Absolute paths of script and data on the machine of the run, and the run that it verifies or resumes.
+    """Paths of script and data on the machine of the run, and the run that it verifies or resumes.
+
+    They are absolute, or begin with `~` for the home of whoever trained, which would name the user.
 
     `trusted_code` says that the user named that run with `--trust-its-code`. It came with version 1.5 of the record.
     """
@@ -84,6 +87,11 @@ class Origin:
     verifies: VerifiedRun | None = None
     resumes: ResumedRun | None = None
     trusted_code: bool = False
+
+    @property
+    def data_folder(self) -> str | None:
+        """Where the data was, for the user who asks."""
+        return None if self.data is None else present_path(self.data)
 
     def to_dict(self) -> dict[str, Any]:
         """As the record holds it."""

@@ -9,6 +9,7 @@ from samebits.core.checkpoint_store import NONE, RetentionPolicy
 from samebits.core.digest import Digest, confirm_checksum, with_checksum
 from samebits.core.environment import Environment
 from samebits.core.errors import RecordError, pluralize, shorten
+from samebits.core.home_path import without_home
 from samebits.core.jsonio import (
     Fields,
     check_version,
@@ -49,8 +50,8 @@ class Outcome:
         """As the record holds it."""
         return {
             "state": self.state,
-            "message": self.message,
-            "traceback": self.traceback,
+            "message": None if self.message is None else without_home(self.message),
+            "traceback": None if self.traceback is None else without_home(self.traceback),
             "exit_status": self.exit_status,
         }
 

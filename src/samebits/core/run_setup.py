@@ -17,6 +17,7 @@ from samebits.core.determinism_profile import PORTABLE_INSTRUCTIONS
 from samebits.core.environment import Environment
 from samebits.core.errors import InputError, RecordError
 from samebits.core.file_tree import Progress, Tree, hash_tree
+from samebits.core.home_path import recorded_path
 from samebits.core.inputs_lock import InputsLock, read_lock
 from samebits.core.jsonio import storage_error
 from samebits.core.liveness import Host
@@ -134,8 +135,8 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
         trial=spec.trial,
         exclude=spec.exclude,
         origin=Origin(
-            script=_path_text(spec.script),
-            data=None if spec.data is None else _path_text(spec.data),
+            script=recorded_path(spec.script),
+            data=None if spec.data is None else recorded_path(spec.data),
             verifies=planned.setup.verifies,
             resumes=None if planned.setup.resumes is None else planned.setup.resumes.run,
             trusted_code=planned.setup.trusted_code,
@@ -179,11 +180,6 @@ def hash_data(folder: Path, progress: Progress | None = None) -> Tree:
     if not tree.entries:
         raise InputError(f"the data folder {folder} is empty; name a folder that holds the data")
     return tree
-
-
-def _path_text(path: Path) -> str:
-    """An absolute path as text; bytes that are not UTF-8 become escapes."""
-    return os.fsencode(path.absolute()).decode("utf-8", "backslashreplace")
 
 
 def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None, inputs: InputsLock | None) -> Recipe:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from samebits.core.errors import RecordError
+from samebits.core.home_path import without_home
 from samebits.core.jsonio import Fields
 
 FILE = "file"
@@ -54,7 +55,7 @@ class UnpinnedUse:
 
     def to_dict(self) -> dict[str, str | int]:
         """As the record holds it."""
-        return asdict(self)
+        return asdict(self) | {"what": without_home(self.what)}
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "UnpinnedUse":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from samebits.core.declared_env import resolve
+from samebits.core.declared_env import credential_arguments, resolve
 from samebits.core.errors import InputError
 
 _CALLER = {"LR": "0.5", "EMPTY": "", "OTHER": "x"}
@@ -61,3 +61,16 @@ def test_variables_of_others(name: str) -> None:
 @pytest.mark.parametrize("name", ["LR", "BATCH_SIZE", "KEY_SIZE", "TOPATH", "AUTHOR", "MONKEYS", "_x", "TFX"])
 def test_ordinary_names(name: str) -> None:
     assert resolve((f"{name}=1",), {}) == (f"{name}=1",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (("--api-key", "x", "--epochs", "3"), ["--api-key"]),
+        (("--api_key=x", "--hf-token=y"), ["--api_key", "--hf-token"]),
+        (("--tokenizer", "x", "--tokens", "3", "--author", "me", "--key", "3", "password"), []),
+        (("--PASSWORD", "x", "-token"), ["--PASSWORD", "-token"]),
+    ],
+)
+def test_arguments_that_look_like_secrets(arguments: tuple[str, ...], found: list[str]) -> None:
+    assert credential_arguments(arguments) == found

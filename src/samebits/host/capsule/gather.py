@@ -63,7 +63,7 @@ def data_files(run: RunDir, record: Record, folder: Path | None) -> Iterator[Sou
     """The data of a run, from where it was or from `folder`."""
     if record.recipe.data is None:
         return
-    place = record.origin.data if folder is None else os.fspath(folder)
+    place = record.origin.data_folder if folder is None else os.fspath(folder)
     if place is None or not os.path.isdir(place):
         where = "nothing says where it is" if place is None else f"it is not at {place}"
         raise InputError(f"the data is not here: {where}; name it with --data DIR, or leave it out (--without data)")

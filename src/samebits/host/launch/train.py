@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from samebits.core.code_tree import describe_code
+from samebits.core.declared_env import credential_arguments
 from samebits.core.errors import EXIT_ERROR, EXIT_OK, RecordError, SamebitsError, Terminated
 from samebits.core.ledger import lock_alive
 from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record, interrupted, read_record
@@ -38,6 +39,8 @@ def train(spec: RunConfig, limits: RunLimits = USUAL) -> tuple[RunDir, int]:
         planned = plan_run(spec, runtime.setup, progress)
     if note := describe_code(spec, planned.code):
         log(note)
+    for option in credential_arguments(spec.arguments):
+        log(f"the value of {option} looks like a secret, and the record shows it; have the script read it elsewhere")
     return execute(planned, runtime, limits=limits)
 
 

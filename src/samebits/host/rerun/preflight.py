@@ -74,7 +74,7 @@ class PreflightReport:
 
 def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Path) -> RunConfig:
     """The configuration of a recorded run, with the code that the run keeps; `data` is where the data is now."""
-    recipe, origin = record.recipe, record.origin.data
+    recipe, origin = record.recipe, record.origin.data_folder
     if recipe.data is None and data is not None:
         raise InputError(f"the run {record.id} has no data; leave --data out")
     # A run outside of our launcher, in a plain container, does not know the path on the host.
