@@ -1,8 +1,13 @@
 """Runs whose files hold anything at all: one line, no traceback, no control character, whatever is in them."""
 
 import copy
+import functools
+import itertools
 import json
+import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +136,34 @@ def _fuzz_file(played: Played, run: RunDir, name: str, data: st.DataObject, orig
 def test_files(played: Played, run: RunDir, name: str, examples: settings) -> None:
     original = (run.path / name).read_bytes()
     examples(given(st.data())(lambda data: _fuzz_file(played, run, name, data, original)))()
+
+
+@pytest.mark.slow
+def test_for_twenty_minutes(played: Played, run: RunDir) -> None:
+    """All of it in turn, with other examples each time."""
+    deadline = time.monotonic() + float(os.environ.get("SAMEBITS_FUZZ_SECONDS", "1200"))
+    record = run.record.read_bytes()
+    originals = {name: (run.path / name).read_bytes() for name in FILES}
+    some = settings(_FUZZ, max_examples=25, database=None)
+    for name in itertools.cycle(("record.json", *FILES)):
+        if time.monotonic() > deadline:
+            return
+        restore(run, record, originals)
+        if name == "record.json":
+            fuzz = functools.partial(_fuzz_record, played, run, original=json.loads(record))
+        else:
+            fuzz = functools.partial(_fuzz_file, played, run, name, original=originals[name])
+        some(given(st.data())(_called(fuzz)))()
+
+
+def _called(fuzz: Callable[..., None]) -> Callable[[st.DataObject], None]:
+    return lambda data: fuzz(data=data)
+
+
+def restore(run: RunDir, record: bytes, originals: dict[str, bytes]) -> None:
+    write(run.record, record)
+    for name, content in originals.items():
+        write(run.path / name, content)
 
 
 @_FUZZ
