@@ -1,4 +1,4 @@
-"""Train a tiny script on disks of many sizes, most of them too small: `make bench-full-disk` (root; about half an hour).
+"""Train a tiny script on disks of many sizes, most too small: `make bench-full-disk` (root; about half an hour).
 
 At every size one of two things must hold. The run is finished, whole, and has the result of a run with room. Or the
 command ends with a line that says what could not be written, and no record reads *finished*.
