@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
-from samebits.host.console import printable
+from samebits.core.printable import printable
 from samebits.host.subprocesses import Streams
 
 _RESET = "\x1b[0m"
