@@ -29,7 +29,7 @@ def test_names_and_versions(tmp_path: Path) -> None:
         ("-r other.in", "-r is an option; write its requirements here"),
         ("--hash=sha256:0", "--hash is an option; list packages only"),
         ("git+https://example.org/x.git", "is a path or URL, which no hash of an index covers"),
-        ("x @ git+https://example.org/x.git@abc", "x comes from git"),
+        ("x @ git+https://example.org/x.git@abc", "x comes from a repository without a commit"),
         ("./wheels/x.whl", "is a path or URL"),
         ("two words", "'two words' is no requirement"),
         ("pandas=3", "'pandas=3' is no requirement"),
