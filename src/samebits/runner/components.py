@@ -11,12 +11,15 @@ from samebits.core.ledger import Ledger
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.loop import follow
+from samebits.runner import software
 from samebits.runner.checkpoint.fit_checkpoints import FitCheckpoints
 from samebits.runner.checkpoint.library_state import LibraryState
 from samebits.runner.checkpoint.loop_checkpoints import LoopCheckpoints
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.random_streams import RandomStreams
+from samebits.runner.checkpoint.temporary_files import private_temporary_folder
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
+from samebits.runner.compat import cpython_private
 from samebits.runner.compat.features import EXACT_RESUME
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.self_test import PrivateNames
@@ -53,8 +56,10 @@ class Checkpointing:
     ) -> "Checkpointing":
         """Connect the parts. Nothing is patched before `install`."""
         folders = {"run": folder.path} | ({} if data is None else {"data": data})
+        temporary = private_temporary_folder(software.is_bound)
+        folders |= {} if pinned.folder is None else {"inputs": pinned.folder}
         # In a virtual environment, each run has a home of its own.
-        folders |= {} if pinned.folder is None else {"inputs": pinned.folder, "home": Path.home()}
+        folders |= {} if pinned.folder is None and temporary is None else {"home": Path.home()}
         streams = RandomStreams()
         libraries = LibraryState(streams)
 
@@ -62,7 +67,7 @@ class Checkpointing:
             # Links to inputs lead to this machine's cache; a resumed run makes its own.
             return working_folder.is_code(path) or pinned.is_link(folder.work / path)
 
-        manager = CheckpointManager(record, folder, ledger, folders, is_given, libraries)
+        manager = CheckpointManager(record, folder, ledger, folders, is_given, libraries, temporary)
         unsupported_ops = UnsupportedOpWatcher(manager, streams)
         return cls(
             manager=manager,
@@ -92,6 +97,8 @@ class Checkpointing:
         if exact:
             # In every run, as it may change bits.
             self.streams.install(patches)
+        if self.manager.temporary.is_private:
+            patches.replace(*cpython_private.temporary_names_location(), cpython_private.TemporaryNames())
         if self.manager.active and not exact:
             self.manager.turn_off(f"{EXACT_RESUME.name} is off: {names.reason(EXACT_RESUME)}")
         if self.manager.active:

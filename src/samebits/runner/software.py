@@ -123,6 +123,12 @@ def read_mounts(table: str | None = None) -> tuple[Mount, ...]:
     return tuple(mount for mount in _mounts(text) if not _is_expected(mount.target))
 
 
+def is_bound(folder: str) -> bool:
+    """Whether a folder is one of another file system, and not an empty one in memory."""
+    table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    return any(mount.target == folder and mount.kind != "tmpfs" for mount in _mounts(table))
+
+
 def _mounts(table: str) -> Iterator[Mount]:
     for line in table.splitlines():
         before, _, after = line.partition(" - ")

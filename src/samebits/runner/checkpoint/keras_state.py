@@ -144,6 +144,8 @@ def fixed_of(value: Any, done: set[int]) -> dict[str, str]:
         known = keras_private.library_names(type(layer))
         for name, item in vars(layer).items():
             relevant = name in known and not name.startswith("_") and name not in _CHANGED_BY_KERAS
+            # `load_weights` sets these; Keras reads a missing one as false.
+            relevant = relevant and (item is not False or name not in keras_private.FALSE_WHERE_MISSING)
             if relevant and _is_plain_value(item):
                 found[f"{number} {getattr(layer, 'name', '')}.{name}"] = plain_text(item)
         found[f"{number} {getattr(layer, 'name', '')}.trainable"] = repr(getattr(layer, "trainable", None))

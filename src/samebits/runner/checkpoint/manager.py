@@ -29,6 +29,8 @@ from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, 
 from samebits.runner.checkpoint.replay import ReplayProof
 from samebits.runner.checkpoint.restorability import check_restorable, completed
 from samebits.runner.checkpoint.restore import StateRestorer
+from samebits.runner.checkpoint.state_comparison import TEMPORARY
+from samebits.runner.checkpoint.temporary_files import TemporaryFiles
 from samebits.runner.process.console import log
 
 T = TypeVar("T")
@@ -37,8 +39,9 @@ T = TypeVar("T")
 class CheckpointManager:
     """Saves checkpoints of a run, and restores those of the run that it resumes.
 
-    `folders` are the paths that differ between runs: the run's own folder, and that of its data. The manager does
-    nothing in a run that neither writes checkpoints nor resumes from one.
+    `folders` are the paths that differ between runs: the run's own folder, and that of its data. `temporary` is a
+    folder for temporary files that nothing else uses. The manager does nothing in a run that neither writes checkpoints
+    nor resumes from one.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class CheckpointManager:
         folders: Mapping[str, Path],
         is_given: Callable[[str], bool],
         libraries: LibraryState,
+        temporary: Path | None = None,
     ) -> None:
         self._libraries = libraries
         resumes = record.origin.resumes
@@ -64,9 +68,11 @@ class CheckpointManager:
         # A power failure must not lose ledger lines that a checkpoint on the disk refers to.
         self._writer = AsyncWriter(store, record.retention, ledger.sync)
         announce, ignore = self._writer.announce, record.recipe.ignore_outputs
-        self._files = {
+        self.temporary = TemporaryFiles(temporary, store, announce)
+        self._files: dict[str, OutputSnapshot | TemporaryFiles] = {
             "written": OutputSnapshot(run.outputs, ignore, store, announce),
             "written_beside_code": OutputSnapshot(run.work, ignore, store, announce, leave_out=is_given),
+            TEMPORARY: self.temporary,
         }
         self._observer: TrainingObserver | None = None
         self.phases = 0  # that have begun
@@ -131,6 +137,7 @@ class CheckpointManager:
             # What was trained before the first phase is trained again by a resumed run.
             self._unwrapped = []
             self._store.accept()
+        self.temporary.begin()
         self.proof.begin_phase(phase.number)
         self._libraries.begin_phase()
         if self.writes:

@@ -22,7 +22,8 @@ from samebits.core.errors import RecordError
 class OutputSnapshot:
     """Captures and restores one folder, apart from files that the result ignores, and paths that `leave_out` names.
 
-    `announce` is called with the digest of each captured file, so that the store does not prune it.
+    `announce` is called with the digest of each captured file, so that the store does not prune it. `removes` says
+    whether to restore removes what the script made since.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class OutputSnapshot:
         announce: Callable[[str], None],
         *,
         leave_out: Callable[[str], bool] = lambda _: False,
+        removes: bool = True,
     ) -> None:
         self._folder = folder
         self._ignore = ignore
         self._store = store
         self._announce = announce
         self._leave_out = leave_out
+        self._removes = removes
         self._known: dict[str, tuple[tuple[int, ...], str]] = {}
 
     def capture(self) -> dict[str, Any]:
@@ -62,7 +65,8 @@ class OutputSnapshot:
         """Restore the folder. Raises RecordError if the state names a path outside of it."""
         _check_inside(state)
         flush_files(self._folder)
-        self._remove_others(state)
+        if self._removes:
+            self._remove_others(state)
         for relative in state["folders"]:
             (self._folder / relative).mkdir(parents=True, exist_ok=True)
         for relative, target in state["links"]:

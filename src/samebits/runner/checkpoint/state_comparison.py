@@ -13,6 +13,9 @@ _WHOLE = frozenset({"variable", "array", "tensor", "scalar", "bytes", "float", "
 OUTPUTS = ("written", "written_beside_code")
 """The parts that hold output files: those in the output folder, and those beside the script."""
 
+TEMPORARY = "written_in_temporary_folder"
+"""The part that holds temporary files. Their names may differ, and no result holds them: they are not compared."""
+
 _NUMBERS = frozenset({"#", "again"})
 """Keys of the number of an object, and of a reference to it."""
 
@@ -55,7 +58,7 @@ def state_differences(
     """
     try:
         yield from _Comparison(live).objects(one["objects"], other["objects"])
-        for name in sorted((one.keys() | other.keys()) - {"objects", *OUTPUTS}):
+        for name in sorted((one.keys() | other.keys()) - {"objects", *OUTPUTS, TEMPORARY}):
             # Iterators and observations hold no objects of the script.
             found = _Comparison({}).values(_PARTS.get(name, name), one.get(name), other.get(name))
             if next(found, None) is not None:

@@ -3,7 +3,9 @@
 import ctypes
 import gc
 import glob
+import itertools
 import random
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +24,24 @@ def global_random() -> random.Random:
 def entropy_location() -> PatchTarget:
     """The name under which `random` and `secrets` call `os.urandom`. NumPy's generators use it, too."""
     return random, "_urandom"
+
+
+class TemporaryNames:
+    """Names for temporary files that are the same whenever a script runs, in the place of random ones."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+
+    def __iter__(self) -> "TemporaryNames":
+        return self
+
+    def __next__(self) -> str:
+        return f"{next(self._numbers):08d}"
+
+
+def temporary_names_location() -> PatchTarget:
+    """Where `tempfile` has its source of names; it tries the next one where a file exists."""
+    return tempfile, "_name_sequence"
 
 
 def globbers() -> list[Any]:

@@ -135,6 +135,7 @@ EXACT_RESUME = Feature(
         "tensorflow.python.data.ops.dataset_ops:DatasetV2._functions",
         "tensorflow.python.data.ops.dataset_ops:DatasetV2._inputs",
         "tensorflow.python.data.ops.iterator_ops:OwnedIterator#_iterator_resource",
+        "tensorflow.python.data.ops.random_op:_RandomDataset#_rerandomize",
         "tensorflow.python.data.ops.shuffle_op:_ShuffleDataset",
         "tensorflow.python.data.ops.shuffle_op:_ShuffleDataset#_reshuffle_each_iteration",
         "tensorflow.python.eager.polymorphic_function.concrete_function:ConcreteFunction",

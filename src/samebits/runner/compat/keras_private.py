@@ -251,6 +251,9 @@ def immutable_kinds() -> tuple[type, ...]:
     return (keras.KerasTensor, keras.Operation, keras.DTypePolicy, Node)
 
 
+FALSE_WHERE_MISSING = frozenset({"is_awq_calibrated", "is_gptq_calibrated"})
+"""Attributes of layers that Keras reads with the default false."""
+
 TRAIN_FUNCTION, TEST_FUNCTION, PREDICT_FUNCTION = "train_function", "test_function", "predict_function"
 
 

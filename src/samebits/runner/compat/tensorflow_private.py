@@ -258,8 +258,8 @@ def shuffle_location() -> PatchTarget:
 
 
 def reshuffles_each_iteration(dataset: Any) -> bool:
-    """Whether a dataset reshuffles each time it is opened."""
-    return bool(getattr(dataset, "_reshuffle_each_iteration", False))
+    """Whether a dataset has another order, or other random numbers, each time it is opened."""
+    return any(getattr(dataset, name, False) for name in ("_reshuffle_each_iteration", "_rerandomize"))
 
 
 def variable_type(handle: Any) -> Any:

@@ -16,9 +16,11 @@ from samebits.runner.compat.patches import Patches
 
 _MAX_NAMES = 10_000  # of one list of file names
 _WRITING = ("w", "a", "x")
+WRITTEN = "written file"
+"""A file that is opened for writing."""
 
 Note = Callable[[str, str], None]
-"""Called with `FILE` or `FOLDER`, and the path."""
+"""Called with `FILE`, `FOLDER` or `WRITTEN`, and the path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,12 @@ def _noting(reader: _Reader, note: Note, original: Callable[..., Any]) -> Callab
     @functools.wraps(original)
     def noting(*args: Any, **kwargs: Any) -> Any:
         given = args[reader.position] if len(args) > reader.position else next(iter(kwargs.values()), None)
-        if not _writes(args, kwargs, reader):
-            for path in itertools.islice(_paths(given), _MAX_NAMES):
-                if os.path.isabs(path) or not reader.absolute:
-                    note(*_read_by(reader, path))
+        writes = _writes(args, kwargs, reader)
+        for path in itertools.islice(_paths(given), _MAX_NAMES):
+            if writes:
+                note(WRITTEN, path)
+            elif os.path.isabs(path) or not reader.absolute:
+                note(*_read_by(reader, path))
         return original(*args, **kwargs)
 
     wrapper: Callable[..., Any] = tf.autograph.experimental.do_not_convert(noting)

@@ -8,7 +8,8 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +19,7 @@ from samebits.core.record import FAILED, Outcome
 from samebits.core.script_uses import CONNECTION, FILE, FOLDER, UnpinnedUse
 from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism.call_sites import SiteCounter, script_site
-from samebits.runner.determinism.library_reads import watch_library_reads
+from samebits.runner.determinism.library_reads import WRITTEN, watch_library_reads
 from samebits.runner.process.console import log
 
 _SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr")
@@ -52,6 +53,7 @@ class UnpinnedMonitor:
         self._active = False
         self._seen: dict[str, bool] = {}
         self._own: set[str] = set()
+        self._written: Counter[str] = Counter()
         self._uses = SiteCounter("unpinned")
         self._first: dict[tuple[str, int, str, str], str] = {}
         self._asked: list[tuple[str, str]] = []
@@ -102,6 +104,10 @@ class UnpinnedMonitor:
             state=outcome.state, message=message, traceback=outcome.traceback, exit_status=outcome.exit_status
         )
 
+    def written(self) -> Mapping[str, int]:
+        """How often the script opened each file outside of its folders for writing; empty where nothing is watched."""
+        return self._written
+
     def check(self) -> None:
         """Raise SettingError where the run is strict, and the script swallowed the error or forked."""
         if self._stop is not None:
@@ -126,10 +132,18 @@ class UnpinnedMonitor:
             self._thread.busy = False
 
     def _open(self, path: object, _mode: object, flags: object) -> None:
-        if isinstance(flags, int) and flags & os.O_ACCMODE == os.O_WRONLY:
+        access = flags & os.O_ACCMODE if isinstance(flags, int) else os.O_RDONLY
+        if access == os.O_WRONLY:
             self._make(path)
         else:
             self._read(path)
+        if access != os.O_RDONLY:
+            self._write(path)
+
+    def _write(self, path: object) -> None:
+        text = _text(path)
+        if text is not None and self._is_foreign(full := os.path.realpath(text)):
+            self._written[full] += 1
 
     def _make(self, path: object, *_: object) -> None:
         """What the script writes is its own to read."""
@@ -154,9 +168,12 @@ class UnpinnedMonitor:
             self._note(kind, full)
 
     def _is_outside(self, path: str) -> bool:
-        if f"{path}/".startswith((*self._fixed, *self._allowed)) or path == "/":
+        if not self._is_foreign(path):
             return False
         return path not in self._own and not any(str(above) in self._own for above in Path(path).parents)
+
+    def _is_foreign(self, path: str) -> bool:
+        return path != "/" and not f"{path}/".startswith((*self._fixed, *self._allowed))
 
     def _request(self, url: object, *_: object) -> None:
         self._thread.url = url
@@ -195,7 +212,10 @@ class UnpinnedMonitor:
             log(f"{use}, which no recipe names; pin it with --data or `samebits fetch`")
 
     def _note_library(self, kind: str, path: str) -> None:
-        self._hook("open" if kind == FILE else "os.listdir", (path, "r", 0) if kind == FILE else (path,))
+        if kind == FOLDER:
+            self._hook("os.listdir", (path,))
+        else:
+            self._hook("open", (path, None, os.O_WRONLY if kind == WRITTEN else os.O_RDONLY))
 
 
 def _strict_message(place: str) -> str:

@@ -1,0 +1,87 @@
+"""Files outside of the outputs and the working folder: temporary ones are captured, others must not change."""
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from samebits.core.checkpoint_store import CheckpointStore
+from samebits.core.errors import shorten
+from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.output_files import OutputSnapshot
+
+_NOTHING: Mapping[str, Any] = {"folders": [], "files": [], "links": [], "open": []}
+
+
+def private_temporary_folder(is_bound: Callable[[str], bool]) -> Path | None:
+    """The temporary folder of this run alone; None where it may be others', too.
+
+    A run has a home of its own, which takes its temporary files, too.
+    """
+    folder = Path(tempfile.gettempdir()).absolute()
+    return None if folder != Path.home().absolute() or is_bound(str(folder)) else folder
+
+
+class TemporaryFiles:
+    """Captures what changed in the temporary `folder` since training began; a resumed script makes the rest again.
+
+    Without a folder nothing is captured. `written` says how often the script opened each file outside of all folders
+    of the run for writing.
+    """
+
+    def __init__(self, folder: Path | None, store: CheckpointStore, announce: Callable[[str], None]) -> None:
+        self.written: Callable[[], Mapping[str, int]] = dict
+        self._written_before: Counter[str] = Counter()
+        self._given: dict[str, tuple[int, ...] | None] | None = None
+        self._folder = folder or Path()
+        # Nothing is removed there: other programs may use it after all.
+        self._snapshot = folder and OutputSnapshot(folder, (), store, announce, leave_out=self._is_given, removes=False)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the run has a temporary folder of its own."""
+        return self._snapshot is not None
+
+    def begin(self) -> None:
+        """Note what there is before the first phase of training."""
+        if self._given is None:
+            self._written_before = Counter(self.written())
+            paths = self._folder.rglob("*") if self._snapshot else ()
+            self._given = {str(path.relative_to(self._folder)): _mark(path) for path in paths}
+
+    def capture(self) -> Mapping[str, Any]:
+        """The files, as `OutputSnapshot` has them. Raises UncapturableError."""
+        written = Counter(self.written()) - self._written_before
+        foreign = sorted(path for path in written if os.path.isfile(path))
+        if foreign:
+            raise UncapturableError(
+                f"the script writes {shorten(foreign, 3)} during training, where a resumed run cannot restore it; write"
+                " beside the script, to $SAMEBITS_OUTPUT or to tempfile.gettempdir()"
+            )
+        gone = sorted(name for name in self._given or () if not os.path.lexists(self._folder / name))
+        if gone:
+            raise UncapturableError(
+                f"the script removed the temporary file {shorten(gone, 3)} during training, which a resumed run makes"
+                " again; keep it until the end"
+            )
+        return self._snapshot.capture() if self._snapshot else _NOTHING
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore the files. Raises RecordError for a path outside of the folder."""
+        if self._snapshot:
+            self._snapshot.restore(dict(state))
+
+    def _is_given(self, relative: str) -> bool:
+        """Whether a file was there before training, and is unchanged."""
+        known, path = self._given or {}, self._folder / relative
+        return relative in known and known[relative] in (None, _mark(path))
+
+
+def _mark(path: Path) -> tuple[int, ...] | None:
+    """What changes with a file; None for a folder, whose files have marks of their own."""
+    found = path.lstat()
+    if path.is_dir() and not path.is_symlink():
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
