@@ -54,20 +54,20 @@ class StateWalker:
     """
 
     def __init__(self, code: Path, folders: PathMap) -> None:
-        self._code = str(code)
+        self.code = str(code)
         self._folders = folders
         self._large: LargeArrays = {}
 
     def check_globals(self, saved: Iterable[list[Any]]) -> None:
         """Raise RecordError if a saved global does not belong to one of the script's modules."""
         for module, name, _ in saved:
-            if not is_ours(module, self._code) or name not in vars(sys.modules[module]):
+            if not is_ours(module, self.code) or name not in vars(sys.modules[module]):
                 raise RecordError(f"a checkpoint names {module}.{name}, which is not a global of the script")
 
     def capture_initial(self, roots: Mapping[str, Any]) -> "StateCapture":
         """Capture the state before training begins, and remember its large arrays. Raises UncapturableError."""
         self._large = {}
-        captured = StateCapture(self._code, self._folders, self._large, initial=True)
+        captured = StateCapture(self.code, self._folders, self._large, initial=True)
         captured.capture_roots(roots)
         return captured
 
@@ -83,7 +83,7 @@ class StateWalker:
         `known` has values and digests of variables that were read already, by the `id` of the variable. `frozen`
         leaves out what a traced graph reads anew in each step: the values of variables.
         """
-        captured = StateCapture(self._code, self._folders, self._large, known, frozen=frozen)
+        captured = StateCapture(self.code, self._folders, self._large, known, frozen=frozen)
         captured.capture_roots(roots)
         return captured
 
@@ -118,6 +118,11 @@ class StateCapture:
     def draws(self) -> bool:
         """Whether the captured objects may draw random numbers."""
         return bool(self._draws or self._arrays.generators or self._keras.draws or self._code.draws)
+
+    @property
+    def has_own_code(self) -> bool:
+        """Whether the walk reached functions or classes of the script."""
+        return self._code.has_own
 
     @property
     def contents(self) -> dict[str, Any]:
@@ -243,6 +248,8 @@ class StateCapture:
         if isinstance(value, enum.Enum):
             attributes = self._attributes(value, member_attributes(value), f"{qualified_name(kind)}.{value.name}")
             return {"member": {"class": qualified_name(kind), "name": value.name, "attributes": attributes}}
+        if type(value) in (io.StringIO, io.BytesIO) and not value.closed:
+            return {"buffer": [self.encode(value.getvalue(), where), value.tell()], "class": qualified_name(kind)}
         if isinstance(value, io.IOBase):
             return self._file(value, where)
         # Iterators inside objects of libraries are tolerated: the library's own code creates them again.

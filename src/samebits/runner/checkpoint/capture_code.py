@@ -34,6 +34,8 @@ class CodeCapture:
         self._strict = strict
         self.globals: dict[tuple[str, str], None] = {}
         """Module and name of each global that captured code refers to, in the order of discovery."""
+        self.has_own = False
+        """Whether code of the script was captured."""
         self.draws = False
         """Whether captured code may draw from a shared random generator."""
 
@@ -54,6 +56,7 @@ class CodeCapture:
         return {"constant": qualified_name(value)} if isinstance(value, _WITHOUT_STATE) else None
 
     def _type(self, kind: type, where: str) -> dict[str, Any]:
+        self.has_own = True
         methods = [
             {"name": qualified_name(function), **self._own_function(function, f"{where}.{function.__name__}")}
             for function in holding_methods(kind)
@@ -104,6 +107,7 @@ class CodeCapture:
         return {"cells": cells, "holds": holds}
 
     def _note_globals(self, function: types.FunctionType) -> None:
+        self.has_own = True
         self.draws = self.draws or draws(function)
         module = function.__module__
         known = vars(sys.modules.get(module, types.ModuleType("none")))

@@ -144,7 +144,7 @@ class CheckpointManager:
             # What is not capturable is found here, before hours of training.
             def inspect() -> None:
                 captured = self._walker.capture_initial(phase.roots | self._libraries.roots())
-                phase.initial, phase.settings = captured.encoded, process_settings()
+                phase.initial, phase.settings = captured.encoded, process_settings(self._walker.code)
                 check(captured)
 
             self.attempt(inspect)
@@ -230,11 +230,7 @@ class CheckpointManager:
             known = {} if self._observer is None or not settled else self._observer.digested()
             captured = self.attempt(lambda: self._checkpoint_at(position, phase, part(), roots, known))
         # Compared before it is written: a training that went another way leaves no checkpoint of it.
-        self.proof.check(
-            None if captured is None else captured[0],
-            position,
-            lambda: roots | self._libraries.roots(),
-        )
+        self.proof.check(captured and captured[0], position, lambda: roots | self._libraries.roots())
         if captured is not None:
             self._writer.add(*captured)
             self._saved += 1
@@ -314,7 +310,7 @@ class CheckpointManager:
         captured = self.capture(roots, known)
         # Better no checkpoint than one that cannot be restored.
         check_restorable(captured.encoded, phase.initial)
-        check_settings(phase.settings)
+        check_settings(phase.settings, self._walker.code)
         observer = self._observer
         files = {name: snapshot.capture() for name, snapshot in self._files.items()}
         state: dict[str, Any] = {

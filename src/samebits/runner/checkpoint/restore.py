@@ -216,8 +216,7 @@ class StateRestorer:
     def _tuple(self, content: Any, live: Any, where: str) -> Any:
         items = self._items(content, live, where)
         # The same tuple is kept if possible, as other objects may refer to it.
-        same = isinstance(live, tuple) and len(live) == len(items)
-        if same and all(one is other for one, other in zip(live, items, strict=True)):
+        if isinstance(live, tuple) and list(map(id, live)) == list(map(id, items)):
             return live
         return type(live)(*items) if isinstance(live, tuple) and hasattr(live, "_fields") else tuple(items)
 
@@ -261,6 +260,13 @@ class StateRestorer:
     def _frozenset(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002
         return frozenset(self.value(item, None, where) for item in content)
 
+    def _buffer(self, content: Any, live: Any, where: str) -> Any:
+        live.seek(0)
+        live.truncate()
+        live.write(self.value(content[0], None, where))
+        live.seek(content[1])
+        return live
+
     def _function(self, content: Any, live: Any, where: str) -> Any:
         if not isinstance(live, types.FunctionType) or qualified_name(live) != content["name"]:
             live = resolve_name(content["name"], where)
@@ -300,10 +306,8 @@ class StateRestorer:
 
     def _object(self, content: Any, live: Any, where: str) -> Any:
         if qualified_name(type(live)) != content["class"]:
-            raise UncapturableError(
-                f"{where} was an object of {content['class']}, created during training, which a resumed run cannot"
-                " create; create it before"
-            )
+            what = f"{where} was an object of {content['class']}, created during training"
+            raise UncapturableError(f"{what}, which a resumed run cannot create; create it before")
         self._bases(content, live)
         self._attributes(content["attributes"], live, where)
         return live

@@ -160,6 +160,20 @@ class KeptTraces:
         return None if where is None else (where, kept.traced)
 
 
+def _of_libraries(encoded: Mapping[str, Any], model: Any) -> Mapping[str, Any]:
+    """Captured state without what the script keeps on a model in whose steps no code of the script runs."""
+    known = {*keras_private.library_names(type(model)), "optimizer", "stop_training"}
+    return {**encoded, "roots": [_without_own(name, item, known) for name, item in encoded["roots"]]}
+
+
+def _without_own(name: str, item: Encoded, known: set[str]) -> list[Encoded]:
+    layer = item.get("layer") if name == "model" and isinstance(item, Mapping) else None
+    if layer is None:
+        return [name, item]
+    kept = {key: value for key, value in layer["attributes"].items() if key in known}
+    return [name, {**item, "layer": {**layer, "attributes": kept}}]
+
+
 def _reference(model: Any) -> Any:
     optimizer = getattr(model, "optimizer", None)
     return (lambda: None) if optimizer is None else weakref.ref(optimizer)
@@ -226,7 +240,9 @@ class TraceGuard:
     def _state(self, model: Any) -> Mapping[str, Any]:
         """What a graph of a model's step is made of; empty where that cannot be captured, which is reported."""
         captured = self._manager.attempt(lambda: self._manager.capture_only(traced_roots(model), frozen=True))
-        return {} if captured is None else captured.encoded
+        if captured is None:
+            return {}
+        return captured.encoded if captured.has_own_code else _of_libraries(captured.encoded, model)
 
     def _is_eager(self, model: Any) -> bool:
         return keras_private.runs_eagerly(model) and not self._has_traced()
