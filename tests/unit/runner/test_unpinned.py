@@ -36,7 +36,7 @@ with Patches() as patches:
     explained = monitor.explained(outcome, lambda _: "run `samebits fetch train.py` once")
     Path(sys.argv[2], "..", "outside", "late.txt").read_text()
 Path(sys.argv[2], "..", "outside", "late.txt").read_text()
-print(json.dumps([[use.to_dict() for use in monitor.found() or ()], explained.message]))
+print(json.dumps([[use.to_dict() for use in monitor.found() or ()], explained.message, dict(monitor.written())]))
 """
 
 
@@ -53,12 +53,30 @@ def folder(tmp_path: Path) -> Path:
 def _watched(
     folder: Path, script: str, files: str = "files", strict: str = ""
 ) -> tuple[list[dict[str, Any]], str, str]:
+    uses, message, _, printed = _all_watched(folder, script, files, strict)
+    return uses, message, printed
+
+
+def _all_watched(
+    folder: Path, script: str, files: str = "files", strict: str = ""
+) -> tuple[list[dict[str, Any]], str, dict[str, int], str]:
     (folder / "code" / "train.py").write_text(script.format(outside=folder / "outside", allowed=folder / "allowed"))
     command = [sys.executable, "-c", _WATCH, str(folder / "code"), str(folder / "allowed"), files, strict]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    uses, message = json.loads(done.stdout.splitlines()[-1])
-    return uses, message, done.stderr
+    uses, message, written = json.loads(done.stdout.splitlines()[-1])
+    return uses, message, written, done.stderr
+
+
+def test_what_is_written_elsewhere_is_counted(folder: Path) -> None:
+    """Each opening for writing, also for updates; not in the script's own folders."""
+    script = """
+for mode in ("w", "a", "r+", "r"):
+    open("{outside}/new.txt", mode).close()
+open("{allowed}/mine.txt", "w").close()
+open("beside.txt", "w").close()
+"""
+    assert _all_watched(folder, script)[2] == {str(folder / "outside" / "new.txt"): 3}
 
 
 def _short(uses: list[dict[str, Any]], folder: Path) -> list[tuple[int, str, str, int]]:
