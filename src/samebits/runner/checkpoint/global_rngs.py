@@ -66,7 +66,8 @@ def _values_in_libraries(code: str) -> Iterator[tuple[str, object]]:
     for module in [builtins, *vars(sys.modules["__main__"]).values()]:
         if isinstance(module, types.ModuleType) and not is_ours(module.__name__, code):
             values = ((name, value) for name, value in list(vars(module).items()) if not name.startswith("_"))
-            yield from ((f"{module.__name__}.{name}", value) for name, value in values if type(value) in _PLAIN)
+            texts = ((name, repr(value)) for name, value in values if type(value) in _PLAIN)
+            yield from ((f"{module.__name__}.{name}", text) for name, text in texts)
 
 
 _PLAIN = (bool, int, float, str)
