@@ -2,6 +2,7 @@
 
 import pytest
 
+from support import ordinary_scripts
 from support.lanes import long_tail
 from support.state_runs import REFUSED, SAME, Cases, Ended
 
@@ -201,7 +202,7 @@ class Noise(keras.callbacks.Callback):
 simple().fit(Rows(), epochs=4, verbose=0, callbacks=[Noise()])
 """
 
-RESUMED = {
+RESUMED = ordinary_scripts.RESUMED | {
     "tf.random in a traced step": _MIX,
     "tf.random in the step of a loop": _LOOP,
     "a pipeline of a loop, and of a later fit": _LOOP_THEN_FITS,
@@ -234,7 +235,7 @@ RESUMED = {
     ),
     "random numbers of a callback beside a PyDataset": _BATCHES,
 }
-NOT_RESUMED = {
+NOT_RESUMED = ordinary_scripts.NOT_RESUMED | {
     "a float with attributes": (
         late("[held.__setitem__(0, F(held[0] + 1)), float(held[0])][1]", "class F(float): pass\nheld = [F(1.0)]"),
         "held[0] (__main__:F) changed during training",
@@ -263,7 +264,9 @@ _USUAL = (
     *("an attribute of a member of an enumeration", "a model that its first step builds"),
     *("a pipeline that validates and is looked at, too", "a pipeline that a callback evaluates"),
     *("two shuffles, one after the other", "a pipeline of a loop, and of a later fit"),
+    *ordinary_scripts.USUAL,
 )
+_RARE = {*ordinary_scripts.NOT_RESUMED} - {*ordinary_scripts.USUAL}
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +289,7 @@ def test_a_resumed_script_has_the_same_bits(name: str, ended: dict[str, list[End
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", NOT_RESUMED)
+@pytest.mark.parametrize("name", long_tail(NOT_RESUMED, {*NOT_RESUMED} - _RARE))
 def test_a_script_that_would_resume_to_other_bits_is_refused(name: str, ended: dict[str, list[Ended]]) -> None:
     assert ended[name][0].verdict == REFUSED, ended[name]
     # What differs after the checkpoint is found by the replay proof.
