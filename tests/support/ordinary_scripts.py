@@ -150,8 +150,43 @@ model = keras.Sequential([L.Input((4,)), Noise(), L.Dropout(0.3, seed=8), L.Dens
 model.compile("adam", loss)
 model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[Drawing()])
 """
+_TRACED_LOOP = """
+model, optimizer, scale = simple(), keras.optimizers.Adam(0.01), 1.0
+@tf.function
+def step(a, b):
+    with tf.GradientTape() as tape: lost = loss(b, model(a)) * scale
+    optimizer.apply_gradients(zip(tape.gradient(lost, model.trainable_variables), model.trainable_variables))
+for epoch in samebits.checkpoint(range(6), model, optimizer, rng):
+    step(x[:32], y[:32])
+    if epoch == 1: scale = 0.01
+    if epoch == 5: step(x[:16], y[:16])
+"""
+_TRACED_METHOD = """
+class Trainer:
+    def __init__(self): self.model, self.optimizer, self.scale = simple(), keras.optimizers.Adam(0.01), 1.0
+    @tf.function
+    def step(self, a, b):
+        with tf.GradientTape() as tape: lost = loss(b, self.model(a, training=True)) * self.scale
+        variables = self.model.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(lost, variables), variables))
+        return lost
+    def train(self):
+        seen = []
+        for epoch in samebits.checkpoint(range(5), self, self.model, self.optimizer, rng, seen):
+            for i in rng.permutation(4): seen.append(float(self.step(x[i * 16 : i * 16 + 16], y[i * 16 : i * 16 + 16])))
+Trainer().train()
+"""
+_UNBUILT_LOOP = """
+model, optimizer = keras.Sequential([L.Dense(8), L.Dense(3)]), keras.optimizers.Adam(0.01)
+for _ in samebits.checkpoint(range(5), model, optimizer, rng):
+    for i in rng.permutation(4):
+        with tf.GradientTape() as tape: lost = loss(y[i * 16 : i * 16 + 16], model(x[i * 16 : i * 16 + 16]))
+        optimizer.apply_gradients(zip(tape.gradient(lost, model.trainable_variables), model.trainable_variables))
+"""
 
 RESUMED = {
+    "a loop with a method that is a graph": _TRACED_METHOD,
+    "a model that a loop builds": _UNBUILT_LOOP,
     "weights that are loaded between fits": _BEST.format(path='"best.weights.h5"'),
     "a file in a temporary folder": _kept("count()", _TEMPORARY, _BEST.format(path='path + ".weights.h5"')),
     "text and bytes in memory": _kept(
@@ -180,6 +215,20 @@ NOT_RESUMED = {
         ),
         "s.txt during training, where a resumed run cannot restore it",
     ),
+    "a number that the graph of a loop was traced with": (
+        _TRACED_LOOP,
+        "scale changed during training; a graph may have been traced with the old value",
+    ),
+    "a model that a callback makes and trains": (
+        """
+class Probing(Each):
+    def each(self, epoch, logs):
+        probe = simple()
+        probe.fit(x, y, verbose=0)
+simple().fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[Probing()])
+""",
+        "was created during training",
+    ),
     "a strategy for one device": (
         """
 with tf.distribute.OneDeviceStrategy("/cpu:0").scope(): model = simple()
@@ -207,5 +256,5 @@ USUAL = (
         "a file in a temporary folder",
         "values that a callback keeps on a model",
     ),
-    "a value on a module of a library",
+    *("a value on a module of a library", "a number that the graph of a loop was traced with"),
 )

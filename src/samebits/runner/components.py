@@ -12,9 +12,11 @@ from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.loop import follow
 from samebits.runner import software
+from samebits.runner.checkpoint.code_inspection import is_ours
 from samebits.runner.checkpoint.fit_checkpoints import FitCheckpoints
 from samebits.runner.checkpoint.library_state import LibraryState
 from samebits.runner.checkpoint.loop_checkpoints import LoopCheckpoints
+from samebits.runner.checkpoint.loop_traces import LoopTraces
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.random_streams import RandomStreams
 from samebits.runner.checkpoint.temporary_files import private_temporary_folder
@@ -69,6 +71,7 @@ class Checkpointing:
 
         manager = CheckpointManager(record, folder, ledger, folders, is_given, libraries, temporary)
         unsupported_ops = UnsupportedOpWatcher(manager, streams)
+        traces = LoopTraces(manager, lambda module: is_ours(module, str(folder.work)))
         return cls(
             manager=manager,
             fits=FitCheckpoints(
@@ -77,7 +80,7 @@ class Checkpointing:
                 end=signals.reraise,
                 has_traced=lambda: unsupported_ops.has_traced,
             ),
-            loops=LoopCheckpoints(manager, ledger, unsupported_ops),
+            loops=LoopCheckpoints(manager, ledger, unsupported_ops, traces),
             unsupported_ops=unsupported_ops,
             streams=streams,
             libraries=libraries,

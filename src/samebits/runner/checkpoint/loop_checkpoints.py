@@ -17,6 +17,7 @@ from samebits.runner.checkpoint.capture import StateCapture
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.global_rngs import generator_kinds
 from samebits.runner.checkpoint.ledger_line import confirm_restored
+from samebits.runner.checkpoint.loop_traces import LoopTraces
 from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
 from samebits.runner.checkpoint.phases import Phase, StatePart
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
@@ -36,16 +37,20 @@ class LoopPhase(Phase):
 class LoopCheckpoints:
     """Iterates for `samebits.checkpoint`, and saves and restores every loop."""
 
-    def __init__(self, manager: CheckpointManager, ledger: Ledger, unsupported_ops: UnsupportedOpWatcher) -> None:
+    def __init__(
+        self, manager: CheckpointManager, ledger: Ledger, unsupported_ops: UnsupportedOpWatcher, traces: LoopTraces
+    ) -> None:
         self._manager = manager
         self._unsupported_ops = unsupported_ops
         self._ledger = ledger
+        self._traces = traces
 
     def install(self, patches: Patches) -> None:
         """Wrap the creation of iterators over tf.data pipelines."""
         import tensorflow as tf
 
         patches.wrap((tf.data.Dataset, "__iter__"), self._wrap_iter)
+        self._traces.install(patches)
 
     @property
     def _phase(self) -> LoopPhase | None:
@@ -114,13 +119,15 @@ class LoopCheckpoints:
             _check_passed(found.visited, generators)
 
         found = self._manager.begin(phase, check)
-        if found is None:
-            return 0
-        self._restore_datasets(phase, found)
-        self._manager.restore(phase, found)
-        place = {"event": "round", "stage": phase.number, "round": found.position.epoch - 1}
-        confirm_restored(self._ledger, found, place, _digests(phase))
-        return found.position.epoch
+        if found is not None:
+            self._restore_datasets(phase, found)
+            self._manager.restore(phase, found)
+            place = {"event": "round", "stage": phase.number, "round": found.position.epoch - 1}
+            confirm_restored(self._ledger, found, place, _digests(phase))
+        if self._manager.writes:
+            models = [item for item in others if isinstance(item, keras.Model)]
+            self._manager.attempt(lambda: self._traces.begin(models))
+        return 0 if found is None else found.position.epoch
 
     def _restore_datasets(self, phase: LoopPhase, found: Checkpoint) -> None:
         saved = found.state["datasets"]
@@ -134,6 +141,7 @@ class LoopCheckpoints:
                 data_iterator.restore_captured(dataset, captured)
 
     def _part(self, phase: LoopPhase) -> StatePart:
+        self._traces.check()
         captured = [
             (phase.opened.get(id(dataset)), data_iterator.captured_state(dataset)) for dataset in phase.datasets
         ]

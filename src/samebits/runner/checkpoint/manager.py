@@ -27,7 +27,7 @@ from samebits.runner.checkpoint.library_state import LibraryState
 from samebits.runner.checkpoint.output_files import OutputSnapshot
 from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver
 from samebits.runner.checkpoint.replay import ReplayProof
-from samebits.runner.checkpoint.restorability import check_restorable, completed
+from samebits.runner.checkpoint.restorability import check_restorable, check_steps, completed
 from samebits.runner.checkpoint.restore import StateRestorer
 from samebits.runner.checkpoint.state_comparison import TEMPORARY
 from samebits.runner.checkpoint.temporary_files import TemporaryFiles
@@ -138,6 +138,7 @@ class CheckpointManager:
             self._unwrapped = []
             self._store.accept()
         self.temporary.begin()
+        phase.stepped = 0 if self._observer is None else len(self._observer.first_steps())
         self.proof.begin_phase(phase.number)
         self._libraries.begin_phase()
         if self.writes:
@@ -223,7 +224,6 @@ class CheckpointManager:
         Raises TraceEnded if the run was to end at this position, and InputError if it should have reproduced the
         checkpoint of the run that it resumes.
         """
-        # Roots left out here are restored by the phase itself.
         roots = {name: value for name, value in phase.roots.items() if name not in without} | dict(more)
         captured = None
         if self.writes:
@@ -237,7 +237,6 @@ class CheckpointManager:
         # A trial that cannot be resumed has shown what it was to show.
         if (trial := self._trial) and trial.checkpoints and (self.reasons or self._saved == trial.checkpoints):
             raise TraceEnded(trial.saved_message)
-        # A run of one segment ends here, even if it writes no checkpoints.
         if self._until == position:
             raise TraceEnded(describe_reached(position))
 
@@ -308,14 +307,15 @@ class CheckpointManager:
         self, position: Position, phase: Phase, part: StatePart, roots: Mapping[str, Any], known: DigestedValues
     ) -> tuple[Checkpoint, Mapping[str, Any]]:
         captured = self.capture(roots, known)
-        # Better no checkpoint than one that cannot be restored.
         check_restorable(captured.encoded, phase.initial)
         check_settings(phase.settings, self._walker.code)
         observer = self._observer
+        steps = () if observer is None else observer.first_steps()
+        check_steps(steps[phase.stepped :], captured.optimizers)
         files = {name: snapshot.capture() for name, snapshot in self._files.items()}
         state: dict[str, Any] = {
             "objects": captured.encoded,
-            "stepped": [] if observer is None else _indices(observer.first_steps(), captured.optimizers),
+            "stepped": _indices(steps, captured.optimizers),
             "told": {} if observer is None else observer.observations(),
             **files,
             **part.values,

@@ -1,7 +1,7 @@
 """Checks, when state is captured, that it can be restored into the objects that exist when training begins."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from samebits.core.errors import shorten
@@ -22,6 +22,16 @@ def check_restorable(captured: Mapping[str, Any], initial: Mapping[str, Any]) ->
     known = {(module, name): item for module, name, item in initial["globals"]}
     for module, name, item in captured["globals"]:
         _check_value(item, known.get((module, name)), f"{module}.{name}")
+
+
+def check_steps(stepped: Iterable[Any], captured: Sequence[Any]) -> None:
+    """Raise UncapturableError if an optimizer that made its first step in a phase is not among those `captured`."""
+    for optimizer in stepped:
+        if not any(optimizer is known for known in captured):
+            raise UncapturableError(
+                f"the optimizer {optimizer.name} was created during training, or nothing that is saved refers to it;"
+                " create its model before, and keep it in an attribute of the model or callback that trains it"
+            )
 
 
 def completed(initial: Encoded, built: Encoded) -> Encoded:

@@ -19,7 +19,7 @@ from samebits.runner.compat import keras_private
 from samebits.runner.compat.patches import Patches
 
 _USES = {"evaluate": keras_private.TEST_FUNCTION, "predict": keras_private.PREDICT_FUNCTION}
-_CHANGED = "{} changed during training; a graph may have been traced with the old value; use a variable"
+CHANGED = "{} changed during training; a graph may have been traced with the old value; use a variable"
 _MISSING: Encoded = {"constant": "missing"}
 
 
@@ -32,6 +32,17 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str |
                 found = next(_differences(known[tuple(name)], value, ".".join(name)), None)
                 if found is not None:
                     return found
+    return None
+
+
+def first_new_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Where two captured states differ first, apart from what building layers adds; None if nowhere."""
+    for part in ("roots", "globals"):
+        known = {".".join(item[:-1]): item[-1] for item in before.get(part, ())}
+        for *name, value in now.get(part, ()):
+            where = first_change_while_building(known.get(".".join(name)), value, ".".join(name))
+            if where is not None:
+                return where
     return None
 
 
@@ -213,13 +224,9 @@ class TraceGuard:
         """
         known = phase.fixed
         self.note(phase)
-        for part in ("roots", "globals"):
-            named = {".".join(item[:-1]): item[-1] for item in known.get(part, ())}
-            for *name, now in phase.fixed.get(part, ()):
-                before = named.get(".".join(name))
-                where = first_change_while_building(before, now, ".".join(name))
-                if where is not None:
-                    raise UncapturableError(_CHANGED.format(where))
+        where = first_new_difference(known, phase.fixed)
+        if where is not None:
+            raise UncapturableError(CHANGED.format(where))
 
     def check(self, phase: FitPhase) -> None:
         """Raise UncapturableError if Python state that a graph may have been traced with changed."""
@@ -228,7 +235,7 @@ class TraceGuard:
         known, phase.fixed = phase.fixed, self._state(phase.model)
         where = first_difference(known, phase.fixed) if phase.fixed else None
         if where is not None:
-            raise UncapturableError(_CHANGED.format(where))
+            raise UncapturableError(CHANGED.format(where))
 
     def end(self, phase: FitPhase) -> None:
         """Remember what the graphs were traced with that Keras keeps after a `fit`."""

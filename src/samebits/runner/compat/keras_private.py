@@ -213,9 +213,21 @@ def _library_names(kind: Any) -> frozenset[str]:
     bases = [base for base in kind.__mro__ if base.__module__.partition(".")[0] in ("keras", "tensorflow")]
     stored = {name for base in bases for name in _stored_names(base)}
     if issubclass(kind, keras.layers.Layer):
-        # Those that are set from outside: by `fit`, and by TensorFlow's tracking.
-        stored |= {"history", *vars(keras.layers.Layer()), *vars(keras.Model())}
+        stored |= _set_from_outside()
     return frozenset(stored)
+
+
+@functools.cache
+def _set_from_outside() -> frozenset[str]:
+    """Attributes of layers and models that are set from outside: by `fit`, and by TensorFlow's tracking."""
+    import keras
+
+    before = dict(name_counters())
+    found = frozenset({"history", *vars(keras.layers.Layer()), *vars(keras.Model())})
+    # These two got names, which the script's objects must not miss.
+    name_counters().clear()
+    name_counters().update(before)
+    return found
 
 
 def _stored_names(kind: type) -> Iterator[str]:

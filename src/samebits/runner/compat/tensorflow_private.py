@@ -289,6 +289,13 @@ def python_function(value: Any) -> Any:
     return value.python_function if isinstance(value, Function) else None
 
 
+def method_owner(function: Any) -> Any:
+    """The object that a method belongs to, also inside a `tf.function`; None for other functions."""
+    owner = getattr(function, "__self__", None)
+    # A `tf.function` holds it weakly.
+    return getattr(owner, "target", owner) if type(owner).__name__ == "TfMethodTarget" else owner
+
+
 def graph_kinds() -> tuple[type, ...]:
     """The class of one traced graph of a `tf.function`."""
     from tensorflow.python.eager.polymorphic_function.concrete_function import ConcreteFunction
