@@ -92,6 +92,8 @@ class KerasCapture:
             "trained": self._variables(trained, where),
             "variables": [] if self._frozen else self._variables(value.variables, where),
             "built": bool(value.built) and not self._frozen,
+            # Another path of a variable is another result.
+            "parent": None if self._frozen else keras_private.parent_scope(value),
             "attributes": self._attributes(value, where),
             "fixed": plain_settings(value),
         }

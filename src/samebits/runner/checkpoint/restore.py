@@ -166,7 +166,7 @@ class StateRestorer:
         trained = [self.value(item, variable, where) for item, variable in _paired(content["trained"], known, where)]
         if content["built"] and not live.built:
             # Its first step would have built it.
-            with keras_private.scope_of(live):
+            with keras_private.scope_of(live, content.get("parent")):
                 live.build(trained)
         for item, variable in _paired(content["variables"], live.variables, where):
             self.value(item, variable, where)

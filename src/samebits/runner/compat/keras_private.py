@@ -122,12 +122,18 @@ def validation_iterator(model: Any) -> Any:
     return getattr(model, "_eval_epoch_iterator", None)
 
 
-def scope_of(layer: Any) -> AbstractContextManager[Any]:
-    """The name scope in which Keras builds a layer or an optimizer."""
+def scope_of(layer: Any, parent: str | None = None) -> AbstractContextManager[Any]:
+    """The name scope in which Keras builds a layer or an optimizer, also within that of a `parent`."""
     from keras.src.backend.common.name_scope import name_scope
 
-    scope: AbstractContextManager[Any] = name_scope(layer.name, caller=layer)
+    scope: AbstractContextManager[Any] = name_scope(layer.name, caller=layer, override_parent=parent)
     return scope
+
+
+def parent_scope(optimizer: Any) -> str | None:
+    """The name scope in which an optimizer was built; None outside of one."""
+    paths = (variable.path.rpartition(f"/{optimizer.name}/")[0] for variable in optimizer.variables)
+    return next((parent for parent in paths if parent), None)
 
 
 def current_scope() -> str:
