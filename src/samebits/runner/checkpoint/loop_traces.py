@@ -89,7 +89,7 @@ class LoopTraces:
         owner = tensorflow_private.method_owner(inner)
         if not self._is_ours(getattr(inner, "__module__", None) or ""):
             return {}
-        code = inner.__func__ if isinstance(inner, types.MethodType) else inner
+        code: Any = inner.__func__ if isinstance(inner, types.MethodType) else inner
         return {"step": code} | ({} if owner is None else _named(owner, code))
 
     def _attempt(self, roots: Mapping[str, Any]) -> _State | None:
