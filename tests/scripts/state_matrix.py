@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import h5py  # noqa: F401
@@ -36,6 +37,11 @@ def carry_out(folder: RunDir) -> int:
     printed = os.open(folder.path / "printed.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):
         os.dup2(printed, number)
+    # Each run has a home of its own, which takes its temporary files.
+    home = Path(os.environ["HOME"]) / folder.path.name
+    home.mkdir()
+    os.environ.update(HOME=str(home), TMPDIR=str(home))
+    tempfile.tempdir = None
     return Session(folder, read_record(folder.record), None).run()
 
 
