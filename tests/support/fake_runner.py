@@ -46,6 +46,7 @@ class Player:
     """Stages of so many epochs. `noise` is what some epochs compute besides; at `dies` it ends without a word.
 
     `fails` is an epoch in which the script raises; `unlike` makes the end another one; a checkpoint holds `state`, too.
+    With `seeded` the weights follow the run's seed; `only` is the one seed whose run dies or fails, if not all do.
     """
 
     recipe: Path = field(default_factory=staged_context)
@@ -58,6 +59,8 @@ class Player:
     state: dict[str, Any] = field(default_factory=dict)
     trained: list[tuple[int, int]] = field(default_factory=list)
     proven: list[str] = field(default_factory=list)
+    seeded: bool = False
+    only: int | None = None
 
     def __call__(
         self,
@@ -82,10 +85,13 @@ class Player:
         weights, losses = self._state(folder, place, ledger)
         if self.refuses:
             folder.checkpoints.refuse(self.refuses)
+        if self.seeded and place is None:
+            weights += str(record.recipe.seed).encode()
+        meant = self.only in (None, record.recipe.seed)
         for stage, epoch in self._left(place):
-            if (stage, epoch) == self.dies:
+            if meant and (stage, epoch) == self.dies:
                 return -9
-            if (stage, epoch) == self.fails:
+            if meant and (stage, epoch) == self.fails:
                 return self._seal(folder, record, ledger, Outcome(state=FAILED, message="no", exit_status=1))
             weights = Digest.of_bytes(weights + self.noise.get((stage, epoch), b"")).hex.encode()
             losses[stage].append(float(weights[0]).hex())

@@ -230,6 +230,8 @@ _READERS = {
     "samebits.host.capsule.image_layout": "exported images",
     "samebits.host.capsule.software": "wheels whose digests were checked, in a folder of ours",
     "samebits.host.capsule.unpack": "files that it writes",
+    "samebits.host.cluster.array": "tasks and answers, which this user's processes write",
+    "samebits.host.cluster.following": "what a job printed; its folder is no run's",
     "samebits.host.compare.tensor_diff": "a member of an archive that the door opened",
     "samebits.host.console": "/dev/null",
     "samebits.host.docker": "archives of images",
@@ -267,6 +269,7 @@ _READERS = {
     "samebits.host.rerun.hardware": "the kernel",
     "samebits.host.report.page": "our own templates",
     "samebits.host.rerun.segment_worker": "/dev/null",
+    "samebits.host.sweep.member_run": "/dev/null",
 }
 
 

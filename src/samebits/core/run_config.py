@@ -30,6 +30,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 SHUFFLES = (KERAS_ORDER, PER_EPOCH)
 _PATHS = ("data", "lock", "requirements", "runs", "workdir")  # relative to the folder of samebits.toml
 _LISTS = ("arguments", "env", "exclude", "ignore_outputs")
+_ELSEWHERE = ("on",)  # tables of samebits.toml that others read
 _NOT_OPTIONS = ("script", "trial", "layout")
 _OF_LAYOUT = ("workdir", "pythonpath")
 _OLD_KEYS = {"goal": "level"}  # accepted in samebits.toml, but not documented
@@ -316,7 +317,7 @@ def _options(values: Fields, folder: Path) -> dict[str, Any]:
     names = {name.replace("_", "-"): name for name in known}
     found: dict[str, Any] = {}
     refuse_users_own(values.names())
-    for key in sorted(values.names()):
+    for key in sorted(values.names() - set(_ELSEWHERE)):
         if key == "inputs":
             found[key] = read_declared(values.objects(key))
             continue

@@ -32,7 +32,7 @@ def test_it_comes_back(tmp_path: Path) -> None:
         ({"verified": "x"}, "'verified' must be dict, not 'x'"),
         ({"verdict": None}, "missing value in 'verdict'"),
         ({"goal": 1}, "'goal' must be str, not 1"),
-        ({"version": "2.0"}, "verification version 2.0 is newer than this samebits reads (1.2); upgrade samebits"),
+        ({"version": "2.0"}, "verification version 2.0 is newer than this samebits reads (1.3); upgrade samebits"),
         ({"format": "x"}, "'format' is 'x'; the file is not a verification of a run"),
     ],
 )
@@ -54,5 +54,5 @@ def test_a_change_is_found(tmp_path: Path) -> None:
 def test_a_newer_minor_version(tmp_path: Path) -> None:
     path = tmp_path / "verification.json"
     write_verification(path, complete_verification(_BODY | {"version": "1.99", "added": [1]}))
-    with pytest.warns(UserWarning, match=r"^verification version 1\.99 is newer than 1\.2; "):
+    with pytest.warns(UserWarning, match=r"^verification version 1\.99 is newer than 1\.3; "):
         assert read_verification(path).values["added"] == [1]

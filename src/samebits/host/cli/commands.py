@@ -10,6 +10,7 @@ from samebits.host.cli.audit import add_audit_options
 from samebits.host.cli.build import add_build_options
 from samebits.host.cli.check import add_check_options
 from samebits.host.cli.cite import add_cite_options
+from samebits.host.cli.cluster import add_cancel_options, add_follow_options
 from samebits.host.cli.completion import add_completion_options
 from samebits.host.cli.diff import add_diff_options
 from samebits.host.cli.fetch import add_fetch_options
@@ -26,6 +27,7 @@ from samebits.host.cli.resume import add_resume_options
 from samebits.host.cli.rm import add_rm_options
 from samebits.host.cli.show import add_show_options
 from samebits.host.cli.sign import add_key_options, add_sign_options
+from samebits.host.cli.sweep import add_sweep_options
 from samebits.host.cli.train import add_train_options
 from samebits.host.cli.verify import add_verify_options
 
@@ -61,6 +63,12 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "train", "train a script and record the run", "train.py --data data/ -- --epochs 5", add_train_options
         ),
         _command(
+            "sweep",
+            "train a script with several seeds, and summarize the runs",
+            "train.py --seeds 0-9 --data data/",
+            add_sweep_options,
+        ),
+        _command(
             "resume",
             "resume an unfinished run, with the same bits as without the interruption",
             "last --data data/",
@@ -72,6 +80,10 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "train.py --run",
             add_check_options,
         ),
+    ),
+    "Train on a cluster (`train --on slurm`)": (
+        _command("follow", "print what a job on a cluster prints, until it is over", "JOB", add_follow_options),
+        _command("cancel", "cancel a job on a cluster", "JOB", add_cancel_options),
     ),
     "Verify and compare": (
         _command("verify", "train a run again and compare the results", "last --data data/", add_verify_options),

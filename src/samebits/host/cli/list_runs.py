@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samebits.core.errors import EXIT_OK
+from samebits.host.cli.cluster import print_jobs
 from samebits.host.cli.options import add_json, add_runs_folder
 from samebits.host.console import print_json
 
@@ -25,13 +26,18 @@ def add_list_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the N youngest of these")
     add_runs_folder(parser)
+    parser.add_argument("--jobs", action="store_true", help="list the jobs on a cluster instead, with their states")
     add_json(parser, "the list")
     parser.set_defaults(command=_list_from_options)
 
 
 def _list_from_options(options: argparse.Namespace) -> int:
+    from samebits.host.runs.registry import runs_folder
     from samebits.host.runs.run_list import RunFilter, parse_since
 
+    if options.jobs:
+        print_jobs(runs_folder(options.runs), as_json=options.json)
+        return EXIT_OK
     wanted = RunFilter(
         script=options.of_script,
         recipe=options.recipe,

@@ -6,7 +6,7 @@ import io
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from samebits import __version__
@@ -32,7 +32,12 @@ _EPILOG = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; errors become exit statuses here only."""
+    """Run one command and return its exit status."""
+    return guarded(lambda: _run_command(sys.argv[1:] if argv is None else argv))
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Call what a process is for; returns its exit status. Errors become exit statuses here only."""
     # As an exception, SIGTERM unwinds like Ctrl-C: containers are removed and records finalized.
     signal.signal(signal.SIGTERM, _terminate)
     # A warning of samebits is one line without file and source line.
@@ -42,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         apply_choice()
-        status = _run_command(sys.argv[1:] if argv is None else argv)
+        status = command()
         # Flush here, so that a reader that went away is noticed inside this try.
         sys.stdout.flush()
         return status
@@ -75,7 +80,7 @@ def _run_command(argv: Sequence[str]) -> int:
     if unknown:
         raise InputError(_unknown_arguments(options, unknown))
     if script_arguments is not None and "script" not in options:
-        raise InputError("only `samebits train`, `check` and `fetch` take arguments after --; remove them")
+        raise InputError("only `samebits train`, `sweep`, `check` and `fetch` take arguments after --; remove them")
     # None means that there was no `--`; an empty tuple overrides the arguments in samebits.toml.
     options.arguments = script_arguments
     if "quiet" in options:

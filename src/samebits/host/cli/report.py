@@ -1,4 +1,4 @@
-"""`samebits report`: one HTML page of a run, of two runs compared, or of all runs."""
+"""`samebits report`: one HTML page of a run or a sweep, of two runs compared, or of all runs."""
 
 import argparse
 from pathlib import Path
@@ -31,19 +31,25 @@ def report_command(*, names: list[str], every: bool, output: Path | None, runs: 
     from samebits.host.report.index_page import index_page
     from samebits.host.report.page import write_page
     from samebits.host.report.run_page import run_page
+    from samebits.host.report.sweep_page import sweep_page
     from samebits.host.runs.registry import find_run, runs_folder
+    from samebits.host.sweep.sweep_file import find_sweep
 
     if every == bool(names):
         raise InputError("name a run, two runs, or --all; `samebits list` shows all runs")
     kept = runs_folder(runs)
-    found = [find_run(name, kept) for name in names]
-    if every:
+    sweep = find_sweep(names[0], kept) if len(names) == 1 else None
+    found = [] if sweep is not None else [find_run(name, kept) for name in names]
+    if sweep is not None:
+        page = sweep_page(sweep)
+    elif every:
         page = index_page(kept)
     elif len(found) == 1:
         page = run_page(found[0])
     else:
         page = comparison_page(found[0], found[1])
-    target = output or Path(f"samebits-{'-and-'.join(run.path.name for run in found) or 'runs'}.html")
+    shown = [one.path.name for one in (sweep, *found) if one is not None]
+    target = output or Path(f"samebits-{'-and-'.join(shown) or 'runs'}.html")
     write_page(target, page)
     print_line(str(target))
     return EXIT_OK

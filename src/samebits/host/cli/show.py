@@ -4,7 +4,9 @@ import argparse
 from pathlib import Path
 
 from samebits.core.errors import EXIT_OK, InputError
+from samebits.host.cli.cluster import show_job
 from samebits.host.cli.options import RUN_HELP, add_json, add_runs_folder, completes_runs
+from samebits.host.cli.sweep import print_sweep
 from samebits.host.console import print_json, print_json_text, print_line
 
 
@@ -33,10 +35,18 @@ def _show_from_options(options: argparse.Namespace) -> int:
 
 
 def show_command(*, run: str, runs: Path | None, as_json: bool) -> int:
-    """Show one run, and check its record and ledger."""
+    """Show one run, and check its record and ledger; or a job, or the summary of a sweep."""
+    from samebits.host.cluster.job_dir import find_job
     from samebits.host.runs.registry import find_run, run_as_json, runs_folder
     from samebits.host.runs.show import show_run
+    from samebits.host.sweep.sweep_file import find_sweep, require_finalized
 
+    if (job := find_job(run, runs_folder(runs))) is not None:
+        show_job(job, as_json=as_json)
+        return EXIT_OK
+    if (sweep := find_sweep(run, runs_folder(runs))) is not None:
+        print_sweep(sweep, require_finalized(sweep), as_json=as_json)
+        return EXIT_OK
     folder = find_run(run, runs_folder(runs))
     if as_json:
         print_json(run_as_json(folder))

@@ -4,7 +4,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from samebits.core.digest import Digest
+from samebits.core.errors import InputError
 from samebits.core.run_config import RunConfig, add_run_options, make_config
+from samebits.host.cli.cluster import add_on, check_on, submit_command
 from samebits.host.cli.expect import add_expect, expected_status, parse_expected
 from samebits.host.cli.options import add_json, add_limits, add_runtime, limits_of
 from samebits.host.cli.printing import print_trained
@@ -19,17 +21,26 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = "samebits train [options] SCRIPT [-- script's arguments]"
     add_run_options(parser)
     add_runtime(parser)
+    add_on(parser)
     add_limits(parser)
     add_expect(parser)
     add_json(parser, "run, recipe and result as the last line,")
-    parser.set_defaults(
-        command=lambda options: train_command(
-            spec=make_config(vars(options)),
-            limits=limits_of(options),
-            expected=parse_expected(options.expect),
-            as_json=options.json,
-        )
-    )
+    parser.set_defaults(command=_train_from_options)
+
+
+def _train_from_options(options: argparse.Namespace) -> int:
+    from samebits.host.launch.run_limits import USUAL
+
+    check_on(options)
+    expected = parse_expected(options.expect)
+    spec = make_config(vars(options))
+    if options.on is None:
+        return train_command(spec=spec, limits=limits_of(options), expected=expected, as_json=options.json)
+    if limits_of(options) != USUAL:
+        raise InputError("limits are for a run on this machine; with --on slurm, use --sbatch='--time=…'")
+    if expected is not None:
+        raise InputError("--expect is for a run on this machine; with --on slurm, verify the run with --expect")
+    return submit_command(spec, options)
 
 
 def train_command(*, spec: RunConfig, limits: "RunLimits", expected: Digest | None, as_json: bool) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.run_config import BITWISE, add_level_option, check_level
+from samebits.host.cli.cluster import check_on
 from samebits.host.cli.expect import add_expect, expected_status, parse_expected
 from samebits.host.cli.options import (
     RUN_HELP,
@@ -29,6 +30,7 @@ from samebits.host.console import print_json
 if TYPE_CHECKING:
     from samebits.host.launch.run_limits import RunLimits
     from samebits.host.rerun.verify import Verification
+    from samebits.host.sweep.sweep_file import SweepDir
 
 
 def add_verify_options(parser: argparse.ArgumentParser) -> None:
@@ -79,11 +81,21 @@ def _add_segments(parser: argparse.ArgumentParser) -> None:
         "--segments", action="store_true", help="train each segment between two checkpoints; list those that differ"
     )
     parser.add_argument("--jobs", type=int, metavar="N", help="with --segments: segments in parallel (default: 1)")
-    parser.add_argument("--sample", type=int, metavar="K", help="with --segments: only K of them, drawn at random")
+    parser.add_argument(
+        "--sample", type=int, metavar="K", help="with --segments, or of a sweep's runs: only K of them, drawn at random"
+    )
+    parser.add_argument("--on", metavar="CLUSTER", help="with --segments: train them on a cluster: slurm")
+    parser.add_argument("--sbatch", metavar="FLAGS", help="with --on slurm: flags for sbatch: --sbatch='--time=60 …'")
     parser.add_argument("--sample-seed", type=int, metavar="S", help="with --sample: the seed of the draw (default: 0)")
 
 
 def _verify_from_options(options: argparse.Namespace) -> int:
+    from samebits.host.runs.registry import runs_folder
+    from samebits.host.sweep.sweep_file import find_sweep
+
+    sweep = find_sweep(options.run, runs_folder(options.runs))
+    if sweep is not None:
+        return verify_sweep_command(sweep, options)
     _refuse_other_mode(options)
     # A folder is a run, as ever; a file can only be a capsule.
     return _verify_capsule(options) if os.path.isfile(options.run) else _verify_run(options)
@@ -134,6 +146,7 @@ def _verify_run(options: argparse.Namespace) -> int:
         jobs=1 if options.jobs is None else options.jobs,
         sample=options.sample,
         seed=options.sample_seed or 0,
+        flags=_cluster_flags(options),
         as_json=options.json,
     )
 
@@ -146,6 +159,16 @@ def _require_signed(options: argparse.Namespace) -> None:
     require_signed(find_run(options.run, runs_folder(options.runs)), options.require_signed)
 
 
+def _cluster_flags(options: argparse.Namespace) -> tuple[str, ...] | None:
+    """Flags for sbatch; None for a verification on this machine. Raises InputError."""
+    check_on(options)
+    if options.on is None:
+        return None
+    from samebits.host.cluster.submission import read_flags
+
+    return read_flags(options.sbatch)
+
+
 def _refuse_other_mode(options: argparse.Namespace) -> None:
     """Raise InputError for an option of the mode (whole or in segments) that was not chosen."""
     # Silently ignoring an option would verify less than the user asked for.
@@ -153,6 +176,7 @@ def _refuse_other_mode(options: argparse.Namespace) -> None:
     whole |= {"--html": options.html, "--expect": options.expect}
     whole |= {"--max-hours": options.max_hours, "--max-disk": options.max_disk}
     segments = {"--jobs": options.jobs, "--sample": options.sample, "--sample-seed": options.sample_seed}
+    segments |= {"--on": options.on, "--sbatch": options.sbatch}
     for name, value in (whole if options.segments else segments).items():
         # None, False and [] are the defaults; `--jobs 0` was given.
         if value is None or value is False or value == []:
@@ -162,6 +186,38 @@ def _refuse_other_mode(options: argparse.Namespace) -> None:
         raise InputError(f"{name} is for a verification in segments; add --segments")
     if options.sample_seed is not None and options.sample is None:
         raise InputError("--sample-seed is for a sample; add --sample K")
+
+
+def verify_sweep_command(sweep: "SweepDir", options: argparse.Namespace) -> int:
+    """Verify the runs of a sweep, or a sample of them; the verdict is the last line and the exit status."""
+    from samebits.host.compare.verdict import Tolerance
+    from samebits.host.rerun.request import RerunRequest
+    from samebits.host.rerun.verify import VerifyOptions
+    from samebits.host.subprocesses import Streams
+    from samebits.host.sweep.verification import SweepVerifyOptions, verify_sweep
+
+    for name in ("against", "locate", "segments", "jobs", "html", "on", "sbatch", "expect", "require_signed"):
+        if getattr(options, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} is for a single run, not for a sweep; remove it, or name a run"
+            )
+    if options.sample_seed is not None and options.sample is None:
+        raise InputError("--sample-seed is for a sample; add --sample K")
+    each = VerifyOptions(level=options.level, tolerance=Tolerance.parse(options.rel, options.abs))
+    request = RerunRequest(
+        runs=options.runs or sweep.runs,
+        data=options.data,
+        offline=options.offline,
+        trusted=tuple(options.trusted),
+        streams=Streams(out=sys.stderr.buffer),
+    )
+    how = SweepVerifyOptions(each=each, sample=options.sample, seed=options.sample_seed or 0)
+    found = verify_sweep(sweep, request, how, report=(lambda _: None) if options.json else print_now)
+    if options.json:
+        print_json(found.to_dict())
+    else:
+        print_now(*found.verdict.reasons, *([f"verification {found.kept}"] if found.kept else []), found.line)
+    return found.verdict.exit_status
 
 
 def verify_command(  # noqa: PLR0913  the options of one verification
@@ -244,12 +300,17 @@ def verify_segments_command(  # noqa: PLR0913  the options of one verification
     jobs: int,
     sample: int | None,
     seed: int,
+    flags: tuple[str, ...] | None,
     as_json: bool,
 ) -> int:
-    """Train a run's segments again, in parallel, and compare; the verdict is the last line and the exit status."""
+    """Train a run's segments again and compare; the verdict is the last line and the exit status.
+
+    With `flags`, segments are a job array of Slurm. Without, they are trained here, in parallel.
+    """
+    from samebits.host.cluster.array import on_slurm
     from samebits.host.rerun.request import RerunRequest
     from samebits.host.rerun.segment_verdict import SegmentOptions, print_segment_verification
-    from samebits.host.rerun.segments import verify_in_processes
+    from samebits.host.rerun.segments import scratch_beside, verify_in_processes, verify_segments
     from samebits.host.runs.registry import find_run, runs_beside, runs_folder
 
     kept = runs_folder(runs)
@@ -257,7 +318,12 @@ def verify_segments_command(  # noqa: PLR0913  the options of one verification
     options = SegmentOptions(jobs=jobs, sample=sample, seed=seed)
     request = RerunRequest(runs=runs or runs_beside(one, kept), data=data, offline=offline, trusted=trusted)
     _require_bitwise(level or one.read().level)
-    found = verify_in_processes(one, request, options, report=(lambda _: None) if as_json else print_now)
+    report = (lambda _: None) if as_json else print_now
+    if flags is None:
+        found = verify_in_processes(one, request, options, report=report)
+    else:
+        with scratch_beside(request) as scratch, on_slurm(scratch, flags) as executor:
+            found = verify_segments(one, request, options, executor=executor, scratch=scratch, report=report)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -45,15 +45,23 @@ def train(spec: RunConfig, limits: RunLimits = USUAL) -> tuple[RunDir, int]:
 
 
 def execute(
-    planned: PlannedRun, runtime: Runtime, streams: Streams = INHERITED, limits: RunLimits = USUAL
+    planned: PlannedRun,
+    runtime: Runtime,
+    streams: Streams = INHERITED,
+    limits: RunLimits = USUAL,
+    begun: Callable[[RunDir], object] = lambda _: None,
 ) -> tuple[RunDir, int]:
-    """Execute a planned run until its record is finalized; returns what `train` returns."""
+    """Execute a planned run until its record is finalized; returns what `train` returns.
+
+    `begun` is called with the run's folder before anything starts.
+    """
     # Before the run's folder exists: a failed installation must not leave an empty run.
     runtime.prepare()
     if planned.inputs is not None:
         with hashing_progress("checking the inputs") as progress:
             provide(planned.inputs, progress)
     folder, published = publish(planned)
+    begun(folder)
     if not runtime.isolated:
         note_trained(planned.recipe, folder)
     # While this lock is held, other commands list the run as running. The kernel releases it if this process is killed.

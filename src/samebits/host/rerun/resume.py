@@ -5,6 +5,7 @@ checkpoints. Its record names the old run by its checksum.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from samebits.core.errors import InputError
@@ -37,8 +38,10 @@ class ResumeOptions:
     ended: bool = False
 
 
-def resume(run: RunDir, request: RerunRequest, options: ResumeOptions) -> tuple[RunDir, int]:
-    """Resume a run; returns the new run and its exit status, as `train` does.
+def resume(
+    run: RunDir, request: RerunRequest, options: ResumeOptions, begun: Callable[[RunDir], object] = lambda _: None
+) -> tuple[RunDir, int]:
+    """Resume a run; returns the new run and its exit status, as `train` does. `begun` is called with the new run.
 
     The new run begins at the last but one usable checkpoint, and fails unless it reproduces the last one.
     Raises InputError if it cannot be resumed, or not exactly on this host; RecordError if its ledger was edited.
@@ -56,7 +59,7 @@ def resume(run: RunDir, request: RerunRequest, options: ResumeOptions) -> tuple[
         finalize_unfinished(run, lambda _: record)
     resumes = replace(resumption, run=replace(resumption.run, checksum=checksum_of(run)))
     with filtered_output(request.streams) as streams:
-        return execute(report.planned(resumes=resumes), report.available_runtime, streams, request.limits)
+        return execute(report.planned(resumes=resumes), report.available_runtime, streams, request.limits, begun)
 
 
 def _ended(run: RunDir, options: ResumeOptions) -> Record:

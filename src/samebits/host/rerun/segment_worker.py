@@ -40,10 +40,10 @@ def run_job(job: SegmentJob) -> Path:
     run = RunDir(job.run)
     watch = _DivergenceWatch(recorded=run.ledger, runs=job.planned.spec.runs)
     try:
-        with _stoppable() as stoppable, ExitStack() as quiet:
+        with stoppable() as can_stop, ExitStack() as quiet:
             runtime = _recorded_runtime(run, run.read(), job)
             # Only a process of its own may be stopped and silenced; a thread shares both with others.
-            if stoppable:
+            if can_stop:
                 quiet.enter_context(redirect_stderr(quiet.enter_context(open(os.devnull, "w", encoding="utf-8"))))
                 watch.begin()
             try:
@@ -121,7 +121,7 @@ class _DivergenceWatch:
 
 
 @contextmanager
-def _stoppable() -> Iterator[bool]:
+def stoppable() -> Iterator[bool]:
     """Let SIGTERM stop the training; yields whether it can, as only a main thread handles signals."""
     if threading.current_thread() is not threading.main_thread():
         yield False

@@ -8,6 +8,7 @@ the next: that one is executed again, from its own checkpoint.
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,16 +104,17 @@ def verify_segments(
 def verify_in_processes(
     run: RunDir, request: RerunRequest, options: SegmentOptions, *, report: Callable[[str], object] = print
 ) -> SegmentVerification:
-    """Verify segments in processes of this machine.
+    """Verify segments in processes of this machine."""
+    with scratch_beside(request) as scratch, in_processes(options.jobs) as executor:
+        return verify_segments(run, request, options, executor=executor, scratch=scratch, report=report)
 
-    The scratch folder is a hidden one beside the runs, where copies of checkpoints may share their blocks.
-    """
+
+@contextmanager
+def scratch_beside(request: RerunRequest) -> Iterator[Path]:
+    """A hidden folder beside the runs, where copies of checkpoints may share their blocks."""
     prepare_runs(request.runs)
-    with (
-        tempfile.TemporaryDirectory(prefix=".segments-", dir=request.runs) as scratch,
-        in_processes(options.jobs) as executor,
-    ):
-        return verify_segments(run, request, options, executor=executor, scratch=Path(scratch), report=report)
+    with tempfile.TemporaryDirectory(prefix=".segments-", dir=request.runs) as scratch:
+        yield Path(scratch)
 
 
 def _check_has_segments(run: RunDir, record: Record) -> None:

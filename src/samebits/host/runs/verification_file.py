@@ -1,7 +1,7 @@
 """`verification.json`: the verdict of a verification. It has a format, a version and a checksum (`seal`).
 
-Version 1.1 added `segments`, 1.2 `covers`. A verification in segments has a folder of its own. Any other lies beside
-its new run.
+Version 1.1 added `segments`, 1.2 `covers`, 1.3 `sweep`: a sweep's runs. A verification in segments, or of a sweep, has
+a folder of its own. Any other lies beside its new run.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from samebits.core.digest import confirm_checksum, with_checksum
 from samebits.core.jsonio import Fields, check_version, read_json, readable_json, reading, write_atomically
 
 VERIFICATION_FORMAT = "samebits.verification"
-VERIFICATION_VERSION = "1.2"
+VERIFICATION_VERSION = "1.3"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

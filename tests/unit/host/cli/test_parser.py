@@ -133,8 +133,14 @@ def test_version(samebits: Callable[..., Done]) -> None:
         (["list"], "there is no folder runs; `samebits train` creates it, or name another with --runs"),
         (["list", "--runs", "a/b"], "there is no folder a/b; `samebits train` creates it, or name another with --runs"),
         (["list", "--json"], "there is no folder runs; `samebits train` creates it, or name another with --runs"),
-        (["list", "--", "x"], "only `samebits train`, `check` and `fetch` take arguments after --; remove them\n"),
-        (["show", "x", "--"], "only `samebits train`, `check` and `fetch` take arguments after --; remove them\n"),
+        (
+            ["list", "--", "x"],
+            "only `samebits train`, `sweep`, `check` and `fetch` take arguments after --; remove them\n",
+        ),
+        (
+            ["show", "x", "--"],
+            "only `samebits train`, `sweep`, `check` and `fetch` take arguments after --; remove them\n",
+        ),
         (["show", "x"], "there is no run x in runs; `samebits list` shows all runs"),
         (["resume"], "the following arguments are required: RUN; see 'samebits resume --help'"),
         (["resume", "x"], "there is no run x in runs; `samebits list` shows all runs"),

@@ -1,0 +1,142 @@
+"""`samebits train --on slurm`, `follow` and `cancel`: runs on a cluster."""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samebits.core.errors import EXIT_INTERRUPTED, EXIT_OK, InputError
+from samebits.core.run_config import RunConfig
+from samebits.host.cli.options import add_runs_folder
+from samebits.host.console import log, print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from samebits.host.cluster.job_dir import JobDir
+
+_HELP = "a job's folder, its id, or a prefix of the id"
+
+
+def add_on(parser: argparse.ArgumentParser) -> None:
+    """Add the options that send a run to a cluster."""
+    parser.add_argument("--on", metavar="CLUSTER", help="train on a cluster: slurm (default: on this machine)")
+    parser.add_argument("--sbatch", metavar="FLAGS", help="with --on slurm: flags for sbatch: --sbatch='--time=60 …'")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="with --on slurm: print the batch script and submit nothing"
+    )
+
+
+def check_on(options: argparse.Namespace) -> None:
+    """Raise InputError for another cluster, and for an option that has no effect without one."""
+    if options.on not in {None, "slurm"}:
+        raise InputError(f"--on takes slurm, not {options.on!r}")
+    if options.on is None and (options.sbatch is not None or getattr(options, "dry_run", False)):
+        raise InputError("--sbatch and --dry-run are for a cluster; add --on slurm")
+
+
+def submit_command(spec: RunConfig, options: argparse.Namespace) -> int:
+    """Submit a run and follow it; Ctrl-C stops following, and the job continues."""
+    from samebits.host.cluster.job_dir import JOBS, JobDir
+    from samebits.host.cluster.submission import job_script, prepare, site_flags, submit
+
+    flags = site_flags(spec, options.sbatch)
+    planned, job = prepare(spec, flags)
+    if options.dry_run:
+        print_line(f"# sbatch {shlex.join(('--parsable', '--export=NIL', *flags))} batch.sh")
+        for line in job_script(JobDir(spec.runs / JOBS / job.id)).splitlines():
+            print_line(line)
+        return EXIT_OK
+    folder = submit(planned, job)
+    print_line(f"job {folder.path}")
+    print_line(f"slurm {folder.read().number}", flush=True)
+    return _follow(folder, as_json=options.json)
+
+
+def add_follow_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `samebits follow`."""
+    parser.add_argument("job", metavar="JOB", help=_HELP)
+    add_runs_folder(parser)
+    parser.set_defaults(command=lambda options: _follow(_find(options.job, options.runs), as_json=False))
+
+
+def add_cancel_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `samebits cancel`."""
+    parser.add_argument("job", metavar="JOB", help=_HELP)
+    add_runs_folder(parser)
+    parser.set_defaults(command=lambda options: cancel_command(_find(options.job, options.runs)))
+
+
+def cancel_command(folder: "JobDir") -> int:
+    """Cancel a job; its run, if it has begun, is finalized as interrupted and can be resumed."""
+    from samebits.host.cluster import slurm
+    from samebits.host.cluster.states import state_of
+
+    job = folder.read()
+    state = state_of(folder, job)
+    if state.over or job.number is None:
+        raise InputError(f"the job {folder.path.name} is over: {state}; there is nothing to cancel")
+    # First: the node requeues what ended by a signal, unless this is there.
+    folder.cancelled.touch()
+    slurm.cancel(job.number)
+    print_line(f"cancelled {folder.path.name}")
+    return EXIT_OK
+
+
+def print_jobs(runs: Path, *, as_json: bool) -> None:
+    """Print the jobs of a folder of runs, with their states."""
+    from samebits.host.cluster.job_dir import jobs_of
+
+    rows = [_row(folder) for folder in jobs_of(runs)]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(list(_COLUMNS), [[str(row[name] or "") for name in _COLUMNS] for row in rows])
+
+
+_COLUMNS = ("job", "slurm", "state", "detail", "attempts", "run")
+
+
+def _row(folder: "JobDir") -> dict[str, object]:
+    from samebits.host.cluster.states import state_of
+
+    job, attempts = folder.read(), folder.attempts()
+    state = state_of(folder, job)
+    run = attempts[-1].path.name if attempts else None
+    values = (folder.path.name, job.number, state.kind, state.detail, len(attempts), run)
+    return dict(zip(_COLUMNS, values, strict=True))
+
+
+def show_job(folder: "JobDir", *, as_json: bool) -> None:
+    """Print one job: its state, its attempts and its recipe."""
+    job, row = folder.read(), _row(folder)
+    names = [run.path.name for run in folder.attempts()]
+    if as_json:
+        print_json({**row, "attempts": names, "flags": list(job.flags), "recipe": str(job.recipe.digest)})
+        return
+    rows = [(name, row[name]) for name in ("slurm", "state", "detail")]
+    rows += [("attempt", name) for name in names]
+    rows += [("submitted", job.submitted), ("flags", shlex.join(job.flags)), ("recipe", job.recipe.digest)]
+    print_table(["job", folder.path.name], [[name, str(value or "")] for name, value in rows])
+
+
+def _find(name: str, runs: Path | None) -> "JobDir":
+    from samebits.host.cluster.job_dir import require_job
+    from samebits.host.runs.registry import runs_folder
+
+    return require_job(name, runs_folder(runs))
+
+
+def _follow(folder: "JobDir", *, as_json: bool) -> int:
+    from samebits.core.run_dir import RunDir
+    from samebits.host.cli.printing import print_trained
+    from samebits.host.cluster.following import follow
+
+    try:
+        state = follow(folder)
+    except KeyboardInterrupt:
+        name = folder.path.name
+        log(f"the job continues; `samebits follow {name}` follows it again, `samebits cancel {name}` cancels it")
+        return EXIT_INTERRUPTED
+    end = folder.read_end()
+    if end is not None and end.run is not None:
+        print_trained(RunDir(folder.runs / end.run), as_json=as_json)
+    return state.status

@@ -1,0 +1,22 @@
+"""`python -m samebits.host.cli.node FOLDER`: what a batch script starts on a node; with `--task` a task of an array."""
+
+import sys
+from pathlib import Path
+
+from samebits.host.cli.parser import guarded
+
+
+def node_command(*words: str) -> int:
+    """Train the job of a folder, or call the task that Slurm names."""
+    if words[0] == "--task":
+        from samebits.host.cluster.array import run_task
+
+        return run_task(Path(words[1]))
+    from samebits.host.cluster.job_dir import JobDir
+    from samebits.host.cluster.node import Node, run_job
+
+    return run_job(JobDir(Path(words[0])), Node.here())
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: node_command(*sys.argv[1:])))

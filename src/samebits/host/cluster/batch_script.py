@@ -1,0 +1,50 @@
+"""The script that Slurm starts on a node: bash that becomes the launcher, with an environment of its own."""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import samebits
+from samebits import __version__
+
+NOT_SHARED = 66
+"""The exit status of a batch script that does not see what it needs."""
+
+TASK = "SLURM_ARRAY_TASK_ID"
+_PASSED = (
+    *("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "SAMEBITS_CACHE", "SAMEBITS_BASE"),
+    *("DOCKER_HOST", "DOCKER_CONFIG", "SLURM_CONF"),
+)
+"""What the launcher needs to find cache, engine and Slurm. None of it reaches the script."""
+_OF_SLURM = ("SLURM_JOB_ID", "SLURMD_NODENAME", TASK)
+
+
+def batch_script(*, needs: Path, flags: Sequence[str], arguments: Sequence[str]) -> str:
+    """A script that calls the node's part with some arguments; `needs` is a file that the node must see."""
+    directives = "\n".join(f"#SBATCH {flag}" for flag in ("--job-name=samebits", *flags, "--export=NIL"))
+    words = [sys.executable, "-P", "-m", "samebits.host.cli.node", *arguments]
+    return f"""#!/bin/bash
+# Written by samebits {__version__}.
+{directives}
+
+# A node that does not share the folder of runs must not begin.
+test -r {shlex.quote(str(needs))} || exit {NOT_SHARED}
+
+# Nothing of the submitter's environment but where cache, engine and Slurm are. Signals reach the launcher itself.
+exec env -i {" ".join(_variables())} \\
+  {shlex.join(words)}
+"""
+
+
+def _variables() -> list[str]:
+    """Assignments for `env`; those of Slurm are only known on the node."""
+    source = Path(samebits.__file__).resolve().parents[1]
+    return [
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG=C.UTF-8",
+        f"PYTHONPATH={shlex.quote(str(source))}",
+        *(f"{name}={shlex.quote(os.environ[name])}" for name in _PASSED if os.environ.get(name)),
+        *(f'{name}="${{{name}:-}}"' for name in _OF_SLURM),
+    ]

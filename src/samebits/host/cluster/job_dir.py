@@ -1,0 +1,204 @@
+"""`jobs/ID/` in a folder of runs: a run that a cluster trains, from its submission to its end.
+
+`job.json` holds what was submitted, and has a format, a version and a checksum (`seal`). Each attempt to train it is a
+run of its own, beside all others.
+"""
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from samebits import __version__
+from samebits.core.digest import confirm_checksum, with_checksum
+from samebits.core.errors import InputError, RecordError
+from samebits.core.jsonio import Fields, check_version, read_json, readable_json, reading, write_atomically
+from samebits.core.recipe import Recipe
+from samebits.core.run_config import RunConfig
+from samebits.core.run_dir import RunDir
+from samebits.host.cluster.config_file import config_from_fields, config_to_dict
+from samebits.host.runs.attempts import attempts_of, note_attempt
+
+JOB_FORMAT = "samebits.job"
+JOB_VERSION = "1.0"
+JOBS = "jobs"
+PREFIX = "job-"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What was submitted: the configuration and its recipe, the site's own flags, and the cluster's id of the job."""
+
+    id: str
+    submitted: str
+    recipe: Recipe
+    config: RunConfig
+    flags: tuple[str, ...] = ()
+    number: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the file holds it."""
+        return with_checksum(
+            {
+                "format": JOB_FORMAT,
+                "version": JOB_VERSION,
+                "samebits": __version__,
+                "id": self.id,
+                "submitted": self.submitted,
+                "scheduler": "slurm",
+                "job": self.number,
+                "flags": list(self.flags),
+                "recipe": self.recipe.to_dict(),
+                "recipe_digest": str(self.recipe.digest),
+                "config": config_to_dict(self.config),
+            }
+        )
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Job":
+        """Read what `to_dict` wrote; raises RecordError."""
+        return cls(
+            id=fields.get("id", str),
+            submitted=fields.get("submitted", str),
+            recipe=Recipe.from_fields(fields.inner("recipe")),
+            config=config_from_fields(fields.inner("config")),
+            flags=fields.texts("flags"),
+            number=fields.optional("job", str),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobEnd:
+    """How the last attempt on a node ended: the exit status, and one line where it is not 0."""
+
+    status: int
+    message: str | None = None
+    run: str | None = field(default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class JobDir:
+    """The folder of a job."""
+
+    path: Path
+
+    @property
+    def file(self) -> Path:
+        """What was submitted."""
+        return self.path / "job.json"
+
+    @property
+    def script(self) -> Path:
+        """The batch script."""
+        return self.path / "batch.sh"
+
+    @property
+    def code(self) -> Path:
+        """The code as it was at the submission."""
+        return self.path / "code"
+
+    @property
+    def log(self) -> Path:
+        """What the job printed, in all attempts."""
+        return self.path / "log.txt"
+
+    @property
+    def end(self) -> Path:
+        """How the job ended; absent while it waits or runs."""
+        return self.path / "end.json"
+
+    @property
+    def cancelled(self) -> Path:
+        """A file that is there once the user has cancelled the job."""
+        return self.path / "cancelled"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of runs that this job belongs to."""
+        return Path(os.path.abspath(self.path)).parent.parent
+
+    def attempts(self) -> list[RunDir]:
+        """The runs that were begun for this job, oldest first."""
+        return attempts_of(self.path, self.runs)
+
+    def note_attempt(self, run: RunDir) -> None:
+        """Note that a run was begun."""
+        note_attempt(self.path, run)
+
+    def read(self) -> Job:
+        """Read `job.json`; raises RecordError, which names the file."""
+        value = read_json(self.file)
+        with reading(self.file):
+            fields = Fields(value)
+            check_version(fields, JOB_FORMAT, JOB_VERSION)
+            confirm_checksum(value, "job")
+            return Job.from_fields(fields)
+
+    def write(self, job: Job) -> None:
+        """Write `job.json` atomically."""
+        write_atomically(self.file, readable_json(job.to_dict()))
+
+    def write_end(self, end: JobEnd) -> None:
+        """Write how the job ended."""
+        values = {"status": end.status, "message": end.message, "run": end.run}
+        write_atomically(self.end, readable_json(values))
+
+    def read_end(self) -> JobEnd | None:
+        """How the job ended; None while it waits or runs. Raises RecordError."""
+        if not self.end.exists():
+            return None
+        value = read_json(self.end)
+        with reading(self.end):
+            fields = Fields(value)
+            return JobEnd(
+                status=fields.get("status", int),
+                message=fields.optional("message", str),
+                run=fields.optional("run", str),
+            )
+
+
+def with_number(job: Job, number: str) -> Job:
+    """The job once the cluster has given it an id."""
+    return replace(job, number=number)
+
+
+def find_job(name: str, runs: Path) -> JobDir | None:
+    """The job that `name` refers to: its folder, its id, or an unambiguous prefix of it. None for another name."""
+    direct = JobDir(Path(name))
+    if name and os.path.isfile(direct.file):
+        return direct
+    if not name.startswith(PREFIX):
+        return None
+    found = [job for job in jobs_of(runs) if job.path.name.startswith(name)]
+    exact = [job for job in found if job.path.name == name]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if not found:
+        raise InputError(f"there is no job {name} in {runs / JOBS}; `samebits list --jobs` shows all")
+    names = ", ".join(job.path.name for job in found[:3])
+    raise InputError(f"{len(found)} jobs begin with {name} ({names}, …); write more of the name")
+
+
+def require_job(name: str, runs: Path) -> JobDir:
+    """The job that `name` refers to; raises InputError."""
+    found = find_job(name, runs)
+    if found is None:
+        raise InputError(f"{name} is not a job: its name begins with {PREFIX}; `samebits list --jobs` shows all")
+    return found
+
+
+def jobs_of(runs: Path) -> list[JobDir]:
+    """The jobs of a folder of runs, by name."""
+    folder = runs / JOBS
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [found for name in names if os.path.isfile((found := JobDir(folder / name)).file)]
+
+
+def last_attempt(job: JobDir, recipe: Recipe) -> RunDir | None:
+    """The youngest run of a job that is there; raises RecordError for one of another recipe."""
+    attempts = [run for run in job.attempts() if os.path.lexists(run.record)]
+    if not attempts:
+        return None
+    if attempts[-1].read_summary().recipe != recipe.digest:
+        raise RecordError(f"{attempts[-1].record} has another recipe than the job; do not rely on it")
+    return attempts[-1]

@@ -1,0 +1,144 @@
+"""What a node does with a job: check that it makes the submitted recipe, then train, or resume the last attempt."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK, InputError, SamebitsError, Terminated, ToolError
+from samebits.core.liveness import ALIVE, HELD, UNKNOWN
+from samebits.core.recipe import Recipe, differing_parts
+from samebits.core.record import Record, read_record
+from samebits.core.run_dir import RunDir
+from samebits.core.run_setup import PlannedRun, plan_run
+from samebits.host.audit.checkpoint_audit import why_not_resumable
+from samebits.host.cluster import slurm
+from samebits.host.cluster.job_dir import JobDir, JobEnd, last_attempt
+from samebits.host.console import log, print_line
+from samebits.host.launch.runtime import Runtime, choose_runtime
+from samebits.host.launch.train import execute
+from samebits.host.rerun.request import RerunRequest
+from samebits.host.rerun.resume import ResumeOptions, resume
+from samebits.host.runs.attempts import is_settled
+from samebits.host.trust import note_trained
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """Where this attempt runs, as Slurm says: the id of the job, and the name of the node."""
+
+    job: str
+    name: str
+
+    @classmethod
+    def here(cls) -> "Node":
+        """From Slurm's variables."""
+        return cls(
+            job=os.environ.get("SLURM_JOB_ID", ""), name=os.environ.get("SLURMD_NODENAME") or os.uname().nodename
+        )
+
+
+def run_job(folder: JobDir, node: Node) -> int:
+    """Train a job on this node; returns the exit status, which the job's folder keeps with the message.
+
+    After SIGTERM the job is requeued, unless it was cancelled: another attempt resumes it.
+    """
+    # What an earlier attempt left says nothing about this one.
+    folder.end.unlink(missing_ok=True)
+    try:
+        run, status = _attempt(folder, node)
+        end = _compared(folder, run, status)
+    except Terminated:
+        _requeue(folder, node)
+        raise
+    except SamebitsError as error:
+        folder.write_end(JobEnd(status=error.exit_status, message=str(error)))
+        raise
+    folder.write_end(end)
+    if end.status and end.message:
+        log(end.message)
+    return end.status
+
+
+def _attempt(folder: JobDir, node: Node) -> tuple[RunDir, int]:
+    job = folder.read()
+    print_line(f"job {folder.path.name} on {node.name}", flush=True)
+    runtime = choose_runtime(job.config)
+    planned = plan_run(job.config, runtime.setup)
+    require_recipe(job.recipe, planned.recipe, f"the node {node.name}")
+    last = last_attempt(folder, job.recipe)
+    if last is None:
+        return _train(folder, planned, runtime)
+    record = last.read()
+    if is_settled(record):
+        return last, record.outcome.exit_status or EXIT_OK
+    return _continue(folder, planned, runtime, last, record)
+
+
+def require_recipe(submitted: Recipe, here: Recipe, node: str) -> None:
+    """Raise InputError where a node would train something else: other data, another image, another CPU."""
+    if here.digest != submitted.digest:
+        parts = ", ".join(differing_parts(submitted, here))
+        raise InputError(f"{node} makes another recipe than was submitted: {parts}; nothing was trained")
+
+
+def _train(folder: JobDir, planned: PlannedRun, runtime: Runtime) -> tuple[RunDir, int]:
+    return execute(replace(planned, started=datetime.now(UTC)), runtime, begun=folder.note_attempt)
+
+
+def _continue(
+    folder: JobDir, planned: PlannedRun, runtime: Runtime, last: RunDir, record: Record
+) -> tuple[RunDir, int]:
+    """Resume the last attempt where that is exact, else train from the start."""
+    liveness = "" if read_record(last.record).finalized else last.liveness(record)
+    if liveness in {ALIVE, HELD}:
+        # Slurm declared its node dead, and it trains all the same. Nothing of it is touched.
+        log(f"the attempt {record.id} still runs; this attempt begins anew, and their results are compared")
+        return _train(folder, planned, runtime)
+    # Slurm has requeued the job: that declares an attempt ended which cannot be seen from here.
+    declared = liveness == UNKNOWN
+    reason = None if declared else why_not_resumable(last, record)
+    if reason is not None:
+        log(f"the attempt {record.id} cannot be resumed: {reason}; this attempt begins anew")
+        return _train(folder, planned, runtime)
+    if not runtime.isolated:
+        # This launcher is about to train the same recipe here: whether by resuming makes no difference.
+        note_trained(planned.recipe, last)
+    request = RerunRequest(runs=folder.runs, data=planned.spec.data)
+    try:
+        return resume(last, request, ResumeOptions(ended=declared), folder.note_attempt)
+    except InputError as error:
+        log(f"{error}; this attempt begins anew")
+        return _train(folder, planned, runtime)
+
+
+def _compared(folder: JobDir, run: RunDir, status: int) -> JobEnd:
+    """The end of a job whose attempts must agree wherever two of them have a result."""
+    mine = run.read()
+    for other, record in _results(folder):
+        if mine.result_digest is not None and record.result_digest != mine.result_digest:
+            message = f"the attempts {mine.id} and {other.path.name} have one recipe and two results; rely on neither"
+            return JobEnd(status=EXIT_DIFFERENT, message=message, run=run.path.name)
+    return JobEnd(status=status, message=mine.outcome.message, run=run.path.name)
+
+
+def _results(folder: JobDir) -> Iterator[tuple[RunDir, Record]]:
+    """Every record of an attempt with a result, also of one that went on after it was declared ended."""
+    for run in folder.attempts():
+        for path in (run.record, *run.late_records()) if run.record.exists() else ():
+            record = read_record(path)
+            if record.result is not None:
+                yield run, record
+
+
+def _requeue(folder: JobDir, node: Node) -> None:
+    """Have the job started again after SIGTERM. Slurm itself does so after a preemption, and not after scancel."""
+    if folder.cancelled.exists() or not node.job:
+        return
+    # What Slurm does not answer now, its own requeue decides.
+    with suppress(ToolError):
+        active = slurm.active(node.job)
+        if active is not None and active.state == slurm.RUNNING:
+            log("stopped ahead of time; the job is requeued and resumes")
+            slurm.requeue(node.job)

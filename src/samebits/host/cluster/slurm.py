@@ -1,0 +1,71 @@
+"""The only module that talks to Slurm: submit a script, ask how a job stands, requeue and cancel it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from samebits.core.errors import ToolError
+from samebits.host.subprocesses import run_tool
+
+PENDING = "PENDING"
+RUNNING = "RUNNING"
+CANCELLED = "CANCELLED"
+_LIMIT = 60.0  # seconds; a controller that is down lets commands wait
+_UNKNOWN = "Invalid job id"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobStatus:
+    """A job that Slurm knows: its state in Slurm's words, the reason or exit code, and the node, if it has one."""
+
+    state: str
+    reason: str = ""
+    node: str = ""
+
+
+def submit(script: Path, flags: Sequence[str]) -> str:
+    """Submit a batch script; returns the job's id. Raises ToolError with Slurm's own words."""
+    # On the command line, as the submitter's SBATCH_EXPORT would win over the script.
+    words = ["sbatch", "--parsable", "--export=NIL", *flags, str(script)]
+    return run_tool(words, what="submitting the job", limit=_LIMIT).strip().partition(";")[0]
+
+
+def active(job: str) -> JobStatus | None:
+    """The status of a job that waits or runs; None for one that has ended, or that Slurm no longer knows."""
+    words = ["squeue", "--noheader", f"--jobs={job}", "--format=%T|%r|%N"]
+    output = _query(words, "asking for the job")
+    return _status(*output.strip().splitlines()[0].split("|")) if output and output.strip() else None
+
+
+def ended(job: str) -> JobStatus | None:
+    """How a job ended, with its exit code as the reason; None for one that Slurm no longer knows."""
+    output = _query(["scontrol", "--oneliner", "show", "job", job], "asking for the job")
+    if not output:
+        return None
+    values = dict(re.findall(r"(\w+)=(\S*)", output))
+    return JobStatus(state=values.get("JobState", ""), reason=values.get("ExitCode", ""))
+
+
+def requeue(job: str) -> None:
+    """Have Slurm start a running job again, later."""
+    run_tool(["scontrol", "requeue", job], what="requeueing the job", limit=_LIMIT)
+
+
+def cancel(job: str) -> None:
+    """Cancel a job that waits or runs."""
+    run_tool(["scancel", job], what="cancelling the job", limit=_LIMIT)
+
+
+def _query(words: Sequence[str], what: str) -> str | None:
+    """The output of a command about one job; None where Slurm does not know the job."""
+    try:
+        return run_tool(words, what=what, limit=_LIMIT)
+    except ToolError as error:
+        if _UNKNOWN in str(error):
+            return None
+        raise
+
+
+def _status(state: str, reason: str = "", node: str = "", *_: str) -> JobStatus:
+    return JobStatus(state=state, reason="" if reason == "None" else reason, node=node)

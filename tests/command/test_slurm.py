@@ -1,0 +1,315 @@
+"""Runs on a real Slurm of three nodes on this machine: the same bits, after whatever happens to a job.
+
+All are `slow`: they train without the warm start, which no node has. Left out where Slurm cannot be installed.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from samebits.core.record import FINISHED, INTERRUPTED, read_record
+from samebits.core.run_dir import RunDir
+from samebits.host.cluster.job_dir import JobDir
+from support.command import COMMAND, ROOT, Done, Project, call
+from support.machine import containers
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("locked")]
+
+SCRIPT = """
+import os, sys, time
+import keras, numpy as np
+
+class Slow(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(float(os.environ["PAUSE"]))
+
+print("environment", sorted(os.environ))
+x = np.arange(64, dtype="float32").reshape(16, 4) / 64
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+model.compile("adam", "mse")
+model.fit(x, x[:, :1], epochs=int(sys.argv[1]), verbose=2, callbacks=[Slow()])
+"""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Slurm's commands, and where its daemons keep their files."""
+
+    state: Path
+
+    def __call__(self, *words: str) -> str:
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of its own."""
+    state, tool = tmp_path_factory.mktemp("slurm"), str(ROOT / "tools" / "slurm.sh")
+    done = subprocess.run([tool, "up", state], capture_output=True, text=True, check=False)
+    if done.returncode:
+        subprocess.run([tool, "down", state], check=False)
+        pytest.skip(done.stderr)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(state / "slurm.conf"))
+        yield Cluster(state)
+    subprocess.run([tool, "down", state], check=True)
+
+
+@pytest.fixture
+def small(slurm: Cluster, project: Project) -> Project:
+    assert slurm("sinfo", "-h", "-o", "%D") == "3"
+    project.write(SCRIPT)
+    return project
+
+
+def submit(project: Project, *options: str, epochs: int = 8, pause: float = 0.4) -> subprocess.Popen[str]:
+    """`train --on slurm`, followed by this process."""
+    words = [*COMMAND, "train", "train.py", "--runtime", project.runtime, "--on", "slurm", "--env", f"PAUSE={pause}"]
+    environment = {**os.environ, "OF_THE_SUBMITTER": "1", "SBATCH_EXPORT": "ALL"}
+    return subprocess.Popen(
+        [*words, *options, "--", str(epochs)],
+        cwd=project.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> Done:
+    out, err = process.communicate(timeout=500)
+    return Done(status=process.returncode, out=out, err=err)
+
+
+def wait_for(found: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    deadline = time.monotonic() + 200
+    while not found():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+
+def job_of(project: Project) -> JobDir:
+    """The one job there is, once it was submitted."""
+    wait_for(lambda: [path for path in project.runs.glob("jobs/job-*/job.json") if '"job": "' in path.read_text()])
+    (path,) = project.runs.glob("jobs/job-*")
+    return JobDir(path)
+
+
+def trains(job: JobDir, attempt: int = 0) -> RunDir:
+    """The run of an attempt, once it has written two checkpoints."""
+
+    def written() -> bool:
+        runs = job.attempts()
+        return len(runs) > attempt and len(runs[attempt].checkpoints.positions()) >= 2
+
+    wait_for(written)
+    return job.attempts()[attempt]
+
+
+def local(project: Project, epochs: int = 8, pause: float = 0.4) -> str:
+    """The result of the same recipe on this machine; the pause is in the recipe, and slows this one as well."""
+    words = ("train", "train.py", "--runtime", "venv", "--env", f"PAUSE={pause}", "--runs", "local")
+    done = call(*words, "--", str(epochs), folder=project.folder)
+    assert done.status == 0, done.err
+    return done.line("result")
+
+
+def test_the_same_bits_and_nothing_of_the_submitter(small: Project) -> None:
+    done = finished(submit(small, "--sbatch=--nodelist=n2", epochs=2, pause=0))
+    assert done.status == 0, done.err
+    assert done.line("result") == local(small, 2, 0)
+    assert "OF_THE_SUBMITTER" not in done.out
+    assert "SLURM" not in done.line("environment")
+    job = job_of(small)
+    assert f"job {job.path.name} on n2" in done.out
+    record = job.attempts()[0].read()
+    assert (record.outcome.state, record.environment.runtime) == (FINISHED, "venv")
+    shown = json.loads(call("list", "--jobs", "--json", folder=small.folder).out)
+    assert [(row["state"], row["attempts"]) for row in shown] == [("finished", 1)]
+
+
+def test_preempted_and_resumed(small: Project, slurm: Cluster) -> None:
+    process = submit(small)
+    job = job_of(small)
+    first = trains(job)
+    slurm("scancel", "--batch", "--signal=TERM", str(job.read().number))
+    done = finished(process)
+    assert done.status == 0, done.err
+    assert "preempted" in done.err
+    assert done.line("result") == local(small)
+    attempts = job.attempts()
+    assert [run.read().outcome.state for run in attempts] == [INTERRUPTED, FINISHED]
+    resumes = attempts[1].read().origin.resumes
+    assert resumes is not None
+    assert (resumes.id, resumes.reproduced) == (first.path.name, True)
+
+
+def test_a_node_dies(small: Project, slurm: Cluster) -> None:
+    process = submit(small)
+    job = job_of(small)
+    first = trains(job)
+    host, node = read_record(first.record).host, slurm("squeue", "-h", "-o", "%N")
+    assert host is not None
+    step = int(Path(f"/proc/{host.launcher.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    # The daemon first: with it nobody reports how the job ended.
+    for pid in (int((slurm.state / f"slurmd.{node}.pid").read_text()), step, host.launcher.pid):
+        os.kill(pid, signal.SIGKILL)
+    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=died")
+    done = finished(process)
+    subprocess.run(["slurmd", "-N", node], check=True)
+    wait_for(lambda: slurm("sinfo", "-h", "-t", "idle", "-o", "%D") == "3")
+    assert done.status == 0, done.err
+    assert done.line("result") == local(small)
+    assert [run.read().outcome.state for run in job.attempts()] == [INTERRUPTED, FINISHED]
+
+
+def test_a_node_is_declared_dead_and_finishes(small: Project, slurm: Cluster) -> None:
+    process = submit(small, epochs=40, pause=0.5)
+    job = job_of(small)
+    first = trains(job)
+    node = slurm("squeue", "-h", "-o", "%N")
+    # A daemon that does not listen ends no job.
+    daemon = int((slurm.state / f"slurmd.{node}.pid").read_text())
+    os.kill(daemon, signal.SIGSTOP)
+    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=unreachable")
+    try:
+        done = finished(process)
+        wait_for(lambda: read_record(first.record).finalized)
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+        with suppress(subprocess.CalledProcessError):
+            slurm("scontrol", "update", f"nodename={node}", "state=resume")
+    assert done.status == 0, done.err
+    records = [run.read() for run in job.attempts()]
+    assert [record.outcome.state for record in records] == [FINISHED, FINISHED]
+    assert records[0].result_digest == records[1].result_digest
+    assert "still runs; this attempt begins anew, and their results are compared" in done.out + done.err
+
+
+@pytest.mark.parametrize("command", ["samebits", "scancel"])
+def test_cancelled(small: Project, slurm: Cluster, command: str) -> None:
+    process = submit(small, epochs=400)
+    job = job_of(small)
+    run = trains(job)
+    if command == "samebits":
+        assert call("cancel", job.path.name, folder=small.folder).status == 0
+    else:
+        slurm("scancel", str(job.read().number))
+    done = finished(process)
+    by = "by samebits cancel" if command == "samebits" else "from outside"
+    assert (done.status, done.err.splitlines()[-1]) == (2, f"samebits: {job.path.name}: cancelled ({by})")
+    wait_for(lambda: read_record(run.record).finalized)
+    assert len(job.attempts()) == 1
+    again = call("cancel", job.path.name, folder=small.folder)
+    assert again.complaint == f"the job {job.path.name} is over: cancelled ({by}); there is nothing to cancel"
+
+
+@pytest.mark.usefixtures("no_containers")
+@pytest.mark.parametrize("how", [(), ("--signal=KILL", "--batch")], ids=["term", "kill"])
+def test_a_container_ends_with_its_job(slurm: Cluster, in_docker: Project, how: tuple[str, ...]) -> None:
+    in_docker.write(SCRIPT)
+    process = submit(in_docker, epochs=400)
+    job = job_of(in_docker)
+    run = trains(job)
+    slurm("scancel", *how, str(job.read().number))
+    assert finished(process).status == 2
+    wait_for(lambda: read_record(run.record).finalized and not containers())
+    assert run.read().outcome.state == INTERRUPTED
+
+
+def held(project: Project, slurm: Cluster, change: Callable[[JobDir], object]) -> tuple[Done, JobDir]:
+    """A job that waits until something was changed."""
+    process = submit(project, "--data", "data", "--sbatch=--hold", epochs=2, pause=0)
+    job = job_of(project)
+    number = str(job.read().number)
+    shown = call("show", job.path.name, folder=project.folder)
+    assert shown.line("state     ").strip() == "queued"
+    change(job)
+    slurm("scontrol", "release", number)
+    wait_for(lambda: number not in slurm("squeue", "-h", "-o", "%i").split())
+    return finished(process), job
+
+
+def test_data_that_the_node_sees_otherwise(small: Project, slurm: Cluster) -> None:
+    done, job = held(small, slurm, lambda _: (small.data / "numbers.csv").write_text("1\n"))
+    node = f"the node n{done.out.partition(' on n')[2][:1]} makes another recipe than was submitted: data.tree"
+    assert done.status == 2
+    assert f"{node}; nothing was trained" in done.err.splitlines()[-1]
+    assert job.attempts() == []
+
+
+def test_a_folder_that_the_node_does_not_see(small: Project, slurm: Cluster) -> None:
+    hidden = small.folder / "hidden.json"
+
+    def hide(job: JobDir) -> None:
+        os.rename(job.file, hidden)
+
+    done, job = held(small, slurm, hide)
+    where = f"its node does not see {job.path}; put the runs on a file system that all nodes share"
+    assert (done.status, done.err.splitlines()[-1]) == (2, f"samebits: {job.path.name}: failed ({where})")
+
+
+def test_ctrl_c_lets_go(small: Project, slurm: Cluster) -> None:
+    process = submit(small, "--sbatch=--hold")
+    job = job_of(small)
+    process.send_signal(signal.SIGINT)
+    done = finished(process)
+    name = job.path.name
+    assert (done.status, done.err.splitlines()[-1]) == (
+        130,
+        f"samebits: the job continues; `samebits follow {name}` follows it again, `samebits cancel {name}` cancels it",
+    )
+    assert slurm("squeue", "-h", "-o", "%i") == job.read().number
+    assert call("cancel", name, folder=small.folder).status == 0
+    wait_for(lambda: "cancelled" in call("show", name, folder=small.folder).out)
+
+
+def test_what_slurm_refuses(small: Project) -> None:
+    done = finished(submit(small, "--sbatch=--partition=nowhere"))
+    assert done.status == 2
+    assert "invalid partition specified: nowhere" in done.complaint
+    assert list(small.runs.glob("jobs/*")) == []
+
+
+def test_segments_as_a_job_array(small: Project, slurm: Cluster) -> None:
+    done = call(
+        "train", "train.py", "--runtime", "venv", "--keep", "all", "--env", "PAUSE=0", "--", "4", folder=small.folder
+    )
+    assert done.status == 0, done.err
+    verified = call(
+        "verify", "last", "--segments", "--jobs", "2", "--on", "slurm", "--sbatch=--time=30", folder=small.folder
+    )
+    assert (verified.status, verified.out.splitlines()[-1]) == (0, "identical (4 of 4 segments)"), verified.err
+    assert slurm("scontrol", "--oneliner", "show", "job").count("ArrayTaskId=") == 2
+    assert list(small.runs.glob(".segments-*")) == []
+
+
+def test_a_sweep_as_a_job_array(small: Project, slurm: Cluster) -> None:
+    words = ("sweep", "train.py", "--runtime", "venv", "--env", "PAUSE=0", "--seeds", "0-2")
+    done = call(*words, "--on", "slurm", "--sbatch=--time=30", "--", "2", folder=small.folder)
+    assert done.status == 0, done.err
+    local = call(*words, "--runs", "local", "--jobs", "2", "--", "2", folder=small.folder)
+    assert done.line("digest") == local.line("digest")
+    assert "ArrayTaskId=2" in slurm("scontrol", "--oneliner", "show", "job")
+
+
+def test_a_task_that_is_lost(small: Project, slurm: Cluster) -> None:
+    words = ("train", "train.py", "--runtime", "venv", "--keep", "all", "--env", "PAUSE=1", "--", "4")
+    done = call(*words, folder=small.folder)
+    assert done.status == 0, done.err
+    verify = [*COMMAND, "verify", "last", "--segments", "--on", "slurm", "--sbatch=--hold"]
+    process = subprocess.Popen(verify, cwd=small.folder, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: slurm("squeue", "-h", "-o", "%i"))
+    slurm("scancel", slurm("squeue", "-h", "-o", "%A"))
+    _, complaint = process.communicate(timeout=200)
+    assert process.returncode == 2
+    assert "of the job array was lost: Slurm says CANCELLED" in complaint

@@ -1,0 +1,300 @@
+"""Jobs of a cluster without one: what is submitted, and what a node does with it in each attempt."""
+
+import json
+import os
+import signal
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from samebits.core.errors import InputError, Terminated
+from samebits.core.jsonio import Fields
+from samebits.core.liveness import Host, RunProcess
+from samebits.core.record import FINISHED, INTERRUPTED, RUNNING, Outcome, Record, write_record
+from samebits.core.run_config import RunConfig, make_config
+from samebits.core.run_dir import RunDir
+from samebits.core.timings import Timings
+from samebits.core.trace_level import Trace
+from samebits.host.cluster import slurm
+from samebits.host.cluster.config_file import config_from_fields, config_to_dict
+from samebits.host.cluster.job_dir import JobDir
+from samebits.host.cluster.node import Node, run_job
+from samebits.host.cluster.slurm import JobStatus
+from samebits.host.cluster.submission import job_script, prepare, site_flags, submit
+from support.fake_runner import Played, played
+
+__all__ = ["played"]
+NODE = Node(job="7", name="n1")
+
+
+@pytest.fixture
+def job(played: Played, monkeypatch: pytest.MonkeyPatch) -> JobDir:
+    """A job that was submitted: only Slurm is not asked."""
+    assert played.runs() == 0
+    monkeypatch.setattr(slurm, "submit", lambda *_: "7")
+    spec = make_config({"script": Path("train.py"), "data": Path("data"), "runtime": "venv", "seed": 3})
+    return submit(*prepare(spec, ()))
+
+
+def outcomes(job: JobDir) -> list[str]:
+    return [run.read().outcome.state for run in job.attempts()]
+
+
+@pytest.mark.usefixtures("played")
+def test_a_configuration_survives() -> None:
+    spec = make_config(
+        {
+            "script": Path("train.py"),
+            "data": Path("data"),
+            "seed": 7,
+            "threads": 3,
+            "shuffle": "per-epoch",
+            "trace": "step",
+            "keep": "all",
+            "checkpoint_every": 5,
+            "level": "metrics",
+            "exclude": ["*.txt"],
+            "ignore_outputs": ["a"],
+            "env": ["A=b c"],
+            "arguments": ("--x", "y"),
+            "strict": True,
+            "runtime": "venv",
+        }
+    )
+    read = config_from_fields(Fields(json.loads(json.dumps(config_to_dict(spec)))))
+    layout = replace(spec.code, folder=spec.code.folder.absolute())
+    absolute = {name: getattr(spec, name).absolute() for name in ("script", "data", "runs")}
+    assert read == replace(spec, layout=layout, **absolute)
+    # A field that is added later must be carried, too.
+    assert {item.name for item in fields(RunConfig)} == {*config_to_dict(spec), "trial"}
+    assert read.trace == Trace(level="step")
+
+
+def test_a_node_trains_it(job: JobDir, played: Played) -> None:
+    assert run_job(job, NODE) == 0
+    end, record = job.read_end(), job.attempts()[0].read()
+    assert end is not None
+    assert (end.status, end.run, record.outcome.state) == (0, record.id, FINISHED)
+    assert record.recipe.digest == job.read().recipe.digest
+    assert played.train("--seed", "3").read().recipe.digest == record.recipe.digest
+    # A job that is requeued after its end trains nothing.
+    played.player.trained.clear()
+    assert run_job(job, NODE) == 0
+    assert (played.player.trained, len(job.attempts())) == ([], 1)
+
+
+def test_code_that_was_edited_while_the_job_waited(job: JobDir, played: Played) -> None:
+    played.project.write("raise SystemExit('edited')\n")
+    assert run_job(job, NODE) == 0
+    assert "edited" not in (job.attempts()[0].code / "train.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ("data/numbers.csv", "data.tree"),
+        ("{job}/code/train.py", "code.tree"),
+    ],
+)
+def test_a_node_that_makes_another_recipe(job: JobDir, played: Played, change: str, part: str) -> None:
+    (played.project.folder / change.replace("{job}", str(job.path))).write_text("1\n")
+    with pytest.raises(InputError) as error:
+        run_job(job, NODE)
+    assert str(error.value) == f"the node n1 makes another recipe than was submitted: {part}; nothing was trained"
+    end = job.read_end()
+    assert end is not None
+    assert (end.status, end.message, job.attempts()) == (2, str(error.value), [])
+
+
+@pytest.mark.usefixtures("job")
+def test_a_node_without_avx2(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_config({"script": Path("train.py"), "runtime": "venv", "profile": "portable"})
+    portable = submit(*prepare(spec, ()))
+    monkeypatch.setattr("samebits.core.run_setup.instruction_set", lambda: "x86-64-v2")
+    with pytest.raises(InputError, match="the portable profile needs a CPU with x86-64-v3, but this one has x86-64-v2"):
+        run_job(portable, NODE)
+
+
+def test_an_interrupted_attempt_is_resumed(job: JobDir, played: Played) -> None:
+    played.player.dies = (0, 3)
+    assert run_job(job, NODE) == 2
+    played.player.dies = None
+    played.player.trained.clear()
+    assert run_job(job, NODE) == 0
+    assert played.player.trained == [(0, 2), (0, 3)]
+    assert outcomes(job) == [INTERRUPTED, FINISHED]
+    assert job.attempts()[1].read().result_digest == played.train("--seed", "3").read().result_digest
+
+
+def test_a_script_that_failed_is_not_repeated(job: JobDir, played: Played) -> None:
+    played.player.fails = (0, 1)
+    assert run_job(job, NODE) == 1
+    played.player.trained.clear()
+    assert run_job(job, NODE) == 1
+    assert (played.player.trained, outcomes(job)) == ([], ["failed"])
+
+
+def begun(run: RunDir, host: Host | None) -> None:
+    """The run as it was before its end, on another machine or in a process that lives."""
+    record: Record = run.read()
+    run.record.unlink()
+    changed = replace(
+        record, outcome=Outcome(state=RUNNING), result=None, ledger=None, files=None, host=host, timings=Timings()
+    )
+    write_record(run.record, changed)
+
+
+def test_an_attempt_that_still_runs_is_left_alone(job: JobDir) -> None:
+    """Its node was declared dead, and is not."""
+    assert run_job(job, NODE) == 0
+    first = job.attempts()[0]
+    begun(first, Host.this())
+    before = {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()}
+    assert run_job(job, NODE) == 0
+    assert {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()} == before
+    assert job.attempts()[1].read().origin.resumes is None
+    assert outcomes(job) == [RUNNING, FINISHED]
+
+
+def test_an_attempt_that_cannot_be_seen_is_resumed(job: JobDir, played: Played) -> None:
+    """Slurm's requeue declares it ended."""
+    played.player.dies = (0, 3)
+    run_job(job, NODE)
+    process = RunProcess.this()
+    assert process is not None
+    begun(job.attempts()[0], Host(machine=None, launcher=replace(process, boot="another")))
+    played.player.dies = None
+    assert run_job(job, NODE) == 0
+    resumes = job.attempts()[1].read().origin.resumes
+    assert resumes is not None
+    assert resumes.id == job.attempts()[0].path.name
+
+
+def test_attempts_that_disagree(job: JobDir, played: Played) -> None:
+    assert run_job(job, NODE) == 0
+    first = job.attempts()[0]
+    finished = first.read()
+    begun(first, Host.this())
+    played.player.noise[0, 1] = b"noise"
+    original = played.player.__class__.__call__
+
+    def both(*arguments: object, **options: object) -> int:
+        status: int = original(played.player, *arguments, **options)  # type: ignore[arg-type]
+        # The first attempt finishes meanwhile.
+        first.record.unlink()
+        write_record(first.record, finished)
+        return status
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("samebits.host.launch.venv.run_in_venv", both)
+        assert run_job(job, NODE) == 1
+    end, second = job.read_end(), job.attempts()[1]
+    assert end is not None
+    assert end.message == (
+        f"the attempts {second.path.name} and {first.path.name} have one recipe and two results; rely on neither"
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "cancelled", "requeued"), [("RUNNING", False, 1), ("COMPLETING", False, 0), ("RUNNING", True, 0)]
+)
+def test_requeued_after_sigterm(
+    job: JobDir, played: Played, monkeypatch: pytest.MonkeyPatch, state: str, cancelled: bool, requeued: int
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(slurm, "active", lambda _: JobStatus(state=state))
+    monkeypatch.setattr(slurm, "requeue", asked.append)
+    before = signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(Terminated()))
+    monkeypatch.setattr(played.player, "_keep", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    if cancelled:
+        job.cancelled.touch()
+    try:
+        with pytest.raises(Terminated):
+            run_job(job, NODE)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert asked == ["7"] * requeued
+    assert (job.read_end(), outcomes(job)) == (None, [INTERRUPTED])
+
+
+def test_the_script_keeps_the_submitters_environment_out(job: JobDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    monkeypatch.setenv("SAMEBITS_BASE", "a 'base'; rm -rf /")
+    script = job_script(job)
+    assert "SECRET" not in script
+    assert "env -i " in script
+    assert "SAMEBITS_BASE='a '\"'\"'base'\"'\"'; rm -rf /'" in script
+    assert "#SBATCH --export=NIL\n" in script
+
+
+def test_dry_run(played: Played) -> None:
+    done = played.call(
+        "train", "train.py", "--runtime", "venv", "--on", "slurm", "--dry-run", "--sbatch", "-p 'a b' --time=1"
+    )
+    assert done.status == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[:2] == ["# sbatch --parsable --export=NIL -p 'a b' --time=1 batch.sh", "#!/bin/bash"]
+    assert not (played.project.runs / "jobs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--on", "pbs"], "--on takes slurm, not 'pbs'"),
+        (["--dry-run"], "--sbatch and --dry-run are for a cluster; add --on slurm"),
+        (["--sbatch", "-p x"], "--sbatch and --dry-run are for a cluster; add --on slurm"),
+        (
+            ["--on", "slurm", "--sbatch", "'"],
+            '--sbatch "\'" cannot be read: No closing quotation; quote it as a shell would',
+        ),
+        (["--on", "slurm", "--sbatch=--export=ALL"], "the flag --export=ALL of sbatch is set by samebits; remove it"),
+        (["--on", "slurm", "--sbatch=-o x"], "the flag -o of sbatch is set by samebits; remove it"),
+    ],
+)
+def test_bad_options(played: Played, options: list[str], complaint: str) -> None:
+    done = played.call("train", "train.py", "--runtime", "venv", *options)
+    assert (done.status, done.complaint) == (2, complaint)
+
+
+def test_without_slurm(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = played.call("train", "train.py", "--runtime", "venv", "--on", "slurm")
+    assert (done.status, done.complaint) == (
+        2, "submitting the job needs the program 'sbatch', which is not installed"
+    )  # fmt: skip
+    assert list((played.project.runs / "jobs").iterdir()) == []
+
+
+def test_flags_of_a_project(played: Played) -> None:
+    config = played.project.folder / "samebits.toml"
+    config.write_text('seed = 5\n[on.slurm]\npartition = "gpu"\ntime = 60\n')
+    spec = make_config({"script": Path("train.py")})
+    assert spec.seed == 5
+    assert site_flags(spec, "--mem=1G") == ("--partition=gpu", "--time=60", "--mem=1G")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (
+            '[on.slurm]\noutput = "/etc/x"\n',
+            "'on.slurm.output' is not for a project to choose; use --sbatch",
+        ),
+        ("[on.slurm]\ntime = true\n", "'on.slurm.time' must be text or a number, not True"),
+        ("on = 3\n", "'on' must be dict, not 3"),
+    ],
+)
+def test_bad_flags_of_a_project(played: Played, text: str, complaint: str) -> None:
+    (played.project.folder / "samebits.toml").write_text(text)
+    done = played.call("train", "train.py", "--runtime", "venv", "--on", "slurm", "--dry-run")
+    assert (done.status, done.complaint) == (2, f"samebits.toml: {complaint}")
+
+
+def test_names_of_jobs(played: Played) -> None:
+    assert played.call("cancel", "last").complaint == (
+        "last is not a job: its name begins with job-; `samebits list --jobs` shows all"
+    )
+    assert (
+        played.call("show", "job-x").complaint == "there is no job job-x in runs/jobs; `samebits list --jobs` shows all"
+    )
