@@ -120,7 +120,10 @@ class OutputSnapshot:
         return known[1]
 
     def _open_files(self) -> list[tuple[int, str]]:
-        """Descriptor and path of each file of the folder that is open for writing, by descriptor."""
+        """Descriptor and path of each file of the folder that is open for writing, by path, then by descriptor.
+
+        Which descriptor a file gets depends on what else is open, also in the process that started this one.
+        """
         found = []
         root = f"{os.path.realpath(self._folder)}/"
         for name in sorted(os.listdir("/proc/self/fd"), key=int):
@@ -129,7 +132,7 @@ class OutputSnapshot:
                 path = os.readlink(f"/proc/self/fd/{name}")
                 if path.startswith(root) and _writable(int(name)):
                     found.append((int(name), path.removeprefix(root)))
-        return found
+        return sorted(found, key=lambda item: item[1])
 
 
 def _check_inside(state: dict[str, Any]) -> None:

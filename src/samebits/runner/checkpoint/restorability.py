@@ -45,7 +45,8 @@ def completed(initial: Encoded, built: Encoded) -> Encoded:
     return initial if scalar and initial not in (None, False) else built
 
 
-def _check_value(captured: Encoded, initial: Encoded, where: str) -> None:
+def _check_value(captured: Encoded, initial: Encoded, where: str, *, built: bool = False) -> None:
+    """`built` is whether the value belongs to a layer that a resumed run builds again."""
     if type(captured) in PLAIN or captured == SYMBOLIC:
         return
     kind = kind_of(captured)
@@ -59,7 +60,7 @@ def _check_value(captured: Encoded, initial: Encoded, where: str) -> None:
     if kind in ("method", "weak", "wrapped"):
         _check_holder(captured, initial, where)
     elif kind in ("object", "layer", "optimizer", "type"):
-        _check_object(kind, content, known, where)
+        _check_object(kind, content, known, where, built=built)
     elif kind == "function":
         _check_function(content, known, where)
     elif kind in ("constant", "unchanged", "variable", "member", "unsaved"):
@@ -138,14 +139,16 @@ def _check_member(content: dict[str, Any], known: Mapping[str, Any] | None, wher
         _check_attributes(content, known, where, required=True)
 
 
-def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] | None, where: str) -> None:
+def _check_object(
+    kind: str, content: dict[str, Any], known: Mapping[str, Any] | None, where: str, *, built: bool
+) -> None:
     if known is None or known.get("class") != content.get("class"):
         what = content.get("class", f"an object of Keras ({kind})")
         raise UncapturableError(
             f"{where} became {what} during training, which a resumed run cannot create; create it before"
         )
-    # Keras builds such a model again in the resumed run, from the shape of its input.
-    later = known.get("build", 0) is None and content.get("build") is not None
+    # Keras builds such a model again in the resumed run, from the shape of its input; and with it all its layers.
+    later = built or (known.get("build", 0) is None and content.get("build") is not None)
     if kind == "layer" and len(known["variables"]) != len(content["variables"]) and not later:
         raise UncapturableError(
             f"{where} was built during training, which a resumed run cannot repeat; build it before"
@@ -153,7 +156,7 @@ def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] |
     if kind == "optimizer" and not known["built"] and any("variable" in item for item in content["trained"]):
         raise UncapturableError(f"{where} trains a variable that was created during training; create it before")
     _check_fixed(content, known, where, built=later)
-    _check_inner(content, known, where)
+    _check_inner(content, known, where, built=later)
     _check_methods(content, known, where)
     classes = dict(known.get("of", ()))
     for name, item in content.get("of", ()):
@@ -161,12 +164,13 @@ def _check_object(kind: str, content: dict[str, Any], known: Mapping[str, Any] |
     _check_attributes(content, known, where, required=kind != "object" or content["ours"])
 
 
-def _check_inner(content: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
+def _check_inner(content: Mapping[str, Any], known: Mapping[str, Any], where: str, *, built: bool) -> None:
     inner, initial = content.get("inner", ()), known.get("inner", ())
     if len(inner) != len(initial):
         raise UncapturableError(f"a layer of {where} got its first attribute during training; set it before")
     for item, counterpart in zip(inner, initial, strict=True):
-        _check_value(item, counterpart, f"{where}.{item['layer']['name'] if 'layer' in item else 'layers'}")
+        name = item["layer"]["name"] if "layer" in item else "layers"
+        _check_value(item, counterpart, f"{where}.{name}", built=built)
 
 
 def _check_fixed(content: Mapping[str, Any], known: Mapping[str, Any], where: str, *, built: bool) -> None:
