@@ -13,8 +13,11 @@ from samebits.core.checkpoint_store import CHECKPOINT_VERSION
 from samebits.core.inputs_lock import INPUTS_VERSION
 from samebits.core.ledger import LEDGER_VERSION
 from samebits.core.record import RECORD_VERSION
+from samebits.host.capsule.contents import CAPSULE_VERSION
 from samebits.host.cli.parser import make_parser
+from samebits.host.cluster.job_dir import JOB_VERSION
 from samebits.host.runs.verification_file import VERIFICATION_VERSION
+from samebits.host.sweep.sweep_file import SWEEP_VERSION
 
 DOCS = Path(__file__).parents[1] / "docs"
 _BLOCK = re.compile(r"(<!-- made by tools/reference_pages\.py -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -26,7 +29,11 @@ _FORMATS = {
         CHECKPOINT_VERSION,
         "an index for each checkpoint, with a checksum, and objects named by their sha256",
     ),
-    "verification.json": (VERIFICATION_VERSION, "the verdict on two runs, and the digests of both"),
+    "verification.json": (VERIFICATION_VERSION, "the verdict on two runs, on segments, or on a sweep"),
+    "capsule.json": (CAPSULE_VERSION, "every file of a capsule with size and sha256, and a checksum"),
+    "sweeps/ID/sweep.json": (SWEEP_VERSION, "plan and summary of a sweep, with a checksum"),
+    "jobs/ID/job.json": (JOB_VERSION, "what was submitted to a cluster, with a checksum"),
+    "signed.….json": ("DSSE", "an in-toto statement on a run or a verdict"),
     "inputs.lock": (INPUTS_VERSION, "files from the network: path, sha256, size, URL"),
     "code.jsonl, data.jsonl": ("", "a line for each file: path, size, sha256; of code also `executable`"),
     "files.jsonl": ("", "every file of the run's folder when the record was finalized"),

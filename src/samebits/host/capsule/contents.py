@@ -25,7 +25,7 @@ PARTS = (IMAGE, BASE, WHEELS, DATA, INPUTS, CHECKPOINTS)
 """What can be left out."""
 
 MAX_BYTES = 256 << 20  # of capsule.json; a million files have about 200 MiB
-_FORMAT, _VERSION = "samebits.capsule", "1.0"
+_FORMAT, CAPSULE_VERSION = "samebits.capsule", "1.0"
 _ON_TOP = (README, REPORT)
 _FOLDERS = (RUN, DATA, INPUTS, IMAGE, WHEELS)
 _MAX_NAME = 255  # bytes of one name in a path, on any file system
@@ -95,7 +95,7 @@ class Contents:
         """The bytes of `capsule.json`. Their number does not depend on digests."""
         body = {
             "format": _FORMAT,
-            "version": _VERSION,
+            "version": CAPSULE_VERSION,
             "samebits": self.samebits,
             "run": self.run,
             "record": self.record,
@@ -129,7 +129,7 @@ def read_contents(content: bytes) -> Contents:
     except (ValueError, RecursionError) as error:
         raise RecordError(f"it is not JSON: {error}") from error
     fields = Fields(value)
-    check_version(fields, _FORMAT, _VERSION)
+    check_version(fields, _FORMAT, CAPSULE_VERSION)
     confirm_checksum(value, "capsule")
     # One way to write the same value: a changed byte between two values is found, too.
     if canonical_json(value) + b"\n" != content:
