@@ -66,15 +66,16 @@ class LoopTraces:
 
     def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def func_graph_from_py_func(name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+        def func_graph_from_py_func(name: str, *arguments: Any, **options: Any) -> Any:
             # The graphs within a graph are traced with it. A `fit` has a guard of its own.
             if self._tracing or not self._manager.writes or isinstance(self._manager.phase, FitPhase):
-                return original(name, function, *args, **kwargs)
+                return original(name, *arguments, **options)
+            function = arguments[0] if arguments else options.get("python_func")
             self._traced, self._tracing = True, True
             try:
                 roots = self._roots(function)
                 before = self._attempt(roots)
-                graph = original(name, function, *args, **kwargs)
+                graph = original(name, *arguments, **options)
                 if before is not None:
                     self._note(roots, before)
             finally:
