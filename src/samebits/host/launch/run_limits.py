@@ -4,7 +4,8 @@ hours      168, a week
 max-disk   90 % of what is free where the run's folder is, when it starts
 
 The command line says otherwise (`--max-hours`, `--max-disk`), or the user's own `config.toml`. A run is also stopped
-where less than a twentieth of that space is left: a file that has no name any more fills the disk, too.
+where less than a twentieth of that space is left: a file that has no name any more fills the disk, too. A disk that has
+less than 256 MiB free at the start is full before anybody looks; there only `--max-disk` counts.
 """
 
 import os
@@ -25,6 +26,7 @@ from samebits.host.container_limits import parse_size
 HOURS = 168.0
 _OF_FREE = 0.9
 _LEFT = 0.05
+_SMALL_DISK = 1 << 28
 _POLL_SECONDS = 1.0
 _PART_OF_TIME = 20  # looking takes at most this part of the time
 
@@ -106,7 +108,9 @@ class _Watch:
         self.exceeded: str | None = None
         self._folder = folder
         self._free, self._at_start = _free_bytes(folder), disk_use(folder)
-        self._disk = int(self._free * _OF_FREE) if limits.disk is None else limits.disk
+        self._watched = self._free >= _SMALL_DISK
+        usual = int(self._free * _OF_FREE) if self._watched else None
+        self._disk = usual if limits.disk is None else limits.disk
         self._hours = HOURS if limits.hours is None else limits.hours
         # Not the wall clock, which may be set.
         self._started = time.monotonic()
@@ -137,12 +141,12 @@ class _Watch:
         if time.monotonic() - self._started > self._hours * 3600:
             return f"the run was stopped after {self._hours:g} hours, the most that it may take (--max-hours)"
         used, left = disk_use(self._folder) - self._at_start, _free_bytes(self._folder)
-        if used > self._disk:
+        if self._disk is not None and used > self._disk:
             return (
                 f"the run was stopped: it wrote {_size(used)} to the disk, more than the {_size(self._disk)} that it"
                 " may (--max-disk)"
             )
-        if left < self._free * _LEFT:
+        if self._watched and left < self._free * _LEFT:
             return f"the run was stopped: only {_size(left)} are left on the disk of {self._folder}"
         return None
 
