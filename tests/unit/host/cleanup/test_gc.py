@@ -22,7 +22,11 @@ from samebits.host.cleanup.item import Item, Selection, age_text, disk_size, siz
 from samebits.host.cleanup.plan import CleanupRequest, plan_cleanup, remove_items
 from samebits.host.cleanup.run_needs import RunNeeds, known_folders, read_needs
 from samebits.host.launch.venv import locks_name
+from samebits.host.run_folders import note_folder, noted_folders
 from support.command import Done, call
+from support.fake_runner import Played, played
+
+__all__ = ["played"]
 
 DAY = 86_400
 OLD = time.time() - 90 * DAY
@@ -130,6 +134,35 @@ def test_other_folders_of_runs(tmp_path: Path, example: Record) -> None:
     folders = known_folders(tmp_path / "runs")
     assert folders == [tmp_path / "runs", tmp_path / "elsewhere" / "runs"]
     assert [elsewhere.path.name] in read_needs(folders).environments.values()
+
+
+def test_a_folder_is_noted_once_and_for_good(tmp_path: Path, example: Record) -> None:
+    """Whatever the runtime, by whatever path; another folder with a run of the same recipe does not replace it."""
+    folders = [make_run(tmp_path / name / "runs", example).path.parent for name in ("a", "b")]
+    (tmp_path / "link").symlink_to(folders[0])
+    for folder in (*folders, folders[0], tmp_path / "link"):
+        note_folder(folder)
+    assert known_folders(tmp_path / "runs") == [tmp_path / "runs", *folders]
+    assert known_folders(tmp_path / "link") == [tmp_path / "link", folders[1]]
+    (folders[1] / MARKER).unlink()
+    assert known_folders(folders[0]) == [folders[0]]
+
+
+def test_each_training_notes_its_folder(tmp_path: Path, played: Played) -> None:
+    run = played.train()
+    for note in cache_folder("trained").iterdir():
+        note.unlink()  # a run in a container has none
+    assert known_folders(tmp_path / "other") == [tmp_path / "other", run.path.absolute().parent]
+
+
+def test_a_note_never_fails_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cache in (tmp_path / "a file" / "cache", tmp_path / ("x" * 300), Path("~nobody-of-this-name")):
+        (tmp_path / "a file").touch()
+        monkeypatch.setenv("SAMEBITS_CACHE", str(cache))
+        note_folder(tmp_path / "runs")
+    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path / "cache"))
+    note_folder(tmp_path / os.fsdecode(b"\xff"))
+    assert noted_folders() == {tmp_path / os.fsdecode(b"\xff")}
 
 
 def test_a_record_that_cannot_be_read_is_reported(
