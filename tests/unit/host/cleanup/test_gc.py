@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from samebits.core.environment import Environment
 from samebits.core.errors import StorageError
 from samebits.core.record import Record, write_record
 from samebits.core.run_dir import MARKER, RunDir
-from samebits.host.cache_dir import cache_folder
+from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.cleanup.cache_items import cache_items, running_programs
 from samebits.host.cleanup.engine_items import _bytes
 from samebits.host.cleanup.item import Item, Selection, age_text, disk_size, size_text
@@ -29,6 +30,7 @@ from support.fake_runner import Played, played
 __all__ = ["played"]
 
 DAY = 86_400
+PIPES: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 OLD = time.time() - 90 * DAY
 
 
@@ -124,6 +126,42 @@ def test_an_environment_in_which_something_runs() -> None:
         process.communicate()
     assert found.busy == "a running program uses it"
     assert items(processes=running_programs())[folder.name].busy == ""
+
+
+def test_what_was_used_since_it_was_listed_stays(cache: Path) -> None:
+    """The user may have been asked for minutes, and a training may just begin."""
+    kept = [environment("0123456789abcdef-cp311-0"), cache_folder("received") / "a", cache / "inputs" / "trees" / "b"]
+    for folder in kept[1:]:
+        cache_folder("inputs")
+        folder.mkdir(parents=True)
+        folder.with_name(f".{folder.name}.lock").touch()
+        os.utime(folder.with_name(f".{folder.name}.lock"), (OLD, OLD))
+    found = items()
+    for folder in kept:
+        with exclusive(folder.parent, folder.name):
+            pass
+    for item in found.values():
+        with pytest.raises(StorageError, match=r"^it was used since it was listed; list again$"):
+            item.remove()
+    assert [folder.exists() for folder in kept] == [True, True, True]
+    for item in items().values():
+        item.remove()
+    assert [folder.exists() for folder in kept] == [False, False, False]
+
+
+def test_what_a_program_began_to_use_stays() -> None:
+    """Also where nothing tells when that was: it took no lock."""
+    folder = environment("0123456789abcdef-cp311-0")
+    item = items()[folder.name]
+    with subprocess.Popen([sys.executable, "-c", "print(1, flush=True); input()", f"{folder}/x"], **PIPES) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(StorageError, match=r"^it was used since it was listed"):
+            item.remove()
+        process.communicate(b"\n")
+    assert folder.exists()
+    item.remove()
+    assert not folder.exists()
 
 
 def test_other_folders_of_runs(tmp_path: Path, example: Record) -> None:
