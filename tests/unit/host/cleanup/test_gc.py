@@ -17,8 +17,8 @@ from samebits.core.errors import StorageError
 from samebits.core.record import Record, write_record
 from samebits.core.run_dir import MARKER, RunDir
 from samebits.host.cache_dir import cache_folder, exclusive
+from samebits.host.cleanup import engine_items
 from samebits.host.cleanup.cache_items import cache_items, running_programs
-from samebits.host.cleanup.engine_items import _bytes
 from samebits.host.cleanup.item import Item, Selection, age_text, disk_size, size_text
 from samebits.host.cleanup.plan import CleanupRequest, plan_cleanup, remove_items
 from samebits.host.cleanup.run_needs import RunNeeds, known_folders, read_needs
@@ -299,6 +299,21 @@ def test_an_interrupted_removal_of_a_run_is_finished(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+@pytest.mark.parametrize("answer", ["no JSON", "{}", "[1]", '[{"id": "x"}]', "[" * 100_000])
+@pytest.mark.parametrize("asked", ["inspect", "df"])
+def test_a_command_that_is_not_dockers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: str, answer: str
+) -> None:
+    """Images are left out with a message; the rest of the cleanup goes on."""
+
+    def run_tool(command: list[str], **_: object) -> str:
+        return answer if asked in command else "[]" if "df" in command else '[{"Id": "x", "RepoTags": ["a", "b"]}]'
+
+    monkeypatch.setattr(engine_items, "run_tool", run_tool)
+    assert list(engine_items.engine_items(RunNeeds(), 0)) == []
+    assert "images and build caches are left out: the docker command answers" in capsys.readouterr().err
+
+
 def test_sizes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 100_000)
     os.link(tmp_path / "a", tmp_path / "b")
@@ -312,7 +327,13 @@ def test_sizes(tmp_path: Path) -> None:
         "3000.0 TB",
     ]
     assert [age_text(used, 10 * DAY) for used in (None, 9.5 * DAY, 0.0)] == ["unknown", "today", "10 d ago"]
-    assert [_bytes(text) for text in ("2.5GB", "12kB", "0B", "N/A", None)] == [2_500_000_000, 12_000, 0, 0, 0]
+    assert [engine_items._bytes(text) for text in ("2.5GB", "12kB", "0B", "N/A", None)] == [
+        2_500_000_000,
+        12_000,
+        0,
+        0,
+        0,
+    ]
 
 
 def test_a_name_of_a_lock() -> None:
