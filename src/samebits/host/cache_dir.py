@@ -60,11 +60,14 @@ def read_own(path: Path, most: int = 1 << 20) -> bytes:
 
 
 @contextmanager
-def exclusive(folder: Path, name: str) -> Iterator[None]:
-    """Hold the lock for `folder/name`: one process makes it, the others wait and find it made."""
+def exclusive(folder: Path, name: str, *, using: bool = True) -> Iterator[None]:
+    """Hold the lock for `folder/name`: one process makes it, the others wait and find it made.
+
+    The time of the lock is that of the last use; who only removes the folder is not `using` it.
+    """
     lock = folder / f".{name}.lock"
     try:
-        file = lock.open("w")
+        file = lock.open("w" if using else "a")
     except OSError as error:
         raise storage_error(error, lock) from error
     # The kernel releases the lock when the file is closed, also if this process is killed.

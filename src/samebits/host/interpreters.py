@@ -104,7 +104,10 @@ def _query(path: Path) -> Interpreter | None:
     """What a command says about itself; None where it is no Python, such as a version manager's without a version."""
     try:
         answer = json.loads(run_tool([str(path), "-I", "-c", _QUESTION], what=f"asking {path}", limit=20))
-    except (ToolError, ValueError):
+    except (ToolError, ValueError, RecursionError):
+        return None
+    # Another program of this name may print any JSON.
+    if not isinstance(answer, list) or [type(item) for item in answer] != [str] * 4:
         return None
     found, version, build, implementation = answer
     return Interpreter(path=Path(found), version=version, build=build, implementation=implementation)

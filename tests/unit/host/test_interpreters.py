@@ -60,6 +60,11 @@ def test_what_is_no_python_is_passed_over(path: Path) -> None:
     _python(path, "python3.99", "3.99.4", "pypy")
     with pytest.raises(InputError, match=r"no Python 3\.99"):
         find_interpreter("3.99")
+    for answer in ("{}", "7", "null", '["3.99"]', '["/opt/x", 3.99, "x", "cpython"]', "[" * 100_000):
+        (path / "python3.99").write_text(f"#!/bin/sh\necho '{answer}'\n")
+        interpreters._find.cache_clear()
+        with pytest.raises(InputError, match=r"no Python 3\.99"):
+            find_interpreter("3.99")
     (path / "python3.97").write_text("#!/bin/sh\nexit 127\n")
     (path / "python3.97").chmod(0o755)
     with pytest.raises(InputError, match=r"no Python 3\.97"):

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,3 +92,24 @@ def test_only_a_folder_of_the_run_is_captured(tmp_path: Path, monkeypatch: pytes
     assert private_temporary_folder(lambda _: True) is None
     monkeypatch.setenv("HOME", "/root")
     assert private_temporary_folder(lambda _: False) is None
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_vanishes_while_it_is_looked_at(
+    folder: Path, make: Make, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    """Another thread's file ends no training."""
+    files, lstat = make(), Path.lstat
+    if begun:
+        files.begin()
+
+    def vanish(path: Path) -> Any:
+        if path.name == "state.json":
+            path.unlink(missing_ok=True)
+        return lstat(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "lstat", vanish)
+        files.begin()
+        assert files.capture()["files"] == []
+    assert not (folder / "state.json").exists()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from samebits.core.errors import pluralize
+from samebits.core.errors import StorageError, pluralize
 from samebits.core.jsonio import storage_error
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.cleanup.item import Item, disk_size, last_use, seconds_ago
@@ -60,25 +60,33 @@ def _lock_time(root: Path, name: str) -> float | None:
         return None
 
 
-def _remove_locked(root: Path, name: str, after: Callable[[], None] = lambda: None) -> None:
-    with exclusive(root, name):
+def _remove_locked(root: Path, name: str, used: float | None, after: Callable[[], None] = lambda: None) -> None:
+    with exclusive(root, name, using=False):
+        _require_unused(root, name, used)
         if (root / name).exists():
             remove_tree(root / name)
     after()
 
 
+def _require_unused(root: Path, name: str, used: float | None) -> None:
+    """Raise StorageError where a folder is in use, or was used since it was listed: its user may start any moment."""
+    if (used is not None and _lock_time(root, name) != used) or _busy(root / name, running_programs()):
+        raise StorageError("it was used since it was listed; list again")
+
+
 def _environments(needs: RunNeeds, processes: str) -> Iterator[Item]:
     root = cache_folder("venvs")
     for path in _folders(root):
+        used = _lock_time(root, path.name)
         yield Item(
             kind="virtual environment",
             name=path.name,
             size=disk_size(path),
-            used=_lock_time(root, path.name),
+            used=used,
             needed=needed_by(needs.environments.get(path.name.partition("-")[0])),
             busy=_busy(path, processes),
             again="made again from its lock, with network",
-            remove=partial(_remove_locked, root, path.name),
+            remove=partial(_remove_locked, root, path.name, used),
         )
 
 
@@ -140,19 +148,21 @@ def _sources(processes: str) -> Iterator[Item]:
     for name, lock in (("source", "stage"), ("received", "")):
         root = cache_folder(name)
         for path in _folders(root):
+            used = None if lock else _lock_time(root, path.name)
             yield Item(
                 kind="copy of samebits's source",
                 name=f"{name}/{path.name}",
                 size=disk_size(path),
-                used=_lock_time(root, path.name) if name == "received" else last_use(path),
+                used=last_use(path) if lock else used,
                 busy=_busy(path, processes),
                 again="copied again at the next use",
-                remove=partial(_remove_source, root, path.name, lock or path.name),
+                remove=partial(_remove_source, root, path.name, lock or path.name, used),
             )
 
 
-def _remove_source(root: Path, name: str, lock: str) -> None:
-    with exclusive(root, lock):
+def _remove_source(root: Path, name: str, lock: str, used: float | None) -> None:
+    with exclusive(root, lock, using=False):
+        _require_unused(root, name, used)
         if (root / name).exists():
             remove_tree(root / name)
             (root / f".{name}.sha256").unlink(missing_ok=True)
@@ -162,14 +172,15 @@ def _inputs(needs: RunNeeds) -> Iterator[Item]:
     root = cache_folder("inputs")
     trees, objects = root / "trees", root / "objects"
     for path in _folders(trees) if trees.is_dir() else ():
+        used = _lock_time(trees, path.name)
         yield Item(
             kind="inputs of a lock",
             name=path.name[:16],
             size=disk_size(path),
-            used=_lock_time(trees, path.name),
+            used=used,
             needed=needed_by(needs.inputs.get(path.name)),
             again="fetched again by `samebits fetch`, as long as its source exists",
-            remove=partial(_remove_inputs, trees, path, objects),
+            remove=partial(_remove_inputs, trees, path, objects, used),
         )
     loose = [path for path in objects.iterdir() if os.lstat(path).st_nlink == 1] if objects.is_dir() else []
     if loose:
@@ -183,9 +194,9 @@ def _inputs(needs: RunNeeds) -> Iterator[Item]:
         )
 
 
-def _remove_inputs(trees: Path, folder: Path, objects: Path) -> None:
+def _remove_inputs(trees: Path, folder: Path, objects: Path, used: float | None) -> None:
     names = {os.lstat(path).st_ino for path in folder.rglob("*") if path.is_file()}
-    _remove_locked(trees, folder.name, partial(_unlink_last, objects, names))
+    _remove_locked(trees, folder.name, used, partial(_unlink_last, objects, names))
 
 
 def _bases() -> Iterator[Item]:

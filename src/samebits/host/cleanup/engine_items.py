@@ -40,7 +40,7 @@ def _images(needs: RunNeeds) -> Iterator[Item]:
     if not listed:
         return
     sizes = _unique_sizes()
-    for image in json.loads(_docker("image", "inspect", *sorted(set(listed)))):
+    for image in _objects(_docker("image", "inspect", *sorted(set(listed))), "Id"):
         names = image.get("RepoTags") or [image["Id"]]
         for name in names:
             yield _image_item(image, str(name), sizes, needs, alone=len(names) == 1)
@@ -72,7 +72,18 @@ def _built(identifier: str) -> float | None:
 def _unique_sizes() -> dict[str, int]:
     """What each image takes that no other one shares, by its id."""
     text = _docker("system", "df", "--verbose", "--format", "{{json .Images}}")
-    return {str(image["ID"]): _bytes(image.get("UniqueSize", "")) for image in json.loads(text)}
+    return {str(image["ID"]): _bytes(image.get("UniqueSize", "")) for image in _objects(text, "ID")}
+
+
+def _objects(text: str, key: str) -> list[dict[str, Any]]:
+    """A list of objects with a key, as Docker's CLI prints it; raises ToolError for what another CLI says."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ToolError(f"the docker command answers otherwise than Docker's: {error}") from error
+    if not isinstance(found, list) or not all(isinstance(item, dict) and key in item for item in found):
+        raise ToolError(f"the docker command answers otherwise than Docker's: no list of objects with {key}")
+    return found
 
 
 def _build_cache(name: str | None, unused_for: float) -> Iterator[Item]:

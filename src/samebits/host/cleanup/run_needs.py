@@ -1,6 +1,7 @@
 """What the kept runs need: locks, images, inputs, by the records in all folders of runs that this machine knows."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from samebits.core.run_files import read_plain
 from samebits.host.cache_dir import cache_folder
 from samebits.host.console import log
 from samebits.host.launch.venv import locks_name
+from samebits.host.run_folders import noted_folders
 from samebits.host.runs.registry import run_dirs
 
 _MAX_NAMED = 2
@@ -59,13 +61,14 @@ def read_needs(folders: Iterable[Path]) -> RunNeeds:
 
 
 def known_folders(runs: Path) -> list[Path]:
-    """The folder of runs, and all others in which this machine has trained outside of a container."""
-    found = {runs.absolute(): None}
-    found |= {folder: None for folder in sorted(_noted()) if (folder / MARKER).exists()}
-    return list(found)
+    """The folder of runs, and all others in which this machine has trained."""
+    noted = (folder for folder in sorted(noted_folders() | _noted()) if os.path.exists(folder / MARKER))
+    found = {os.path.realpath(folder): folder for folder in (*noted, runs.absolute())}
+    return sorted(found.values(), key=lambda folder: folder != runs.absolute())
 
 
 def _noted() -> set[Path]:
+    """By the notes on whose code ran here, which are older than those on folders."""
     return {path.parent for path in _noted_runs(cache_folder("trained"))}
 
 

@@ -58,6 +58,10 @@ def require_run(run: RunDir) -> None:
     here = Path.cwd().resolve()
     if here == run.path.resolve() or run.path.resolve() in here.parents:
         raise InputError(f"{run.path.resolve()} is the current folder, or around it; change to another one first")
+    try:
+        read_summary(run.record)
+    except RecordError as error:
+        raise InputError(f"{error}; nothing was removed, as {run.path} may be no run; remove it yourself") from error
 
 
 def remove_run(run: RunDir) -> None:

@@ -31,6 +31,15 @@ _SOURCES = "sources.json"
 _COMMIT = re.compile(r"git\+\S+@[0-9a-f]{40}")
 
 
+def _name_and_version(wheel: Path) -> tuple[str, str]:
+    """By a wheel's file name; raises InputError for a file that is called otherwise."""
+    try:
+        name, version, *_ = parse_wheel_filename(wheel.name)
+    except ValueError as error:
+        raise InputError(f"{wheel} is not named like a wheel: {error}; remove it") from error
+    return str(name), str(version)
+
+
 def is_pinned(url: str) -> bool:
     """Whether a URL of a requirement is a repository at a commit, which never changes."""
     return _COMMIT.fullmatch(url.partition("#")[0]) is not None
@@ -62,7 +71,7 @@ def build_wheel(requirement: Requirement, lock: Path, interpreter: Interpreter) 
             raise InputError(f"the wheel of {name} has more than {MAX_BYTES >> 20} MiB; publish it on an index instead")
         folder.mkdir(exist_ok=True)
         for old in built_wheels(lock):
-            if parse_wheel_filename(old.name)[0] == name:
+            if _name_and_version(old)[0] == name:
                 old.unlink()
         place = Path(shutil.copy(wheel, folder))
     _note(folder, {name: requirement.url or f"{name}, from its source distribution"})
@@ -85,7 +94,7 @@ def sources(lock: Path) -> dict[str, str]:
 
 def _note(folder: Path, new: dict[str, str]) -> None:
     known = sources(folder / os.pardir / "requirements.lock") | new
-    there = {str(parse_wheel_filename(wheel.name)[0]) for wheel in folder.glob("*.whl")}
+    there = {_name_and_version(wheel)[0] for wheel in folder.glob("*.whl")}
     kept = {name: source for name, source in known.items() if name in there}
     write_atomically(folder / _SOURCES, readable_json(dict(sorted(kept.items()))))
 
@@ -93,9 +102,7 @@ def _note(folder: Path, new: dict[str, str]) -> None:
 def as_pin(requirement: Requirement, lock: Path) -> Requirement:
     """A requirement on a repository as one on the version of its wheel; raises InputError where that is not built."""
     name = canonicalize_name(requirement.name)
-    found = {
-        str(parse_wheel_filename(wheel.name)[0]): parse_wheel_filename(wheel.name)[1] for wheel in built_wheels(lock)
-    }
+    found = dict(map(_name_and_version, built_wheels(lock)))
     if name not in found or sources(lock).get(name) != requirement.url:
         raise InputError(
             f"{requirement.name} comes from {requirement.url}, and its wheel is not built yet; `samebits lock --build"
@@ -109,8 +116,8 @@ def as_pin(requirement: Requirement, lock: Path) -> Requirement:
 def pin_built(text: str, lock: Path) -> str:
     """A lock's text in which every package with a kept wheel of its version has the hash of that wheel alone."""
     for wheel in built_wheels(lock):
-        name, version, *_ = parse_wheel_filename(wheel.name)
-        pin = rf"^{re.escape(name)}=={re.escape(str(version))}(?: ;[^\\\n]*)?"
+        name, version = _name_and_version(wheel)
+        pin = rf"^{re.escape(name)}=={re.escape(version)}(?: ;[^\\\n]*)?"
         block = re.compile(rf"({pin} \\\n)(?:    --hash=\S+(?: \\)?\n)+", re.MULTILINE)
         text = block.sub(rf"\1    --hash={Digest.of_file(wheel)}\n", text)
     return text

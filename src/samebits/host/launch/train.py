@@ -21,6 +21,7 @@ from samebits.host.launch.kept_run import KeptRun
 from samebits.host.launch.run_limits import USUAL, RunLimits, limited
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.tidy import take_rights
+from samebits.host.run_folders import note_folder
 from samebits.host.subprocesses import INHERITED, Streams
 from samebits.host.trust import note_trained
 
@@ -61,6 +62,7 @@ def execute(
         with hashing_progress("checking the inputs") as progress:
             provide(planned.inputs, progress)
     folder, published = publish(planned)
+    note_folder(folder.path.parent)
     begun(folder)
     if not runtime.isolated:
         note_trained(planned.recipe, folder)

@@ -261,10 +261,10 @@ class StateRestorer:
         return frozenset(self.value(item, None, where) for item in content)
 
     def _buffer(self, content: Any, live: Any, where: str) -> Any:
-        live.seek(0)
-        live.truncate()
-        live.write(self.value(content[0], None, where))
-        live.seek(content[1])
+        # Not by `write`, which would translate the ends of its lines again.
+        state = [*live.__getstate__()]
+        state[0], state[-2] = self.value(content[0], None, where), content[1]
+        live.__setstate__(tuple(state))
         return live
 
     def _function(self, content: Any, live: Any, where: str) -> Any:

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,7 @@ class TemporaryFiles:
         """Note what there is before the first phase of training."""
         if self._given is None:
             self._written_before = Counter(self.written())
-            paths = self._folder.rglob("*") if self._snapshot else ()
-            self._given = {str(path.relative_to(self._folder)): _mark(path) for path in paths}
+            self._given = _marks(self._folder) if self._snapshot else {}
 
     def capture(self) -> Mapping[str, Any]:
         """The files, as `OutputSnapshot` has them. Raises UncapturableError."""
@@ -75,8 +75,20 @@ class TemporaryFiles:
 
     def _is_given(self, relative: str) -> bool:
         """Whether a file was there before training, and is unchanged."""
-        known, path = self._given or {}, self._folder / relative
-        return relative in known and known[relative] in (None, _mark(path))
+        known = self._given or {}
+        with suppress(FileNotFoundError):  # removed meanwhile, which the next capture refuses
+            return relative in known and known[relative] in (None, _mark(self._folder / relative))
+        return True
+
+
+def _marks(folder: Path) -> dict[str, tuple[int, ...] | None]:
+    """The marks of all files and folders; what vanishes meanwhile, such as another thread's file, has none."""
+    found = {}
+    for inner, folders, files in os.walk(folder):
+        for path in (Path(inner, name) for name in (*folders, *files)):
+            with suppress(FileNotFoundError):
+                found[str(path.relative_to(folder))] = _mark(path)
+    return found
 
 
 def _mark(path: Path) -> tuple[int, ...] | None:

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,16 +16,21 @@ from samebits.core.environment import Environment
 from samebits.core.errors import StorageError
 from samebits.core.record import Record, write_record
 from samebits.core.run_dir import MARKER, RunDir
-from samebits.host.cache_dir import cache_folder
+from samebits.host.cache_dir import cache_folder, exclusive
+from samebits.host.cleanup import engine_items
 from samebits.host.cleanup.cache_items import cache_items, running_programs
-from samebits.host.cleanup.engine_items import _bytes
 from samebits.host.cleanup.item import Item, Selection, age_text, disk_size, size_text
 from samebits.host.cleanup.plan import CleanupRequest, plan_cleanup, remove_items
 from samebits.host.cleanup.run_needs import RunNeeds, known_folders, read_needs
 from samebits.host.launch.venv import locks_name
+from samebits.host.run_folders import note_folder, noted_folders
 from support.command import Done, call
+from support.fake_runner import Played, played
+
+__all__ = ["played"]
 
 DAY = 86_400
+PIPES: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 OLD = time.time() - 90 * DAY
 
 
@@ -122,6 +128,42 @@ def test_an_environment_in_which_something_runs() -> None:
     assert items(processes=running_programs())[folder.name].busy == ""
 
 
+def test_what_was_used_since_it_was_listed_stays(cache: Path) -> None:
+    """The user may have been asked for minutes, and a training may just begin."""
+    kept = [environment("0123456789abcdef-cp311-0"), cache_folder("received") / "a", cache / "inputs" / "trees" / "b"]
+    for folder in kept[1:]:
+        cache_folder("inputs")
+        folder.mkdir(parents=True)
+        folder.with_name(f".{folder.name}.lock").touch()
+        os.utime(folder.with_name(f".{folder.name}.lock"), (OLD, OLD))
+    found = items()
+    for folder in kept:
+        with exclusive(folder.parent, folder.name):
+            pass
+    for item in found.values():
+        with pytest.raises(StorageError, match=r"^it was used since it was listed; list again$"):
+            item.remove()
+    assert [folder.exists() for folder in kept] == [True, True, True]
+    for item in items().values():
+        item.remove()
+    assert [folder.exists() for folder in kept] == [False, False, False]
+
+
+def test_what_a_program_began_to_use_stays() -> None:
+    """Also where nothing tells when that was: it took no lock."""
+    folder = environment("0123456789abcdef-cp311-0")
+    item = items()[folder.name]
+    with subprocess.Popen([sys.executable, "-c", "print(1, flush=True); input()", f"{folder}/x"], **PIPES) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(StorageError, match=r"^it was used since it was listed"):
+            item.remove()
+        process.communicate(b"\n")
+    assert folder.exists()
+    item.remove()
+    assert not folder.exists()
+
+
 def test_other_folders_of_runs(tmp_path: Path, example: Record) -> None:
     """What this machine trained outside of a container is noted, wherever its runs lie."""
     elsewhere = make_run(tmp_path / "elsewhere" / "runs", example)
@@ -130,6 +172,35 @@ def test_other_folders_of_runs(tmp_path: Path, example: Record) -> None:
     folders = known_folders(tmp_path / "runs")
     assert folders == [tmp_path / "runs", tmp_path / "elsewhere" / "runs"]
     assert [elsewhere.path.name] in read_needs(folders).environments.values()
+
+
+def test_a_folder_is_noted_once_and_for_good(tmp_path: Path, example: Record) -> None:
+    """Whatever the runtime, by whatever path; another folder with a run of the same recipe does not replace it."""
+    folders = [make_run(tmp_path / name / "runs", example).path.parent for name in ("a", "b")]
+    (tmp_path / "link").symlink_to(folders[0])
+    for folder in (*folders, folders[0], tmp_path / "link"):
+        note_folder(folder)
+    assert known_folders(tmp_path / "runs") == [tmp_path / "runs", *folders]
+    assert known_folders(tmp_path / "link") == [tmp_path / "link", folders[1]]
+    (folders[1] / MARKER).unlink()
+    assert known_folders(folders[0]) == [folders[0]]
+
+
+def test_each_training_notes_its_folder(tmp_path: Path, played: Played) -> None:
+    run = played.train()
+    for note in cache_folder("trained").iterdir():
+        note.unlink()  # a run in a container has none
+    assert known_folders(tmp_path / "other") == [tmp_path / "other", run.path.absolute().parent]
+
+
+def test_a_note_never_fails_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cache in (tmp_path / "a file" / "cache", tmp_path / ("x" * 300), Path("~nobody-of-this-name")):
+        (tmp_path / "a file").touch()
+        monkeypatch.setenv("SAMEBITS_CACHE", str(cache))
+        note_folder(tmp_path / "runs")
+    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path / "cache"))
+    note_folder(tmp_path / os.fsdecode(b"\xff"))
+    assert noted_folders() == {tmp_path / os.fsdecode(b"\xff")}
 
 
 def test_a_record_that_cannot_be_read_is_reported(
@@ -228,6 +299,21 @@ def test_an_interrupted_removal_of_a_run_is_finished(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+@pytest.mark.parametrize("answer", ["no JSON", "{}", "[1]", '[{"id": "x"}]', "[" * 100_000])
+@pytest.mark.parametrize("asked", ["inspect", "df"])
+def test_a_command_that_is_not_dockers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: str, answer: str
+) -> None:
+    """Images are left out with a message; the rest of the cleanup goes on."""
+
+    def run_tool(command: list[str], **_: object) -> str:
+        return answer if asked in command else "[]" if "df" in command else '[{"Id": "x", "RepoTags": ["a", "b"]}]'
+
+    monkeypatch.setattr(engine_items, "run_tool", run_tool)
+    assert list(engine_items.engine_items(RunNeeds(), 0)) == []
+    assert "images and build caches are left out: the docker command answers" in capsys.readouterr().err
+
+
 def test_sizes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 100_000)
     os.link(tmp_path / "a", tmp_path / "b")
@@ -241,7 +327,13 @@ def test_sizes(tmp_path: Path) -> None:
         "3000.0 TB",
     ]
     assert [age_text(used, 10 * DAY) for used in (None, 9.5 * DAY, 0.0)] == ["unknown", "today", "10 d ago"]
-    assert [_bytes(text) for text in ("2.5GB", "12kB", "0B", "N/A", None)] == [2_500_000_000, 12_000, 0, 0, 0]
+    assert [engine_items._bytes(text) for text in ("2.5GB", "12kB", "0B", "N/A", None)] == [
+        2_500_000_000,
+        12_000,
+        0,
+        0,
+        0,
+    ]
 
 
 def test_a_name_of_a_lock() -> None:

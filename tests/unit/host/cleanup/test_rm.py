@@ -77,6 +77,17 @@ def test_what_is_refused_even_with_force(tmp_path: Path, example: Record) -> Non
     assert run.record.exists()
 
 
+@pytest.mark.parametrize("content", ['{"artist": "x"}', "no JSON", "[]"])
+def test_a_folder_with_another_programs_record_is_no_run(tmp_path: Path, content: str) -> None:
+    other = tmp_path / "music"
+    other.mkdir()
+    (other / "record.json").write_text(content)
+    done = call("rm", str(other), "--force", folder=tmp_path)
+    assert (done.status, done.out) == (2, "")
+    assert done.complaint.endswith(f"{other} may be no run; remove it yourself")
+    assert (other / "record.json").read_text() == content
+
+
 def test_links_in_a_run_are_not_followed(tmp_path: Path, example: Record) -> None:
     run = make(tmp_path / "runs", example, FIRST)
     (tmp_path / "precious").mkdir()

@@ -86,3 +86,17 @@ def test_a_repository_without_a_commit(tmp_path: Path) -> None:
         source.write_text(f"tiny @ {url}\n")
         with pytest.raises(InputError, match=r"^\S+:1: tiny comes from a repository without a commit; pin it, as in"):
             read_requirements(source)
+
+
+@pytest.mark.usefixtures("wheel")
+def test_a_file_that_is_not_named_like_a_wheel(lock: Path) -> None:
+    """One line names it, whichever command comes upon it."""
+    (requirement,) = read_requirements(lock.parent / "requirements.in").listed
+    (lock.parent / "wheels" / "copy of tiny.whl").touch()
+    for use in (
+        lambda: pin_built(lock.read_text(), lock),
+        lambda: as_pin(requirement, lock),
+        lambda: build_wheel(requirement, lock, this_interpreter()),
+    ):
+        with pytest.raises(InputError, match=r"copy of tiny\.whl is not named like a wheel: .*; remove it$"):
+            use()
