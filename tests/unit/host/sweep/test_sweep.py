@@ -237,6 +237,8 @@ def test_a_run_that_does_not_repeat(sweeps: Played) -> None:
     [
         (["--segments"], "--segments is for a single run, not for a sweep; remove it, or name a run"),
         (["--against", "last"], "--against is for a single run, not for a sweep; remove it, or name a run"),
+        (["--max-hours", "1"], "--max-hours is for a single run, not for a sweep; remove it, or name a run"),
+        (["--max-disk", "0"], "--max-disk is for a single run, not for a sweep; remove it, or name a run"),
         (["--sample", "0"], "--sample is a number of runs from 1, not 0"),
         (["--sample-seed", "1"], "--sample-seed is for a sample; add --sample K"),
     ],
