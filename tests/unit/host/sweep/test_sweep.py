@@ -156,6 +156,15 @@ def test_other_code_is_another_sweep(sweeps: Played) -> None:
     assert len(list((sweeps.project.runs / "sweeps").glob("sweep-*/sweep.json"))) == 2
 
 
+def test_a_damaged_sweep_keeps_no_other_from_being_trained(sweeps: Played) -> None:
+    damaged = sweeps.project.runs / "sweeps" / "sweep-0" / "sweep.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    done = sweep(sweeps, "--seeds", "0")
+    assert done.status == 0, done.err
+    assert "samebits: a sweep is passed over: runs/sweeps/sweep-0/sweep.json is not JSON" in done.err
+
+
 def test_one_process_at_a_time(sweeps: Played) -> None:
     sweeps.player.dies, sweeps.player.only = (0, 3), 1
     sweep(sweeps)
