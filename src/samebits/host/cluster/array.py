@@ -15,7 +15,7 @@ from typing import Any
 from samebits.core.errors import SamebitsError, ToolError
 from samebits.core.jsonio import write_atomically
 from samebits.host.cluster import slurm
-from samebits.host.cluster.batch_script import NOT_SHARED, TASK, batch_script
+from samebits.host.cluster.batch_script import NOT_SHARED, TASK, batch_script, output_pattern
 
 POLL_SECONDS = 2.0  # between two questions to Slurm about all tasks
 _PATIENCE_SECONDS = 300.0  # that Slurm may give no answer, while its controller is restarted
@@ -44,7 +44,7 @@ class ArrayExecutor:
         if not waiting:
             return
         # A task that began twice would find the run of its first attempt: a lost one is an error instead.
-        flags = (f"--output={self.folder}/%a.log", "--no-requeue")
+        flags = (f"--output={output_pattern(self.folder)}/%a.log", "--no-requeue")
         script = self.folder / f"batch-{waiting[0].number}.sh"
         text = batch_script(needs=waiting[0].task, flags=flags, arguments=("--task", str(self.folder)))
         write_atomically(script, text.encode(), mode=0o755)

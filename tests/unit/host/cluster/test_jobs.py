@@ -228,6 +228,24 @@ def test_the_script_keeps_the_submitters_environment_out(job: JobDir, monkeypatc
     assert "#SBATCH --export=NIL\n" in script
 
 
+@pytest.mark.parametrize(
+    ("folder", "written"),
+    [
+        ("/runs/a", "--output=/runs/a/log.txt"),
+        ("/r/50% of it's", '"--output=/r/50%% of it\'s/log.txt"'),
+        ('/r/a"b#c', '"--output=/r/a\\"b#c/log.txt"'),
+    ],
+)
+def test_the_name_of_a_folder_as_sbatch_reads_it(folder: str, written: str) -> None:
+    assert f"\n#SBATCH {written}\n#SBATCH --open-mode=append\n" in job_script(JobDir(Path(folder)))
+
+
+@pytest.mark.parametrize("folder", ["/a\\b", "/a\n#SBATCH --wrap=x", "/a\tb"])
+def test_a_folder_that_slurm_cannot_print_to(folder: str) -> None:
+    with pytest.raises(InputError, match="Slurm cannot print to "):
+        job_script(JobDir(Path(folder)))
+
+
 @pytest.mark.parametrize("number", ["--me", "", "7 8", "7_", "7\n", "\N{ARABIC-INDIC DIGIT SEVEN}"])
 def test_a_number_that_is_an_option(job: JobDir, number: str) -> None:
     for good in ("7", "7_3"):
