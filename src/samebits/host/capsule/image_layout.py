@@ -89,7 +89,7 @@ def resolve(blobs: Blobs, descriptor: Mapping[str, Any], name: str, wanted: str)
                 return NamedImage(
                     name=name, descriptor=_plain(descriptor), manifest=manifest, reached=tuple(dict.fromkeys(needed))
                 )
-    except (KeyError, TypeError, ValueError, RecordError, AttributeError, OSError) as error:
+    except (KeyError, TypeError, ValueError, RecordError, RecursionError, AttributeError, OSError) as error:
         raise ImageError(f"the image's manifest cannot be read: {error}") from error
     raise ImageError("the image is not the recorded one")
 

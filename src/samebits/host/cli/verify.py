@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from samebits.host.rerun.verify import Verification
     from samebits.host.sweep.sweep_file import SweepDir
 
+_OF_A_RUN = (
+    *("against", "locate", "segments", "jobs", "html", "on", "sbatch", "expect", "require_signed"),
+    *("max_hours", "max_disk"),
+)
+"""Options that a sweep is not verified with."""
+
 
 def add_verify_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits verify`."""
@@ -113,13 +119,18 @@ def _verify_capsule(options: argparse.Namespace) -> int:
     with unpacked_beside(Path(options.run), options.runs, options.store) as capsule:
         options.run = str(capsule.run.path)
         options.data = options.data or capsule.data
+        # Before the engine gets the image.
+        _require_signed(options)
         options.offline = provide_software(capsule) or options.offline
-        return _verify_run(options)
+        return _verify_whole_or_segments(options)
 
 
 def _verify_run(options: argparse.Namespace) -> int:
-    if options.require_signed is not None:
-        _require_signed(options)
+    _require_signed(options)
+    return _verify_whole_or_segments(options)
+
+
+def _verify_whole_or_segments(options: argparse.Namespace) -> int:
     if not options.segments:
         return verify_command(
             run=options.run,
@@ -152,7 +163,9 @@ def _verify_run(options: argparse.Namespace) -> int:
 
 
 def _require_signed(options: argparse.Namespace) -> None:
-    """Before anything of the run is executed."""
+    """Before anything of the run is executed: raise RecordError where a signature is wanted and missing."""
+    if options.require_signed is None:
+        return
     from samebits.host.runs.registry import find_run, runs_folder
     from samebits.host.signing.signatures import require_signed
 
@@ -196,7 +209,7 @@ def verify_sweep_command(sweep: "SweepDir", options: argparse.Namespace) -> int:
     from samebits.host.subprocesses import Streams
     from samebits.host.sweep.verification import SweepVerifyOptions, verify_sweep
 
-    for name in ("against", "locate", "segments", "jobs", "html", "on", "sbatch", "expect", "require_signed"):
+    for name in _OF_A_RUN:
         if getattr(options, name):
             raise InputError(
                 f"--{name.replace('_', '-')} is for a single run, not for a sweep; remove it, or name a run"

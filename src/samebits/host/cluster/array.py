@@ -15,9 +15,10 @@ from typing import Any
 from samebits.core.errors import SamebitsError, ToolError
 from samebits.core.jsonio import write_atomically
 from samebits.host.cluster import slurm
-from samebits.host.cluster.batch_script import NOT_SHARED, TASK, batch_script
+from samebits.host.cluster.batch_script import NOT_SHARED, TASK, batch_script, output_pattern
 
 POLL_SECONDS = 2.0  # between two questions to Slurm about all tasks
+_PATIENCE_SECONDS = 300.0  # that Slurm may give no answer, while its controller is restarted
 _LAST_WORDS_SECONDS = 10.0  # that a file of another machine may take to appear on a shared file system
 
 
@@ -28,6 +29,7 @@ class ArrayExecutor:
     folder: Path
     flags: Sequence[str] = ()
     _tasks: list["ArrayAnswer"] = field(default_factory=list)
+    _silent: float | None = None
 
     def submit(self, function: Callable[..., Any], argument: Any, /) -> "ArrayAnswer":
         """Take a task, to be called at some later time."""
@@ -42,7 +44,7 @@ class ArrayExecutor:
         if not waiting:
             return
         # A task that began twice would find the run of its first attempt: a lost one is an error instead.
-        flags = (f"--output={self.folder}/%a.log", "--no-requeue")
+        flags = (f"--output={output_pattern(self.folder)}/%a.log", "--no-requeue")
         script = self.folder / f"batch-{waiting[0].number}.sh"
         text = batch_script(needs=waiting[0].task, flags=flags, arguments=("--task", str(self.folder)))
         write_atomically(script, text.encode(), mode=0o755)
@@ -50,6 +52,19 @@ class ArrayExecutor:
         job = slurm.submit(script, (*self.flags, f"--array={tasks}"))
         for answer in waiting:
             answer.job = f"{job}_{answer.number}"
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Around a question to Slurm: raises its ToolError only once none was answered for some minutes."""
+        try:
+            yield
+        except ToolError:
+            now = time.monotonic()
+            self._silent = now if self._silent is None else self._silent
+            if now - self._silent > _PATIENCE_SECONDS:
+                raise
+        else:
+            self._silent = None
 
     def cancel(self) -> None:
         """Cancel every task without an answer."""
@@ -89,13 +104,17 @@ class ArrayAnswer:
         if now - self._asked < POLL_SECONDS:
             return False
         self._asked = now
+        with self.executor.patient():
+            self._ask(now)
+        return bool(self._lost)
+
+    def _ask(self, now: float) -> None:
         if slurm.active(str(self.job)) is not None:
             self._gone = None
         elif self._gone is None:
             self._gone = now
         elif now - self._gone > _LAST_WORDS_SECONDS:
             self._lost = self._reason()
-        return bool(self._lost)
 
     def result(self) -> Any:
         """What the function returned; raises ToolError with the message of its error, or where the task was lost."""

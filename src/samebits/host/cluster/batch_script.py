@@ -1,6 +1,7 @@
 """The script that Slurm starts on a node: bash that becomes the launcher, with an environment of its own."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import samebits
 from samebits import __version__
+from samebits.core.errors import InputError
 
 NOT_SHARED = 66
 """The exit status of a batch script that does not see what it needs."""
@@ -23,7 +25,7 @@ _OF_SLURM = ("SLURM_JOB_ID", "SLURMD_NODENAME", TASK)
 
 def batch_script(*, needs: Path, flags: Sequence[str], arguments: Sequence[str]) -> str:
     """A script that calls the node's part with some arguments; `needs` is a file that the node must see."""
-    directives = "\n".join(f"#SBATCH {flag}" for flag in ("--job-name=samebits", *flags, "--export=NIL"))
+    directives = "\n".join(f"#SBATCH {_quoted(flag)}" for flag in ("--job-name=samebits", *flags, "--export=NIL"))
     words = [sys.executable, "-P", "-m", "samebits.host.cli.node", *arguments]
     return f"""#!/bin/bash
 # Written by samebits {__version__}.
@@ -36,6 +38,23 @@ test -r {shlex.quote(str(needs))} || exit {NOT_SHARED}
 exec env -i {" ".join(_variables())} \\
   {shlex.join(words)}
 """
+
+
+def output_pattern(folder: Path) -> str:
+    """How a folder is named in `--output`, where Slurm replaces what follows a percent sign; raises InputError."""
+    # A backslash would end all replacements, and a line the directive.
+    if re.search(r"[\\\x00-\x1f]", str(folder)):
+        raise InputError(
+            f"Slurm cannot print to {str(folder)!r}; name a folder of runs without such characters: --runs"
+        )
+    return str(folder).replace("%", "%%")
+
+
+def _quoted(flag: str) -> str:
+    """A flag as sbatch reads it from a script: not as a shell does, but with backslashes that escape anywhere."""
+    if re.fullmatch(r"[A-Za-z0-9_@%+=:,./-]+", flag):
+        return flag
+    return '"' + re.sub(r'(["\\])', r"\\\1", flag) + '"'
 
 
 def _variables() -> list[str]:

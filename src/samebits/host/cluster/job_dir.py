@@ -5,6 +5,7 @@ run of its own, beside all others.
 """
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,15 @@ class Job:
             recipe=Recipe.from_fields(fields.inner("recipe")),
             config=config_from_fields(fields.inner("config")),
             flags=fields.texts("flags"),
-            number=fields.optional("job", str),
+            number=None if fields.optional("job", str) is None else fields.parse("job", _number),
         )
+
+
+def _number(text: str) -> str:
+    """Slurm's id of a job; raises RecordError for what its commands would take as an option."""
+    if re.fullmatch(r"[0-9]+(_[0-9]+)?", text) is None:
+        raise RecordError(f"{text!r} is no number of a job")
+    return text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from samebits.core.run_dir import claim
 from samebits.core.run_setup import PlannedRun, RunSetup, plan_run
 from samebits.core.user_config import read_options
 from samebits.host.cluster import slurm
-from samebits.host.cluster.batch_script import batch_script
+from samebits.host.cluster.batch_script import batch_script, output_pattern
 from samebits.host.cluster.config_file import config_from_fields, config_to_dict
 from samebits.host.cluster.job_dir import JOBS, PREFIX, Job, JobDir, with_number
 from samebits.host.console import hashing_progress
@@ -137,5 +137,10 @@ def _fill(folder: JobDir, planned: PlannedRun, job: Job) -> None:
 def job_script(folder: JobDir) -> str:
     """The script that Slurm starts on a node, in each attempt."""
     path = folder.path.absolute()
-    flags = (f"--output={folder.log.absolute()}", "--open-mode=append", "--requeue", "--signal=B:TERM@60")
+    flags = (
+        f"--output={output_pattern(folder.log.absolute())}",
+        "--open-mode=append",
+        "--requeue",
+        "--signal=B:TERM@60",
+    )
     return batch_script(needs=folder.file.absolute(), flags=flags, arguments=(str(path),))

@@ -12,7 +12,7 @@ from typing import Any
 
 from samebits import __version__
 from samebits.core.digest import Digest, confirm_checksum, with_checksum
-from samebits.core.errors import InputError
+from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields, check_version, read_json, readable_json, reading, write_atomically
 from samebits.core.record import FINISHED, Record
 from samebits.core.run_dir import RunDir
@@ -53,6 +53,16 @@ class SweepDir:
     def runs(self) -> Path:
         """The folder of runs that this sweep belongs to."""
         return Path(os.path.abspath(self.path)).parent.parent
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it holds a sweep. What has a record is a run, whatever else lies in it."""
+        return os.path.isfile(self.file) and not os.path.lexists(RunDir(self.path).record)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether it lies where the folder of its runs can be told from its path."""
+        return Path(os.path.abspath(self.path)).parent.name == SWEEPS
 
     def attempts(self, number: int) -> list[RunDir]:
         """The runs that were begun for a member, oldest first."""
@@ -106,13 +116,19 @@ class SweepRun:
         return cls(
             member=member,
             recipe=recipe,
-            id=fields.parse("run", safe_path),
+            id=fields.parse("run", _run_id),
             checksum=fields.get("checksum", str),
             outcome=fields.get("outcome", str),
             message=fields.optional("message", str),
             result=None if fields.optional("result", str) is None else fields.parse("result", Digest.parse),
             attempts=fields.texts("attempts"),
         )
+
+
+def _run_id(text: str) -> str:
+    if "/" in text:
+        raise RecordError(f"{text!r} is no id of a run")
+    return safe_path(text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,7 +251,10 @@ def read_sweep(folder: SweepDir) -> Sweep:
         # The version comes first: a newer format may compute its checksum differently.
         check_version(fields, SWEEP_FORMAT, SWEEP_VERSION)
         confirm_checksum(value, "sweep")
-        return Sweep.from_fields(fields)
+        found = Sweep.from_fields(fields)
+        if found.id != Path(os.path.abspath(folder.path)).name:
+            raise RecordError(f"'id' must be the name of its folder, not {found.id!r}")
+        return found
 
 
 def write_sweep(folder: SweepDir, sweep: Sweep) -> None:
@@ -275,7 +294,7 @@ def alike_of(runs: Sequence[SweepRun]) -> tuple[tuple[str, ...], ...]:
 def find_sweep(name: str, runs: Path) -> SweepDir | None:
     """The sweep that `name` refers to: its folder, its id, or an unambiguous prefix of it. None for another name."""
     direct = SweepDir(Path(name))
-    if name and os.path.isfile(direct.file):
+    if name and direct.is_there and direct.is_in_place:
         return direct
     # Another file of such a name may be a packed run.
     if not name.startswith(PREFIX) or os.path.isfile(name):
@@ -294,7 +313,7 @@ def sweeps_of(runs: Path) -> list[SweepDir]:
     """The sweeps of a folder of runs, by name."""
     folder = runs / SWEEPS
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    return [found for name in names if os.path.isfile((found := SweepDir(folder / name)).file)]
+    return [found for name in names if (found := SweepDir(folder / name)).is_there]
 
 
 def rows_of(sweep: Sweep) -> list[list[str]]:

@@ -106,10 +106,19 @@ def _unfinished(runs: Path, members: Sequence[Member], plans: Sequence[PlannedRu
     """A sweep of just these recipes that has no summary yet."""
     wanted = [(member, plan.recipe.digest) for member, plan in zip(members, plans, strict=True)]
     for folder in reversed(sweeps_of(runs)):
-        found = read_sweep(folder)
-        if not found.finalized and [(run.member, run.recipe) for run in found.runs] == wanted:
+        found = _readable(folder)
+        if found is not None and not found.finalized and [(run.member, run.recipe) for run in found.runs] == wanted:
             return folder
     return None
+
+
+def _readable(folder: SweepDir) -> Sweep | None:
+    """A sweep; None, and a line about it, where its file is damaged: that keeps no other one from being trained."""
+    try:
+        return read_sweep(folder)
+    except RecordError as error:
+        log(f"a sweep is passed over: {error}")
+        return None
 
 
 def _create(planned: PlannedRun, members: Sequence[Member], plans: Sequence[PlannedRun]) -> SweepDir:

@@ -1,6 +1,7 @@
 """Verify a sweep: are its runs and its summary as they were written, and does each run, or a sample, repeat?"""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from samebits import __version__
 from samebits.core.errors import InputError, RecordError
+from samebits.core.recipe import Recipe
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir, claim
 from samebits.host.compare.verdict import (
@@ -22,6 +24,7 @@ from samebits.host.rerun.request import RerunRequest
 from samebits.host.rerun.verify import Verification, VerifyOptions, verify
 from samebits.host.runs.registry import checksum_of
 from samebits.host.runs.verification_file import complete_verification, write_verification
+from samebits.host.sweep.members import Member
 from samebits.host.sweep.sweep_file import (
     Sweep,
     SweepDir,
@@ -137,10 +140,10 @@ def _drawn(runs: list[SweepRun], options: SweepVerifyOptions) -> list[SweepRun]:
 
 def _problems(folder: SweepDir, sweep: Sweep) -> list[str]:
     """What of the summary is not as its runs have it."""
-    problems, records = [], {}
+    problems, records = _named_twice(sweep), {}
     for run in sweep.runs:
         try:
-            records[run.id] = _record_of(folder, run)
+            records[run.id] = _record_of(folder, sweep, run)
         except RecordError as error:
             problems.append(f"{run.member}: {error}")
     if problems:
@@ -153,14 +156,30 @@ def _problems(folder: SweepDir, sweep: Sweep) -> list[str]:
     return [f"the sweep's {name} is not that of its runs" for name, found, wanted in facts if found != wanted]
 
 
-def _record_of(folder: SweepDir, run: SweepRun) -> Record:
-    """The record of a run, which must be the one that was summarized; raises RecordError."""
+def _named_twice(sweep: Sweep) -> list[str]:
+    """Whatever would count twice in a mean."""
+    names = Counter(name for run in sweep.runs for name in (f"the run {run.id}", f"the member {run.member}"))
+    return [f"the sweep names {name} twice" for name, count in names.items() if count > 1]
+
+
+def _record_of(folder: SweepDir, sweep: Sweep, run: SweepRun) -> Record:
+    """The record of a run, which must be the one that was summarized, and that of its member; raises RecordError."""
     found = RunDir(folder.runs / run.id)
     record = found.read()
     given = (checksum_of(found), record.recipe.digest, record.outcome.state, record.result_digest)
     if given != (run.checksum, run.recipe, run.outcome, run.result):
         raise RecordError(f"the record of {run.id} is not the one that was summarized")
+    if not _is_of_member(record.recipe, sweep, run.member):
+        raise RecordError(f"the run {run.id} has another seed or other arguments than this member")
     return record
+
+
+def _is_of_member(recipe: Recipe, sweep: Sweep, member: Member) -> bool:
+    """Whether a recipe has a member's seed, and the sweep's arguments with the member's after them."""
+    shared = len(sweep.arguments)
+    given, own = recipe.code.arguments[:shared], recipe.code.arguments[shared:]
+    # The file keeps the grid sorted by name, not in the order of the command line.
+    return (recipe.seed, given, sorted(own)) == (member.seed, sweep.arguments, sorted(member.arguments))
 
 
 def _conclude(judged: list[tuple[SweepRun, Verification]], level: str) -> Verdict:

@@ -76,7 +76,11 @@ def test_a_missing_layer() -> None:
         resolve(blobs, descriptor, "n", config)
 
 
-@pytest.mark.parametrize("content", [b"[]", b"{", b'{"config": 1, "layers": []}', b'{"manifests": 7}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"{", b'{"config": 1, "layers": []}', b'{"manifests": 7}', b"\xff", b'{"manifests": ' + b"[" * 200_000],
+    ids=lambda content: repr(content[:16]),
+)
 def test_a_manifest_that_is_none(content: bytes) -> None:
     name, top = blob(content)
     with pytest.raises(ImageError, match="the image"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,3 +65,26 @@ def test_a_lost_task_is_no_answer(tmp_path: Path, sent: list[tuple[str, ...]], m
         with pytest.raises(ToolError) as error:
             answer.result()
     assert str(error.value) == "the task 7_0 of the job array was lost: Slurm says NODE_FAIL, exit code 0:9"
+
+
+def test_a_controller_that_is_restarted(
+    tmp_path: Path, sent: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([True, False, True, False, False, False])
+
+    def active(_: str) -> JobStatus:
+        if next(answers):
+            return JobStatus(state="RUNNING")
+        raise ToolError("Unable to contact slurm controller")
+
+    now = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(slurm, "active", active)
+    monkeypatch.setattr(array, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    with on_slurm(tmp_path) as executor:
+        answer = executor.submit(double, 1)
+        assert [answer.done() for _ in range(5)] == [False] * 5
+        # Without a word for more than five minutes.
+        next(now), next(now)
+        with pytest.raises(ToolError, match="Unable to contact slurm controller"):
+            answer.done()
+    assert len(sent) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from samebits.core.errors import InputError, Terminated
+from samebits.core.errors import InputError, RecordError, Terminated
 from samebits.core.jsonio import Fields
 from samebits.core.liveness import Host, RunProcess
 from samebits.core.record import FINISHED, INTERRUPTED, RUNNING, Outcome, Record, write_record
@@ -226,6 +226,34 @@ def test_the_script_keeps_the_submitters_environment_out(job: JobDir, monkeypatc
     assert "env -i " in script
     assert "SAMEBITS_BASE='a '\"'\"'base'\"'\"'; rm -rf /'" in script
     assert "#SBATCH --export=NIL\n" in script
+
+
+@pytest.mark.parametrize(
+    ("folder", "written"),
+    [
+        ("/runs/a", "--output=/runs/a/log.txt"),
+        ("/r/50% of it's", '"--output=/r/50%% of it\'s/log.txt"'),
+        ('/r/a"b#c', '"--output=/r/a\\"b#c/log.txt"'),
+    ],
+)
+def test_the_name_of_a_folder_as_sbatch_reads_it(folder: str, written: str) -> None:
+    assert f"\n#SBATCH {written}\n#SBATCH --open-mode=append\n" in job_script(JobDir(Path(folder)))
+
+
+@pytest.mark.parametrize("folder", ["/a\\b", "/a\n#SBATCH --wrap=x", "/a\tb"])
+def test_a_folder_that_slurm_cannot_print_to(folder: str) -> None:
+    with pytest.raises(InputError, match="Slurm cannot print to "):
+        job_script(JobDir(Path(folder)))
+
+
+@pytest.mark.parametrize("number", ["--me", "", "7 8", "7_", "7\n", "\N{ARABIC-INDIC DIGIT SEVEN}"])
+def test_a_number_that_is_an_option(job: JobDir, number: str) -> None:
+    for good in ("7", "7_3"):
+        job.write(replace(job.read(), number=good))
+        assert job.read().number == good
+    job.write(replace(job.read(), number=number))
+    with pytest.raises(RecordError, match="is no number of a job"):
+        job.read()
 
 
 def test_dry_run(played: Played) -> None:

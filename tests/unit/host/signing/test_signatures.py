@@ -87,6 +87,17 @@ def test_accepted(fresh: Signed) -> None:
     assert Path("samebits.key").stat().st_mode & 0o777 == 0o600
 
 
+def test_the_image_of_an_unsigned_capsule_is_not_loaded(signed: Signed, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr("samebits.host.capsule.software.provide_software", loaded.append)
+    for path in signed.run.path.glob("signed.*.json"):
+        path.unlink()
+    words = ("pack", signed.run.path.name, "-o", "a.tar", "--without", "checkpoints", "--data", "data")
+    assert signed.played.call(*words).status == 0
+    done = signed.played.call("verify", "a.tar", "--require-signed", "samebits.key.pub")
+    assert (done.status, loaded) == (2, [])
+
+
 def test_the_libraries_of_in_toto_read_them(signed: Signed) -> None:
     from google.protobuf import json_format
     from in_toto_attestation.v1.statement import Statement

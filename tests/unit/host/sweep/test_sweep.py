@@ -4,59 +4,18 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import Future
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from samebits.core.digest import with_checksum
-from samebits.core.jsonio import readable_json
 from samebits.core.ledger import lock_alive
-from samebits.core.run_dir import RunDir
 from samebits.host.report.sweep_page import sweep_page
-from samebits.host.sweep.sweep_file import Sweep, SweepDir, find_sweep, read_sweep
-from support.command import Done
+from samebits.host.sweep.sweep_file import SweepDir, find_sweep
 from support.fake_runner import Played, played
+from support.sweeps import forge, only, records, sweep, sweeps
 
-__all__ = ["played"]
-
-
-class AtOnce:
-    """An executor that calls what it is given in this process."""
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        answer: Future[Any] = Future()
-        try:
-            answer.set_result(function(*arguments))
-        except Exception as error:  # noqa: BLE001  as an executor does
-            answer.set_exception(error)
-        return answer
-
-
-@pytest.fixture
-def sweeps(played: Played, monkeypatch: pytest.MonkeyPatch) -> Played:
-    """Trainings whose weights follow the seed, in this process."""
-    monkeypatch.setattr("samebits.host.sweep.training.in_processes", lambda _: nullcontext(AtOnce()))
-    played.player.seeded = True
-    return played
-
-
-def sweep(played: Played, *options: str) -> Done:
-    words = ["sweep", "train.py", "--data", "data", "--runtime", "venv", *(options or ("--seeds", "0-2"))]
-    return played.call(*words)
-
-
-def only(played: Played) -> tuple[SweepDir, Sweep]:
-    """The one sweep there is."""
-    (path,) = (played.project.runs / "sweeps").glob("sweep-*/sweep.json")
-    return SweepDir(path.parent), read_sweep(SweepDir(path.parent))
-
-
-def records(played: Played) -> dict[str, RunDir]:
-    folder, found = only(played)
-    return {str(run.member): RunDir(folder.runs / run.id) for run in found.runs}
+__all__ = ["played", "sweeps"]
 
 
 def test_one_run_each_and_a_summary(sweeps: Played) -> None:
@@ -197,6 +156,15 @@ def test_other_code_is_another_sweep(sweeps: Played) -> None:
     assert len(list((sweeps.project.runs / "sweeps").glob("sweep-*/sweep.json"))) == 2
 
 
+def test_a_damaged_sweep_keeps_no_other_from_being_trained(sweeps: Played) -> None:
+    damaged = sweeps.project.runs / "sweeps" / "sweep-0" / "sweep.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    done = sweep(sweeps, "--seeds", "0")
+    assert done.status == 0, done.err
+    assert "samebits: a sweep is passed over: runs/sweeps/sweep-0/sweep.json is not JSON" in done.err
+
+
 def test_one_process_at_a_time(sweeps: Played) -> None:
     sweeps.player.dies, sweeps.player.only = (0, 3), 1
     sweep(sweeps)
@@ -278,6 +246,8 @@ def test_a_run_that_does_not_repeat(sweeps: Played) -> None:
     [
         (["--segments"], "--segments is for a single run, not for a sweep; remove it, or name a run"),
         (["--against", "last"], "--against is for a single run, not for a sweep; remove it, or name a run"),
+        (["--max-hours", "1"], "--max-hours is for a single run, not for a sweep; remove it, or name a run"),
+        (["--max-disk", "0"], "--max-disk is for a single run, not for a sweep; remove it, or name a run"),
         (["--sample", "0"], "--sample is a number of runs from 1, not 0"),
         (["--sample-seed", "1"], "--sample-seed is for a sample; add --sample K"),
     ],
@@ -286,15 +256,6 @@ def test_bad_options_of_verify(sweeps: Played, options: list[str], complaint: st
     sweep(sweeps, "--seeds", "0")
     done = sweeps.call("verify", "sweep-", *options)
     assert (done.status, done.complaint) == (2, complaint)
-
-
-def forge(folder: SweepDir, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Change a sweep's file, and give it the checksum that belongs to the change."""
-    value = json.loads(folder.file.read_text())
-    edit(value)
-    value.pop("seal")
-    folder.file.unlink()
-    folder.file.write_bytes(readable_json(with_checksum(value)))
 
 
 @pytest.mark.parametrize(
