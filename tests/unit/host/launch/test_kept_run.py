@@ -32,6 +32,7 @@ from samebits.host.audit.folder_audit import audit_folder
 from samebits.host.image.build_context import CPU, source_digest, staged_context
 from samebits.host.launch import kept_run
 from samebits.host.launch.kept_run import KeptRun, adopt
+from samebits.host.launch.measurement import measure
 
 
 @dataclass
@@ -323,6 +324,43 @@ def test_what_cannot_be_measured_is_named(launched: Launched) -> None:
     record = launched.concluded()
     assert record.measured == Measured(by="launcher", claimed=("model 0 (m)",))
     assert record.covers == "1 model, 1 file; by the script's own word: model 0 (m)"
+
+
+def _folder_for_model(inside: RunDir) -> None:
+    (inside.models / "0-m.keras").unlink()
+    (inside.models / "0-m.keras").mkdir()
+
+
+def _link_for_model(inside: RunDir) -> None:
+    (inside.models / "0-m.keras").unlink()
+    (inside.models / "0-m.keras").symlink_to("/dev/zero")
+
+
+def _link_for_models(inside: RunDir) -> None:
+    shutil.rmtree(inside.models)
+    inside.models.symlink_to("/etc")
+
+
+def _file_for_models(inside: RunDir) -> None:
+    shutil.rmtree(inside.models)
+    inside.models.touch()
+
+
+@pytest.mark.parametrize("change", [_folder_for_model, _link_for_model, _link_for_models, _file_for_models])
+def test_something_else_in_the_place_of_a_model(launched: Launched, change: Callable[[RunDir], None]) -> None:
+    """The record is finalized all the same."""
+    launched.trained()
+    change(launched.inside)
+    record = launched.concluded()
+    assert record.finalized
+    assert record.measured == Measured(by="launcher", claimed=("model 0 (m)",))
+
+
+def test_models_that_cannot_be_listed(launched: Launched, tmp_path: Path) -> None:
+    recipe, result = launched.record.recipe, Result(models=(model(VALUES),), fits=(), outputs=())
+    (tmp_path / "run" / "outputs").mkdir(parents=True)
+    (tmp_path / "run" / "models").symlink_to("/etc")
+    assert measure(RunDir(tmp_path / "run"), recipe, result)[0].claimed == ("model 0 (m)",)
 
 
 def test_a_launcher_that_died(launched: Launched) -> None:
