@@ -67,11 +67,16 @@ def link_digest(path: Path, folder: Path) -> Digest:
 def require_inside(relative: str, path: Path, folder: Path) -> None:
     """Raise InputError for a link that leads out of the run: nothing records what is there."""
     target = _target(path, folder)
-    if target.startswith("../..") or target == "..":
+    if target.startswith("../..") or target == ".." or not _ends_inside(path, folder.parent):
         raise InputError(
             f"outputs/{relative} links out of the run, to {os.readlink(path)}: what it leads to is not recorded;"
             " write a copy, or leave it out with --ignore-output"
         )
+
+
+def _ends_inside(path: Path, run: Path) -> bool:
+    """Whether a link ends in the run when the links on its way are followed: `..` after a link goes up from its end."""
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(run), ""))
 
 
 def _target(path: Path, folder: Path) -> str:

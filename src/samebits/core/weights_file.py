@@ -24,6 +24,8 @@ _WEIGHTS = "model.weights.h5"  # in a `.keras` archive
 _NOWHERE = 0xFFFF_FFFF_FFFF_FFFF
 _MAX_OBJECTS = 1_000_000
 _MAX_MEMBER = 256 << 20  # of an archive, apart from its weights
+_MAX_JSON = 16 << 20  # of all configuration in a file: its values take many times that
+_MAX_PART = 64 << 20  # of a file, apart from arrays: holes make a file as large as its author likes
 _READ_BYTES = 1 << 20
 _DATASPACE, _DATATYPE, _LAYOUT, _ATTRIBUTE, _CONTINUED, _GROUP = 0x1, 0x3, 0x8, 0xC, 0x10, 0x11
 _FOREIGN = (0x2, 0x6, 0x7, 0xB, 0x15)
@@ -45,37 +47,44 @@ class _UnknownFormError(Exception):
 
 _ERRORS = (
     *(_UnknownFormError, struct.error, zipfile.BadZipFile, KeyError, IndexError, ValueError, RecursionError),
-    *(NotImplementedError, EOFError, RuntimeError),
+    *(NotImplementedError, EOFError, RuntimeError, MemoryError, OSError),
 )
 
 
 def stored_tensors(path: Path, within: Path) -> Counter[Tensor] | None:
-    """Every array in a model's `.keras` or `.h5` file, with how often it is there. Raises OSError."""
-    with open_plain(path, within) as file:
-        try:
+    """Every array in a model's `.keras` or `.h5` file, with how often it is there; None if there is no such file."""
+    try:
+        with open_plain(path, within) as file:
             reader = _in_archive(file) if path.suffix == ".keras" else _Reader(file, 0, path.stat().st_size)
             return Counter(item for item in reader.items() if isinstance(item, tuple))
-        except _ERRORS:
-            return None
+    except _ERRORS:
+        return None
 
 
 def stored_content(path: Path, within: Path) -> Digest | None:
-    """The digest of a model file's content, as the runner takes it with HDF5's library. Raises OSError."""
-    with open_plain(path, within) as file:
-        try:
+    """The digest of a model file's content, as the runner takes it with HDF5's library; None if it cannot be read."""
+    try:
+        with open_plain(path, within) as file:
             if path.suffix != ".keras":
                 return Digest.of_json(_listed(_Reader(file, 0, path.stat().st_size)))
             with zipfile.ZipFile(file) as archive:
-                return Digest.of_json([[name, _member(archive, file, name)] for name in sorted(archive.namelist())])
-        except _ERRORS:
-            return None
+                return Digest.of_json(_members(archive, file))
+    except _ERRORS:
+        return None
+
+
+def _members(archive: zipfile.ZipFile, file: BufferedReader) -> list[list[Any]]:
+    if sum(info.file_size for info in archive.infolist() if info.filename.endswith(".json")) > _MAX_JSON:
+        raise _UnknownFormError
+    return [[name, _member(archive, file, name)] for name in sorted(archive.namelist())]
 
 
 def _member(archive: zipfile.ZipFile, file: BufferedReader, name: str) -> Any:
     info = archive.getinfo(name)
     if name.endswith(".h5"):
         return _listed(_region(file, info))
-    if info.file_size > _MAX_MEMBER:
+    # Keras compresses nothing, and what is compressed may become as large as its author likes.
+    if info.file_size > _MAX_MEMBER or info.compress_type != zipfile.ZIP_STORED:
         raise _UnknownFormError
     with archive.open(info) as member:
         content = member.read(_MAX_MEMBER + 1)
@@ -130,6 +139,7 @@ class _Reader:
     size: int
     _seen: set[int] = field(default_factory=set)
     _left: int = 0
+    _texts_left: int = _MAX_JSON
 
     def items(self) -> Iterator[Tensor | list[Any]]:
         """All arrays as tuples, and all attributes' values, each in a list. Raises one of `_ERRORS`."""
@@ -156,7 +166,7 @@ class _Reader:
             yield from self._walk(f"{path}/{name}", child)
 
     def _at(self, address: int, count: int) -> bytes:
-        if address + count > self.size:
+        if count > _MAX_PART or address + count > self.size:
             raise _UnknownFormError
         self.file.seek(self.start + address)
         found = self.file.read(count)
@@ -284,6 +294,9 @@ class _Reader:
         length, heap, index = struct.unpack("<IQI", reference)
         if length == 0:
             return b""
+        self._texts_left -= length  # many attributes may name one text
+        if self._texts_left < 0:
+            raise _UnknownFormError
         head = self._at(heap, 16)
         place, end = heap + 16, heap + struct.unpack("<8xQ", head)[0]
         if head[:4] != b"GCOL":

@@ -68,6 +68,20 @@ def test_a_link_out_of_the_run(target: str, tmp_path: Path) -> None:
     assert describe_outputs(outputs, ("link",)) == ((), ("link",))
 
 
+def test_a_link_out_of_the_run_through_a_link(tmp_path: Path) -> None:
+    """Its text stays inside; the links that it passes do not go down."""
+    outputs = tmp_path / "run" / "outputs"
+    outputs.mkdir(parents=True)
+    (outputs / "here").symlink_to(".")
+    (outputs / "link").symlink_to("here/here/here/../../../x")
+    with pytest.raises(InputError, match="outputs/link links out of the run"):
+        describe_outputs(outputs, ())
+    (outputs / "link").unlink()
+    (outputs / "link").symlink_to("here/here/../outputs/x")
+    (outputs / "loop").symlink_to("loop")
+    assert [item.path for item in describe_outputs(outputs, ())[0]] == ["here", "link", "loop"]
+
+
 def test_what_has_no_content(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     os.mkfifo(tmp_path / "deep" / "pipe")

@@ -13,7 +13,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, RecordError
 from samebits.core.ledger import is_alive
 from samebits.core.origin import Origin
-from samebits.core.record import FAILED, FINISHED, Outcome, Record, read_record
+from samebits.core.record import FAILED, FINISHED, LedgerEnd, Outcome, Record, read_record
 from samebits.core.result import LAUNCHER, Measured
 from samebits.core.run_dir import RunDir
 from samebits.host.console import log
@@ -31,8 +31,11 @@ class KeptRun:
         self._folder = folder
         self._published = published
         self._keeper: LedgerKeeper | None = None
+        self._end: LedgerEnd | None = None
+        self._ledger_problem: str | None = None
         self._follower: Follower | None = None
         self._looks_for_image = True
+        self._written = False
 
     def begin(self) -> None:
         """Make the container's folder, and follow what comes; raises StorageError."""
@@ -67,6 +70,11 @@ class KeptRun:
         """
         if not has_staging(self._folder):
             return
+        if not self._written:
+            self._write(status)
+        remove_staging(self._folder)
+
+    def _write(self, status: int | None) -> None:
         _wait_for_the_end(self._folder)
         problem = self._take()
         report = self._report()
@@ -75,21 +83,26 @@ class KeptRun:
             self._finalize(record)
         else:
             self._folder.update(record, record.version)
-        remove_staging(self._folder)
+        self._written = True
 
     def _take(self) -> str | None:
         """Take over ledger, image and results; returns what is wrong with them."""
         if self._follower is not None:
             self._follower.stop()
-        if self._keeper is None:
+        self._take_ledger()
+        problem = self._ledger_problem or self._image_problem()
+        take_results(self._folder)
+        return problem
+
+    def _take_ledger(self) -> None:
+        """Take over the rest of the ledger, once: `conclude` may be called again after an error or a signal."""
+        if self._keeper is None and self._end is None:
             self._open()
         if self._keeper is not None:
             self._keeper.take()
-            self._keeper.close()
-        problem = None if self._keeper is None else self._keeper.problem
-        problem = problem or self._image_problem()
-        take_results(self._folder)
-        return problem
+            self._end, self._ledger_problem = self._keeper.end, self._keeper.problem
+            closing, self._keeper = self._keeper, None
+            closing.close()
 
     def _report(self) -> Record | None:
         """The runner's record; None where there is no usable one."""
@@ -106,11 +119,10 @@ class KeptRun:
         record = _with_plan(report, self._published)
         if not record.finalized:
             return record
-        end = None if self._keeper is None else self._keeper.end
         problem = problem or _contradiction(record, status)
-        if problem is None and record.ledger != end:
+        if problem is None and record.ledger != self._end:
             problem = "the ledger does not end where the run's process says"
-        record = replace(record, ledger=end, measured=Measured(by=LAUNCHER))
+        record = replace(record, ledger=self._end, measured=Measured(by=LAUNCHER))
         return record if problem is None else _refused(record, problem)
 
     def _finalize(self, record: Record) -> None:

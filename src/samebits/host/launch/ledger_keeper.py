@@ -12,6 +12,7 @@ from samebits.core.jsonio import storage_error
 from samebits.core.record import LedgerEnd
 from samebits.core.run_files import MAX_LINE_BYTES, open_plain, plain_lines
 from samebits.host.audit.ledger_audit import parse_link
+from samebits.host.console import log
 
 POLL_SECONDS = 0.2
 _READ_BYTES = 1 << 20
@@ -29,6 +30,7 @@ class LedgerKeeper:
         self._lines, self._last, self._size = 0, str(recipe), 0
         self._before: tuple[str, int] | None = None
         self._rest = b""
+        self._unwritten = bytearray()
         self.problem: str | None = None
         # A resumed run begins with lines; of a killed launcher the last may be cut off.
         for line in plain_lines(target):
@@ -50,21 +52,22 @@ class LedgerKeeper:
         os.close(self._out)
 
     def take(self) -> None:
-        """Take over what came since the last call; raises StorageError."""
+        """Take over what came since the last call; raises StorageError, after which it can be called again."""
+        self._append()  # what did not fit on a full disk
         if self.problem is not None:
             return
         self._take_back()
-        taken: list[bytes] = []
         try:
             while part := self._read():
                 *lines, self._rest = (self._rest + part).split(b"\n")
                 # One by one: those before the first wrong one are kept.
                 for line in lines:
-                    taken.append(self._checked(line + b"\n"))  # noqa: PERF401
+                    self._unwritten += self._checked(line + b"\n")
+                self._append()
                 _check_length(self._rest)
         except RecordError as error:
             self.problem = f"line {self._lines + 1} of the ledger was refused: {error}"
-        self._append(b"".join(taken))
+        self._append()
 
     def _read(self) -> bytes:
         return os.pread(self._source.fileno(), _READ_BYTES, self._size + len(self._rest))
@@ -100,10 +103,10 @@ class LedgerKeeper:
         self._lines, self._before = self._lines - 1, None
         os.ftruncate(self._out, self._size)
 
-    def _append(self, content: bytes) -> None:
+    def _append(self) -> None:
         try:
-            while content:
-                content = content[os.write(self._out, content) :]
+            while self._unwritten:
+                del self._unwritten[: os.write(self._out, self._unwritten)]
         except OSError as error:
             raise storage_error(error, self._target) from error
 
@@ -114,25 +117,31 @@ def _check_length(line: bytes) -> None:
 
 
 class Follower:
-    """Calls `step` every few moments, in a thread, until it is stopped. Its error is raised then."""
+    """Calls `step` every few moments, in a thread, until it is stopped.
+
+    A disk that is full may have room again a moment later: its error is logged once, and the step is tried again.
+    """
 
     def __init__(self, step: Callable[[], None]) -> None:
         self._step = step
         self._over = threading.Event()
-        self._error: StorageError | None = None
+        self._said = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        try:
-            while not self._over.wait(POLL_SECONDS):
+        while not self._over.wait(POLL_SECONDS):
+            try:
                 self._step()
-        except StorageError as error:
-            self._error = error
+            except StorageError as error:
+                self._say(str(error))
+
+    def _say(self, message: str) -> None:
+        if not self._said:
+            log(message)
+        self._said = True
 
     def stop(self) -> None:
-        """Stop, and raise what ended the thread early."""
+        """Call it no more."""
         self._over.set()
         self._thread.join()
-        if self._error is not None:
-            raise self._error

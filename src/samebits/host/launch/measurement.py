@@ -67,7 +67,7 @@ def _output(relative: str, path: Path, folder: RunDir) -> OutputFile:
 
 def _unconfirmed(folder: RunDir, models: tuple[ModelResult, ...]) -> list[str]:
     """The models whose tensors are not all in a file of theirs. Raises RecordError where the file has others."""
-    files = {int(match[1]): name for name in plain_names(folder.models) if (match := _MODEL_FILE.fullmatch(name))}
+    files = _model_files(folder)
     found = []
     for index, model in enumerate(models):
         claims = Counter((item.dtype, item.shape, item.digest) for group in model.tensors.values() for item in group)
@@ -77,6 +77,15 @@ def _unconfirmed(folder: RunDir, models: tuple[ModelResult, ...]) -> list[str]:
         if stored is None or claims - stored:
             found.append(f"model {index} ({model.name})")
     return found
+
+
+def _model_files(folder: RunDir) -> dict[int, str]:
+    """The names in models/ by the model's number; none where the script has put something else in its place."""
+    try:
+        names = plain_names(folder.models)
+    except OSError:
+        return {}
+    return {int(match[1]): name for name in names if (match := _MODEL_FILE.fullmatch(name))}
 
 
 def _kinds(tensors: Counter[Tensor]) -> Counter[tuple[str, tuple[int, ...]]]:

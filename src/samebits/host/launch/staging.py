@@ -7,6 +7,7 @@ so nothing there is believed: `kept_run` takes it over, piece by piece.
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,20 +54,23 @@ def take_image(folder: RunDir, recorded: ImageIdentity) -> None:
 
     Raises ImageError where it is not what the recipe names.
     """
-    inside, draft = RunDir(folder.staging), folder.path / ".image"
+    inside = RunDir(folder.staging)
     if folder.image.exists() or not os.path.lexists(inside.image):
         return
     try:
-        for path in plain_files(inside.path, inside.image.name):
-            target = draft / path.partition("/")[2]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            copy_plain(inside.path / path, inside.path, target)
-        check_kept(draft, recorded)
-        draft.rename(folder.image)
+        # A new name: whoever sent the run may have put a link where a known one would be.
+        with tempfile.TemporaryDirectory(dir=folder.path, prefix=".image-", ignore_cleanup_errors=True) as draft:
+            _copy_image(inside, Path(draft))
+            check_kept(Path(draft, inside.image.name), recorded)
+            Path(draft, inside.image.name).rename(folder.image)
     except OSError as error:
         raise ImageError(f"the run's copy of what its image was built from cannot be read: {error}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _copy_image(inside: RunDir, draft: Path) -> None:
+    for path in plain_files(inside.path, inside.image.name):
+        (draft / path).parent.mkdir(parents=True, exist_ok=True)
+        copy_plain(inside.path / path, inside.path, draft / path)
 
 
 def take_results(folder: RunDir) -> None:

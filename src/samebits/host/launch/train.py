@@ -20,6 +20,7 @@ from samebits.host.inputs.store import provide
 from samebits.host.launch.kept_run import KeptRun
 from samebits.host.launch.run_limits import USUAL, RunLimits, limited
 from samebits.host.launch.runtime import Runtime, choose_runtime
+from samebits.host.launch.staging import has_staging
 from samebits.host.launch.tidy import take_rights
 from samebits.host.run_folders import note_folder
 from samebits.host.subprocesses import INHERITED, Streams
@@ -79,13 +80,11 @@ def execute(
         return folder, status
     # A process that was killed, or never started, has not finalized its record. The host does it.
     except (KeyboardInterrupt, Terminated):
-        _conclude(kept)
-        finalize_unfinished(folder, lambda record: interrupted(record, "stopped before it could finalize its record"))
+        _end_early(folder, kept, lambda record: interrupted(record, "stopped before it could finalize its record"))
         raise
     except SamebitsError as error:
         message = str(error)
-        _conclude(kept)
-        finalize_unfinished(folder, lambda record: replace(record, outcome=Outcome(state=FAILED, message=message)))
+        _end_early(folder, kept, lambda record: replace(record, outcome=Outcome(state=FAILED, message=message)))
         raise
     finally:
         os.close(lock)
@@ -100,6 +99,15 @@ def _conclude(kept: KeptRun | None) -> None:
             kept.conclude()
     except SamebitsError as error:
         log(str(error))
+
+
+def _end_early(folder: RunDir, kept: KeptRun | None, end: Callable[[Record], Record]) -> None:
+    """Finalize the record, unless results are left that could not be taken over: a final record would strand them."""
+    _conclude(kept)
+    if kept is None or not has_staging(folder):
+        finalize_unfinished(folder, end)
+    else:
+        log(f"what the run left is still in {folder.staging}; `samebits resume {folder.path.name}` takes it over")
 
 
 def _concluded_status(folder: RunDir, kept: KeptRun | None, status: int) -> int:

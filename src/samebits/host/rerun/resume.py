@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from samebits.core.errors import InputError
-from samebits.core.liveness import DEAD, HELD, UNKNOWN
+from samebits.core.liveness import DEAD, HELD, UNKNOWN, Host
 from samebits.core.origin import ResumedRun
 from samebits.core.record import Record, interrupted, read_record
 from samebits.core.run_config import BITWISE
@@ -18,6 +18,7 @@ from samebits.core.run_setup import Resumption
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, why_not_resumable
 from samebits.host.console import log, log_progress
 from samebits.host.launch.kept_run import adopt
+from samebits.host.launch.staging import has_staging
 from samebits.host.launch.train import execute, finalize_unfinished
 from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.rerun.request import RerunRequest
@@ -73,6 +74,8 @@ def _ended(run: RunDir, options: ResumeOptions) -> Record:
             f"the run {record.id} cannot be resumed: it ended, but a process that its script started still runs;"
             " end that one"
         )
+    if state == DEAD and not options.ended:
+        _require_own_staging(run, record)
     if state == DEAD or (state == UNKNOWN and options.ended):
         adopted = adopt(run, read_record(run.record))
         if adopted.finalized:
@@ -81,6 +84,22 @@ def _ended(run: RunDir, options: ResumeOptions) -> Record:
     if state == UNKNOWN and options.ended:
         return interrupted(record, "declared ended by `samebits resume --ended`, from where it could not be seen")
     return record
+
+
+def _require_own_staging(run: RunDir, record: Record) -> None:
+    """Raise InputError where a run that was not started on this machine holds a container's folder to take over."""
+    if has_staging(run) and not _started_here(record.host):
+        raise InputError(
+            f"the run {record.id} cannot be resumed: it was not started on this machine, and a container's files are"
+            f" still in {run.staging}; add --ended if the run is yours"
+        )
+
+
+def _started_here(host: Host | None) -> bool:
+    here = Host.this()
+    if host is None or here is None:
+        return False
+    return host.launcher.boot == here.launcher.boot or (host.machine == here.machine and host.machine is not None)
 
 
 def _preflight_exactly(run: RunDir, request: RerunRequest) -> PreflightReport:

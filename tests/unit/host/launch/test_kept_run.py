@@ -18,7 +18,7 @@ import pytest
 
 from samebits.core.digest import Digest
 from samebits.core.environment import Environment
-from samebits.core.errors import RecordError
+from samebits.core.errors import RecordError, StorageError
 from samebits.core.ledger import Ledger
 from samebits.core.origin import Origin
 from samebits.core.recipe import ImageIdentity
@@ -32,6 +32,7 @@ from samebits.host.audit.folder_audit import audit_folder
 from samebits.host.image.build_context import CPU, source_digest, staged_context
 from samebits.host.launch import kept_run
 from samebits.host.launch.kept_run import KeptRun, adopt
+from samebits.host.launch.measurement import measure
 
 
 @dataclass
@@ -225,6 +226,51 @@ def test_lines_and_image_are_taken_as_they_come(launched: Launched) -> None:
     assert (launched.folder.image / "Dockerfile").is_file()
 
 
+def test_a_planted_link_is_not_written_through(launched: Launched, tmp_path: Path) -> None:
+    """Whoever sent a run's folder knows the names of its files."""
+    launched.trained()
+    (tmp_path / "home").mkdir()
+    (launched.inside.image / ".bashrc").write_text("echo")
+    (launched.folder.path / ".image").symlink_to(tmp_path / "home")
+    record = adopt(launched.folder, launched.record)
+    assert list((tmp_path / "home").iterdir()) == []
+    assert record.finalized
+    assert not list(launched.folder.path.glob(".image-*"))
+
+
+@pytest.mark.parametrize("change", [lambda _: None, _unchained], ids=["whole", "refused"])
+def test_taking_over_begins_again_where_it_was_interrupted(
+    launched: Launched, monkeypatch: pytest.MonkeyPatch, change: Callable[[RunDir], None]
+) -> None:
+    """A signal or a full disk comes after the ledger was closed; the end is recorded as without it."""
+    launched.trained()
+    change(launched.inside)
+    with monkeypatch.context() as patch:
+        patch.setattr(kept_run, "take_results", _disk_is_full)
+        with pytest.raises(StorageError):
+            launched.kept.conclude(0)
+    record = launched.concluded()
+    assert record.outcome.state == (FINISHED if change is not _unchained else "failed")
+    assert record.ledger is not None
+    assert record.ledger.lines == 3
+    assert audit_folder(launched.folder).intact
+
+
+def test_a_signal_while_the_rest_is_removed(launched: Launched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record is not written a second time."""
+    launched.trained()
+    with monkeypatch.context() as patch:
+        patch.setattr(kept_run, "remove_staging", _disk_is_full)
+        with pytest.raises(StorageError):
+            launched.kept.conclude(0)
+    assert launched.concluded().outcome.state == FINISHED
+    assert not launched.folder.late_records()
+
+
+def _disk_is_full(*_: object) -> None:
+    raise StorageError("the disk is full")
+
+
 def test_a_line_that_was_taken_back(launched: Launched) -> None:
     """Ctrl-C came while it was written: the runner removes it."""
     launched.trained()
@@ -278,6 +324,43 @@ def test_what_cannot_be_measured_is_named(launched: Launched) -> None:
     record = launched.concluded()
     assert record.measured == Measured(by="launcher", claimed=("model 0 (m)",))
     assert record.covers == "1 model, 1 file; by the script's own word: model 0 (m)"
+
+
+def _folder_for_model(inside: RunDir) -> None:
+    (inside.models / "0-m.keras").unlink()
+    (inside.models / "0-m.keras").mkdir()
+
+
+def _link_for_model(inside: RunDir) -> None:
+    (inside.models / "0-m.keras").unlink()
+    (inside.models / "0-m.keras").symlink_to("/dev/zero")
+
+
+def _link_for_models(inside: RunDir) -> None:
+    shutil.rmtree(inside.models)
+    inside.models.symlink_to("/etc")
+
+
+def _file_for_models(inside: RunDir) -> None:
+    shutil.rmtree(inside.models)
+    inside.models.touch()
+
+
+@pytest.mark.parametrize("change", [_folder_for_model, _link_for_model, _link_for_models, _file_for_models])
+def test_something_else_in_the_place_of_a_model(launched: Launched, change: Callable[[RunDir], None]) -> None:
+    """The record is finalized all the same."""
+    launched.trained()
+    change(launched.inside)
+    record = launched.concluded()
+    assert record.finalized
+    assert record.measured == Measured(by="launcher", claimed=("model 0 (m)",))
+
+
+def test_models_that_cannot_be_listed(launched: Launched, tmp_path: Path) -> None:
+    recipe, result = launched.record.recipe, Result(models=(model(VALUES),), fits=(), outputs=())
+    (tmp_path / "run" / "outputs").mkdir(parents=True)
+    (tmp_path / "run" / "models").symlink_to("/etc")
+    assert measure(RunDir(tmp_path / "run"), recipe, result)[0].claimed == ("model 0 (m)",)
 
 
 def test_a_launcher_that_died(launched: Launched) -> None:

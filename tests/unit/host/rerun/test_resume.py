@@ -490,6 +490,18 @@ def test_a_run_on_another_machine_is_not_ended_by_this_one(played: Played) -> No
     assert "declared ended" in str(read_record(run.record).outcome.message)
 
 
+def test_what_a_stranger_put_into_staging_is_not_taken_over(played: Played) -> None:
+    """The record names no machine, or another one; only the user can say that the run is his own."""
+    run = unsealed(_killed(played, 0, 2))
+    (run.staging / "outputs").mkdir(parents=True)
+    done = played.call("resume", run.path.name)
+    assert done.status == 2
+    assert "it was not started on this machine" in done.complaint
+    assert (run.staging / "outputs").is_dir()
+    _resumed(played, run, "--ended")
+    assert not run.staging.exists()
+
+
 def test_a_run_that_went_on_is_named(played: Played) -> None:
     run = elsewhere(unsealed(_killed(played, 0, 2)))
     going = read_record(run.record)
