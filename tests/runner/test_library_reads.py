@@ -37,6 +37,7 @@ h5py.File("own.h5", "w").close()
 h5py.File("own.h5").close()
 list(tf.data.Dataset.from_tensor_slices(["a review", "of a film/of 1999"]))
 list(tf.data.Dataset.from_tensor_slices(np.zeros((4, 2))))
+os.unlink("link.txt")
 """
 
 

@@ -84,8 +84,8 @@ def test_hidden_state_is_found_and_named(project: Project, what: str) -> None:
     assert record.outcome.state == "failed"
     assert record.origin.resumes is not None
     assert (record.origin.resumes.replays, record.origin.resumes.reproduced) == (Position(phase=0, epoch=3), False)
-    # Resuming finalizes the record of a run that was killed, and lists its files.
-    kept = [path for path in before if path.name not in ("record.json", "files.jsonl")]
+    # Resuming finalizes the record of a run that was killed, writes it in words, and lists its files.
+    kept = [path for path in before if path.name not in ("record.json", "README.txt", "files.jsonl")]
     assert {path: before[path] for path in kept} == {path: path.read_bytes() for path in kept}
     assert resumed.checkpoints.positions()[-1] == Position(phase=0, epoch=3), "nothing later was trained"
 

@@ -29,12 +29,12 @@ class Counts(keras.callbacks.Callback):
 model.fit(data, epochs=100000, verbose=0, validation_data=held, callbacks=[Counts()])
 """
 _HIDDEN = """
-import string
-string.COUNT = "0"
+import sys
+sys.setrecursionlimit(2000)  # the interpreter holds it; no object that a checkpoint reaches does
 class Hidden(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        string.COUNT += "1"
-        self.scale = len(string.COUNT)
+        sys.setrecursionlimit(sys.getrecursionlimit() + 1)
+        self.scale = sys.getrecursionlimit() - 2000
 model.fit(x, y, epochs=3, verbose=0, callbacks=[Hidden()])
 """
 _STEP = """

@@ -36,6 +36,7 @@ def test_what_changed_during_training_comes_back(folder: Path, make: Make) -> No
     (folder / "state.json").write_text("second epoch")
     (folder / "new").mkdir()
     (folder / "new" / "best.h5").write_text("best")
+    (folder / "__autograph_generated_file1.py").write_text("TensorFlow's own")
     state = first.capture()
     assert [path for path, *_ in state["files"]] == ["new/best.h5", "state.json"]
     for path in ("new/best.h5", "new"):

@@ -13,6 +13,8 @@ from samebits.core.errors import shorten
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.output_files import OutputSnapshot
 
+_AUTOGRAPH = "__autograph_generated_file"
+"""How the names begin of the modules that TensorFlow writes when it traces; a resumed run writes its own."""
 _NOTHING: Mapping[str, Any] = {"folders": [], "files": [], "links": [], "open": []}
 
 
@@ -74,7 +76,9 @@ class TemporaryFiles:
             self._snapshot.restore(dict(state))
 
     def _is_given(self, relative: str) -> bool:
-        """Whether a file was there before training, and is unchanged."""
+        """Whether a file was there before training, and is unchanged; or is of no script."""
+        if os.path.basename(relative).startswith(_AUTOGRAPH):
+            return True
         known = self._given or {}
         with suppress(FileNotFoundError):  # removed meanwhile, which the next capture refuses
             return relative in known and known[relative] in (None, _mark(self._folder / relative))

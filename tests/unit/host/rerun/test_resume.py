@@ -24,6 +24,7 @@ from samebits.core.record import INTERRUPTED, Outcome, Record, Resumability, rea
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.host.audit.ledger_audit import check_ledger
+from samebits.host.interpreters import this_interpreter
 from samebits.host.runs.registry import checksum_of
 from support.fake_runner import Played, played, spoil, unsealed
 from support.records import resumed
@@ -403,7 +404,8 @@ def test_a_run_that_is_alive_is_left_alone(played: Played) -> None:
 
 def test_another_recipe_is_named(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     run = _killed(played, 0, 2)
-    monkeypatch.setattr("platform.python_version", lambda: "3.9.9")
+    other = replace(this_interpreter(), version="3.9.9")
+    monkeypatch.setattr("samebits.host.launch.runtime.recorded_interpreter", lambda _: other)
     done = played.call("resume", run.path.name)
     assert done.status == 2
     assert done.complaint.endswith("; recipe: another recipe: image.python")
