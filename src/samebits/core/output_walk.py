@@ -59,14 +59,17 @@ def unreadable(relative: str, error: OSError) -> InputError:
     return InputError(f"cannot read outputs/{relative}: {error.strerror}; have the script leave it readable")
 
 
-def link_digest(path: Path, folder: Path) -> Digest:
-    """The digest of where a link leads, relative to the outputs: an absolute target would contain the run's path."""
-    return Digest.of_bytes(os.fsencode(_target(path, folder)))
+def link_digest(path: Path, folder: Path, seen_as: Path | None = None) -> Digest:
+    """The digest of where a link leads, relative to the outputs: an absolute target would contain the run's path.
+
+    `seen_as` is the path of `folder` in the container that made the link.
+    """
+    return Digest.of_bytes(os.fsencode(_target(path, folder, seen_as or folder)))
 
 
 def require_inside(relative: str, path: Path, folder: Path) -> None:
     """Raise InputError for a link that leads out of the run: nothing records what is there."""
-    target = _target(path, folder)
+    target = _target(path, folder, folder)
     if target.startswith("../..") or target == ".." or not _ends_inside(path, folder.parent):
         raise InputError(
             f"outputs/{relative} links out of the run, to {os.readlink(path)}: what it leads to is not recorded;"
@@ -79,5 +82,8 @@ def _ends_inside(path: Path, run: Path) -> bool:
     return os.path.realpath(path).startswith(os.path.join(os.path.realpath(run), ""))
 
 
-def _target(path: Path, folder: Path) -> str:
-    return os.path.relpath(os.path.join(path.parent, os.readlink(path)), folder)
+def _target(path: Path, folder: Path, seen_as: Path) -> str:
+    target = Path(os.path.normpath(os.readlink(path)))
+    if target.is_relative_to(seen_as):
+        target = folder / target.relative_to(seen_as)
+    return os.path.relpath(path.parent / target, folder)

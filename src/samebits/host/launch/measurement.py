@@ -16,6 +16,7 @@ from samebits.core.result import LAUNCHER, Measured, ModelResult, OutputFile, Re
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_names, plain_sha256
 from samebits.core.weights_file import Tensor, stored_content, stored_tensors
+from samebits.host.launch.staging import path_in_container
 
 _MODEL_FILE = re.compile(r"(\d+)-.*(?:\.keras|\.weights\.h5)")
 _BY_TENSORS = (".keras", ".h5", ".hdf5")
@@ -58,7 +59,8 @@ def _is_content(folder: RunDir, item: OutputFile) -> bool:
 
 def _output(relative: str, path: Path, folder: RunDir) -> OutputFile:
     if path.is_symlink():
-        return OutputFile(path=relative, by="link", digest=str(link_digest(path, folder.outputs)))
+        seen_outputs = path_in_container(folder) / folder.outputs.name
+        return OutputFile(path=relative, by="link", digest=str(link_digest(path, folder.outputs, seen_outputs)))
     try:
         return OutputFile(path=relative, by="bytes", digest=str(Digest(plain_sha256(path, folder.path))))
     except OSError as error:

@@ -25,6 +25,7 @@ from samebits.host.image.wheelhouse import Target
 from samebits.host.inputs.network import Network
 from samebits.host.inputs.store import folder_of
 from samebits.host.interpreters import Interpreter, find_interpreter, recorded_interpreter, this_interpreter
+from samebits.host.launch.staging import path_in_container
 from samebits.host.subprocesses import Streams
 from samebits.host.trust import is_named, require_trust
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 _CONTAINER_DATA = "/data"
 _CONTAINER_HOME = "/tmp"  # noqa: S108
 _CONTAINER_INPUTS = "/inputs"
-_CONTAINER_RUNS = "/runs"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,7 +202,7 @@ def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "Containe
     from samebits.host.docker import ContainerRequest
 
     # The container sees one run only, at the path that a plain `docker run` uses, too.
-    inside = f"{_CONTAINER_RUNS}/{folder.path.name}"
+    inside = str(path_in_container(folder))
     writable = folder.staging if folder.staging.is_dir() else folder.path
     mounts: list[tuple[Path, str, bool]] = [
         (writable.resolve(), inside, False),

@@ -26,6 +26,11 @@ _LEFT = ("tensors", "work")
 """Folders that are there at the end only if the run made them."""
 
 
+def path_in_container(folder: RunDir) -> Path:
+    """Where the container sees the run's folder: a plain `docker run` has its runs there, too."""
+    return Path("/runs") / folder.path.name
+
+
 def has_staging(folder: RunDir) -> bool:
     """Whether a run has such a folder, which is no link."""
     return os.path.lexists(folder.staging) and stat.S_ISDIR(os.lstat(folder.staging).st_mode)
