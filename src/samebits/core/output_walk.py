@@ -85,5 +85,5 @@ def _ends_inside(path: Path, run: Path) -> bool:
 def _target(path: Path, folder: Path, seen_as: Path) -> str:
     target = Path(os.path.normpath(os.readlink(path)))
     if target.is_relative_to(seen_as):
-        target = folder / target.relative_to(seen_as)
+        target = folder.absolute() / target.relative_to(seen_as)
     return os.path.relpath(path.parent / target, folder)

@@ -10,6 +10,7 @@ import pytest
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
+from samebits.core.output_walk import link_digest
 from samebits.core.recipe import KNOWN_LOGS
 from samebits.runner.digests.output_files import describe_outputs
 from support.machine import unprivileged
@@ -125,3 +126,15 @@ def test_only_an_address_is_left_out_of_an_archive(tmp_path: Path) -> None:
     assert _are_same({"a": one}, {"a": other}, "config.json", tmp_path)
     assert not _are_same({"shared_object_id": 1}, {"shared_object_id": 2}, "config.json", tmp_path)
     assert not _are_same({**one, "shared_object_id": "x"}, {**one, "shared_object_id": "y"}, "config.json", tmp_path)
+
+
+def test_an_absolute_link_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its target counts from the outputs, wherever these are now, and however their path is written."""
+    monkeypatch.chdir(tmp_path)
+    outputs, seen = Path("outputs"), Path("/runs/a/outputs")
+    outputs.mkdir()
+    for name, target in (("here", "b/c"), ("there", "/runs/a/outputs/b/c"), ("elsewhere", "/runs/other/outputs/b/c")):
+        (outputs / name).symlink_to(target)
+    here, there, elsewhere = (link_digest(outputs / name, outputs, seen) for name in ("here", "there", "elsewhere"))
+    assert here == there != elsewhere
+    assert here == link_digest(tmp_path / "outputs" / "there", tmp_path / "outputs", seen)
