@@ -1,5 +1,6 @@
 """Output files as a checkpoint stores them, and where it may restore them."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ def snapshot(folder: Path) -> OutputSnapshot:
 
 
 def test_files_come_back_as_they_were(tmp_path: Path) -> None:
-    """Content and mode are restored; later files are removed."""
-    written = snapshot(tmp_path)
+    """Content and mode are restored; later files are removed. A file in memory has no name, and does not matter."""
+    written, in_memory = snapshot(tmp_path), io.TextIOWrapper(io.BytesIO())
+    still_open = (tmp_path / "outputs" / "open").open("w")
     file, later = tmp_path / "outputs" / "a.sh", tmp_path / "outputs" / "later"
     file.write_text("first")
     file.chmod(0o755)
@@ -31,6 +33,8 @@ def test_files_come_back_as_they_were(tmp_path: Path) -> None:
     written.restore(state)
     assert (file.read_text(), file.stat().st_mode & 0o777) == ("first", 0o755)
     assert not later.exists()
+    in_memory.close()
+    still_open.close()
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,8 @@ def flush_files(folder: Path) -> None:
     root = os.path.realpath(folder)
     for item in gc.get_objects():
         if isinstance(item, (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
-            with suppress(OSError, ValueError, TypeError):
+            # A text file over a buffer in memory has no name.
+            with suppress(OSError, ValueError, TypeError, AttributeError):
                 name = item.name
                 if isinstance(name, (str, os.PathLike)) and os.path.realpath(name).startswith(root) and item.writable():
                     item.flush()
