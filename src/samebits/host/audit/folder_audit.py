@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from samebits.core.errors import RecordError, pluralize, shorten
+from samebits.core.errors import InputError, RecordError, pluralize, shorten
 from samebits.core.record import Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.file_audit import CHANGED, FileAudit, audit_files
@@ -50,6 +50,20 @@ def audit_folder(run: RunDir) -> FolderAudit:
     gone = any(change.path == run.ledger.name and change.kind != CHANGED for change in files.changes)
     problems = () if gone else check_ledger(run.ledger, record).problems
     return FolderAudit(run=run, files=files, problems=problems)
+
+
+def audit_ended(run: RunDir, only: str) -> tuple[Record, FolderAudit]:
+    """The final record of a run, and the audit of its folder.
+
+    Raises RecordError where it cannot be read, and InputError, which ends with `only`, where it is not final.
+    """
+    audit = audit_folder(run)
+    if audit.damage is not None:
+        raise RecordError(audit.damage)
+    record = run.read()
+    if not record.finalized or run.late_records():
+        raise InputError(f"the run {record.id} has no final record; {only}")
+    return record, audit
 
 
 def last_record(run: RunDir, record: Record) -> Record:

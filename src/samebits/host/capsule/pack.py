@@ -8,7 +8,7 @@ from pathlib import Path
 from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
-from samebits.host.audit.folder_audit import audit_folder
+from samebits.host.audit.folder_audit import audit_ended
 from samebits.host.capsule import contents, gather
 from samebits.host.capsule.archive import Source, write_archive
 from samebits.host.capsule.blob_store import BlobStore
@@ -64,13 +64,8 @@ def pack(run: RunDir, target: Path, options: PackOptions) -> Contents:
 
 def _require_whole(run: RunDir) -> Record:
     """The record of a run that has ended, and whose files are all as it says."""
-    found = audit_folder(run)
-    if found.damage is not None:
-        raise RecordError(found.damage)
-    record = run.read()
-    if not record.finalized or run.late_records():
-        raise InputError(f"the run {record.id} has no final record; a capsule holds runs that have ended")
-    changed = [str(change) for change in found.files.damages] + list(found.problems)
+    record, audit = audit_ended(run, "a capsule holds runs that have ended")
+    changed = [str(change) for change in audit.files.damages] + list(audit.problems)
     if changed:
         raise RecordError(f"{run.path}: {shorten(changed, 3)}; restore the run's folder, then pack it")
     return record

@@ -12,6 +12,7 @@ from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.cleanup.item import Item, disk_size, last_use, seconds_ago
 from samebits.host.cleanup.run_needs import RunNeeds, needed_by
 
+_FETCHED = "fetched again by `samebits fetch`, as long as its source exists"
 _UNFINISHED_DAYS = 1.0  # no installation and no copy takes longer
 
 
@@ -111,15 +112,22 @@ def _wheelhouses(needs: RunNeeds) -> Iterator[Item]:
 def _loose_wheels() -> Iterator[Item]:
     """Wheels that no folder of a lock has any more."""
     store = cache_folder("wheels")
-    loose = [path for path in store.rglob("*.whl") if os.lstat(path).st_nlink == 1]
+    yield from _loose(
+        "wheels of no lock", store.rglob("*.whl"), "downloaded again by hash", partial(_remove_loose, store)
+    )
+
+
+def _loose(kind: str, files: Iterable[Path], again: str, remove: Callable[[set[int]], None]) -> Iterator[Item]:
+    """The files that no other folder has; `remove` gets their inodes."""
+    loose = [path for path in files if os.lstat(path).st_nlink == 1]
     if loose:
         yield Item(
-            kind="wheels of no lock",
+            kind=kind,
             name=pluralize(len(loose), "file"),
             size=sum(map(disk_size, loose)),
             used=max(map(last_use, loose)),
-            again="downloaded again by hash",
-            remove=partial(_remove_loose, store, {os.lstat(path).st_ino for path in loose}),
+            again=again,
+            remove=partial(remove, {os.lstat(path).st_ino for path in loose}),
         )
 
 
@@ -179,19 +187,11 @@ def _inputs(needs: RunNeeds) -> Iterator[Item]:
             size=disk_size(path),
             used=used,
             needed=needed_by(needs.inputs.get(path.name)),
-            again="fetched again by `samebits fetch`, as long as its source exists",
+            again=_FETCHED,
             remove=partial(_remove_inputs, trees, path, objects, used),
         )
-    loose = [path for path in objects.iterdir() if os.lstat(path).st_nlink == 1] if objects.is_dir() else []
-    if loose:
-        yield Item(
-            kind="inputs of no lock",
-            name=pluralize(len(loose), "file"),
-            size=sum(map(disk_size, loose)),
-            used=max(map(last_use, loose)),
-            again="fetched again by `samebits fetch`, as long as its source exists",
-            remove=partial(_unlink_last, objects, {os.lstat(path).st_ino for path in loose}),
-        )
+    files = objects.iterdir() if objects.is_dir() else ()
+    yield from _loose("inputs of no lock", files, _FETCHED, partial(_unlink_last, objects))
 
 
 def _remove_inputs(trees: Path, folder: Path, objects: Path, used: float | None) -> None:

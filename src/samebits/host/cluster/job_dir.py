@@ -19,6 +19,7 @@ from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.host.cluster.config_file import config_from_fields, config_to_dict
 from samebits.host.runs.attempts import attempts_of, note_attempt
+from samebits.host.runs.registry import named_folder
 
 JOB_FORMAT = "samebits.job"
 JOB_VERSION = "1.0"
@@ -177,14 +178,7 @@ def find_job(name: str, runs: Path) -> JobDir | None:
         return direct
     if not name.startswith(PREFIX):
         return None
-    found = [job for job in jobs_of(runs) if job.path.name.startswith(name)]
-    exact = [job for job in found if job.path.name == name]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
-    if not found:
-        raise InputError(f"there is no job {name} in {runs / JOBS}; `samebits list --jobs` shows all")
-    names = ", ".join(job.path.name for job in found[:3])
-    raise InputError(f"{len(found)} jobs begin with {name} ({names}, …); write more of the name")
+    return named_folder(name, jobs_of(runs), "job", f"in {runs / JOBS}; `samebits list --jobs` shows all")
 
 
 def require_job(name: str, runs: Path) -> JobDir:

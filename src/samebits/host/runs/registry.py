@@ -2,9 +2,10 @@
 
 import os
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from samebits.core.digest import with_checksum
 from samebits.core.errors import InputError, RecordError
@@ -43,15 +44,31 @@ def find_run(name: str, runs: Path) -> RunDir:
     folders = run_dirs(runs)
     if name == "last" and folders:
         return _last(folders)
-    # An exact id wins over longer ones that begin with it.
+    return named_folder(name, folders, "run", f"in {runs}; `samebits list` shows all runs")
+
+
+class _HasPath(Protocol):
+    @property
+    def path(self) -> Path: ...
+
+
+_Folder = TypeVar("_Folder", bound=_HasPath)
+
+
+def named_folder(name: str, folders: Sequence[_Folder], kind: str, absent: str) -> _Folder:
+    """The one folder of this name, or whose name begins so.
+
+    Raises InputError for none, with `absent` as its end, and for several.
+    """
     found = [folder for folder in folders if folder.path.name.startswith(name)]
+    # An exact id wins over longer ones that begin with it.
     exact = [folder for folder in found if folder.path.name == name]
     if len(exact or found) == 1:
         return (exact or found)[0]
     if not found:
-        raise InputError(f"there is no run {name} in {runs}; `samebits list` shows all runs")
+        raise InputError(f"there is no {kind} {name} {absent}")
     names = ", ".join(folder.path.name for folder in found[:3])
-    raise InputError(f"{len(found)} runs begin with {name} ({names}, …); write more of the name")
+    raise InputError(f"{len(found)} {kind}s begin with {name} ({names}, …); write more of the name")
 
 
 def runs_beside(run: RunDir, otherwise: Path) -> Path:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samebits.core.errors import InputError, RecordError, shorten
+from samebits.core.errors import RecordError, shorten
 from samebits.core.jsonio import Fields, canonical_json, readable_json, write_atomically
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_names, read_plain
 from samebits.host.audit.file_audit import REMOVED
-from samebits.host.audit.folder_audit import audit_folder
+from samebits.host.audit.folder_audit import audit_ended
 from samebits.host.signing.keys import read_public_key, read_signer
 from samebits.host.signing.statements import PROVENANCE, STATEMENT, provenance, summary
 
@@ -70,12 +70,7 @@ def _kinds(run: RunDir) -> list[str]:
 
 def _require_whole(run: RunDir) -> Record:
     """The final record of a run whose files are all as it says; checkpoints that are gone are not used."""
-    audit = audit_folder(run)
-    if audit.damage is not None:
-        raise RecordError(audit.damage)
-    record = run.read()
-    if not record.finalized or run.late_records():
-        raise InputError(f"the run {record.id} has no final record; only a run that has ended can be signed")
+    record, audit = audit_ended(run, "only a run that has ended can be signed")
     gone = {change for change in audit.files.damages if change.kind == REMOVED}
     changed = [str(item) for item in audit.files.damages if item not in gone or not item.path.startswith("checkpoints")]
     if changed := changed + list(audit.problems):

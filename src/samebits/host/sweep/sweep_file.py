@@ -18,6 +18,7 @@ from samebits.core.record import FINISHED, Record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import safe_path
 from samebits.host.runs.attempts import attempts_of, note_attempt
+from samebits.host.runs.registry import named_folder
 from samebits.host.sweep.members import Member
 from samebits.host.sweep.statistics import CONFIDENCE, MetricSummary, summarize
 
@@ -299,14 +300,7 @@ def find_sweep(name: str, runs: Path) -> SweepDir | None:
     # Another file of such a name may be a packed run.
     if not name.startswith(PREFIX) or os.path.isfile(name):
         return None
-    found = [folder for folder in sweeps_of(runs) if folder.path.name.startswith(name)]
-    exact = [folder for folder in found if folder.path.name == name]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
-    if not found:
-        raise InputError(f"there is no sweep {name} in {runs / SWEEPS}; name one of that folder")
-    names = ", ".join(folder.path.name for folder in found[:3])
-    raise InputError(f"{len(found)} sweeps begin with {name} ({names}, …); write more of the name")
+    return named_folder(name, sweeps_of(runs), "sweep", f"in {runs / SWEEPS}; name one of that folder")
 
 
 def sweeps_of(runs: Path) -> list[SweepDir]:
