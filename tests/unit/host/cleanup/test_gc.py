@@ -121,7 +121,11 @@ def test_the_list_as_json(tmp_path: Path, example: Record) -> None:
 
 def test_an_environment_in_which_something_runs() -> None:
     folder = environment("0123456789abcdef-cp311-0")
-    with subprocess.Popen([sys.executable, "-c", "input()", f"{folder}/bin/python"], stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", "print(flush=True); input()", f"{folder}/bin/python"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        # Just after it was started, the kernel does not know its command line yet.
+        process.stdout.readline()
         found = items(processes=running_programs())[folder.name]
         process.communicate()
     assert found.busy == "a running program uses it"
