@@ -1,4 +1,4 @@
-"""Model files that someone has made to harm the reader: nothing is said of them, and little memory is taken."""
+"""Model files that someone has made to harm the reader: nothing is reported of them, and little memory is taken."""
 
 import os
 import struct
@@ -31,7 +31,7 @@ def test_compressed_members_are_not_unpacked(tmp_path: Path, compression: int) -
     path = keras(tmp_path / "m.keras", compression, b"{}")
     assert stored_content(path, tmp_path) is None
     content = bytearray(path.read_bytes())
-    content[41:44] = b"\xff\xff\xff"  # behind the header of 30 bytes, and the name of 11
+    content[41:44] = b"\xff\xff\xff"  # after the header of 30 bytes, and the name of 11
     path.write_bytes(content)
     assert stored_content(path, tmp_path) is None
 

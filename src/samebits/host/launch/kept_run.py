@@ -52,7 +52,7 @@ class KeptRun:
     def _step(self) -> None:
         if self._keeper is not None:
             self._keeper.take()
-        # What is wrong with it is said at the end.
+        # What is wrong with it is reported at the end.
         self._looks_for_image = self._looks_for_image and self._image_problem() is None
 
     def _image_problem(self) -> str | None:

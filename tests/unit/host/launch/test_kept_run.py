@@ -390,7 +390,7 @@ def test_a_process_that_is_left(launched: Launched, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_the_tensors_of_a_model_file(tmp_path: Path, suffix: str) -> None:
-    """As HDF5's own library reads them; of another form nothing is said."""
+    """As HDF5's own library reads them; of another form nothing is read."""
     arrays = {
         "a/vars/0": VALUES,
         "a/vars/1": np.float32(2.5),

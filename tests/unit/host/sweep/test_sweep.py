@@ -59,7 +59,7 @@ def test_a_grid(sweeps: Played) -> None:
         ({"epochs": "1", "lr": "0.1"}, 2),
         ({"epochs": "2", "lr": "0.1"}, 2),
     ]
-    # What is played takes no arguments, so the grid changes nothing: that is said.
+    # What is played takes no arguments, so the grid changes nothing: that is reported.
     assert "epochs=1, lr=0.1, seed 0; epochs=2, lr=0.1, seed 0: neither seed nor argument changed a bit" in done.err
 
 
