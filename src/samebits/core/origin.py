@@ -1,9 +1,11 @@
 """Where a run comes from: its script and data, and the run that it verifies or resumes."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.checkpoint_store import Position
+from samebits.core.errors import RecordError, pluralize
 from samebits.core.home_path import present_path
 from samebits.core.jsonio import Fields
 
@@ -74,12 +76,49 @@ class ResumedRun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GitCommit:
+    """The git commit that the code is of, how many of its files are not as in that commit, and the remote's URL."""
+
+    commit: str
+    changed: int = 0
+    remote: str | None = None
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the code is not that of the commit."""
+        return self.changed > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the record holds it."""
+        return {"commit": self.commit, "dirty": self.dirty, "changed": self.changed, "remote": self.remote}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "GitCommit":
+        """Read what `to_dict` wrote."""
+        return cls(
+            commit=fields.parse("commit", _commit_id),
+            changed=fields.get("changed", int),
+            remote=fields.optional("remote", str),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.commit}, {pluralize(self.changed, 'file')} changed" if self.dirty else self.commit
+
+
+def _commit_id(text: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text) is None:
+        raise RecordError(f"{text!r} is no id of a commit")
+    return text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
     """Paths of script and data on the machine of the run, and the run that it verifies or resumes.
 
     They are absolute, or begin with `~` for the home of whoever trained, which would name the user.
 
     `trusted_code` says that the user named that run with `--trust-its-code`. It came with version 1.5 of the record.
+    `git` is no part of the recipe. It came with 1.7.
     """
 
     script: str
@@ -87,6 +126,7 @@ class Origin:
     verifies: VerifiedRun | None = None
     resumes: ResumedRun | None = None
     trusted_code: bool = False
+    git: GitCommit | None = None
 
     @property
     def data_folder(self) -> str | None:
@@ -101,18 +141,20 @@ class Origin:
             **({} if self.verifies is None else {"verifies": self.verifies.to_dict()}),
             **({} if self.resumes is None else {"resumes": self.resumes.to_dict()}),
             **({"trusted_code": True} if self.trusted_code else {}),
+            **({} if self.git is None else {"git": self.git.to_dict()}),
         }
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "Origin":
         """Read what `to_dict` wrote; raises RecordError with the path of what is wrong."""
-        verifies, resumes = (fields.optional_inner(name) for name in ("verifies", "resumes"))
+        verifies, resumes, git = map(fields.optional_inner, ("verifies", "resumes", "git"))
         return cls(
             script=fields.get("script", str),
             data=fields.optional("data", str),
             verifies=None if verifies is None else VerifiedRun.from_fields(verifies),
             resumes=None if resumes is None else ResumedRun.from_fields(resumes),
             trusted_code=fields.optional("trusted_code", bool) or False,
+            git=None if git is None else GitCommit.from_fields(git),
         )
 
 

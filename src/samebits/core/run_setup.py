@@ -21,7 +21,7 @@ from samebits.core.home_path import recorded_path
 from samebits.core.inputs_lock import InputsLock, read_lock
 from samebits.core.jsonio import storage_error
 from samebits.core.liveness import Host
-from samebits.core.origin import Origin, ResumedRun, VerifiedRun
+from samebits.core.origin import GitCommit, Origin, ResumedRun, VerifiedRun
 from samebits.core.recipe import Device, ImageIdentity, Recipe
 from samebits.core.record import RUNNING, Outcome, Record, write_record
 from samebits.core.run_config import RunConfig
@@ -42,6 +42,8 @@ class RunSetup:
     resumes: "Resumption | None" = None
     trusted_code: bool = False
     """Whether the user named the run whose code is executed again, as it would not run on this host otherwise."""
+    git: GitCommit | None = None
+    """The commit that the code is of."""
     record_version: str | None = None
     """The version that the runner writes, if it is a run's own of an older samebits."""
 
@@ -140,6 +142,7 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
             verifies=planned.setup.verifies,
             resumes=None if planned.setup.resumes is None else planned.setup.resumes.run,
             trusted_code=planned.setup.trusted_code,
+            git=planned.setup.git,
         ),
         environment=planned.setup.environment,
         host=Host.this(),

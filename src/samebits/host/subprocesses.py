@@ -21,13 +21,13 @@ def run_tool(
     show: bool = False,
     limit: float | None = None,
     folder: Path | None = None,
-    variables: Mapping[str, str] | None = None,
+    variables: Mapping[str, str | None] | None = None,
 ) -> str:
     """Run a program to its end and return its stdout.
 
     `what` names the task in errors; `show` passes its stderr through; `limit` is in seconds; `variables` are added to
-    this process's environment. Raises ToolError, with the last lines of its output, if the program is missing, fails or
-    takes longer.
+    this process's environment, or removed from it (None). Raises ToolError, with the last lines of its output, if the
+    program is missing, fails or takes longer.
     """
     # Checked first: FileNotFoundError from Popen could also mean a missing folder.
     if shutil.which(command[0]) is None:
@@ -40,10 +40,12 @@ def run_tool(
             stdout=subprocess.PIPE,
             stderr=None if show else subprocess.PIPE,
             text=True,
+            # Paths need not be UTF-8.
+            errors="surrogateescape",
             check=False,
             timeout=limit,
             cwd=folder,
-            env=None if variables is None else {**os.environ, **variables},
+            env=None if variables is None else _with_variables(variables),
         )
     except subprocess.TimeoutExpired as error:
         raise ToolError(f"{what} took longer than {limit:.0f} s") from error
@@ -51,6 +53,11 @@ def run_tool(
         output = done.stderr or done.stdout or ""
         raise ToolError(f"{what} failed with status {done.returncode}{_last_lines(output)}", output)
     return done.stdout
+
+
+def _with_variables(variables: Mapping[str, str | None]) -> dict[str, str]:
+    merged = {**os.environ, **variables}
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 def _last_lines(output: str) -> str:

@@ -13,6 +13,7 @@ from samebits.host.cli.cite import add_cite_options
 from samebits.host.cli.cluster import add_cancel_options, add_follow_options
 from samebits.host.cli.completion import add_completion_options
 from samebits.host.cli.diff import add_diff_options
+from samebits.host.cli.export import add_export_options
 from samebits.host.cli.fetch import add_fetch_options
 from samebits.host.cli.fingerprint import add_fingerprint_options
 from samebits.host.cli.gc import add_gc_options
@@ -100,6 +101,12 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "Send and receive runs": (
         _command("pack", "pack a run, its image and its data into one file", "last", add_pack_options),
         _command("unpack", "check a packed run, and unpack it", "FILE", add_unpack_options),
+        _command(
+            "export",
+            "write a run for others: RO-Crate, MLflow, a model card, Croissant",
+            "rocrate last",
+            add_export_options,
+        ),
         _command("key", "make a key to sign with", "new", add_key_options),
         _command("sign", "sign a run, and the verdict of a verification", "last --key samebits.key", add_sign_options),
     ),

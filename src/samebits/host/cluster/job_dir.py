@@ -14,6 +14,7 @@ from samebits import __version__
 from samebits.core.digest import confirm_checksum, with_checksum
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields, check_version, read_json, readable_json, reading, write_atomically
+from samebits.core.origin import GitCommit
 from samebits.core.recipe import Recipe
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
@@ -35,6 +36,7 @@ class Job:
     submitted: str
     recipe: Recipe
     config: RunConfig
+    git: GitCommit | None = None
     flags: tuple[str, ...] = ()
     number: str | None = None
 
@@ -50,6 +52,7 @@ class Job:
                 "scheduler": "slurm",
                 "job": self.number,
                 "flags": list(self.flags),
+                **({} if self.git is None else {"git": self.git.to_dict()}),
                 "recipe": self.recipe.to_dict(),
                 "recipe_digest": str(self.recipe.digest),
                 "config": config_to_dict(self.config),
@@ -59,12 +62,14 @@ class Job:
     @classmethod
     def from_fields(cls, fields: Fields) -> "Job":
         """Read what `to_dict` wrote; raises RecordError."""
+        git = fields.optional_inner("git")
         return cls(
             id=fields.get("id", str),
             submitted=fields.get("submitted", str),
             recipe=Recipe.from_fields(fields.inner("recipe")),
             config=config_from_fields(fields.inner("config")),
             flags=fields.texts("flags"),
+            git=None if git is None else GitCommit.from_fields(git),
             number=None if fields.optional("job", str) is None else fields.parse("job", _number),
         )
 

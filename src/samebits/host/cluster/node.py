@@ -65,7 +65,7 @@ def _attempt(folder: JobDir, node: Node) -> tuple[RunDir, int]:
     job = folder.read()
     print_line(f"job {folder.path.name} on {node.name}", flush=True)
     runtime = choose_runtime(job.config)
-    planned = plan_run(job.config, runtime.setup)
+    planned = plan_run(job.config, replace(runtime.setup, git=job.git))
     require_recipe(job.recipe, planned.recipe, f"the node {node.name}")
     last = last_attempt(folder, job.recipe)
     if last is None:

@@ -19,6 +19,7 @@ from samebits.host.cluster.config_file import config_from_fields, config_to_dict
 from samebits.host.cluster.job_dir import JOBS, PREFIX, Job, JobDir, with_number
 from samebits.host.console import hashing_progress
 from samebits.host.launch.frozen_code import freeze_code, from_frozen
+from samebits.host.launch.git_commit import with_commit
 from samebits.host.launch.runtime import choose_runtime
 from samebits.host.runs.attempts import make_attempts
 
@@ -87,13 +88,14 @@ def prepare(spec: RunConfig, flags: tuple[str, ...]) -> tuple[PlannedRun, Job]:
     """Plan a run with the runtime of this machine, which is part of its recipe; nothing is written yet."""
     runtime = choose_runtime(spec)
     with hashing_progress("hashing the data") as progress:
-        planned = plan_run(spec, runtime.setup, progress)
+        planned = with_commit(plan_run(spec, runtime.setup, progress))
     submitted = datetime.now(UTC)
     name = planned.name.partition("-")[2]
     return planned, Job(
         id=f"{PREFIX}{submitted:%Y%m%dT%H%M%SZ}-{name}",
         submitted=submitted.isoformat(timespec="seconds"),
         recipe=planned.recipe,
+        git=planned.setup.git,
         config=for_nodes(spec, planned.setup),
         flags=flags,
     )

@@ -17,6 +17,7 @@ from samebits.core.environment import Environment, ObservedSystem
 from samebits.core.file_tree import Tree, read_manifest
 from samebits.core.inputs_lock import read_lock
 from samebits.core.jsonio import differing_names
+from samebits.core.origin import GitCommit
 from samebits.core.printable import printable
 from samebits.core.recipe import differing_parts, leaves
 from samebits.core.record import Record
@@ -78,7 +79,14 @@ def _inputs(runs: RunPair, records: RecordPair) -> Iterator[Difference]:
         yield from _file_differences("data", runs, lambda run: run.data_manifest)
     if "inputs" in names:
         yield from _input_differences(runs)
+    yield from _commits(*(record.origin.git for record in records))
     yield from _environments(*(record.environment for record in records))
+
+
+def _commits(before: GitCommit | None, after: GitCommit | None) -> Iterator[Difference]:
+    """Differences in where the code is kept. A run that verifies another one has no commit, which is no difference."""
+    if before is not None and after is not None:
+        yield from _mapped(INPUTS, "git", before.to_dict(), after.to_dict())
 
 
 def _environments(before: Environment, after: Environment) -> Iterator[Difference]:

@@ -17,6 +17,7 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run, publish
 from samebits.host.console import hashing_progress, log
 from samebits.host.inputs.store import provide
+from samebits.host.launch.git_commit import with_commit
 from samebits.host.launch.kept_run import KeptRun
 from samebits.host.launch.run_limits import USUAL, RunLimits, limited
 from samebits.host.launch.runtime import Runtime, choose_runtime
@@ -43,7 +44,7 @@ def train(spec: RunConfig, limits: RunLimits = USUAL) -> tuple[RunDir, int]:
         log(note)
     for option in credential_arguments(spec.arguments):
         log(f"the value of {option} looks like a secret, and the record shows it; have the script read it elsewhere")
-    return execute(planned, runtime, limits=limits)
+    return execute(with_commit(planned), runtime, limits=limits)
 
 
 def execute(

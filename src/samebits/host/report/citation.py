@@ -45,6 +45,8 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
     yield "Seeds", f"{recipe.seed} for Python, NumPy, TensorFlow and Keras; {settings}"
     arguments = f", arguments {' '.join(recipe.code.arguments)}" if recipe.code.arguments else ""
     yield "Code", f"{recipe.code.entry}{arguments}, tree {recipe.code.tree}"
+    if git := record.origin.git:
+        yield "Git", f"commit {git}{f' of {git.remote}' if git.remote else ''}"
     if recipe.data is not None:
         yield "Data", f"tree {recipe.data}"
     if recipe.inputs is not None:

@@ -10,7 +10,7 @@ from samebits.host.audit.folder_audit import last_record
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.report.ledger_view import read_view
 from samebits.host.report.page import render
-from samebits.host.report.tables import Row, curves, environment_rows, guaranteed, recipe_rows, reservations
+from samebits.host.report.tables import Row, curves, environment_rows, git_rows, guaranteed, recipe_rows, reservations
 from samebits.host.runs.registry import run_as_json
 
 MAX_FILES = 500
@@ -27,7 +27,7 @@ def run_page(run: RunDir) -> bytes:
         guaranteed=guaranteed(record),
         reservations=[*(f"Ledger: {problem}." for problem in ledger.problems), *reservations(record)],
         command=f"samebits verify {shlex.quote(record.id)}" + (" --data DIR" if record.recipe.data else ""),
-        recipe=recipe_rows(record),
+        recipe=[*recipe_rows(record), *git_rows(record)],
         environment=environment_rows(record),
         fits=curves(view),
         cells=cells,

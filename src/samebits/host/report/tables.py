@@ -29,6 +29,14 @@ def recipe_rows(record: Record) -> list[Row]:
     return [(name, _text(value)) for name, value in leaves(record.recipe.to_dict()).items()]
 
 
+def git_rows(record: Record) -> list[Row]:
+    """Where the code is kept, which is no part of the recipe; empty where it is in no repository."""
+    git = record.origin.git
+    if git is None:
+        return []
+    return [("git commit", str(git)), *([] if git.remote is None else [("git remote", git.remote)])]
+
+
 def environment_rows(record: Record) -> list[Row]:
     """The machine and the versions; empty where the run ended before it observed them."""
     system = record.environment.system

@@ -15,7 +15,7 @@ from samebits.core.errors import (
 )
 from samebits.core.file_tree import Tree, differing_paths, read_manifest
 from samebits.core.jsonio import differing_names
-from samebits.core.origin import VerifiedRun
+from samebits.core.origin import GitCommit, VerifiedRun
 from samebits.core.project import CodeLayout
 from samebits.core.recipe import differing_parts
 from samebits.core.record import FINISHED, Record
@@ -65,10 +65,15 @@ class PreflightReport:
             raise EngineError("the software of the run is not available; see `samebits preflight`")
         return self.runtime
 
-    def planned(self, verifies: VerifiedRun | None = None, resumes: Resumption | None = None) -> PlannedRun:
-        """The new run, which verifies or resumes the recorded one."""
+    def planned(
+        self,
+        verifies: VerifiedRun | None = None,
+        resumes: Resumption | None = None,
+        git: GitCommit | None = None,
+    ) -> PlannedRun:
+        """The new run, which verifies or resumes the recorded one; `git` is what the recorded one says of its code."""
         # Code and data were hashed for the report; they are not hashed again.
-        setup = replace(self.available_runtime.setup, verifies=verifies, resumes=resumes)
+        setup = replace(self.available_runtime.setup, verifies=verifies, resumes=resumes, git=git)
         return plan_hashed(self.spec, setup, code=self.code, data=self.data)
 
 

@@ -60,7 +60,8 @@ def resume(
         finalize_unfinished(run, lambda _: record)
     resumes = replace(resumption, run=replace(resumption.run, checksum=checksum_of(run)))
     with filtered_output(request.streams) as streams:
-        return execute(report.planned(resumes=resumes), report.available_runtime, streams, request.limits, begun)
+        planned = report.planned(resumes=resumes, git=record.origin.git)
+        return execute(planned, report.available_runtime, streams, request.limits, begun)
 
 
 def _ended(run: RunDir, options: ResumeOptions) -> Record:

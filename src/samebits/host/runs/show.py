@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from samebits.core.environment import Environment
 from samebits.core.errors import RecordError, pluralize, shorten
-from samebits.core.origin import ResumedRun
+from samebits.core.origin import GitCommit, ResumedRun
+from samebits.core.printable import printable
 from samebits.core.record import FINISHED, Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.checkpoint_audit import refusals, why_not_resumable
@@ -30,7 +31,12 @@ def show_run(folder: RunDir) -> None:
     """
     record = folder.read()
     rows = [*_outcome_rows(record), *_late_rows(folder), *_verification_rows(folder), *_checkpoint_rows(folder, record)]
-    rows += [*_recipe_rows(record), *_environment_rows(record.environment), *_result_rows(record)]
+    rows += [
+        *_recipe_rows(record),
+        *_git_rows(record.origin.git),
+        *_environment_rows(record.environment),
+        *_result_rows(record),
+    ]
     check = _checked_ledger(folder, record)
     rows += [("ledger", check.describe()), *(("  problem", problem) for problem in check.problems)]
     print_table(["run", record.id], [[name, str(value)] for name, value in rows])
@@ -139,6 +145,13 @@ def _recipe_rows(record: Record) -> list[Row]:
         ("  shuffle", recipe.shuffle),
         ("  device", " ".join(str(part) for part in (recipe.device.kind, recipe.device.model) if part)),
     ]
+
+
+def _git_rows(git: GitCommit | None) -> list[Row]:
+    """Where the code is kept; no part of the recipe."""
+    if git is None:
+        return []
+    return [("git", git), *([] if git.remote is None else [("  remote", printable(git.remote))])]
 
 
 def _environment_rows(environment: Environment) -> list[Row]:

@@ -49,7 +49,8 @@ def provenance(run: RunDir, record: Record) -> dict[str, Any]:
                 "buildType": _BUILD_TYPE,
                 "externalParameters": {"recipe": record.recipe.to_dict(), "level": record.level},
                 "resolvedDependencies": [
-                    _resource(name, digest) for name, digest in _dependencies(record) if digest is not None
+                    *(_resource(name, digest) for name, digest in _dependencies(record) if digest is not None),
+                    *_repository(record),
                 ],
             },
             "runDetails": {
@@ -78,6 +79,14 @@ def _dependencies(record: Record) -> Iterator[tuple[str, Digest | None]]:
     yield from (("image", image.config), ("base", image.base), ("lock", image.lock), ("packages", image.packages))
     yield from (("samebits", image.source), ("code", recipe.code.tree), ("data", recipe.data))
     yield "inputs", recipe.inputs
+
+
+def _repository(record: Record) -> Iterator[dict[str, Any]]:
+    """The commit, if the code is just that of a commit."""
+    git = record.origin.git
+    if git is not None and not git.dirty:
+        uri = {} if git.remote is None or "://" not in git.remote else {"uri": f"git+{git.remote}@{git.commit}"}
+        yield {"name": "git", **uri, "digest": {"gitCommit": git.commit}}
 
 
 def _resource(name: str, digest: Digest) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from samebits.host.cluster.submission import for_nodes
 from samebits.host.console import hashing_progress, log
 from samebits.host.inputs.store import provide
 from samebits.host.launch.frozen_code import freeze_code, from_frozen
+from samebits.host.launch.git_commit import with_commit
 from samebits.host.launch.runtime import choose_runtime
 from samebits.host.rerun.segment_worker import in_processes
 from samebits.host.runs.attempts import is_settled, make_attempts
@@ -81,7 +82,7 @@ def sweep(spec: RunConfig, options: SweepOptions, report: Callable[[str], object
     members = members_of(options.seeds, options.grid)
     runtime = choose_runtime(spec)
     with hashing_progress("hashing the data") as progress:
-        planned = plan_run(spec, runtime.setup, progress)
+        planned = with_commit(plan_run(spec, runtime.setup, progress))
     if note := describe_code(spec, planned.code):
         log(note)
     # Once, before the processes start: they would all prepare it at the same time.
