@@ -238,6 +238,7 @@ _READERS = {
     "samebits.host.engine_choice": "the user's own configuration",
     "samebits.host.engine_config": "the Docker client's configuration",
     "samebits.host.image_archive": "archives of images",
+    "samebits.host.launch.git_commit": "the user's own code, before it becomes a run",
     "samebits.host.image.base_image": "archives of bases, and our Dockerfile",
     "samebits.host.image.build": "what buildx reports, and the cache",
     "samebits.host.image.build_context": "our own source",

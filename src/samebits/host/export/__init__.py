@@ -1,1 +1,1 @@
-"""Runs in the formats that others read. Each module uses the library of its format, which `samebits[export]` installs."""
+"""Runs in the formats that others read. Each module uses its format's library, which `samebits[export]` installs."""

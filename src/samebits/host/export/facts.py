@@ -40,6 +40,8 @@ def library(name: str) -> Iterator[None]:
 def require_whole(run: RunDir) -> Record:
     """The record of a run that has ended, and whose files are as it says: others will take them for its own."""
     record, audit = audit_ended(run, "only a run that has ended can be exported")
+    if record.files is None:
+        raise InputError(f"the record of {record.id} names no list of its files, so it cannot be exported")
     changed = [str(change) for change in audit.files.damages] + list(audit.problems)
     if changed:
         raise RecordError(f"{run.path}: {shorten(changed, 3)}; restore the run's folder, then export it")

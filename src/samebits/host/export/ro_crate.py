@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samebits import __version__
 from samebits.core.folder_manifest import read_folder_manifest
 from samebits.core.jsonio import readable_json, write_atomically
 from samebits.core.printable import printable
@@ -207,7 +206,7 @@ def _action(record: Record) -> dict[str, Any]:
     error = {} if finished else {"error": printable(record.outcome.message or record.outcome.state)}
     return {
         "name": printable(f"Training of {record.recipe.code.entry}"),
-        "description": f"Trained by samebits {__version__} or an earlier version, at the level {printable(record.level)}.",
+        "description": f"Trained and recorded by samebits, at the level {printable(record.level)}.",
         "startTime": _time(facts.started(record)),
         "endTime": _time(facts.ended(record)),
         "actionStatus": _COMPLETED if finished else _FAILED,

@@ -22,7 +22,7 @@ from samebits.host.console import log
 from samebits.host.subprocesses import run_tool
 
 _OPTIONS = ("--no-pager", "--no-replace-objects", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
-# The list of protocols takes precedence over every configuration; older versions of git do not know the second variable.
+# The list of protocols takes precedence over every configuration. Older versions of git lack the second variable.
 _VARIABLES = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 _KEPT = ("GIT_CONFIG", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM")
 _LIMIT_SECONDS = 20.0
