@@ -5,11 +5,15 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from packaging.utils import canonicalize_name
 
 from samebits.core.digest import Digest
 from samebits.core.errors import EngineError
+from samebits.core.record import Record
+from samebits.core.run_dir import RunDir
+from samebits.core.run_files import MAX_JSON_BYTES, read_plain
 from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.docker import ContainerRequest, Engine, Image
 from samebits.host.image.build import PACKAGES_LABEL, SOURCE_DATE_EPOCH, config_digest
@@ -79,8 +83,24 @@ def _distributions(engine: Engine, image: Image) -> list[tuple[str, str]]:
         raise EngineError(f"the Python of {image.reference} does not list its packages; is {_PYTHON} in it?") from error
 
 
+def recorded_packages(run: RunDir, record: Record) -> list[Package]:
+    """The Python packages that a run observed, by its own locks. All else of its image comes from the base."""
+    observed = {} if record.environment.system is None else record.environment.system.distributions
+    locks = [(LOCK_PATH, "lock"), *([] if record.recipe.image.packages is None else [(PACKAGES_PATH, "project")])]
+    locked = [
+        package
+        for path, origin in locks
+        for package in _pinned(read_plain(run.image / path, MAX_JSON_BYTES, run.path).decode(), origin)
+    ]
+    return installed(locked, observed.items())
+
+
 def _locked(engine: Engine, image: Image, lock: str, origin: str) -> Iterator[Package]:
-    for pin in read_lock(engine.read_file(image, f"{_CONTEXT}/{lock}").decode()):
+    return _pinned(engine.read_file(image, f"{_CONTEXT}/{lock}").decode(), origin)
+
+
+def _pinned(lock: str, origin: str) -> Iterator[Package]:
+    for pin in read_lock(lock):
         digests = tuple(sorted(pin.hashes, key=lambda item: item.hex))
         yield Package(kind="pypi", name=pin.name, version=pin.version, digests=digests, origin=origin)
 
@@ -106,6 +126,20 @@ def _debian_packages(status: str) -> Iterator[Package]:
 
 def bill_of_materials(engine: Engine, image: Image) -> str:
     """The bill of materials as CycloneDX 1.6 JSON; the same image always gives the same text."""
+    version = image.labels.get("org.opencontainers.image.version")
+    values = _bill(config_digest(engine, image), version, read_packages(engine, image))
+    return json.dumps(values, indent=1, sort_keys=True)
+
+
+def recorded_bill(run: RunDir, record: Record) -> Any:
+    """The bill of materials of what a run was trained with, from its folder alone."""
+    image, packages = record.recipe.image, recorded_packages(run, record)
+    if image.base is not None:
+        packages.append(Package(kind="oci", name="base", version=str(image.base), digests=(image.base,)))
+    return _bill(image.config or image.lock, None, packages)
+
+
+def _bill(config: Digest, version: str | None, packages: Iterable[Package]) -> Any:
     from cyclonedx.model import HashAlgorithm, HashType
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.component import Component, ComponentType
@@ -119,13 +153,11 @@ def bill_of_materials(engine: Engine, image: Image) -> str:
         hashes = [HashType(alg=HashAlgorithm.SHA_256, content=digest.hex) for digest in package.digests]
         return Component(name=package.name, version=package.version, purl=purl, bom_ref=purl.to_string(), hashes=hashes)
 
-    config = config_digest(engine, image)
     hashes = [HashType(alg=HashAlgorithm.SHA_256, content=config.hex)]
-    version = image.labels.get("org.opencontainers.image.version")
     whole = Component(
         name="samebits", version=version, type=ComponentType.CONTAINER, bom_ref=str(config), hashes=hashes
     )
-    components = [component(package) for package in read_packages(engine, image)]
+    components = [component(package) for package in packages]
     # The standard asks for a serial number and a time; both are derived from the image, so that the text repeats.
     bom = Bom(
         components=components,
@@ -133,5 +165,4 @@ def bill_of_materials(engine: Engine, image: Image) -> str:
         metadata=BomMetaData(component=whole, timestamp=datetime.fromtimestamp(int(SOURCE_DATE_EPOCH), UTC)),
     )
     bom.register_dependency(whole, components)
-    text: str = json.dumps(json.loads(JsonV1Dot6(bom).output_as_string()), indent=1, sort_keys=True)
-    return text
+    return json.loads(JsonV1Dot6(bom).output_as_string())

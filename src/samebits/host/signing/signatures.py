@@ -4,6 +4,7 @@ In the run's folder, one file for each statement and key:
 
     signed.provenance.<8 digits of the key's id>.json
     signed.verdict.<8 digits of the key's id>.json       of a run that verified another one
+    signed.sbom.<8 digits of the key's id>.json          the packages it was trained with
 """
 
 import json
@@ -21,18 +22,19 @@ from samebits.core.run_files import plain_names, read_plain
 from samebits.host.audit.file_audit import REMOVED
 from samebits.host.audit.folder_audit import audit_ended
 from samebits.host.signing.keys import read_public_key, read_signer
-from samebits.host.signing.statements import PROVENANCE, STATEMENT, provenance, summary
+from samebits.host.signing.statements import BILL, PROVENANCE, STATEMENT, SUMMARY, materials, provenance, summary
 
 if TYPE_CHECKING:
     from securesystemslib.dsse import Envelope
     from securesystemslib.signer import SSlibKey
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_NAME = re.compile(r"signed\.(provenance|verdict)\.[0-9a-f]{8}\.json")
+_NAME = re.compile(r"signed\.(provenance|verdict|sbom)\.[0-9a-f]{8}\.json")
 _MAX_BYTES = 64 << 20
 
+_WORDS = {PROVENANCE: "provenance", SUMMARY: "verdict", BILL: "sbom"}
 _Statement = Callable[[RunDir, Record], dict[str, Any]]
-_STATEMENTS: dict[str, _Statement] = {"provenance": provenance, "verdict": summary}
+_STATEMENTS: dict[str, _Statement] = {"provenance": provenance, "verdict": summary, "sbom": materials}
 
 
 def sign(run: RunDir, key: Path) -> list[Path]:
@@ -42,7 +44,7 @@ def sign(run: RunDir, key: Path) -> list[Path]:
     signer = read_signer(key)
     record = _require_whole(run)
     written = []
-    for kind in _kinds(run):
+    for kind in [*_kinds(run), *_also(record)]:
         statement = canonical_json(_STATEMENTS[kind](run, record))
         envelope = Envelope(payload=statement, payload_type=PAYLOAD_TYPE, signatures={})
         envelope.sign(signer)
@@ -60,12 +62,19 @@ def require_signed(run: RunDir, key: Path) -> None:
     public = read_public_key(key)
     record = _require_whole(run)
     found = list(_envelopes(run))
-    for kind in _kinds(run):
+    # A statement that nobody has to sign must be right all the same, where there is one.
+    others = {item.kind for item in found if public.keyid in item.envelope.signatures} - set(_kinds(run))
+    for kind in [*_kinds(run), *sorted(others)]:
         _require_statement(run, _STATEMENTS[kind](run, record), _payload(run, kind, public, found))
 
 
 def _kinds(run: RunDir) -> list[str]:
     return ["provenance", *(["verdict"] if run.verification.exists() else [])]
+
+
+def _also(record: Record) -> list[str]:
+    """What is signed, and need not be: before version 1.7 nobody did. A run that failed early observed no packages."""
+    return [] if record.environment.system is None else ["sbom"]
 
 
 def _require_whole(run: RunDir) -> Record:
@@ -126,7 +135,7 @@ def _require_statement(run: RunDir, wanted: dict[str, Any], signed: dict[str, An
     theirs, ours = _essence(signed), _essence(wanted)
     names = [name for name in ours if theirs.get(name) != ours[name]]
     if names:
-        what = "verdict" if "inputAttestations" in ours else "provenance"
+        what = _WORDS[ours["predicateType"]]
         raise RecordError(f"{run.path}: the signed {what} is on another run: {shorten(names, 3)} differ")
 
 
@@ -135,7 +144,9 @@ def _essence(statement: dict[str, Any]) -> dict[str, Any]:
     try:
         subjects = {item["name"]: item["digest"]["sha256"] for item in statement["subject"]}
         predicate, kind = statement["predicate"], statement["predicateType"]
-        if kind == PROVENANCE:
+        if kind == BILL:
+            names = {}
+        elif kind == PROVENANCE:
             names = {"invocationId": predicate["runDetails"]["metadata"]["invocationId"]}
         else:
             names = {name: predicate[name] for name in ("resourceUri", "inputAttestations", "verificationResult")}

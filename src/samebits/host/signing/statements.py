@@ -16,11 +16,13 @@ from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_sha256
 from samebits.host.compare.verdict import EQUIVALENT, IDENTICAL
+from samebits.host.image.sbom import recorded_bill
 from samebits.host.runs.verification_file import read_verification
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 SUMMARY = "https://slsa.dev/verification_summary/v1"
+BILL = "https://cyclonedx.org/bom"
 _BUILD_TYPE = "urn:samebits:train:v1"
 _BUILDER = "urn:samebits:launcher"
 _VERIFIER = "urn:samebits:verify"
@@ -136,6 +138,18 @@ def summary(run: RunDir, record: Record) -> dict[str, Any]:
             "slsaVersion": "1.1",
         },
     }
+
+
+def materials(run: RunDir, record: Record) -> dict[str, Any]:
+    """The statement on the packages that a run was trained with: a bill of materials."""
+    try:
+        bill = recorded_bill(run, record)
+    except (OSError, ValueError) as error:
+        raise RecordError(f"cannot read the locks in {run.image}: {error}") from error
+    subjects = [_resource("record.json", Digest(file_digest(run, "record.json")))]
+    if (config := record.recipe.image.config) is not None:
+        subjects.append(_resource("image", config))
+    return {"_type": STATEMENT, "subject": subjects, "predicateType": BILL, "predicate": bill}
 
 
 def _checksum(record: Record) -> str:

@@ -5,15 +5,19 @@ import importlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from samebits.core.digest import Digest, with_checksum
-from samebits.core.jsonio import readable_json
+from samebits.core.jsonio import canonical_json, readable_json
+from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
+from samebits.host.signing.keys import read_signer
+from samebits.host.signing.signatures import PAYLOAD_TYPE, _also
+from samebits.host.signing.statements import materials
 from support.fake_runner import Played, played
 
 __all__ = ["played"]
@@ -223,3 +227,41 @@ def test_an_ecdsa_key(signed: Signed) -> None:
     call = signed.played.call
     assert call("sign", str(signed.run.path), "--key", "ec").status == 0
     assert call("audit", str(signed.run.path), "--require-signed", "ec.pub").status == 0
+
+
+def test_a_bill_of_materials(signed: Signed, example: Record) -> None:
+    """It need not be there; one that is must be of this very run."""
+    run, record = signed.run, signed.run.read()
+    system = with_system(record, example)
+    assert _also(record) == []
+    assert _also(system) == ["sbom"]
+    from securesystemslib.dsse import Envelope
+
+    statement = materials(run, system)
+    names = {item["name"] for item in statement["predicate"]["components"]}
+    assert {"tensorflow-cpu", "keras", "numpy"} <= names
+    signer = read_signer(Path("samebits.key"))
+    other = materials(signed.again, with_system(signed.again.read(), example))
+    for value, accepted in ((statement, True), (other, False)):
+        envelope = Envelope(payload=canonical_json(value), payload_type=PAYLOAD_TYPE, signatures={})
+        envelope.sign(signer)
+        path = run.path / f"signed.sbom.{signer.public_key.keyid[:8]}.json"
+        path.write_bytes(readable_json(envelope.to_dict()))
+        done = signed.played.call("audit", str(run.path), "--require-signed", "samebits.key.pub")
+        assert (done.status == 0) is accepted, done.err
+    assert "the signed sbom is on another run: record.json differ" in done.complaint
+
+
+def with_system(record: Record, observed: Record) -> Record:
+    """The record with the packages that another one observed."""
+    return replace(record, environment=replace(record.environment, system=observed.environment.system))
+
+
+def test_models_need_an_ecdsa_key(signed: Signed) -> None:
+    done = signed.played.call("sign", str(signed.run.path), "--key", "samebits.key", "--model")
+    assert (done.status, "use `samebits key new --ecdsa`" in done.complaint) == (2, True)
+    assert signed.played.call("key", "new", "--ecdsa", "-o", "ec.key").status == 0
+    done = signed.played.call("sign", str(signed.run.path), "--key", "ec.key", "--model")
+    assert (done.status, "has no models to sign" in done.complaint) == (2, True)
+    assert signed.played.call("sign", str(signed.run.path), "--key", "ec.key").status == 0
+    assert signed.played.call("audit", str(signed.run.path), "--require-signed", "ec.key.pub").status == 0
