@@ -47,6 +47,7 @@ lock: .venv/.installed  ## remake the locks from their .in files, and Dockerfile
 	$(COMPILE) --output-file requirements-dev.lock requirements-dev.in
 	$(COMPILE) --constraint requirements.lock --output-file tools/prove_rules.lock tools/prove_rules.in
 	$(COMPILE) --output-file tools/docs.lock tools/docs.in
+	$(COMPILE) --output-file tools/export.lock tools/export.in
 	$(BIN)/python tools/dockerfile_gpu.py
 
 image: .venv/.installed  ## build the image

@@ -17,7 +17,7 @@ import pytest
 
 from samebits.core.run_dir import RunDir
 from samebits.host.export import facts
-from support.command import ROOT, SCRIPTS, Project
+from support.command import COMMAND, ROOT, SCRIPTS, Project
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +90,12 @@ def server(folder: Path) -> Iterator[str]:
         port = found.getsockname()[1]
     words = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files")]
     command = [str(_TOOLS / "mlflow"), "server", *words, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": f"{_TOOLS}:{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PATH": f"{_TOOLS}:{os.environ['PATH']}",
+    }
     with (
         open(folder / "log", "wb") as log,
         subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, process_group=0) as process,
@@ -200,3 +205,51 @@ def test_openssf_verifies_the_models(trained: Project) -> None:
     found = {item["name"]: item for item in bill["predicate"]["components"]}
     assert (bill["predicateType"], bill["predicate"]["bomFormat"]) == ("https://cyclonedx.org/bom", "CycloneDX")
     assert found["tensorflow-cpu"]["hashes"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"), [("github-actions", "action.yml"), ("gitlab-ci", "templates/samebits.gitlab-ci.yml")]
+)
+def test_templates_for_ci_are_valid(trained: Project, schema: str, name: str) -> None:
+    transform = ("--data-transform", "gitlab-ci") if schema == "gitlab-ci" else ()
+    call(trained.folder, "check-jsonschema", "--builtin-schema", f"vendor.{schema}", *transform, str(ROOT / name))
+
+
+@pytest.mark.parametrize("service", ["github", "gitlab"])
+def test_a_template_trains_and_compares(trained: Project, tmp_path: Path, service: str) -> None:
+    """Its own shell script, with what the service would set."""
+    expected = str(run_of(trained).read().result_digest)
+    for digest, status in ((expected, 0), ("sha256:" + "0" * 64, 1)):
+        done, outputs = _in_ci(trained, tmp_path, service, {"DATA": "data", "EXPECT": digest})
+        assert done.returncode == status, done.stderr
+        if service == "github":
+            assert f"result={expected}" in outputs
+    assert "not the expected" in done.stderr
+
+
+def _in_ci(
+    project: Project, tmp_path: Path, service: str, inputs: Mapping[str, str]
+) -> tuple["subprocess.CompletedProcess[str]", str]:
+    names = ("SCRIPT", "ARGUMENTS", "RUN", "DATA", "EXPECT", "RUNTIME", "TRUST")
+    values = {**dict.fromkeys(names, ""), "SCRIPT": "train.py", "RUNTIME": "venv", **inputs}
+    read = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))"
+    path = ROOT / ("action.yml" if service == "github" else "templates/samebits.gitlab-ci.yml")
+    template = json.loads(call(project.folder, "-c", read, str(path)))
+    (tmp_path / "samebits" / "bin").mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (tmp_path / "samebits" / "bin" / "samebits").symlink_to(COMMAND[0])
+    if service == "github":
+        command = ["bash", "-e", "-c", template["runs"]["steps"][1]["run"]]
+        files = {"GITHUB_OUTPUT": str(tmp_path / "outputs"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+        values |= {"RUNNER_TEMP": str(tmp_path), **files}
+    else:
+        command = ["sh", "-c", template[".samebits"]["script"][0]]
+        values = {f"SAMEBITS_{name}": value for name, value in values.items()}
+        values["PATH"] = f"{tmp_path}/samebits/bin:{os.environ['PATH']}"
+    work = tmp_path / "work"
+    shutil.copytree(project.folder, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("runs", "mlruns", "*.json"))
+    done = subprocess.run(
+        command, cwd=work, env={**os.environ, **values}, capture_output=True, text=True, timeout=600, check=False
+    )
+    outputs = tmp_path / "outputs"
+    return done, outputs.read_text() if outputs.exists() else ""
