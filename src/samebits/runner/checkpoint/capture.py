@@ -11,7 +11,7 @@ import io
 import sys
 import types
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
@@ -87,6 +87,12 @@ class StateWalker:
         captured.capture_roots(roots)
         return captured
 
+    def capture_others(self, roots: Mapping[str, Any], known: "StateCapture", *, initial: bool) -> "StateCapture":
+        """Capture what `known` has not visited. Raises UncapturableError."""
+        captured = StateCapture(self.code, self._folders, self._large, initial=initial, skip=known.visited)
+        captured.capture_roots(roots)
+        return captured
+
 
 class StateCapture:
     """One walk over the state. `encoded` is the JSON, `contents` the bytes that it refers to by digest."""
@@ -100,8 +106,9 @@ class StateCapture:
         *,
         initial: bool = False,
         frozen: bool = False,
+        skip: Callable[[Any], bool] = lambda _: False,
     ) -> None:
-        self._folder = code
+        self._folder, self._skip = code, skip
         self._frozen = frozen
         self._folders = folders
         self._arrays = ArrayCapture(self.encode, large, known or {}, initial=initial)
@@ -147,6 +154,10 @@ class StateCapture:
         """Whether the walk visited this object."""
         return id(value) in self._numbers
 
+    def reaches(self, module: str, name: str) -> bool:
+        """Whether the walk visited this global."""
+        return (module, name) in self._code.globals
+
     def capture_roots(self, roots: Mapping[str, Any]) -> None:
         """Walk from these roots, then over the globals that visited functions refer to."""
         found = [[name, self.encode(value, name)] for name, value in roots.items()]
@@ -171,6 +182,8 @@ class StateCapture:
             return {"float": value.hex()}
         if id(value) in self._numbers:
             return {"again": self._numbers[id(value)]}
+        if self._skip(value):
+            return {"constant": "captured"}
         plain = self._immutable(value)
         return self._numbered(value, where) if plain is None else plain
 
@@ -308,20 +321,28 @@ class StateCapture:
         left_out = keras_private.CALLBACK_ATTRIBUTES if isinstance(value, keras.callbacks.Callback) else frozenset()
         left_out |= {"writer"} if is_csv_logger else set()
         left_out |= keras_private.library_names(type(value)) if is_trackable(value) else set()
-        lenient = is_library_class(type(value))
-        self._lenient += lenient
-        try:
-            encoded = {
-                name: self.encode(item, f"{where}.{name}")
-                for name, item in sorted(attributes.items())
-                if name not in left_out
-            }
-        finally:
-            self._lenient -= lenient
+        encoded = {}
+        for name, item in sorted(attributes.items()):
+            if name not in left_out:
+                with self._leniency(type(value), name):
+                    encoded[name] = self.encode(item, f"{where}.{name}")
         # A CSVLogger creates its writer at the first line, and would then write a second header.
         if is_csv_logger and value.writer is not None:
             encoded["append_header"] = False
         return encoded
+
+    @contextmanager
+    def _leniency(self, kind: type, name: str) -> Iterator[None]:
+        """Tolerate what an attribute holds that a library set on an object of its own; nothing a script set there."""
+        if not (is_library_class(kind) and name in keras_private.library_names(kind)):
+            with self._strict():
+                yield
+            return
+        self._lenient += 1
+        try:
+            yield
+        finally:
+            self._lenient -= 1
 
     def _ours(self, kind: type) -> bool:
         return is_ours(kind.__module__, self._folder)

@@ -1,15 +1,17 @@
 """Captures what the script's functions and classes hold: closures, default arguments, attributes and globals."""
 
 import functools
+import inspect
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from samebits.runner.checkpoint.capture_containers import Encode
 from samebits.runner.checkpoint.code_inspection import draws, global_names, holding_methods, is_ours, methods_of
 from samebits.runner.checkpoint.encoding import EMPTY, Encoded, UncapturableError, qualified_name
+from samebits.runner.checkpoint.library_objects import is_library_class
 from samebits.runner.checkpoint.object_inspection import is_cache
 from samebits.runner.compat import cpython_private
 
@@ -18,7 +20,8 @@ _BY_TEXT = frozenset({"eval", "exec", "globals"})
 """What reaches any global of a module, by a text that only the running code knows."""
 _BY_NAME = _BY_TEXT | {"__dict__", "getattr", "setattr", "vars"}
 """What reaches any attribute of a module so."""
-_WITHOUT_STATE = (types.BuiltinFunctionType, types.MethodWrapperType, property, staticmethod, classmethod)
+_BOUND = (types.BuiltinFunctionType, types.MethodWrapperType)
+_WITHOUT_STATE = (types.BuiltinFunctionType, property, staticmethod, classmethod)
 
 
 class CodeCapture:
@@ -45,14 +48,16 @@ class CodeCapture:
             return {"type": self._type(value, where)}
         if isinstance(value, types.FunctionType):
             return {"function": {"name": qualified_name(value), **self._function(value, where)}}
-        if isinstance(value, functools.partial):
-            return {"partial": [self._encode(part, where) for part in (value.func, value.args, value.keywords)]}
+        if isinstance(value, (functools.partial, functools.partialmethod)):
+            with self._strict():
+                return {"partial": [self._encode(part, where) for part in (value.func, value.args, value.keywords)]}
         if isinstance(value, _GENERATOR_TYPES):
             raise UncapturableError(
                 f"{where} is a Python generator, whose position cannot be saved; use a PyDataset or a tf.data.Dataset"
             )
         if isinstance(value, types.MethodType) or _is_bound_builtin(value):
-            return {"method": {"name": value.__name__, "of": self._encode(value.__self__, where)}}
+            with nullcontext() if is_library_class(type(value.__self__)) else self._strict():
+                return {"method": {"name": value.__name__, "of": self._encode(value.__self__, where)}}
         return {"constant": qualified_name(value)} if isinstance(value, _WITHOUT_STATE) else None
 
     def _type(self, kind: type, where: str) -> dict[str, Any]:
@@ -61,7 +66,16 @@ class CodeCapture:
             {"name": qualified_name(function), **self._own_function(function, f"{where}.{function.__name__}")}
             for function in holding_methods(kind)
         ]
-        return {"name": qualified_name(kind), "attributes": self._class_attributes(kind, where), "methods": methods}
+        attributes = self._class_attributes(kind, where)
+        found = {"name": qualified_name(kind), "attributes": attributes, "methods": methods}
+        classes = self._classes_above(kind)
+        return found | ({"of": classes} if classes else {})
+
+    def _classes_above(self, kind: type) -> list[list[Encoded]]:
+        """The script's own base classes and metaclasses of a class, by name."""
+        above = [*inspect.getmro(type(kind)), *inspect.getmro(kind)[1:]]
+        ours = [base for base in above if is_ours(base.__module__, self._folder)]
+        return [[qualified_name(base), self._encode(base, qualified_name(base))] for base in ours]
 
     def _class_attributes(self, kind: type, where: str) -> dict[str, Encoded]:
         """The data that a class of the script holds; the globals of its methods are noted."""
@@ -84,7 +98,7 @@ class CodeCapture:
         kinds = (keras.layers.Layer, keras.metrics.Metric, keras.losses.Loss, keras.optimizers.Optimizer)
         own = is_ours(type(item).__module__, self._folder) and not isinstance(item, type)
         data = not callable(item) and not hasattr(item, "__get__")
-        return data or own or is_cache(item) or isinstance(item, kinds)
+        return data or own or is_cache(item) or isinstance(item, (*kinds, functools.partialmethod))
 
     def _function(self, function: types.FunctionType, where: str) -> dict[str, Any]:
         if not is_ours(function.__module__ or "", self._folder):
@@ -107,6 +121,9 @@ class CodeCapture:
         return {"cells": cells, "holds": holds}
 
     def _note_globals(self, function: types.FunctionType) -> None:
+        # A dataclass with slots has methods of the module dataclasses.
+        if not is_ours(function.__module__ or "", self._folder):
+            return
         self.has_own = True
         self.draws = self.draws or draws(function)
         module = function.__module__
@@ -149,7 +166,5 @@ def _data_names(known: Mapping[str, Any]) -> list[str]:
 
 
 def _is_bound_builtin(value: Any) -> bool:
-    """Whether a value is a method of an object that is implemented in C, such as `rng.random` or `items.append`."""
-    return isinstance(value, types.BuiltinFunctionType) and not isinstance(
-        value.__self__, (types.ModuleType, type(None))
-    )
+    """Whether a value is a method that is implemented in C, such as `rng.random` or `itertools.count().__next__`."""
+    return isinstance(value, _BOUND) and not isinstance(value.__self__, (types.ModuleType, type(None)))

@@ -16,6 +16,9 @@ _CREATES_GENERATOR = frozenset(
 )
 """Names in modules of random numbers that create a new generator, instead of drawing from a shared one."""
 
+_HOLDS_FUNCTION = ("fget", "fset", "fdel", "__func__", "func", "python_function")
+"""Where descriptors hold functions: properties, static and class methods, cached properties, graphs."""
+
 # Instructions that do not change which value the next one works on.
 _IGNORED_INSTRUCTIONS = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "PUSH_NULL", "RESUME"})
 
@@ -35,11 +38,10 @@ def calling_function(levels: int) -> str:
 
 
 def methods_of(kind: type) -> Iterator[types.FunctionType]:
-    """The methods that a class itself defines, including properties, class methods and static methods."""
+    """The functions that a class itself defines, also inside of properties and other descriptors."""
     for item in vars(kind).values():
-        inner = getattr(item, "fget", None) or getattr(item, "__func__", item)
-        if isinstance(inner, types.FunctionType):
-            yield inner
+        inner = [getattr(item, name, None) for name in _HOLDS_FUNCTION] if hasattr(item, "__get__") else []
+        yield from (function for function in (item, *inner) if isinstance(function, types.FunctionType))
 
 
 def global_names(code: types.CodeType) -> Iterator[str]:

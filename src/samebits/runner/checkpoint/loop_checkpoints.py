@@ -5,6 +5,7 @@ makes steps, a pipeline that reshuffles, a random generator that the script uses
 """
 
 import functools
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.global_rngs import generator_kinds
 from samebits.runner.checkpoint.ledger_line import confirm_restored
 from samebits.runner.checkpoint.loop_traces import LoopTraces
+from samebits.runner.checkpoint.loop_variables import LoopVariables, loop_frames
 from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
 from samebits.runner.checkpoint.phases import Phase, StatePart
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
@@ -31,6 +33,7 @@ class LoopPhase(Phase):
 
     datasets: list[Any] = field(default_factory=list)
     opened: dict[int, Any] = field(default_factory=dict)
+    variables: LoopVariables | None = None
     optimizers: list[Any] = field(default_factory=list)
 
 
@@ -72,8 +75,9 @@ class LoopCheckpoints:
             )
         phase = LoopPhase(number=0)
         with self._manager.next_phase(phase):
+            frames = loop_frames(self._traces.is_ours)
             with self._manager.work():
-                done = self._begin(phase, state, _generators(visible))
+                done = self._begin(phase, state, _generators(visible), frames)
             for number, item in enumerate(iterable):
                 # A finished iteration is skipped without running its body.
                 if number < done:
@@ -97,7 +101,13 @@ class LoopCheckpoints:
                 " pass it, too"
             )
 
-    def _begin(self, phase: LoopPhase, state: tuple[Any, ...], generators: Mapping[str, Any]) -> int:
+    def _begin(
+        self,
+        phase: LoopPhase,
+        state: tuple[Any, ...],
+        generators: Mapping[str, Any],
+        frames: list[types.FrameType],
+    ) -> int:
         """Restore the state where the loop resumes; returns the number of finished iterations."""
         import keras
         import tensorflow as tf
@@ -117,6 +127,8 @@ class LoopCheckpoints:
             for reason in self._unsupported_ops.outside_phases:
                 self._manager.refuse(reason)
             _check_passed(found.visited, generators)
+            if self._manager.writes:
+                phase.variables = LoopVariables(frames, self._manager.walker, found)
 
         found = self._manager.begin(phase, check)
         if found is not None:
@@ -142,6 +154,8 @@ class LoopCheckpoints:
 
     def _part(self, phase: LoopPhase) -> StatePart:
         self._traces.check()
+        if phase.variables is not None:
+            phase.variables.check()
         captured = [
             (phase.opened.get(id(dataset)), data_iterator.captured_state(dataset)) for dataset in phase.datasets
         ]

@@ -29,7 +29,7 @@ class LoopTraces:
 
     def __init__(self, manager: CheckpointManager, is_ours: Callable[[str], bool]) -> None:
         self._manager = manager
-        self._is_ours = is_ours
+        self.is_ours = is_ours
         self._functions: dict[int, tuple[Mapping[str, Any], _State]] = {}
         self._models: dict[int, tuple[Mapping[str, Any], _State]] = {}
         self._tracing = False
@@ -88,7 +88,7 @@ class LoopTraces:
         """What a function of the script is reached by; nothing for those of libraries."""
         inner = inspect.unwrap(function) if callable(function) else None
         owner = tensorflow_private.method_owner(inner)
-        if not self._is_ours(getattr(inner, "__module__", None) or ""):
+        if not self.is_ours(getattr(inner, "__module__", None) or ""):
             return {}
         code: Any = inner.__func__ if isinstance(inner, types.MethodType) else inner
         return {"step": code} | ({} if owner is None else _named(owner, code))

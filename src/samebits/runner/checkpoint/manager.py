@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from samebits.core.checkpoint_store import Checkpoint, Position, RetentionPolicy, describe_reached
+from samebits.core.checkpoint_store import Checkpoint, Position, describe_reached
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, SamebitsError, StorageError
 from samebits.core.jsonio import canonical_json
@@ -22,10 +22,10 @@ from samebits.core.trace_level import TraceEnded
 from samebits.runner.checkpoint.async_writer import AsyncWriter
 from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.encoding import Content, PathMap, UncapturableError
-from samebits.runner.checkpoint.global_rngs import check_settings, process_settings
 from samebits.runner.checkpoint.library_state import LibraryState
 from samebits.runner.checkpoint.output_files import OutputSnapshot
 from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver
+from samebits.runner.checkpoint.process_settings import ProcessSettings
 from samebits.runner.checkpoint.replay import ReplayProof
 from samebits.runner.checkpoint.restorability import check_restorable, check_steps, completed
 from samebits.runner.checkpoint.restore import StateRestorer
@@ -60,11 +60,11 @@ class CheckpointManager:
         self._until = None if resumes is None else resumes.until
         self._store = store = run.checkpoints
         self.proof = ReplayProof(store, resumes, run.code)
-        self._retention: RetentionPolicy = record.retention
-        self._recipe = record.recipe.digest
+        self._retention, self._recipe = record.retention, record.recipe.digest
         self.ledger = ledger
         self._folders = PathMap({name: path.absolute() for name, path in folders.items()})
-        self._walker = StateWalker(run.work, self._folders)
+        self.walker = StateWalker(run.work, self._folders)
+        self._settings = ProcessSettings(self.walker)
         # A power failure must not lose ledger lines that a checkpoint on the disk refers to.
         self._writer = AsyncWriter(store, record.retention, ledger.sync)
         announce, ignore = self._writer.announce, record.recipe.ignore_outputs
@@ -144,8 +144,8 @@ class CheckpointManager:
         if self.writes:
             # What is not capturable is found here, before hours of training.
             def inspect() -> None:
-                captured = self._walker.capture_initial(phase.roots | self._libraries.roots())
-                phase.initial, phase.settings = captured.encoded, process_settings(self._walker.code)
+                captured = self.walker.capture_initial(phase.roots | self._libraries.roots())
+                phase.initial, phase.settings = captured.encoded, self._settings.now()
                 check(captured)
 
             self.attempt(inspect)
@@ -153,7 +153,7 @@ class CheckpointManager:
 
     def complete_initial(self, phase: Phase) -> None:
         """Add to a phase's initial state what its first step built, which a resumed run builds before it restores."""
-        built = self.attempt(lambda: self._walker.capture(phase.roots | self._libraries.roots()))
+        built = self.attempt(lambda: self.walker.capture(phase.roots | self._libraries.roots()))
         phase.initial = completed(phase.initial, {} if built is None else built.encoded)
 
     def attempt(self, action: Callable[[], T]) -> T | None:
@@ -202,11 +202,11 @@ class CheckpointManager:
 
     def capture_only(self, roots: Mapping[str, Any], *, frozen: bool = False) -> StateCapture:
         """Capture what these roots refer to, and nothing else; `frozen` without variables. Raises UncapturableError."""
-        return self._walker.capture(roots, frozen=frozen)
+        return self.walker.capture(roots, frozen=frozen)
 
     def capture(self, roots: Mapping[str, Any], known: DigestedValues = MappingProxyType({})) -> StateCapture:
         """Capture what these roots refer to, and the global random generators. Raises UncapturableError."""
-        return self._walker.capture(dict(roots) | self._libraries.roots(), known)
+        return self.walker.capture(dict(roots) | self._libraries.roots(), known)
 
     def save(
         self,
@@ -285,7 +285,7 @@ class CheckpointManager:
         live = dict(roots) | held
         with as_input_error(self._start):
             # A checkpoint is a file that anyone could have edited: it may only touch the script's own globals.
-            self._walker.check_globals(encoded["globals"])
+            self.walker.check_globals(encoded["globals"])
             restorer.restore_roots({"roots": wanted, "globals": encoded["globals"]}, live)
         self._libraries.restore(held, without=without)
         return restorer
@@ -308,7 +308,7 @@ class CheckpointManager:
     ) -> tuple[Checkpoint, Mapping[str, Any]]:
         captured = self.capture(roots, known)
         check_restorable(captured.encoded, phase.initial)
-        check_settings(phase.settings, self._walker.code)
+        self._settings.check(phase.settings)
         observer = self._observer
         steps = () if observer is None else observer.first_steps()
         check_steps(steps[phase.stepped :], captured.optimizers)

@@ -36,14 +36,14 @@ class TrainingObserver(Protocol):
 class Phase:
     """One call of `fit`, or one loop: the roots of its state, and the `initial` state, captured when it began.
 
-    `settings` are those of the process at that time, see `global_rngs`; `stepped` is how many optimizers
+    `settings` are those of the process at that time, see `process_settings`; `stepped` is how many optimizers
     had made steps.
     """
 
     number: int
     roots: dict[str, Any] = field(default_factory=dict)
     initial: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     stepped: int = 0
 
 

@@ -189,9 +189,17 @@ def _check_attributes(content: dict[str, Any], known: Mapping[str, Any], where: 
         try:
             _check_value(item, initial.get(name), f"{where}.{name}")
         except UncapturableError:
-            if required:
+            # Keras sets anew what it made itself, but not what a script gave it.
+            if required or _is_same_object(item, initial.get(name)):
                 raise
             del content["attributes"][name]
+
+
+def _is_same_object(captured: Encoded, initial: Encoded) -> bool:
+    if not isinstance(captured, Mapping) or not isinstance(initial, Mapping):
+        return False
+    kind = kind_of(captured)
+    return kind != "constant" and kind in initial and captured.get("class") == initial.get("class")
 
 
 def differing_fixed(known: Mapping[str, str], now: Mapping[str, str], *, built: bool) -> list[str]:

@@ -7,7 +7,6 @@ be run. Whether the state can be restored is checked when it is captured (`resto
 import base64
 import collections
 import enum
-import functools
 import sys
 import types
 import weakref
@@ -186,8 +185,8 @@ class StateRestorer:
         return live
 
     def _bases(self, content: Mapping[str, Any], live: Any) -> None:
-        """Restore the attributes of the script's classes that an object is an instance of."""
-        bases = {qualified_name(base): base for base in type(live).__mro__}
+        """Restore the attributes of the script's classes that an object is an instance of, and of a class's own."""
+        bases = {qualified_name(base): base for base in (*type(live).__mro__, *getattr(live, "__mro__", ()))}
         for name, item in content.get("of", ()):
             self.value(item, bases.get(name), name)
 
@@ -288,6 +287,7 @@ class StateRestorer:
             value = self.value(item, current, f"{where}.{name}")
             if value is not current:
                 setattr(live, name, value)
+        self._bases(content, live)
         for saved, function in zip(content["methods"], holding_methods(live), strict=False):
             if saved["name"] == qualified_name(function):
                 self._function(saved, function, f"{where}.{function.__name__}")
@@ -298,7 +298,7 @@ class StateRestorer:
         return live if isinstance(live, types.MethodType) else getattr(owner, content["name"])
 
     def _partial(self, content: Any, live: Any, where: str) -> Any:
-        if not isinstance(live, functools.partial):
+        if not hasattr(live, "keywords"):
             raise UncapturableError(f"{where} is not a partial function when the script runs again")
         for item, part in zip(content, (live.func, live.args, live.keywords), strict=True):
             self.value(item, part, where)

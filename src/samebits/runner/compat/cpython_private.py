@@ -1,11 +1,13 @@
 """Private names of CPython's standard library; seen in 3.11 and 3.13."""
 
 import ctypes
+import dis
 import gc
 import glob
 import itertools
 import random
 import tempfile
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -78,3 +80,9 @@ def tunnel(connection: Any) -> tuple[str, int | None] | None:
     """Host and port behind the proxy of an `http.client` connection; None without a tunnel."""
     host = getattr(connection, "_tunnel_host", None)
     return None if host is None else (host, getattr(connection, "_tunnel_port", None))
+
+
+def exception_handlers(code: types.CodeType) -> list[tuple[int, int, int]]:
+    """Where code that raises is continued: the first offset, the one after the last, and that of the handler."""
+    entries: list[Any] = dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]
+    return [(entry.start, entry.end, entry.target) for entry in entries]

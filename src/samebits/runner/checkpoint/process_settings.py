@@ -1,0 +1,129 @@
+"""What a script can change in its process, and no checkpoint holds: it must not change during training."""
+
+import builtins
+import decimal
+import locale
+import os
+import pickle
+import sys
+import types
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from samebits.core.digest import Digest
+from samebits.core.errors import shorten
+from samebits.core.jsonio import canonical_json, differing_names
+from samebits.runner.checkpoint.capture import StateWalker
+from samebits.runner.checkpoint.code_inspection import is_ours
+from samebits.runner.checkpoint.encoding import UncapturableError
+
+_PLAIN = (bool, int, float, str)
+_CONTAINERS = (list, dict, set, deque, bytearray)
+_CODE = (type, types.ModuleType, types.BuiltinFunctionType)
+_MAKES_VALUES = frozenset({"builtins", "collections", "functools", "itertools", "numpy", "random"})
+"""Packages whose objects a script may keep on a module; what libraries keep there themselves is mostly their own."""
+_CHANGED_BY_LIBRARIES = frozenset({"sys", "warnings"})
+
+
+class ProcessSettings:
+    """Compares settings of the process, and values on modules of libraries, during a training.
+
+    Modules of the script are captured by the `walker`. What another module holds when this is created, before the
+    script runs, is the library's own.
+    """
+
+    def __init__(self, walker: StateWalker) -> None:
+        self._walker = walker
+        self._code = walker.code
+        self._known = {name: frozenset(vars(module)) for name, module in _modules()}
+
+    def now(self) -> dict[str, str]:
+        """All of them, by the words in which a change is reported. Raises UncapturableError."""
+        found = {f"the environment variable {name}": value for name, value in os.environ.items()}
+        found |= _of_process() | _of_libraries() | dict(self._in_libraries())
+        return found | {name: self._held(name, value) for name, value in self._set_by_script()}
+
+    def check(self, initial: Mapping[str, str]) -> None:
+        """Raise UncapturableError if the training has changed what `now` returned when it began."""
+        changed = differing_names(initial, self.now())
+        if changed:
+            raise UncapturableError(
+                f"{shorten(changed, 3)} changed during training; change it before, or use an attribute"
+            )
+
+    def _held(self, name: str, value: Any) -> str:
+        return canonical_json(self._walker.capture({name: value}).encoded).decode()
+
+    def _set_by_script(self) -> Iterator[tuple[str, Any]]:
+        """What was set on a module of a library since this was created."""
+        for name, module in _modules():
+            known = self._known.get(name)
+            if known is None or len(known) == len(vars(module)) or is_ours(name, self._code):
+                continue
+            for key, value in list(vars(module).items()):
+                if key not in known and self._is_value(key, value):
+                    yield f"{name}.{key}", value
+
+    def _is_value(self, name: str, value: Any) -> bool:
+        kind = type(value).__module__
+        made = kind.partition(".")[0] in _MAKES_VALUES or is_ours(kind, self._code)
+        return made and not name.startswith("__") and not isinstance(value, _CODE)
+
+    def _in_libraries(self) -> Iterator[tuple[str, str]]:
+        """Plain public values of the modules that the script imports, also of those that were imported later."""
+        ours = [vars(module) for name, module in _modules() if is_ours(name, self._code)]
+        imported = {id(item): item for names in ours for item in list(names.values())}
+        for module in [builtins, *imported.values()]:
+            if isinstance(module, types.ModuleType) and not is_ours(module.__name__, self._code):
+                for name, value in list(vars(module).items()):
+                    text = None if name.startswith("_") else _text(module, value)
+                    if text is not None:
+                        yield f"{module.__name__}.{name}", text
+
+
+def _modules() -> list[tuple[str, types.ModuleType]]:
+    return [(name, module) for name, module in list(sys.modules.items()) if type(module) is types.ModuleType]
+
+
+def _text(module: types.ModuleType, value: Any) -> str | None:
+    """A number or text, or a container of Python that can be copied, as text; None for other values."""
+    if type(value) in _PLAIN:
+        return repr(value)
+    if type(value) in _CONTAINERS and module.__name__ not in _CHANGED_BY_LIBRARIES:
+        with suppress(Exception):
+            return str(Digest.of_bytes(pickle.dumps(value)))
+    return None
+
+
+def _of_process() -> dict[str, str]:
+    context = decimal.getcontext()
+    names = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+    traps = sorted(kind.__name__ for kind, on in context.traps.items() if on)
+    with suppress(OSError):
+        return {
+            "the context of decimal": repr([*(getattr(context, name) for name in names), traps]),
+            "the locale": locale.setlocale(locale.LC_ALL),
+            "the working folder": os.getcwd(),
+        }
+    return {}
+
+
+def _of_libraries() -> dict[str, str]:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    return {
+        "floatx of Keras": keras.config.floatx(),
+        "epsilon of Keras": repr(keras.config.epsilon()),
+        "image data format of Keras": keras.config.image_data_format(),
+        "dtype policy of Keras": keras.config.dtype_policy().name,
+        "the handling of NumPy's errors": repr(np.geterr()),
+        "the print options of NumPy": repr(np.get_printoptions()),
+        "run_functions_eagerly of TensorFlow": repr(tf.config.functions_run_eagerly()),
+        "jit of TensorFlow": repr(tf.config.optimizer.get_jit()),
+        "optimizer options of TensorFlow": repr(sorted(tf.config.optimizer.get_experimental_options().items())),
+        "soft device placement of TensorFlow": repr(tf.config.get_soft_device_placement()),
+    }
