@@ -2,7 +2,7 @@
 
 import pytest
 
-from support import ordinary_scripts
+from support import carried_scripts, ordinary_scripts
 from support.lanes import long_tail
 from support.state_runs import REFUSED, SAME, Cases, Ended
 
@@ -202,61 +202,73 @@ class Noise(keras.callbacks.Callback):
 simple().fit(Rows(), epochs=4, verbose=0, callbacks=[Noise()])
 """
 
-RESUMED = ordinary_scripts.RESUMED | {
-    "tf.random in a traced step": _MIX,
-    "tf.random in the step of a loop": _LOOP,
-    "a pipeline of a loop, and of a later fit": _LOOP_THEN_FITS,
-    "tf.random with a seed, in a callback": late("float(tf.random.normal([], seed=5) + tf.random.uniform([], seed=5))"),
-    "tf.random in a callback's own graph": late(
-        "float(draw())", "@tf.function\ndef draw(): return tf.random.normal([])"
-    ),
-    "children of a generator": late("float(g.spawn(1)[0].random())", "g = np.random.default_rng(3)"),
-    "children of a seed sequence": late(
-        "float(np.random.default_rng(s.spawn(1)[0]).random())", "s = np.random.SeedSequence(3)"
-    ),
-    "automatic names of layers": late('float(L.Dense(2).name.rpartition("_")[2])'),
-    "models made in a callback": _NAMES,
-    "names given in a step": _NAMES_IN_A_STEP,
-    "the step of tf.summary": late(
-        "[step.set_step(step.get_step() + 1), step.get_step() * 1.0][1]",
-        "step = tf.summary.experimental\nstep.set_step(0)",
-    ),
-    "the params of callbacks": late('[self.params.update(n=self.params.get("n", 0) + 1), self.params["n"] * 1.0][1]'),
-    "an attribute of a member of an enumeration": late('[setattr(M.A, "n", M.A.n + 1), M.A.n * 1.0][1]', _ENUM),
-    "a model that its first step builds": _LATE_MODEL.format(kind="Late", options="", callback=""),
-    "a model that its first step builds, several steps at once": _LATE_MODEL.format(
-        kind="Late", options="steps_per_execution=3", callback=""
-    ),
-    "folds with models that their first step builds": _FOLDS,
-    "a pipeline that validates and is looked at, too": _SPLIT,
-    "a pipeline that a callback evaluates": _EVALUATING,
-    "two shuffles, one after the other": (
-        "simple().fit(data.shuffle(64).map(lambda a, b: (a, b)).shuffle(10).batch(8), epochs=5, verbose=0)"
-    ),
-    "random numbers of a callback beside a PyDataset": _BATCHES,
-}
-NOT_RESUMED = ordinary_scripts.NOT_RESUMED | {
-    "a float with attributes": (
-        late("[held.__setitem__(0, F(held[0] + 1)), float(held[0])][1]", "class F(float): pass\nheld = [F(1.0)]"),
-        "held[0] (__main__:F) changed during training",
-    ),
-    "a handler that holds records back": (
-        late(
-            '[log.info("x"), len(log.handlers[0].buffer) * 1.0][1]',
-            'log = logging.getLogger("a")\nlog.propagate = False\nlog.setLevel(10)\n'
-            "log.addHandler(logging.handlers.MemoryHandler(100))",
+RESUMED = (
+    ordinary_scripts.RESUMED
+    | carried_scripts.RESUMED
+    | {
+        "tf.random in a traced step": _MIX,
+        "tf.random in the step of a loop": _LOOP,
+        "a pipeline of a loop, and of a later fit": _LOOP_THEN_FITS,
+        "tf.random with a seed, in a callback": late(
+            "float(tf.random.normal([], seed=5) + tf.random.uniform([], seed=5))"
         ),
-        "log (logging:Logger) changed during training",
-    ),
-    "an operation that is not replaced": (
-        late("float(tf.random.log_uniform_candidate_sampler([[1]], 1, 1, True, 50, seed=3)[0][0])"),
-        "an eager random operation of TensorFlow with a seed of its own",
-    ),
-    "a setting before the first step that builds the model": (
-        _SETTING + _LATE_MODEL.format(kind="Scaled", options="", callback="Setting()"),
-        "model.by changed during training",
-    ),
-}
+        "tf.random in a callback's own graph": late(
+            "float(draw())", "@tf.function\ndef draw(): return tf.random.normal([])"
+        ),
+        "children of a generator": late("float(g.spawn(1)[0].random())", "g = np.random.default_rng(3)"),
+        "children of a seed sequence": late(
+            "float(np.random.default_rng(s.spawn(1)[0]).random())", "s = np.random.SeedSequence(3)"
+        ),
+        "automatic names of layers": late('float(L.Dense(2).name.rpartition("_")[2])'),
+        "models made in a callback": _NAMES,
+        "names given in a step": _NAMES_IN_A_STEP,
+        "the step of tf.summary": late(
+            "[step.set_step(step.get_step() + 1), step.get_step() * 1.0][1]",
+            "step = tf.summary.experimental\nstep.set_step(0)",
+        ),
+        "the params of callbacks": late(
+            '[self.params.update(n=self.params.get("n", 0) + 1), self.params["n"] * 1.0][1]'
+        ),
+        "an attribute of a member of an enumeration": late('[setattr(M.A, "n", M.A.n + 1), M.A.n * 1.0][1]', _ENUM),
+        "a model that its first step builds": _LATE_MODEL.format(kind="Late", options="", callback=""),
+        "a model that its first step builds, several steps at once": _LATE_MODEL.format(
+            kind="Late", options="steps_per_execution=3", callback=""
+        ),
+        "folds with models that their first step builds": _FOLDS,
+        "a pipeline that validates and is looked at, too": _SPLIT,
+        "a pipeline that a callback evaluates": _EVALUATING,
+        "two shuffles, one after the other": (
+            "simple().fit(data.shuffle(64).map(lambda a, b: (a, b)).shuffle(10).batch(8), epochs=5, verbose=0)"
+        ),
+        "random numbers of a callback beside a PyDataset": _BATCHES,
+    }
+)
+NOT_RESUMED = (
+    ordinary_scripts.NOT_RESUMED
+    | carried_scripts.NOT_RESUMED
+    | {
+        "a float with attributes": (
+            late("[held.__setitem__(0, F(held[0] + 1)), float(held[0])][1]", "class F(float): pass\nheld = [F(1.0)]"),
+            "held[0] (__main__:F) changed during training",
+        ),
+        "a handler that holds records back": (
+            late(
+                '[log.info("x"), len(log.handlers[0].buffer) * 1.0][1]',
+                'log = logging.getLogger("a")\nlog.propagate = False\nlog.setLevel(10)\n'
+                "log.addHandler(logging.handlers.MemoryHandler(100))",
+            ),
+            "log (logging:Logger) changed during training",
+        ),
+        "an operation that is not replaced": (
+            late("float(tf.random.log_uniform_candidate_sampler([[1]], 1, 1, True, 50, seed=3)[0][0])"),
+            "an eager random operation of TensorFlow with a seed of its own",
+        ),
+        "a setting before the first step that builds the model": (
+            _SETTING + _LATE_MODEL.format(kind="Scaled", options="", callback="Setting()"),
+            "model.by changed during training",
+        ),
+    }
+)
 _BY_PROOF = {"a setting before the first step that builds the model"}
 _USUAL = (
     *("tf.random in a traced step", "tf.random in the step of a loop", "tf.random with a seed, in a callback"),
@@ -265,8 +277,9 @@ _USUAL = (
     *("a pipeline that validates and is looked at, too", "a pipeline that a callback evaluates"),
     *("two shuffles, one after the other", "a pipeline of a loop, and of a later fit"),
     *ordinary_scripts.USUAL,
+    *carried_scripts.USUAL,
 )
-_RARE = {*ordinary_scripts.NOT_RESUMED} - {*ordinary_scripts.USUAL}
+_RARE = {*ordinary_scripts.NOT_RESUMED, *carried_scripts.NOT_RESUMED} - {*_USUAL}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[Keeping()])
 """
 
 
-def _kept(step: str, before: str = "", after: str = "") -> str:
+def kept(step: str, before: str = "", after: str = "") -> str:
     """A script whose callback computes `step` in each epoch."""
     return _CALLBACK.format(step=step, before=before, after=after)
 
@@ -188,8 +188,8 @@ RESUMED = {
     "a loop with a method that is a graph": _TRACED_METHOD,
     "a model that a loop builds": _UNBUILT_LOOP,
     "weights that are loaded between fits": _BEST.format(path='"best.weights.h5"'),
-    "a file in a temporary folder": _kept("count()", _TEMPORARY, _BEST.format(path='path + ".weights.h5"')),
-    "text and bytes in memory": _kept(
+    "a file in a temporary folder": kept("count()", _TEMPORARY, _BEST.format(path='path + ".weights.h5"')),
+    "text and bytes in memory": kept(
         "[log.write(str(epoch)), held.write(b'ab'), len(log.getvalue()) + held.tell()][2]",
         "log, held = io.StringIO(), io.BytesIO()",
     ),
@@ -206,11 +206,11 @@ RESUMED = {
 }
 NOT_RESUMED = {
     "a value on a module of a library": (
-        _kept("[setattr(builtins, 'seen', getattr(builtins, 'seen', 0) + 1), builtins.seen][1]"),
+        kept("[setattr(builtins, 'seen', getattr(builtins, 'seen', 0) + 1), builtins.seen][1]"),
         "builtins.seen changed during training",
     ),
     "a file that is written elsewhere": (
-        _kept(
+        kept(
             "[open(path, 'w').write(str(epoch)), epoch][1]", "path = os.path.dirname(tempfile.gettempdir()) + '/s.txt'"
         ),
         "s.txt during training, where a resumed run cannot restore it",

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from samebits.core.checkpoint_store import Checkpoint, Position
-from samebits.core.errors import InputError
+from samebits.core.errors import InputError, shorten
 from samebits.core.ledger import Ledger
 from samebits.runner.checkpoint import data_iterator
 from samebits.runner.checkpoint.capture import StateCapture
 from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.fit_phase import unbuilt_layers
 from samebits.runner.checkpoint.global_rngs import generator_kinds
 from samebits.runner.checkpoint.ledger_line import confirm_restored
 from samebits.runner.checkpoint.loop_traces import LoopTraces
@@ -127,6 +128,7 @@ class LoopCheckpoints:
             for reason in self._unsupported_ops.outside_phases:
                 self._manager.refuse(reason)
             _check_passed(found.visited, generators)
+            _check_built(others)
             if self._manager.writes:
                 phase.variables = LoopVariables(frames, self._manager.walker, found)
 
@@ -210,6 +212,19 @@ def _generators(visible: Mapping[str, Any]) -> dict[str, Any]:
 
     kinds = (*generator_kinds(), keras.random.SeedGenerator)
     return {name: value for name, value in visible.items() if isinstance(value, kinds)}
+
+
+def _check_built(passed: Iterable[Any]) -> None:
+    import keras
+
+    # What the first call builds, nothing builds before a checkpoint is restored.
+    for model in passed:
+        unbuilt = unbuilt_layers(model) if isinstance(model, keras.Model) else []
+        if unbuilt:
+            raise UncapturableError(
+                f"{model.name} is not built before the samebits.checkpoint loop ({shorten(unbuilt, 3)}); call it once"
+                " on a batch before the loop, or give it a keras.Input"
+            )
 
 
 def _check_passed(visited: Callable[[Any], bool], generators: Mapping[str, Any]) -> None:

@@ -145,7 +145,7 @@ class CheckpointManager:
             # What is not capturable is found here, before hours of training.
             def inspect() -> None:
                 captured = self.walker.capture_initial(phase.roots | self._libraries.roots())
-                phase.initial, phase.settings = captured.encoded, self._settings.now()
+                phase.initial, phase.settings = captured.encoded, self._settings.begin_phase()
                 check(captured)
 
             self.attempt(inspect)

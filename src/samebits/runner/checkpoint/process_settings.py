@@ -2,6 +2,7 @@
 
 import builtins
 import decimal
+import gc
 import locale
 import os
 import pickle
@@ -38,6 +39,20 @@ class ProcessSettings:
         self._walker = walker
         self._code = walker.code
         self._known = {name: frozenset(vars(module)) for name, module in _modules()}
+        self._classes = {kind: len(vars(kind)) for kind in _classes_of_keras()}
+        self._replaced: list[tuple[str, types.ModuleType, str]] = []
+
+    def begin_phase(self) -> dict[str, str]:
+        """Find where libraries hold functions and objects of the script; returns what `now` does."""
+        ours = {name for name, _ in _modules() if is_ours(name, self._code)}
+        self._replaced = [
+            (name, module, key)
+            for name, module in _modules()
+            if name not in ours
+            for key, value in list(vars(module).items())
+            if _module_of(value) in ours
+        ]
+        return self.now()
 
     def now(self) -> dict[str, str]:
         """All of them, by the words in which a change is reported. Raises UncapturableError."""
@@ -57,7 +72,7 @@ class ProcessSettings:
         return canonical_json(self._walker.capture({name: value}).encoded).decode()
 
     def _set_by_script(self) -> Iterator[tuple[str, Any]]:
-        """What was set on a module of a library since this was created."""
+        """What was set on a module of a library, or on a class of Keras, since this was created."""
         for name, module in _modules():
             known = self._known.get(name)
             if known is None or len(known) == len(vars(module)) or is_ours(name, self._code):
@@ -65,6 +80,11 @@ class ProcessSettings:
             for key, value in list(vars(module).items()):
                 if key not in known and self._is_value(key, value):
                     yield f"{name}.{key}", value
+        yield from ((f"{name}.{key}", vars(module).get(key)) for name, module, key in self._replaced)
+        for kind, size in self._classes.items():
+            if len(vars(kind)) != size:
+                names = [key for key, value in vars(kind).items() if self._is_value(key, value)]
+                yield from ((f"{kind.__module__}.{kind.__qualname__}.{key}", vars(kind)[key]) for key in names)
 
     def _is_value(self, name: str, value: Any) -> bool:
         kind = type(value).__module__
@@ -87,6 +107,16 @@ def _modules() -> list[tuple[str, types.ModuleType]]:
     return [(name, module) for name, module in list(sys.modules.items()) if type(module) is types.ModuleType]
 
 
+def _module_of(value: Any) -> str | None:
+    """The module of a function, or of an object's class."""
+    return value.__module__ if type(value) is types.FunctionType else type(value).__module__
+
+
+def _classes_of_keras() -> set[type]:
+    modules = [module for name, module in _modules() if name.partition(".")[0] == "keras"]
+    return {item for module in modules for item in list(vars(module).values()) if isinstance(item, type)}
+
+
 def _text(module: types.ModuleType, value: Any) -> str | None:
     """A number or text, or a container of Python that can be copied, as text; None for other values."""
     if type(value) in _PLAIN:
@@ -104,6 +134,8 @@ def _of_process() -> dict[str, str]:
     with suppress(OSError):
         return {
             "the context of decimal": repr([*(getattr(context, name) for name in names), traps]),
+            "the recursion limit": str(sys.getrecursionlimit()),
+            "the thresholds of gc": repr(gc.get_threshold()),
             "the locale": locale.setlocale(locale.LC_ALL),
             "the working folder": os.getcwd(),
         }

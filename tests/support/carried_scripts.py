@@ -1,0 +1,149 @@
+"""Scripts that carry a value in a place where a walk over objects could miss it; it acts in the last epoch alone.
+
+`PREFACE` of `test_resumed_scripts` stands before each.
+"""
+
+from support.ordinary_scripts import kept
+
+_CLASSES = """
+import functools
+calls = [0]
+class Kind(type):
+    total = 0
+    def count(cls): Kind.total += 1
+class Base:
+    seen = []
+    @classmethod
+    def see(cls): Base.seen.append(1)
+class Counter(Base, metaclass=Kind):
+    def add(self, held): held[0] += 1; return held[0]
+    adding = functools.partialmethod(add, [0])
+    @property
+    def number(self): return calls[0]
+    @number.setter
+    def number(self, value): calls[0] += value
+    @functools.cached_property
+    def made(self): calls[0] += 1; return calls[0]
+counter = Counter()
+def count():
+    Counter.count()
+    Counter.see()
+    counter.number = 2
+    return Kind.total + 10 * len(Base.seen) + 100 * counter.adding() + 1000 * Counter().made
+"""
+_DATACLASS = """
+import collections, dataclasses
+@dataclasses.dataclass(frozen=True, slots=True)
+class Held:
+    last: collections.deque
+    rng: object
+held = Held(collections.deque(maxlen=3), np.random.default_rng(3))
+"""
+_REPLACED = """
+def made():
+    number = 0
+    def count():
+        nonlocal number
+        number += 1
+        return number
+    return count
+np.sinc = made()
+"""
+_SETTINGS = """
+import decimal
+def count():
+    context = decimal.getcontext()
+    context.prec += 1
+    np.set_printoptions(precision=context.prec)
+    return context.prec
+"""
+_HOOK = """
+import itertools
+class Hook:
+    def __init__(self): self.numbers = {holds}
+    def step(self, epoch, logs):
+        number = {step}
+        if epoch == 4: model.layers[-1].bias.assign_add(tf.ones(3) * number)
+model = simple()
+stepping = keras.callbacks.LambdaCallback(on_epoch_end=Hook().step)
+model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[stepping])
+"""
+_LOOP = """
+del rng
+model, optimizer, seen = simple(), keras.optimizers.Adam(0.01), []
+def train(scale):
+    with tf.GradientTape() as tape: lost = loss(y, model(x)) * scale
+    optimizer.apply_gradients(zip(tape.gradient(lost, model.trainable_variables), model.trainable_variables))
+    return float(lost)
+{before}
+for epoch in samebits.checkpoint(range(6), model, optimizer, {passed}):
+    {step}
+"""
+
+
+def _loop(before: str, step: str, passed: str = "") -> str:
+    """A loop that computes `step` in each iteration."""
+    return _LOOP.format(before=before, step=step, passed=passed)
+
+
+RESUMED = {
+    "classes of classes, setters and partial methods": kept("count()", _CLASSES),
+    "a frozen dataclass with slots": kept("[held.last.append(held.rng.random()), sum(held.last)][1]", _DATACLASS),
+    "a loop with all that it carries passed": _loop(
+        "number = [0]",
+        "last = train(0.1 * number[0] if epoch == 5 else 1.0); number[0] += 1; seen.append(last)",
+        "number, seen",
+    ),
+}
+NOT_RESUMED = {
+    "a number that a loop counts": (
+        _loop("number = 0", "number += 1; train(0.1 * number if epoch == 5 else 1.0)"),
+        "number changes in a samebits.checkpoint loop but was not passed to it",
+    ),
+    "a list that a loop fills": (
+        _loop("", "seen.append(train(sum(seen) if epoch == 5 else 1.0))"),
+        "seen changes in a samebits.checkpoint loop but was not passed to it",
+    ),
+    "an iterator that a loop keeps": (
+        _loop(
+            "rows = iter(data.batch(8).repeat())", "train(float(tf.reduce_sum(next(rows)[0])) if epoch == 5 else 1.0)"
+        ),
+        "rows is an iterator",
+    ),
+    "an iterator of a hook in a callback of Keras": (
+        _HOOK.format(holds="itertools.count(1)", step="next(self.numbers)"),
+        "on_epoch_end.numbers is an iterator",
+    ),
+    "bytes of a hook in a callback of Keras": (
+        _HOOK.format(holds="bytearray(1)", step="[self.numbers.append(1), len(self.numbers)][1]"),
+        "on_epoch_end.numbers (builtins:bytearray) changed during training",
+    ),
+    "a method of an iterator": (
+        kept("after()", "import itertools\nafter = itertools.count(1).__next__"),
+        "after is an iterator",
+    ),
+    "a list on a module of a library": (
+        kept("[keras.backend.seen.append(1), len(keras.backend.seen)][1]", "keras.backend.seen = []"),
+        "keras.backend.seen changed during training",
+    ),
+    "a function in the place of a library's": (
+        kept("np.sinc()", _REPLACED),
+        "numpy.sinc changed during training",
+    ),
+    "a list on a class of Keras": (
+        kept("[L.Dense.seen.append(1), len(L.Dense.seen)][1]", "L.Dense.seen = []"),
+        "Dense.seen changed during training",
+    ),
+    "a model that a loop is to build": (
+        _LOOP.replace("simple()", "Late()").format(before="", passed="seen", step="train(1.0)"),
+        "late is not built before the samebits.checkpoint loop",
+    ),
+    "settings of decimal and NumPy": (
+        kept("count()", _SETTINGS),
+        "the context of decimal, the print options of NumPy changed during training",
+    ),
+}
+USUAL = (
+    *("classes of classes, setters and partial methods", "a number that a loop counts"),
+    "an iterator of a hook in a callback of Keras",
+)

@@ -1,0 +1,91 @@
+"""What the capture of functions and classes reaches."""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samebits.runner.checkpoint.capture_code import CodeCapture
+from samebits.runner.checkpoint.code_inspection import global_names, methods_of
+from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.restorability import check_restorable
+
+_COUNTED = [0]
+
+
+class Holder:
+    """Functions inside of descriptors."""
+
+    @property
+    def number(self) -> int:
+        return 0
+
+    @number.setter
+    def number(self, value: int) -> None:
+        _COUNTED[0] += value
+
+    @functools.cached_property
+    def made(self) -> int:
+        return len(_COUNTED)
+
+    def count(self, held: list[int]) -> int:
+        held[0] += 1
+        return held[0]
+
+    counting = functools.partialmethod(count, [0])
+
+
+def captured() -> tuple[CodeCapture, list[Any]]:
+    """A capture of this module's code, and the values that it hands on, with whether iterators are refused there."""
+    found: list[Any] = []
+    strict = [False]
+
+    @contextmanager
+    def strictly() -> Iterator[None]:
+        strict[0], before = True, strict[0]
+        yield
+        strict[0] = before
+
+    def encode(value: Any, where: str) -> Any:
+        found.append((value, strict[0]))
+        return {"constant": where}
+
+    code = CodeCapture(str(Path(__file__).parent), encode, strictly)
+    return code, found
+
+
+def test_a_method_in_c_holds_its_object() -> None:
+    count = itertools.count()
+    code, found = captured()
+    assert code.encode(count.__next__, "f") == {"method": {"name": "__next__", "of": {"constant": "f"}}}
+    assert found == [(count, True)]
+
+
+def test_what_a_partial_function_holds_is_looked_at_closely() -> None:
+    numbers = iter([1])
+    code, found = captured()
+    code.encode(functools.partial(next, numbers), "f")
+    code.encode(vars(Holder)["counting"], "f")
+    assert ((numbers,), True) in found
+    assert (([0],), True) in found
+
+
+def test_functions_inside_of_descriptors_are_methods() -> None:
+    methods = [*methods_of(Holder)]
+    assert [function.__name__ for function in methods] == ["number", "number", "made", "count", "count"]
+    assert sum("_COUNTED" in global_names(function.__code__) for function in methods) == 2
+
+
+def test_what_a_callback_of_keras_was_given_must_be_restored() -> None:
+    def callback(held: str) -> dict[str, Any]:
+        inner = {"object": {"class": "a:Hook", "attributes": {"held": {"unsaved": ["x", held]}}, "ours": True}}
+        outer = {"class": "keras:LambdaCallback", "attributes": {"hook": {"method": {"name": "f", "of": inner}}}}
+        return {"roots": [["callback 0", {"object": {**outer, "ours": False}}]], "globals": []}
+
+    check_restorable(callback("one"), callback("one"))
+    with pytest.raises(UncapturableError, match=r"hook\.held .* changed during training"):
+        check_restorable(callback("one"), callback("other"))
