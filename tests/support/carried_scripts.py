@@ -49,6 +49,14 @@ def made():
     return count
 np.sinc = made()
 """
+_ALIASES = """
+one = other = np.zeros(3)
+def count():
+    global one
+    one = one + 1
+    other[:] += one
+    return other.sum() + one.sum()
+"""
 _SETTINGS = """
 import decimal
 def count():
@@ -87,6 +95,7 @@ def _loop(before: str, step: str, passed: str = "") -> str:
 
 
 RESUMED = {
+    "two arrays that were one": kept("count()", _ALIASES),
     "classes of classes, setters and partial methods": kept("count()", _CLASSES),
     "a frozen dataclass with slots": kept("[held.last.append(held.rng.random()), sum(held.last)][1]", _DATACLASS),
     "a loop with all that it carries passed": _loop(

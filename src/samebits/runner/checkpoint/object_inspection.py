@@ -94,3 +94,18 @@ def is_open_elsewhere(file: Any, folder: Path) -> bool:
     if not isinstance(name, (str, os.PathLike)):
         return isinstance(file, (io.BytesIO, io.StringIO)) or not isinstance(name, int) or name > 2
     return not file.writable() or not os.path.realpath(name).startswith(f"{os.path.realpath(folder)}/")
+
+
+def has_plain_attributes(value: Any) -> bool:
+    """Whether the attributes of an object can be set without calling code of its class."""
+    return getattr(type(value), "__setattr__", None) in (object.__setattr__, None) or hasattr(
+        type(value), "__dataclass_fields__"
+    )
+
+
+def cell_content(cell: Any) -> Any:
+    """What a cell of a closure holds; None for an empty one."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None

@@ -39,7 +39,7 @@ class ProcessSettings:
         self._walker = walker
         self._code = walker.code
         self._known = {name: frozenset(vars(module)) for name, module in _modules()}
-        self._classes = {kind: len(vars(kind)) for kind in _classes_of_keras()}
+        self._classes = {kind: frozenset(vars(kind)) for kind in _classes_of_keras()}
         self._replaced: list[tuple[str, types.ModuleType, str]] = []
 
     def begin_phase(self) -> dict[str, str]:
@@ -81,10 +81,10 @@ class ProcessSettings:
                 if key not in known and self._is_value(key, value):
                     yield f"{name}.{key}", value
         yield from ((f"{name}.{key}", vars(module).get(key)) for name, module, key in self._replaced)
-        for kind, size in self._classes.items():
-            if len(vars(kind)) != size:
-                names = [key for key, value in vars(kind).items() if self._is_value(key, value)]
-                yield from ((f"{kind.__module__}.{kind.__qualname__}.{key}", vars(kind)[key]) for key in names)
+        for kind, known in self._classes.items():
+            for key in vars(kind).keys() - known:
+                if self._is_value(key, vars(kind)[key]):
+                    yield f"{kind.__module__}.{kind.__qualname__}.{key}", vars(kind)[key]
 
     def _is_value(self, name: str, value: Any) -> bool:
         kind = type(value).__module__

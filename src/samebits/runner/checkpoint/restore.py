@@ -29,9 +29,10 @@ from samebits.runner.checkpoint.encoding import (
 )
 from samebits.runner.checkpoint.generators import restored_generator, restored_random, restored_seeds, restored_state
 from samebits.runner.checkpoint.keras_state import inner_parts, variables_of
-from samebits.runner.checkpoint.object_inspection import is_cache
+from samebits.runner.checkpoint.object_inspection import cell_content, has_plain_attributes, is_cache
 from samebits.runner.compat import keras_private, tensorflow_private
 
+_REPLACEABLE = ("array", "list", "dict", "deque", "set")
 _IMMUTABLE = ("float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member", "unsaved")
 
 
@@ -42,6 +43,7 @@ class StateRestorer:
         self._content = content
         self._folders = folders
         self._objects: dict[int, Any] = {}
+        self._taken: dict[int, Any] = {}
         self._pending: list[tuple[Any, Any, str]] = []
         self.optimizers: list[Any] = []
 
@@ -67,6 +69,7 @@ class StateRestorer:
         if kind in _IMMUTABLE:
             found = self._immutable(kind, content, live, where)
         else:
+            live = self._own(encoded, live, where)
             # The object may contain itself.
             self._objects[encoded["#"]] = live
             found = getattr(self, f"_{kind}")(content, live, where)
@@ -74,6 +77,17 @@ class StateRestorer:
         if "#" in encoded:
             self._objects[encoded["#"]] = found
         return found
+
+    def _own(self, encoded: Mapping[str, Any], live: Any, where: str) -> Any:
+        """The live object, or None where another value was restored into it: the two were one when training began."""
+        if live is None or kind_of(encoded) not in _REPLACEABLE:
+            return live
+        if id(live) not in self._taken:
+            self._taken[id(live)] = live
+            return live
+        if "class" in encoded:
+            raise UncapturableError(f"{where} and another name are one object when the script runs again")
+        return None
 
     def _immutable(self, kind: str, content: Any, live: Any, where: str) -> Any:
         if kind == "again":
@@ -274,7 +288,7 @@ class StateRestorer:
         # Cells are shared between closures, and so are changed in place.
         for item, cell in zip(content["cells"], live.__closure__ or (), strict=False):
             if item != EMPTY:
-                cell.cell_contents = self.value(item, _cell_content(cell), where)
+                cell.cell_contents = self.value(item, cell_content(cell), where)
         return live
 
     def _type(self, content: Any, live: Any, where: str) -> Any:
@@ -306,8 +320,10 @@ class StateRestorer:
 
     def _object(self, content: Any, live: Any, where: str) -> Any:
         if qualified_name(type(live)) != content["class"]:
-            what = f"{where} was an object of {content['class']}, created during training"
-            raise UncapturableError(f"{what}, which a resumed run cannot create; create it before")
+            raise UncapturableError(
+                f"{where} was an object of {content['class']}, created during training, which a resumed run cannot"
+                " create; create it before"
+            )
         self._bases(content, live)
         self._attributes(content["attributes"], live, where)
         return live
@@ -320,25 +336,12 @@ class StateRestorer:
             value = self.value(item, current, f"{where}.{name}")
             if value is not current or current is None:
                 # A frozen dataclass refuses `setattr`.
-                set_attribute = object.__setattr__ if _has_plain_attributes(live) else setattr
+                set_attribute = object.__setattr__ if has_plain_attributes(live) else setattr
                 set_attribute(live, name, value)
-
-
-def _has_plain_attributes(value: Any) -> bool:
-    return getattr(type(value), "__setattr__", None) in (object.__setattr__, None) or hasattr(
-        type(value), "__dataclass_fields__"
-    )
 
 
 def _is_path(value: Any, text: str) -> bool:
     return isinstance(value, PurePath) and str(value) == text
-
-
-def _cell_content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
 
 
 def _paired(encoded: list[Any], live: Iterable[Any], where: str) -> Iterator[tuple[Any, Any]]:
