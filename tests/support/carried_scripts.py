@@ -97,6 +97,11 @@ def _loop(before: str, step: str, passed: str = "") -> str:
 RESUMED = {
     "two arrays that were one": kept("count()", _ALIASES),
     "classes of classes, setters and partial methods": kept("count()", _CLASSES),
+    "a dict whose items are attributes": kept(
+        "at.count()",
+        "class Attributes(dict):\n    __getattr__ = dict.__getitem__\n"
+        "    def count(self):\n        self['n'] = self.get('n', 0) + 1\n        return self.n\nat = Attributes()",
+    ),
     "a frozen dataclass with slots": kept("[held.last.append(held.rng.random()), sum(held.last)][1]", _DATACLASS),
     "a loop with all that it carries passed": _loop(
         "number = [0]",

@@ -6,6 +6,7 @@ import random
 import sys
 import types
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 _CREATES_GENERATOR = frozenset(
@@ -108,7 +109,11 @@ def _draws_from_shared(value: Any) -> bool:
     import numpy as np
 
     # `random.random` is a method of a hidden, shared instance.
-    if isinstance(getattr(value, "__self__", None), (random.Random, np.random.RandomState, np.random.Generator)):
+    owner = None
+    # A class of the script may raise something else for a missing attribute.
+    with suppress(Exception):
+        owner = value.__self__
+    if isinstance(owner, (random.Random, np.random.RandomState, np.random.Generator)):
         return True
     if isinstance(value, (types.ModuleType, type)) or not callable(value):
         return False

@@ -80,10 +80,9 @@ class StateRestorer:
 
     def _own(self, encoded: Mapping[str, Any], live: Any, where: str) -> Any:
         """The live object, or None where another value was restored into it: the two were one when training began."""
-        if live is None or kind_of(encoded) not in _REPLACEABLE:
-            return live
-        if id(live) not in self._taken:
-            self._taken[id(live)] = live
+        taken = kind_of(encoded) in _REPLACEABLE and live is not None and id(live) in self._taken
+        self._taken.setdefault(id(live), live)
+        if not taken:
             return live
         if "class" in encoded:
             raise UncapturableError(f"{where} and another name are one object when the script runs again")
@@ -320,10 +319,8 @@ class StateRestorer:
 
     def _object(self, content: Any, live: Any, where: str) -> Any:
         if qualified_name(type(live)) != content["class"]:
-            raise UncapturableError(
-                f"{where} was an object of {content['class']}, created during training, which a resumed run cannot"
-                " create; create it before"
-            )
+            what = f"{where} was an object of {content['class']}, created during training"
+            raise UncapturableError(f"{what}, which a resumed run cannot create; create it before")
         self._bases(content, live)
         self._attributes(content["attributes"], live, where)
         return live
