@@ -97,10 +97,8 @@ class ProcessSettings:
         imported = {id(item): item for names in ours for item in list(names.values())}
         for module in [builtins, *imported.values()]:
             if isinstance(module, types.ModuleType) and not is_ours(module.__name__, self._code):
-                for name, value in list(vars(module).items()):
-                    text = None if name.startswith("_") else _text(module, value)
-                    if text is not None:
-                        yield f"{module.__name__}.{name}", text
+                for name, text in _texts(module.__name__, vars(module)):
+                    yield f"{module.__name__}.{name}", text
 
 
 def _modules() -> list[tuple[str, types.ModuleType]]:
@@ -117,11 +115,21 @@ def _classes_of_keras() -> set[type]:
     return {item for module in modules for item in list(vars(module).values()) if isinstance(item, type)}
 
 
-def _text(module: types.ModuleType, value: Any) -> str | None:
+def _texts(module: str, held: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a module holds, and the attributes of its functions, where that is a plain value or a container."""
+    for name, value in list(held.items()):
+        text = None if name.startswith("_") else _text(module, value)
+        if text is not None:
+            yield name, text
+        elif callable(value) and not isinstance(value, type) and type(getattr(value, "__dict__", None)) is dict:
+            yield from ((f"{name}.{key}", text) for key, text in _texts(module, vars(value)))
+
+
+def _text(module: str, value: Any) -> str | None:
     """A number or text, or a container of Python that can be copied, as text; None for other values."""
     if type(value) in _PLAIN:
         return repr(value)
-    if type(value) in _CONTAINERS and module.__name__ not in _CHANGED_BY_LIBRARIES:
+    if type(value) in _CONTAINERS and module not in _CHANGED_BY_LIBRARIES:
         with suppress(Exception):
             return str(Digest.of_bytes(pickle.dumps(value)))
     return None
