@@ -69,11 +69,11 @@ _HOOK = """
 import itertools
 class Hook:
     def __init__(self): self.numbers = {holds}
-    def step(self, epoch, logs):
+    def __call__(self, epoch, logs):
         number = {step}
         if epoch == 4: model.layers[-1].bias.assign_add(tf.ones(3) * number)
 model = simple()
-stepping = keras.callbacks.LambdaCallback(on_epoch_end=Hook().step)
+stepping = keras.callbacks.LambdaCallback(on_epoch_end=Hook())
 model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[stepping])
 """
 _LOOP = """
