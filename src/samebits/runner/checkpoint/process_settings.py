@@ -2,7 +2,6 @@
 
 import builtins
 import decimal
-import gc
 import locale
 import os
 import pickle
@@ -142,8 +141,6 @@ def _of_process() -> dict[str, str]:
     with suppress(OSError):
         return {
             "the context of decimal": repr([*(getattr(context, name) for name in names), traps]),
-            "the recursion limit": str(sys.getrecursionlimit()),
-            "the thresholds of gc": repr(gc.get_threshold()),
             "the locale": locale.setlocale(locale.LC_ALL),
             "the working folder": os.getcwd(),
         }
