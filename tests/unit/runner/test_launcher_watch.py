@@ -35,3 +35,14 @@ def test_a_launcher_that_is_gone(script: str, ended_by: signal.Signals) -> None:
             assert process.wait(20) == -ended_by
         finally:
             process.kill()
+
+
+def test_a_training_that_ends_its_watcher() -> None:
+    """It ends as well, so that nothing runs which nobody watches."""
+    program = PROGRAM.replace("time.sleep(60)", "import os; os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)")
+    command = [sys.executable, "-c", program, str(Path(samebits.__file__).parents[1]), "listens"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        # The output ends with the last process that holds it.
+        assert process.communicate(timeout=20)[0] == b"tied\n"
+        assert process.returncode == -signal.SIGKILL
