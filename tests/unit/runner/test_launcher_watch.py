@@ -44,5 +44,5 @@ def test_a_training_that_ends_its_watcher() -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         # The output ends with the last process that holds it.
-        assert process.communicate(timeout=20)[0] == b"tied\n"
-        assert process.returncode == -signal.SIGKILL
+        assert process.stdout.read() == b"tied\n"
+        assert process.wait(20) == -signal.SIGKILL
