@@ -101,7 +101,9 @@ class ProcessSettings:
 
 
 def _modules() -> list[tuple[str, types.ModuleType]]:
-    return [(name, module) for name, module in list(sys.modules.items()) if type(module) is types.ModuleType]
+    """All that are loaded; `__mp_main__` is another name of the script."""
+    found = list(sys.modules.items())
+    return [(name, module) for name, module in found if type(module) is types.ModuleType and name != "__mp_main__"]
 
 
 def _module_of(value: Any) -> str | None:
@@ -111,7 +113,8 @@ def _module_of(value: Any) -> str | None:
 
 def _classes_of_keras() -> set[type]:
     modules = [module for name, module in _modules() if name.partition(".")[0] == "keras"]
-    return {item for module in modules for item in list(vars(module).values()) if isinstance(item, type)}
+    found = {item for module in modules for item in list(vars(module).values()) if isinstance(item, type)}
+    return {kind for kind in found if kind.__module__.partition(".")[0] == "keras"}
 
 
 def _texts(module: str, held: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
