@@ -155,8 +155,8 @@ class Record:
         """What the result covers, and what it leaves out."""
         left = 0 if self.coverage is None else self.coverage.discarded
         but = f"; not covered: {pluralize(left, 'layer')} that the script discarded" if left else ""
-        word = f"; by the script's own word: {shorten(self.claimed, 3)}" if self.claimed else ""
-        return "nothing" if self.result is None else f"{self.result.covers}{but}{word}"
+        claim = f"; claimed by the script, not measured: {shorten(self.claimed, 3)}" if self.claimed else ""
+        return "nothing" if self.result is None else f"{self.result.covers}{but}{claim}"
 
     @property
     def claimed(self) -> tuple[str, ...]:
