@@ -49,7 +49,7 @@ class RecordSummary:
         check_version(fields, RECORD_FORMAT, RECORD_VERSION)
         recipe, result = fields.inner("recipe"), fields.optional_inner("result")
         origin, code, host = fields.inner("origin"), recipe.inner("code"), fields.optional_inner("host")
-        environment = fields.inner("environment")
+        cpu, runtime = _machine(fields)
         return cls(
             id=fields.get("id", str),
             level=fields.get("goal", str),
@@ -65,8 +65,8 @@ class RecordSummary:
             metrics={} if result is None else _final_metrics(result),
             verifies=_id(origin, "verifies"),
             host=None if host is None else Host.from_fields(host),
-            cpu=_cpu(environment),
-            runtime=environment.optional("runtime", str),
+            cpu=cpu,
+            runtime=runtime,
         )
 
 
@@ -75,9 +75,13 @@ def _id(origin: Fields, name: str) -> str | None:
     return None if run is None else run.get("id", str)
 
 
-def _cpu(environment: Fields) -> str | None:
-    cpu = environment.optional_inner("cpu")
-    return None if cpu is None else f"{cpu.get('model', str)} ({cpu.get('instruction_set', str)})"
+def _machine(record: Fields) -> tuple[str | None, str | None]:
+    """CPU and runtime; None where they cannot be read: `show` reports that."""
+    with suppress(RecordError):
+        environment = record.inner("environment")
+        cpu, runtime = environment.optional_inner("cpu"), environment.optional("runtime", str)
+        return None if cpu is None else f"{cpu.get('model', str)} ({cpu.get('instruction_set', str)})", runtime
+    return None, None
 
 
 def _final_metrics(result: Fields) -> dict[str, str]:

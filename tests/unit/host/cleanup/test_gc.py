@@ -315,7 +315,7 @@ def test_a_command_that_is_not_dockers(
 
     monkeypatch.setattr(engine_items, "run_tool", run_tool)
     assert list(engine_items.engine_items(RunNeeds(), 0)) == []
-    assert "images and build caches are left out: the docker command answers" in capsys.readouterr().err
+    assert "images and build caches are left out: the docker command did not answer as" in capsys.readouterr().err
 
 
 def test_sizes(tmp_path: Path) -> None:
