@@ -211,8 +211,14 @@ def test_no_peak_is_lost() -> None:
 def test_distances() -> None:
     one, same, other = ({"loss": [(0, 1.0), (1, value)]} for value in (2.0, 2.0, 2.001))
     assert draw_differences("loss", one, same) is None
-    chart = draw_differences("loss", one, other)
+    longer = {"loss": [*other["loss"], (2, 1.0)]}
+    chart, aligned = draw_differences("loss", one, other), draw_differences("loss", one, longer)
     assert chart is not None
+    assert aligned is not None
+    assert ([tick.text for tick in chart.across], [tick.text for tick in aligned.across]) == (
+        ["1", "2"],
+        ["1", "2", "3"],
+    )
     assert chart.curves[0].last == "0.001"
     assert [tick.text for tick in chart.up] == ["1e-3", "1e-2"] or [tick.text for tick in chart.up] == ["1e-4", "1e-3"]
 
