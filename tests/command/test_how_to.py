@@ -26,7 +26,7 @@ ELSEWHERE = {
     "samebits resume last",
     "samebits gc",
 }
-_BLOCK = re.compile(r"```sh\n(.*?)```|((?:^ {4}.*\n)+)", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"```sh\n(.*?)```|((?:^ {4}[^\n]*\n)+)", re.DOTALL | re.MULTILINE)
 Run = Callable[[str], str]
 
 
