@@ -213,7 +213,7 @@ class Session:
             if names.allow(EPOCH_SHUFFLE):
                 parts.shuffle.install(self.patches)
             parts.observer.install(self.patches)
-            observed = observe_environment(on_gpu=parts.profile.device == "gpu")
+            observed = observe_environment(self.record.recipe.device)
             # Seeding comes last: nothing above may use up random numbers.
             determinism.seed_everything(self.record.recipe.seed, parts.profile, self.patches)
             self._note(
