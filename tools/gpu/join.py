@@ -163,6 +163,9 @@ def make_environment(into: Path, python: str, manifest: dict[str, Any]) -> None:
     with tarfile.open(into / "site.tar") as archive:
         # `data` refuses paths that lead out of the folder; Python 3.11 has it since 3.11.4.
         archive.extractall(site, filter="data")
+    # Compiled once here, as the trainings may not write into the environment. Some packages hold templates.
+    compiled = [str(into / "venv" / "bin" / "python"), "-m", "compileall", "-q", "-j", "0", str(site)]
+    subprocess.run(compiled, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     (into / "site.tar").unlink()
     (into / "complete").write_text(json.dumps({"site": str(site), "lock": manifest["lock"]}))
 

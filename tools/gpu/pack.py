@@ -1,7 +1,7 @@
 """Pack the locked GPU packages into parts that are small enough to carry: `python -m tools.gpu.pack FOLDER`.
 
-FOLDER gets `wheels/` (downloaded by pip, each checked against the lock), `parts/NAME.part` and `parts/manifest.json`. It
-takes about 13 GB of disk, and a second call goes on where an interrupted one stopped. See tools/gpu/README.md.
+FOLDER gets `wheels/` (downloaded by pip, each checked against the lock), `parts/NAME.part` and `parts/manifest.json`.
+It takes about 8 GB of disk, and a second call goes on where an interrupted one stopped. See tools/gpu/README.md.
 """
 
 import argparse

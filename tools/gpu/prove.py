@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.gpu.steps import STEPS, Step
+from tools.gpu.trainings import Place, kind_of
+
 from samebits import __version__
 from samebits.core.errors import SamebitsError
 from samebits.core.gpu_info import GpuReport, read_gpus
 from samebits.core.jsonio import readable_json, write_atomically
 from samebits.host.image.build_context import GPU, ImageKind
-from tools.gpu.steps import STEPS, Step
-from tools.gpu.trainings import Place, kind_of
 
 FORMAT, VERSION = "samebits.gpu-proof", "1.0"
 LARGEST = 15 << 20  # bytes of the report
@@ -49,7 +50,7 @@ class Options:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the steps; 0 if all were done, 1 if one was not, 2 for wrong arguments."""
+    """Run the steps; 0 if all were done and equal, 1 if one was not, 2 for wrong arguments."""
     options, only = _parse(argv)
     if only:
         return _run_here(options, options.steps[0])
@@ -61,7 +62,12 @@ def main(argv: list[str] | None = None) -> int:
         report["seconds"] = round(time.monotonic() - started, 1)
         _write(options.out, report)
         _print_line(step, report["steps"][step.name])
-    return int(any(item["outcome"] != DONE for item in report["steps"].values()))
+    return int(not all(map(_holds, report["steps"].values())))
+
+
+def _holds(item: Mapping[str, Any]) -> bool:
+    """Whether a step was done, and found what must be equal to be equal."""
+    return item["outcome"] == DONE and item["found"].get("equal", True) is True
 
 
 def _parse(argv: list[str] | None) -> tuple[Options, bool]:
@@ -193,8 +199,9 @@ def _write(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _print_line(step: Step, item: Mapping[str, Any]) -> None:
-    equal = {True: "equal", False: "DIFFERENT", None: ""}[dict(item.get("found") or {}).get("equal")]
-    note = equal or str(item.get("error") or "").strip().rpartition("\n")[2][:160]
+    equal = dict(item.get("found") or {}).get("equal", "")
+    known = {True: "equal", False: "DIFFERENT", None: "no result", "": ""}[equal]
+    note = known or str(item.get("error") or "").strip().rpartition("\n")[2][:160]
     print(f"{item['seconds']:7.1f} s  {step.name:<13} {item['outcome']:<12} {note}", flush=True)
 
 

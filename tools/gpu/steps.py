@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tools.gpu.trainings import ROOT, SCRIPTS, Place
+
 from samebits.core.environment import Environment
 from samebits.core.errors import SamebitsError
 from samebits.core.gpu_info import Gpu
@@ -16,7 +18,6 @@ from samebits.core.trial import OP_DETERMINISM, Trial
 from samebits.host.probe.overhead import settings_of
 from samebits.host.rerun.golden import GROUPS
 from samebits.host.rerun.hardware import hardware
-from tools.gpu.trainings import ROOT, SCRIPTS, Place
 
 DIGITS = ROOT / "examples" / "digits"
 FAMILIES = ROOT / "examples" / "families" / "train.py"
@@ -74,7 +75,7 @@ def pins(place: Place) -> Found:
 
 
 def _autotune(place: Place) -> Found:
-    """cuDNN's choice by measuring, which op determinism turns off; without samebits, which refuses the variable."""
+    """How cuDNN chooses by measuring, which op determinism turns off; without samebits, which refuses the variable."""
     variants: dict[str, tuple[tuple[str, ...], str]] = {
         "deterministic": (("deterministic", "tf32-off"), "1"),
         "autotune on": (("tf32-off",), "1"),

@@ -1,6 +1,7 @@
 """The fingerprint with the GPU in sight: the digests of about a hundred operations under the profile's settings."""
 
 import json
+import sys
 
 from samebits.core.determinism_profile import make_profile
 from samebits.core.jsonio import differing_names
@@ -9,8 +10,6 @@ from samebits.runner.determinism.fingerprint import fingerprint
 from samebits.runner.determinism.settings import prepare_environment, seed_everything
 
 with Patches() as patches:
-    import sys
-
     profile = make_profile("native", device=sys.argv[1])
     prepare_environment(profile, patches)
     import tensorflow as tf

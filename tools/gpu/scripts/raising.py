@@ -83,7 +83,7 @@ CALLS: dict[str, Callable[[], Any]] = {
 tf.config.experimental.enable_op_determinism()
 tf.random.set_seed(0)
 on_gpu = bool(tf.config.list_physical_devices("GPU"))
-found = {}
+found: dict[str, dict[str, Any]] = {}
 for name in sorted({*OPERATIONS, *CALLS}):
     if name not in CALLS:
         found[name] = {"raised": None, "message": "the kit has no call for it"}
