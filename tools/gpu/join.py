@@ -48,14 +48,12 @@ def _in_background(options: argparse.Namespace) -> int:
     options.into.mkdir(parents=True, exist_ok=True)
     # The parts may be replaced by the next ones once this call has returned, so they are taken along by their name.
     command = [sys.executable, str(Path(__file__).resolve()), str(kept(options.parts, options.into)), "--into"]
-    with (options.into / "join.log").open("ab") as log:
-        subprocess.Popen(
-            [*command, str(options.into), "--python", options.python],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    command += [str(options.into), "--python", options.python]
+    with (options.into / "join.log").open("ab") as log, open(os.devnull, "rb") as nothing:
+        streams = [(os.POSIX_SPAWN_DUP2, nothing.fileno(), 0)]
+        streams += [(os.POSIX_SPAWN_DUP2, log.fileno(), number) for number in (1, 2)]
+        # A session of its own: the process outlives the command that carried the part.
+        os.posix_spawn(command[0], command, os.environ, file_actions=streams, setsid=True)
     return COMPLETE
 
 

@@ -141,7 +141,7 @@ def _run_apart(options: Options, step: Step, left: float) -> dict[str, Any]:
         # Trainings end with the step that started them.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
     found: dict[str, Any] = {"question": step.question, "outcome": outcome, "error": error}
     if answer.exists():
         found |= json.loads(answer.read_text())

@@ -35,8 +35,8 @@ def test_a_driver_that_compiles_needs_the_minor_version(driver: str, *, enough: 
     with pytest.raises(SettingError) as caught:
         report.check_driver()
     assert str(caught.value) == (
-        f"NVIDIA's driver is {driver}; it must compile TensorFlow's kernels for NVIDIA H200 (9.0), which takes 555.42.02"
-        " or later for CUDA 12.5; upgrade the driver"
+        f"NVIDIA's driver is {driver}; it must compile TensorFlow's kernels for NVIDIA H200 (9.0), which takes"
+        " 555.42.02 or later for CUDA 12.5; upgrade the driver"
     )
 
 
@@ -204,8 +204,8 @@ def test_the_recipe_of_a_run_that_sees_another_gpu(monkeypatch: pytest.MonkeyPat
     report = _recorded(monkeypatch, "h100")
     device = report.device(1)
     for changed in ({"multiprocessors": 114}, {"model": "NVIDIA H200"}, {"mig": "1g.10gb"}):
-        with pytest.raises(SettingError, match="^the recipe names NVIDIA H.*, and this process sees NVIDIA H100 80GB"):
-            report.check_recipe(replace(device, **changed))  # type: ignore[arg-type]
+        with pytest.raises(SettingError, match=r"^the recipe names NVIDIA H.*, and this process sees NVIDIA H100 80GB"):
+            report.check_recipe(replace(device, **changed))
     # A recipe of version 1.6 has no such number.
     report.check_recipe(replace(device, multiprocessors=None))
     GpuReport(reason="NVML: no answer").check_recipe(device)
@@ -218,12 +218,12 @@ def test_slices_of_an_h100(monkeypatch: pytest.MonkeyPatch) -> None:
         ("1g.10gb", 16, 9984),
     ]
     assert report.device(1).mig == "1g.10gb"
-    with pytest.raises(SettingError, match="^CUDA uses one slice of a GPU"):
+    with pytest.raises(SettingError, match=r"^CUDA uses one slice of a GPU"):
         report.device(2)
     other = replace(report.gpus[1], mig="3g.40gb", multiprocessors=60)
     with pytest.raises(SettingError, match=r"^different slices of GPUs can be seen \(1g\.10gb, 3g\.40gb\), and CUDA"):
         replace(report, gpus=(report.gpus[0], other)).device(1)
-    with pytest.raises(SettingError, match="^different slices of GPUs can be seen"):
+    with pytest.raises(SettingError, match=r"^different slices of GPUs can be seen"):
         replace(report, gpus=(report.gpus[0], _H100)).device(1)
 
 

@@ -12,6 +12,7 @@ _SKLEARN = "the module sklearn comes with scikit-learn, which is not among the r
 _SKLEARN += " echo scikit-learn >> requirements.in && samebits lock"
 _OWN = "own is in the code, but not on the import path; add --pythonpath src"
 _JSON = "json is here, but has no json.gone; another version of it may have"
+_MEMORY = "the GPU has too little free memory: end what else uses it (`nvidia-smi` lists it), or use smaller batches"
 CODE = Code(tree=Digest.of_bytes(b""), entry="scripts/train.py")
 
 
@@ -53,12 +54,11 @@ def work(tmp_path: Path) -> Path:
         (ValueError("x"), None),
         (
             RuntimeError("Graph execution error: OOM when allocating tensor with shape[4096,4096]"),
-            "the GPU has too little free memory: end what else uses it (`nvidia-smi` lists it), or use smaller batches;"
-            " on the CPU, the machine's memory is meant",
+            f"{_MEMORY}; on the CPU, the machine's memory is meant",
         ),
         (
             RuntimeError("failed call to cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
-            "the GPU has too little free memory: end what else uses it (`nvidia-smi` lists it), or use smaller batches",
+            _MEMORY,
         ),
         (
             RuntimeError("CUDA_ERROR_NO_BINARY_FOR_GPU: no kernel image is available for execution on the device"),
