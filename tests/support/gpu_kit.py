@@ -6,6 +6,6 @@ from support.command import ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from tools.gpu import fatbin, join, left_out, pack, prove, steps, trainings
+from tools.gpu import fatbin, join, left_out, pack, prove, steps, table, trainings
 
-__all__ = ["fatbin", "join", "left_out", "pack", "prove", "steps", "trainings"]
+__all__ = ["fatbin", "join", "left_out", "pack", "prove", "steps", "table", "trainings"]

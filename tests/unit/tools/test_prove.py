@@ -28,13 +28,13 @@ def _main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *names: str, budget: 
 
     def run_apart(_options: Any, step: Any, _left: float) -> dict[str, Any]:
         answer: dict[str, Any] = {"question": step.question, "outcome": "done", "error": None, "seconds": 1.0}
-        return answer | found.get(step.name, {"found": {"equal": True}})
+        return answer | dict(found.get(step.name, {"found": {"equal": True}}))
 
     monkeypatch.setattr(prove, "_run_apart", run_apart)
     out = tmp_path / "proof.json"
     asked = ["--out", str(out), "--work", str(tmp_path), "--dry-run", "--steps", ",".join(names)]
     status = prove.main([*asked, "--budget", str(budget)])
-    return status, json.loads(out.read_text())
+    return status, dict(json.loads(out.read_text()))
 
 
 def test_the_report_of_a_proof(
