@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +16,8 @@ pytestmark = pytest.mark.slow  # some thirty trainings
 
 
 @pytest.fixture(scope="module")
-def proof(locked: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def proof(locked: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The report of a dry run in the locked environment for CPUs, which serves as the one that `join` makes."""
-    assert locked
     kit = tmp_path_factory.mktemp("kit")
     (kit / "venv").symlink_to(locked_python().parents[1])
     (kit / "complete").write_text(json.dumps({"lock": CPU.lock_digest.hex}))
