@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow  # some thirty trainings
 
 
 @pytest.fixture(scope="module")
-def proof(locked: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def proof(locked: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:  # noqa: ARG001
     """The report of a dry run in the locked environment for CPUs, which serves as the one that `join` makes."""
     kit = tmp_path_factory.mktemp("kit")
     (kit / "venv").symlink_to(locked_python().parents[1])
