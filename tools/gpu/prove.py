@@ -6,6 +6,7 @@ Without a GPU every step runs on the CPU, as far as the first call of CUDA, and 
 """
 
 import argparse
+import ctypes
 import ctypes.util
 import json
 import os
@@ -32,6 +33,7 @@ from samebits.host.image.build_context import GPU, ImageKind
 FORMAT, VERSION = "samebits.gpu-proof", "1.0"
 LARGEST = 15 << 20  # bytes of the report
 DONE, FAILED, OUT_OF_TIME, SKIPPED = "done", "failed", "out of time", "skipped"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SHORTEST = 5.0  # seconds below which no step is worth starting
 _DRIVER_FOLDERS = ("/usr/local/nvidia/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib")
 
@@ -53,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the steps; 0 if all were done and equal, 1 if one was not, 2 for wrong arguments."""
     options, only = _parse(argv)
     if only:
+        # It has a session of its own, and must not outlive a proof that is killed. Its trainings end with it.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         return _run_here(options, options.steps[0])
     report = _heading(options)
     started = time.monotonic()
