@@ -64,7 +64,10 @@ def main() -> int:
 def room() -> int:
     """The bytes of a part beside which this checkout still fits into one transfer."""
     listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, stdout=subprocess.PIPE, check=True).stdout.split(b"\0")
+    try:
+        names = subprocess.run(listed, capture_output=True, check=True).stdout.split(b"\0")
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(f"pack: {ROOT} is no checkout of git, so its size is not known; name --part-size") from error
     tree = sum(
         (ROOT / os.fsdecode(name)).lstat().st_size
         for name in names
