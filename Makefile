@@ -35,8 +35,8 @@ test-portable: .venv/.installed  ## train the portable profile's model families 
 test-gpu: .venv/.installed  ## train every model family twice on a GPU (needs NVIDIA's driver and container toolkit)
 	@$(BIN)/samebits build --gpu && $(BIN)/python -m pytest -m gpu
 
-lint: .venv/.installed  ## check style and types
-	@$(BIN)/ruff check --quiet && $(BIN)/ruff format --check --quiet && $(BIN)/mypy
+lint: .venv/.installed  ## check style and types of the code, and the prose of pages and messages
+	@$(BIN)/ruff check --quiet && $(BIN)/ruff format --check --quiet && $(BIN)/mypy && $(BIN)/python tools/prose.py
 
 format: .venv/.installed  ## format the code
 	@$(BIN)/ruff check --quiet --fix; $(BIN)/ruff format

@@ -182,7 +182,7 @@ def test_whatever_a_script_raises(project: Project, script: str, message: str, l
             "import os\nos.kill(os.getpid(), 9)",
             2,
             "interrupted",
-            "the training process was killed by SIGKILL: by the system for want of memory, or by someone",
+            "the training process was killed by SIGKILL: by the system because memory ran out, or by someone",
         ),
         ("import os\nos._exit(0)", 2, "failed", "the training process ended with status 0"),
     ],

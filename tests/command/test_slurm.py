@@ -192,7 +192,7 @@ def test_a_node_is_declared_dead_and_finishes(small: Project, slurm: Cluster) ->
     records = [run.read() for run in job.attempts()]
     assert [record.outcome.state for record in records] == [FINISHED, FINISHED]
     assert records[0].result_digest == records[1].result_digest
-    assert "still runs; this attempt begins anew, and their results are compared" in done.out + done.err
+    assert "still runs; this attempt starts over, and their results are compared" in done.out + done.err
 
 
 @pytest.mark.parametrize("command", ["samebits", "scancel"])

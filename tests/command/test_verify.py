@@ -478,7 +478,7 @@ def test_each_kind_of_hardware(example: Record, monkeypatch: pytest.MonkeyPatch)
     record = replace(example, recipe=replace(example.recipe, device=device, instruction_set="x86-64-v2"))
 
     def rows(*gpus: Gpu) -> dict[str, tuple[str, ...]]:
-        _see(monkeypatch, GpuReport(gpus=gpus, driver="550.1", reason=None if gpus else "NVML: no driver"))
+        _see(monkeypatch, GpuReport(gpus=gpus, driver="580.1", reason=None if gpus else "NVML: no driver"))
         return {row.name: row.blocks for row in hardware.hardware(record)}
 
     def gpu(name: str, capability: str = "9.0") -> Gpu:

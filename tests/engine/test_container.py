@@ -280,7 +280,9 @@ def test_the_engine_refuses_gpus() -> None:
     request = ContainerRequest(
         image="samebits:cpu", command=("--run", "/runs/x"), environment={}, mounts=(), user="0:0", gpus="all"
     )
-    with pytest.raises(EngineError, match=r"^the engine offers no GPU \(.*\); install the NVIDIA container toolkit"):
+    with pytest.raises(
+        EngineError, match=r"^the engine offers no GPU: the engine has no NVIDIA container toolkit; install"
+    ):
         run_container(Engine(), request)
 
 

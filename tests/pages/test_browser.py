@@ -36,6 +36,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.html" for name in found}
 
 
+def test_a_page_in_a_browser(installed_browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:
+    """What the usual lanes see of a browser: a page with everything is drawn, can be read, and requests nothing."""
+    page = pages["hostile"]
+    assert installed_browser.faults(page) == []
+    assert [url for url in installed_browser.open(page).requests if not url.startswith("file:")] == []
+    installed_browser.screenshot(page, tmp_path / "page.png")
+    assert (tmp_path / "page.png").stat().st_size > 20_000, "an empty page is smaller"
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_no_fault_of_accessibility(browser: Browser, pages: dict[str, Path], name: str, dark: bool) -> None:

@@ -1,69 +1,81 @@
-"""The pages' style: short sentences, and the glossary's words instead of those that only their authors understood."""
+"""The style of pages, help and messages: short sentences, standard words. The style is in `tools/prose.toml`."""
 
-import re
-from collections.abc import Iterator
+import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.command import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-LONGEST = 25  # words
-# Each was read as a word of our own, with what to write instead.
-INSTEAD = {
-    r"seal(ed|s)?": "finalized, or checksum",
-    r"stretch(es)?": "segment batch",
-    r"is (said|told)": "say who reports it",
-    r"(to )?parts? (with|from|them|by itself)": "diverge",
-    r"at hand": "available",
-    r"shrinks?": "is reduced",
-    r"go(es)? on": "resumes, or continues",
-    r"behind (it|each|the)": "after",
-    r"hold(s)? to": "limits to",
-}
+PROSE = runpy.run_path(str(ROOT / "tools" / "prose.py"))
+STYLE: Any = PROSE["Style"].read()
 
 
-def sentences(text: str) -> Iterator[str]:
-    """The sentences of a page's prose: no code, no tables, no headings; a list item ends a sentence."""
-    text = re.sub(r"```.*?```", "\n\n", text, flags=re.DOTALL)
-    text = re.sub(r"^( {4}|\||#).*$", "\n\n", text, flags=re.MULTILINE)
-    text = re.sub(r"`[^`]*`", "code", text)
-    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    for block in re.split(r"\n\s*\n|^\s*(?:-|\d+\.) ", text, flags=re.MULTILINE):
-        for sentence in re.split(r"(?<=[.!?:;])\s+", " ".join(block.split())):
-            if sentence:
-                yield sentence
+def faults(text: str) -> list[str]:
+    return list(STYLE.faults(text))
 
 
-def too_long(text: str) -> list[str]:
-    return [sentence for sentence in sentences(text) if len(sentence.split()) > LONGEST]
+def found(path: Path, text: str) -> list[tuple[int, str]]:
+    path.write_text(text, encoding="utf-8")
+    return [(line, " ".join(block.split())) for line, block in PROSE["blocks"](path) if block.strip()]
 
 
-def own_words(text: str) -> list[str]:
-    prose = "\n".join(sentences(text))
-    return [
-        f"{found[0]!r}: {words}" for pattern, words in INSTEAD.items() for found in [_find(pattern, prose)] if found
-    ]
+def test_nothing_is_wrong_in_pages_help_and_messages() -> None:
+    assert PROSE["check"](PROSE["default_files"](), STYLE) == []
 
 
-def _find(pattern: str, prose: str) -> re.Match[str] | None:
-    return re.search(rf"\b{pattern}\b", prose, re.IGNORECASE)
+def test_what_is_checked() -> None:
+    names = {str(path.relative_to(ROOT)) for path in PROSE["default_files"]()}
+    assert {"README.md", "docs/tutorial.md", "docs/rules/SB101.md", "src/samebits/host/cli/commands.py"} <= names
+    assert "src/samebits/host/report/templates/run.html.j2" in names
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_style_of_a_page(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    assert too_long(text) == []
-    assert own_words(text) == []
+def test_length() -> None:
+    assert faults("word " * 25) == []
+    assert faults("First. " + "word " * 26)[0].startswith("26 words: word")
+    assert faults("word " * 20 + "with: " + "word " * 20) == []
+    assert faults("`" + "word " * 26 + "`") == []
 
 
-def test_what_the_style_forbids() -> None:
-    assert too_long("First.\n\n" + "word " * 26 + ".")
-    assert not too_long("word " * 24 + "word.")
-    assert too_long("```\n" + "word " * 26 + "\n```") == []
-    assert own_words("The record is sealed.") == ["'sealed': finalized, or checksum"]
-    assert own_words("Wrap it in `seal`.") == []
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("The record is sealed.", "'sealed' (finalized, or checksum)"),
+        ("It is said at the end.", "'is said'"),
+        ("A damaged one is named.", "'is named'"),
+        ("The training goes on.", "'goes on'"),
+        ("It tells what differs.", "'tells'"),
+        ("Samebits promises nothing.", "'promises'"),
+    ],
+)
+def test_words(text: str, instead: str) -> None:
+    (fault,) = faults(text)
+    assert fault.startswith(instead)
+    assert faults(f"See `{text}` and [a page]({text})") == []
+
+
+def test_ordinary_words() -> None:
+    assert faults("An image is named by its digest. Tensors are named after layers. It is part of the recipe.") == []
+
+
+def test_markdown(tmp_path: Path) -> None:
+    table, code = "| a | b |\n|---|---|\n| c | d |", "```sh\ncode\n```\n\n    code"
+    text = f"# Title\n\nOne\nparagraph.\n\n- item\n- other\n\n{table}\n\n{code}\n"
+    blocks = found(tmp_path / "page.md", text)
+    assert blocks[:4] == [(1, "Title"), (3, "One paragraph."), (6, "item"), (7, "other")]
+    assert {block for _, block in blocks[4:]} == {"a", "b", "c", "d", "---"}
+    assert not any("code" in block for _, block in blocks)
+
+
+def test_python(tmp_path: Path) -> None:
+    text = '"""Not this docstring at all."""\nx = f"the run {y} has no result"\nz = "a.b c"\nw = "one two three four"\n'
+    assert found(tmp_path / "code.py", text) == [(2, "the run code has no result"), (4, "one two three four")]
+
+
+def test_template(tmp_path: Path) -> None:
+    text = '{% if x %}\n<p class="a">The <code>{{ name }}</code> is here.</p>\n{% endif %}\n'
+    assert found(tmp_path / "page.j2", text) == [(2, "The code is here.")]
 
 
 def test_the_length_of_the_readme() -> None:

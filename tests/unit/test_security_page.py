@@ -1,4 +1,4 @@
-"""Each promise of docs/security.md has a test, which exists under the name that the page gives."""
+"""Each guarantee of docs/security.md has a test, which exists under the name that the page gives."""
 
 import ast
 import re
@@ -11,8 +11,8 @@ PAGE = (ROOT / "docs" / "security.md").read_text()
 NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
 
 
-def test_every_promise_names_a_test() -> None:
-    rows = [line for line in PAGE.splitlines() if line.startswith("|") and not line.startswith(("| promise", "|---"))]
+def test_every_guarantee_names_a_test() -> None:
+    rows = [line for line in PAGE.splitlines() if line.startswith("|") and not line.startswith(("| guarantee", "|---"))]
     assert len(rows) > 15
     assert [row for row in rows if "`tests/" not in row] == []
 

@@ -165,7 +165,7 @@ def describe_code(spec: RunConfig, tree: Tree) -> str | None:
         why = root_marker(code.folder)
         chosen.append(
             f"the code is {code.folder}{'' if why is None else f' with its {why}'}: {len(tree.entries):,} files,"
-            f" {tree.size / 2**20:.1f} MiB; another folder is named with --code"
+            f" {tree.size / 2**20:.1f} MiB; choose another folder with --code"
         )
     if code.pythonpath:
         chosen.append(f"on the import path: {', '.join(code.pythonpath)}")

@@ -155,7 +155,7 @@ GPU_SETTINGS = (
     Setting(
         name="CUBLAS_WORKSPACE_CONFIG",
         value=":4096:8",
-        why="cuBLAS would choose a workspace, and so an order, per run",
+        why="on several streams cuBLAS would choose a workspace, and so an order, per call",
     ),
     Setting(
         name="XLA_FLAGS",

@@ -153,7 +153,7 @@ def parse_lock(content: bytes, name: str) -> InputsLock:
         return InputsLock.of(files)
     except (ValueError, RecursionError, RecordError) as error:
         where = f"{name}, line {number}" if number else name
-        raise InputError(f"{where}: {error}; `samebits fetch SCRIPT` writes the file anew") from error
+        raise InputError(f"{where}: {error}; `samebits fetch SCRIPT` writes the file again") from error
 
 
 def _complete(file: PinnedFile) -> PinnedFile:

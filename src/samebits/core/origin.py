@@ -94,12 +94,15 @@ class GitCommit:
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "GitCommit":
-        """Read what `to_dict` wrote."""
-        return cls(
+        """Read what `to_dict` wrote; raises RecordError where `dirty` contradicts the number of changed files."""
+        found = cls(
             commit=fields.parse("commit", _commit_id),
             changed=fields.get("changed", int),
             remote=fields.optional("remote", str),
         )
+        if fields.get("dirty", bool) != found.dirty:
+            raise RecordError(f"'{fields.path('dirty')}' must be {found.dirty}, as 'changed' is {found.changed}")
+        return found
 
     def __str__(self) -> str:
         return f"{self.commit}, {pluralize(self.changed, 'file')} changed" if self.dirty else self.commit

@@ -1,7 +1,7 @@
 """The recipe: everything that determines the bits of a run. The recipe digest is the sha256 of its canonical JSON."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -84,12 +84,37 @@ class Code:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Device:
-    """`cpu`, or `gpu` with model, compute capability and number."""
+    """`cpu`, or `gpu` with model, compute capability and number.
+
+    `multiprocessors` is their number in each GPU, and `mig` the profile of a slice of one. Both came with version 1.7
+    of the record.
+    """
 
     kind: str = "cpu"
     model: str | None = None
     compute_capability: str | None = None
     count: int | None = None
+    multiprocessors: int | None = None
+    mig: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the recipe has it. What came later is left out where it is not known, so that digests stay."""
+        values = asdict(self)
+        return {
+            name: value for name, value in values.items() if name not in {"multiprocessors", "mig"} or value is not None
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> "Device":
+        """Parse the output of `to_dict`; raises RecordError."""
+        return cls(
+            kind=fields.get("kind", str),
+            model=fields.optional("model", str),
+            compute_capability=fields.optional("compute_capability", str),
+            count=fields.optional("count", int),
+            multiprocessors=fields.optional("multiprocessors", int),
+            mig=fields.optional("mig", str),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +150,7 @@ class Recipe:
         """As the record stores it; a part that does not apply is None."""
         if self._read is not None:
             return self._read.copy()
-        image, device = self.image, self.device
+        image = self.image
         return {
             "image": {
                 "config": _digest_text(image.config),
@@ -139,12 +164,7 @@ class Recipe:
             "data": {"tree": _digest_text(self.data)},
             "seed": self.seed,
             "profile": {"name": self.profile, "threads": self.threads, "instruction_set": self.instruction_set},
-            "device": {
-                "kind": device.kind,
-                "model": device.model,
-                "compute_capability": device.compute_capability,
-                "count": device.count,
-            },
+            "device": self.device.to_dict(),
             "world_size": self.world_size,
             "ignore_outputs": list(self.ignore_outputs),
             # The default is left out, so that recipes from before this option keep their digests.
@@ -156,7 +176,7 @@ class Recipe:
     @classmethod
     def from_fields(cls, fields: Fields) -> "Recipe":
         """Parse the output of `to_dict`; raises RecordError with the path of the wrong value."""
-        image, profile, device = (fields.inner(name) for name in ("image", "profile", "device"))
+        image, profile = (fields.inner(name) for name in ("image", "profile"))
         recipe = cls(
             image=ImageIdentity(
                 lock=image.parse("lock", Digest.parse),
@@ -172,12 +192,7 @@ class Recipe:
             profile=profile.get("name", str),
             threads=profile.get("threads", int),
             instruction_set=profile.get("instruction_set", str),
-            device=Device(
-                kind=device.get("kind", str),
-                model=device.optional("model", str),
-                compute_capability=device.optional("compute_capability", str),
-                count=device.optional("count", int),
-            ),
+            device=Device.from_fields(fields.inner("device")),
             world_size=fields.get("world_size", int),
             ignore_outputs=fields.texts("ignore_outputs"),
             # `to_dict` leaves out the default.

@@ -114,7 +114,8 @@ class Record:
     where the run was started, so that nobody else finalizes it while it lives; and `coverage`: what the result leaves
     out. 1.5 added `inputs`, `image.packages`, `code.module`, `code.pythonpath` and `code.workdir` to the recipe,
     `unpinned` and `script_settings` to the environment, and `ignored` to the coverage. 1.6 added `measured`:
-    who took the digests of the result. 1.7 added `git` to the origin.
+    who took the digests of the result. 1.7 added `multiprocessors` and `mig` to the recipe's device, and `git` to the
+    origin.
     """
 
     id: str
@@ -155,8 +156,8 @@ class Record:
         """What the result covers, and what it leaves out."""
         left = 0 if self.coverage is None else self.coverage.discarded
         but = f"; not covered: {pluralize(left, 'layer')} that the script discarded" if left else ""
-        word = f"; by the script's own word: {shorten(self.claimed, 3)}" if self.claimed else ""
-        return "nothing" if self.result is None else f"{self.result.covers}{but}{word}"
+        claim = f"; claimed by the script, not measured: {shorten(self.claimed, 3)}" if self.claimed else ""
+        return "nothing" if self.result is None else f"{self.result.covers}{but}{claim}"
 
     @property
     def claimed(self) -> tuple[str, ...]:

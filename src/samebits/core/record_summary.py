@@ -17,7 +17,7 @@ class RecordSummary:
     """`recipe` and `result` are the digests of what the file holds; `seconds` is the total.
 
     `resumes` and `verifies` are ids of runs. `script` is the code's entry, `metrics` the last fit's final values as
-    the record holds them.
+    the record holds them. `cpu` is model and instruction set; it and `runtime` are None for a run that ended early.
     """
 
     id: str
@@ -34,6 +34,8 @@ class RecordSummary:
     metrics: Mapping[str, str] = field(default_factory=dict)
     verifies: str | None = None
     host: Host | None = None
+    cpu: str | None = None
+    runtime: str | None = None
 
     @property
     def finalized(self) -> bool:
@@ -47,6 +49,7 @@ class RecordSummary:
         check_version(fields, RECORD_FORMAT, RECORD_VERSION)
         recipe, result = fields.inner("recipe"), fields.optional_inner("result")
         origin, code, host = fields.inner("origin"), recipe.inner("code"), fields.optional_inner("host")
+        cpu, runtime = _machine(fields)
         return cls(
             id=fields.get("id", str),
             level=fields.get("goal", str),
@@ -62,12 +65,23 @@ class RecordSummary:
             metrics={} if result is None else _final_metrics(result),
             verifies=_id(origin, "verifies"),
             host=None if host is None else Host.from_fields(host),
+            cpu=cpu,
+            runtime=runtime,
         )
 
 
 def _id(origin: Fields, name: str) -> str | None:
     run = origin.optional_inner(name)
     return None if run is None else run.get("id", str)
+
+
+def _machine(record: Fields) -> tuple[str | None, str | None]:
+    """CPU and runtime; None where they cannot be read: `show` reports that."""
+    with suppress(RecordError):
+        environment = record.inner("environment")
+        cpu, runtime = environment.optional_inner("cpu"), environment.optional("runtime", str)
+        return None if cpu is None else f"{cpu.get('model', str)} ({cpu.get('instruction_set', str)})", runtime
+    return None, None
 
 
 def _final_metrics(result: Fields) -> dict[str, str]:

@@ -27,6 +27,7 @@ from samebits.core.jsonio import storage_error
 from samebits.host.console import log_progress
 from samebits.host.container_limits import limit_options
 from samebits.host.engine_config import SOCKET, is_configured
+from samebits.host.engine_gpus import device_request, refusal
 from samebits.host.engine_users import EngineUsers
 from samebits.host.image_archive import manifest_in
 
@@ -209,7 +210,9 @@ class Engine:
     def container(self, request: ContainerRequest) -> Iterator["Container"]:
         """A created container with its streams attached; it is removed when the block ends, however that happens."""
         with _engine_errors():
-            options = limit_options(self._info.get("MemTotal")) | _creation_options(request) | self._users.options
+            options = (
+                limit_options(self._info.get("MemTotal")) | _creation_options(request, self._info) | self._users.options
+            )
             identifier = str(self._client.containers.create(**options).id)
         try:
             with self._attached(identifier) as streams:
@@ -298,7 +301,7 @@ def _as_image(reference: str, found: Any) -> Image:
     return Image(reference=reference, id=str(found.id), labels=dict(found.labels), layers=layers)
 
 
-def _creation_options(request: ContainerRequest) -> dict[str, Any]:
+def _creation_options(request: ContainerRequest, info: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A hardened container: no capability, no network but in a fetch; only the run's folder and /tmp are writable."""
     return {
         "image": request.image,
@@ -312,7 +315,7 @@ def _creation_options(request: ContainerRequest) -> dict[str, Any]:
             for source, target, read_only in request.mounts
         ],
         "user": request.user,
-        "device_requests": _gpu_devices(request.gpus),
+        "device_requests": [] if request.gpus is None else [DeviceRequest(**device_request(request.gpus, info or {}))],
         "network_mode": request.network,
         # A fetch has a folder in the place of /tmp.
         **({} if request.network == "none" else {"tmpfs": {}}),
@@ -328,13 +331,6 @@ def _creation_options(request: ContainerRequest) -> dict[str, Any]:
         "auto_remove": True,
         "labels": {"samebits": "run"},
     }
-
-
-def _gpu_devices(gpus: str | None) -> list[DeviceRequest]:
-    if gpus is None:
-        return []
-    count = -1 if gpus == "all" else int(gpus)  # -1: all of them
-    return [DeviceRequest(count=count, capabilities=[["gpu"]])]
 
 
 @contextmanager
@@ -353,8 +349,8 @@ def _as_engine_error(error: Exception) -> EngineError:
     # runc reports this when its helper dies under load, before anything of the user's runs.
     if "read init-p: connection reset" in line:
         return ContainerStartError(f"the container engine refused: {line}")
-    if "could not select device driver" in line or "nvidia" in line.lower():
-        return EngineError(f"the engine offers no GPU ({line}); install the NVIDIA container toolkit, or drop --gpus")
+    if without_gpu := refusal(line):
+        return EngineError(without_gpu)
     if isinstance(error, (APIError, ImageNotFound)):
         return EngineError(f"the container engine refused: {line}")
     return EngineError(f"the container engine went away ({line}); start it and run again")

@@ -44,7 +44,7 @@ def _read(path: Path) -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecordError) as error:
-        raise InputError(f"cannot read {path}: {error}; `make engine` writes it anew, or remove it") from error
+        raise InputError(f"cannot read {path}: {error}; `make engine` writes it again, or remove it") from error
 
 
 def _values(fields: Fields) -> dict[str, str]:

@@ -121,10 +121,11 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     _check_runs_folder(spec.runs)
     fields = read_image_manifest()
     check_image_files(float(fields.get("source_date_epoch", str)))
-    report = read_gpus() if fields.get("device", str) == "gpu" else GpuReport()
+    report = read_gpus(multiprocessors=True) if fields.get("device", str) == "gpu" else GpuReport()
     # In a container, the user chose the GPUs with `docker run --gpus`.
     if report.gpus:
         report.check_driver()
+        report.check_architecture()
         spec = replace(spec, gpus="all")
     elif spec.gpus is not None:
         raise SettingError("the run asks for a GPU and this container has none; add --gpus all to docker run")

@@ -13,6 +13,23 @@ _FOLDERS = ("src", ".")
 """Folders of a project that people put on the import path."""
 
 
+_MEMORY = "the GPU has too little free memory: end what else uses it (`nvidia-smi` lists it), or use smaller batches"
+_OF_GPUS = (
+    ("oom when allocating tensor", f"{_MEMORY}; on the CPU, the machine's memory is meant"),
+    ("cuda_error_out_of_memory", _MEMORY),
+    ("failed to create cublas handle", _MEMORY),
+    ("cublas_status_not_initialized", _MEMORY),
+    ("cuda_error_no_binary_for_gpu", "the locked TensorFlow holds no code for this GPU; use one of 6.0 or later"),
+    ("no kernel image is available", "a library holds no code for this GPU; use one of an architecture that it names"),
+    ("cuda_error_unsupported_ptx_version", "the driver is too old to compile TensorFlow's kernels; upgrade it"),
+    (
+        "when determinism is enabled",
+        "this operation has no deterministic form here; `samebits check --run` names others",
+    ),
+)
+"""Fragments of what TensorFlow and CUDA say, in lower case, and what to do."""
+
+
 def hint(error: BaseException, work: Path, code: Code) -> str | None:
     """One line for the error that ended a script, None where samebits knows no more than the error says."""
     return next(_hints(error, work, code), None)
@@ -25,6 +42,10 @@ def _hints(error: BaseException, work: Path, code: Code) -> Iterator[str]:
         yield _missing_module(error.name, work)
     elif isinstance(error, OSError) and error.errno == errno.ENOENT and isinstance(error.filename, str):
         yield from _missing_file(error.filename, work, code)
+    else:
+        # TensorFlow's errors differ in their text alone, and Keras wraps them in its own.
+        text = str(error).lower()
+        yield from (advice for fragment, advice in _OF_GPUS if fragment in text)
 
 
 def _missing_module(name: str, work: Path) -> str:

@@ -106,7 +106,7 @@ class Session:
         digests = {} if record.result is None else record.result.file_digests()
         written = self.folder.finalize_or_beside(record, digests)
         if written != self.folder.record:
-            log(f"another process declared this run ended while it went on; how it ended is in {written}")
+            log(f"another process declared this run ended while it was running; how it ended is in {written}")
             self.status = self.status or EXIT_ERROR
 
     def _trained(self, ledger: Ledger) -> Record:
@@ -213,7 +213,7 @@ class Session:
             if names.allow(EPOCH_SHUFFLE):
                 parts.shuffle.install(self.patches)
             parts.observer.install(self.patches)
-            observed = observe_environment(on_gpu=parts.profile.device == "gpu")
+            observed = observe_environment(self.record.recipe.device)
             # Seeding comes last: nothing above may use up random numbers.
             determinism.seed_everything(self.record.recipe.seed, parts.profile, self.patches)
             self._note(

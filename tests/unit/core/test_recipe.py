@@ -44,6 +44,8 @@ _PARTS = [
     ("device.model", "NVIDIA L4", "device.model"),
     ("device.compute_capability", "8.9", "device.compute_capability"),
     ("device.count", 1, "device.count"),
+    ("device.multiprocessors", 132, "device.multiprocessors"),
+    ("device.mig", "1g.10gb", "device.mig"),
     ("world_size", 2, "world_size"),
     ("code.modes", True, "code.modes"),
     ("env", {"LR": "0.1"}, "env.LR"),
@@ -90,7 +92,9 @@ def test_the_table_leaves_no_part_out(recipe: Recipe) -> None:
         for inner in (value if isinstance(value, dict) else [""])
     }
     # These are written only where they are not the default.
-    assert {named for _, _, named in _PARTS} == parts | {"code.modes", "env.LR", "inputs"}
+    assert {named for _, _, named in _PARTS} == parts | {
+        *("code.modes", "device.multiprocessors", "device.mig", "env.LR", "inputs")
+    }
 
 
 def test_the_order_of_fit_counts(recipe: Recipe) -> None:

@@ -87,6 +87,7 @@ def test_a_summary_is_the_records_own(path: Path) -> None:
     record = read_record(path)
     resumed = record.origin.resumes
     last = record.result.fits[-1] if record.result and record.result.fits else None
+    cpu = None if record.environment.system is None else record.environment.system.cpu
     assert RecordSummary.from_dict(json.loads(path.read_bytes())) == RecordSummary(
         id=record.id,
         level=record.level,
@@ -102,4 +103,6 @@ def test_a_summary_is_the_records_own(path: Path) -> None:
         metrics={} if last is None else {name: values[-1] for name, values in last.history.items()},
         verifies=None if record.origin.verifies is None else record.origin.verifies.id,
         host=record.host,
+        cpu=None if cpu is None else f"{cpu.model} ({cpu.instruction_set})",
+        runtime=record.environment.runtime,
     )

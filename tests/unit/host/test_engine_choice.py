@@ -52,4 +52,4 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: str, complaint: str
     with pytest.raises(InputError) as caught:
         apply_choice(environment)
     assert complaint in str(caught.value)
-    assert str(caught.value).endswith("; `make engine` writes it anew, or remove it")
+    assert str(caught.value).endswith("; `make engine` writes it again, or remove it")

@@ -247,7 +247,7 @@ def test_a_copy_in_the_cache_is_checked_when_it_is_used(context: Path) -> None:
     [
         ("", False, None),
         ("RUN id\n", True, None),
-        ("RUN id\n", False, "of no known samebits; read it, then add --trust-its-code x"),
+        ("RUN id\n", False, "wrote the Dockerfile in the run's folder; read it, then add --trust-its-code x"),
         ("RUN --network=host id\n", True, "asks for network or rights"),
         ("RUN --network default id\n", True, "asks for network or rights"),
         ("RUN --security=insecure id\n", True, "asks for network or rights"),

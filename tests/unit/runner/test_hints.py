@@ -12,6 +12,7 @@ _SKLEARN = "the module sklearn comes with scikit-learn, which is not among the r
 _SKLEARN += " echo scikit-learn >> requirements.in && samebits lock"
 _OWN = "own is in the code, but not on the import path; add --pythonpath src"
 _JSON = "json is here, but has no json.gone; another version of it may have"
+_MEMORY = "the GPU has too little free memory: end what else uses it (`nvidia-smi` lists it), or use smaller batches"
 CODE = Code(tree=Digest.of_bytes(b""), entry="scripts/train.py")
 
 
@@ -51,6 +52,26 @@ def work(tmp_path: Path) -> Path:
         (FileNotFoundError("no number"), None),
         (PermissionError(13, "Permission denied", "configs/a.json"), None),
         (ValueError("x"), None),
+        (
+            RuntimeError("Graph execution error: OOM when allocating tensor with shape[4096,4096]"),
+            f"{_MEMORY}; on the CPU, the machine's memory is meant",
+        ),
+        (
+            RuntimeError("failed call to cuDevicePrimaryCtxRetain: CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+            _MEMORY,
+        ),
+        (
+            RuntimeError("CUDA_ERROR_NO_BINARY_FOR_GPU: no kernel image is available for execution on the device"),
+            "the locked TensorFlow holds no code for this GPU; use one of 6.0 or later",
+        ),
+        (
+            RuntimeError("Failed to load PTX: CUDA_ERROR_UNSUPPORTED_PTX_VERSION"),
+            "the driver is too old to compile TensorFlow's kernels; upgrade it",
+        ),
+        (
+            RuntimeError("Timestamp cannot be called when determinism is enabled [Op:Timestamp]"),
+            "this operation has no deterministic form here; `samebits check --run` names others",
+        ),
     ],
 )
 def test_hints(work: Path, error: BaseException, expected: str | None) -> None:

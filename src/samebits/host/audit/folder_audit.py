@@ -67,7 +67,7 @@ def audit_ended(run: RunDir, only: str) -> tuple[Record, FolderAudit]:
 
 
 def last_record(run: RunDir, record: Record) -> Record:
-    """The record that names the files as they are: a late one, if the run went on after it was declared ended."""
+    """The record that names the files as they are: a late one, if the run continued after it was declared ended."""
     late = run.late_records()
     return read_record(late[-1]) if late else record
 

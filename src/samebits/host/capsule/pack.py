@@ -78,7 +78,7 @@ def _check_target(target: Path, run: RunDir) -> None:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; create it, or name another file with -o")
     if folder.resolve().is_relative_to(run.path.resolve()):
-        raise InputError(f"{target} lies in the run's folder, which would change it; name another file with -o")
+        raise InputError(f"{target} is in the run's folder, which would change it; name another file with -o")
 
 
 def _sources(run: RunDir, record: Record, options: PackOptions, folder: Path) -> tuple[list[Source], list[str]]:

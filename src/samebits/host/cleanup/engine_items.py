@@ -80,9 +80,9 @@ def _objects(text: str, key: str) -> list[dict[str, Any]]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ToolError(f"the docker command answers otherwise than Docker's: {error}") from error
+        raise ToolError(f"the docker command did not answer as Docker's does: {error}") from error
     if not isinstance(found, list) or not all(isinstance(item, dict) and key in item for item in found):
-        raise ToolError(f"the docker command answers otherwise than Docker's: no list of objects with {key}")
+        raise ToolError(f"the docker command did not answer as Docker's does: no list of objects with {key}")
     return found
 
 

@@ -52,7 +52,7 @@ class Selection:
         if self.unused_for <= 0:
             return ""
         if item.used is None:
-            return "nothing tells when it was used; name it with --unused-for 0d"
+            return "its last use is unknown; choose it with --unused-for 0d"
         return "used lately" if self.now - item.used < self.unused_for else ""
 
     def split(self, items: Iterable[Item]) -> tuple[list[Item], list[tuple[Item, str]]]:

@@ -54,7 +54,7 @@ class CleanupPlan:
 
 def plan_cleanup(runs: Path, request: CleanupRequest) -> CleanupPlan:
     """Look at cache, engine and runs; nothing is removed."""
-    with elapsed_progress("adding up what runs, caches and images take"):
+    with elapsed_progress("measuring runs, caches and images"):
         folders, now = known_folders(runs), time.time()
         needs = read_needs(folders)
         items = [*cache_items(needs, running_programs()), *engine_items(needs, request.unused_for)]

@@ -94,13 +94,13 @@ def _continue(
     liveness = "" if read_record(last.record).finalized else last.liveness(record)
     if liveness in {ALIVE, HELD}:
         # Slurm declared its node dead, and it trains all the same. Nothing of it is touched.
-        log(f"the attempt {record.id} still runs; this attempt begins anew, and their results are compared")
+        log(f"the attempt {record.id} still runs; this attempt starts over, and their results are compared")
         return _train(folder, planned, runtime)
     # Slurm has requeued the job: that declares an attempt ended which cannot be seen from here.
     declared = liveness == UNKNOWN
     reason = None if declared else why_not_resumable(last, record)
     if reason is not None:
-        log(f"the attempt {record.id} cannot be resumed: {reason}; this attempt begins anew")
+        log(f"the attempt {record.id} cannot be resumed: {reason}; this attempt starts over")
         return _train(folder, planned, runtime)
     if not runtime.isolated:
         # This launcher is about to train the same recipe here: whether by resuming makes no difference.
@@ -109,7 +109,7 @@ def _continue(
     try:
         return resume(last, request, ResumeOptions(ended=declared), folder.note_attempt)
     except InputError as error:
-        log(f"{error}; this attempt begins anew")
+        log(f"{error}; this attempt starts over")
         return _train(folder, planned, runtime)
 
 

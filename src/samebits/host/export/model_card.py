@@ -44,7 +44,7 @@ def _body(run: RunDir, record: Record, request: Request) -> str:
         "Training": _rows({**chosen, **facts.versions(record)}),
         "Digests": _rows(facts.digests(record)),
         "How to repeat": f"    {facts.verify_command(record)}\n\n{_text(guaranteed(record))}",
-        "Verified": _items(facts.verdicts(run, record)) or "No verification lies beside the run.",
+        "Verified": _items(facts.verdicts(run, record)) or "No verification is beside the run.",
         "Limits": _items(reservations(record)) or "The run noticed nothing that weakens this.",
     }
     title = _TITLE.format(name=_text(record.id))

@@ -217,7 +217,7 @@ def staged_context(kind: ImageKind = CPU) -> Path:
     target = folder / Digest.of_json(digests).hex[:16]
     with exclusive(folder, "stage"):
         if target.exists() and not _is_as_staged(target):
-            log(f"{target} was changed; making it anew")
+            log(f"{target} was changed; making it again")
             shutil.rmtree(target)
         if not target.exists():
             # Renamed when complete: an interrupted copy is never used.

@@ -1,4 +1,4 @@
-"""Find the image to train in and identify it by its digests; that of a project is built if it is missing."""
+"""Find the image to train in, build it if it is missing, and identify it by its digests."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,10 +30,14 @@ from samebits.host.image.tag_notes import moved_base, moved_tag
 
 
 def find_or_build(engine: Engine, kind: ImageKind, reference: str | None) -> tuple[Image, ImageIdentity]:
-    """The image to train in, with its digests; that of a project is built if none is named and it is missing."""
-    if reference is None and not kind.is_usual:
+    """The image to train in, with its digests; it is built if none is named and it is missing.
+
+    That of a project is also built if it is outdated. The usual image is `samebits build`'s to replace: its name serves
+    all projects.
+    """
+    if reference is None:
         image = engine.find_image(kind.tag)
-        if image is None or _outdated(image, kind):
+        if image is None or (not kind.is_usual and _outdated(image, kind)):
             build(engine, plan_build(engine, kind))
     return identify(engine, reference or kind.tag, kind.project, kind.python)
 

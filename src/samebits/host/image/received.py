@@ -78,7 +78,9 @@ def _allowed(folder: Path) -> Iterator[str]:
     if os.path.lexists(folder / WHEELS_PATH):
         names += (name for name in plain_files(folder, WHEELS_PATH) if name.endswith(".whl"))
     if len(names) > _MAX_FILES:
-        raise ImageError(f"the build context in {folder} holds {pluralize(len(names), 'file')}: it is none of samebits")
+        raise ImageError(
+            f"the build context in {folder} holds {pluralize(len(names), 'file')}: samebits does not write that many"
+        )
     yield from names
 
 
@@ -122,7 +124,9 @@ def check_dockerfile(context: Path, *, trusted: bool, advice: str) -> None:
     if _NETWORK.search(content.decode("utf-8", "replace")):
         raise UntrustedError("the Dockerfile in the run's folder asks for network or rights; no option allows that")
     if not trusted:
-        raise UntrustedError(f"the Dockerfile in the run's folder is of no known samebits; read it, then add {advice}")
+        raise UntrustedError(
+            f"no known version of samebits wrote the Dockerfile in the run's folder; read it, then add {advice}"
+        )
 
 
 def _known() -> set[str]:

@@ -77,7 +77,7 @@ def _get_with_retries(file: PinnedFile, partial: Path, report: Report) -> None:
             if attempt == _ATTEMPTS or (here == before and attempt > 1):
                 raise InputError(
                     f"the download of {file.url} stopped after {here:,} bytes: {error}; run `samebits fetch` again to"
-                    " go on from there"
+                    " continue there"
                 ) from error
 
 

@@ -36,7 +36,7 @@ def check_files(folder: Path, *, thorough: bool = False) -> None:
     try:
         known = json.loads((folder / _MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
-        raise ImageError(f"cannot tell whether {folder} was changed: {error}; {_remedy(folder)}") from error
+        raise ImageError(f"cannot check whether {folder} was changed: {error}; {_remedy(folder)}") from error
     log_progress("checking the files of the virtual environment")
     found = _digests(folder)
     changed = differing_names(known, found)
@@ -51,7 +51,7 @@ def _kind(was: bool, there: bool) -> str:  # noqa: FBT001  two facts about one f
 
 
 def _remedy(folder: Path) -> str:
-    return f"remove it, and the next run makes it anew: rm -r {folder}"
+    return f"remove it, and the next run makes it again: rm -r {folder}"
 
 
 def _stamp_holds(folder: Path) -> bool:

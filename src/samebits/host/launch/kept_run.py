@@ -136,7 +136,7 @@ class KeptRun:
         # The record of an older runner keeps its version: that runner reads it when the run is trained again.
         written = self._folder.finalize_or_beside(record, known, record.version)
         if written != self._folder.record:
-            log(f"another process declared this run ended while it went on; how it ended is in {written}")
+            log(f"another process declared this run ended while it was running; how it ended is in {written}")
 
 
 def adopt(folder: RunDir, record: Record) -> Record:

@@ -89,10 +89,11 @@ def _device(gpus: str | None) -> Device:
     if gpus is None:
         return Device()
     # Asked of the driver, because the engine does not know the model of a GPU.
-    report = read_gpus()
+    report = read_gpus(multiprocessors=True)
     if not report.gpus:
         raise EngineError(f"no GPU is available: {report.reason}; install NVIDIA's driver, or drop --gpus")
     report.check_driver()
+    report.check_architecture()
     return report.device(len(report.gpus) if gpus == "all" else int(gpus))
 
 
@@ -148,7 +149,9 @@ def _of_recorded(runtime: Runtime, record: Record) -> Runtime:
 
 def _recorded_device(record: Record) -> Device:
     device = record.recipe.device
-    return _device(None if device.kind == "cpu" else str(device.count))
+    here = _device(None if device.kind == "cpu" else str(device.count))
+    # A recipe from before version 1.7 has no such number; preflight compares what the run observed.
+    return here if device.multiprocessors is not None else replace(here, multiprocessors=None)
 
 
 def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, device: Device) -> Runtime:

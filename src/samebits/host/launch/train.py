@@ -160,7 +160,7 @@ def _unfinished_outcome(status: int) -> Outcome:
         return Outcome(state=FAILED, message=message)
     message = f"the training process was killed by {number.name}"
     if number == signal.SIGKILL:
-        message += ": by the system for want of memory, or by someone"
+        message += ": by the system because memory ran out, or by someone"
     return Outcome(state=INTERRUPTED, message=message)
 
 

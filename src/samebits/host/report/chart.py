@@ -70,7 +70,9 @@ def draw_differences(title: str, one: Mapping[str, Points], other: Mapping[str, 
     if not values:
         return None
     low, high = math.floor(min(values)), math.ceil(max(values))
-    scale = _Scale(low=low, high=max(high, low + 1), last=_last_epoch(logs))
+    # The same axis as the curves above it, also where one run has fewer epochs.
+    last = max(_last_epoch(one), _last_epoch(other))
+    scale = _Scale(low=low, high=max(high, low + 1), last=last)
     step = max(1, (int(scale.high) - low) // 5)
     up = tuple(Tick(at=scale.y(value), text=f"1e{value}") for value in range(low, int(scale.high) + 1, step))
     return _chart(title, logs, scale, up, last={name: points[-1][1] for name, points in series.items() if points})

@@ -1,40 +1,92 @@
-"""The page of all runs in a folder, grouped by recipe: which recipes repeated, and how often."""
+"""The page of all runs in a folder, grouped by recipe: which recipes repeated, how often, and where."""
 
+import shlex
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from samebits.core.errors import pluralize
 from samebits.core.record_summary import RecordSummary
 from samebits.core.run_dir import RunDir
 from samebits.host.report.page import render
 from samebits.host.runs.registry import read_runs
-from samebits.host.runs.run_list import note
+from samebits.host.runs.run_list import metrics_text, note
+
+ONCE, REPEATED, DIFFERS, NO_RESULT = "once", "repeated", "differs", "no result"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexRow:
+    """One run: its folder's name, summary, final metrics, CPU and runtime, and what it verifies or resumes."""
+
+    name: str
+    summary: RecordSummary
+    metrics: str
+    where: str
+    note: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecipeGroup:
-    """The runs of one recipe; `results` is how many different results they have."""
+    """The runs of one recipe. They have script, arguments and seed in common."""
 
     recipe: str
-    runs: tuple[tuple[RunDir, RecordSummary, str], ...]
-    results: int
+    rows: tuple[IndexRow, ...]
+
+    @property
+    def command(self) -> str:
+        """Script, arguments and seed."""
+        summary = self.rows[0].summary
+        return f"{shlex.join((summary.script, *summary.arguments))}, seed {summary.seed}"
+
+    @property
+    def results(self) -> list[str]:
+        """The result of each run that has one."""
+        return [str(row.summary.result) for row in self.rows if row.summary.result is not None]
+
+    @property
+    def state(self) -> str:
+        """Whether the recipe repeated."""
+        if len(self.results) < 2:
+            return ONCE if self.results else NO_RESULT
+        return REPEATED if len(set(self.results)) == 1 else DIFFERS
 
     @property
     def verdict(self) -> str:
-        """Whether the recipe repeated."""
-        with_result = sum(summary.result is not None for _, summary, _ in self.runs)
-        if with_result < 2:
-            return "run once" if with_result else "no result"
-        return f"repeated {with_result} times" if self.results == 1 else f"{self.results} results in {with_result} runs"
+        """The same as a text, with numbers."""
+        runs = pluralize(len(self.results), "run")
+        texts = {ONCE: "one run", NO_RESULT: "no result", REPEATED: f"the same result in {runs}"}
+        return texts.get(self.state, f"{len(set(self.results))} results in {runs}") + self._machines()
+
+    def _machines(self) -> str:
+        hosts = [row.summary.host for row in self.rows if row.summary.result is not None]
+        machines = {host.machine for host in hosts if host is not None and host.machine is not None}
+        return f", on {len(machines)} machines" if len(machines) > 1 else ""
 
 
 def index_page(runs: Path) -> bytes:
     """The page of a folder of runs; raises InputError where it does not exist."""
-    groups: dict[str, list[tuple[RunDir, RecordSummary, str]]] = {}
+    found: dict[str, list[IndexRow]] = {}
     for folder, summary in read_runs(runs):
-        groups.setdefault(str(summary.recipe), []).append((folder, summary, note(folder, summary)))
-    return render("index.html.j2", groups=[_group(recipe, found) for recipe, found in groups.items()])
+        found.setdefault(str(summary.recipe), []).append(_row(folder, summary))
+    groups = [RecipeGroup(recipe=recipe, rows=tuple(rows)) for recipe, rows in found.items()]
+    return render("index.html.j2", groups=groups, overview=_overview(groups))
 
 
-def _group(recipe: str, runs: list[tuple[RunDir, RecordSummary, str]]) -> RecipeGroup:
-    results = {str(summary.result) for _, summary, _ in runs if summary.result is not None}
-    return RecipeGroup(recipe=recipe, runs=tuple(runs), results=len(results))
+def _row(folder: RunDir, summary: RecordSummary) -> IndexRow:
+    where = ", ".join(text for text in (summary.cpu, summary.runtime) if text)
+    metrics = metrics_text(summary.metrics)
+    return IndexRow(name=folder.path.name, summary=summary, metrics=metrics, where=where, note=note(folder, summary))
+
+
+def _overview(groups: Iterable[RecipeGroup]) -> list[str]:
+    """How many recipes are in which state; a state without one is left out."""
+    states = Counter(group.state for group in groups)
+    texts = {
+        REPEATED: "gave the same result in every run",
+        DIFFERS: "gave different results",
+        ONCE: "ran once",
+        NO_RESULT: "gave no result",
+    }
+    return [f"{pluralize(states[state], 'recipe')} {text}" for state, text in texts.items() if states[state]]

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from samebits.core.cpu_info import describe_cpu
 from samebits.core.determinism_profile import PORTABLE
 from samebits.core.errors import InputError, SettingError
-from samebits.core.gpu_info import read_gpus
+from samebits.core.gpu_info import GpuReport, describe_device, read_gpus
+from samebits.core.recipe import Device
 from samebits.core.record import Record
 from samebits.core.run_config import BITWISE, REPRODUCIBILITY_LEVELS
 from samebits.core.run_setup import check_portable_cpu
@@ -61,31 +62,62 @@ def hardware(record: Record) -> Iterator[PreflightCheck]:
 
 
 def _gpu_check(record: Record) -> PreflightCheck:
-    device, report = record.recipe.device, read_gpus(multiprocessors=True)
-    system = record.environment.system
-    seen = system.gpu.gpus[0] if system is not None and system.gpu.gpus else None
-    wanted = f"{device.count} x {device.model}, {device.compute_capability}"
+    report = read_gpus(multiprocessors=True)
+    wanted = f"{record.recipe.device.count} x {describe_device(_recorded_gpu(record))}"
     if not report.gpus:
-        return PreflightCheck(
-            name="gpu", wanted=wanted, found="none", reason=str(report.reason), blocks=REPRODUCIBILITY_LEVELS
-        )
-    first = report.gpus[0]
-    found = f"{len(report.gpus)} x {first.name}, {first.compute_capability}"
-    same = (first.name, first.compute_capability) == (device.model, device.compute_capability)
-    # One model is sold with different numbers of multiprocessors, and cuBLAS chooses its kernels by that number.
-    multiprocessors = None if seen is None else seen.multiprocessors, first.multiprocessors
-    if None not in multiprocessors and multiprocessors[0] != multiprocessors[1]:
-        same, found = False, f"{found}, {multiprocessors[1]} multiprocessors instead of {multiprocessors[0]}"
-    if len(report.gpus) < (device.count or 1):
-        return PreflightCheck(
-            name="gpu", wanted=wanted, found=found, reason="too few GPUs", blocks=REPRODUCIBILITY_LEVELS
-        )
+        return _gpu_row(wanted, "none", str(report.reason), REPRODUCIBILITY_LEVELS)
+    found = f"{len(report.gpus)} x {report.gpus[0]}"
+    if len(report.gpus) < (record.recipe.device.count or 1):
+        return _gpu_row(wanted, found, "too few GPUs", REPRODUCIBILITY_LEVELS)
     try:
         report.check_driver()
+        report.check_architecture()
     except SettingError as error:
-        return PreflightCheck(name="gpu", wanted=wanted, found=found, reason=str(error), blocks=REPRODUCIBILITY_LEVELS)
-    reason = "" if same else "another GPU model: neither cuDNN nor cuBLAS guarantees the same bits"
-    return PreflightCheck(name="gpu", wanted=wanted, found=found, reason=reason, blocks=() if same else (BITWISE,))
+        return _gpu_row(wanted, found, str(error), REPRODUCIBILITY_LEVELS)
+    try:
+        here = report.device(record.recipe.device.count or 1)
+    except SettingError as error:
+        return _gpu_row(wanted, found, str(error), (BITWISE,))
+    reason = _why_other_bits(_recorded_gpu(record), here)
+    return _gpu_row(wanted, found, reason or _other_driver(record, report), (BITWISE,) if reason else ())
+
+
+def _gpu_row(wanted: str, found: str, reason: str, blocks: tuple[str, ...]) -> PreflightCheck:
+    return PreflightCheck(name="gpu", wanted=wanted, found=found, reason=reason, blocks=blocks)
+
+
+def _recorded_gpu(record: Record) -> Device:
+    """The device of a recipe. A recipe from before version 1.7 has less; then it is what the run observed."""
+    device, system = record.recipe.device, record.environment.system
+    seen = system.gpu.gpus[0] if system is not None and system.gpu.gpus else None
+    if seen is None or device.multiprocessors is not None:
+        return device
+    return replace(device, multiprocessors=seen.multiprocessors, mig=device.mig or seen.mig)
+
+
+def _why_other_bits(recorded: Device, here: Device) -> str:
+    """Why this host's GPU may compute other bits than the recorded one; empty if nothing says so."""
+    one, other = ((device.model, device.compute_capability) for device in (recorded, here))
+    if one != other:
+        return "another GPU model: neither cuDNN nor cuBLAS guarantees the same bits"
+    if recorded.mig != here.mig:
+        return "another slice of a GPU (MIG): it has other numbers of multiprocessors and caches"
+    if recorded.multiprocessors is None or recorded.multiprocessors == here.multiprocessors:
+        return ""
+    if here.multiprocessors is None:
+        return "the number of multiprocessors cannot be read here, and cuBLAS guarantees the same bits for one only"
+    return "another number of multiprocessors: cuBLAS guarantees the same bits for one number only"
+
+
+def _other_driver(record: Record, report: GpuReport) -> str:
+    """A note where another driver compiles TensorFlow's kernels, which decides nothing by itself."""
+    system = record.environment.system
+    known = None if system is None else system.gpu.driver
+    if known in (None, report.driver) or not report.gpus[0].compiles_ptx:
+        return ""
+    return (
+        f"driver {report.driver} instead of {known}: it compiles TensorFlow's kernels for this GPU, maybe to other bits"
+    )
 
 
 def memory(record: Record) -> Iterator[PreflightCheck]:

@@ -43,7 +43,7 @@ def _presence(run: RunDir, lock: InputsLock, *, fetch: bool, offline: bool) -> P
         return _row(wanted, wanted)
     # A preflight takes seconds, so only `verify` fetches.
     if any(file.url is None for file in gone) and not beside(run):
-        reason = f"the URLs are not known of {named(gone)}; take the files with `samebits fetch --import`"
+        reason = f"no URL is known for {named(gone)}; take the files with `samebits fetch --import`"
         return _row(wanted, count, reason, blocks=True)
     return _row(wanted, count, f"`samebits verify` fetches {named(gone)}")
 

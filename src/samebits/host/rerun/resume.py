@@ -145,4 +145,4 @@ def _describe(resumes: ResumedRun) -> str:
     start = "the beginning" if resumes.checkpoint is None else str(resumes.checkpoint)
     if resumes.trusted:
         return f"{start}, without a proof (--trust-checkpoint)"
-    return f"{start}; it must reproduce {resumes.replays} before it goes on"
+    return f"{start}; it must reproduce {resumes.replays} before it continues"

@@ -126,6 +126,12 @@ def short_decimal(text: str) -> str:
         return text
 
 
+def metrics_text(values: Mapping[str, str]) -> str:
+    """The first metrics in one row; `…` stands for what is left out."""
+    shown = [f"{name} {short_decimal(text)}" for name, text in values.items()]
+    return _cut(", ".join(shown[:_MAX_METRICS]) + (", …" if len(shown) > _MAX_METRICS else ""), _MAX_METRICS_TEXT)
+
+
 def _row(folder: RunDir, summary: RecordSummary) -> list[str]:
     return [
         folder.path.name,
@@ -136,14 +142,9 @@ def _row(folder: RunDir, summary: RecordSummary) -> list[str]:
         "" if summary.result is None else summary.result.short,
         _cut(summary.script.rpartition("/")[2], _MAX_ARGUMENTS),
         _cut(shlex.join(summary.arguments), _MAX_ARGUMENTS),
-        _cut(_metrics(summary.metrics), _MAX_METRICS_TEXT),
+        metrics_text(summary.metrics),
         note(folder, summary),
     ]
-
-
-def _metrics(values: Mapping[str, str]) -> str:
-    shown = [f"{name} {short_decimal(text)}" for name, text in values.items()]
-    return ", ".join(shown[:_MAX_METRICS]) + (", …" if len(shown) > _MAX_METRICS else "")
 
 
 def _cut(text: str, most: int) -> str:

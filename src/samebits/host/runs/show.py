@@ -84,7 +84,10 @@ def _late_rows(folder: RunDir) -> Iterator[Row]:
     for path in folder.late_records():
         late = read_record(path)
         result = "no result" if late.result_digest is None else f"result {late.result_digest}"
-        yield "late record", f"{path.name}: {late.outcome.state}, {result}; the run went on after it was declared ended"
+        yield (
+            "late record",
+            f"{path.name}: {late.outcome.state}, {result}; the run continued after it was declared ended",
+        )
 
 
 def _verification_rows(folder: RunDir) -> list[Row]:

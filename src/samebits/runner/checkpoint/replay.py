@@ -66,7 +66,7 @@ class ReplayProof:
             raise self._error(f"{name} differs")
         del self._left[0]
         if not self._left:
-            log(f"{position} was reproduced; the training goes on")
+            log(f"{position} was reproduced; the training continues")
 
     def require_complete(self) -> None:
         """Raise InputError if the script ended before everything was reproduced."""

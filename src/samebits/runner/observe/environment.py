@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from samebits.core.cpu_info import describe_cpu
 from samebits.core.environment import ObservedSystem
 from samebits.core.gpu_info import read_gpus
+from samebits.core.recipe import Device
 from samebits.runner.software import distributions
 
 _ALLOWED_VARIABLES = (
@@ -23,12 +24,17 @@ _ALLOWED_VARIABLES = (
 """The variables that are recorded in addition to the profile's settings. All others may hold secrets."""
 
 
-def observe_environment(*, on_gpu: bool) -> ObservedSystem:
-    """Versions and hardware. On a GPU, TensorFlow must have opened its devices."""
+def observe_environment(device: Device) -> ObservedSystem:
+    """Versions and hardware. On a GPU, TensorFlow must have opened its devices.
+
+    Raises SettingError where this process sees another GPU than the recipe names.
+    """
     import keras
     import numpy as np
     import tensorflow as tf
 
+    gpus = read_gpus(multiprocessors=device.kind == "gpu")
+    gpus.check_recipe(device)
     build = tf.sysconfig.get_build_info()
     return ObservedSystem(
         python=platform.python_version(),
@@ -45,7 +51,7 @@ def observe_environment(*, on_gpu: bool) -> ObservedSystem:
         libc=" ".join(platform.libc_ver()),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         cpu=describe_cpu(),
-        gpu=read_gpus(multiprocessors=on_gpu),
+        gpu=gpus,
         variables=recorded_variables(os.environ),
     )
 

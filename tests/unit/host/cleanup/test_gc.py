@@ -77,7 +77,7 @@ def test_what_is_chosen() -> None:
     everything = Selection(unused_for=0, needed=True, now=1200)
     assert (everything.why_kept(needed), everything.why_kept(busy)) == ("", "a program uses it")
     unknown = replace(item, used=None)
-    assert old.why_kept(unknown).startswith("nothing tells when it was used")
+    assert old.why_kept(unknown).startswith("its last use is unknown")
     assert everything.why_kept(unknown) == ""
 
 
@@ -154,7 +154,7 @@ def test_what_was_used_since_it_was_listed_stays(cache: Path) -> None:
 
 
 def test_what_a_program_began_to_use_stays() -> None:
-    """Also where nothing tells when that was: it took no lock."""
+    """Also where its last use is unknown: it took no lock."""
     folder = environment("0123456789abcdef-cp311-0")
     item = items()[folder.name]
     with subprocess.Popen([sys.executable, "-c", "print(1, flush=True); input()", f"{folder}/x"], **PIPES) as process:
@@ -315,7 +315,7 @@ def test_a_command_that_is_not_dockers(
 
     monkeypatch.setattr(engine_items, "run_tool", run_tool)
     assert list(engine_items.engine_items(RunNeeds(), 0)) == []
-    assert "images and build caches are left out: the docker command answers" in capsys.readouterr().err
+    assert "images and build caches are left out: the docker command did not answer as" in capsys.readouterr().err
 
 
 def test_sizes(tmp_path: Path) -> None:

@@ -159,6 +159,6 @@ def test_a_staged_context_that_was_changed_is_made_anew(
     attacked = (path.read_bytes() if path.exists() else b"") + b"\n"
     path.write_bytes(attacked)
     assert staged_context() == target
-    assert capsys.readouterr().err == f"samebits: {target} was changed; making it anew\n"
+    assert capsys.readouterr().err == f"samebits: {target} was changed; making it again\n"
     assert context_source_digest(target, compiled=False) == source_digest(CPU)
     assert not path.exists() or path.read_bytes() != attacked

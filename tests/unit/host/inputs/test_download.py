@@ -73,7 +73,7 @@ def test_a_download_goes_on_where_it_stopped(hosts: Hosts, store: InputStore) ->
     hosts.files[_URL], hosts.cut[_URL] = _CONTENT, 4_000
     message = _refused(_FILE)
     assert "stopped after 4,000 bytes" in message
-    assert "run `samebits fetch` again to go on from there" in message
+    assert "run `samebits fetch` again to continue there" in message
     del hosts.cut[_URL]
     hosts.asked.clear()
     obtain([_FILE])

@@ -55,7 +55,7 @@ def test_a_change_is_named(venv: Path, change: object, named: str) -> None:
         with pytest.raises(ImageError) as caught:
             check_files(venv)
         assert str(caught.value) == (
-            f"the virtual environment {venv} was changed: {named}; remove it, and the next run makes it anew:"
+            f"the virtual environment {venv} was changed: {named}; remove it, and the next run makes it again:"
             f" rm -r {venv}"
         )
 
@@ -104,7 +104,7 @@ def test_its_own_files_are_lost(venv: Path, name: str) -> None:
         check_files(venv)
         assert json.loads((venv / name).read_text())["looks"]
     else:
-        with pytest.raises(ImageError, match=r"^cannot tell whether .* was changed: "):
+        with pytest.raises(ImageError, match=r"^cannot check whether .* was changed: "):
             check_files(venv, thorough=True)
 
 

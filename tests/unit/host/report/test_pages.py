@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from samebits.core.liveness import Host, RunProcess
 from samebits.core.record import Record
 from samebits.core.run_dir import MARKER, RunDir
 from samebits.host.report import ledger_view
@@ -210,8 +211,14 @@ def test_no_peak_is_lost() -> None:
 def test_distances() -> None:
     one, same, other = ({"loss": [(0, 1.0), (1, value)]} for value in (2.0, 2.0, 2.001))
     assert draw_differences("loss", one, same) is None
-    chart = draw_differences("loss", one, other)
+    longer = {"loss": [*other["loss"], (2, 1.0)]}
+    chart, aligned = draw_differences("loss", one, other), draw_differences("loss", one, longer)
     assert chart is not None
+    assert aligned is not None
+    assert ([tick.text for tick in chart.across], [tick.text for tick in aligned.across]) == (
+        ["1", "2"],
+        ["1", "2", "3"],
+    )
     assert chart.curves[0].last == "0.001"
     assert [tick.text for tick in chart.up] == ["1e-3", "1e-2"] or [tick.text for tick in chart.up] == ["1e-4", "1e-3"]
 
@@ -221,10 +228,23 @@ def test_all_runs(tmp_path: Path, example: Record) -> None:
         make(tmp_path / name, replace(example, id=name), losses(1.0))
     make(tmp_path / "c", replace(with_result(example, _another), id="c"), losses(1.0), code="")
     text = index_page(tmp_path).decode()
-    assert "repeated 2 times" in text
-    assert "run once" in text
+    assert ">the same result in 2 runs<" in text
+    assert ">one run<" in text
+    assert "<li>1 recipe gave the same result in every run</li>\n<li>1 recipe ran once</li>" in text
+    record = example.environment.system
+    assert record is not None
+    assert text.count(f"<td>{record.cpu.model} ({record.cpu.instruction_set})") == 3
+    assert text.count("<td>loss 1, val_loss 2</td>") == 3
     make(tmp_path / "d", replace(with_result(example, _another), id="d"), losses(1.0))
     assert "2 results in 3 runs" in index_page(tmp_path).decode()
+
+
+def test_on_how_many_machines_a_recipe_ran(tmp_path: Path, example: Record) -> None:
+    launcher = RunProcess(boot="b", namespace=1, pid=1, start=1)
+    for name in ("one", "other"):
+        host = Host(machine=name, launcher=launcher)
+        make(tmp_path / name, replace(example, id=name, host=host), losses(1.0))
+    assert "the same result in 2 runs, on 2 machines" in index_page(tmp_path).decode()
 
 
 def test_control_characters_are_written_out() -> None:

@@ -66,7 +66,7 @@ def test_a_killed_run_ends_in_the_same_bits(played: Played, keep: str) -> None:
     result = _whole(played, "--keep", keep)
     run = _killed(played, 1, 3, "--keep", keep)
     outcome = run.read().outcome
-    message = "the training process was killed by SIGKILL: by the system for want of memory, or by someone"
+    message = "the training process was killed by SIGKILL: by the system because memory ran out, or by someone"
     assert (outcome.state, outcome.message) == ("interrupted", message)
     before = {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file()}
     again = _resumed(played, run)
@@ -155,7 +155,7 @@ def test_the_first_checkpoint_is_reproduced_from_the_beginning(played: Played) -
     result = _whole(played)
     run = _killed(played, 0, 1)
     done = played.call("resume", run.path.name)
-    line = "from the beginning; it must reproduce phase 0 after 1 epoch before it goes on"
+    line = "from the beginning; it must reproduce phase 0 after 1 epoch before it continues"
     assert done.err.splitlines()[0] == f"samebits: resuming {run.path.name} {line}"
     assert played.player.trained == [(0, epoch) for epoch in range(4)]
     assert played.player.proven == ["0000-000001"]
