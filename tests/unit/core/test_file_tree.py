@@ -392,5 +392,8 @@ def test_an_unreadable_large_file_is_named(open_folder: Path, monkeypatch: pytes
         (open_folder / f"{number}.bin").write_bytes(bytes(LARGE))
     (open_folder / "2.bin").chmod(0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    with unprivileged(), pytest.raises(InputError, match=r"cannot read .*2\.bin: Permission denied; make it readable for you"):
+    with (
+        unprivileged(),
+        pytest.raises(InputError, match=r"cannot read .*2\.bin: Permission denied; make it readable for you"),
+    ):
         hash_tree(open_folder, "data")
