@@ -372,6 +372,7 @@ def test_no_level_changes_a_family(tmp_path: Path, group: str) -> None:
     assert digests["epoch"].keys() == Golden.read(FAMILIES / "golden.json").rows[group].keys()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("group", TESTED_GROUPS)
 def test_no_level_reduces_the_portability_guarantee(tmp_path: Path, group: str) -> None:
