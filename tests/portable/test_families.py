@@ -1,6 +1,6 @@
 """Every family of models under both profiles, on two cores, one core and a busy machine, against the golden table.
 
-The usual lane trains each family once in the portable profile, on one core or a busy machine.
+The usual lane trains two families once in the portable profile, on one core.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,11 @@ def trained(
 
 
 @pytest.mark.parametrize(
-    ("load", "families"), [(partial(cores, 1), ("layers", "losses")), (busy, ("optimizers",))], ids=["one core", "busy"]
+    ("load", "families"),
+    [
+        pytest.param(partial(cores, 1), ("layers", "losses"), id="one core"),
+        pytest.param(busy, ("optimizers",), id="busy", marks=pytest.mark.slow),
+    ],
 )
 def test_the_golden_table(
     load: Callable[[], AbstractContextManager[None]], families: tuple[str, ...], tmp_path: Path

@@ -13,13 +13,14 @@ from types import MappingProxyType
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
-from samebits.core.file_tree import Tree, TreeEntry, TreeFilter, hash_tree, list_tree
+from samebits.core.file_tree import Tree, TreeEntry, hash_tree
 from samebits.core.inputs_lock import WORK, read_lock
 from samebits.core.notebook import SUFFIX, cell_of, is_notebook, script_of
 from samebits.core.project import root_marker
 from samebits.core.recipe import Code
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import MARKER, RunDir
+from samebits.core.tree_walk import TreeFilter, list_tree
 
 # A larger folder is almost certainly data or a home folder that was named by mistake.
 _MAX_CODE_FILES = 5_000

@@ -21,7 +21,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import canonical_json, storage_error
 
-LEDGER_VERSION = "1.1"
+LEDGER_VERSION = "1.2"
 _PLACE_WORDS = {"fit": "fit", "loop": "loop", "stage": "phase", "epoch": "epoch", "step": "step", "round": "round"}
 """The keys that locate a line in the training, and their names in messages."""
 

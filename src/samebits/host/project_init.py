@@ -11,11 +11,11 @@ from packaging.utils import canonicalize_name
 
 from samebits.core.code_tree import code_filter
 from samebits.core.errors import InputError
-from samebits.core.file_tree import list_tree
 from samebits.core.jsonio import storage_error
 from samebits.core.notebook import SUFFIX
 from samebits.core.project import CONFIG_NAME, CodeLayout
 from samebits.core.run_config import RunConfig
+from samebits.core.tree_walk import list_tree
 from samebits.host.image.project_lock import find_lock, find_requirements
 from samebits.host.lint.imports import Need, local_names, needs, notebook_cells
 from samebits.host.lint.missing_packages import locked_names

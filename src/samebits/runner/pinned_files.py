@@ -10,12 +10,13 @@ from pathlib import Path
 
 from samebits.core.code_tree import FILE_TIME
 from samebits.core.errors import InputError, SettingError, pluralize, shorten
-from samebits.core.file_tree import TreeFilter, differing_paths, hash_tree
+from samebits.core.file_tree import differing_paths, hash_tree
 from samebits.core.folder_manifest import digest_file
 from samebits.core.inputs_lock import HOME, LOCK_NAME, WORK, InputsLock, PinnedFile, read_lock
 from samebits.core.jsonio import storage_error
 from samebits.core.recipe import Recipe
 from samebits.core.run_dir import RunDir
+from samebits.core.tree_walk import TreeFilter
 from samebits.runner.process.console import plain_progress
 
 _VARIABLE = "SAMEBITS_INPUTS"

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
-from samebits.core.file_tree import Tree, TreeEntry, TreeFilter, differing_paths, hash_tree, list_tree, read_manifest
+from samebits.core.file_tree import Tree, TreeEntry, differing_paths, hash_tree, read_manifest
+from samebits.core.tree_walk import TreeFilter, list_tree
 from support.machine import unprivileged
 
 
@@ -363,3 +364,36 @@ def test_many_small_files(tmp_path: Path) -> None:
     tree = hash_tree(tmp_path, "data")
     assert time.monotonic() - started < 120
     assert len(tree.entries) == 20_000
+
+
+LARGE = 1 << 19  # bytes: files from 256 KiB on are hashed by threads
+
+
+def test_large_files(tmp_path: Path) -> None:
+    """Several threads give the tree of one, whatever the sizes, and each changed byte counts."""
+    sizes = [LARGE * 5, 1, LARGE, 0, LARGE * 2, LARGE, 7]
+    for number, size in enumerate(sizes):
+        (tmp_path / f"{number}.bin").write_bytes(bytes([number]) * size)
+    seen: list[tuple[int, int]] = []
+    found = hash_tree(tmp_path, "data", progress=lambda done, total: seen.append((done, total)))
+    assert [(entry.path, entry.size, entry.digest) for entry in found.entries] == [
+        (f"{number}.bin", size, Digest.of_bytes(bytes([number]) * size)) for number, size in enumerate(sizes)
+    ]
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1] == (sum(sizes), sum(sizes))
+    with (tmp_path / "4.bin").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    assert differing_paths(found, hash_tree(tmp_path, "data")) == ["4.bin"]
+
+
+def test_an_unreadable_large_file_is_named(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        (open_folder / f"{number}.bin").write_bytes(bytes(LARGE))
+    (open_folder / "2.bin").chmod(0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    with (
+        unprivileged(),
+        pytest.raises(InputError, match=r"cannot read .*2\.bin: Permission denied; make it readable for you"),
+    ):
+        hash_tree(open_folder, "data")

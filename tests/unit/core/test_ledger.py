@@ -36,7 +36,7 @@ def test_each_line_carries_the_digest_of_the_one_before(tmp_path: Path) -> None:
     assert lines.pop() == b""
     previous = str(_RECIPE)
     for number, (line, values) in enumerate(zip(lines, _EPOCHS, strict=True), 1):
-        assert json.loads(line) == {**values, "version": "1.1", "line": number, "previous": previous}
+        assert json.loads(line) == {**values, "version": "1.2", "line": number, "previous": previous}
         previous = f"sha256:{hashlib.sha256(line).hexdigest()}"
     assert str(last) == previous
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ _CHAIN = re.compile(rb'"(?:line":\d+|previous":"sha256:[0-9a-f]{64}"|version":"[
 CHAIN_KEYS = ("line", "previous", "version")
 _NO_NUMBER = b'"version":"1.0"'
 _STEP = b'"event":"step"'
+_HASH = re.compile(rb'"tensors":\{"[^"]*":"([^":]+):')
 TENSOR_LISTS = ("outputs", "gradients", "variables")
 """The lists of a step's line at the trace level *tensor*, in the order in which a difference spreads."""
 
@@ -77,8 +79,11 @@ def _flatten(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_divergence(one: tuple[RunDir, Record], other: tuple[RunDir, Record]) -> Divergence | None:
-    """Where two ledgers diverge; None if they agree. Lines of steps count only if both runs have the same trace."""
-    steps = one[1].trace == other[1].trace
+    """Where two ledgers diverge; None if they agree.
+
+    Lines of steps count only if both runs have the same trace, and digests by the same hash.
+    """
+    steps = one[1].trace == other[1].trace and _step_hash(one[0]) == _step_hash(other[0])
     ledgers = (_read_lines(run, steps=steps) for run, _ in (one, other))
     # Two lines are in memory at a time: ledgers with a line per step may have gigabytes.
     for before, after in itertools.zip_longest(*ledgers):
@@ -114,6 +119,15 @@ def _read_lines(run: RunDir, *, steps: bool) -> Iterator[_Line]:
         return
     except OSError as error:
         raise RecordError(f"cannot read {run.ledger}: {error.strerror}") from error
+
+
+def _step_hash(run: RunDir) -> bytes | None:
+    """The hash of the first line of a step, such as `xxh3-128`; None if there is no such line."""
+    with suppress(OSError):  # `_read_lines` reports it
+        for line in plain_lines(run.ledger):
+            if _STEP in line and (found := _HASH.search(line)):
+                return found[1]
+    return None
 
 
 def _content(line: bytes) -> bytes:

@@ -12,9 +12,9 @@ from typing import Any
 
 from samebits.core.code_tree import check_script, code_filter, read_script
 from samebits.core.errors import InputError, pluralize
-from samebits.core.file_tree import list_tree
 from samebits.core.notebook import SUFFIX, cell_of, is_notebook
 from samebits.core.run_config import RunConfig
+from samebits.core.tree_walk import list_tree
 from samebits.host.lint.findings import PROBE_RULES, Finding, Rule
 from samebits.host.lint.missing_packages import missing_packages
 from samebits.host.lint.rule_table import RULES

@@ -3,12 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from samebits.core.digest import Digest
 from samebits.core.jsonio import storage_error, write_atomically
 from samebits.core.trace_level import EPOCH, STEP, Trace
-from samebits.runner.digests.tensors import DescribedTensor, describe_tensor, group_digest, named_variables
+from samebits.runner.digests.tensors import (
+    DescribedTensor,
+    describe_tensor,
+    group_digest,
+    locating_digest,
+    named_variables,
+)
 
 Append = Callable[[dict[str, object]], None]
 Described = list[dict[str, Any]]
@@ -71,20 +77,20 @@ class StepRecordWriter:
         if self._trace.level == EPOCH:
             return
         # Variables are read now, after the step has changed them.
-        tensors = {name: describe_tensor(named_variables(variables), self._keep) for name, variables in groups.items()}
         line: dict[str, object] = {"event": STEP, **position, "model": model}
-        line["tensors"] = {name: group_digest(described) for name, described in tensors.items()}
-        if self._trace.values:
-            line["variables"] = [{"group": name} | item for name, described in tensors.items() for item in described]
-            line["gradients"] = [item for tap in sorted(self._captures) for item in self._captures[tap].gradients]
-            line["outputs"] = self._outputs()
-            # These bytes now belong to a line, and stay.
-            self._unwritten -= {
-                _file_name(item)
-                for part in ("variables", "gradients", "outputs")
-                for item in cast("Described", line[part])
-            }
+        line |= self._every_tensor(groups) if self._trace.values else {"tensors": _located(groups)}
         self._append(line)
+
+    def _every_tensor(self, groups: dict[str, list[Any]]) -> dict[str, object]:
+        """What the line has at level `tensor`: the digest of each tensor, whose bytes now belong to a line."""
+        tensors = {name: describe_tensor(named_variables(variables), self._keep) for name, variables in groups.items()}
+        listed: dict[str, Described] = {
+            "variables": [{"group": name} | item for name, described in tensors.items() for item in described],
+            "gradients": [item for tap in sorted(self._captures) for item in self._captures[tap].gradients],
+            "outputs": self._outputs(),
+        }
+        self._unwritten -= {_file_name(item) for part in listed.values() for item in part}
+        return {"tensors": {name: group_digest(described) for name, described in tensors.items()}, **listed}
 
     def _outputs(self) -> Described:
         """The outputs of the step: those before its optimizer call, or those from its graph."""
@@ -112,6 +118,10 @@ class StepRecordWriter:
         if not path.exists():
             write_atomically(path, bytes(content), mode=0o444)
             self._unwritten.add(digest.hex)
+
+
+def _located(groups: dict[str, list[Any]]) -> dict[str, str]:
+    return {name: locating_digest(variables) for name, variables in groups.items()}
 
 
 def _file_name(item: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import Ledger
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
+from samebits.core.trace_level import Trace
 from samebits.host.compare.ledger_diff import Divergence, first_divergence
 
 
@@ -59,3 +60,27 @@ def test_a_ledger_of_version_1_0_against_one_of_1_1(tmp_path: Path, example: Rec
     with Ledger(new.ledger, example.recipe.digest) as ledger:
         ledger.append(lines)
     assert first_divergence((old, example), (new, replace(example))) is None
+
+
+@pytest.mark.parametrize(
+    ("digests", "diverges"),
+    [
+        (("xxh3-128:" + "0" * 32, "xxh3-128:" + "1" * 32), True),
+        (("xxh3-128:" + "0" * 32, SHA[0]), False),  # two hashes of the same bytes: nothing can be said
+        ((SHA[0], SHA[1]), True),
+    ],
+)
+def test_steps_count_if_their_digests_are_of_one_hash(
+    tmp_path: Path, example: Record, digests: tuple[str, str], diverges: bool
+) -> None:
+    record = replace(example, trace=Trace(level="step"))
+    runs = []
+    for number, digest in enumerate(digests):
+        run = RunDir(tmp_path / str(number))
+        run.path.mkdir()
+        with Ledger(run.ledger, example.recipe.digest) as ledger:
+            ledger.append({"event": "epoch", "fit": 0, "epoch": 0})
+            ledger.append({"event": "step", "fit": 0, "epoch": 1, "step": 0, "tensors": {"trainable": digest}})
+        runs.append((run, record))
+    found = first_divergence(runs[0], runs[1])
+    assert (found is not None and found.place("step") == 0) is diverges
