@@ -28,6 +28,7 @@ import pytest
 from samebits.core.errors import SamebitsError
 from samebits.core.record import FINISHED, RUNNING, Record, read_record
 from samebits.core.run_dir import RunDir
+from samebits.host.audit.checkpoint_audit import NEVER_BEGAN
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -35,7 +36,7 @@ from support import warm_start
 
 COMMAND = str(Path(sys.executable).with_name("samebits"))
 VICTIMS = ("launcher", "watcher", "training", "tee", "all")
-SCRIPT = """
+FIT = """
 import os
 import keras
 import numpy as np
@@ -46,6 +47,17 @@ model.fit(x, x[:, :2], epochs=4, batch_size=4, verbose=2)
 with open(os.path.join(os.environ["SAMEBITS_OUTPUT"], "end.txt"), "w") as file:
     file.write("end")
 """
+LOOP = """
+import os
+import numpy as np
+import samebits
+state = np.zeros(3)
+for step in samebits.checkpoint(range(4), state):
+    state[:] = state * 0.5 + step
+with open(os.path.join(os.environ["SAMEBITS_OUTPUT"], "end.txt"), "w") as file:
+    file.write(str(state.tolist()))
+"""
+SCRIPTS = {"fit": FIT, "loop": LOOP}
 _RESUMES_AT_MOST = 4  # of one run; the last one is not killed
 _END_SECONDS = 30.0  # that processes may outlive their launcher
 _CLOSE_SECONDS = 5.0
@@ -71,9 +83,9 @@ class Bench:
         """A command over these runs."""
         return [COMMAND, *words, "--runs", str(self.runs)]
 
-    def train(self) -> list[str]:
-        """The command that trains its script."""
-        return self.command("train", str(self.folder / "train.py"), "--runtime", "venv", "--keep", "all")
+    def train(self, script: str) -> list[str]:
+        """The command that trains a script."""
+        return self.command("train", str(self.folder / script / "train.py"), "--runtime", "venv", "--keep", "all")
 
     def odd(self, what: str, detail: str = "") -> None:
         """Count what must not be, and print what led to it."""
@@ -93,10 +105,14 @@ def main() -> None:
     deadline = time.monotonic() + options.minutes * 60
     with tempfile.TemporaryDirectory(prefix="samebits-kills-") as folder, warm_trainings() as real:
         bench = Bench(Path(folder), random.Random(options.seed), counts, real)
-        (bench.folder / "train.py").write_text(SCRIPT)
-        wanted, seconds = uninterrupted(bench)
+        known = {}
+        for name, text in SCRIPTS.items():
+            (bench.folder / name).mkdir()
+            (bench.folder / name / "train.py").write_text(text)
+            known[name] = uninterrupted(bench, name)
         while time.monotonic() < deadline:
-            kill_once(bench, wanted, seconds)
+            name = bench.draw.choice(list(SCRIPTS))
+            kill_once(bench, name, *known[name])
             options.counts.write_text(json.dumps(counts, indent=1, sort_keys=True))
     print_counts(counts)
 
@@ -121,12 +137,13 @@ def warm_trainings() -> Iterator[str | None]:
         warm_start.end(folder)
 
 
-def uninterrupted(bench: Bench) -> tuple[str, float]:
+def uninterrupted(bench: Bench, script: str) -> tuple[str, float]:
     """The digest of the result, and how long a warm run takes."""
+    shutil.rmtree(bench.runs, ignore_errors=True)
     seconds = []
     for _ in range(3):  # the first makes what is cached, the second starts the process that others are forked from
         started = time.monotonic()
-        subprocess.run(bench.train(), check=True, capture_output=True)
+        subprocess.run(bench.train(script), check=True, capture_output=True)
         seconds.append(time.monotonic() - started)
     digests = {str(read_record(run / "record.json").result_digest) for run in bench.runs.glob("2*/")}
     if len(digests) != 1:
@@ -134,11 +151,11 @@ def uninterrupted(bench: Bench) -> tuple[str, float]:
     return digests.pop(), seconds[-1]
 
 
-def kill_once(bench: Bench, wanted: str, seconds: float) -> None:
+def kill_once(bench: Bench, script: str, wanted: str, seconds: float) -> None:
     """Train, kill, and resume until the run has finished; every attempt but the last is killed, too."""
     shutil.rmtree(bench.runs, ignore_errors=True)
     bench.said.clear()
-    command = bench.train()
+    command = bench.train(script)
     for attempt in range(_RESUMES_AT_MOST + 1):
         victim = bench.draw.choice(VICTIMS) if attempt < _RESUMES_AT_MOST else None
         status = attempt_once(bench, command, victim, bench.draw.uniform(0, seconds * 1.1))
@@ -150,7 +167,11 @@ def kill_once(bench: Bench, wanted: str, seconds: float) -> None:
         if state == FINISHED:
             return
         command = bench.command("resume", newest.name, "--retry-failed")
-    bench.odd("NOT RESUMED")
+        if NEVER_BEGAN in bench.said[-2]:
+            bench.counts["refused: the training had not begun"] += 1
+            command = bench.train(script)
+    if NEVER_BEGAN not in bench.said[-2]:
+        bench.odd("NOT RESUMED")
 
 
 def attempt_once(bench: Bench, command: list[str], victim: str | None, after: float) -> int:
