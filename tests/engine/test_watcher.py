@@ -30,7 +30,8 @@ while True:
 """
 ATTACKS = {
     "stops all others": "for other in others: os.kill(other, signal.SIGSTOP)",
-    "ends all others": "for other in others: os.kill(other, signal.SIGKILL)",
+    "ends all others": "for other in others: other == os.getppid() or os.kill(other, signal.SIGKILL)",
+    "ends process 1": "os.kill(1, signal.SIGKILL); os.kill(1, signal.SIGSTOP)",
     "holds the lifeline open": """
 for other in others:
     try:
@@ -84,9 +85,10 @@ def test_no_container_outlives_its_launcher(in_docker: Project, attack: str) -> 
     in_docker.write(_BEGIN + ATTACKS[attack] + _END)
     command = in_docker.command()
     with started(command, cwd=in_docker.folder, env=dict(os.environ), start_new_session=True) as process:
-        # Its output may have stopped. Whoever ends its own watcher ends itself, which is as good.
-        while process.poll() is None and not [*in_docker.runs.glob("*/staging/outputs/ready")]:
+        # Its output may have stopped.
+        while process.poll() is None and not (ready := [*in_docker.runs.glob("*/staging/outputs/ready")]):
             time.sleep(0.2)
+        assert ready, process.stderr.read() if process.stderr else ""
         process.send_signal(signal.SIGKILL)
         process.wait()
     deadline = time.monotonic() + _END_SECONDS
