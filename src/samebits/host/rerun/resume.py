@@ -72,6 +72,7 @@ def with_training(run: RunDir, record: Record) -> tuple[RunDir, Record]:
         # A received record may name any path. By its checksum, it is the run that the record means.
         if (
             Path(resumed.id).name != resumed.id
+            or resumed.id in ("", "..")
             or not before.record.is_file()
             or checksum_of(before) != resumed.checksum
         ):
