@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-fast test-all test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-profiles bench-trace bench-verify bench-resume bench-states bench-kills bench-full-disk clean
+.PHONY: help train test test-fast test-all test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-profiles bench-trace bench-verify bench-resume bench-states bench-kills bench-full-disk bench-together clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,11 +83,14 @@ bench-verify: .venv/.installed  ## measure the time of `diff` and `verify` (abou
 bench-resume: .venv/.installed  ## measure the overhead of checkpoints, and the speedup of segments (about 10 minutes)
 	@$(ENGINE); $(BIN)/python benchmarks/resume.py
 
-bench-full-disk: .venv/.installed  ## train on disks of 60 sizes, most of them too small (root; about half an hour)
+bench-full-disk: .venv/.installed  ## train on disks of 60 sizes, most of them too small (root; about a quarter of an hour)
 	@nice -n 19 $(BIN)/python benchmarks/full_disk.py
 
 bench-kills: .venv/.installed  ## kill launcher, watcher, training and tee of tiny runs at random moments (MINUTES=60)
 	@nice -n 19 $(BIN)/python benchmarks/kills.py --minutes $(or $(MINUTES),60)
+
+bench-together: .venv/.installed  ## 20 trainings at once in one folder, and two resumes at once (about a minute)
+	@$(BIN)/python benchmarks/together.py
 
 bench-states: .venv/.installed  ## count which state resumes, and which is refused (about 20 minutes)
 	@$(BIN)/python benchmarks/states.py

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from verify import LINES, ROOT, made  # type: ignore[import-not-found]  # beside this file, in no package
+from verify import LINES, ROOT, made  # beside this file, in no package
 
 from samebits.core.record import read_record
 from samebits.core.run_dir import RunDir

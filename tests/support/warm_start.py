@@ -21,7 +21,7 @@ from samebits.host.launch.installed_files import record_files
 from samebits.host.launch.venv import locked_python
 from support.warm.client import usual
 
-_FOLDER = "SAMEBITS_TEST_WARM"
+FOLDER = "SAMEBITS_TEST_WARM"
 """The variable that tells workers where the controller has put the folder of this session."""
 _PROGRAMS = Path(__file__).parent / "warm"
 _OTHERS = ("bases", "images", "source", "wheelhouse", "wheels")
@@ -31,25 +31,25 @@ _OTHERS = ("bases", "images", "source", "wheelhouse", "wheels")
 def begin() -> Path:
     """On the controller: a folder that its workers find, too."""
     folder = Path(tempfile.mkdtemp(prefix="samebits-warm-"))
-    os.environ[_FOLDER] = str(folder)
+    os.environ[FOLDER] = str(folder)
     return folder
 
 
 def end(folder: Path) -> None:
     """Servers end with the controller's process."""
-    os.environ.pop(_FOLDER, None)
+    os.environ.pop(FOLDER, None)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def log() -> list[str]:
     """A line for each start: `warm` or `cold`, and the words behind the module's name."""
-    return (Path(os.environ[_FOLDER]) / "log").read_text().splitlines()
+    return (Path(os.environ[FOLDER]) / "log").read_text().splitlines()
 
 
 def enter(patch: pytest.MonkeyPatch) -> None:
     """Make the environment of the lock where it is not there, and let trainings in it start warm from here on."""
     real = locked_python()
-    folder = Path(os.environ[_FOLDER])
+    folder = Path(os.environ[FOLDER])
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         if not (folder / "cache").exists():
@@ -59,7 +59,7 @@ def enter(patch: pytest.MonkeyPatch) -> None:
 
 def entered() -> bool:
     """Whether trainings start warm."""
-    return os.environ.get("SAMEBITS_CACHE") == f"{os.environ[_FOLDER]}/cache"
+    return os.environ.get("SAMEBITS_CACHE") == f"{os.environ[FOLDER]}/cache"
 
 
 def _make(folder: Path, real: Path) -> None:

@@ -7,11 +7,15 @@ import fnmatch
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.run_files import MAX_DEPTH, MAX_FILES, file_kind
+
+MAX_HOLES = 16 << 30
+"""Bytes of all outputs together that take no room on the disk. A file of holes may be of any size, and is hashed."""
 
 _LEAVE_OUT = "remove it, or leave it out with --ignore-output"
 
@@ -22,32 +26,68 @@ def list_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[list[tuple[str,
     `ignore` are patterns of paths. Raises InputError for a folder that cannot be read, and for anything else but files
     and links.
     """
-    kept, left_out = [], []
-    for relative, path, mode in sorted(_walk(folder)):
-        if any(fnmatch.fnmatchcase(relative, pattern) for pattern in ignore):
+    kept, left_out, holes = [], [], _Holes()
+    for relative, path, at in sorted(_walk(folder), key=lambda item: item[0]):
+        if _is_ignored(relative, ignore):
             left_out.append(relative)
             continue
+        mode = at.st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             raise InputError(f"outputs/{relative} is {file_kind(mode)}, which has no content to record; {_LEAVE_OUT}")
+        holes.add(relative, at)
         kept.append((relative, Path(path)))
     return kept, tuple(left_out)
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, str, int]]:
-    """All names but folders: relative path, path, mode. A path need not be UTF-8, but the record is."""
+def walk_links(folder: Path, ignore: tuple[str, ...]) -> Iterator[tuple[str | None, Path]]:
+    """Every link below `folder` that `ignore` does not leave out; for any other file None, so that a caller can count.
+
+    Ends at what cannot be read.
+    """
+    with suppress(InputError):
+        for relative, path, at in _walk(folder):
+            counts = stat.S_ISLNK(at.st_mode) and not _is_ignored(relative, ignore)
+            yield relative if counts else None, Path(path)
+
+
+def _is_ignored(relative: str, ignore: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(relative, pattern) for pattern in ignore)
+
+
+class _Holes:
+    """Counts the bytes that would be hashed and that no disk holds, or holds once for several names."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._seen: set[tuple[int, int]] = set()
+
+    def add(self, relative: str, at: os.stat_result) -> None:
+        """Raises InputError for the file with which they become too many."""
+        held = 0 if (at.st_dev, at.st_ino) in self._seen else at.st_blocks * 512
+        self._seen.add((at.st_dev, at.st_ino))
+        self._bytes += max(0, at.st_size - held)
+        if self._bytes > MAX_HOLES:
+            raise InputError(
+                f"outputs/{relative} has {at.st_size} bytes, and {held} of them on the disk: more than"
+                f" {MAX_HOLES >> 30} GiB of holes are not hashed; {_LEAVE_OUT}"
+            )
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, str, os.stat_result]]:
+    """All names but folders: relative path, path, and what it is. A path need not be UTF-8, but the record is."""
     waiting, count = [os.fspath(folder)], 0
     while waiting:
         here = waiting.pop()
         try:
             with os.scandir(here) as listing:
-                children = [(child.path, child.stat(follow_symlinks=False).st_mode) for child in listing]
+                children = [(child.path, child.stat(follow_symlinks=False)) for child in listing]
         except OSError as error:
             raise unreadable(_relative(here, folder), error) from error
         count += len(children)
         if count > MAX_FILES or here.count("/") - os.fspath(folder).count("/") > MAX_DEPTH:
             raise InputError(f"the outputs hold more than {MAX_FILES} files, or folders nested deeper than {MAX_DEPTH}")
-        waiting += [path for path, mode in children if stat.S_ISDIR(mode)]
-        yield from ((_relative(path, folder), path, mode) for path, mode in children if not stat.S_ISDIR(mode))
+        waiting += [path for path, at in children if stat.S_ISDIR(at.st_mode)]
+        yield from ((_relative(path, folder), path, at) for path, at in children if not stat.S_ISDIR(at.st_mode))
 
 
 def _relative(path: str, folder: Path) -> str:

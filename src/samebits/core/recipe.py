@@ -38,7 +38,7 @@ class Code:
 
     `modes` says whether the tree holds the executable bits of its files; before version 1.4 it did not. `module` is set
     for `python -m`. `pythonpath` are folders of the tree that are on the import path. `chosen_workdir` is None for the
-    usual working folder.
+    usual working folder. `redacted` are the options whose values the arguments lack, each with a slow digest of it.
     """
 
     tree: Digest
@@ -48,6 +48,7 @@ class Code:
     module: str | None = None
     pythonpath: tuple[str, ...] = ()
     chosen_workdir: str | None = None
+    redacted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def workdir(self) -> str:
@@ -66,6 +67,7 @@ class Code:
             **({} if self.module is None else {"module": self.module}),
             **({} if not self.pythonpath else {"pythonpath": list(self.pythonpath)}),
             **({} if self.chosen_workdir is None else {"workdir": self.chosen_workdir}),
+            **({} if not self.redacted else {"redacted": dict(self.redacted)}),
         }
 
     @classmethod
@@ -79,6 +81,7 @@ class Code:
             module=code.optional("module", str),
             pythonpath=tuple(map(_folder, code.texts("pythonpath"))),
             chosen_workdir=None if code.optional("workdir", str) is None else code.parse("workdir", _folder),
+            redacted=code.mapping("redacted", str) if "redacted" in code.given() else {},
         )
 
 

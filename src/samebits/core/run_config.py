@@ -16,6 +16,7 @@ from samebits.core.inputs_lock import lock_of, read_declared
 from samebits.core.jsonio import Fields
 from samebits.core.project import CONFIG_NAME, CodeLayout, find_root, module_layout, script_layout
 from samebits.core.recipe import KERAS_ORDER, KNOWN_LOGS, PER_EPOCH
+from samebits.core.redaction import redact, to_variable
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 from samebits.core.user_config import read_options, refuse_users_own, require_inside, user_defaults
@@ -31,7 +32,7 @@ SHUFFLES = (KERAS_ORDER, PER_EPOCH)
 _PATHS = ("data", "lock", "requirements", "runs", "workdir")  # relative to the folder of samebits.toml
 _LISTS = ("arguments", "env", "exclude", "ignore_outputs")
 _ELSEWHERE = ("on",)  # tables of samebits.toml that others read
-_NOT_OPTIONS = ("script", "trial", "layout")
+_NOT_OPTIONS = ("script", "trial", "layout", "redacted")
 _OF_LAYOUT = ("workdir", "pythonpath")
 _OLD_KEYS = {"goal": "level"}  # accepted in samebits.toml, but not documented
 
@@ -41,7 +42,7 @@ class RunConfig:
     """One requested training. Values are validated; files are not read yet.
 
     `env` holds `NAME=VALUE` for each variable that the script is meant to see. `inputs` is the lock of the files that
-    it takes from the network.
+    it takes from the network. `redacted` are values that `arguments` lack, by the names of their options.
     """
 
     script: Path
@@ -69,6 +70,7 @@ class RunConfig:
     strict: bool = False
     trial: Trial | None = None
     layout: CodeLayout | None = None
+    redacted: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -106,7 +108,8 @@ class RunConfig:
     @property
     def variables(self) -> dict[str, str]:
         """The environment variables that must be set before the interpreter starts."""
-        return self.determinism.variables | ({} if self.trial is None else self.trial.variables)
+        trial = {} if self.trial is None else self.trial.variables
+        return self.determinism.variables | trial | to_variable(self.redacted)
 
     @property
     def declared(self) -> dict[str, str]:
@@ -282,7 +285,8 @@ def make_config(
         layout = module_layout(str(module), root, **folders)
     script = script or root / layout.entry
     merged["inputs"] = lock_of(script, root, merged.get("inputs", ()) if fetched else ())
-    return RunConfig(**merged | {"script": script, "layout": layout})
+    merged["arguments"], redacted = redact(merged["arguments"], options.get("redact") or ())
+    return RunConfig(**merged | {"script": script, "layout": layout, "redacted": redacted})
 
 
 def _started(options: Mapping[str, Any]) -> tuple[Path | None, str | None]:

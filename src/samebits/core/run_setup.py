@@ -24,6 +24,7 @@ from samebits.core.liveness import Host
 from samebits.core.origin import GitCommit, Origin, ResumedRun, VerifiedRun
 from samebits.core.recipe import Device, ImageIdentity, Recipe
 from samebits.core.record import RUNNING, Outcome, Record, write_record
+from samebits.core.redaction import digests
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir, claim, prepare_runs
 from samebits.core.run_files import open_plain
@@ -189,7 +190,10 @@ def make_recipe(spec: RunConfig, setup: RunSetup, code: Tree, data: Tree | None,
     """The recipe: what was requested, and what the machine and the files are."""
     return Recipe(
         image=setup.image,
-        code=spec.code.describe(code.digest, spec.arguments, modes=code.modes),
+        code=replace(
+            spec.code.describe(code.digest, spec.arguments, modes=code.modes),
+            redacted=digests(spec.redacted, code.digest),
+        ),
         data=None if data is None else data.digest,
         seed=spec.seed,
         profile=spec.profile,

@@ -59,6 +59,8 @@ class ContainerRequest:
     gpus: str | None = None
     network: str = "none"
     entrypoint: tuple[str, ...] | None = None  # None: the image's own
+    watches: bool = False
+    """Whether its first process watches the others, so that nothing in the container can end or stop the watching."""
 
 
 class ContainerStartError(EngineError):
@@ -324,8 +326,8 @@ def _creation_options(request: ContainerRequest, info: Mapping[str, Any] | None 
         "security_opt": ["no-new-privileges"],
         # A core dump has the size of the memory, and the machine may hand it to a program of its own.
         "ulimits": [Ulimit(name="core", soft=0, hard=0)],
-        # tini as process 1 reaps zombies, and passes signals on to Python, which as process 1 would ignore them.
-        "init": True,
+        # Else tini is process 1: it reaps zombies, and passes signals on, which Python as process 1 would ignore.
+        "init": not request.watches,
         "stdin_open": True,
         # The engine removes it even if this process is killed; `labels` let tests and users find leftovers.
         "auto_remove": True,

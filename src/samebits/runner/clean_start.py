@@ -6,6 +6,7 @@ judges them. All others are withheld; the runner gets them through a file in mem
 """
 
 import os
+import signal
 import sys
 
 GIVEN = "SAMEBITS_GIVEN"
@@ -18,7 +19,10 @@ _FIXED = {
 }
 """Set in every start, beside PATH and PYTHONPATH."""
 
-_PASSED = ("LC_ALL", "PYTHONHASHSEED", "PYTHONNOUSERSITE", "SAMEBITS_DATA", "SAMEBITS_INPUTS", "TZ")
+_PASSED = (
+    *("LC_ALL", "PYTHONHASHSEED", "PYTHONNOUSERSITE", "SAMEBITS_DATA", "SAMEBITS_INPUTS", "SAMEBITS_REDACTED"),
+    "TZ",
+)
 _PASSED_PREFIXES = (
     *("BLIS_", "CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "KERAS_", "MKL_", "NPY_", "NVIDIA_", "OMP_", "ONEDNN_"),
     *("OPENBLAS_", "TF_", "XLA_"),
@@ -37,6 +41,9 @@ def main() -> None:
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     known = {**_FIXED, "PATH": f"{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": source}
     launched = words[:1] == ["--run"]
+    if launched:
+        # As process 1 it would miss what comes before the runner is there to pass it on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     # What `samebits fetch` starts may use the network.
     network = _NETWORK if launched and "SAMEBITS_FETCH" in given else ()
     for name in sorted(given):

@@ -28,6 +28,7 @@ from samebits.runner.compat.self_test import PrivateNames
 from samebits.runner.determinism.portability import PortabilityMonitor
 from samebits.runner.determinism.shuffle import FitShuffle
 from samebits.runner.observe.observer import Observer
+from samebits.runner.observe.output_links import OutputLinks
 from samebits.runner.pinned_files import PinnedFiles
 from samebits.runner.process.signals import Signals
 from samebits.runner.trial.trial_runner import TrialRunner
@@ -189,10 +190,16 @@ def _connect_observer(  # noqa: PLR0913  each is what the observer writes to or 
     working_folder: WorkingFolder,
 ) -> Observer:
     """The observer of a training, which calls the other components as the training proceeds."""
+    links = OutputLinks(folder=folder.outputs, ignore=record.recipe.ignore_outputs)
 
     def stepping(optimizer: Any) -> None:
+        links.look()
         working_folder.check_now_and_then()
         checkpointing.loops.stepping(optimizer)
+
+    def after_epoch() -> None:
+        links.look()
+        checkpointing.after_epoch(signals)
 
     return Observer(
         ledger,
@@ -204,6 +211,6 @@ def _connect_observer(  # noqa: PLR0913  each is what the observer writes to or 
         fits=checkpointing.fits.fit,
         stepping=stepping,
         inspect=working_folder.check,
-        after_epoch=lambda: checkpointing.after_epoch(signals),
+        after_epoch=after_epoch,
         after_steps=trial.count,
     )

@@ -15,7 +15,8 @@ Start: `python -P -m samebits.runner WORDS`; for source of version 0.1.0 `samebi
 
 Environment: the profile's variables, set before the interpreter starts. `SAMEBITS_DATA` names the data, if there is
 any, and `SAMEBITS_INPUTS` the folder with the files of the run's `inputs.lock`. `SAMEBITS_FETCH` asks for a report of
-what the script downloads: a file to write it to, in a folder for temporary files. In an image, `clean_start` withholds
+what the script downloads: a file to write it to, in a folder for temporary files. `SAMEBITS_REDACTED` holds the values
+of redacted arguments, as JSON by the names of their options. In an image, `clean_start` withholds
 other variables. The record in FOLDER has everything else, also the variables that the script is meant to see. The
 started source must be able to read the record's version.
 
@@ -56,6 +57,7 @@ from samebits.core.gpu_info import GpuReport, read_gpus
 from samebits.core.jsonio import Fields
 from samebits.core.recipe import Device, ImageIdentity
 from samebits.core.record import read_record, summary
+from samebits.core.redaction import VARIABLE as REDACTED
 from samebits.core.run_config import OneLineParser, add_run_options, make_config, split_arguments
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup, plan_run, publish
@@ -103,9 +105,11 @@ def _main(argv: list[str]) -> int:
         tie_to_launcher()
         folder = RunDir(Path(options[1]))
         data = os.environ.get("SAMEBITS_DATA")
+        # The script has these among its arguments, and nowhere else.
+        redacted = json.loads(os.environ.pop(REDACTED, "{}"))
         record = read_record(folder.record)
         with recording_downloads():
-            return Session(folder, record, Path(data) if data else None).run()
+            return Session(folder, record, Path(data) if data else None, redacted).run()
     if options[:1] == ["fingerprint"]:
         return _fingerprint(options[1:])
     return _start_here(options, arguments)

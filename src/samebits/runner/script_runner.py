@@ -5,29 +5,38 @@ import os
 import sys
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from samebits.core.errors import EXIT_SCRIPT_FAILED, InputError, SamebitsError
 from samebits.core.recipe import Code
 from samebits.core.record import FAILED, FINISHED, Outcome
+from samebits.core.redaction import hide, restored
 from samebits.core.trace_level import TraceEnded
 from samebits.runner.hints import hint
 from samebits.runner.process.console import log
 from samebits.runner.process.signals import Signals
 
 
-def run_script(work: Path, code: Code, signals: Signals, check: Callable[[], None] = lambda: None) -> Outcome:
+def run_script(
+    work: Path,
+    code: Code,
+    signals: Signals,
+    check: Callable[[], None] = lambda: None,
+    redacted: Mapping[str, str] = MappingProxyType({}),
+) -> Outcome:
     """Execute the code's script or module, of which `work` is a copy, as `__main__`, and return the outcome.
 
     Exceptions of the script become part of the outcome; those of samebits and of signals are raised. `check` raises the
-    exception with which samebits ended the script, as a library may have replaced it.
+    exception with which samebits ended the script, as a library may have replaced it. `redacted` are values that the
+    arguments lack, and the outcome does not name.
     """
     path = work / code.entry
     os.chdir(work / code.workdir)
-    sys.argv = [str(path), *code.arguments]
+    sys.argv = [str(path), *restored(code.arguments, redacted)]
     # A script finds its neighbours, a module what is in the working folder; PYTHONPATH comes next.
     first = path.parent if code.module is None else work / code.workdir
     sys.path[:0] = [str(item) for item in dict.fromkeys((first, *(work / folder for folder in code.pythonpath)))]
@@ -39,7 +48,7 @@ def run_script(work: Path, code: Code, signals: Signals, check: Callable[[], Non
     try:
         exec(_compiled(path, code.module, module.__dict__), module.__dict__)  # noqa: S102
     except SystemExit as stop:
-        return _stopped(stop)
+        return _stopped(stop, redacted)
     except (SamebitsError, TraceEnded):
         # Keras wraps exceptions from its callbacks; `check` raises the original one.
         check()
@@ -49,7 +58,7 @@ def run_script(work: Path, code: Code, signals: Signals, check: Callable[[], Non
         if signals.received is not None:
             raise
         check()
-        outcome = _raised(error)
+        outcome = _raised(error, redacted)
         if text := hint(error, work, code):
             log(text)
         return outcome
@@ -79,25 +88,26 @@ def end_fork(process: int, status: int) -> None:
         os._exit(status)
 
 
-def _stopped(stop: SystemExit) -> Outcome:
+def _stopped(stop: SystemExit, redacted: Mapping[str, str]) -> Outcome:
     """The outcome of `sys.exit`: finished for None or 0, failed for anything else."""
     if stop.code is None or stop.code == 0:
         return Outcome(state=FINISHED, exit_status=0)
     if isinstance(stop.code, int):
         return Outcome(state=FAILED, message=f"the script exited with status {stop.code}", exit_status=stop.code)
+    text = hide(str(stop.code), redacted)
     with suppress(OSError):
-        print(stop.code, file=sys.stderr)
-    return Outcome(state=FAILED, message=f"the script exited: {stop.code}", exit_status=EXIT_SCRIPT_FAILED)
+        print(text, file=sys.stderr)
+    return Outcome(state=FAILED, message=f"the script exited: {text}", exit_status=EXIT_SCRIPT_FAILED)
 
 
-def _raised(error: BaseException) -> Outcome:
+def _raised(error: BaseException, redacted: Mapping[str, str]) -> Outcome:
     """The outcome of an exception, with the traceback from the script's first line on."""
     trace = error.__traceback__
     # The first entry is this module's call of `exec`.
-    text = "".join(traceback.format_exception(type(error), error, trace.tb_next if trace else None))
+    text = hide("".join(traceback.format_exception(type(error), error, trace.tb_next if trace else None)), redacted)
     # Who reads the output may be gone, which may be the very reason; the record holds the text.
     with suppress(OSError):
         sys.stderr.write(text)
-    first = (str(error).strip().splitlines() or [""])[0]
+    first = hide((str(error).strip().splitlines() or [""])[0], redacted)
     message = f"the script failed: {type(error).__name__}" + (f": {first}" if first else "")
     return Outcome(state=FAILED, message=message, traceback=text, exit_status=EXIT_SCRIPT_FAILED)

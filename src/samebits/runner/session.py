@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,6 +58,7 @@ class Session:
     folder: RunDir
     record: Record
     data: Path | None
+    redacted: Mapping[str, str] = field(default_factory=dict)
     signals: Signals = field(default_factory=Signals)
     patches: Patches = field(default_factory=Patches)
     timings: Timings = field(default_factory=Timings)
@@ -249,7 +250,7 @@ class Session:
             if self.data is not None:
                 os.environ["SAMEBITS_DATA"] = str(self.data)
             try:
-                outcome = run_script(self.folder.work, code, self.signals, parts.observer.check)
+                outcome = run_script(self.folder.work, code, self.signals, parts.observer.check, self.redacted)
                 end_fork(self.process, outcome.exit_status or EXIT_OK)
                 return monitors.explained(outcome, self.record.recipe, self.folder)
             except SettingError:

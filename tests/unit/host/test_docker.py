@@ -1,5 +1,6 @@
 """The container that a request becomes, without an engine: what it may reach, and as whom it runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,10 @@ def test_a_container_is_hardened() -> None:
     assert made["use_config_proxy"] is False
     assert [(limit["Name"], limit["Soft"], limit["Hard"]) for limit in made["ulimits"]] == [("core", 0, 0)]
     assert "privileged" not in made
+
+
+def test_process_1_watches_where_the_runner_can() -> None:
+    assert _creation_options(replace(_REQUEST, watches=True))["init"] is False
 
 
 def test_mounts_are_made_as_asked_for() -> None:

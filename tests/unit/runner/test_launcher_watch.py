@@ -4,6 +4,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,24 @@ launcher_watch.tie_to_launcher()
 print("tied", flush=True)
 time.sleep(60)
 """
+
+
+def test_orphans_that_have_ended_are_collected() -> None:
+    """Left in the table of processes, they would fill it in a long training."""
+    orphans = "import os\nfor _ in range(3):\n if os.fork() == 0:\n  os.fork() and os._exit(0)\n  os._exit(0)\n"
+    program = PROGRAM.replace('print("tied"', orphans + "while os.waitpid(-1, 0)[0]: break\n" + 'print("tied"')
+    command = [sys.executable, "-c", program, str(Path(samebits.__file__).parents[1]), "listens"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"tied\n"
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            deadline = time.monotonic() + 20
+            while len(children.read_text().split()) > 1 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert len(children.read_text().split()) == 1
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(("script", "ended_by"), [("listens", signal.SIGTERM), ("deaf", signal.SIGKILL)])

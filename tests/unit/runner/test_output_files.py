@@ -2,17 +2,20 @@
 
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from samebits.core import output_walk
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
-from samebits.core.output_walk import link_digest
+from samebits.core.output_walk import link_digest, list_outputs
 from samebits.core.recipe import KNOWN_LOGS
 from samebits.runner.digests.output_files import describe_outputs
+from samebits.runner.observe.output_links import OutputLinks
 from support.machine import unprivileged
 
 
@@ -138,3 +141,45 @@ def test_an_absolute_link_of_a_container(tmp_path: Path, monkeypatch: pytest.Mon
     here, there, elsewhere = (link_digest(outputs / name, outputs, seen) for name in ("here", "there", "elsewhere"))
     assert here == there != elsewhere
     assert here == link_digest(tmp_path / "outputs" / "there", tmp_path / "outputs", seen)
+
+
+def _sparse(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def test_holes_without_end_are_not_hashed(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        _sparse(tmp_path / name, 9 << 30)
+    message = re.escape("outputs/two has 9663676416 bytes, and 0 of them on the disk: more than 16 GiB of holes")
+    with pytest.raises(InputError, match=message):
+        list_outputs(tmp_path, ())
+    assert [name for name, _ in list_outputs(tmp_path, ("two",))[0]] == ["one"]
+
+
+def test_one_file_under_many_names_is_hashed_so_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_walk, "MAX_HOLES", 10_000)
+    (tmp_path / "0").write_bytes(bytes(4096))
+    for number in range(1, 3):
+        os.link(tmp_path / "0", tmp_path / str(number))
+    assert len(list_outputs(tmp_path, ())[0]) == 3
+    os.link(tmp_path / "0", tmp_path / "3")
+    with pytest.raises(InputError, match="outputs/3 has 4096 bytes, and 0 of them on the disk"):
+        list_outputs(tmp_path, ())
+
+
+def test_a_link_out_of_the_run_is_named_while_it_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    outputs = tmp_path / "run" / "outputs"
+    outputs.mkdir(parents=True)
+    for name in ("out", "left-out"):
+        (outputs / name).symlink_to("/etc/passwd")
+    (outputs / "in").symlink_to("out.txt")
+    links = OutputLinks(folder=outputs, ignore=("left-*",))
+    links.look()
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("samebits: outputs/out links out of the run, to /etc/passwd")
+    assert lines[0].endswith("; if it is still there when the script ends, the run fails")
+    links._next = 0.0
+    links.look()
+    assert capfd.readouterr().err == ""

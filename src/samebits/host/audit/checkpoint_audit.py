@@ -12,6 +12,8 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_lines
 from samebits.host.audit.ledger_audit import check_ledger
 
+NEVER_BEGAN = "it ended before its training began; train it again"
+
 
 def refusals(run: RunDir, record: Record) -> tuple[str, ...]:
     """Why a run cannot be resumed exactly, as the run itself recorded; a killed run left the reasons in a file."""
@@ -37,7 +39,7 @@ def why_not_resumable(run: RunDir, record: Record, *, retry: bool = False) -> st
     if not record.retention.writes:
         return "it keeps no checkpoints (keep none); train it again"
     if not run.image.exists():
-        return "it ended before its training began; train it again"
+        return NEVER_BEGAN
     # Only the script's own end has an exit status: resuming repeats it, unless its cause was outside of the script.
     if record.outcome.state == FAILED and record.outcome.exit_status is not None and not retry:
         return (

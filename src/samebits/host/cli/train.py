@@ -21,6 +21,12 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = "samebits train [options] SCRIPT [-- script's arguments]"
     add_run_options(parser)
     add_runtime(parser)
+    parser.add_argument(
+        "--redact",
+        action="append",
+        metavar="NAME",
+        help="an option of the script, such as api-key, whose value no record holds; repeatable",
+    )
     add_on(parser)
     add_limits(parser)
     add_expect(parser)
@@ -38,6 +44,8 @@ def _train_from_options(options: argparse.Namespace) -> int:
         return train_command(spec=spec, limits=limits_of(options), expected=expected, as_json=options.json)
     if limits_of(options) != USUAL:
         raise InputError("limits are for a run on this machine; with --on slurm, use --sbatch='--time=…'")
+    if spec.redacted:
+        raise InputError("--redact is for a run on this machine: a job's folder holds the arguments; drop --on")
     if expected is not None:
         raise InputError("--expect is for a run on this machine; with --on slurm, verify the run with --expect")
     return submit_command(spec, options)

@@ -19,7 +19,7 @@ from samebits.host.console import log, print_line
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.train import execute
 from samebits.host.rerun.request import RerunRequest
-from samebits.host.rerun.resume import ResumeOptions, resume
+from samebits.host.rerun.resume import ResumeOptions, resume, with_training
 from samebits.host.runs.attempts import is_settled
 from samebits.host.trust import note_trained
 
@@ -98,6 +98,8 @@ def _continue(
         return _train(folder, planned, runtime)
     # Slurm has requeued the job: that declares an attempt ended which cannot be seen from here.
     declared = liveness == UNKNOWN
+    if not declared:
+        last, record = with_training(last, record)
     reason = None if declared else why_not_resumable(last, record)
     if reason is not None:
         log(f"the attempt {record.id} cannot be resumed: {reason}; this attempt starts over")

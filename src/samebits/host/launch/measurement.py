@@ -34,7 +34,10 @@ def measure(folder: RunDir, recipe: Recipe, claimed: Result) -> tuple[Measured, 
     ours, theirs = ({item.path: item for item in items} for items in (found, claimed.outputs))
     if wrong := differing_names(ours, theirs):
         raise RecordError(f"the result has other digests than the files in outputs/: {shorten(wrong, 3)}")
-    unsure = [f"outputs/{item.path}" for item in found if item.by == "tensors" and not _is_content(folder, item)]
+    contents = {item.path: _has_content(folder, item) for item in found if item.by == "tensors"}
+    if wrong := [path for path, same in contents.items() if same is False]:
+        raise RecordError(f"the result has other digests than what outputs/ holds: {shorten(wrong, 3)}")
+    unsure = [f"outputs/{path}" for path, same in contents.items() if same is None]
     unsure += _unconfirmed(folder, claimed.models)
     return Measured(by=LAUNCHER, claimed=tuple(unsure)), claimed.file_digests()
 
@@ -51,10 +54,10 @@ def _outputs(folder: RunDir, recipe: Recipe, claimed: Result) -> list[OutputFile
     return found
 
 
-def _is_content(folder: RunDir, item: OutputFile) -> bool:
-    """Whether a model file's content has its digest, as far as the launcher can read it."""
+def _has_content(folder: RunDir, item: OutputFile) -> bool | None:
+    """Whether a model file's content has its digest; None where the launcher cannot read it."""
     found = stored_content(folder.outputs / item.path, folder.path)
-    return found is not None and str(found) == item.digest
+    return None if found is None else str(found) == item.digest
 
 
 def _output(relative: str, path: Path, folder: RunDir) -> OutputFile:

@@ -18,7 +18,7 @@ from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup
 from samebits.host.console import log
-from samebits.host.image.build_context import CPU, ImageKind, source_digest, staged_context
+from samebits.host.image.build_context import CPU, GPU, ImageKind, source_digest, staged_context
 from samebits.host.image.project_lock import project_kind
 from samebits.host.image.received import is_installed, received_context
 from samebits.host.image.wheelhouse import Target
@@ -167,7 +167,9 @@ def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, d
     setup = RunSetup(image=identity, device=device, environment=environment, python=image_python(image))
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
-        return run_container(engine, plan_container(folder, spec, image), streams)
+        # A runner of an older samebits cannot be process 1.
+        watches = identity.source in (source_digest(CPU), source_digest(GPU))
+        return run_container(engine, replace(plan_container(folder, spec, image), watches=watches), streams)
 
     def fetch(folder: RunDir, spec: RunConfig, home: Path) -> int:
         network = Network.of(os.environ, home, _CONTAINER_HOME)

@@ -2,11 +2,14 @@
 
 import os
 import stat
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 _KEPT = 0o755
 """No set-user, set-group and sticky bits, and nobody else may write."""
+
+_MOST_BYTES = 64 << 20
 
 _OWN = {stat.S_IFDIR: stat.S_IRWXU, stat.S_IFREG: stat.S_IRUSR}
 """What the owner may always do: look into folders, and read files. A finalized file stays closed to writing."""
@@ -55,3 +58,16 @@ def _change(path: Path, mode: int) -> None:
         os.chmod(f"/proc/self/fd/{descriptor}", mode)
     finally:
         os.close(descriptor)
+
+
+def files_that_hold(folder: Path, values: Collection[str]) -> list[str]:
+    """The files of a run in which one of some texts can be read, by their paths; large ones are not looked at."""
+    wanted, found = [value.encode() for value in values], []
+    for here, _, names in os.walk(folder) if wanted else ():
+        for name in names:
+            path = Path(here, name)
+            at = path.lstat()
+            if stat.S_ISREG(at.st_mode) and at.st_size <= _MOST_BYTES:
+                content = path.read_bytes()
+                found += [str(path.relative_to(folder))] if any(value in content for value in wanted) else []
+    return sorted(found)

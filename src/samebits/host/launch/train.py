@@ -9,7 +9,7 @@ from typing import Any
 
 from samebits.core.code_tree import describe_code
 from samebits.core.declared_env import credential_arguments
-from samebits.core.errors import EXIT_ERROR, EXIT_OK, RecordError, SamebitsError, Terminated
+from samebits.core.errors import EXIT_ERROR, EXIT_OK, RecordError, SamebitsError, Terminated, shorten
 from samebits.core.ledger import lock_alive
 from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record, interrupted, read_record
 from samebits.core.run_config import RunConfig
@@ -22,7 +22,7 @@ from samebits.host.launch.kept_run import KeptRun
 from samebits.host.launch.run_limits import USUAL, RunLimits, limited
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.staging import has_staging
-from samebits.host.launch.tidy import take_rights
+from samebits.host.launch.tidy import files_that_hold, take_rights
 from samebits.host.run_folders import note_folder
 from samebits.host.subprocesses import INHERITED, Streams
 from samebits.host.trust import note_trained
@@ -43,8 +43,13 @@ def train(spec: RunConfig, limits: RunLimits = USUAL) -> tuple[RunDir, int]:
     if note := describe_code(spec, planned.code):
         log(note)
     for option in credential_arguments(spec.arguments):
-        log(f"the value of {option} looks like a secret, and the record shows it; have the script read it elsewhere")
-    return execute(with_commit(planned), runtime, limits=limits)
+        if option.lstrip("-") not in spec.redacted:
+            name = option.lstrip("-")
+            log(f"the value of {option} looks like a secret, and the record shows it; train with --redact {name}")
+    folder, status = execute(with_commit(planned), runtime, limits=limits)
+    if held := files_that_hold(folder.path, spec.redacted.values()):
+        log(f"the script left a redacted value in {shorten(held, 5)}; look at that before you hand the run over")
+    return folder, status
 
 
 def execute(

@@ -1,5 +1,6 @@
 """Check whether this host can reproduce a recorded run, and with which guarantee, before training for hours."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from samebits.core.origin import GitCommit, VerifiedRun
 from samebits.core.project import CodeLayout
 from samebits.core.recipe import differing_parts
 from samebits.core.record import FINISHED, Record
+from samebits.core.redaction import given_again
 from samebits.core.run_config import BITWISE, METRICS, REPRODUCIBILITY_LEVELS, RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import (
@@ -89,6 +91,7 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
         script=run.code / recipe.code.entry,
         layout=CodeLayout.of_recorded(run.code.absolute(), recipe.code),
         arguments=recipe.code.arguments,
+        redacted=given_again(recipe.code.redacted, os.environ),
         env=tuple(f"{name}={value}" for name, value in sorted(recipe.env.items())),
         data=data,
         inputs=None if recipe.inputs is None else run.inputs,

@@ -7,6 +7,7 @@ checkpoints. Its record names the old run by its checksum.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from samebits.core.errors import InputError
 from samebits.core.liveness import DEAD, HELD, UNKNOWN, Host
@@ -47,7 +48,7 @@ def resume(
     The new run begins at the last but one usable checkpoint, and fails unless it reproduces the last one.
     Raises InputError if it cannot be resumed, or not exactly on this host; RecordError if its ledger was edited.
     """
-    record = _ended(run, options)
+    run, record = with_training(run, _ended(run, options))
     reason = why_not_resumable(run, record, retry=options.retry)
     if reason is not None:
         raise InputError(f"the run {record.id} cannot be resumed: {reason}")
@@ -62,6 +63,23 @@ def resume(
     with filtered_output(request.streams) as streams:
         planned = report.planned(resumes=resumes, git=record.origin.git)
         return execute(planned, report.available_runtime, streams, request.limits, begun)
+
+
+def with_training(run: RunDir, record: Record) -> tuple[RunDir, Record]:
+    """The run to resume: instead of one that ended before its training began, the run which that one resumes."""
+    while not run.image.exists() and (resumed := record.origin.resumes) is not None:
+        before = RunDir(run.path.parent / resumed.id)
+        # A received record may name any path. By its checksum, it is the run that the record means.
+        if (
+            Path(resumed.id).name != resumed.id
+            or resumed.id in ("", "..")
+            or not before.record.is_file()
+            or checksum_of(before) != resumed.checksum
+        ):
+            break
+        log(f"the run {record.id} ended before its training began; resuming {resumed.id} instead, as that one did")
+        run, record = before, before.read()
+    return run, record
 
 
 def _ended(run: RunDir, options: ResumeOptions) -> Record:

@@ -13,7 +13,8 @@ from typing import NoReturn
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL, when the launcher is gone
 _LEFTOVER_SECONDS = 1.0  # that processes of the script may outlive it
 _KILL_SECONDS = 5.0
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_REAP_SECONDS = 1.0
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -22,32 +23,36 @@ def tie_to_launcher() -> None:
 
     The launcher holds the other end of our standard input. When it closes, the training gets SIGTERM, so that the
     record is finalized, then SIGKILL. The script gets an empty standard input. It may end all of its own children, and
-    does not end the watching by that; if it ends its parent, the kernel ends it.
+    does not end the watching by that; if it ends its parent, the kernel ends it. In a container the parent is
+    process 1: no process in there can end or stop it.
     """
     libc, watcher = ctypes.CDLL(None), os.getpid()
     # What the script starts becomes ours when its parent ends, so that nothing is left behind.
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # Without this, processes of the same user reach a process's memory and its lifeline through /proc.
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     # No signal may arrive before there is somebody to pass it on to.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     training = os.fork()
     if training:
-        _watch(training, before)
+        _watch(training)
+    libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # The watcher may have ended before the kernel was asked.
     if os.getppid() != watcher:
         os._exit(128 + signal.SIGKILL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
 
 
-def _watch(training: int, mask: set[signal.Signals | int]) -> NoReturn:
+def _watch(training: int) -> NoReturn:
     """Pass signals on, wait for the end of training or launcher, end what is left, and end as the training did."""
     process = os.pidfd_open(training)
     for number in _PASSED_ON:
         signal.signal(number, lambda number, _: _send(process, number))
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    launched = _wait(process)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+    launched = _wait(process, training)
     status = os.waitpid(training, 0)[1]
     _end_leftovers(_LEFTOVER_SECONDS if launched else 0.0)
     if os.WIFSIGNALED(status):
@@ -55,15 +60,23 @@ def _watch(training: int, mask: set[signal.Signals | int]) -> NoReturn:
     os._exit(os.waitstatus_to_exitcode(status))
 
 
-def _wait(process: int) -> bool:
+def _wait(process: int, training: int) -> bool:
     """Wait for the end of the training; returns whether the launcher was there until then."""
-    while select.select([0, process], [], [])[0] != [process]:
-        if not os.read(0, 1024):
+    while (ready := select.select([0, process], [], [], _REAP_SECONDS)[0]) != [process]:
+        if 0 in ready and not os.read(0, 1024):
             _send(process, signal.SIGTERM)
             if not select.select([process], [], [], GRACE_SECONDS)[0]:
                 _send(process, signal.SIGKILL)
             return False
+        _reap(training)
     return True
+
+
+def _reap(training: int) -> None:
+    """Collect the script's orphans that have ended: nobody else does."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != training:
+            os.waitpid(ended.si_pid, 0)
 
 
 def _send(process: int, number: int) -> None:

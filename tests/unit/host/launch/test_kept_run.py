@@ -22,7 +22,7 @@ from samebits.core.errors import RecordError, StorageError
 from samebits.core.ledger import Ledger
 from samebits.core.origin import Origin
 from samebits.core.recipe import ImageIdentity
-from samebits.core.record import FINISHED, LedgerEnd, Outcome, Record, read_record, write_record
+from samebits.core.record import FAILED, FINISHED, LedgerEnd, Outcome, Record, read_record, write_record
 from samebits.core.result import FitResult, Measured, ModelResult, OutputFile, Result, TensorDescription
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
@@ -134,6 +134,25 @@ def test_a_run_is_taken_over(launched: Launched) -> None:
     assert not launched.folder.staging.exists()
     assert (launched.folder.outputs / "notes.txt").read_text() == "notes"
     assert audit_folder(launched.folder).intact
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_model_file_in_outputs_has_the_content_that_was_reported(launched: Launched, honest: bool) -> None:
+    reported = launched.trained()
+    write_model(launched.inside.outputs / "m.keras", VALUES)
+    content = stored_content(launched.inside.outputs / "m.keras", launched.folder.path)
+    if not honest:
+        write_model(launched.inside.outputs / "m.keras", VALUES + 1)
+    assert reported.result is not None
+    added = OutputFile(path="m.keras", by="tensors", digest=str(content))
+    result = replace(reported.result, outputs=tuple(sorted((*reported.result.outputs, added), key=lambda o: o.path)))
+    launched.report(replace(reported, result=result))
+    record = launched.concluded()
+    if honest:
+        assert (record.outcome.state, record.measured) == (FINISHED, Measured(by="launcher"))
+    else:
+        message = "the result has other digests than what outputs/ holds: m.keras"
+        assert (record.outcome.state, record.outcome.message, record.result) == (FAILED, message, None)
 
 
 def test_what_is_planned_stays_as_planned(launched: Launched) -> None:

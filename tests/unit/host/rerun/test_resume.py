@@ -6,6 +6,7 @@ A fake runner (`support.fake_runner`) stands in for the training.
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,41 @@ def test_killed_again_and_again(played: Played) -> None:
         run = unsealed(RunDir(done.run))
     played.player.dies = None
     _ends_well(_resumed(played, run), result)
+
+
+def _never_began(run: RunDir) -> RunDir:
+    """As a run that was killed before it copied what its image was built from."""
+    shutil.rmtree(run.image)
+    return unsealed(run)
+
+
+def test_killed_before_the_resumed_training_began(played: Played) -> None:
+    result = _whole(played)
+    run = _killed(played, 0, 2)
+    played.player.dies = 0, 2
+    last = run
+    for _ in range(2):
+        last = _never_began(RunDir(played.call("resume", last.path.name).run))
+    played.player.dies = None
+    again = _resumed(played, last)
+    _ends_well(again, result)
+    assert resumed(again.read()).id == run.path.name
+
+
+def test_killed_before_its_training_began(played: Played) -> None:
+    run = _never_began(_killed(played, 0, 2))
+    done = played.call("resume", run.path.name)
+    assert (done.status, done.err.count("it ended before its training began; train it again")) == (2, 1)
+
+
+def test_another_run_than_the_one_that_was_resumed_is_not_taken(played: Played) -> None:
+    run = _killed(played, 0, 2)
+    played.player.dies = 0, 2
+    last = _never_began(RunDir(played.call("resume", run.path.name).run))
+    record = read_record(run.record)
+    run.record.unlink()
+    write_record(run.record, replace(record, started=f"{record.started}0"))
+    assert "it ended before its training began" in played.call("resume", last.path.name).err
 
 
 def test_a_script_that_failed_fails_no_more(played: Played) -> None:
