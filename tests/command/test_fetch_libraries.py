@@ -133,6 +133,17 @@ def test_what_is_stored_in_no_file_is_refused(served: tuple[Hosts, dict[str, str
         assert (strict.status, "train.py:3: " in strict.err, "the run is strict" in strict.err) == (2, True, True)
 
 
+def _environments() -> set[Path]:
+    return set(cache_folder("venvs").iterdir())
+
+
+def _remove(package: str, before: set[Path]) -> None:
+    """Remove the environment that a test made; other tests may have made others meanwhile."""
+    for new in _environments() - before:
+        if list(new.glob(f"lib/python*/site-packages/{package}")):
+            shutil.rmtree(new)
+
+
 def _repository(folder: Path) -> dict[str, bytes]:
     """The files of a Keras model in a repository of Hugging Face."""
     text = "import keras; m = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]); m.compile('sgd', 'mse')"
@@ -162,8 +173,7 @@ def _serve_repository(hosts: Hosts, files: dict[str, bytes]) -> None:
 
 def test_a_model_of_hugging_face(tmp_path: Path) -> None:
     """Its cache is full of links, and its library speaks neither `urllib` nor `requests`. Takes minutes."""
-    environments = cache_folder("venvs")
-    before = set(environments.iterdir())
+    before = _environments()
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "requirements.in").write_text("huggingface-hub\n")
@@ -191,14 +201,12 @@ def test_a_model_of_hugging_face(tmp_path: Path) -> None:
         assert done.status == 0, done.err
         assert call("verify", "last", folder=folder, **environment).out.splitlines()[-1] == "identical: 1 model"
         assert hosts.asked == []
-    for new in set(environments.iterdir()) - before:
-        shutil.rmtree(new)
+    _remove("huggingface_hub", before)
 
 
 def test_a_dataset_of_tensorflow_datasets(tmp_path: Path) -> None:
     """With a lock of its packages; one has no wheel, so that docs/network-inputs.md builds it. Takes minutes."""
-    environments = cache_folder("venvs")
-    before = set(environments.iterdir())
+    before = _environments()
     folder = tmp_path / "project"
     shutil.copytree(SCRIPTS / "inputs" / "points", folder / "points")
     shutil.copy(SCRIPTS / "inputs" / "with_points.py", folder / "train.py")
@@ -226,5 +234,4 @@ def test_a_dataset_of_tensorflow_datasets(tmp_path: Path) -> None:
     done = call("train", "--runtime", "venv", "train.py", folder=folder, **environment)
     assert (done.status, done.line("rows")) == (0, "64"), done.err
     assert call("verify", "last", folder=folder, **environment).out.splitlines()[-1] == "identical: 1 model"
-    for new in set(environments.iterdir()) - before:
-        shutil.rmtree(new)
+    _remove("tensorflow_datasets", before)
