@@ -148,8 +148,8 @@ def _repository(folder: Path) -> dict[str, bytes]:
     """The files of a Keras model in a repository of Hugging Face."""
     text = "import keras; m = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]); m.compile('sgd', 'mse')"
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    words = [locked_python(), "-c", f"{text}; m.save('{folder}/m.keras')"]
-    subprocess.run(words, env=environment, check=True, capture_output=True, timeout=300)
+    save = f"{text}; m.save('{folder}/m.keras')"
+    subprocess.run([locked_python(), "-c", save], env=environment, check=True, capture_output=True, timeout=300)
     with zipfile.ZipFile(folder / "m.keras") as file:
         return {name: file.read(name) for name in file.namelist()}
 
