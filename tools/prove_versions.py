@@ -1,7 +1,8 @@
 """Prove the core guarantees on other versions of TensorFlow, Keras and Python: `tools/prove_versions.py [ROW …]`.
 
 For each row of the table in docs/packages.md: lock, train twice, verify, kill and resume, trace steps, diff. Prints a
-row of the table for each, and exits with 1 if one fails. A row is written `TENSORFLOW KERAS PYTHON`.
+row of the table for each, and exits with 1 if one fails. A row is written `TENSORFLOW KERAS PYTHON`. It trains in a
+virtual environment, and with `--image` in a container; the images stay.
 """
 
 import argparse
@@ -56,8 +57,9 @@ class FailedError(Exception):
 class Project:
     """A folder with the script, locked for one combination of versions."""
 
-    def __init__(self, folder: Path, tensorflow: str, keras: str, python: str) -> None:
+    def __init__(self, folder: Path, runtime: str, tensorflow: str, keras: str, python: str) -> None:
         self.folder = folder
+        self.runtime = runtime
         (folder / "train.py").write_text(SCRIPT)
         (folder / "requirements.in").write_text(f"tensorflow-cpu=={tensorflow}\nkeras=={keras}\n")
         (folder / "samebits.toml").write_text(f'python = "{python}"\n')
@@ -80,7 +82,7 @@ class Project:
 
     def train(self, *options: str) -> Path:
         """Train; returns the run's folder."""
-        return self._run(self.call("train", "train.py", "--runtime", "venv", *options))
+        return self._run(self.call("train", "train.py", "--runtime", self.runtime, *options))
 
     def _run(self, out: str) -> Path:
         found: list[str] = re.findall(r"^run (\S+)$", out, re.MULTILINE)
@@ -91,9 +93,9 @@ class Project:
     def killed(self) -> Path:
         """Train, and kill the launcher after the second epoch."""
         before = set((self.folder / "runs").iterdir())
-        with self.start("train", "train.py", "--runtime", "venv", "--keep", "all") as process:
+        with self.start("train", "train.py", "--runtime", self.runtime, "--keep", "all") as process:
             run = Path(next(iter(self._wait(lambda: set((self.folder / "runs").iterdir()) - before))))
-            self._wait(lambda: len(list((run / "checkpoints").glob("*.json"))) >= 2)
+            self._wait(lambda: len(list(run.rglob("checkpoints/*.json"))) >= 2)
             process.send_signal(signal.SIGKILL)
         return run
 
@@ -155,12 +157,15 @@ def main() -> int:
     """Prove the rows that are named, or all of the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW")
-    rows = [tuple(row.split()) for row in parser.parse_args().rows] or _ROW.findall(PAGE.read_text())
+    parser.add_argument("--image", action="store_true", help="train in containers")
+    options = parser.parse_args()
+    rows = [tuple(row.split()) for row in options.rows] or _ROW.findall(PAGE.read_text())
+    runtime = "docker" if options.image else "venv"
     failed = False
     for tensorflow, keras, python in rows:
         with tempfile.TemporaryDirectory(prefix="samebits-versions-") as folder:
             try:
-                off = prove(Project(Path(folder), tensorflow, keras, python))
+                off = prove(Project(Path(folder), runtime, tensorflow, keras, python))
                 print(f"| {tensorflow} | {keras} | {python} | {', '.join(off) or 'none'} |", flush=True)
             except FailedError as error:
                 print(f"{tensorflow} {keras} {python}: {error}", flush=True)

@@ -1,6 +1,8 @@
 """`samebits fetch` with the ways in which scripts get files: each is pinned, or named in one line. Real code paths."""
 
+import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -131,10 +133,80 @@ def test_what_is_stored_in_no_file_is_refused(served: tuple[Hosts, dict[str, str
         assert (strict.status, "train.py:3: " in strict.err, "the run is strict" in strict.err) == (2, True, True)
 
 
+def _environments() -> set[Path]:
+    return set(cache_folder("venvs").iterdir())
+
+
+def _remove(package: str, before: set[Path]) -> None:
+    """Remove the environment that a test made; other tests may have made others meanwhile."""
+    for new in _environments() - before:
+        if list(new.glob(f"lib/python*/site-packages/{package}")):
+            shutil.rmtree(new)
+
+
+def _repository(folder: Path) -> dict[str, bytes]:
+    """The files of a Keras model in a repository of Hugging Face."""
+    text = "import keras; m = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]); m.compile('sgd', 'mse')"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    save = f"{text}; m.save('{folder}/m.keras')"
+    subprocess.run([locked_python(), "-c", save], env=environment, check=True, capture_output=True, timeout=300)
+    with zipfile.ZipFile(folder / "m.keras") as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def _serve_repository(hosts: Hosts, files: dict[str, bytes]) -> None:
+    """What huggingface.co answers for a repository of one commit; weights come from another host, as large files do."""
+    commit, site = "a" * 40, "https://huggingface.co"
+    shown = {"id": "org/tiny", "sha": commit, "siblings": [{"rfilename": name} for name in files], "tags": []}
+    listed = [{"type": "file", "path": name, "size": len(files[name]), "oid": name} for name in files]
+    hosts.files[f"{site}/api/models/org/tiny/revision/main"] = json.dumps(shown).encode()
+    hosts.files[f"{site}/api/models/org/tiny/tree/{commit}?recursive=true&expand=false"] = json.dumps(listed).encode()
+    for name, content in files.items():
+        url = f"{site}/org/tiny/resolve/{commit}/{name}"
+        etag = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
+        hosts.headers[url] = etag | {"X-Linked-Etag": etag["ETag"], "X-Linked-Size": str(len(content))}
+        if name.endswith(".h5"):
+            hosts.redirects[url] = f"https://cdn.example.org/{name}?signature=1"
+            url = hosts.redirects[url]
+        hosts.files[url] = content
+
+
+def test_a_model_of_hugging_face(tmp_path: Path) -> None:
+    """Its cache is full of links, and its library speaks neither `urllib` nor `requests`. Takes minutes."""
+    before = _environments()
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "requirements.in").write_text("huggingface-hub\n")
+    (folder / "empty.py").write_text("import huggingface_hub\n")
+    (folder / "train.py").write_text(
+        "import keras, numpy as np\nmodel = keras.saving.load_model('hf://org/tiny')\n"
+        "model.fit(np.ones((8, 3)), np.ones((8, 1)), epochs=2, verbose=0)\n"
+    )
+    cache = {"SAMEBITS_CACHE": str(own_cache(tmp_path / "cache"))}
+    assert call("lock", folder=folder, **cache).status == 0
+    assert call("train", "--runtime", "venv", "empty.py", folder=folder, **cache).status == 0
+    authority = tmp_path / "authority"
+    authority.mkdir()
+    with answering(authority, "huggingface.co", "cdn.example.org") as hosts:
+        _serve_repository(hosts, _repository(tmp_path))
+        environment = cache | hosts.environment
+        fetched = call("fetch", "--runtime", "venv", "train.py", folder=folder, **environment)
+        assert fetched.status == 0, fetched.err
+        assert "not pinned" not in fetched.err
+        urls = {file.url for file in read_lock(folder / "inputs.lock").files}
+        asked = {url for url in hosts.urls() if "/resolve/" in url}
+        assert urls == asked | {None}, "the commit's own files, and what the library notes beside them"
+        hosts.asked.clear()
+        done = call("train", "--runtime", "venv", "--strict", "train.py", folder=folder, **environment)
+        assert done.status == 0, done.err
+        assert call("verify", "last", folder=folder, **environment).out.splitlines()[-1] == "identical: 1 model"
+        assert hosts.asked == []
+    _remove("huggingface_hub", before)
+
+
 def test_a_dataset_of_tensorflow_datasets(tmp_path: Path) -> None:
     """With a lock of its packages; one has no wheel, so that docs/network-inputs.md builds it. Takes minutes."""
-    environments = cache_folder("venvs")
-    before = set(environments.iterdir())
+    before = _environments()
     folder = tmp_path / "project"
     shutil.copytree(SCRIPTS / "inputs" / "points", folder / "points")
     shutil.copy(SCRIPTS / "inputs" / "with_points.py", folder / "train.py")
@@ -162,5 +234,4 @@ def test_a_dataset_of_tensorflow_datasets(tmp_path: Path) -> None:
     done = call("train", "--runtime", "venv", "train.py", folder=folder, **environment)
     assert (done.status, done.line("rows")) == (0, "64"), done.err
     assert call("verify", "last", folder=folder, **environment).out.splitlines()[-1] == "identical: 1 model"
-    for new in set(environments.iterdir()) - before:
-        shutil.rmtree(new)
+    _remove("tensorflow_datasets", before)

@@ -93,7 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range")
         self.hosts.asked.append((url, wanted))
         if url in self.hosts.redirects:
-            self._answer(302, b"", Location=self.hosts.redirects[url])
+            headers = self.hosts.headers.get(url, {}) | {"Location": self.hosts.redirects[url]}
+            self._answer(302, b"", end=None, **headers)
         elif url not in self.hosts.files:
             self._answer(404, b"gone")
         else:

@@ -28,6 +28,9 @@ PROFILES = tuple(DEFAULT_THREADS)
 PORTABLE_INSTRUCTIONS = "x86-64-v3"
 """AVX2 and FMA: the portable profile limits every library to them, and libm's FMA variants need them."""
 
+PORTABLE_PACKAGES = ("keras", "ml-dtypes", "numpy", "opt-einsum", "optree", "tensorflow")
+"""The packages that compute. The portable profile is proven for one version of each."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:

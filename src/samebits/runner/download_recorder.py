@@ -1,20 +1,21 @@
 """`samebits fetch`: while the script runs, record what Python's HTTP libraries receive, and what is unpacked.
 
-Every body that comes through `http.client` is hashed: `urllib`, `requests` and all that is built on them, such as
-`keras.utils.get_file`. So the launcher finds the URL of a file by its content, whichever library stored it. This is
-active in a fetch alone, never in a run.
+Every body that comes through `http.client` or `httpx` is hashed: `urllib`, `requests`, `huggingface_hub` and all that
+is built on them, such as `keras.utils.get_file`. So the launcher finds the URL of a file by its content, whichever
+library stored it. This is active in a fetch alone, never in a run.
 """
 
 import functools
 import hashlib
 import http.client
+import importlib
 import os
 import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ VARIABLE = "SAMEBITS_FETCH"
 """Names the file to write the report to; the launcher sets it for a fetch."""
 
 _READS = ("read", "read1", "readinto", "readline")
+_HTTPX = ("httpx", "httpx2")
 
 
 def is_fetch() -> bool:
@@ -95,6 +97,11 @@ class DownloadRecorder:
         patches.wrap((connection, "getresponse"), self._noting_response)
         for name in _READS:
             patches.wrap((http.client.HTTPResponse, name), functools.partial(self._noting_bytes, name=name))
+        for module in _HTTPX:
+            with suppress(ImportError):
+                httpx = importlib.import_module(module)
+                patches.wrap((httpx.Client, "send"), self._noting_redirects)
+                patches.wrap((httpx.Response, "iter_raw"), self._noting_stream)
         # Where the folder stands among the arguments.
         for name, position in (("extractall", 0), ("extract", 1)):
             for archive, names in ((tarfile.TarFile, "getnames"), (zipfile.ZipFile, "namelist")):
@@ -120,19 +127,50 @@ class DownloadRecorder:
         def getresponse(connection: Any, *args: Any, **kwargs: Any) -> Any:
             response = original(connection, *args, **kwargs)
             url = _url(connection)
-            # What a redirect leads to may have a name of its own each time; the script asked for the first one.
-            asked = self._asked.get(_key(url), url)
-            if location := response.getheader("Location"):
-                self._asked[_key(urljoin(url, location))] = asked
+            self._note_redirect(url, response.getheader("Location"))
             if response.status == 200:
-                packed = (response.getheader("Content-Encoding") or "").lower() in ("gzip", "x-gzip", "deflate")
-                # 47: a gzip or a zlib header, as the data says.
-                body = _Body(url=asked, decoder=zlib.decompressobj(47) if packed else None)
-                response.samebits_body = body
-                self._bodies.append(body)
+                response.samebits_body = self._body(url, response.getheader("Content-Encoding"))
             return response
 
         return getresponse
+
+    def _note_redirect(self, url: str, location: str | None) -> None:
+        """What it leads to may have a name of its own each time; the script asked for the first one."""
+        if location:
+            self._asked[_key(urljoin(url, location))] = self._asked.get(_key(url), url)
+
+    def _body(self, url: str, encoding: str | None) -> _Body:
+        packed = (encoding or "").lower() in ("gzip", "x-gzip", "deflate")
+        # 47: a gzip or a zlib header, as the data says.
+        body = _Body(url=self._asked.get(_key(url), url), decoder=zlib.decompressobj(47) if packed else None)
+        self._bodies.append(body)
+        return body
+
+    def _noting_redirects(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def send(client: Any, *args: Any, **kwargs: Any) -> Any:
+            response = original(client, *args, **kwargs)
+            for each in (*response.history, response):
+                self._note_redirect(str(each.url), each.headers.get("Location"))
+            return response
+
+        return send
+
+    def _noting_stream(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def iter_raw(response: Any, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+            found = original(response, *args, **kwargs)
+            if response.status_code != 200:
+                yield from found
+                return
+            # The client follows redirects before its caller sees one.
+            first = response.history[0].url if response.history else response.url
+            body = self._body(str(first), response.headers.get("Content-Encoding"))
+            for chunk in found:
+                body.add(chunk)
+                yield chunk
+
+        return iter_raw
 
     def _noting_bytes(self, original: Callable[..., Any], name: str) -> Callable[..., Any]:
         @functools.wraps(original)

@@ -24,6 +24,7 @@ _MOUNTED = Path("/inputs")
 _MOUNT_THEM = f'run `samebits fetch --export runs/inputs` and add -v "$PWD/runs/inputs:{_MOUNTED}:ro" to docker run'
 _FETCH = "run `samebits fetch`, then run again"
 _MAX_NAMES = 3
+_HUGGING_FACE = f"{HOME}/.cache/huggingface/"
 
 
 def use_mounted(lock: InputsLock | None, folder: Path = _MOUNTED) -> None:
@@ -75,7 +76,10 @@ class PinnedFiles:
             self._files[roots[root] / rest] = file
 
     def place(self) -> None:
-        """Link every file into the home folder, or the script's. Raises StorageError."""
+        """Link every file into the home folder, or the script's; call it before libraries. Raises StorageError."""
+        if any(file.path.startswith(_HUGGING_FACE) for file in self._files.values()):
+            # Its library asks the network for a newer version first, and waits.
+            os.environ["HF_HUB_OFFLINE"] = "1"
         for path, file in self._files.items():
             try:
                 self._make_folders(path.parent)

@@ -63,7 +63,6 @@ def test_what_the_server_packed_is_known_unpacked(
 ) -> None:
     monkeypatch.setenv("SAMEBITS_FETCH", str(tmp_path / "report"))
     text = b"a,b\n" * 500
-    # The bytes hold the time.
     packed = hosts.files["https://example.com/t.csv"] = gzip.compress(text)
     hosts.headers["https://example.com/t.csv"] = {"Content-Encoding": "gzip"}
     with recording_downloads():

@@ -28,6 +28,8 @@ from samebits.host.launch.run_limits import USUAL, limited
 from samebits.host.launch.runtime import Runtime, choose_runtime
 
 _MAX_NAMES = 5
+_QUESTIONS = ("https://huggingface.co/api/",)
+"""What is asked here is which version there is. A run takes the one that is pinned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +147,7 @@ def _run_and_pin(spec: RunConfig, declared: InputsLock, options: FetchOptions) -
         inside = "/tmp" if runtime.setup.environment.runtime == "docker" else str(home)  # noqa: S108
         found = find_inputs(home, inside, folder.outputs, report, unpacked=options.unpacked)
         _name_unpinned(report, {file.url for file in found} | prepared_urls(home, report))
-        return [_adopted(file, store) for file in found]
+        return adopt(found, store)
 
 
 @contextmanager
@@ -192,6 +194,12 @@ def _require_success(record: Record) -> None:
         raise InputError(f"{record.outcome.message}; nothing was pinned, fix that and run `samebits fetch` again")
 
 
+def adopt(found: Iterable[FoundFile], store: InputStore) -> list[PinnedFile]:
+    """Take files into the store; those that are no links are moved there."""
+    # Links first, as each leads to one of the others: so it is in Hugging Face's cache.
+    return [_adopted(file, store) for file in sorted(found, key=lambda file: not file.at.is_symlink())]
+
+
 def _adopted(file: FoundFile, store: InputStore) -> PinnedFile:
     digest = Digest(file.sha256)
     size = file.at.stat().st_size
@@ -207,7 +215,7 @@ def _adopted(file: FoundFile, store: InputStore) -> PinnedFile:
 
 def _name_unpinned(report: FetchReport, pinned: set[str | None]) -> None:
     """Say what was downloaded and is in no file: a run would ask the network for it again."""
-    left = sorted({url for url in report.urls.values() if url not in pinned})
+    left = sorted({url for url in report.urls.values() if url not in pinned and not url.startswith(_QUESTIONS)})
     if left:
         log(
             f"not pinned, as it is no file in the script's folder or home: {shorten(left, _MAX_NAMES)}; a run has no"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from packaging.pylock import Package, Pylock, PylockSelectError, PylockValidationError
 
+from samebits.core.determinism_profile import PORTABLE_PACKAGES
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.run_config import RunConfig
@@ -40,7 +41,13 @@ def project_kind(spec: RunConfig, target: Target | None = None) -> ImageKind:
     target = target or Target(python=parse_python(spec.python))
     kind = replace(CPU if spec.gpus is None else GPU, python=target.python)
     lock = find_lock(spec)
-    return kind if lock is None else replace(kind, project=divide(_checked_pins(spec, lock, target), kind, lock))
+    if lock is None:
+        return kind
+    pins = _checked_pins(spec, lock, target)
+    project = divide(pins, kind, lock)
+    if spec.determinism.portable:
+        _check_proven(pins, lock)
+    return replace(kind, project=project)
 
 
 def find_lock(spec: RunConfig) -> Path | None:
@@ -128,7 +135,7 @@ def divide(pins: Sequence[Pin], kind: ImageKind, lock: Path) -> ProjectLocks:
     base = {pin.name: pin for pin in pins if pin.name in foundation}
     above = text_of(pin for pin in pins if pin.name not in foundation) or None
     wheels = wheels_of(lock, (pin for pin in pins if pin.name not in foundation))
-    if _same(base, own) or _same(base, _own_cpu()):
+    if _same(base, own) or _same(base, _own_cpu()) or _within(base, own):
         return ProjectLocks(packages=above, wheels=wheels)
     if not any(name in base for name in _TENSORFLOW):
         _check_agree(base.values(), own, lock)
@@ -160,12 +167,35 @@ def _same(pins: Mapping[str, Pin], own: Mapping[str, Pin]) -> bool:
     )
 
 
+def _within(pins: Mapping[str, Pin], own: Mapping[str, Pin]) -> bool:
+    """Whether samebits's lock has all of these, and TensorFlow by the same name: the one for GPUs adds CUDA."""
+    return "tensorflow" in pins.keys() & own.keys() and all(
+        name in own and _agrees(pin, own) for name, pin in pins.items()
+    )
+
+
 def _check_agree(pins: Iterable[Pin], own: Mapping[str, Pin], lock: Path) -> None:
     other = [f"{pin} (samebits: {own[pin.name]})" for pin in pins if pin.name in own and not _agrees(pin, own)]
     if other:
         raise InputError(
             f"{lock} pins other versions than samebits does, and no tensorflow: {shorten(other, 3)}; pin these, or a"
             " tensorflow that goes with yours"
+        )
+
+
+def _check_proven(pins: Iterable[Pin], lock: Path) -> None:
+    """Refuse other versions of what computes than those that the portable profile is proven for."""
+    own = {name.removesuffix("-cpu"): pin.version for name, pin in _own_cpu().items()}
+    named = ((pin, pin.name.removesuffix("-cpu")) for pin in pins)
+    other = [
+        f"{pin} (samebits: {own[name]})"
+        for pin, name in named
+        if name in PORTABLE_PACKAGES and pin.version != own[name]
+    ]
+    if other:
+        raise InputError(
+            f"{lock} pins {shorten(other, 3)}, and the portable profile is proven for samebits's versions only; drop"
+            " these, or --profile portable"
         )
 
 

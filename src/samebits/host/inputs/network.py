@@ -30,6 +30,8 @@ class Network:
         scratch.mkdir(exist_ok=True)
         names = {name for name in caller if name.lower() in (*_PROXIES, "no_proxy") and caller[name]}
         variables = {name: caller[name] for name in names} | {"SAMEBITS_FETCH": f"{inside}/{SCRATCH}/{REPORT}"}
+        # Hugging Face's other protocol is compiled code, which shows no URL.
+        variables["HF_HUB_DISABLE_XET"] = "1"
         # A company's own authority is known to this machine, and not to the image.
         if bundle := _certificates(caller):
             shutil.copyfile(bundle, scratch / "certificates.pem")

@@ -8,6 +8,8 @@ import pytest
 
 from samebits.core.errors import RecordError
 from samebits.host.fetch.found_files import FetchReport, find_inputs
+from samebits.host.fetch.script_fetch import adopt
+from samebits.host.inputs.store import InputStore
 
 
 def _sha256(content: bytes) -> str:
@@ -80,6 +82,19 @@ def test_downloads_and_what_caches_hold(folder: Path) -> None:
 
 def test_what_is_unpacked_is_kept_where_asked(folder: Path) -> None:
     assert _found(folder, unpacked=True) == _PINNED | {"home/.keras/datasets/a/x.txt": None}
+
+
+def test_a_link_is_taken_before_what_it_leads_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store moves files away, and Hugging Face's cache is full of links."""
+    monkeypatch.setenv("SAMEBITS_CACHE", str(folder / "cache"))
+    store = InputStore()
+    found = find_inputs(folder / "home", "/tmp", folder / "outputs", _report(folder), unpacked=False)
+    # The link comes after what it leads to.
+    pinned = {file.path: file for file in adopt(found[::-1], store)}
+    assert pinned.keys() == _PINNED.keys()
+    assert all(store.holds(file) for file in pinned.values())
+    names = ("home/.cache/huggingface/link", "home/.cache/huggingface/hub/model.bin")
+    assert {(pinned[name].digest.hex, pinned[name].size) for name in names} == {(_sha256(b"model"), 5)}
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"downloads": [{"url": 1}], "unpacked": []}'])

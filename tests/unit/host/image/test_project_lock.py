@@ -1,11 +1,13 @@
 """A project's lock: found, held against its requirements, and divided into TensorFlow's layer and the project's own."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from samebits.core.determinism_profile import PORTABLE_PACKAGES
 from samebits.core.errors import InputError
 from samebits.core.project import CodeLayout
 from samebits.core.run_config import RunConfig
@@ -15,6 +17,7 @@ from samebits.host.image.lockfile import Pin, read_lock, text_of
 from samebits.host.image.project_lock import find_lock, mark, project_kind
 from samebits.host.image.requirements import read_requirements
 from samebits.host.image.wheelhouse import Target
+from support.command import ROOT
 
 _OWN = context_file(CPU.lock).read_text()
 _PANDAS = f"pandas==3.1.1 \\\n    --hash=sha256:{'a' * 64}\n"
@@ -81,6 +84,39 @@ def test_gpus_have_samebits_own_tensorflow(tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text(_PANDAS + _pinned("tensorflow-cpu", "2.20.0"))
     with pytest.raises(InputError, match="pins a TensorFlow of its own"):
         project_kind(spec)
+
+
+def test_a_package_that_names_tensorflow_finds_it_in_the_image_for_gpus(tmp_path: Path) -> None:
+    """Its name is tensorflow there, and so in the lock of a project with keras-hub."""
+    spec = RunConfig(script=tmp_path / "train.py", gpus="1")
+    pins = {pin.name: pin for pin in read_lock(_OWN) if pin.name != "tensorflow-cpu"}
+    gpu = {pin.name: pin for pin in read_lock(context_file(GPU.lock))}
+    listed = text_of({**pins, "tensorflow": gpu["tensorflow"]}.values())
+    (tmp_path / "requirements.lock").write_text(_PANDAS + listed)
+    kind = project_kind(spec)
+    assert (kind.project.base, kind.project.packages, kind.lock_digest) == (None, _PANDAS, GPU.lock_digest)
+    assert project_kind(replace(spec, gpus=None)).project.base is not None
+    (tmp_path / "requirements.lock").write_text(_pinned("keras", "3.11.3", listed))
+    with pytest.raises(InputError, match="pins a TensorFlow of its own"):
+        project_kind(spec)
+
+
+def test_the_portable_profile_is_proven_for_samebits_versions(tmp_path: Path) -> None:
+    """What computes may not have another version; anything else may."""
+    spec = RunConfig(script=tmp_path / "train.py", profile="portable")
+    (tmp_path / "requirements.lock").write_text(_PANDAS + _pinned("wrapt", "1.17.0"))
+    assert project_kind(spec).project.packages == _PANDAS
+    for name in ("tensorflow-cpu", "optree"):
+        (tmp_path / "requirements.lock").write_text(_pinned(name, "0.1"))
+        with pytest.raises(InputError, match=rf"pins {name}==0\.1 \(samebits: .*; drop these, or --profile portable"):
+            project_kind(spec)
+
+
+def test_the_table_of_the_portable_profile_holds_for_the_committed_lock() -> None:
+    versions = json.loads((ROOT / "src/samebits/runner/determinism/proven.json").read_bytes())["versions"]
+    assert sorted(versions) == sorted(PORTABLE_PACKAGES)
+    pins = {pin.name.removesuffix("-cpu"): pin.version for pin in read_lock(_OWN)}
+    assert versions == {name: pins[name] for name in PORTABLE_PACKAGES}
 
 
 def test_a_lock_without_tensorflow_must_agree(spec: RunConfig, tmp_path: Path) -> None:
