@@ -110,7 +110,7 @@ RULES: dict[str, Callable[[Import], bool]] = {
     # Beside the script there is the standard library, and what requirements.lock holds.
     "foreign": lambda found: (
         _layer(found.module) != "host"
-        and found.package not in {*sys.stdlib_module_names, *_TRAINING, *_ARRAYS, "samebits", "pynvml"}
+        and found.package not in {*sys.stdlib_module_names, *_TRAINING, *_ARRAYS, "samebits", "pynvml", "xxhash"}
     ),
 }
 

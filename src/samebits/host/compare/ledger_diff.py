@@ -83,7 +83,7 @@ def first_divergence(one: tuple[RunDir, Record], other: tuple[RunDir, Record]) -
 
     Lines of steps count only if both runs have the same trace, and digests by the same hash.
     """
-    steps = one[1].trace == other[1].trace and _step_hash(one[0]) == _step_hash(other[0])
+    steps = one[1].trace == other[1].trace and _steps_have_one_hash(one[0], other[0])
     ledgers = (_read_lines(run, steps=steps) for run, _ in (one, other))
     # Two lines are in memory at a time: ledgers with a line per step may have gigabytes.
     for before, after in itertools.zip_longest(*ledgers):
@@ -119,6 +119,11 @@ def _read_lines(run: RunDir, *, steps: bool) -> Iterator[_Line]:
         return
     except OSError as error:
         raise RecordError(f"cannot read {run.ledger}: {error.strerror}") from error
+
+
+def _steps_have_one_hash(*runs: RunDir) -> bool:
+    """Whether no two ledgers have steps by different hashes; one that ended before its first step has none."""
+    return len({_step_hash(run) for run in runs} - {None}) < 2
 
 
 def _step_hash(run: RunDir) -> bytes | None:

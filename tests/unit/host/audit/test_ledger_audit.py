@@ -125,8 +125,8 @@ _SPOILED: dict[str, tuple[Callable[[list[bytes]], list[bytes]], list[str]]] = {
         ["line 1 cannot be read: 'line' must be 1 or more, not 0"],
     ),
     "a later version": (
-        lambda lines: [*lines[:2], *(line.replace(b'"1.1"', b'"2.0"') for line in lines[2:])],
-        ["lines 3 to 6 cannot be read: its version is '2.0', and this samebits reads 1.1; try a newer one"],
+        lambda lines: [*lines[:2], *(line.replace(b'"1.2"', b'"2.0"') for line in lines[2:])],
+        ["lines 3 to 6 cannot be read: its version is '2.0', and this samebits reads 1.2; try a newer one"],
     ),
     "deep": (lambda lines: [b"[" * 100_000 + b"\n", *lines[1:]], ["line 1 cannot be read: it is not JSON"]),
     "no text": (lambda lines: [b"\xff\n", *lines[1:]], ["line 1 cannot be read: it is not JSON"]),

@@ -68,10 +68,11 @@ def test_a_ledger_of_version_1_0_against_one_of_1_1(tmp_path: Path, example: Rec
         (("xxh3-128:" + "0" * 32, "xxh3-128:" + "1" * 32), True),
         (("xxh3-128:" + "0" * 32, SHA[0]), False),  # two hashes of the same bytes: nothing can be said
         ((SHA[0], SHA[1]), True),
+        (("xxh3-128:" + "0" * 32, None), True),  # one ended before its first step
     ],
 )
 def test_steps_count_if_their_digests_are_of_one_hash(
-    tmp_path: Path, example: Record, digests: tuple[str, str], diverges: bool
+    tmp_path: Path, example: Record, digests: tuple[str, str | None], diverges: bool
 ) -> None:
     record = replace(example, trace=Trace(level="step"))
     runs = []
@@ -80,7 +81,8 @@ def test_steps_count_if_their_digests_are_of_one_hash(
         run.path.mkdir()
         with Ledger(run.ledger, example.recipe.digest) as ledger:
             ledger.append({"event": "epoch", "fit": 0, "epoch": 0})
-            ledger.append({"event": "step", "fit": 0, "epoch": 1, "step": 0, "tensors": {"trainable": digest}})
+            if digest is not None:
+                ledger.append({"event": "step", "fit": 0, "epoch": 1, "step": 0, "tensors": {"trainable": digest}})
         runs.append((run, record))
     found = first_divergence(runs[0], runs[1])
     assert (found is not None and found.place("step") == 0) is diverges
