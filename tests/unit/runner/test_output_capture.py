@@ -25,8 +25,8 @@ with kept_output(folder / "log.txt"):
     try:
         raise ValueError("mine")
     except ValueError as error:
-        outcome = _raised(error)
-    assert _stopped(SystemExit("why")).message == "the script exited: why"
+        outcome = _raised(error, {})
+    assert _stopped(SystemExit("why"), {}).message == "the script exited: why"
     with contextlib.suppress(OSError):
         print("lost")
 (folder / "outcome").write_text(outcome.message)
