@@ -38,12 +38,14 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
 
 def _kind(script: Path | None, *, gpu: bool) -> "ImageKind":
     """The image of a script's project; without a script, samebits's own."""
+    from samebits.core.code_tree import read_script
     from samebits.core.run_config import make_config
     from samebits.host.image.build_context import CPU, GPU
     from samebits.host.image.project_lock import project_kind
 
     if script is None:
         return GPU if gpu else CPU
+    read_script(script)  # a misspelled name must not build another project's image, or the usual one
     return project_kind(make_config({"script": script, "gpus": "all" if gpu else None}, fetched=False))
 
 

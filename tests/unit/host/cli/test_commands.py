@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from samebits.core.errors import InputError
 from samebits.core.run_config import split_arguments
 from samebits.host import console
+from samebits.host.cli import build
 from samebits.host.cli.commands import COMMANDS, GROUPS, Command, overview
 from samebits.host.cli.completion import SHELLS
 from samebits.host.cli.parser import make_parser
@@ -34,6 +36,13 @@ def test_the_overview_lists_every_command_once(samebits: Callable[..., Done]) ->
     shown = samebits("--help").out
     assert all(f"\n{title}, such as `samebits " in shown for title in GROUPS)
     assert "\nexample: samebits gc --dry-run\n" in samebits("gc", "--help").out
+
+
+def test_no_image_for_a_script_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "build_command", lambda **_: pytest.fail("it would build an image"))
+    options = make_parser().parse_args(["build", str(tmp_path / "missing.py")])
+    with pytest.raises(InputError, match=r"missing\.py does not exist; name a Python file"):
+        options.command(options)
 
 
 @pytest.fixture
