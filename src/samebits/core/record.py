@@ -114,8 +114,8 @@ class Record:
     where the run was started, so that nobody else finalizes it while it lives; and `coverage`: what the result leaves
     out. 1.5 added `inputs`, `image.packages`, `code.module`, `code.pythonpath` and `code.workdir` to the recipe,
     `unpinned` and `script_settings` to the environment, and `ignored` to the coverage. 1.6 added `measured`:
-    who took the digests of the result. 1.7 added `multiprocessors` and `mig` to the recipe's device, and `git` to the
-    origin.
+    who took the digests of the result. 1.7 added `multiprocessors` and `mig` to the recipe's device, `redacted` to its
+    code, and `git` to the origin.
     """
 
     id: str

@@ -31,13 +31,31 @@ def redact(arguments: Sequence[str], names: Iterable[str]) -> tuple[tuple[str, .
         if len(found) != 1 or not found[0][1] or found[0][1] == PLACEHOLDER:
             raise InputError(f"--redact {name}: give the script --{name} once after --, with a value")
         ((place, value),) = found
-        values[name] = value
+        values[name] = _utf8(name, value)
         given[place] = f"--{name}={PLACEHOLDER}" if given[place].startswith(f"--{name}=") else PLACEHOLDER
     # The same text in another argument would give it away.
     for name, value in values.items():
         if any(value in item for item in given):
             raise InputError(f"--redact {name}: its value is in another argument, too; redact that one as well")
     return tuple(given), values
+
+
+def _utf8(name: str, value: str) -> str:
+    """The value; raises InputError, which does not show it, where UTF-8 cannot encode it."""
+    if value != value.encode("utf-8", "replace").decode():
+        raise InputError(f"the value of --{name} is not UTF-8, and a redacted value must be; give it another")
+    return value
+
+
+def require_absent(values: Mapping[str, str], arguments: Iterable[str], file: str) -> None:
+    """Raise InputError for a value among the arguments in a file that is copied into the run."""
+    given = list(arguments)
+    for name, value in values.items():
+        if any(value in item for item in given):
+            raise InputError(
+                f"--redact {name}: its value is in the arguments of {file}, which is copied into the run;"
+                " remove it there, and give it after --"
+            )
 
 
 def restored(arguments: Sequence[str], values: Mapping[str, str]) -> list[str]:
@@ -76,7 +94,7 @@ def given_again(names: Iterable[str], caller: Mapping[str, str]) -> dict[str, st
         variable = f"{VARIABLE}_{re.sub('[^A-Za-z0-9]', '_', name).upper()}"
         if not caller.get(variable):
             raise InputError(f"the record does not hold the value of --{name}; set {variable} to it, and try again")
-        values[name] = caller[variable]
+        values[name] = _utf8(name, caller[variable])
     return values
 
 
@@ -86,7 +104,16 @@ def to_variable(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def hide(text: str, values: Mapping[str, str]) -> str:
-    """A text without the values."""
-    for value in sorted(values.values(), key=len, reverse=True):
+    """A text without the values, also where they are shown with escapes."""
+    for value in forms(values.values()):
         text = text.replace(value, PLACEHOLDER)
     return text
+
+
+def forms(values: Iterable[str]) -> list[str]:
+    """The values as they are and as Python and JSON show them, the longest first."""
+    found = set()
+    for value in values:
+        found |= {value, repr(value)[1:-1], ascii(value)[1:-1]}
+        found |= {json.dumps(value, ensure_ascii=escaped)[1:-1] for escaped in (True, False)}
+    return sorted(found, key=lambda shown: (-len(shown), shown))

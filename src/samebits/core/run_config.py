@@ -16,7 +16,7 @@ from samebits.core.inputs_lock import lock_of, read_declared
 from samebits.core.jsonio import Fields
 from samebits.core.project import CONFIG_NAME, CodeLayout, find_root, module_layout, script_layout
 from samebits.core.recipe import KERAS_ORDER, KNOWN_LOGS, PER_EPOCH
-from samebits.core.redaction import redact, to_variable
+from samebits.core.redaction import redact, require_absent, to_variable
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 from samebits.core.user_config import read_options, refuse_users_own, require_inside, user_defaults
@@ -269,7 +269,8 @@ def make_config(
     root = _code_root(script, options.get("code"), options.get("workdir"))
     known = {item.name for item in fields(RunConfig)} | set(_OF_LAYOUT)
     # Later sources win.
-    merged = user_defaults(options) | require_inside(read_config(root / CONFIG_NAME), root, options)
+    project = require_inside(read_config(root / CONFIG_NAME), root, options)
+    merged = user_defaults(options) | project
     declared = (*merged.get("env", ()), *(options.get("env") or ()))
     merged |= {name: value for name, value in options.items() if name in known and value is not None}
     for name in _LISTS:
@@ -286,6 +287,7 @@ def make_config(
     script = script or root / layout.entry
     merged["inputs"] = lock_of(script, root, merged.get("inputs", ()) if fetched else ())
     merged["arguments"], redacted = redact(merged["arguments"], options.get("redact") or ())
+    require_absent(redacted, project.get("arguments", ()), CONFIG_NAME)
     return RunConfig(**merged | {"script": script, "layout": layout, "redacted": redacted})
 
 

@@ -108,6 +108,6 @@ def _raised(error: BaseException, redacted: Mapping[str, str]) -> Outcome:
     # Who reads the output may be gone, which may be the very reason; the record holds the text.
     with suppress(OSError):
         sys.stderr.write(text)
-    first = hide((str(error).strip().splitlines() or [""])[0], redacted)
+    first = (hide(str(error), redacted).strip().splitlines() or [""])[0]
     message = f"the script failed: {type(error).__name__}" + (f": {first}" if first else "")
     return Outcome(state=FAILED, message=message, traceback=text, exit_status=EXIT_SCRIPT_FAILED)

@@ -1,5 +1,7 @@
 """Arguments whose values no record holds."""
 
+import json
+
 import pytest
 
 from samebits.core.digest import Digest
@@ -36,6 +38,7 @@ def test_there_and_back(arguments: list[str], left: tuple[str, ...], name: str) 
         (["--api-key=s3cret", "--url=http://s3cret@x"], ["api-key"], "its value is in another argument, too"),
         (["--x=1"], ["--"], "--redact takes the name of an option of the script, such as api-key, not ''"),
         (["--x=1"], ["a b"], "not 'a b'"),
+        (["--api-key", "\udcff"], ["api-key"], "the value of --api-key is not UTF-8, and a redacted value must be"),
     ],
 )
 def test_what_cannot_be_redacted(arguments: list[str], names: list[str], message: str) -> None:
@@ -56,9 +59,17 @@ def test_values_are_given_again() -> None:
     message = "the record does not hold the value of --pin; set SAMEBITS_REDACTED_PIN to it, and try again"
     with pytest.raises(InputError, match=message):
         given_again(["api-key", "pin"], caller)
+    with pytest.raises(InputError, match="the value of --pin is not UTF-8"):
+        given_again(["pin"], {"SAMEBITS_REDACTED_PIN": "1\udcff"})
 
 
 def test_texts_and_variables() -> None:
     assert hide("no s3cret2 and s3cret", {"a": "s3cret", "b": "s3cret2"}) == "no [redacted] and [redacted]"
     assert to_variable({}) == {}
     assert to_variable({"a": "1"}) == {"SAMEBITS_REDACTED": '{"a": "1"}'}
+
+
+@pytest.mark.parametrize("value", ["a\\b", "a'b\"c", "line\nline", "pässword"])
+def test_values_that_are_shown_with_escapes(value: str) -> None:
+    for shown in (repr([value]), ascii([value]), json.dumps([value]), json.dumps([value], ensure_ascii=False)):
+        assert hide(shown, {"a": value})[2:-2] == "[redacted]"

@@ -249,3 +249,12 @@ def test_a_declared_name_takes_the_callers_value(tmp_path: Path, monkeypatch: py
     assert _parse(tmp_path, "--env", "LR=0.1").env == ("LR=0.1",)
     # In a container, the caller's variables are those of `docker run`.
     assert make_config({"script": tmp_path / "train.py"}, {"LR": "7"}).env == ("LR=7",)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--api-key", "s3cret")])
+def test_a_redacted_value_in_a_file_that_is_copied(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "train.py").touch()
+    (tmp_path / "samebits.toml").write_text('arguments = ["--api-key=s3cret"]\n')
+    options = {"script": tmp_path / "train.py", "redact": ["api-key"]}
+    with pytest.raises(InputError, match=r"--redact api-key: its value is in the arguments of samebits\.toml"):
+        make_config(options | ({"arguments": arguments} if arguments else {}))

@@ -10,7 +10,7 @@ from samebits.core.errors import InputError, StorageError
 from samebits.core.run_dir import claim
 from samebits.host.cache_dir import cache_folder
 from samebits.host.container_limits import limit_options
-from samebits.host.launch.tidy import take_rights
+from samebits.host.launch.tidy import files_that_hold, take_rights
 
 
 @pytest.fixture
@@ -117,3 +117,17 @@ def test_everything_belongs_to_the_owner_of_the_run(tmp_path: Path) -> None:
     take_rights(tmp_path / "run")
     assert {path.lstat().st_uid for path in (inner, inner / "file", inner / "link")} == {0}
     assert os.stat("/etc/hostname").st_uid == before
+
+
+def test_files_that_hold_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.txt", "b.txt", "gone.txt"):
+        (tmp_path / name).write_text("s3cret" if name != "b.txt" else "")
+    read = Path.read_bytes
+
+    def vanishing(path: Path) -> bytes:
+        if path.name == "gone.txt":
+            path.unlink()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", vanishing)
+    assert files_that_hold(tmp_path, ["s3cret"]) == ["a.txt"]

@@ -66,8 +66,9 @@ def files_that_hold(folder: Path, values: Collection[str]) -> list[str]:
     for here, _, names in os.walk(folder) if wanted else ():
         for name in names:
             path = Path(here, name)
-            at = path.lstat()
-            if stat.S_ISREG(at.st_mode) and at.st_size <= _MOST_BYTES:
-                content = path.read_bytes()
-                found += [str(path.relative_to(folder))] if any(value in content for value in wanted) else []
+            with suppress(OSError):  # it vanished, or nobody can read it
+                at = path.lstat()
+                if stat.S_ISREG(at.st_mode) and at.st_size <= _MOST_BYTES:
+                    content = path.read_bytes()
+                    found += [str(path.relative_to(folder))] if any(value in content for value in wanted) else []
     return sorted(found)

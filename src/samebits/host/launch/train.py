@@ -12,6 +12,7 @@ from samebits.core.declared_env import credential_arguments
 from samebits.core.errors import EXIT_ERROR, EXIT_OK, RecordError, SamebitsError, Terminated, shorten
 from samebits.core.ledger import lock_alive
 from samebits.core.record import FAILED, INTERRUPTED, Outcome, Record, interrupted, read_record
+from samebits.core.redaction import forms
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run, publish
@@ -47,7 +48,7 @@ def train(spec: RunConfig, limits: RunLimits = USUAL) -> tuple[RunDir, int]:
             name = option.lstrip("-")
             log(f"the value of {option} looks like a secret, and the record shows it; train with --redact {name}")
     folder, status = execute(with_commit(planned), runtime, limits=limits)
-    if held := files_that_hold(folder.path, spec.redacted.values()):
+    if held := files_that_hold(folder.path, forms(spec.redacted.values())):
         log(f"the script left a redacted value in {shorten(held, 5)}; look at that before you hand the run over")
     return folder, status
 
