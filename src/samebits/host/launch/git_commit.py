@@ -29,6 +29,7 @@ _LIMIT_SECONDS = 20.0
 _MAX_REMOTE = 500
 _SCHEMES = ("https", "http", "ssh", "git", "file")
 _SCP = re.compile(r"(?:([^@/:]*)@)?([^@/:]+):(?!:)(.*)")
+_GIT_USER = re.compile(r"^(?:ssh://)?git@")
 _SUBMODULE, _LINK, _EXECUTABLE = "160000", "120000", "100755"
 _POINTER = "version https://git-lfs.github.com/spec/v1\noid {digest}\nsize {size}\n"
 
@@ -132,7 +133,7 @@ def _remote(folder: Path) -> str | None:
 def without_credentials(url: str) -> str | None:
     """A remote's URL without user, password, query and home folder; None for one of another kind.
 
-    The user `git` of SSH stays, as a URL without it leads nowhere.
+    The user `git` of SSH stays, as a URL without it leads nowhere. Any other `@` may follow a secret: None as well.
     """
     if "://" in url:
         found = _plain_url(url)
@@ -140,16 +141,22 @@ def without_credentials(url: str) -> str | None:
         found = f"git@{match[2]}:{match[3]}" if match[1] == "git" else f"{match[2]}:{match[3]}"
     else:
         found = None if "::" in url else url
-    return None if found is None else printable(without_home(found))[:_MAX_REMOTE]
+    if found is None or "@" in _GIT_USER.sub("", found):
+        return None
+    return printable(without_home(found))[:_MAX_REMOTE]
 
 
 def _plain_url(url: str) -> str | None:
     try:
         parts = urlsplit(url)
+        _ = parts.port  # raises where it is no number: a password may look like one
     except ValueError:
         return None
-    if parts.scheme not in _SCHEMES:
+    # A password with `/`, `?` or `#` ends the part that names user and host.
+    if parts.scheme not in _SCHEMES or "@" in parts.path + parts.query + parts.fragment:
         return None
     user, _, host = parts.netloc.rpartition("@")
     user = "git@" if user == "git" and parts.scheme == "ssh" else ""
-    return f"{parts.scheme}://{user}{host}{parts.path}"
+    path = without_home(parts.path)
+    # Behind a host, git has `/~/` for the home folder.
+    return f"{parts.scheme}://{user}{host}{'/' if host and path.startswith('~') else ''}{path}"

@@ -198,6 +198,17 @@ def test_a_hostile_repository_starts_nothing(repository: Played, outside: Path) 
         ("ext::sh -c secret", None),
         ("secret::https://example.org", None),
         ("https://[broken/a", None),
+        ("oauth2:TOKEN@gitlab.com:g/x.git", None),
+        ("https://user:pa/ss@example.org/a.git", None),
+        ("https://user:pa#ss@example.org/a.git", None),
+        ("https://user:pa?ss@example.org/a.git", None),
+        ("https://user:pa#ss", None),
+        ("https://user:p@ss@example.org/a.git", "https://example.org/a.git"),
+        ("https:/user:secret@example.org/a", None),
+        ("git@example.org:a/secret@b.git", None),
+        ("git:secret@example.org:a/b.git", None),
+        ("ssh://git:secret@example.org/a.git", "ssh://example.org/a.git"),
+        ("https://git@example.org/a.git", "https://example.org/a.git"),
         ("https://example.org/a\x1b[2Jb", r"https://example.org/a\x1b[2Jb"),
     ],
 )
@@ -208,4 +219,7 @@ def test_remotes(url: str, kept: str | None) -> None:
 def test_a_home_folder_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     assert without_credentials("/home/somebody/a.git") == "~/a.git"
-    assert without_credentials("file:///home/somebody/a.git") in {"file://~/a.git", "file:///home/somebody/a.git"}
+    assert without_credentials("file:///home/somebody/a.git") == "file://~/a.git"
+    assert without_credentials("file:///home/somebody-else/a.git") == "file:///home/somebody-else/a.git"
+    assert without_credentials("ssh://git@example.org/home/somebody/a.git") == "ssh://git@example.org/~/a.git"
+    assert without_credentials("example.org:/home/somebody/a.git") == "example.org:~/a.git"
