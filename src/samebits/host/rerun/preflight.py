@@ -16,7 +16,7 @@ from samebits.core.errors import (
 )
 from samebits.core.file_tree import Tree, differing_paths, read_manifest
 from samebits.core.jsonio import differing_names
-from samebits.core.origin import GitCommit, VerifiedRun
+from samebits.core.origin import VerifiedRun
 from samebits.core.project import CodeLayout
 from samebits.core.recipe import differing_parts
 from samebits.core.record import FINISHED, Record
@@ -67,15 +67,13 @@ class PreflightReport:
             raise EngineError("the software of the run is not available; see `samebits preflight`")
         return self.runtime
 
-    def planned(
-        self,
-        verifies: VerifiedRun | None = None,
-        resumes: Resumption | None = None,
-        git: GitCommit | None = None,
-    ) -> PlannedRun:
-        """The new run, which verifies or resumes the recorded one; `git` is what the recorded one says of its code."""
+    def planned(self, verifies: VerifiedRun | None = None, resumes: Resumption | None = None) -> PlannedRun:
+        """The new run, which verifies or resumes the recorded one.
+
+        It has no git commit: the code comes from the run's folder, and what a received record says was not checked.
+        """
         # Code and data were hashed for the report; they are not hashed again.
-        setup = replace(self.available_runtime.setup, verifies=verifies, resumes=resumes, git=git)
+        setup = replace(self.available_runtime.setup, verifies=verifies, resumes=resumes)
         return plan_hashed(self.spec, setup, code=self.code, data=self.data)
 
 

@@ -84,9 +84,12 @@ def _dependencies(record: Record) -> Iterator[tuple[str, Digest | None]]:
 
 
 def _repository(record: Record) -> Iterator[dict[str, Any]]:
-    """The commit, if the code is just that of a commit."""
-    git = record.origin.git
-    if git is not None and not git.dirty:
+    """The commit, if the code is just that of a commit, and the launcher that trained it compared the two.
+
+    Runs with the code of another run have none. An early record of a resumed run holds one that nobody compared.
+    """
+    git, copied = record.origin.git, record.origin.resumes or record.origin.verifies
+    if git is not None and not git.dirty and copied is None:
         uri = {} if git.remote is None or "://" not in git.remote else {"uri": f"git+{git.remote}@{git.commit}"}
         yield {"name": "git", **uri, "digest": {"gitCommit": git.commit}}
 

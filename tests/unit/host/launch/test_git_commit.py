@@ -3,13 +3,16 @@
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from samebits.core.origin import GitCommit
+from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.host.launch.git_commit import without_credentials
+from samebits.host.signing.statements import provenance
 from support.fake_runner import Played, played
 
 __all__ = ["played"]
@@ -74,6 +77,26 @@ def test_clean_and_dirty(repository: Played) -> None:
     done = repository.call("diff", run.path.name, dirty.path.name)
     assert "inputs git changed: 0 -> 2" in done.out
     assert recorded(dirty).dirty
+
+
+def _signed_commits(run: RunDir, record: Record) -> list[str]:
+    found = provenance(run, record)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    return [item["digest"]["gitCommit"] for item in found if item["name"] == "git"]
+
+
+def test_a_commit_that_another_run_names_is_not_taken_over(repository: Played) -> None:
+    """A received record may name any commit."""
+    commit = commit_all()
+    repository.player.dies = 0, 2
+    killed = repository.train()
+    repository.player.dies = None
+    done = repository.call("resume", killed.path.name)
+    assert done.status == 0, done.err
+    new = RunDir(done.run).read()
+    assert (recorded(killed).commit, new.origin.git) == (commit, None)
+    copied = replace(new, origin=replace(new.origin, git=recorded(killed)))
+    assert _signed_commits(RunDir(done.run), copied) == []
+    assert _signed_commits(killed, killed.read()) == [commit]
 
 
 def test_it_is_no_part_of_the_recipe(repository: Played) -> None:
