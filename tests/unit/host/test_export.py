@@ -4,14 +4,16 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from samebits.core.origin import GitCommit
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
-from samebits.host.export import facts, model_card
+from samebits.host.export import facts, mlflow_store, model_card
 from support.fake_runner import Played, played
 from support.pages import HOSTILE, hostile
 from support.records import with_result
@@ -46,6 +48,13 @@ def test_requests_that_cannot_be_met(played: Played) -> None:
     ):
         done = played.call("export", *words)
         assert (done.status, done.complaint.startswith(complaint)) == (2, True), done.err
+
+
+@pytest.mark.parametrize("option", ["--author", "--license", "--url"])
+def test_a_text_that_is_not_utf8(played: Played, option: str) -> None:
+    run = played.train()
+    done = played.call("export", "croissant", run.path.name, option, "A\udcff")
+    assert (done.status, done.complaint) == (2, f"{option} is not UTF-8; write it in UTF-8")
 
 
 def test_a_changed_run_is_refused(played: Played) -> None:
@@ -103,6 +112,35 @@ def test_verdicts_are_of_just_this_run(played: Played) -> None:
     assert played.call("verify", run.path.name).status == 0
     assert [line.partition(",")[0] for line in facts.verdicts(run, run.read())] == ["identical at the level bitwise"]
     assert facts.verdicts(other, other.read()) == []
+
+
+@pytest.mark.parametrize(
+    ("store", "shown"),
+    [
+        ("mlruns", "mlruns"),
+        ("me@work/mlruns", "me@work/mlruns"),
+        ("https://me:p%40ss@example.org/ml", "https://example.org/ml"),
+        ("https://me:p/ss@example.org", "https://example.org"),
+        ("postgresql://example.org/db?user=me&password=other", "postgresql://example.org/db"),
+    ],
+)
+def test_a_store_is_named_without_its_password(
+    store: str, shown: str, played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(tracking_uri: str) -> None:
+        raise OSError(f"GET {tracking_uri} as me with p@ss failed")
+
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=failing))
+    monkeypatch.setitem(sys.modules, "mlflow.exceptions", SimpleNamespace(MlflowException=OSError))
+    run = played.train()
+    done = played.call("export", "mlflow", run.path.name, "--to", store)
+    assert done.status == 2
+    assert f"MLflow does not take the run at {shown}: GET {shown}" in done.complaint
+    if "://" in store:
+        assert not [text for text in ("me:", "p@ss", "p%40ss", "p/ss") if text in done.err and text in unquote(store)]
+    monkeypatch.setattr(sys.modules["mlflow"], "MlflowClient", lambda tracking_uri: tracking_uri)
+    monkeypatch.setattr(mlflow_store, "_write", lambda *_: "1")
+    assert played.call("export", "mlflow", run.path.name, "--to", store).out == f"store {shown}\nrun 1\n"
 
 
 def test_metrics_are_exact(example: Record) -> None:

@@ -49,6 +49,12 @@ def export_command(options: argparse.Namespace) -> int:
     for name in sorted({name for names in _OPTIONS.values() for name in names} - set(_OPTIONS[options.format])):
         if getattr(options, name) is not None:
             raise InputError(f"--{name} is not for {options.format}; leave it out")
+    for name in ("author", "license", "url", "experiment", "to"):
+        given = getattr(options, name) or ""
+        text = given if isinstance(given, str) else "".join(given)
+        # Undecodable bytes of the command line are surrogates, which no file in UTF-8 can hold.
+        if text != text.encode("utf-8", "replace").decode():
+            raise InputError(f"--{name} is not UTF-8; write it in UTF-8")
     for line in _export(find_run(options.run, runs_folder(options.runs)), options):
         print_line(line)
     return EXIT_OK

@@ -1,10 +1,12 @@
 """MLflow: a run in a tracking store, by MLflow's own client; a folder or a tracking server."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from samebits.core.errors import InputError
 from samebits.core.folder_manifest import read_folder_manifest
@@ -33,7 +35,10 @@ Verify it: `{command}`
 
 
 def export_mlflow(run: RunDir, store: str | None, experiment: str) -> tuple[str, str]:
-    """Write a run to a store; returns the store and the id that the run has there. Raises InputError for a failure."""
+    """Write a run to a store; returns the store, as it may be shown, and the run's id there.
+
+    Raises InputError for a failure.
+    """
     record = facts.require_whole(run)
     store = store or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
     _prepare(store)
@@ -41,10 +46,28 @@ def export_mlflow(run: RunDir, store: str | None, experiment: str) -> tuple[str,
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
     try:
-        return store, _write(MlflowClient(tracking_uri=store), run, record, experiment)
+        return shown_store(store), _write(MlflowClient(tracking_uri=store), run, record, experiment)
     except (MlflowException, OSError) as error:
-        reason = printable(str(error).split("\n", 1)[0])
-        raise InputError(f"MLflow does not take the run at {store}: {reason}") from error
+        reason = _without_secrets(str(error), store).split("\n", 1)[0]
+        raise InputError(f"MLflow does not take the run at {shown_store(store)}: {printable(reason)}") from error
+
+
+def shown_store(store: str) -> str:
+    """A store without user, password and query, for a message; a folder as it is."""
+    scheme, mark, rest = store.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2].partition('?')[0]}" if mark else store
+
+
+def _without_secrets(text: str, store: str) -> str:
+    """A text of MLflow's without the store's user, password and query."""
+    _, _, rest = store.partition("://")
+    user, _, place = rest.rpartition("@")
+    password, query = user.partition(":")[2], place.partition("?")[2]
+    for part in (f"{user}@", f"?{query}"):
+        text = text.replace(part, "") if part[1:] and part[:-1] else text
+    for secret in filter(None, (user, password, unquote(password), query)):
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "[hidden]", text)  # a short one is in many words
+    return text
 
 
 def _prepare(store: str) -> None:
