@@ -6,14 +6,16 @@ A file that is skipped in silence could differ between two runs that are called 
 import fnmatch
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.run_files import MAX_DEPTH, MAX_FILES, file_kind
 
+_Found = TypeVar("_Found")
 MAX_HOLES = 16 << 30
 """Bytes of all outputs together that take no room on the disk. A file of holes may be of any size, and is hashed."""
 
@@ -55,7 +57,7 @@ def _is_ignored(relative: str, ignore: tuple[str, ...]) -> bool:
 
 
 class _Holes:
-    """Counts the bytes that would be hashed and that no disk holds, or holds once for several names."""
+    """Counts the bytes that would be hashed and that no disk holds; further names of one file add none."""
 
     def __init__(self) -> None:
         self._bytes = 0
@@ -63,14 +65,31 @@ class _Holes:
 
     def add(self, relative: str, at: os.stat_result) -> None:
         """Raises InputError for the file with which they become too many."""
-        held = 0 if (at.st_dev, at.st_ino) in self._seen else at.st_blocks * 512
+        if (at.st_dev, at.st_ino) in self._seen:
+            return
         self._seen.add((at.st_dev, at.st_ino))
+        held = at.st_blocks * 512
         self._bytes += max(0, at.st_size - held)
         if self._bytes > MAX_HOLES:
             raise InputError(
                 f"outputs/{relative} has {at.st_size} bytes, and {held} of them on the disk: more than"
                 f" {MAX_HOLES >> 30} GiB of holes are not hashed; {_LEAVE_OUT}"
             )
+
+
+class OncePerFile(Generic[_Found]):
+    """Remembers what was read of a file, so that one with many names (hard links) is read once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int, str], _Found] = {}
+
+    def read(self, path: Path, how: str, read: Callable[[], _Found]) -> _Found:
+        """What `read` finds; it is called once for a file and a way to read it. Raises OSError."""
+        at = path.lstat()
+        key = at.st_dev, at.st_ino, how
+        if key not in self._found:
+            self._found[key] = read()
+        return self._found[key]
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, str, os.stat_result]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.jsonio import differing_names
-from samebits.core.output_walk import link_digest, list_outputs, unreadable
+from samebits.core.output_walk import OncePerFile, link_digest, list_outputs, unreadable
 from samebits.core.recipe import Recipe
 from samebits.core.result import LAUNCHER, Measured, ModelResult, OutputFile, Result
 from samebits.core.run_dir import RunDir
@@ -34,7 +34,8 @@ def measure(folder: RunDir, recipe: Recipe, claimed: Result) -> tuple[Measured, 
     ours, theirs = ({item.path: item for item in items} for items in (found, claimed.outputs))
     if wrong := differing_names(ours, theirs):
         raise RecordError(f"the result has other digests than the files in outputs/: {shorten(wrong, 3)}")
-    contents = {item.path: _has_content(folder, item) for item in found if item.by == "tensors"}
+    stored = OncePerFile[Digest | None]()
+    contents = {item.path: _has_content(folder, item, stored) for item in found if item.by == "tensors"}
     if wrong := [path for path, same in contents.items() if same is False]:
         raise RecordError(f"the result has other digests than what outputs/ holds: {shorten(wrong, 3)}")
     unsure = [f"outputs/{path}" for path, same in contents.items() if same is None]
@@ -45,29 +46,34 @@ def measure(folder: RunDir, recipe: Recipe, claimed: Result) -> tuple[Measured, 
 def _outputs(folder: RunDir, recipe: Recipe, claimed: Result) -> list[OutputFile]:
     """All output files; of model files the process's word."""
     by_tensors = {item.path: item for item in claimed.outputs if item.by == "tensors"}
-    found = []
+    found, digests = [], OncePerFile[Digest]()
     for relative, path in list_outputs(folder.outputs, recipe.ignore_outputs)[0]:
         if relative in by_tensors and path.suffix in _BY_TENSORS and not path.is_symlink():
             found.append(by_tensors[relative])
         else:
-            found.append(_output(relative, path, folder))
+            found.append(_output(relative, path, folder, digests))
     return found
 
 
-def _has_content(folder: RunDir, item: OutputFile) -> bool | None:
+def _has_content(folder: RunDir, item: OutputFile, stored: OncePerFile[Digest | None]) -> bool | None:
     """Whether a model file's content has its digest; None where the launcher cannot read it."""
-    found = stored_content(folder.outputs / item.path, folder.path)
+    path = folder.outputs / item.path
+    try:
+        found = stored.read(path, path.suffix, lambda: stored_content(path, folder.path))
+    except OSError:
+        found = None
     return None if found is None else str(found) == item.digest
 
 
-def _output(relative: str, path: Path, folder: RunDir) -> OutputFile:
+def _output(relative: str, path: Path, folder: RunDir, digests: OncePerFile[Digest]) -> OutputFile:
     if path.is_symlink():
         seen_outputs = path_in_container(folder) / folder.outputs.name
         return OutputFile(path=relative, by="link", digest=str(link_digest(path, folder.outputs, seen_outputs)))
     try:
-        return OutputFile(path=relative, by="bytes", digest=str(Digest(plain_sha256(path, folder.path))))
+        digest = digests.read(path, "", lambda: Digest(plain_sha256(path, folder.path)))
     except OSError as error:
         raise unreadable(relative, error) from error
+    return OutputFile(path=relative, by="bytes", digest=str(digest))
 
 
 def _unconfirmed(folder: RunDir, models: tuple[ModelResult, ...]) -> list[str]:

@@ -12,9 +12,12 @@ from typing import Any, BinaryIO
 from samebits.core.digest import Digest
 from samebits.core.jsonio import canonical_json
 from samebits.core.model_json import archived_json, attribute_json
-from samebits.core.output_walk import link_digest, list_outputs, require_inside, unreadable
+from samebits.core.output_walk import OncePerFile, link_digest, list_outputs, require_inside, unreadable
 from samebits.core.result import OutputFile
 from samebits.runner.digests.tensors import tensor_digest
+
+_Read = OncePerFile[tuple[str, Digest]]
+_MODELS = (".keras", ".h5", ".hdf5")
 
 
 def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[tuple[OutputFile, ...], tuple[str, ...]]:
@@ -23,20 +26,24 @@ def describe_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[tuple[Outpu
     Raises InputError for what cannot be read, or leads out of the run.
     """
     files, left_out = list_outputs(folder, ignore)
-    return tuple(_describe(relative, path, folder) for relative, path in files), left_out
+    once = _Read()
+    return tuple(_describe(relative, path, folder, once) for relative, path in files), left_out
 
 
-def _describe(relative: str, path: Path, folder: Path) -> OutputFile:
+def _describe(relative: str, path: Path, folder: Path, once: _Read) -> OutputFile:
     if path.is_symlink():
         require_inside(relative, path, folder)
         return OutputFile(path=relative, by="link", digest=str(link_digest(path, folder)))
-    tensors = content_digest(path, path.suffix)
-    if tensors is not None:
-        return OutputFile(path=relative, by="tensors", digest=str(tensors))
     try:
-        return OutputFile(path=relative, by="bytes", digest=str(Digest.of_file(path)))
+        by, digest = once.read(path, path.suffix if path.suffix in _MODELS else "", lambda: _digest(path))
     except OSError as error:
         raise unreadable(relative, error) from error
+    return OutputFile(path=relative, by=by, digest=str(digest))
+
+
+def _digest(path: Path) -> tuple[str, Digest]:
+    tensors = content_digest(path, path.suffix)
+    return ("bytes", Digest.of_file(path)) if tensors is None else ("tensors", tensors)
 
 
 def content_digest(path: Path, suffix: str) -> Digest | None:
@@ -44,7 +51,7 @@ def content_digest(path: Path, suffix: str) -> Digest | None:
 
     `suffix` is that of its name, which a stored copy does not have.
     """
-    readers = {".keras": _keras_content, ".h5": _hdf5_content, ".hdf5": _hdf5_content}
+    readers = dict(zip(_MODELS, (_keras_content, _hdf5_content, _hdf5_content), strict=True))
     reader = readers.get(suffix)
     if reader is not None:
         try:
