@@ -1,6 +1,6 @@
 """NVML's answers of a machine, from `tests/data/nvml-NAME.json`, in the form in which `pynvml` gives them.
 
-`h100` was recorded; `h100-mig` is the same machine as NVIDIA's documentation has it with two slices.
+`h100` has the values that an H100 reports. `h100-mig` is the same GPU with two slices, as NVIDIA documents them.
 """
 
 import json
@@ -16,15 +16,15 @@ class NVMLError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordedNvml:
+class PlayedNvml:
     """The bindings, and what CUDA answers: pairs of a PCI address and a number of multiprocessors."""
 
     module: SimpleNamespace
     multiprocessors: list[tuple[bytes, int]]
 
 
-def recorded_nvml(name: str) -> RecordedNvml:
-    """Bindings that answer as the machine of that file did."""
+def played_nvml(name: str) -> PlayedNvml:
+    """Bindings that answer with the values of that file."""
     facts = json.loads((DATA / f"nvml-{name}.json").read_text())
     gpus: list[dict[str, Any]] = facts["gpus"]
 
@@ -56,7 +56,7 @@ def recorded_nvml(name: str) -> RecordedNvml:
         nvmlDeviceGetAttributes_v2=lambda item: SimpleNamespace(**item),
     )
     places = [(_address(gpu["pci"]), gpu["multiprocessors"]) for gpu in gpus]
-    return RecordedNvml(module=module, multiprocessors=places)
+    return PlayedNvml(module=module, multiprocessors=places)
 
 
 def _address(pci: dict[str, int]) -> bytes:

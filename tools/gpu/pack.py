@@ -25,9 +25,8 @@ from tools.gpu import fatbin, left_out
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements-gpu.lock"
 FORMAT, VERSION = "samebits-gpu-kit", "1.0"
-TRANSFER = 64 << 20  # what one transfer takes, the checkout included
 CHUNK = 32 << 20  # bytes that are compressed by themselves, so that parts unpack in parallel and in any order
-_MARGIN = 1 << 20
+PART = 60 << 20  # the usual size of a part
 _PRESET = 3  # 6 saves 7 % of the size, and takes four times as long
 _TAGS = ("2_28", "2_27", "2_24", "2_17", "2_12", "2_5")
 
@@ -50,30 +49,15 @@ def main() -> int:
     parser.add_argument("--python", default="3.12", metavar="VERSION", help="the other machine's Python")
     parser.add_argument("--architecture", type=int, default=90, help="of the GPU: 90 for 9.0 (H100, H200); 0 keeps all")
     parser.add_argument("--lock", type=Path, default=LOCK)
-    parser.add_argument("--part-size", type=int, help="bytes of a part; otherwise what a transfer has left")
+    parser.add_argument("--part-size", type=int, default=PART, help="the most bytes of a part (default: %(default)s)")
     options = parser.parse_args()
     wheels = download(options.lock, options.folder / "wheels", options.python)
-    manifest = pack(wheels, options.folder / "parts", options.architecture, options.part_size or room(), options.lock)
+    manifest = pack(wheels, options.folder / "parts", options.architecture, options.part_size, options.lock)
     manifest["python"] = options.python
     (options.folder / "parts" / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True))
     parts = manifest["parts"]
     print(f"{len(parts)} parts, {sum(part['size'] for part in parts) / 1e6:.0f} MB, in {options.folder / 'parts'}")
     return 0
-
-
-def room() -> int:
-    """The bytes of a part beside which this checkout still fits into one transfer."""
-    listed = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    try:
-        names = subprocess.run(listed, capture_output=True, check=True).stdout.split(b"\0")
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise SystemExit(f"pack: {ROOT} is no checkout of git, so its size is not known; name --part-size") from error
-    tree = sum(
-        (ROOT / os.fsdecode(name)).lstat().st_size
-        for name in names
-        if name and os.path.lexists(ROOT / os.fsdecode(name))
-    )
-    return min(60 << 20, TRANSFER - tree - _MARGIN)
 
 
 def download(lock: Path, folder: Path, python: str) -> list[Path]:

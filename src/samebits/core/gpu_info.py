@@ -12,28 +12,14 @@ from samebits.core.recipe import Device
 MINIMUM_DRIVER = "525.60.13"
 """The oldest Linux driver that runs CUDA 12 programs (CUDA's release notes, "minor version compatibility")."""
 
-BUILT_FOR = (12, 5)
-"""The version of CUDA that the locked TensorFlow was built for, and whose libraries are locked."""
+COMPILING_DRIVER = "555.42.02"
+"""The Linux driver that came with CUDA 12.5, for which the locked TensorFlow was built. An older one runs its programs,
+but cannot compile their PTX (CUDA's release notes, "CUDA Toolkit and Corresponding Driver Versions")."""
 
 _COMPILED_FOR = (6, 7, 8)
 _COMPILED_FROM = (9, 0)
 """TensorFlow's wheels hold machine code for GPUs of these major versions, and PTX that the driver compiles for this one
 and every later one (`cuda_compute_capabilities` of `tf.sysconfig.get_build_info()`: 6.0, 7.0, 8.0, 8.9, PTX of 9.0)."""
-
-TOOLKIT_DRIVERS = (
-    ((12, 0), "525.60.13"),
-    ((12, 1), "530.30.02"),
-    ((12, 2), "535.54.03"),
-    ((12, 3), "545.23.06"),
-    ((12, 4), "550.54.14"),
-    ((12, 5), "555.42.02"),
-    ((12, 6), "560.28.03"),
-    ((12, 8), "570.26"),
-    ((12, 9), "575.51.03"),
-    ((13, 0), "580.65.06"),
-)
-"""The driver that came with each minor version of CUDA, for Linux (CUDA's release notes, "CUDA Toolkit and
-Corresponding Driver Versions"). An older one of the same major version runs programs, but cannot compile their PTX."""
 
 _MULTIPROCESSOR_COUNT = 16  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT of cuda.h
 
@@ -153,12 +139,12 @@ class GpuReport:
             raise SettingError(
                 f"NVIDIA's driver is {self.driver}, and CUDA 12.5 needs {MINIMUM_DRIVER} or later; upgrade the driver"
             )
-        needed = dict(TOOLKIT_DRIVERS)[BUILT_FOR]
         compiles = next((gpu for gpu in self.gpus if gpu.compiles_ptx), None)
-        if compiles is not None and driver < _version_numbers(needed):
+        if compiles is not None and driver < _version_numbers(COMPILING_DRIVER):
             raise SettingError(
                 f"NVIDIA's driver is {self.driver}; it must compile TensorFlow's kernels for {compiles.name}"
-                f" ({compiles.compute_capability}), which takes {needed} or later for CUDA 12.5; upgrade the driver"
+                f" ({compiles.compute_capability}), which takes {COMPILING_DRIVER} or later for CUDA 12.5;"
+                " upgrade the driver"
             )
 
     def check_architecture(self) -> None:

@@ -13,7 +13,7 @@ from samebits.core.errors import SettingError
 from samebits.core.gpu_info import MINIMUM_DRIVER, Gpu, GpuReport, read_gpus
 from samebits.core.jsonio import Fields
 from samebits.core.recipe import Device
-from support.nvml import recorded_nvml
+from support.nvml import played_nvml
 
 _H200 = Gpu(name="NVIDIA H200", compute_capability="9.0", memory=150_754_820_096)
 _H100 = Gpu(name="NVIDIA H100 80GB HBM3", compute_capability="9.0", memory=81559 << 20, multiprocessors=132)
@@ -178,17 +178,17 @@ def test_the_cuda_driver_starts_only_on_request(monkeypatch: pytest.MonkeyPatch)
     assert driver.started == 1
 
 
-def _recorded(monkeypatch: pytest.MonkeyPatch, name: str) -> GpuReport:
-    """What is read of a machine whose NVML answers were recorded, with CUDA's answer beside them."""
-    answers = recorded_nvml(name)
+def _played(monkeypatch: pytest.MonkeyPatch, name: str) -> GpuReport:
+    """What is read of a machine with the values of that file, of CUDA's answer, too."""
+    answers = played_nvml(name)
     monkeypatch.setitem(sys.modules, "pynvml", answers.module)
     driver = _Driver([(place, number) for place, number in answers.multiprocessors])
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: driver)
     return read_gpus(multiprocessors=True)
 
 
-def test_a_recorded_h100(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = _recorded(monkeypatch, "h100")
+def test_the_values_of_an_h100(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = _played(monkeypatch, "h100")
     assert report == GpuReport(gpus=(_H100,), driver="580.159.04", cuda_driver="13.0")
     report.check_driver()
     report.check_architecture()
@@ -201,7 +201,7 @@ def test_a_recorded_h100(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_recipe_of_a_run_that_sees_another_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = _recorded(monkeypatch, "h100")
+    report = _played(monkeypatch, "h100")
     device = report.device(1)
     for changed in ({"multiprocessors": 114}, {"model": "NVIDIA H200"}, {"mig": "1g.10gb"}):
         with pytest.raises(SettingError, match=r"^the recipe names NVIDIA H.*, and this process sees NVIDIA H100 80GB"):
@@ -212,7 +212,7 @@ def test_the_recipe_of_a_run_that_sees_another_gpu(monkeypatch: pytest.MonkeyPat
 
 
 def test_slices_of_an_h100(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = _recorded(monkeypatch, "h100-mig")
+    report = _played(monkeypatch, "h100-mig")
     assert [(gpu.mig, gpu.multiprocessors, gpu.memory >> 20) for gpu in report.gpus] == [
         ("1g.10gb", 16, 9984),
         ("1g.10gb", 16, 9984),

@@ -153,15 +153,3 @@ def test_another_python_is_named(parts: Path, tmp_path: Path, capsys: pytest.Cap
 )
 def test_what_may_be_loaded_travels(path: str, *, travels: bool) -> None:
     assert (left_out.reason(path) is None) == travels
-
-
-def test_a_part_leaves_room_for_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack, "ROOT", tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(
-        SystemExit, match=r"^pack: .* is no checkout of git, so its size is not known; name --part-size$"
-    ):
-        pack.room()
-    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
-    (tmp_path / "code.py").write_bytes(bytes(10 << 20))
-    assert pack.room() == (64 - 10 - 1) << 20

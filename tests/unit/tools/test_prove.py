@@ -13,7 +13,7 @@ import pytest
 from samebits.core.gpu_info import GpuReport, read_gpus
 from samebits.host.image.build_context import GPU
 from support.gpu_kit import prove, steps, trainings
-from support.nvml import recorded_nvml
+from support.nvml import played_nvml
 
 _STEP = steps.STEPS[0]
 
@@ -132,7 +132,7 @@ def test_what_a_process_on_a_gpu_gets(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def _h100(monkeypatch: pytest.MonkeyPatch) -> GpuReport:
-    monkeypatch.setitem(sys.modules, "pynvml", recorded_nvml("h100").module)
+    monkeypatch.setitem(sys.modules, "pynvml", played_nvml("h100").module)
     return read_gpus()
 
 

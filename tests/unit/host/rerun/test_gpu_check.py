@@ -1,4 +1,4 @@
-"""Preflight's row on the GPU: a recorded H100 against runs of other GPUs."""
+"""Preflight's row on the GPU: the values that an H100 reports against runs of other GPUs."""
 
 import ctypes
 import sys
@@ -12,7 +12,7 @@ from samebits.core.recipe import Device
 from samebits.core.record import Record
 from samebits.host.rerun import hardware
 from samebits.host.rerun.hardware import PreflightCheck
-from support.nvml import recorded_nvml
+from support.nvml import played_nvml
 
 _ALL = ("bitwise", "metrics", "documented")
 _H100 = Gpu(name="NVIDIA H100 80GB HBM3", compute_capability="9.0", memory=81559 << 20, multiprocessors=132)
@@ -22,7 +22,7 @@ _DEVICE = GpuReport(gpus=(_H100,)).device(1)
 @pytest.fixture
 def h100(monkeypatch: pytest.MonkeyPatch) -> GpuReport:
     """What this host sees; CUDA is not here, so its number comes from the file."""
-    answers = recorded_nvml("h100")
+    answers = played_nvml("h100")
     monkeypatch.setitem(sys.modules, "pynvml", answers.module)
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: None)
     report = read_gpus()
