@@ -13,7 +13,8 @@ from docker.errors import APIError
 from samebits.core.determinism_profile import FIXED_SETTINGS
 from samebits.core.errors import EngineError
 from samebits.core.record import read_record
-from samebits.host.docker import ContainerRequest, Engine, Image
+from samebits.host.container_request import ContainerRequest
+from samebits.host.docker import Engine, Image
 from samebits.host.image.build_context import CPU, source_digest
 from samebits.host.launch.container import run_container
 from support.command import ROOT, Project

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from samebits.core.determinism_profile import Profile
 from samebits.core.digest import Digest, ReadJson
 from samebits.core.jsonio import Fields, differing_names
 from samebits.core.run_files import safe_path
@@ -148,6 +149,11 @@ class Recipe:
     def digest(self) -> Digest:
         """The recipe digest."""
         return Digest.of_json(self.to_dict()) if self._read is None else self._read.digest
+
+    @property
+    def determinism(self) -> Profile:
+        """The determinism profile with its number of threads; raises InputError for values that no profile has."""
+        return Profile(name=self.profile, threads=self.threads, device=self.device.kind)
 
     def to_dict(self) -> dict[str, Any]:
         """As the record stores it; a part that does not apply is None."""

@@ -26,6 +26,7 @@ from samebits.core.errors import EngineError, NoEngineError
 from samebits.core.jsonio import storage_error
 from samebits.host.console import log_progress
 from samebits.host.container_limits import limit_options
+from samebits.host.container_request import ContainerRequest
 from samebits.host.engine_config import SOCKET, is_configured
 from samebits.host.engine_gpus import device_request, refusal
 from samebits.host.engine_users import EngineUsers
@@ -45,22 +46,6 @@ class Image:
     id: str
     labels: Mapping[str, str]
     layers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ContainerRequest:
-    """One container to start: `mounts` are (host path, container path, read-only); a variable of None is removed."""
-
-    image: str
-    command: tuple[str, ...]
-    environment: Mapping[str, str | None]
-    mounts: tuple[tuple[Path, str, bool], ...]
-    user: str
-    gpus: str | None = None
-    network: str = "none"
-    entrypoint: tuple[str, ...] | None = None  # None: the image's own
-    watches: bool = False
-    """Whether its first process watches the others, so that nothing in the container can end or stop the watching."""
 
 
 class ContainerStartError(EngineError):

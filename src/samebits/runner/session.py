@@ -135,7 +135,7 @@ class Session:
         """Run the script once, in steps. The comments say why their order matters."""
         # 1. A trial perturbs the process first, so that all later steps run under the perturbation.
         trial = TrialRunner(self.record.trial)
-        profile = trial.before_import(self._profile(), self.patches)
+        profile = trial.before_import(self.record.recipe.determinism, self.patches)
         # 2. Building the components patches nothing yet.
         parts = self._build(ledger, profile, trial)
         # 3. Software, code and image recipe are checked and copied before the script could change them.
@@ -174,10 +174,6 @@ class Session:
             mounts = software.read_mounts()
             self._note(Environment(mounts=mounts))
             software.check_mounts(mounts, self.record.recipe.device.kind)
-
-    def _profile(self) -> Profile:
-        recipe = self.record.recipe
-        return Profile(name=recipe.profile, threads=recipe.threads, device=recipe.device.kind)
 
     def _build(self, ledger: Ledger, profile: Profile, trial: TrialRunner) -> Components:
         """Connect the components of this run."""

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from samebits.host.docker import ContainerRequest, _creation_options
+from samebits.host.container_request import ContainerRequest
+from samebits.host.docker import _creation_options
 
 _REQUEST = ContainerRequest(
     image="sha256:0",

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from docker.errors import APIError
 
-from samebits.host.docker import ContainerRequest, _as_engine_error, _creation_options
+from samebits.host.container_request import ContainerRequest
+from samebits.host.docker import _as_engine_error, _creation_options
 from samebits.host.engine_gpus import device_request, refusal
 
 _CDI = [{"Source": "cdi", "ID": f"nvidia.com/gpu={name}"} for name in ("0", "1", "all")]

@@ -15,7 +15,8 @@ from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import MAX_JSON_BYTES, read_plain
 from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
-from samebits.host.docker import ContainerRequest, Engine, Image
+from samebits.host.container_request import ContainerRequest
+from samebits.host.docker import Engine, Image
 from samebits.host.image.build import PACKAGES_LABEL, SOURCE_DATE_EPOCH, config_digest
 from samebits.host.image.lockfile import read_lock
 

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 from samebits.core.errors import EngineError, Terminated
 from samebits.host.console import log
-from samebits.host.docker import Container, ContainerRequest, ContainerStartError, Engine
+from samebits.host.container_request import ContainerRequest
+from samebits.host.docker import Container, ContainerStartError, Engine
 from samebits.host.subprocesses import FINALIZE_SECONDS, INHERITED, Streams
 
 # How often a container is started if the runtime fails before the script runs.

@@ -30,7 +30,8 @@ from samebits.host.subprocesses import Streams
 from samebits.host.trust import is_named, require_trust
 
 if TYPE_CHECKING:
-    from samebits.host.docker import ContainerRequest, Engine, Image
+    from samebits.host.container_request import ContainerRequest
+    from samebits.host.docker import Engine, Image
 
 _CONTAINER_DATA = "/data"
 _CONTAINER_HOME = "/tmp"  # noqa: S108
@@ -155,7 +156,7 @@ def _recorded_device(record: Record) -> Device:
 
 
 def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, device: Device) -> Runtime:
-    from samebits.host.docker import ContainerRequest
+    from samebits.host.container_request import ContainerRequest
     from samebits.host.image.build import image_python, known_metadata
     from samebits.host.launch.container import run_container
 
@@ -204,7 +205,7 @@ def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "Containe
 
     Without a staging folder, as in a fetch, the run's own folder is writable.
     """
-    from samebits.host.docker import ContainerRequest
+    from samebits.host.container_request import ContainerRequest
 
     # The container sees one run only, at the path that a plain `docker run` uses, too.
     inside = str(path_in_container(folder))
