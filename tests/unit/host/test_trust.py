@@ -287,6 +287,9 @@ def test_options_in_a_lock_are_refused(option: str) -> None:
         read_lock(f"{option}\nsix==1 --hash=sha256:{'0' * 64}\n")
 
 
+_COMMIT = {"commit": "ab" * 20, "dirty": False, "changed": 0, "remote": None}
+
+
 @pytest.mark.parametrize(
     ("what", "edit"),
     [
@@ -294,6 +297,7 @@ def test_options_in_a_lock_are_refused(option: str) -> None:
         ("recipe", lambda values: values["recipe"]["code"].update(arguments=["--other"])),
         ("id", lambda values: values.update(id="20260101T000000Z-other-00000000")),
         ("start", lambda values: values.update(started="2026-01-01T00:00:00+00:00")),
+        ("git commit", lambda values: values["origin"].update(git=_COMMIT)),
     ],
 )
 def test_a_record_of_another_run_is_refused(
