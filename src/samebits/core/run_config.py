@@ -186,7 +186,8 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile",
         metavar="NAME",
-        help="native (default): same bits on the same class of machine; portable: on every x86-64-v3 CPU, slower",
+        help="native (default): same bits on the same class of machine; portable: on every x86-64-v3 CPU, for"
+        " proven operations; slower",
     )
     parser.add_argument(
         "--shuffle",

@@ -6,6 +6,7 @@ It follows from the record alone, so the same record gives the same text.
 import shlex
 from collections.abc import Iterator
 
+from samebits.core.errors import pluralize
 from samebits.core.printable import printable
 from samebits.core.record import Record
 from samebits.core.result import FitResult
@@ -57,7 +58,7 @@ def _what_ran(record: Record) -> Iterator[tuple[str, object]]:
     yield "script", recipe.code.entry
     yield "arguments", shlex.join(recipe.code.arguments) or "none"
     yield "seed", recipe.seed
-    yield "profile", f"{recipe.profile}, {recipe.threads} threads, {recipe.instruction_set}"
+    yield "profile", f"{recipe.profile}, {pluralize(recipe.threads, 'thread')}, {recipe.instruction_set}"
     if system is not None:
         yield "versions", f"Python {system.python}, TensorFlow {system.tensorflow}, Keras {system.keras}"
         yield "cpu", system.cpu.model

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+from samebits.core.environment import ReadBack
 from samebits.core.record import Record
 from samebits.host.rerun.verify import _unrecorded_cause
-from samebits.host.runs.show import _environment_rows
+from samebits.host.runs.show import _environment_rows, _recipe_rows, _setting_text
 
 
 def test_a_feature_that_was_off_is_shown(example: Record) -> None:
@@ -18,3 +19,13 @@ def test_randomness_that_was_not_watched_is_not_ruled_out(example: Record) -> No
     unwatched = replace(example, environment=replace(example.environment, entropy=None))
     assert "not watched" not in _unrecorded_cause(watched, watched)
     assert "unseeded randomness was not watched in both runs" in _unrecorded_cause(watched, unwatched)
+
+
+def test_seeds_are_those_of_the_start() -> None:
+    assert _setting_text(ReadBack(name="seed of Keras", asked="0", found="0", by="keras")) == "0 at the start (keras)"
+    assert _setting_text(ReadBack(name="Keras floatx", asked="x", found="x", by="keras")) == "x (keras)"
+
+
+def test_one_thread(example: Record) -> None:
+    recipe = replace(example.recipe, threads=1)
+    assert dict(_recipe_rows(replace(example, recipe=recipe)))["  profile"] == "native, 1 thread, x86-64-v3"

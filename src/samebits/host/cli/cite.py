@@ -24,11 +24,14 @@ def add_cite_options(parser: argparse.ArgumentParser) -> None:
 def cite_command(*, name: str, form: str, authors: list[str], runs: Path | None) -> int:
     """Print the citation."""
     from samebits.host.report.citation import FORMATS, citation
-    from samebits.host.runs.registry import find_run, runs_folder
+    from samebits.host.runs.registry import find_run, runs_beside, runs_folder
+    from samebits.host.runs.verdicts import verdicts_on
 
     if form not in FORMATS:
         raise InputError(f"--format takes {shorten(FORMATS, len(FORMATS))}, not {form!r}")
-    run = find_run(name, runs_folder(runs))
-    for line in citation(run.read(), form, authors).split("\n"):
+    kept = runs_folder(runs)
+    run = find_run(name, kept)
+    verdicts = verdicts_on(run, runs or runs_beside(run, kept))
+    for line in citation(run.read(), form, authors, verdicts).split("\n"):
         print_line(line)
     return EXIT_OK

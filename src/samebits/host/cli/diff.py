@@ -25,6 +25,7 @@ def add_diff_options(parser: argparse.ArgumentParser) -> None:
 def diff_command(*, one: str, other: str, runs: Path | None, as_json: bool, html: Path | None) -> int:
     """List the differences in recipe, environment and result; like diff, status 1 if there are any."""
     from samebits.host.audit.file_audit import require_unchanged
+    from samebits.host.compare.folding import folded
     from samebits.host.compare.run_diff import diff, print_differences
     from samebits.host.console import log
     from samebits.host.report.page import check_target, write_page
@@ -41,7 +42,7 @@ def diff_command(*, one: str, other: str, runs: Path | None, as_json: bool, html
     if as_json:
         print_json([difference.to_dict() for difference in differences])
     else:
-        print_differences(differences, found[0].read().covers)
+        print_differences(folded(differences), found[0].read().covers)
     if html is not None:
         from samebits.host.report.comparison_page import comparison_page
 

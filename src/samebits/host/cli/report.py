@@ -10,7 +10,7 @@ from samebits.host.console import print_line
 
 def add_report_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits report`."""
-    completes_runs(parser.add_argument("run", nargs="?", metavar="RUN", help=RUN_HELP))
+    completes_runs(parser.add_argument("run", nargs="?", metavar="RUN", help=f"{RUN_HELP}; or a sweep"))
     completes_runs(parser.add_argument("other", nargs="?", metavar="OTHER", help="a second run, to compare with"))
     parser.add_argument("--all", action="store_true", help="all runs, grouped by recipe")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (default: named by the runs, here)")

@@ -14,7 +14,7 @@ def add_show_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits show`: a run or an image."""
     # A run, or an image without a run.
     subject = parser.add_mutually_exclusive_group(required=True)
-    completes_runs(subject.add_argument("run", nargs="?", metavar="RUN", help=RUN_HELP))
+    completes_runs(subject.add_argument("run", nargs="?", metavar="RUN", help=f"{RUN_HELP}; or a sweep"))
     subject.add_argument(
         "--image", nargs="?", const="samebits:cpu", metavar="NAME", help="show an image (default: samebits:cpu)"
     )

@@ -41,7 +41,7 @@ _OF_A_RUN = (
 
 def add_verify_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits verify`."""
-    parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; or a capsule")
+    parser.add_argument("run", metavar="RUN", help=f"{RUN_HELP}; a sweep, or a capsule")
     add_data(parser)
     add_level_option(parser, "bitwise, metrics or documented (default: the recorded level)")
     _add_tolerances(parser)

@@ -115,7 +115,8 @@ def _difference(one: Result, other: Result) -> str:
         return "the result digests differ"
     files = {item.path: item for item in one.outputs}, {item.path: item for item in other.outputs}
     paths = differing_names(*files)
-    hint = "those that hold a time or a host name are left out with `samebits train --ignore-output`"
+    hint = "those that hold a time or a host name are left out with `samebits train --ignore-output`;"
+    hint += ' see "Plots that repeat" in the documentation'
     return f"only output files differ: {shorten(paths, 3)}; {hint}" if paths else "the result digests differ"
 
 

@@ -81,11 +81,6 @@ class ImageKind:
         return name if self.project == NO_PROJECT else f"{name}-{Digest.of_json(self.digests).hex[:12]}"
 
     @property
-    def is_usual(self) -> bool:
-        """Whether it is the image of no project, which `samebits build` makes."""
-        return self.project == NO_PROJECT and self.python == IMAGE_PYTHON
-
-    @property
     def python_text(self) -> str:
         """The Python of its base, such as `3.13`."""
         return f"{self.python[0]}.{self.python[1]}"

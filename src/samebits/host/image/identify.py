@@ -30,14 +30,13 @@ from samebits.host.image.tag_notes import moved_base, moved_tag
 
 
 def find_or_build(engine: Engine, kind: ImageKind, reference: str | None) -> tuple[Image, ImageIdentity]:
-    """The image to train in, with its digests; it is built if none is named and it is missing.
-
-    That of a project is also built if it is outdated. The usual image is `samebits build`'s to replace: its name serves
-    all projects.
-    """
+    """The image to train in, with its digests; it is built if none is named and it is missing or outdated."""
     if reference is None:
         image = engine.find_image(kind.tag)
-        if image is None or (not kind.is_usual and _outdated(image, kind)):
+        other = None if image is None else _outdated(image, kind)
+        if other:
+            log(f"{kind.tag} was built from another {other[0]}; it is rebuilt")
+        if image is None or other:
             build(engine, plan_build(engine, kind))
     return identify(engine, reference or kind.tag, kind.project, kind.python)
 

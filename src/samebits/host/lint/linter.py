@@ -12,12 +12,14 @@ from typing import Any
 
 from samebits.core.code_tree import check_script, code_filter, read_script
 from samebits.core.errors import InputError, pluralize
+from samebits.core.inputs_lock import read_lock
 from samebits.core.notebook import SUFFIX, cell_of, is_notebook
 from samebits.core.run_config import RunConfig
 from samebits.core.tree_walk import list_tree
 from samebits.host.lint.findings import PROBE_RULES, Finding, Rule
 from samebits.host.lint.missing_packages import missing_packages
 from samebits.host.lint.rule_table import RULES
+from samebits.host.lint.rules_outside import network_access, reads_pinned
 from samebits.host.lint.source_module import SourceModule
 
 BY_CODE: dict[str, Rule] = {rule.code: rule for rule, _ in RULES}
@@ -65,6 +67,7 @@ def check(spec: RunConfig) -> LintResult:
     """Check a script and all Python files in its code tree; raises InputError."""
     check_script(spec.script, sys.version_info[:2])
     modules, notes = _read_modules(spec)
+    pinned = _pinned(spec)
     found: list[Finding] = []
     ignored: list[Finding] = []
     allowed: set[tuple[str, int, str]] = set()
@@ -73,7 +76,7 @@ def check(spec: RunConfig) -> LintResult:
         exempt = _ignored_codes(comments)
         notes += _ineffective_comments(module.path, comments)
         allowed |= {(module.path, line, code) for line, codes in exempt.items() for code in codes}
-        for finding in findings_in(module):
+        for finding in findings_in(module, pinned):
             # Formatters put a comment at the end of a call, lines below its start.
             lines = range(finding.line, finding.last + 1)
             (ignored if any(finding.code in exempt.get(line, ()) for line in lines) else found).append(finding)
@@ -85,6 +88,12 @@ def check(spec: RunConfig) -> LintResult:
         allowed=frozenset(allowed),
         notes=tuple(notes),
     )
+
+
+def _pinned(spec: RunConfig) -> frozenset[str]:
+    """The addresses whose contents `inputs.lock` pins."""
+    files = () if spec.inputs is None else read_lock(spec.inputs).files
+    return frozenset(file.url for file in files if file.url is not None)
 
 
 def _read_modules(spec: RunConfig) -> tuple[list[SourceModule], list[str]]:
@@ -125,8 +134,8 @@ def read_module(file: Path, path: str) -> SourceModule:
         raise InputError(f"{file} cannot be parsed as Python: {error}; fix it") from error
 
 
-def findings_in(module: SourceModule) -> list[Finding]:
-    """The findings of all rules in a file, in the order of lines."""
+def findings_in(module: SourceModule, pinned: frozenset[str] = frozenset()) -> list[Finding]:
+    """The findings of all rules in a file, in the order of lines; a download of a pinned address is none."""
     found = {
         Finding(
             path=module.path,
@@ -138,6 +147,7 @@ def findings_in(module: SourceModule) -> list[Finding]:
         )
         for rule, matches in RULES
         for node, about in matches(module)
+        if matches is not network_access or not reads_pinned(module, node, pinned)
     }
     # `found` is a set, because a rule may reach the same node twice.
     return [_in_cell(finding, module.text) for finding in sorted(found)]

@@ -146,7 +146,7 @@ RULES: tuple[tuple[Rule, Callable[[SourceModule], Iterator[Match]]], ...] = (
         Rule(
             code="SB602",
             what="reads from the network, where data can change",
-            fix="download it once and pass the folder with --data",
+            fix="pin it with `samebits fetch`, or pass a folder with --data",
         ),
         network_access,
     ),

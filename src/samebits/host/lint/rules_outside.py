@@ -55,6 +55,18 @@ def network_access(module: SourceModule) -> Iterator[Match]:
             yield call, f"{ast.unparse(call.func)}() with pretrained weights"
 
 
+def reads_pinned(module: SourceModule, call: ast.AST, pinned: frozenset[str]) -> bool:
+    """Whether `inputs.lock` pins every address that a call is given, and it is given one."""
+    if not isinstance(call, ast.Call) or not pinned:
+        return False
+    flow = ValueFlow(module)
+    values = [
+        value for given in (*call.args, *(word.value for word in call.keywords)) for value in flow.constants(given)
+    ]
+    addresses = {value for value in values if isinstance(value, str) and value.startswith(_ADDRESSES)}
+    return bool(addresses) and addresses <= pinned
+
+
 def _downloads(module: SourceModule, flow: ValueFlow, call: ast.Call, called: str) -> bool:
     """Whether a call reads from the network by its name."""
     if called.startswith("keras.datasets.") and called.endswith(".load_data"):

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Iterator, Sequence
 
-from samebits.core.errors import InputError
+from samebits.core.errors import InputError, pluralize
 from samebits.core.printable import printable
 from samebits.core.record import FINISHED, Record
 from samebits.host.report.tables import guaranteed
+from samebits.host.runs.run_list import short_decimal
 
 FORMATS = ("text", "latex", "cff")
 
@@ -18,13 +19,16 @@ _LATEX = {
 }
 
 
-def citation(record: Record, form: str, authors: Sequence[str] = ()) -> str:
-    """The citation in a form; raises InputError for a run without a result."""
+def citation(record: Record, form: str, authors: Sequence[str] = (), verdicts: Sequence[str] = ()) -> str:
+    """The citation in a form; raises InputError for a run without a result.
+
+    `verdicts` are those of its verifications.
+    """
     if record.result_digest is None or record.outcome.state != FINISHED:
         raise InputError(f"the run {record.id} has no result to cite; it is {record.outcome.state}")
     if form == "cff":
-        return _cff(record, authors)
-    lines = [(name, printable(value)) for name, value in _facts(record)]
+        return _cff(record, authors, verdicts)
+    lines = [(name, printable(value)) for name, value in _facts(record, verdicts)]
     closing = printable(guaranteed(record))
     if form == "latex":
         items = [f"  \\item[{name}] {_latex(value)}" for name, value in lines]
@@ -32,7 +36,7 @@ def citation(record: Record, form: str, authors: Sequence[str] = ()) -> str:
     return "\n".join([*(f"{name}: {value}." for name, value in lines), closing])
 
 
-def _facts(record: Record) -> Iterator[tuple[str, str]]:
+def _facts(record: Record, verdicts: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Each statement of the paragraph with its name."""
     recipe, system = record.recipe, record.environment.system
     image = recipe.image
@@ -41,7 +45,7 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         where = f"image {image.config}" if image.config is not None else "a virtual environment"
         yield "Software", f"{versions}, in {where}; all packages are pinned by the lock {image.lock}"
         yield "Hardware", f"{system.cpu.model} ({system.cpu.instruction_set}), device {recipe.device.kind}"
-    settings = f"profile {recipe.profile} with {recipe.threads} threads, shuffle {recipe.shuffle}"
+    settings = f"profile {recipe.profile} with {pluralize(recipe.threads, 'thread')}, shuffle {recipe.shuffle}"
     yield "Seeds", f"{recipe.seed} for Python, NumPy, TensorFlow and Keras; {settings}"
     arguments = f", arguments {' '.join(recipe.code.arguments)}" if recipe.code.arguments else ""
     yield "Code", f"{recipe.code.entry}{arguments}, tree {recipe.code.tree}"
@@ -52,8 +56,21 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
     if recipe.inputs is not None:
         yield "Files from the network", f"{recipe.inputs}"
     yield "Recipe", str(recipe.digest)
+    yield from _numbers(record)
     yield "Result", f"{record.result_digest}, which covers {record.covers}"
+    if verdicts:
+        yield "Verdict", ", ".join(verdicts)
     yield "Verify", f"samebits verify {record.id}, or a capsule of it"
+
+
+def _numbers(record: Record) -> Iterator[tuple[str, str]]:
+    """The final metrics, of each `fit` on its own."""
+    fits = () if record.result is None else record.result.fits
+    for number, fit in enumerate(fits):
+        last = {name: values[-1] for name, values in fit.history.items() if values}
+        name = "Final metrics" if len(fits) == 1 else f"Final metrics of fit {number}"
+        if last:
+            yield name, ", ".join(f"{metric} {short_decimal(text)}" for metric, text in last.items())
 
 
 def _latex(text: str) -> str:
@@ -62,7 +79,7 @@ def _latex(text: str) -> str:
     return escaped.replace("sha256:", "sha256:\\allowbreak{}")
 
 
-def _cff(record: Record, authors: Sequence[str]) -> str:
+def _cff(record: Record, authors: Sequence[str], verdicts: Sequence[str]) -> str:
     """A CITATION.cff, version 1.2.0. Its values are JSON, which is YAML, too."""
     if not authors:
         raise InputError("a CITATION.cff names its authors; add --author NAME, once for each")
@@ -74,7 +91,7 @@ def _cff(record: Record, authors: Sequence[str]) -> str:
         "title": f"Training run {record.id}",
         "authors": [{"name": name} for name in authors],
         "date-released": record.started[:10],
-        "abstract": " ".join(f"{name}: {value}." for name, value in _facts(record)),
+        "abstract": " ".join(f"{name}: {value}." for name, value in _facts(record, verdicts)),
         "identifiers": [
             {"type": "other", "value": str(digest), "description": f"{name} digest"}
             for name, digest in digests

@@ -2,7 +2,7 @@
 
 import shlex
 
-from samebits.core.errors import RecordError
+from samebits.core.errors import RecordError, shorten
 from samebits.core.file_tree import read_manifest
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
@@ -12,6 +12,7 @@ from samebits.host.report.ledger_view import read_view
 from samebits.host.report.page import render
 from samebits.host.report.tables import Row, curves, environment_rows, git_rows, guaranteed, recipe_rows, reservations
 from samebits.host.runs.registry import run_as_json
+from samebits.host.signing.signatures import signers
 
 MAX_FILES = 500
 
@@ -36,8 +37,17 @@ def run_page(run: RunDir) -> bytes:
         code=_code_rows(run),
         max_files=MAX_FILES,
         packages=_packages(record),
+        signers=_signers(run),
         embedded=run_as_json(run),
     )
+
+
+def _signers(run: RunDir) -> str:
+    """The keys that claim to have signed the run; empty where none did, or where a statement cannot be read."""
+    try:
+        return shorten(signers(run), 3)
+    except RecordError:
+        return ""
 
 
 def _code_rows(run: RunDir) -> list[Row]:

@@ -19,7 +19,7 @@ _LEVELS = {
     DOCUMENTED: "the recorded code runs to its end in the recorded environment",
 }
 _WHERE = {
-    "portable": "on every x86-64-v3 CPU, for the operations in the proven list",
+    "portable": 'on every x86-64-v3 CPU, for proven operations ("The two profiles" in the documentation)',
     "native": "on the same class of CPU, with the same number of threads",
 }
 

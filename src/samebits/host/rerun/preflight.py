@@ -293,7 +293,7 @@ def _guarantee(record: Record, *, blocked: bool, here: bool) -> PreflightCheck:
     guarantee = record.environment.guarantee
     # A portable run that used an unproven operation guarantees its result on one class of machine only.
     profile = NATIVE if guarantee is None else guarantee.profile
-    where = "every x86-64-v3 CPU" if profile == PORTABLE else "the same class of machine"
+    where = "every x86-64-v3 CPU, for proven operations" if profile == PORTABLE else "the same class of machine"
     reason = "" if here else "the fingerprint is taken once the image is here"
     if blocked:
         reason = "see the rows above"

@@ -20,6 +20,7 @@ from samebits.core.run_setup import Resumption
 from samebits.core.trace_level import Trace
 from samebits.host.audit.file_audit import audit_files
 from samebits.host.audit.ledger_audit import check_ledger
+from samebits.host.compare.folding import folded
 from samebits.host.compare.run_diff import INPUTS, Difference, diff, print_difference
 from samebits.host.compare.verdict import DIFFERENT, Tolerance, Verdict, check_metrics, judge_runs, not_comparable
 from samebits.host.console import log_progress, print_line
@@ -35,7 +36,7 @@ from samebits.host.runs.registry import checksum_of
 from samebits.host.runs.verification_file import complete_verification, write_verification
 
 _LONG_SECONDS = 60.0
-_UNRECORDED = "no input differs: the cause is not recorded in a recipe (docs/limits.md)"
+_UNRECORDED = 'no input differs: the cause is not recorded in a recipe ("Limits" in the documentation)'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,7 +222,7 @@ def print_verification(found: Verification) -> None:
     """Print a verification on stdout; the last line is the verdict."""
     if found.by is not None:
         print_line(f"run {found.by.path}")
-    for difference in found.differences:
+    for difference in folded(found.differences):
         print_difference(difference)
     for line in found.location.lines() if found.location is not None else ():
         print_line(line)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from samebits.core.environment import Environment
+from samebits.core.environment import Environment, ReadBack
 from samebits.core.errors import RecordError, pluralize, shorten
 from samebits.core.origin import GitCommit, ResumedRun
 from samebits.core.printable import printable
@@ -144,7 +144,7 @@ def _recipe_rows(record: Record) -> list[Row]:
         ("  data", recipe.data or "none"),
         *((("  inputs", recipe.inputs),) if recipe.inputs is not None else ()),
         ("  seed", recipe.seed),
-        ("  profile", f"{recipe.profile}, {recipe.threads} threads, {recipe.instruction_set}"),
+        ("  profile", f"{recipe.profile}, {pluralize(recipe.threads, 'thread')}, {recipe.instruction_set}"),
         ("  shuffle", recipe.shuffle),
         ("  device", " ".join(str(part) for part in (recipe.device.kind, recipe.device.model) if part)),
     ]
@@ -171,8 +171,14 @@ def _environment_rows(environment: Environment) -> list[Row]:
         *_guarantee_rows(environment),
         *(("off", f"{name}: {reason}") for name, reason in (environment.features_off or {}).items()),
         ("settings", "value read back, and where"),
-        *((f"  {item.name}", f"{item.found} ({item.by})") for item in environment.settings or ()),
+        *((f"  {item.name}", _setting_text(item)) for item in environment.settings or ()),
     ]
+
+
+def _setting_text(item: ReadBack) -> str:
+    """The value that was read back; seeds are read before the script, which may set its own."""
+    when = " at the start" if item.name.startswith("seed of ") else ""
+    return f"{item.found}{when} ({item.by})"
 
 
 def _guarantee_rows(environment: Environment) -> list[Row]:

@@ -21,6 +21,7 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_names, read_plain
 from samebits.host.audit.file_audit import REMOVED
 from samebits.host.audit.folder_audit import audit_ended
+from samebits.host.console import log
 from samebits.host.signing.keys import read_public_key, read_signer
 from samebits.host.signing.statements import BILL, PROVENANCE, STATEMENT, SUMMARY, materials, provenance, summary
 
@@ -66,6 +67,12 @@ def require_signed(run: RunDir, key: Path) -> None:
     others = {item.kind for item in found if public.keyid in item.envelope.signatures} - set(_kinds(run))
     for kind in [*_kinds(run), *sorted(others)]:
         _require_statement(run, _STATEMENTS[kind](run, record), _payload(run, kind, public, found))
+    log(f"{run.path.name} is signed by {public.keyid}")
+
+
+def signers(run: RunDir) -> list[str]:
+    """The ids of the keys that claim to have signed a run; nothing is verified. Raises RecordError."""
+    return sorted({keyid for item in _envelopes(run) for keyid in item.envelope.signatures})
 
 
 def _kinds(run: RunDir) -> list[str]:

@@ -158,8 +158,8 @@ class OpRecorder:
         # Moving or casting such values is exact. Names that begin with underscores are graphs, not operations.
         if kind in _REFUSED_TYPES and name not in MOVING | {"Cast"} and not name.startswith("__"):
             self._guard.stop(
-                f"the script computes in {kind} ({name}), which the portable profile does not support; use float32 or"
-                " float64, or the native profile"
+                f"the script computes in {kind} ({name}), which the portable profile does not support; use float32,"
+                " or the native profile"
             )
 
 

@@ -18,6 +18,7 @@ from samebits.core.file_tree import Tree, TreeEntry, hash_tree
 from samebits.core.ledger import Ledger
 from samebits.core.record import Record, read_record, write_record
 from samebits.core.run_dir import RunDir
+from samebits.host.compare.folding import folded
 from samebits.host.compare.run_diff import INPUTS, OUTPUTS, Difference, diff, last_line, readable
 from support.command import EXAMPLE, call
 from support.records import result_of, with_environment, with_result
@@ -283,3 +284,15 @@ def test_the_last_line() -> None:
     assert last_line({INPUTS}, "1 model") == "same result, different inputs: 1 model"
     assert last_line({INPUTS}, "nothing") == "different inputs, and no result"
     assert last_line({OUTPUTS}, "1 model") == last_line({INPUTS, OUTPUTS}, "1 model") == "different"
+
+
+def test_a_terminal_shows_one_line_for_many_operations() -> None:
+    def differing(kind: str, name: str) -> Difference:
+        return Difference(side=INPUTS, kind=kind, name=name, before="a", after="b")
+
+    ends = differing("machine", "cpu model"), differing("machine", "libc")
+    few = [ends[0], *(differing("operation", str(number)) for number in range(3)), ends[1]]
+    assert folded(few) == few
+    shown = folded([ends[0], *(differing("operation", str(number)) for number in range(44)), ends[1]])
+    assert [item.name for item in shown] == ["cpu model", "0 and 43 more", "libc"]
+    assert "diff --json" in shown[1].detail

@@ -184,7 +184,8 @@ def test_output_files_alone_are_named(one: Record) -> None:
     before = with_result(one, lambda result: result.update(outputs=files))
     changed = [files[0], files[1] | {"digest": f"sha256:{'1' * 64}"}]
     after = with_result(one, lambda result: result.update(outputs=changed))
-    hint = "those that hold a time or a host name are left out with `samebits train --ignore-output`"
+    hint = "those that hold a time or a host name are left out with `samebits train --ignore-output`;"
+    hint += ' see "Plots that repeat" in the documentation'
     assert judge_runs(before, after, "bitwise", Tolerance()).reasons == (f"only output files differ: log.csv; {hint}",)
     other = _ended_at(1.1)(after)
     assert judge_runs(before, other, "bitwise", Tolerance()).reasons == ("the result digests differ",)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from samebits.core.digest import Digest
+from samebits.core.inputs_lock import InputsLock, PinnedFile
 from samebits.core.run_config import RunConfig
 from samebits.host.lint.linter import check
 from support.command import Done, call, write_notebook
@@ -209,3 +211,15 @@ def test_a_notebook(tmp_path: Path) -> None:
     assert (place["artifactLocation"]["uri"], place["region"]["startLine"]) == ("a.ipynb", 2)
     write_notebook(tmp_path / "a.ipynb", "%pip install pandas")
     assert "cell 2: line 1: %pip is a magic, not Python" in call("check", "a.ipynb", folder=tmp_path).complaint
+
+
+def test_a_download_of_a_pinned_address_is_no_finding(checked: Callable[..., Done], tmp_path: Path) -> None:
+    origin = "https://example.org/a.npz"
+    text = f"import keras\nORIGIN = '{origin}'\nkeras.utils.get_file('a.npz', ORIGIN)\n"
+    other = "keras.utils.get_file('b.npz', 'https://example.org/b.npz')\n"
+    done = checked(train=text)
+    assert (done.status, "pin it with `samebits fetch`" in done.out) == (1, True)
+    pinned = PinnedFile(path="home/.keras/datasets/a.npz", digest=Digest.of_bytes(b""), size=0, url=origin)
+    InputsLock.of([pinned]).write(tmp_path / "inputs.lock")
+    assert checked(train=text).status == 0
+    assert [line.split(":")[1] for line in checked(train=text + other).out.splitlines()[:-1]] == ["4"]

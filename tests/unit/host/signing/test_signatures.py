@@ -15,7 +15,8 @@ from samebits.core.digest import Digest, with_checksum
 from samebits.core.jsonio import canonical_json, readable_json
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
-from samebits.host.signing.keys import read_signer
+from samebits.host.report.run_page import run_page
+from samebits.host.signing.keys import read_public_key, read_signer
 from samebits.host.signing.signatures import PAYLOAD_TYPE, _also
 from samebits.host.signing.statements import materials
 from support.fake_runner import Played, played
@@ -84,7 +85,10 @@ def statements(run: RunDir) -> dict[str, dict[str, Any]]:
 
 def test_accepted(fresh: Signed) -> None:
     call = fresh.played.call
-    assert call("verify", str(fresh.run.path), "--require-signed", "samebits.key.pub").status == 0
+    done = call("verify", str(fresh.run.path), "--require-signed", "samebits.key.pub")
+    keyid = read_public_key(Path("samebits.key.pub")).keyid
+    assert (done.status, f"is signed by {keyid}" in done.err) == (0, True)
+    assert f"holds signatures by the keys {keyid}," in run_page(fresh.run).decode()
     assert call("audit", str(fresh.again.path), "--require-signed", "samebits.key.pub").status == 0
     assert call("pack", fresh.run.path.name, "-o", "a.tar", "--without", "checkpoints").status == 0
     assert call("verify", "a.tar", "--require-signed", "samebits.key.pub").status == 0
