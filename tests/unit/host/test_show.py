@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from samebits.core.record import Record
+from samebits.core.script_uses import UnpinnedUse
 from samebits.host.rerun.verify import _unrecorded_cause
-from samebits.host.runs.show import _environment_rows
+from samebits.host.runs.show import _environment_rows, _outcome_rows
 
 
 def test_a_feature_that_was_off_is_shown(example: Record) -> None:
@@ -18,3 +19,12 @@ def test_randomness_that_was_not_watched_is_not_ruled_out(example: Record) -> No
     unwatched = replace(example, environment=replace(example.environment, entropy=None))
     assert "not watched" not in _unrecorded_cause(watched, watched)
     assert "unseeded randomness was not watched in both runs" in _unrecorded_cause(watched, unwatched)
+
+
+def test_what_no_recipe_names_is_shown_and_named_as_the_cause(example: Record) -> None:
+    use = UnpinnedUse(path="train.py", line=3, call='open("/x.csv")', kind="file", what="/x.csv", times=2)
+    other = replace(example, environment=replace(example.environment, unpinned=(use,)))
+    said = 'train.py:3: open("/x.csv") reads the file /x.csv'
+    assert ("unpinned", f"{said} (2 times)") in _outcome_rows(other)
+    cause = _unrecorded_cause(example, other)
+    assert cause == f"no input differs, and the script reads what no recipe names: {said}"
