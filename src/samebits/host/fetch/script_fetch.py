@@ -119,8 +119,6 @@ def export_inputs(lock: InputsLock, folder: Path) -> None:
 
 def import_inputs(source: Path, lock: InputsLock) -> list[PinnedFile]:
     """Take the files of a lock from a folder that `export_inputs` wrote; returns those that are still missing."""
-    if not source.is_dir():
-        raise InputError(f"there is no folder {source}; name one that `samebits fetch --export` wrote")
     gone, store = missing(lock), InputStore()
     take_from([source], gone, store)
     return [file for file in gone if not store.path(file.digest).exists()]

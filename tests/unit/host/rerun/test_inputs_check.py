@@ -17,7 +17,10 @@ from samebits.host.inputs.obtain import obtain
 from samebits.host.inputs.store import InputStore, provide
 from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.inputs_check import inputs_check
+from support.fake_runner import Played, played
 from support.hosts import Hosts, answering
+
+__all__ = ["played"]
 
 _URL = "https://example.com/a.bin"
 _CONTENT = b"one"
@@ -122,3 +125,20 @@ def test_a_lock_that_is_not_the_recorded_one_blocks(run: RunDir, example: Record
     found, reason, blocks = _row(run, example, fetch=True)
     assert (found, blocks) == ("none", REPRODUCIBILITY_LEVELS)
     assert reason.endswith("; restore the run's folder")
+
+
+def test_resume_and_verify_fetch_them_again(played: Played, hosts: Hosts, tmp_path: Path) -> None:
+    obtain([_FILE])
+    _LOCK.write(played.project.folder / "inputs.lock")
+    played.player.dies = 0, 2
+    run = played.train()
+    played.player.dies = None
+    assert run.read().recipe.inputs == _LOCK.digest
+    for words in (("resume", run.path.name), ("verify", "last")):
+        shutil.rmtree(tmp_path / "cache" / "inputs")
+        hosts.asked.clear()
+        refused = played.call(*words, "--offline")
+        assert "1 input not here, and the network may not be used: home/a.bin" in refused.out + refused.err
+        done = played.call(*words)
+        assert done.status == 0, done.out + done.err
+        assert hosts.urls() == [_URL]
