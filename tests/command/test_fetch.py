@@ -173,3 +173,19 @@ def test_a_script_that_fails_pins_nothing(environment: dict[str, str], tmp_path:
     assert "URL fetch failure on https://example.com/gone: 404" in done.err
     assert "nothing was pinned" in done.err
     assert not (tmp_path / "inputs.lock").exists()
+
+
+def test_a_download_that_broke_off_is_not_pinned(hosts: Hosts, environment: dict[str, str], tmp_path: Path) -> None:
+    """The script does not notice."""
+    (tmp_path / "train.py").write_text(
+        f"import shutil, urllib.request\nbody = urllib.request.urlopen('{_ARCHIVE}')\n"
+        "with open('a.zip', 'wb') as file:\n    shutil.copyfileobj(body, file)\n"
+    )
+    hosts.cut[_ARCHIVE] = 40
+    try:
+        done = call("fetch", "--runtime", "venv", "train.py", folder=tmp_path, **environment)
+    finally:
+        del hosts.cut[_ARCHIVE]
+    assert done.status == 2
+    assert f"the script stored what had come: work/a.zip from {_ARCHIVE}; nothing was pinned" in done.err
+    assert not (tmp_path / "inputs.lock").exists()

@@ -45,6 +45,19 @@ print("first", open("/proc/1/comm").read().strip())
 """
 
 
+def test_a_script_that_asks_for_the_network_is_told_what_to_do(in_docker: Project) -> None:
+    """In one line, the last one."""
+    in_docker.write("import keras\nkeras.datasets.mnist.load_data()\n")
+    done = in_docker.train()
+    assert done.status == 1
+    said = (
+        "train.py:2: keras.datasets.mnist.load_data() asks the network for https://storage.googleapis.com/tensorflow/"
+        "tf-keras-datasets/mnist.npz, and a run has none; run `samebits fetch train.py` once"
+    )
+    assert [line for line in done.err.splitlines() if line.startswith("samebits: ")][-1] == f"samebits: {said}"
+    assert in_docker.only_run().outcome.message == said
+
+
 def test_hardened(in_docker: Project) -> None:
     in_docker.write(PROBE)
     done = in_docker.train()

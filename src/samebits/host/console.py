@@ -129,7 +129,7 @@ class _LateBar:
         # rich takes longer to import than most data takes to hash.
         if self._progress is None:
             self._open(total)
-        self._progress.update(self._task, completed=done)
+        self._progress.update(self._task, completed=done, total=total)
 
     def _open(self, total: int) -> None:
         from rich.console import Console

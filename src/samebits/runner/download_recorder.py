@@ -63,6 +63,8 @@ class _Body:
 
     url: str
     decoder: Any = None
+    announced: int | None = None
+    ended: bool = False
     size: int = 0
     sent: Any = field(default_factory=hashlib.sha256)
     unpacked: Any = field(default_factory=hashlib.sha256)
@@ -76,6 +78,11 @@ class _Body:
                 self.unpacked.update(self.decoder.decompress(chunk))
             except zlib.error:
                 self.decoder = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether the connection ended before the file did; a script may also read no more than it wants."""
+        return self.ended and self.size < (self.announced or 0)
 
     def digests(self) -> list[str]:
         """The sha256 of what a library may have stored."""
@@ -109,9 +116,14 @@ class DownloadRecorder:
                 patches.wrap((archive, name), noting)
 
     def report(self) -> dict[str, Any]:
-        """`downloads` with URL and sha256 (of each form that a library may have stored), and what was `unpacked`."""
+        """`downloads` with URL and sha256 (of each form that a library may have stored), and what was `unpacked`.
+
+        A download is `partial` where the server announced more bytes than it sent: not every library notices.
+        """
         bodies = (body for body in self._bodies if body.size)
-        downloads = [{"url": body.url, "size": body.size, "sha256": body.digests()} for body in bodies]
+        downloads = [
+            {"url": body.url, "size": body.size, "sha256": body.digests(), "partial": body.partial} for body in bodies
+        ]
         return {"downloads": downloads, "unpacked": self._unpacked}
 
     def _noting_request(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,7 +141,10 @@ class DownloadRecorder:
             url = _url(connection)
             self._note_redirect(url, response.getheader("Location"))
             if response.status == 200:
-                response.samebits_body = self._body(url, response.getheader("Content-Encoding"))
+                body = self._body(url, response.getheader("Content-Encoding"))
+                # http.client's own understanding: None for what is sent in chunks, whose end it requires.
+                body.announced = response.length
+                response.samebits_body = body
             return response
 
         return getresponse
@@ -179,6 +194,7 @@ class DownloadRecorder:
             body = getattr(response, "samebits_body", None)
             if body is not None:
                 body.add(bytes(args[0][:found]) if name == "readinto" else found)
+                body.ended = not found and args[:1] != (0,)
             return found
 
         return read

@@ -1,6 +1,6 @@
 """What is watched while the script runs, and belongs to no recipe: unseeded randomness, unpinned files, connections."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -57,10 +57,10 @@ class ScriptMonitors:
         uses = None if self.entropy is None else tuple(self.entropy.found())
         return replace(self.unpinned.observed(), entropy=uses)
 
-    def explained(self, outcome: Outcome, recipe: Recipe, folder: RunDir) -> Outcome:
+    def explained(self, outcome: Outcome, recipe: Recipe, folder: RunDir, redacted: Mapping[str, str]) -> Outcome:
         """The outcome, with what to do where the script asked for the network."""
         lock = None if recipe.inputs is None else read_lock(folder.inputs)
-        return self.unpinned.explained(outcome, lambda what: _advice(what, recipe.code.entry, lock))
+        return self.unpinned.explained(outcome, lambda what: _advice(what, recipe.code.entry, lock), redacted)
 
     def check(self) -> None:
         """Raise SettingError where the run is strict, and the script or a process of it used what it must not."""

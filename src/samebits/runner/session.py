@@ -248,7 +248,7 @@ class Session:
             try:
                 outcome = run_script(self.folder.work, code, self.signals, parts.observer.check, self.redacted)
                 end_fork(self.process, outcome.exit_status or EXIT_OK)
-                return monitors.explained(outcome, self.record.recipe, self.folder)
+                return monitors.explained(outcome, self.record.recipe, self.folder, self.redacted)
             except SettingError:
                 # Keras wraps errors in its own. The guard raises the original message.
                 guard.check()

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from samebits.core.environment import ReadBack
 from samebits.core.record import Record
+from samebits.core.script_uses import UnpinnedUse
 from samebits.host.rerun.verify import _unrecorded_cause
-from samebits.host.runs.show import _environment_rows, _recipe_rows, _setting_text
+from samebits.host.runs.show import _environment_rows, _outcome_rows, _recipe_rows, _setting_text
 
 
 def test_a_feature_that_was_off_is_shown(example: Record) -> None:
@@ -29,3 +30,12 @@ def test_seeds_are_those_of_the_start() -> None:
 def test_one_thread(example: Record) -> None:
     recipe = replace(example.recipe, threads=1)
     assert dict(_recipe_rows(replace(example, recipe=recipe)))["  profile"] == "native, 1 thread, x86-64-v3"
+
+
+def test_what_no_recipe_names_is_shown_and_named_as_the_cause(example: Record) -> None:
+    use = UnpinnedUse(path="train.py", line=3, call='open("/x.csv")', kind="file", what="/x.csv", times=2)
+    other = replace(example, environment=replace(example.environment, unpinned=(use,)))
+    said = 'train.py:3: open("/x.csv") reads the file /x.csv'
+    assert ("unpinned", f"{said} (2 times)") in _outcome_rows(other)
+    cause = _unrecorded_cause(example, other)
+    assert cause == f"no input differs, and the script reads what no recipe names: {said}"

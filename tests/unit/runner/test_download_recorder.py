@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.client
 import json
+import shutil
 import tarfile
 import urllib.request
 import zipfile
@@ -69,6 +70,33 @@ def test_what_the_server_packed_is_known_unpacked(
         assert requests.get("https://example.com/t.csv", timeout=30).content == text
     (body,) = json.loads((tmp_path / "report").read_bytes())["downloads"]
     assert body["sha256"] == [_sha256(packed), _sha256(text)]
+
+
+@pytest.mark.parametrize(("cut", "wanted", "partial"), [(400, -1, True), (None, -1, False), (None, 400, False)])
+def test_a_download_that_broke_off_is_no_whole_one(
+    cut: int | None,
+    wanted: int,
+    partial: bool,
+    hosts: Hosts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`shutil.copyfileobj` does not notice; who reads only the beginning wants no more."""
+    monkeypatch.setenv("SAMEBITS_FETCH", str(tmp_path / "report"))
+    url = "https://example.com/cut"
+    hosts.files[url] = bytes(1000)
+    if cut is not None:
+        hosts.cut[url] = cut
+    # The opener of other tests keeps their proxy.
+    ask = urllib.request.build_opener().open
+    with recording_downloads(), ask(url) as response, (tmp_path / "a").open("wb") as file:
+        if wanted < 0:
+            shutil.copyfileobj(response, file)
+        else:
+            response.read(0)
+            file.write(response.read(wanted))
+    (body,) = json.loads((tmp_path / "report").read_bytes())["downloads"]
+    assert (body["sha256"], body["partial"]) == ([_sha256((tmp_path / "a").read_bytes())], partial)
 
 
 def test_members_of_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ with Patches() as patches:
         outcome = Outcome(state=FAILED, message=str(error), exit_status=1)
     except SettingError as error:
         outcome = Outcome(state=FAILED, message=f"strict: {error}")
-    explained = monitor.explained(outcome, lambda _: "run `samebits fetch train.py` once")
+    explained = monitor.explained(outcome, lambda _: "run `samebits fetch train.py` once", {"key": "battery"})
     Path(sys.argv[2], "..", "outside", "late.txt").read_text()
 Path(sys.argv[2], "..", "outside", "late.txt").read_text()
 print(json.dumps([[use.to_dict() for use in monitor.found() or ()], explained.message, dict(monitor.written())]))
@@ -173,6 +173,16 @@ urllib.request.urlopen("http://127.0.0.1:9/data.csv")
         " http://127.0.0.1:9/data.csv, and a run has none; run `samebits fetch train.py` once"
     )
     assert err.splitlines() == [f"samebits: {message}"]
+
+
+def test_a_redacted_value_in_a_url_is_not_named(folder: Path) -> None:
+    script = """import urllib.request
+key = "-".join(("bat" + "tery", "1"))
+urllib.request.urlopen("http://127.0.0.1:9/data.csv?key=" + key)
+"""
+    _, message, err = _watched(folder, script, files="")
+    assert " asks the network for http://127.0.0.1:9/data.csv?key=[redacted]-1, and a run has none;" in message
+    assert "battery" not in message + err
 
 
 def test_another_error_in_a_container_stays(folder: Path) -> None:

@@ -64,6 +64,8 @@ def _import(path: Path, source: Path) -> None:
     from samebits.host.fetch.script_fetch import import_inputs
     from samebits.host.inputs.store import named
 
+    if not source.is_dir():
+        raise InputError(f"there is no folder {source}; name one that `samebits fetch --export` wrote")
     lock = read_lock(path if path.exists() else source / LOCK_NAME)
     if left := import_inputs(source, lock):
         raise InputError(f"{source} does not hold {named(left)} with the pinned content; export the files again")

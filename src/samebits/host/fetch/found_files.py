@@ -38,24 +38,32 @@ class FoundFile:
 
 @dataclass(slots=True)
 class FetchReport:
-    """What the script's process reported: URLs by sha256, and members of archives by the archive's path."""
+    """What the script's process reported: URLs by sha256, and members of archives by the archive's path.
+
+    `partial` are the sha256 of downloads that ended before the file did.
+    """
 
     urls: dict[str, str] = field(default_factory=dict)
+    partial: set[str] = field(default_factory=set)
     unpacked: dict[str, set[str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> "FetchReport":
         """Read a report; raises RecordError."""
         report = cls()
+        whole: set[str] = set()
         try:
             values: Mapping[str, Any] = json.loads(read_plain(path, _MAX_REPORT_BYTES))
             for body in values["downloads"]:
                 for sha256 in body["sha256"]:
                     report.urls.setdefault(sha256, body["url"])
+                    (report.partial if body["partial"] else whole).add(sha256)
             for found in values["unpacked"]:
                 report.unpacked.setdefault(found["archive"], set()).update(found["members"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecordError(f"the fetch left no report of its downloads ({error}); run it again") from error
+        # Another server may have sent all of the same bytes.
+        report.partial -= whole
         return report
 
 

@@ -119,8 +119,6 @@ def export_inputs(lock: InputsLock, folder: Path) -> None:
 
 def import_inputs(source: Path, lock: InputsLock) -> list[PinnedFile]:
     """Take the files of a lock from a folder that `export_inputs` wrote; returns those that are still missing."""
-    if not source.is_dir():
-        raise InputError(f"there is no folder {source}; name one that `samebits fetch --export` wrote")
     gone, store = missing(lock), InputStore()
     take_from([source], gone, store)
     return [file for file in gone if not store.path(file.digest).exists()]
@@ -146,6 +144,7 @@ def _run_and_pin(spec: RunConfig, declared: InputsLock, options: FetchOptions) -
         report = FetchReport.read(home / SCRATCH / REPORT)
         inside = "/tmp" if runtime.setup.environment.runtime == "docker" else str(home)  # noqa: S108
         found = find_inputs(home, inside, folder.outputs, report, unpacked=options.unpacked)
+        require_whole(found, report)
         _name_unpinned(report, {file.url for file in found} | prepared_urls(home, report))
         return adopt(found, store)
 
@@ -192,6 +191,15 @@ def _require_success(record: Record) -> None:
         raise InputError("the script's process died before its first training step; nothing was pinned")
     if record.outcome.state == FAILED:
         raise InputError(f"{record.outcome.message}; nothing was pinned, fix that and run `samebits fetch` again")
+
+
+def require_whole(found: Iterable[FoundFile], report: FetchReport) -> None:
+    """Raise InputError where the script stored only the beginning of a file, as its library did not notice."""
+    if cut := [f"{file.path} from {file.url}" for file in found if file.sha256 in report.partial]:
+        raise InputError(
+            f"the download stopped early, and the script stored what had come: {shorten(cut, _MAX_NAMES)}; nothing was"
+            " pinned, run `samebits fetch` again"
+        )
 
 
 def adopt(found: Iterable[FoundFile], store: InputStore) -> list[PinnedFile]:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import requests
 
 _TIMEOUT = 30.0  # seconds without a byte
-_READ_BYTES = 1 << 20
+_READ_BYTES = 1 << 16  # what a connection that breaks can lose, and the least that moves the bar
 _ATTEMPTS = 4  # of which each goes on where the last one stopped
 
-Report = Callable[[int], None]
-"""Called with the bytes that a file has so far."""
+Report = Callable[[int, int], None]
+"""Called with the bytes that a file has so far, and with those that are announced (0: unknown)."""
 
 
 class _InterruptedDownloadError(SamebitsError):
@@ -109,7 +109,7 @@ def _copy(
     for chunk in _chunks(response):
         write(chunk)
         have += len(chunk)
-        report(have)
+        report(have, expected)
         # A longer file is another one. The rest could be endless.
         if file.size is not None and have > file.size:
             return

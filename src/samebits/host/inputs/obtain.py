@@ -61,14 +61,14 @@ def _download_all(files: Sequence[PinnedFile], store: InputStore) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """Adds the bytes of one file to those of the files before."""
+    """Adds the bytes of one file to those of the files before; of a declared one, only the server knows how many."""
 
     progress: Progress
     done: int
     total: int
 
-    def __call__(self, have: int) -> None:
-        self.progress(self.done + have, max(self.total, self.done + have))
+    def __call__(self, have: int, announced: int) -> None:
+        self.progress(self.done + have, max(self.total, self.done + max(have, announced)))
 
 
 def missing(lock: InputsLock) -> list[PinnedFile]:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from samebits.core.environment import Environment
 from samebits.core.record import FAILED, Outcome
+from samebits.core.redaction import hide
 from samebits.core.script_uses import CONNECTION, FILE, FOLDER, UnpinnedUse
 from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism.call_sites import SiteCounter, script_site
@@ -89,16 +90,17 @@ class UnpinnedMonitor:
         """The same, for the record."""
         return Environment(unpinned=self.found())
 
-    def explained(self, outcome: Outcome, advice: Callable[[str], str]) -> Outcome:
+    def explained(self, outcome: Outcome, advice: Callable[[str], str], redacted: Mapping[str, str]) -> Outcome:
         """The outcome of a script that failed in a container because it asked for the network, with `advice` on that.
 
-        `advice` is given the URL or host. From here on nothing is watched: the script has ended.
+        `advice` is given the URL or host, which may hold a redacted value. From here on nothing is watched: the script
+        has ended.
         """
         self._end()
         if self._files or outcome.state != FAILED or not self._asked:
             return outcome
         place, what = self._asked[-1]
-        message = f"{place} asks the network for {what}, and a run has none; {advice(what)}"
+        message = hide(f"{place} asks the network for {what}, and a run has none; {advice(what)}", redacted)
         log(message)
         return Outcome(
             state=outcome.state, message=message, traceback=outcome.traceback, exit_status=outcome.exit_status

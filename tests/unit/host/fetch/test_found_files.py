@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from samebits.core.errors import RecordError
+from samebits.core.errors import InputError, RecordError
 from samebits.host.fetch.found_files import FetchReport, find_inputs
-from samebits.host.fetch.script_fetch import adopt
+from samebits.host.fetch.script_fetch import adopt, require_whole
 from samebits.host.inputs.store import InputStore
 
 
@@ -50,9 +50,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _report(folder: Path) -> FetchReport:
+def _report(folder: Path, *partial: bytes) -> FetchReport:
     downloads = [
-        {"url": f"https://example.com/{number}", "sha256": ["0" * 64, _sha256(content)]}
+        {"url": f"https://example.com/{number}", "sha256": ["0" * 64, _sha256(content)], "partial": content in partial}
         for number, content in enumerate(_DOWNLOADED)
     ]
     unpacked = [{"archive": "/tmp/.keras/datasets/a_archive", "members": ["/tmp/.keras/datasets/a/x.txt"]}]
@@ -82,6 +82,18 @@ def test_downloads_and_what_caches_hold(folder: Path) -> None:
 
 def test_what_is_unpacked_is_kept_where_asked(folder: Path) -> None:
     assert _found(folder, unpacked=True) == _PINNED | {"home/.keras/datasets/a/x.txt": None}
+
+
+def test_what_broke_off_is_not_pinned(folder: Path) -> None:
+    """But where it is in no file, or came as a whole from elsewhere."""
+    report = _report(folder, b"table", b"raw")
+    found = find_inputs(folder / "home", "/tmp", folder / "outputs", report, unpacked=False)
+    with pytest.raises(InputError, match=r"stored what had come: work/table\.csv from https://example\.com/2; nothing"):
+        require_whole(found, report)
+    values = json.loads((folder / "report").read_text())
+    values["downloads"].append({"url": "https://example.org/", "sha256": [_sha256(b"table")], "partial": False})
+    (folder / "report").write_text(json.dumps(values))
+    require_whole(found, FetchReport.read(folder / "report"))
 
 
 def test_a_link_is_taken_before_what_it_leads_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Downloads: only the digest of the whole file decides, whatever the server or the connection does."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.inputs_lock import InputsLock, PinnedFile, read_lock
+from samebits.host import console
 from samebits.host.fetch.script_fetch import export_inputs, fetch_locked, import_inputs
 from samebits.host.inputs.obtain import obtain
 from samebits.host.inputs.store import InputStore, provide
@@ -79,6 +81,28 @@ def test_a_download_goes_on_where_it_stopped(hosts: Hosts, store: InputStore) ->
     obtain([_FILE])
     assert hosts.asked == [(_URL, "bytes=4000-")]
     assert store.holds(_FILE)
+
+
+@pytest.mark.parametrize("size", [1 << 19, None])
+def test_a_long_download_shows_how_far_it_is(
+    size: int | None, hosts: Hosts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a declared file, the server says how large it is."""
+    hosts.files[_URL] = bytes(1 << 19)
+    file = replace(_FILE, digest=Digest.of_bytes(hosts.files[_URL]), size=size)
+    assert console._QUIET_SECONDS == 2.0
+    monkeypatch.setattr(console, "_QUIET_SECONDS", 0.0)
+    opened: list[int] = []
+    show = console._LateBar._open
+
+    def noting(bar: console._LateBar, total: int) -> None:
+        opened.append(total)
+        show(bar, total)
+
+    monkeypatch.setattr(console._LateBar, "_open", noting)
+    obtain([file])
+    assert opened == [1 << 19]
+    assert re.search(r"fetching the inputs .* 512\.0/512\.0 KiB", capsys.readouterr().err)
 
 
 def test_what_was_kept_of_another_version_is_dropped(hosts: Hosts, store: InputStore) -> None:
