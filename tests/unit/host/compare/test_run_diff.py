@@ -18,7 +18,7 @@ from samebits.core.file_tree import Tree, TreeEntry, hash_tree
 from samebits.core.ledger import Ledger
 from samebits.core.record import Record, read_record, write_record
 from samebits.core.run_dir import RunDir
-from samebits.host.compare.run_diff import INPUTS, OUTPUTS, Difference, diff, last_line, readable
+from samebits.host.compare.run_diff import INPUTS, OUTPUTS, Difference, diff, last_line, print_difference, readable
 from support.command import EXAMPLE, call
 from support.records import result_of, with_environment, with_result
 
@@ -276,6 +276,15 @@ def test_a_number_that_no_float_holds_is_shown_as_it_is() -> None:
     """A foreign record may hold one."""
     assert readable("0x1p+99999") == "0x1p+99999"
     assert (readable("0x1p+1"), readable(None)) == ("2", "nothing")
+
+
+def test_a_long_detail_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    detail = "\n".join(f"+{number}" for number in range(1500))
+    item = Difference(side=INPUTS, kind="code", name="a.csv", before=None, after="x", detail=detail)
+    print_difference(item)
+    lines = capsys.readouterr().out.splitlines()
+    assert (len(lines), lines[-2:]) == (22, ["    +19", "    … 1480 more lines"])
+    assert item.to_dict()["detail"] == detail
 
 
 def test_the_last_line() -> None:
