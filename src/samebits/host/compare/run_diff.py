@@ -298,8 +298,8 @@ def _tensors(result: Result) -> dict[str, TensorDescription]:
 
 
 def print_differences(differences: list[Difference], covers: str) -> None:
-    """Print every difference on stdout, with the lines of code that differ; the last line judges inputs and result."""
-    for item in differences:
+    """Print every difference on stdout, those with lines of code at last; the last line judges inputs and result."""
+    for item in sorted(differences, key=lambda item: "\n" in item.detail):
         print_difference(item)
     sides = {item.side for item in differences}
     if differences:
