@@ -175,7 +175,8 @@ def test_a_model_card_is_read(trained: Project) -> None:
 
 
 def test_croissant_is_accepted(trained: Project) -> None:
-    export(trained, "croissant", "--license", "https://spdx.org/licenses/CC0-1.0", "--author", "A. Author")
+    words = ("--license", "https://spdx.org/licenses/CC0-1.0", "--author", "A. Author")
+    export(trained, "croissant", "-o", "croissant.json", *words)
     call(trained.folder, "mlcroissant", "validate", "--jsonld", "croissant.json")
     value = json.loads((trained.folder / "croissant.json").read_text())
     assert [item["contentUrl"] for item in value["distribution"]] == ["data/more/a%20b.txt", "data/numbers.csv"]
@@ -186,7 +187,7 @@ def test_croissant_is_accepted(trained: Project) -> None:
 
 def test_openssf_verifies_the_models(trained: Project) -> None:
     folder, run = trained.folder, run_of(trained)
-    call(folder, "-m", "samebits", "key", "new", "--ecdsa")
+    call(folder, "-m", "samebits", "key", "new", "--ecdsa", "-o", "samebits.key")
     call(folder, "-m", "samebits", "sign", "last", "--key", "samebits.key", "--model")
     call(folder, "-m", "samebits", "audit", "last", "--require-signed", "samebits.key.pub")
     (signature,) = run.path.glob("signed.models.*.sig")

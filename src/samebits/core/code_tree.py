@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import re
 import shutil
 import stat
 import sys
@@ -27,6 +28,10 @@ _MAX_CODE_FILES = 5_000
 _MAX_CODE_BYTES = 50 << 20
 _SCRIPTS = ("", ".py", ".pyw", SUFFIX)
 _NOT_CODE = ("__pycache__", "*.pyc")
+_EXPORTS = ("*.samebits.*", "mlruns")
+"""What `report`, `pack` and `export` write into the current folder, by their default names."""
+_PRIVATE_KEY = re.compile(rb"\s*-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
+_FIRST_BYTES = 100
 FILE_TIME = 1_767_225_600
 """The time of every file that a script is given, 2026-01-01T00:00:00Z: it must not find out when it was started."""
 
@@ -80,10 +85,10 @@ def converted_files(spec: RunConfig) -> dict[str, bytes]:
 
 
 def code_filter(spec: RunConfig) -> TreeFilter:
-    """What to leave out of the code tree: hidden files, caches, virtual environments, data, inputs and runs."""
+    """What to leave out of the code tree: hidden files, caches, virtual environments, data, inputs, runs, exports."""
     folders = (spec.runs,) if spec.data is None else (spec.runs, spec.data)
     return TreeFilter(
-        patterns=(*_NOT_CODE, *spec.exclude),
+        patterns=(*_NOT_CODE, *_EXPORTS, *spec.exclude),
         folders=folders,
         markers=("pyvenv.cfg", MARKER),
         paths=_pinned(spec),
@@ -103,7 +108,7 @@ def _pinned(spec: RunConfig) -> frozenset[str]:
 def hash_code(spec: RunConfig, converted: Mapping[str, bytes] = MappingProxyType({})) -> Tree:
     """The tree of the code's folder, with the files in `converted` in place of the notebook that they are made of.
 
-    Raises InputError if it is too large to be code.
+    Raises InputError if it is too large to be code, or holds a private key.
     """
     leave_out = code_filter(spec)
     files = list_tree(spec.code_folder, "code", leave_out)
@@ -111,6 +116,7 @@ def hash_code(spec: RunConfig, converted: Mapping[str, bytes] = MappingProxyType
     size = sum(item[2] for item in files)
     if len(files) > _MAX_CODE_FILES or size > _MAX_CODE_BYTES:
         raise InputError(_too_large(spec, files, size))
+    _refuse_keys(files)
     tree = hash_tree(spec.code_folder, "code", leave_out=leave_out, modes=True)
     if converted:
         tree = _with_converted(spec, tree, converted)
@@ -118,6 +124,24 @@ def hash_code(spec: RunConfig, converted: Mapping[str, bytes] = MappingProxyType
     if spec.code.entry not in (entry.path for entry in tree.entries):
         raise InputError(f"the script {spec.script} is left out as a hidden or excluded file; rename it")
     return tree
+
+
+def _refuse_keys(files: list[tuple[str, str, int]]) -> None:
+    """Raise InputError for a private key: the code is copied into the run, and the run may be given away."""
+    for relative, path, _ in files:
+        if path and _PRIVATE_KEY.match(_first_bytes(path)):
+            raise InputError(
+                f"the code holds a private key, {relative}, and the run would copy it;"
+                " move it out of the code's folder, or leave it out with --exclude"
+            )
+
+
+def _first_bytes(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(_FIRST_BYTES)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; make it readable for you") from error
 
 
 def _with_converted(spec: RunConfig, tree: Tree, converted: Mapping[str, bytes]) -> Tree:

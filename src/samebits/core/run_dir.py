@@ -96,6 +96,13 @@ class RunDir:
         return CheckpointStore(self.path / "checkpoints")
 
     @property
+    def checkpoints_now(self) -> CheckpointStore:
+        """The checkpoints. A container that died left them where it could write, until they are taken over."""
+        staged = RunDir(self.staging).checkpoints
+        ours = os.path.lexists(self.checkpoints.folder) or self.staging.is_symlink() or staged.folder.is_symlink()
+        return self.checkpoints if ours or not staged.folder.is_dir() else staged
+
+    @property
     def verification(self) -> Path:
         """The outcome of the verification, if this run verifies another."""
         return self.path / "verification.json"

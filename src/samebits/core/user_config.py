@@ -27,6 +27,14 @@ def config_path() -> Path:
     return Path(base).expanduser() / "samebits" / "config.toml"
 
 
+def key_path() -> Path:
+    """Where the user's own key is, beside the configuration: no code's folder holds it. Raises InputError."""
+    try:
+        return config_path().with_name("samebits.key")
+    except RuntimeError as error:
+        raise InputError("there is no home folder for the key; name its file with -o") from error
+
+
 def read_user_config() -> dict[str, Any]:
     """The options in the user's own file; empty if there is none. Raises InputError."""
     try:

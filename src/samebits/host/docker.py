@@ -63,7 +63,7 @@ class Engine:
         except _UNANSWERED as error:
             where = os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}"
             raise NoEngineError(
-                f"no container engine answers at {where}; start one, or use --runtime venv", configured=is_configured()
+                f"no container engine answers at {where}; start one", configured=is_configured()
             ) from error
 
     def describe(self) -> EngineInfo:

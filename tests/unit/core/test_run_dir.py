@@ -31,6 +31,21 @@ def test_names_within_the_folder() -> None:
     ]
 
 
+def test_checkpoints_that_a_killed_container_left(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "r")
+    assert run.checkpoints_now == run.checkpoints
+    staged = RunDir(run.staging).checkpoints
+    staged.folder.mkdir(parents=True)
+    (staged.folder / "0000-000015.json").touch()
+    assert [position.epoch for position in run.checkpoints_now.positions()] == [15]
+    run.checkpoints.folder.mkdir()
+    assert run.checkpoints_now == run.checkpoints, "they were taken over"
+    run.checkpoints.folder.rmdir()
+    staged.folder.rename(tmp_path / "elsewhere")
+    staged.folder.symlink_to(tmp_path / "elsewhere")
+    assert run.checkpoints_now == run.checkpoints
+
+
 def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
     assert [claim(tmp_path, "r").path.name for _ in range(3)] == ["r", "r-2", "r-3"]
     (tmp_path / "s").touch()

@@ -184,6 +184,30 @@ def test_what_is_code(spec: RunConfig) -> None:
     )
 
 
+def test_what_samebits_writes_is_no_code(spec: RunConfig) -> None:
+    before = hash_code(spec).digest
+    for name in ("r.samebits.html", "r.samebits.tar", "more/r.samebits.md", "mlruns/0/meta.yaml"):
+        (spec.code_folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (spec.code_folder / name).write_text("x")
+    (spec.code_folder / "more" / "r.samebits.md").rename(spec.code_folder / "r.samebits.md")
+    (spec.code_folder / "more").rmdir()
+    assert hash_code(spec).digest == before
+
+
+@pytest.mark.parametrize("kind", ["", "EC ", "ENCRYPTED ", "OPENSSH "])
+def test_a_private_key_is_no_code(spec: RunConfig, kind: str) -> None:
+    (spec.code_folder / "a.pub").write_text("-----BEGIN PUBLIC KEY-----\n")
+    assert "a.pub" in [entry.path for entry in hash_code(spec).entries]
+    (spec.code_folder / "a.pem").write_text(f"-----BEGIN {kind}PRIVATE KEY-----\nMC4=\n")
+    with pytest.raises(InputError) as caught:
+        hash_code(spec)
+    assert str(caught.value) == (
+        "the code holds a private key, a.pem, and the run would copy it;"
+        " move it out of the code's folder, or leave it out with --exclude"
+    )
+    assert hash_code(replace(spec, exclude=("*.pem",))).entries
+
+
 @pytest.mark.parametrize("name", ["code", "code/../code", "link"])
 def test_runs_kept_in_the_scripts_own_folder_are_refused(spec: RunConfig, tmp_path: Path, name: str) -> None:
     (tmp_path / "link").symlink_to("code")

@@ -72,6 +72,6 @@ def test_whatever_the_client_raises_is_one_line(
         raise error
 
     monkeypatch.setattr(docker, "_connect", connect)
-    with pytest.raises(NoEngineError, match="use --runtime venv") as caught:
+    with pytest.raises(NoEngineError, match=r"; start one$") as caught:
         docker.Engine()
     assert caught.value.configured

@@ -10,10 +10,12 @@ from urllib.parse import unquote
 
 import pytest
 
+from samebits.core.code_tree import hash_code
 from samebits.core.origin import GitCommit
 from samebits.core.record import Record
+from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
-from samebits.host.export import facts, mlflow_store, model_card
+from samebits.host.export import croissant, facts, mlflow_store, model_card
 from support.fake_runner import Played, played
 from support.pages import HOSTILE, hostile
 from support.records import with_result
@@ -34,6 +36,16 @@ def test_a_missing_library(played: Played, monkeypatch: pytest.MonkeyPatch, form
     assert done.complaint.startswith(f"this export needs the library {name}: ")
     assert done.complaint.endswith("install it with `pip install 'samebits[export]'`")
     assert sorted(Path().rglob("*")) == before
+
+
+def test_files_have_names_that_no_code_has(played: Played) -> None:
+    run = played.train()
+    before = hash_code(RunConfig(script=Path("train.py"))).digest
+    for suffix in (croissant.SUFFIX, model_card.SUFFIX):
+        path = facts.default_path(run, suffix)
+        assert path.name.startswith(f"{run.path.name}.samebits.")
+        path.write_text("x")
+    assert hash_code(RunConfig(script=Path("train.py"))).digest == before
 
 
 def test_requests_that_cannot_be_met(played: Played) -> None:

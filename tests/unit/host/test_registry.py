@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from samebits.core.errors import InputError
 from samebits.core.record import Record, write_record
 from samebits.core.run_dir import RunDir, claim
 from samebits.host.runs.registry import find_run, read_runs
@@ -28,6 +29,18 @@ def test_the_last_of_eleven_in_one_second(tmp_path: Path, example: Record, zone:
     made = [make(tmp_path, example, zone.format("2026-11-27T06:00:00")) for _ in range(11)]
     assert find_run("last", tmp_path) == made[-1]
     assert order(tmp_path) == [run.path.name for run in made]
+
+
+def test_a_capsule_is_to_be_unpacked(tmp_path: Path, example: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = make(tmp_path, example, "2026-11-27T06:00:00+00:00")
+    Path("a.tar").touch()
+    with pytest.raises(InputError) as caught:
+        find_run("a.tar", tmp_path)
+    message = "a.tar is a file, not a run; if it is a capsule, unpack it first: samebits unpack a.tar"
+    assert str(caught.value) == message
+    Path("2026").touch()
+    assert find_run("2026", tmp_path) == run
 
 
 def test_parts_of_a_second_count(tmp_path: Path, example: Record) -> None:

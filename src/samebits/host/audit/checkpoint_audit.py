@@ -18,7 +18,7 @@ NEVER_BEGAN = "it ended before its training began; train it again"
 def refusals(run: RunDir, record: Record) -> tuple[str, ...]:
     """Why a run cannot be resumed exactly, as the run itself recorded; a killed run left the reasons in a file."""
     # The file comes first: a killed run has no record of its own end.
-    found = run.checkpoints.refused()
+    found = run.checkpoints_now.refused()
     if found or record.resumable is None:
         return found
     if record.resumable.resumable:

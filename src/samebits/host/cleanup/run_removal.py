@@ -14,6 +14,7 @@ from samebits.core.record_summary import RecordSummary, read_summary
 from samebits.core.run_dir import RunDir
 from samebits.host.cleanup.item import disk_size
 from samebits.host.runs.registry import run_dirs
+from samebits.host.sweep.sweep_file import SweepDir, read_sweep, sweeps_of
 
 _GONE = ".removed-"
 
@@ -42,13 +43,16 @@ def leftovers(runs: Path) -> list[Path]:
 
 
 def refuse_needed(chosen: Sequence[RunDir]) -> None:
-    """Raise InputError for a run that is not known to have ended, is no run, or that a kept one resumes."""
+    """Raise InputError for a run that is not known to have ended, or that a kept run or a sweep needs."""
     for run in chosen:
         if run.read_summary().outcome.state == RUNNING:
             raise InputError(f"{run.path.name} is running, or cannot be seen from here; stop it, or add --force")
         if resumed := _resumed_by(run, {other.path.resolve() for other in chosen}):
             names = shorten(resumed, 3)
             raise InputError(f"{run.path.name} is resumed by {names}; remove that, too, or add --force")
+        if sweeps := _sweeps_with(run):
+            names = shorten(sweeps, 3)
+            raise InputError(f"{run.path.name} is a run of {names}, which needs it to be verified; add --force")
 
 
 def require_run(run: RunDir) -> None:
@@ -93,6 +97,23 @@ def _resumed_by(run: RunDir, besides: set[Path]) -> list[str]:
     others = (other for other in run_dirs(run.path.absolute().parent) if other.path.resolve() not in besides)
     found = ((other.path.name, _summary(other)) for other in others)
     return [name for name, other in found if other and identifier and other.resumes == identifier.id]
+
+
+def _sweeps_with(run: RunDir) -> list[str]:
+    """The sweeps that name it."""
+    found = sweeps_of(run.path.absolute().parent)
+    return [sweep.path.name for sweep in found if run.path.name in _members(sweep)]
+
+
+def _members(sweep: SweepDir) -> set[str]:
+    """The runs of a sweep; of one that is not summarized yet, those that it began."""
+    try:
+        found = read_sweep(sweep)
+        if found.finalized:
+            return {run.id for run in found.runs if run.id is not None}
+        return {run.path.name for number in range(len(found.runs)) for run in sweep.attempts(number)}
+    except (RecordError, OSError):
+        return set()
 
 
 def _summary(run: RunDir) -> RecordSummary | None:

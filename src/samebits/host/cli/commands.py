@@ -108,7 +108,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             add_export_options,
         ),
         _command("key", "make a key to sign with", "new", add_key_options),
-        _command("sign", "sign a run, and the verdict of a verification", "last --key samebits.key", add_sign_options),
+        _command("sign", "sign a run, and the verdict of a verification", "last --key FILE", add_sign_options),
     ),
     "Free disk space": (
         _command("rm", "remove runs", "RUN --dry-run", add_rm_options),

@@ -29,7 +29,7 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="the file (default: README.md for a model card, croissant.json for croissant)",
+        help="the file of a model card or of croissant (default: named by the run)",
     )
     parser.add_argument("--to", metavar="URI", help="mlflow's store (default: $MLFLOW_TRACKING_URI, else mlruns)")
     parser.add_argument("--experiment", metavar="NAME", help="mlflow's experiment (default: samebits)")

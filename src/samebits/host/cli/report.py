@@ -49,7 +49,7 @@ def report_command(*, names: list[str], every: bool, output: Path | None, runs: 
     else:
         page = comparison_page(found[0], found[1])
     shown = [one.path.name for one in (sweep, *found) if one is not None]
-    target = output or Path(f"samebits-{'-and-'.join(shown) or 'runs'}.html")
+    target = output or Path(f"{'-and-'.join(shown) or 'runs'}.samebits.html")
     write_page(target, page)
     print_line(str(target))
     return EXIT_OK

@@ -11,7 +11,9 @@ from samebits.host.console import print_line
 def add_rm_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits rm`."""
     completes_runs(parser.add_argument("run", nargs="+", metavar="RUN", help=RUN_HELP))
-    parser.add_argument("--force", action="store_true", help="also a run that may be running, or that another resumes")
+    parser.add_argument(
+        "--force", action="store_true", help="also a run that may be running, or that another or a sweep needs"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only print what would be removed")
     add_runs_folder(parser)
     parser.set_defaults(

@@ -11,9 +11,7 @@ from samebits.host.console import print_line
 def add_key_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits key`."""
     parser.add_argument("action", metavar="new", help="new: make a key")
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("samebits.key"), metavar="FILE", help="default: samebits.key"
-    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: samebits.key in ~/.config/samebits")
     parser.add_argument(
         "--ecdsa", action="store_true", help="an ECDSA key, which `sign --model` needs (default: an Ed25519 key)"
     )
@@ -45,14 +43,16 @@ def add_require_signed(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def key_command(*, action: str, target: Path, ecdsa: bool) -> int:
+def key_command(*, action: str, target: Path | None, ecdsa: bool) -> int:
     """Make a key, and print where its public half is."""
+    from samebits.core.user_config import key_path
     from samebits.host.signing.keys import create_key
 
     if action != "new":
         raise InputError(f"`samebits key` takes new, not {action!r}")
-    public, identifier = create_key(target, ecdsa=ecdsa)
-    print_line(f"private {target}")
+    private = target or key_path()
+    public, identifier = create_key(private, ecdsa=ecdsa, make_folder=target is None)
+    print_line(f"private {private}")
     print_line(f"public {public}")
     print_line(f"id {identifier}")
     return EXIT_OK

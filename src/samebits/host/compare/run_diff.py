@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.environment import Environment, ObservedSystem
+from samebits.core.errors import pluralize
 from samebits.core.file_tree import Tree, read_manifest
 from samebits.core.inputs_lock import read_lock
 from samebits.core.jsonio import differing_names
@@ -31,6 +32,7 @@ from samebits.host.console import print_line
 INPUTS = "inputs"
 OUTPUTS = "outputs"
 _MAX_CODE_BYTES = 4 << 20  # of a file that is compared by line
+_MAX_LINES = 20  # of one difference, on a terminal
 _DIGEST = re.compile(r"\b(sha256:[0-9a-f]{8})[0-9a-f]{56}\b")
 
 
@@ -296,8 +298,8 @@ def _tensors(result: Result) -> dict[str, TensorDescription]:
 
 
 def print_differences(differences: list[Difference], covers: str) -> None:
-    """Print every difference on stdout, with the lines of code that differ; the last line judges inputs and result."""
-    for item in differences:
+    """Print every difference on stdout, those with lines of code at last; the last line judges inputs and result."""
+    for item in sorted(differences, key=lambda item: "\n" in item.detail):
         print_difference(item)
     sides = {item.side for item in differences}
     if differences:
@@ -324,8 +326,11 @@ def last_line(sides: set[str], covers: str) -> str:
 def print_difference(item: Difference) -> None:
     """Print one difference in a line, and its detail below."""
     print_line(f"{item.side} {item.kind} {item.name}: {_short(item.before)} -> {_short(item.after)}")
-    for line in item.detail.split("\n") if item.detail else ():
+    lines = item.detail.split("\n") if item.detail else []
+    for line in lines[:_MAX_LINES]:
         print_line(f"    {line.expandtabs()}")
+    if more := lines[_MAX_LINES:]:
+        print_line(f"    … {pluralize(len(more), 'more line')}")
 
 
 def _short(value: str | None) -> str:

@@ -19,14 +19,14 @@ from samebits.host.export.facts import Request
 if TYPE_CHECKING:
     from mlcroissant import FileObject
 
-NAME = "croissant.json"
+SUFFIX = ".samebits.croissant.json"
 _ABOUT = "The data of the training run {run}: {count} files, {size} bytes. The tree of all has the digest {digest}."
 
 
 def write_croissant(run: RunDir, target: Path | None, request: Request) -> Path:
     """Write the metadata to a new file; returns it. Raises InputError for a run without data."""
     record = facts.require_whole(run)
-    path = target or Path(NAME)
+    path = target or facts.default_path(run, SUFFIX)
     facts.require_new(path)
     values = croissant(run, record, request)
     write_atomically(path, json.dumps(values, indent=1, ensure_ascii=False, default=str).encode() + b"\n")

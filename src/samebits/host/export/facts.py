@@ -152,6 +152,11 @@ def verify_command(record: Record) -> str:
     return printable(f"samebits verify {shlex.quote(record.id)}{data}")
 
 
+def default_path(run: RunDir, suffix: str) -> Path:
+    """A file in the current folder, named by the run."""
+    return Path(run.path.absolute().name + suffix)
+
+
 def require_new(path: Path) -> None:
     """Raise InputError where something would be replaced."""
     if path.exists() or path.is_symlink():

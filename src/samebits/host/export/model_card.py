@@ -10,14 +10,14 @@ from samebits.host.export import facts
 from samebits.host.export.facts import Request
 from samebits.host.report.tables import guaranteed, reservations
 
-NAME = "README.md"
+SUFFIX = ".samebits.md"
 _TITLE = "# {name}\n\nTrained with Keras, and recorded by samebits, so that others can get the same bits again.\n"
 
 
 def write_model_card(run: RunDir, target: Path | None, request: Request) -> Path:
     """Write the card to a new file; returns it."""
     record = facts.require_whole(run)
-    path = target or Path(NAME)
+    path = target or facts.default_path(run, SUFFIX)
     facts.require_new(path)
     write_atomically(path, model_card(run, record, request).encode("utf-8", "backslashreplace"))
     return path

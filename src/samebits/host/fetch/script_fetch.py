@@ -140,7 +140,7 @@ def _run_and_pin(spec: RunConfig, declared: InputsLock, options: FetchOptions) -
         home = draft / "home"
         home.mkdir()
         folder = _run(spec, runtime, draft, home, declared=declared, whole=options.whole)
-        _require_success(read_record(folder.record))
+        _require_success(read_record(folder.record), runtime.setup.environment.runtime)
         report = FetchReport.read(home / SCRATCH / REPORT)
         inside = "/tmp" if runtime.setup.environment.runtime == "docker" else str(home)  # noqa: S108
         found = find_inputs(home, inside, folder.outputs, report, unpacked=options.unpacked)
@@ -186,11 +186,19 @@ def _run(spec: RunConfig, runtime: Runtime, draft: Path, home: Path, *, declared
     return folder
 
 
-def _require_success(record: Record) -> None:
+def _require_success(record: Record, runtime: str | None) -> None:
     if not record.finalized:
         raise InputError("the script's process died before its first training step; nothing was pinned")
-    if record.outcome.state == FAILED:
-        raise InputError(f"{record.outcome.message}; nothing was pinned, fix that and run `samebits fetch` again")
+    if record.outcome.state != FAILED:
+        return
+    message = record.outcome.message
+    # The record does not hold which host was asked.
+    if runtime == "docker" and "Connection refused" in str(message):
+        raise InputError(
+            f"{message}; nothing was pinned. In a container, localhost is the container's own: if the script asks"
+            " yours, use --runtime venv, or declare the file as [[inputs]] in samebits.toml"
+        )
+    raise InputError(f"{message}; nothing was pinned, fix that and run `samebits fetch` again")
 
 
 def require_whole(found: Iterable[FoundFile], report: FetchReport) -> None:

@@ -77,7 +77,7 @@ def choose_runtime(spec: RunConfig) -> Runtime:
         except NoEngineError as error:
             # Where an engine is asked for or configured, nothing falls back to less isolation.
             if spec.runtime == "docker" or spec.image is not None or error.configured:
-                raise
+                raise NoEngineError(f"{error}, or use --runtime venv", configured=error.configured) from error
             log(f"{str(error).partition(';')[0]}: training in the locked virtual environment instead")
     interpreter = find_interpreter(spec.python)
     kind = project_kind(spec, Target(python=interpreter.minor))

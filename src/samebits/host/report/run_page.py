@@ -33,7 +33,7 @@ def run_page(run: RunDir) -> bytes:
         fits=curves(view),
         cells=cells,
         lines=view.lines,
-        checkpoints=[position.name for position in run.checkpoints.positions()],
+        checkpoints=[position.name for position in run.checkpoints_now.positions()],
         code=_code_rows(run),
         max_files=MAX_FILES,
         packages=_packages(record),

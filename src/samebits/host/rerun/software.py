@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from samebits.core.errors import ImageError, InputError, NoEngineError, RecordError, UntrustedError
+from samebits.core.errors import ImageError, InputError, NoEngineError, RecordError, SamebitsError, UntrustedError
 from samebits.core.record import Record
 from samebits.core.run_config import BITWISE, REPRODUCIBILITY_LEVELS
 from samebits.core.run_dir import RunDir
@@ -46,9 +46,14 @@ def find_software(run: RunDir, record: Record, options: SoftwareOptions) -> tupl
         wanted = str(record.recipe.image.config or record.recipe.image.lock)
         return [
             PreflightCheck(
-                name="software", wanted=wanted, found="not available", reason=str(error), blocks=REPRODUCIBILITY_LEVELS
+                name="software", wanted=wanted, found="not available", reason=_why(error), blocks=REPRODUCIBILITY_LEVELS
             )
         ], None
+
+
+def _why(error: SamebitsError) -> str:
+    """Why the software is missing. Nothing takes the engine's place, as a run keeps to its runtime."""
+    return f"{error}: the run was trained in a container" if isinstance(error, NoEngineError) else str(error)
 
 
 def _image(run: RunDir, record: Record, options: SoftwareOptions) -> tuple[list[PreflightCheck], Runtime | None]:

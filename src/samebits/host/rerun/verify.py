@@ -222,10 +222,11 @@ def print_verification(found: Verification) -> None:
     """Print a verification on stdout; the last line is the verdict."""
     if found.by is not None:
         print_line(f"run {found.by.path}")
-    for difference in folded(found.differences):
-        print_difference(difference)
+    # The place comes before the differences: changed files may fill the screen.
     for line in found.location.lines() if found.location is not None else ():
         print_line(line)
+    for difference in folded(found.differences):
+        print_difference(difference)
     for reason in found.verdict.reasons:
         print_line(reason)
     print_line(found.verdict.line)

@@ -44,6 +44,8 @@ def find_run(name: str, runs: Path) -> RunDir:
     folders = run_dirs(runs)
     if name == "last" and folders:
         return _last(folders)
+    if os.path.isfile(name) and not any(folder.path.name.startswith(name) for folder in folders):
+        raise InputError(f"{name} is a file, not a run; if it is a capsule, unpack it first: samebits unpack {name}")
     return named_folder(name, folders, "run", f"in {runs}; `samebits list` shows all runs")
 
 

@@ -110,7 +110,7 @@ def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[Row]:
     if record.outcome.state == FINISHED:
         reasons = refusals(folder, record)
         why = "it finished" + (f"; it was not resumable: {'; '.join(reasons)}" if reasons else "")
-    kept = len(folder.checkpoints.positions())
+    kept = len(folder.checkpoints_now.positions())
     how = "yes" if kept else "yes, from the beginning: it has no checkpoint"
     yield "resumable", how if why is None else f"no: {why}"
     yield "checkpoints", f"{kept} (keep {record.retention.keep})"

@@ -17,10 +17,11 @@ PUBLIC = ".pub"
 _MAX_BYTES = 1 << 16
 
 
-def create_key(path: Path, *, ecdsa: bool = False) -> tuple[Path, str]:
+def create_key(path: Path, *, ecdsa: bool = False, make_folder: bool = False) -> tuple[Path, str]:
     """Write a new Ed25519 or ECDSA key to `path`, and its public half beside it; returns that path and the key's id.
 
-    Raises InputError where one of the files exists: a key is never replaced.
+    With `make_folder`, a missing folder is made. Raises InputError where one of the files exists: a key is never
+    replaced.
     """
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,10 +31,19 @@ def create_key(path: Path, *, ecdsa: bool = False) -> tuple[Path, str]:
     public = path.with_name(path.name + PUBLIC)
     if taken := next((one for one in (path, public) if os.path.lexists(one)), None):
         raise InputError(f"{taken} exists already; a key is never replaced: name another file with -o")
+    if make_folder:
+        _make_folder(path.parent)
     key = generate_private_key(SECP256R1()) if ecdsa else Ed25519PrivateKey.generate()
     _write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
     _write_new(public, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
     return public, SSlibKey.from_crypto(key.public_key()).keyid
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, folder) from error
 
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:

@@ -19,7 +19,7 @@ def sign_models(run: RunDir, key: Path) -> Path:
     public = read_signer(key).public_key
     if public.scheme not in _CURVES:
         raise InputError(
-            f"{key} is an {public.keytype} key, which OpenSSF does not take; use `samebits key new --ecdsa`"
+            f"{key} is an {public.keytype} key, which OpenSSF does not take; use `samebits key new --ecdsa -o FILE`"
         )
     _, audit = audit_ended(run, "only a run that has ended can be signed")
     if changed := [str(item) for item in audit.files.damages if item.path.startswith("models")]:

@@ -13,6 +13,10 @@ from samebits.core.record import RUNNING, Outcome, Record, write_record
 from samebits.core.run_dir import RunDir
 from samebits.host.cleanup.run_removal import leftovers, remove_folder
 from support.command import call
+from support.fake_runner import Played, played
+from support.sweeps import only, sweep, sweeps
+
+__all__ = ["played", "sweeps"]
 
 FIRST, SECOND = "20261120T060000Z-train-0123abcd", "20261121T060000Z-train-0123abcd"
 
@@ -64,6 +68,16 @@ def test_a_run_that_another_one_resumes(tmp_path: Path, example: Record) -> None
     assert call("rm", FIRST, SECOND, folder=tmp_path).status == 0
     assert not first.path.exists()
     assert not second.path.exists()
+
+
+def test_a_run_of_a_sweep(sweeps: Played) -> None:
+    sweep(sweeps, "--seeds", "0-1")
+    _, found = only(sweeps)
+    name = str(found.runs[0].id)
+    done = sweeps.call("rm", name)
+    message = f"{name} is a run of {found.id}, which needs it to be verified; add --force"
+    assert (done.status, done.complaint) == (2, message)
+    assert sweeps.call("rm", name, "--force").status == 0
 
 
 def test_what_is_refused_even_with_force(tmp_path: Path, example: Record) -> None:

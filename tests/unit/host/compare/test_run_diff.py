@@ -19,7 +19,16 @@ from samebits.core.ledger import Ledger
 from samebits.core.record import Record, read_record, write_record
 from samebits.core.run_dir import RunDir
 from samebits.host.compare.folding import folded
-from samebits.host.compare.run_diff import INPUTS, OUTPUTS, Difference, diff, last_line, readable
+from samebits.host.compare.run_diff import (
+    INPUTS,
+    OUTPUTS,
+    Difference,
+    diff,
+    last_line,
+    print_difference,
+    print_differences,
+    readable,
+)
 from support.command import EXAMPLE, call
 from support.records import result_of, with_environment, with_result
 
@@ -277,6 +286,18 @@ def test_a_number_that_no_float_holds_is_shown_as_it_is() -> None:
     """A foreign record may hold one."""
     assert readable("0x1p+99999") == "0x1p+99999"
     assert (readable("0x1p+1"), readable(None)) == ("2", "nothing")
+
+
+def test_a_long_detail_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    detail = "\n".join(f"+{number}" for number in range(1500))
+    item = Difference(side=INPUTS, kind="code", name="a.csv", before=None, after="x", detail=detail)
+    print_difference(item)
+    lines = capsys.readouterr().out.splitlines()
+    assert (len(lines), lines[-2:]) == (22, ["    +19", "    … 1480 more lines"])
+    assert item.to_dict()["detail"] == detail
+    ledger = Difference(side=OUTPUTS, kind="ledger", name="fit 0, epoch 1, loss", before="1", after="2")
+    print_differences([item, ledger], "1 model")
+    assert capsys.readouterr().out.startswith("outputs ledger fit 0, epoch 1, loss: 1 -> 2\ninputs code a.csv: ")
 
 
 def test_the_last_line() -> None:

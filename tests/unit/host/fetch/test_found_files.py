@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from samebits.core.errors import InputError, RecordError
+from samebits.core.record import FAILED, Outcome, Record
 from samebits.host.fetch.found_files import FetchReport, find_inputs
-from samebits.host.fetch.script_fetch import adopt, require_whole
+from samebits.host.fetch.script_fetch import _require_success, adopt, require_whole
 from samebits.host.inputs.store import InputStore
 
 
@@ -114,3 +116,13 @@ def test_a_broken_report_is_one_line(content: str, tmp_path: Path) -> None:
     (tmp_path / "report").write_text(content)
     with pytest.raises(RecordError, match="left no report"):
         FetchReport.read(tmp_path / "report")
+
+
+def test_localhost_is_another_one_in_a_container(example: Record) -> None:
+    message = "the script failed: URLError: <urlopen error [Errno 111] Connection refused>"
+    failed = replace(example, outcome=Outcome(state=FAILED, message=message))
+    with pytest.raises(InputError, match=r"localhost is the container's own.*--runtime venv") as caught:
+        _require_success(failed, "docker")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="fix that and run"):
+        _require_success(failed, "venv")

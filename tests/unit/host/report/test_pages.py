@@ -255,9 +255,9 @@ def test_control_characters_are_written_out() -> None:
 
 def test_the_command(run: RunDir, tmp_path: Path) -> None:
     done = call("report", "a", "--runs", ".", folder=tmp_path)
-    assert (done.status, done.out) == (0, "samebits-a.html\n")
-    assert (tmp_path / "samebits-a.html").read_bytes() == run_page(run)
-    assert call("report", "--all", "--runs", ".", folder=tmp_path).out == "samebits-runs.html\n"
+    assert (done.status, done.out) == (0, "a.samebits.html\n")
+    assert (tmp_path / "a.samebits.html").read_bytes() == run_page(run)
+    assert call("report", "--all", "--runs", ".", folder=tmp_path).out == "runs.samebits.html\n"
     same = call("diff", "a", "a", "--runs", ".", "--html", "two.html", folder=tmp_path)
     assert (same.status, (tmp_path / "two.html").read_bytes()) == (0, comparison_page(run, run))
 

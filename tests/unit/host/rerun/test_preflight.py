@@ -10,9 +10,12 @@ import pytest
 from samebits.core.environment import Arithmetic
 from samebits.core.record import Record
 from samebits.core.run_config import RunConfig
+from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup
+from samebits.host import docker
 from samebits.host.launch.runtime import Runtime
 from samebits.host.rerun.preflight import _fingerprint_check
+from samebits.host.rerun.software import SoftwareOptions, find_software
 
 _KNOWN = {"tf.exp": "0" * 16, "tf.nn.gelu": "1" * 16}
 
@@ -45,3 +48,19 @@ def test_the_machine_must_compute_as_recorded(
     spec = RunConfig(script=Path("train.py"))
     (row,) = _fingerprint_check(record, spec, runtime(record, answer))
     assert row.blocks == blocks
+
+
+def test_a_missing_engine_has_no_replacement(tmp_path: Path, example: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run decides on its runtime, so no option is offered that `verify` and `preflight` do not have."""
+
+    def unanswered() -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(docker, "_connect", unanswered)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///none.sock")
+    image = replace(example.recipe.image, python=None)
+    record = replace(example, recipe=replace(example.recipe, image=image))
+    (check,), runtime = find_software(RunDir(tmp_path), record, SoftwareOptions())
+    assert runtime is None
+    where = "unix:///none.sock"
+    assert check.reason == f"no container engine answers at {where}; start one: the run was trained in a container"

@@ -46,7 +46,7 @@ _TEMPLATE: dict[str, Path] = {}
 @pytest.fixture
 def fresh(played: Played, tmp_path_factory: pytest.TempPathFactory) -> Signed:
     run = played.train()
-    assert played.call("key", "new").status == 0
+    assert played.call("key", "new", "-o", "samebits.key").status == 0
     assert played.call("verify", run.path.name).status == 0
     again = RunDir(max(played.project.runs.glob("2*"), key=lambda path: path.stat().st_mtime_ns))
     for one in (run, again):
@@ -186,7 +186,7 @@ def test_an_unknown_key(signed: Signed) -> None:
 
 
 def test_a_statement_on_another_run(fresh: Signed) -> None:
-    other = fresh.played.train()
+    other = fresh.played.train("--exclude", "samebits.key*")
     for path in fresh.run.path.glob("signed.*"):
         shutil.copy(path, other.path)
     assert "the signed provenance is on another run: record.json, invocationId differ" in fresh.refused(other)
@@ -214,10 +214,24 @@ def test_an_unsigned_verdict(signed: Signed) -> None:
 def test_what_cannot_be_signed(signed: Signed) -> None:
     call = signed.played.call
     assert "is no private Ed25519 or ECDSA key" in call("sign", "last", "--key", "samebits.key.pub").complaint
-    assert "exists already; a key is never replaced" in call("key", "new").complaint
+    assert "exists already; a key is never replaced" in call("key", "new", "-o", "samebits.key").complaint
     assert "takes new, not 'old'" in call("key", "old").complaint
     _append("code/train.py")(signed.run)
     assert "code/train.py was changed" in call("sign", str(signed.run.path), "--key", "samebits.key").complaint
+
+
+def test_a_key_is_made_beside_the_users_configuration(
+    played: Played, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Not in the project, where it would be part of the code."""
+    config = tmp_path_factory.mktemp("config")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(config / "new"))
+    before = sorted(Path().rglob("*"))
+    key = config / "new" / "samebits" / "samebits.key"
+    assert played.call("key", "new").out.splitlines()[:2] == [f"private {key}", f"public {key}.pub"]
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert sorted(Path().rglob("*")) == before
+    assert "exists already; a key is never replaced" in played.call("key", "new").complaint
 
 
 def test_an_ecdsa_key(signed: Signed) -> None:
@@ -263,7 +277,7 @@ def with_system(record: Record, observed: Record) -> Record:
 
 def test_models_need_an_ecdsa_key(signed: Signed) -> None:
     done = signed.played.call("sign", str(signed.run.path), "--key", "samebits.key", "--model")
-    assert (done.status, "use `samebits key new --ecdsa`" in done.complaint) == (2, True)
+    assert (done.status, "use `samebits key new --ecdsa -o FILE`" in done.complaint) == (2, True)
     assert signed.played.call("key", "new", "--ecdsa", "-o", "ec.key").status == 0
     done = signed.played.call("sign", str(signed.run.path), "--key", "ec.key", "--model")
     assert (done.status, "has no models to sign" in done.complaint) == (2, True)
