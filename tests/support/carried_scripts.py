@@ -94,6 +94,33 @@ def _loop(before: str, step: str, passed: str = "") -> str:
     return _LOOP.format(before=before, step=step, passed=passed)
 
 
+_MOVES = """
+del rng
+model, other, optimizer = simple(), simple(), keras.optimizers.Adam(0.01)
+order, best, one, two = [model, other], model, model, other
+low, high = pair = [np.zeros(3), np.ones(3)]
+for epoch in samebits.checkpoint(range(6), {passed}, optimizer):
+    with tf.GradientTape() as tape: lost = loss(y, model(x))
+    optimizer.apply_gradients(zip(tape.gradient(lost, model.trainable_variables), model.trainable_variables))
+    if epoch == 1: {step}
+for number, each in enumerate([{after}]): each.save(OUT + f"/{{number}}.keras")
+"""
+_LEAVES = """
+del rng
+model, optimizer = simple(), keras.optimizers.Adam(0.01)
+def whole():
+    best = 0.0
+    def run():
+        {kind} best
+        for epoch in samebits.checkpoint(range(6), model, optimizer):
+            with tf.GradientTape() as tape: lost = loss(y, model(x))
+            optimizer.apply_gradients(zip(tape.gradient(lost, model.trainable_variables), model.trainable_variables))
+            if epoch == 1: best = 2.0
+    run()
+    return {read}
+best = 0.0
+with open(OUT + "/best", "w") as file: file.write(str(whole()))
+"""
 RESUMED = {
     "two arrays that were one": kept("count()", _ALIASES),
     "classes of classes, setters and partial methods": kept("count()", _CLASSES),
@@ -108,6 +135,9 @@ RESUMED = {
         "last = train(0.1 * number[0] if epoch == 5 else 1.0); number[0] += 1; seen.append(last)",
         "number, seen",
     ),
+    "a list that a loop turns around, and its models": _MOVES.format(
+        passed="model, other, order", step="order.reverse()", after="model, *order"
+    ),
 }
 NOT_RESUMED = {
     "a number that a loop counts": (
@@ -117,6 +147,38 @@ NOT_RESUMED = {
     "a list that a loop fills": (
         _loop("", "seen.append(train(sum(seen) if epoch == 5 else 1.0))"),
         "seen changes in a samebits.checkpoint loop but was not passed to it",
+    ),
+    "a name that a loop gives to another model": (
+        _MOVES.format(passed="model, other", step="best = other", after="best"),
+        "best changes in a samebits.checkpoint loop",
+    ),
+    "two names that a loop exchanges": (
+        _MOVES.format(passed="model, other", step="one, two = two, one", after="one, two"),
+        "one changes in a samebits.checkpoint loop",
+    ),
+    "a list of models that a loop turns around": (
+        _MOVES.format(passed="model, other", step="order.reverse()", after="*order"),
+        "order changes in a samebits.checkpoint loop",
+    ),
+    "a passed list of arrays that a loop turns around": (
+        _MOVES.format(
+            passed="model, pair", step="pair.reverse()", after="[model.layers[-1].bias.assign(high), model][1]"
+        ),
+        "high moves or is left out",
+    ),
+    "an array that a loop takes out of a passed list": (
+        _MOVES.format(
+            passed="model, pair", step="low += 5; pair.pop(0)", after="[model.layers[-1].bias.assign(low), model][1]"
+        ),
+        "low moves or is left out",
+    ),
+    "a global that its caller reads": (
+        _LEAVES.format(kind="global", read="globals()['best']"),
+        "best changes in a samebits.checkpoint loop",
+    ),
+    "a variable of the function around it": (
+        _LEAVES.format(kind="nonlocal", read="best"),
+        "best changes in a samebits.checkpoint loop",
     ),
     "an iterator that a loop keeps": (
         _loop(

@@ -206,8 +206,8 @@ RESUMED = {
 }
 NOT_RESUMED = {
     "a value on a module of a library": (
-        kept("[setattr(builtins, 'seen', getattr(builtins, 'seen', 0) + 1), builtins.seen][1]"),
-        "builtins.seen changed during training",
+        kept("[setattr(np, 'euler_gamma', np.euler_gamma + 1), np.euler_gamma][1]"),
+        "numpy.euler_gamma changed during training",
     ),
     "a file that is written elsewhere": (
         kept(

@@ -62,6 +62,31 @@ def test_what_an_inner_function_reads() -> None:
     assert "total" in found[0]
 
 
+_kept = 0
+
+
+def test_what_a_function_leaves_to_others() -> None:
+    """Its caller, or a function that was made before, may read what the loop assigned last."""
+    found: list[list[str]] = []
+    best = 0
+
+    def loop() -> None:
+        nonlocal best
+        global _kept  # noqa: PLW0603
+        shown = 1
+        shows = [lambda: shown]
+        for number in looking(found):
+            if number:
+                best = _kept = shown = number
+            lost = number
+            shows[1:] = [lambda: lost]  # noqa: B023
+
+    loop()
+    assert best + _kept == 2
+    assert {"best", "_kept", "shown"} <= {*found[0]}
+    assert "lost" not in found[0]
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_the_frames_that_iterate(*, wrapped: bool) -> None:
     names: list[list[str]] = []

@@ -89,7 +89,7 @@ class StateWalker:
 
     def capture_others(self, roots: Mapping[str, Any], known: "StateCapture", *, initial: bool) -> "StateCapture":
         """Capture what `known` has not visited. Raises UncapturableError."""
-        captured = StateCapture(self.code, self._folders, self._large, initial=initial, skip=known.visited)
+        captured = StateCapture(self.code, self._folders, self._large, initial=initial, skip=known.number_of)
         captured.capture_roots(roots)
         return captured
 
@@ -106,11 +106,11 @@ class StateCapture:
         *,
         initial: bool = False,
         frozen: bool = False,
-        skip: Callable[[Any], bool] = lambda _: False,
+        skip: Callable[[Any], int | None] = lambda _: None,
     ) -> None:
         self._folder, self._skip = code, skip
-        self._frozen = frozen
-        self._folders = folders
+        self._frozen, self._folders = frozen, folders
+        self.skipped: dict[int, tuple[Any, str]] = {}
         self._arrays = ArrayCapture(self.encode, large, known or {}, initial=initial)
         self._numbers: dict[int, int] = {}
         # An `id` stays unique only while its object is alive.
@@ -150,9 +150,9 @@ class StateCapture:
         """The generators that were captured, by `id`, and whether code may draw from a global one."""
         return self._arrays.generators, self._code.draws
 
-    def visited(self, value: Any) -> bool:
-        """Whether the walk visited this object."""
-        return id(value) in self._numbers
+    def number_of(self, value: Any) -> int | None:
+        """The number of an object that the walk visited, in the order of its visits; None for others."""
+        return self._numbers.get(id(value))
 
     def reaches(self, module: str, name: str) -> bool:
         """Whether the walk visited this global."""
@@ -182,8 +182,9 @@ class StateCapture:
             return {"float": value.hex()}
         if id(value) in self._numbers:
             return {"again": self._numbers[id(value)]}
-        if self._skip(value):
-            return {"constant": "captured"}
+        if (number := self._skip(value)) is not None:
+            self.skipped.setdefault(number, (value, where))
+            return {"constant": f"captured {number}"}
         plain = self._immutable(value)
         return self._numbered(value, where) if plain is None else plain
 

@@ -37,6 +37,12 @@ class LoopPhase(Phase):
     variables: LoopVariables | None = None
     optimizers: list[Any] = field(default_factory=list)
 
+    def check(self, captured: StateCapture) -> None:
+        """Raise UncapturableError unless captured state could be restored, and what is not captured fits it then."""
+        Phase.check(self, captured)
+        if self.variables is not None:
+            self.variables.check_places(captured)
+
 
 class LoopCheckpoints:
     """Iterates for `samebits.checkpoint`, and saves and restores every loop."""
@@ -127,7 +133,7 @@ class LoopCheckpoints:
             # The script may have called its step, and so traced it, before the loop.
             for reason in self._unsupported_ops.outside_phases:
                 self._manager.refuse(reason)
-            _check_passed(found.visited, generators)
+            _check_passed(found.number_of, generators)
             _check_built(others)
             if self._manager.writes:
                 phase.variables = LoopVariables(frames, self._manager.walker, found)
@@ -227,7 +233,7 @@ def _check_built(passed: Iterable[Any]) -> None:
             )
 
 
-def _check_passed(visited: Callable[[Any], bool], generators: Mapping[str, Any]) -> None:
+def _check_passed(number_of: Callable[[Any], int | None], generators: Mapping[str, Any]) -> None:
     for name, value in generators.items():
-        if not visited(value):
+        if number_of(value) is None:
             raise UncapturableError(f"the random generator {name} was not passed to samebits.checkpoint; pass it, too")

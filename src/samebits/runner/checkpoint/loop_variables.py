@@ -8,6 +8,7 @@ from typing import Any
 from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.live_names import live_names
+from samebits.runner.checkpoint.object_places import first_numbers, restored_in_place
 from samebits.runner.checkpoint.trace_inputs import first_difference
 
 _MISSING = object()
@@ -24,6 +25,8 @@ class LoopVariables:
         self._known = known
         # A copy of all weights.
         known.contents.clear()
+        self._in_place = restored_in_place(known.encoded)
+        self._passed: Mapping[int, tuple[Any, str]] = {}
         self._frames = [(frame, live_names(frame)) for frame in frames]
         self._initial = self._now(initial=True)
 
@@ -36,9 +39,21 @@ class LoopVariables:
                 " list or an object)"
             )
 
+    def check_places(self, captured: StateCapture) -> None:
+        """Raise UncapturableError if one of them holds a passed object whose state would be restored into another."""
+        first = first_numbers(self._known.encoded, captured.encoded)
+        for number, (value, where) in self._passed.items():
+            now = captured.number_of(value)
+            if number in self._in_place and (now is None or first.get(now) != number):
+                raise UncapturableError(
+                    f"{where} moves or is left out, in a samebits.checkpoint loop, in what was passed to it; pass it"
+                    " itself, before what holds it"
+                )
+
     def _now(self, *, initial: bool = False) -> Mapping[str, Any]:
         values = {name: value for frame, names in self._frames for name, value in self._bound(frame, names)}
-        encoded = self._walker.capture_others(values, self._known, initial=initial).encoded
+        captured = self._walker.capture_others(values, self._known, initial=initial)
+        encoded, self._passed = captured.encoded, captured.skipped
         others = [item for item in encoded["globals"] if not self._known.reaches(*item[:2])]
         return {"roots": encoded["roots"], "globals": others}
 
@@ -47,7 +62,8 @@ class LoopVariables:
         local, of_module = frame.f_locals, frame.f_globals
         for name in names:
             value = local.get(name, of_module.get(name, _MISSING))
-            restored = local is of_module and self._known.reaches(of_module["__name__"], name)
+            of_globals = local is of_module or name not in local
+            restored = of_globals and self._known.reaches(of_module["__name__"], name)
             if value is not _MISSING and not restored and not isinstance(value, types.ModuleType):
                 yield name, value
 

@@ -27,7 +27,7 @@ from samebits.runner.checkpoint.output_files import OutputSnapshot
 from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver
 from samebits.runner.checkpoint.process_settings import ProcessSettings
 from samebits.runner.checkpoint.replay import ReplayProof
-from samebits.runner.checkpoint.restorability import check_restorable, check_steps, completed
+from samebits.runner.checkpoint.restorability import check_steps, completed
 from samebits.runner.checkpoint.restore import StateRestorer
 from samebits.runner.checkpoint.state_comparison import TEMPORARY
 from samebits.runner.checkpoint.temporary_files import TemporaryFiles
@@ -307,7 +307,7 @@ class CheckpointManager:
         self, position: Position, phase: Phase, part: StatePart, roots: Mapping[str, Any], known: DigestedValues
     ) -> tuple[Checkpoint, Mapping[str, Any]]:
         captured = self.capture(roots, known)
-        check_restorable(captured.encoded, phase.initial)
+        phase.check(captured)
         self._settings.check(phase.settings)
         observer = self._observer
         steps = () if observer is None else observer.first_steps()

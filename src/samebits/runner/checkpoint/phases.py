@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from samebits.core.digest import Digest
+from samebits.runner.checkpoint.capture import StateCapture
+from samebits.runner.checkpoint.restorability import check_restorable
 
 DigestedValues = Mapping[int, tuple[Any, Digest]]
 
@@ -45,6 +47,10 @@ class Phase:
     initial: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     stepped: int = 0
+
+    def check(self, captured: StateCapture) -> None:
+        """Raise UncapturableError unless a resumed run could restore captured state into the initial one."""
+        check_restorable(captured.encoded, self.initial)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -66,7 +66,7 @@ def _check_value(captured: Encoded, initial: Encoded, where: str, *, built: bool
     elif kind in ("constant", "unchanged", "variable", "member", "unsaved"):
         _check_exists(kind, content, known, where)
     else:
-        for index, (item, counterpart) in enumerate(_paired_items(kind, content, known)):
+        for index, (item, counterpart) in enumerate(paired_items(kind, content, known)):
             _check_value(item, counterpart, f"{where}[{index}]")
 
 
@@ -100,7 +100,7 @@ def _check_methods(content: Mapping[str, Any], known: Mapping[str, Any], where: 
         _check_function(method, initial, f"{where}.{method['name'].rpartition('.')[2]}")
 
 
-def _paired_items(kind: str, content: Any, known: Any) -> Iterator[tuple[Encoded, Encoded]]:
+def paired_items(kind: str, content: Any, known: Any) -> Iterator[tuple[Encoded, Encoded]]:
     """The items of a container, each with its initial counterpart or None."""
     if kind == "dict":
         # Encoded keys are JSON, which is not hashable.
