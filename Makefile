@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-fast test-all test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-profiles bench-trace bench-verify bench-resume bench-states bench-kills bench-full-disk bench-together clean
+.PHONY: help train test test-fast test-all test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-packages bench-profiles bench-trace bench-verify bench-resume bench-states bench-kills bench-full-disk bench-together clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ bench-states: .venv/.installed  ## count which state resumes, and which is refus
 
 bench-build: .venv/.installed  ## measure builds (about 10 minutes)
 	@$(ENGINE); $(BIN)/python benchmarks/build.py
+
+bench-packages: .venv/.installed  ## measure images with a project's packages beside a plain Dockerfile (about 15 minutes)
+	@$(ENGINE); $(BIN)/python benchmarks/packages.py
 
 clean:  ## remove what the targets made in this folder; keeps runs, images and caches elsewhere
 	tools/choose_engine.sh --forget
