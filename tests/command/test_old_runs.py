@@ -129,6 +129,7 @@ def rebuild(kept: Project) -> Done:
     return Done(status=done.returncode, out=done.stdout, err=done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_its_image_is_rebuilt(kept: Project, old_image: BuildPlan) -> None:
     """To the very same bits where its base is here; where it is not, that is named, and the recipe builds all the same.

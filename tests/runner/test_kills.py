@@ -105,7 +105,7 @@ def kill_and_resume(project: Project, train: list[str], generator: random.Random
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("resumable", long_tail(RESUMABLE, keep=("loop", "pydataset")), indirect=True)
+@pytest.mark.parametrize("resumable", long_tail(RESUMABLE, keep=("loop",)), indirect=True)
 def test_killed_and_resumed(resumable: Project, request: pytest.FixtureRequest) -> None:
     generator = random.Random(request.node.name)
     done = resumable.train("--keep", "none")

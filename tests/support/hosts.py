@@ -145,4 +145,6 @@ def _certified(folder: Path, names: tuple[str, ...]) -> ssl.SSLContext:
     openssl("x509", "-req", "-in", "host.csr", *signed, "-out", "host.pem", "-days", "30")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "host.pem", folder / "host.key")
+    for name in ("ca.key", "host.key"):  # code with a private key is refused, and a test's folder may be the code's
+        (folder / name).unlink()
     return context
