@@ -1,6 +1,7 @@
 """Digests: the sha256 of bytes, written `sha256:` followed by 64 hex digits."""
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from copy import deepcopy
@@ -52,6 +53,11 @@ class Digest:
         with path.open("rb") as file:
             # Reads in blocks: data files may be larger than the memory.
             return cls(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def digest_threads() -> int:
+    """How many threads digest large content: one a core that this process may use, and at most eight."""
+    return min(8, len(os.sched_getaffinity(0)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from io import BufferedReader, FileIO
 from pathlib import Path
 
-from samebits.core.digest import Digest
+from samebits.core.digest import Digest, digest_threads
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields, canonical_json, differing_names, write_atomically
 from samebits.core.run_files import MAX_MANIFEST_BYTES, open_plain, read_plain, safe_path
@@ -24,7 +24,6 @@ from samebits.core.tree_walk import TreeFilter, list_tree
 
 _READ_BYTES = 1 << 20
 _PARALLEL_BYTES = 1 << 18  # below, a thread waits for the interpreter's lock longer than it hashes
-_MAX_THREADS = 8
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in total) while a tree is hashed."""
@@ -127,28 +126,27 @@ def hash_tree(
 def _hash_files(files: list[tuple[str, str, int]], hasher: "_FileHasher") -> Iterator[TreeEntry]:
     """The entry of each file, in the order given; large files are hashed by as many threads as there are cores."""
     large = [(relative, path) for relative, path, size in files if size >= _PARALLEL_BYTES]
-    if len(large) < 2 or _cores() < 2:
+    threads = digest_threads()
+    if min(len(large), threads) < 2:
         yield from (hasher.entry(relative, path) for relative, path, _ in files)
         return
     # Imported here, as the command's start is short.
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(_cores(), thread_name_prefix="samebits-hash") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="samebits-hash") as pool:
         try:
             found = {relative: pool.submit(hasher.entry, relative, path) for relative, path in large}
             for relative, path, _ in files:
                 yield found.pop(relative).result() if relative in found else hasher.entry(relative, path)
         except BaseException:
+            # Leaving the pool waits for its threads: Ctrl-C must not wait for whole files.
+            hasher.stop()
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _cores() -> int:
-    return min(_MAX_THREADS, len(os.sched_getaffinity(0)))
-
-
 class _FileHasher:
-    """Hashes files through one buffer, and reports how far it is."""
+    """Hashes files through one buffer a thread, and reports how far it is."""
 
     def __init__(self, progress: Progress | None, total: int, *, modes: bool, within: Path | None) -> None:
         self._progress = progress
@@ -157,6 +155,7 @@ class _FileHasher:
         # One buffer for all files of a thread avoids an allocation for each read.
         self._local = threading.local()
         self._reporting = threading.Lock()
+        self._stopped = threading.Event()
         self._done = 0
         self._total = total
 
@@ -170,13 +169,17 @@ class _FileHasher:
         try:
             with self._open(path) as file:
                 executable = self._modes and bool(os.fstat(file.fileno()).st_mode & stat.S_IXUSR)
-                while count := file.readinto(buffer):
+                while not self._stopped.is_set() and (count := file.readinto(buffer)):
                     state.update(buffer[:count])
                     size += count
                     self._report(count)
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}; make it readable for you") from error
         return TreeEntry(path=relative, size=size, digest=Digest(state.hexdigest()), executable=executable)
+
+    def stop(self) -> None:
+        """Have every thread end its file early; nobody takes their entries any more."""
+        self._stopped.set()
 
     def _open(self, path: str) -> BufferedReader | FileIO:
         # Unbuffered: the reads are large already.

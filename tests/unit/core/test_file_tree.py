@@ -397,3 +397,16 @@ def test_an_unreadable_large_file_is_named(open_folder: Path, monkeypatch: pytes
         pytest.raises(InputError, match=r"cannot read .*2\.bin: Permission denied; make it readable for you"),
     ):
         hash_tree(open_folder, "data")
+
+
+def test_an_error_waits_for_no_large_file(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends it the same way: the other threads leave their files at once."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    (open_folder / "0.bin").write_bytes(bytes(LARGE))
+    (open_folder / "0.bin").chmod(0)
+    with (open_folder / "1.bin").open("wb") as file:
+        file.truncate(8 << 30)  # holes: seconds to hash, and no room on the disk
+    done = [0]
+    with unprivileged(), pytest.raises(InputError):
+        hash_tree(open_folder, "data", progress=lambda count, _: done.append(count))
+    assert done[-1] < 4 << 30

@@ -2,13 +2,12 @@
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from samebits.core.digest import Digest
+from samebits.core.digest import Digest, digest_threads
 from samebits.core.jsonio import canonical_json
 from samebits.runner.compat.tensorflow_private import eager_values
 
@@ -153,7 +152,7 @@ def _digests(arrays: Sequence[Any]) -> list[Digest]:
     if sum(sizes) < _MIN_PARALLEL_BYTES:
         work(range(len(arrays)))
     else:
-        list(_thread_pool().map(work, _shares(sizes, _thread_count())))
+        list(_thread_pool().map(work, _shares(sizes, digest_threads())))
     return [digest for digest in found if digest is not None]
 
 
@@ -168,10 +167,6 @@ def _shares(sizes: Sequence[int], number: int) -> list[list[int]]:
     return shares
 
 
-def _thread_count() -> int:
-    return min(8, len(os.sched_getaffinity(0)))
-
-
 @functools.cache
 def _thread_pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_thread_count(), thread_name_prefix="samebits-digest")
+    return ThreadPoolExecutor(digest_threads(), thread_name_prefix="samebits-digest")
