@@ -88,7 +88,7 @@ def digests(values: Mapping[str, str], tree: Digest) -> dict[str, str]:
 
 
 def given_again(names: Iterable[str], caller: Mapping[str, str]) -> dict[str, str]:
-    """The values for a recorded run, from the caller's environment; raises InputError for one that is not there."""
+    """The values for a recorded run, from the caller's environment; raises InputError for a missing one."""
     values = {}
     for name in names:
         variable = f"{VARIABLE}_{re.sub('[^A-Za-z0-9]', '_', name).upper()}"

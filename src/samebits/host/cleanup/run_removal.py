@@ -106,7 +106,7 @@ def _sweeps_with(run: RunDir) -> list[str]:
 
 
 def _members(sweep: SweepDir) -> set[str]:
-    """The runs of a sweep; of one that is not summarized yet, those that it began."""
+    """The runs of a sweep; without a summary yet, those that it began."""
     try:
         found = read_sweep(sweep)
         if found.finalized:

@@ -83,7 +83,9 @@ def first_divergence(one: tuple[RunDir, Record], other: tuple[RunDir, Record]) -
 
     Lines of steps count only if both runs have the same trace, and digests by the same hash.
     """
-    steps = one[1].trace == other[1].trace and _steps_have_one_hash(one[0], other[0])
+    trace = one[1].trace
+    # Without lines of steps, looking for the first would read both ledgers to their ends.
+    steps = trace == other[1].trace and (not trace.steps or _steps_have_one_hash(one[0], other[0]))
     ledgers = (_read_lines(run, steps=steps) for run, _ in (one, other))
     # Two lines are in memory at a time: ledgers with a line per step may have gigabytes.
     for before, after in itertools.zip_longest(*ledgers):

@@ -169,7 +169,7 @@ def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, d
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
         # A runner of an older samebits cannot be process 1.
-        watches = identity.source in (source_digest(CPU), source_digest(GPU))
+        watches = any(identity.source == source_digest(kind) for kind in (CPU, GPU))
         return run_container(engine, replace(plan_container(folder, spec, image), watches=watches), streams)
 
     def fetch(folder: RunDir, spec: RunConfig, home: Path) -> int:
