@@ -13,8 +13,7 @@ from samebits.core.printable import printable
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.folder_audit import audit_ended
-from samebits.host.runs.registry import checksum_of, run_dirs
-from samebits.host.runs.verification_file import read_verification
+from samebits.host.runs.verdicts import each_verdict_on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,16 +133,9 @@ def ended(record: Record) -> datetime:
 
 
 def verdicts(run: RunDir, record: Record) -> list[str]:
-    """The verdict of each verification of just this run that lies beside it; one of another run is none."""
-    found = []
-    wanted = (record.id, checksum_of(run))
-    for other in run_dirs(run.path.absolute().parent):
-        with suppress(RecordError, OSError):
-            named = other.read().origin.verifies if other.verification.exists() else None
-            if named is not None and (named.id, named.checksum) == wanted:
-                verification = read_verification(other.verification)
-                found.append(f"{verification.verdict} at the level {verification.level}, by {other.path.name}")
-    return [printable(line) for line in found]
+    """The verdict of each verification of just this run that lies beside it, and which run reached it."""
+    beside = run.path.absolute().parent
+    return [printable(f"{verdict}, by {name}") for name, verdict in each_verdict_on(run, record.id, beside)]
 
 
 def verify_command(record: Record) -> str:
