@@ -3,11 +3,9 @@
 import argparse
 import difflib
 import io
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from types import FrameType
 
 from samebits import __version__
 from samebits.core.errors import (
@@ -24,6 +22,7 @@ from samebits.host.cli.commands import COMMANDS, Command, overview
 from samebits.host.cli.completion import complete
 from samebits.host.console import log, log_defect, set_quiet, silence_stdout
 from samebits.host.engine_choice import apply_choice
+from samebits.host.interrupts import catch_signals, forget_pending, pending_status, raise_pending
 
 _EPILOG = (
     "exit status: 0 success; 1 the script failed, or what was compared differs; 2 error;\n"
@@ -38,14 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def guarded(command: Callable[[], int]) -> int:
     """Call what a process is for; returns its exit status. Errors become exit statuses here only."""
-    # As an exception, SIGTERM unwinds like Ctrl-C: containers are removed and records finalized.
-    signal.signal(signal.SIGTERM, _terminate)
+    catch_signals()
     # A warning of samebits is one line without file and source line.
     warnings.showwarning = lambda message, *_: log(str(message))
     # Where an encoding cannot show a letter, its escape is better than an error.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        # While the command was imported, one may have been lost.
+        raise_pending()
         apply_choice()
         status = command()
         # Flush here, so that a reader that went away is noticed inside this try.
@@ -54,21 +54,24 @@ def guarded(command: Callable[[], int]) -> int:
     except SamebitsError as error:
         log(str(error))
         return error.exit_status
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except Terminated:
-        return EXIT_TERMINATED
+    except (KeyboardInterrupt, Terminated) as stop:
+        return EXIT_INTERRUPTED if isinstance(stop, KeyboardInterrupt) else EXIT_TERMINATED
     except BrokenPipeError:
         # `samebits list | head`: without this, Python would report the rest of the output as an error at exit.
         silence_stdout()
         return EXIT_OK
     except Exception as error:  # noqa: BLE001  a defect of ours must not read as an error of the user's
-        log_defect(error)
-        return EXIT_ERROR
+        return _status_of_unexpected(error)
+    finally:
+        forget_pending()
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def _status_of_unexpected(error: Exception) -> int:
+    # A library may have turned a signal into an error.
+    if (status := pending_status()) is not None:
+        return status
+    log_defect(error)
+    return EXIT_ERROR
 
 
 def _run_command(argv: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from samebits.core.errors import EngineError, Terminated
 from samebits.host.console import log
 from samebits.host.container_request import ContainerRequest
 from samebits.host.docker import Container, ContainerStartError, Engine
+from samebits.host.interrupts import raise_pending
 from samebits.host.subprocesses import FINALIZE_SECONDS, INHERITED, Streams
 
 # How often a container is started if the runtime fails before the script runs.
@@ -33,6 +34,7 @@ def _run_once(engine: Engine, request: ContainerRequest, streams: Streams) -> in
     with engine.container(request) as container:
         container.start()
         try:
+            raise_pending()
             _copy_output(container, streams)
         except (KeyboardInterrupt, Terminated) as stop:
             # The engine does not pass a terminal's Ctrl-C to the container, so it is done here.

@@ -22,6 +22,7 @@ from typing import NoReturn
 from samebits.core.errors import InputError, SamebitsError, Terminated
 from samebits.core.user_config import read_user_config
 from samebits.host.container_limits import parse_size
+from samebits.host.interrupts import forget_pending
 
 HOURS = 168.0
 _OF_FREE = 0.9
@@ -89,6 +90,8 @@ def limited(folder: Path, limits: RunLimits) -> Iterator[None]:
         yield
     except Terminated as stop:
         if watch.exceeded is not None:
+            # It was ours, and ends nothing else.
+            forget_pending()
             raise LimitError(watch.exceeded) from stop
         raise
     finally:

@@ -18,6 +18,7 @@ from samebits.host.console import log, log_progress
 from samebits.host.image.build_context import WHEELS_PATH, staged_context
 from samebits.host.image.lockfile import read_lock, text_of
 from samebits.host.interpreters import Interpreter, this_interpreter
+from samebits.host.interrupts import raise_pending
 from samebits.host.launch.installed_files import check_files, record_files
 from samebits.host.subprocesses import INHERITED, Streams, run_tool, start, stop_gently
 
@@ -161,6 +162,7 @@ def run_in_venv(
         request = plan_process(arguments, variables, scratch=Path(scratch), python=python, source=source)
         with start(request.command, environment=request.environment, folder=request.folder, streams=streams) as process:
             try:
+                raise_pending()
                 return process.wait()
             except (KeyboardInterrupt, Terminated) as stop:
                 log("stopping; the record is being finalized" if "--run" in arguments else "stopping")

@@ -1,0 +1,57 @@
+"""A signal that was lost ends the command all the same."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from samebits.core.errors import Terminated
+from samebits.host.cli.parser import guarded
+from samebits.host.interrupts import catch_signals, forget_pending, raise_pending
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    catch_signals()
+    yield
+    forget_pending()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _lose(number: int) -> None:
+    with suppress(KeyboardInterrupt, Terminated):
+        signal.raise_signal(number)
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_lost_signal_is_raised_again(number: int, error: type[BaseException]) -> None:
+    raise_pending()
+    _lose(number)
+    with pytest.raises(error):
+        raise_pending()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_is_lost_before_the_command(number: int, status: int) -> None:
+    _lose(number)
+    assert guarded(lambda: 0) == status
+    assert guarded(lambda: 0) == 0  # it ended one command, not the next
+
+
+def test_a_signal_that_a_library_turns_into_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        _lose(signal.SIGTERM)
+        raise ImportError("of an extension module")
+
+    assert guarded(command) == 143
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_that_the_shell_ignores_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    catch_signals()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
