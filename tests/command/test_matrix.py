@@ -235,6 +235,7 @@ def test_it_is_located_in_containers_too(engine: str, pairs: Pairs) -> None:
     assert (cause["tensor"], cause["distance"]["ulps"]) == ("small/head/kernel", 1)
 
 
+@pytest.mark.slow  # another lock's image is built in test_image
 def test_another_wheel_of_one_package(in_docker: Project, other_pin: OtherPin) -> None:
     """The package is named with both versions; the verdict says that it changes no bit."""
     in_docker.runs.mkdir()

@@ -14,12 +14,13 @@ WAYS = (
 
 
 @pytest.mark.usefixtures("locked")
-def test_what_is_trained_otherwise_is_in_the_result(project: Project) -> None:
+@pytest.mark.parametrize("ways", [WAYS[::2], pytest.param(WAYS[1::2], marks=pytest.mark.slow)], ids=["even", "odd"])
+def test_what_is_trained_otherwise_is_in_the_result(project: Project, ways: tuple[str, ...]) -> None:
     project.write((SCRIPTS / "coverage" / "trained_otherwise.py").read_text())
     rates = ("0.1", "0.1", "0.2")
-    done, err = run_sessions(project, *({"arguments": (way, rate)} for way in WAYS for rate in rates))
+    done, err = run_sessions(project, *({"arguments": (way, rate)} for way in ways for rate in rates))
     wrong = []
-    for number, way in enumerate(WAYS):
+    for number, way in enumerate(ways):
         one, same, other = (item.record for item in done[3 * number : 3 * number + 3])
         if one.result is None or [item.path for item in one.result.outputs] != ["done.txt"]:
             wrong.append(f"{way} failed")

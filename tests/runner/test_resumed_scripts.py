@@ -271,11 +271,9 @@ NOT_RESUMED = (
 )
 _BY_PROOF = {"a setting before the first step that builds the model"}
 _USUAL = (
-    *("tf.random in a traced step", "tf.random in the step of a loop", "tf.random with a seed, in a callback"),
-    *("children of a generator", "models made in a callback", "the step of tf.summary", "the params of callbacks"),
-    *("an attribute of a member of an enumeration", "a model that its first step builds"),
-    *("a pipeline that validates and is looked at, too", "a pipeline that a callback evaluates"),
-    *("two shuffles, one after the other", "a pipeline of a loop, and of a later fit"),
+    *("tf.random in a traced step", "tf.random in the step of a loop", "children of a generator"),
+    *("a model that its first step builds", "a pipeline that validates and is looked at, too"),
+    *("a pipeline of a loop, and of a later fit", "a pipeline that a callback evaluates"),
     *ordinary_scripts.USUAL,
     *carried_scripts.USUAL,
 )
