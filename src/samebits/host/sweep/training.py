@@ -105,12 +105,21 @@ def _plan(planned: PlannedRun, member: Member) -> PlannedRun:
 
 def _unfinished(runs: Path, members: Sequence[Member], plans: Sequence[PlannedRun]) -> SweepDir | None:
     """A sweep of just these recipes that has no summary yet."""
-    wanted = [(member, plan.recipe.digest) for member, plan in zip(members, plans, strict=True)]
+    wanted = [_facts(member, plan.recipe.digest) for member, plan in zip(members, plans, strict=True)]
     for folder in reversed(sweeps_of(runs)):
         found = _readable(folder)
-        if found is not None and not found.finalized and [(run.member, run.recipe) for run in found.runs] == wanted:
+        if (
+            found is not None
+            and not found.finalized
+            and [_facts(run.member, run.recipe) for run in found.runs] == wanted
+        ):
             return folder
     return None
+
+
+def _facts(member: Member, recipe: Digest) -> tuple[int, dict[str, str], Digest]:
+    # The file holds the arguments of a grid sorted by name. Their order on the command line is in the recipe.
+    return member.seed, dict(member.grid), recipe
 
 
 def _readable(folder: SweepDir) -> Sweep | None:

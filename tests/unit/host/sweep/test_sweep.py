@@ -111,6 +111,17 @@ def test_an_interrupted_sweep_is_continued_by_resuming(sweeps: Played) -> None:
     assert folder.attempts(1)[-1].path.name == found.runs[1].id
 
 
+def test_a_grid_in_any_order_is_continued(sweeps: Played) -> None:
+    words = ["--seeds", "0,1", "--grid", "size=1,2", "--grid", "lr=0.1"]  # the file holds them sorted by name
+    sweeps.player.dies, sweeps.player.only = (0, 3), 1
+    assert sweep(sweeps, *words).status == 2
+    name = only(sweeps)[1].id
+    sweeps.player.dies = None
+    done = sweep(sweeps, *words)
+    assert done.status == 0, done.err
+    assert f"continuing {name}: 1 of 4 runs have ended" in done.err
+
+
 def test_a_run_that_is_gone_is_trained_again(sweeps: Played) -> None:
     sweeps.player.dies, sweeps.player.only = (0, 3), 2
     sweep(sweeps)
