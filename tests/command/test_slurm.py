@@ -151,6 +151,7 @@ def test_preempted_and_resumed(small: Project, slurm: Cluster) -> None:
     resumes = attempts[1].read().origin.resumes
     assert resumes is not None
     assert (resumes.id, resumes.reproduced) == (first.path.name, True)
+    assert attempts[1].read().origin.attempts == (first.path.name,)
 
 
 def test_a_node_dies(small: Project, slurm: Cluster) -> None:

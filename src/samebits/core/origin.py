@@ -121,7 +121,8 @@ class Origin:
     They are absolute, or begin with `~` for the home of whoever trained, which would name the user.
 
     `trusted_code` says that the user named that run with `--trust-its-code`. It came with version 1.5 of the record.
-    `git` is no part of the recipe. It came with 1.7.
+    `git` is no part of the recipe. It came with 1.7. `attempts` are the ids of the earlier runs of a job on a cluster,
+    oldest first. It came with 1.8.
     """
 
     script: str
@@ -130,6 +131,7 @@ class Origin:
     resumes: ResumedRun | None = None
     trusted_code: bool = False
     git: GitCommit | None = None
+    attempts: tuple[str, ...] = ()
 
     @property
     def data_folder(self) -> str | None:
@@ -145,6 +147,7 @@ class Origin:
             **({} if self.resumes is None else {"resumes": self.resumes.to_dict()}),
             **({"trusted_code": True} if self.trusted_code else {}),
             **({} if self.git is None else {"git": self.git.to_dict()}),
+            **({"attempts": list(self.attempts)} if self.attempts else {}),
         }
 
     @classmethod
@@ -158,6 +161,7 @@ class Origin:
             resumes=None if resumes is None else ResumedRun.from_fields(resumes),
             trusted_code=fields.optional("trusted_code", bool) or False,
             git=None if git is None else GitCommit.from_fields(git),
+            attempts=fields.texts("attempts"),
         )
 
 

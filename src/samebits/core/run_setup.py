@@ -45,6 +45,8 @@ class RunSetup:
     """Whether the user named the run whose code is executed again, as it would not run on this host otherwise."""
     git: GitCommit | None = None
     """The commit that the code is of."""
+    attempts: tuple[str, ...] = ()
+    """The earlier runs of the same job on a cluster."""
     record_version: str | None = None
     """The version that the runner writes, if it is a run's own of an older samebits."""
 
@@ -144,6 +146,7 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
             resumes=None if planned.setup.resumes is None else planned.setup.resumes.run,
             trusted_code=planned.setup.trusted_code,
             git=planned.setup.git,
+            attempts=planned.setup.attempts,
         ),
         environment=planned.setup.environment,
         host=Host.this(),

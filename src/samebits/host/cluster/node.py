@@ -65,7 +65,8 @@ def _attempt(folder: JobDir, node: Node) -> tuple[RunDir, int]:
     job = folder.read()
     print_line(f"job {folder.path.name} on {node.name}", flush=True)
     runtime = choose_runtime(job.config)
-    planned = plan_run(job.config, replace(runtime.setup, git=job.git))
+    earlier = tuple(run.path.name for run in folder.attempts())
+    planned = plan_run(job.config, replace(runtime.setup, git=job.git, attempts=earlier))
     require_recipe(job.recipe, planned.recipe, f"the node {node.name}")
     last = last_attempt(folder, job.recipe)
     if last is None:
@@ -107,7 +108,7 @@ def _continue(
     if not runtime.isolated:
         # This launcher is about to train the same recipe here: whether by resuming makes no difference.
         note_trained(planned.recipe, last)
-    request = RerunRequest(runs=folder.runs, data=planned.spec.data)
+    request = RerunRequest(runs=folder.runs, data=planned.spec.data, attempts=planned.setup.attempts)
     try:
         return resume(last, request, ResumeOptions(ended=declared), folder.note_attempt)
     except InputError as error:

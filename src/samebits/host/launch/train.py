@@ -134,6 +134,7 @@ def _require_planned(folder: RunDir, published: Record) -> None:
         ("recipe", found.recipe.digest, published.recipe.digest),
         ("start", found.started, published.started),
         ("git commit", found.origin.git, published.origin.git),
+        ("list of attempts", found.origin.attempts, published.origin.attempts),
     )
     if forged := [name for name, here, wanted in facts if here != wanted]:
         raise RecordError(f"{folder.record} was forged: another {', '.join(forged)} than planned; do not rely on it")

@@ -67,13 +67,18 @@ class PreflightReport:
             raise EngineError("the software of the run is not available; see `samebits preflight`")
         return self.runtime
 
-    def planned(self, verifies: VerifiedRun | None = None, resumes: Resumption | None = None) -> PlannedRun:
+    def planned(
+        self,
+        verifies: VerifiedRun | None = None,
+        resumes: Resumption | None = None,
+        attempts: tuple[str, ...] = (),
+    ) -> PlannedRun:
         """The new run, which verifies or resumes the recorded one.
 
         It has no git commit: the code comes from the run's folder, and what a received record says was not checked.
         """
         # Code and data were hashed for the report; they are not hashed again.
-        setup = replace(self.available_runtime.setup, verifies=verifies, resumes=resumes)
+        setup = replace(self.available_runtime.setup, verifies=verifies, resumes=resumes, attempts=attempts)
         return plan_hashed(self.spec, setup, code=self.code, data=self.data)
 
 

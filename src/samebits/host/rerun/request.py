@@ -12,6 +12,7 @@ class RerunRequest:
     """`runs` holds the new run; `data` is where the data is now (None: where it was); `streams` get the output.
 
     `trusted` names the runs whose code may be executed on this host itself, and whose images may be built anyhow.
+    `attempts` are the earlier runs of the same job on a cluster.
     """
 
     runs: Path
@@ -20,3 +21,4 @@ class RerunRequest:
     trusted: tuple[str, ...] = ()
     streams: Streams = INHERITED
     limits: RunLimits = USUAL
+    attempts: tuple[str, ...] = ()

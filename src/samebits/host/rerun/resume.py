@@ -61,7 +61,7 @@ def resume(
         finalize_unfinished(run, lambda _: record)
     resumes = replace(resumption, run=replace(resumption.run, checksum=checksum_of(run)))
     with filtered_output(request.streams) as streams:
-        planned = report.planned(resumes=resumes)
+        planned = report.planned(resumes=resumes, attempts=request.attempts)
         return execute(planned, report.available_runtime, streams, request.limits, begun)
 
 

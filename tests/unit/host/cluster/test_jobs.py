@@ -124,6 +124,8 @@ def test_an_interrupted_attempt_is_resumed(job: JobDir, played: Played) -> None:
     assert run_job(job, NODE) == 0
     assert played.player.trained == [(0, 2), (0, 3)]
     assert outcomes(job) == [INTERRUPTED, FINISHED]
+    first, last = job.attempts()
+    assert (first.read().origin.attempts, last.read().origin.attempts) == ((), (first.path.name,))
     assert job.attempts()[1].read().result_digest == played.train("--seed", "3").read().result_digest
 
 
@@ -153,7 +155,8 @@ def test_an_attempt_that_still_runs_is_left_alone(job: JobDir) -> None:
     before = {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()}
     assert run_job(job, NODE) == 0
     assert {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()} == before
-    assert job.attempts()[1].read().origin.resumes is None
+    origin = job.attempts()[1].read().origin
+    assert (origin.resumes, origin.attempts) == (None, (first.path.name,))
     assert outcomes(job) == [RUNNING, FINISHED]
 
 
