@@ -16,6 +16,8 @@ try:
     import wandb
 except ImportError:
     wandb = None
+import tensorflow_probability as tfp
+pd.read_parquet("a")
 model = keras.Sequential()
 model.fit(np.ones(3), callbacks=[keras.callbacks.TensorBoard()])
 """
@@ -49,10 +51,13 @@ def test_a_folder_of_scripts(folder: Path) -> None:
         "opencv-python-headless",
         "pandas",
         "pillow",
+        "pyarrow",
         "scikit-learn",
         "scipy",
         "seaborn",
         "tensorboard",
+        "tensorflow-probability",
+        "tf-keras",
     ]
     assert names == expected
     assert "seed = 0\n" in (folder / "samebits.toml").read_text()

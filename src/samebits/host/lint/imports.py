@@ -11,15 +11,22 @@ from pathlib import Path
 
 from samebits.core.distributions import distribution_of
 
-_NEEDED_BY_KERAS = {
-    "image_dataset_from_directory": "pillow",
-    "load_img": "pillow",
-    "save_img": "pillow",
-    "model_to_dot": "pydot",
-    "plot_model": "pydot",
-    "TensorBoard": "tensorboard",
+_NEEDED_WHEN_USED = {
+    "image_dataset_from_directory": ("Keras", "pillow"),
+    "load_img": ("Keras", "pillow"),
+    "save_img": ("Keras", "pillow"),
+    "model_to_dot": ("Keras", "pydot"),
+    "plot_model": ("Keras", "pydot"),
+    "TensorBoard": ("Keras", "tensorboard"),
+    "read_excel": ("pandas", "openpyxl"),
+    "read_feather": ("pandas", "pyarrow"),
+    "read_hdf": ("pandas", "tables"),
+    "read_parquet": ("pandas", "pyarrow"),
 }
-"""What parts of Keras import only when they are used."""
+"""By function or class: the library that it belongs to, and what that imports only when it is used."""
+
+_NEEDED_BY_MODULE = {"tensorflow_probability": "tf-keras"}
+"""What a library imports beside TensorFlow, and does not require."""
 
 _ELSEWHERE = "google.colab"
 """A module of a service: no distribution that could be installed elsewhere brings it."""
@@ -44,16 +51,25 @@ def needs(tree: ast.Module, path: str, local: frozenset[str]) -> Iterator[Need]:
     """What a file needs beside the standard library and the project's own modules, which are `local`."""
     optional = {inner for node in ast.walk(tree) if _is_optional(node) for inner in ast.walk(node)}
     for node in ast.walk(tree):
-        if node in optional:
-            continue
-        for name in _imported(node):
-            top = name.partition(".")[0]
-            if top not in sys.stdlib_module_names and top not in local and not name.startswith(_ELSEWHERE):
-                yield Need(distribution=distribution_of(name), path=path, line=getattr(node, "lineno", 1), by=top)
-        used = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-        if used in _NEEDED_BY_KERAS:
-            line = getattr(node, "lineno", 1)
-            yield Need(distribution=_NEEDED_BY_KERAS[used], path=path, line=line, by=f"Keras's {used}")
+        if node not in optional:
+            for distribution, by in (*_for_imports(node, local), *_for_use(node)):
+                yield Need(distribution=distribution, path=path, line=getattr(node, "lineno", 1), by=by)
+
+
+def _for_imports(node: ast.AST, local: frozenset[str]) -> Iterator[tuple[str, str]]:
+    for name in _imported(node):
+        top = name.partition(".")[0]
+        if top not in sys.stdlib_module_names and top not in local and not name.startswith(_ELSEWHERE):
+            yield distribution_of(name), top
+            if top in _NEEDED_BY_MODULE:
+                yield _NEEDED_BY_MODULE[top], top
+
+
+def _for_use(node: ast.AST) -> Iterator[tuple[str, str]]:
+    used = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    if used in _NEEDED_WHEN_USED:
+        library, distribution = _NEEDED_WHEN_USED[used]
+        yield distribution, f"{library}'s {used}"
 
 
 def _imported(node: ast.AST) -> list[str]:
