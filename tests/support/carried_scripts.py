@@ -65,6 +65,29 @@ def count():
     np.set_printoptions(precision=context.prec)
     return context.prec
 """
+_HANDLER = """
+import signal, sys
+class Hits:
+    number = 0
+    def hit(self, *_): self.number += 1
+signal.signal(signal.SIGUSR1, Hits().hit)
+"""
+_LIMIT = "[sys.setrecursionlimit(sys.getrecursionlimit() + 1), sys.getrecursionlimit() - 1000][1]"
+_TIMES = """
+held = OUT + "/held"
+open(held, "w").close()
+os.utime(held, (0, 0))
+def count():
+    number = os.stat(held).st_mtime + 1
+    os.utime(held, (number, number))
+    return number
+"""
+_FILTERS = """
+import warnings
+def count():
+    warnings.filterwarnings("ignore", "a" * len(warnings.filters))
+    return len(warnings.filters)
+"""
 _HOOK = """
 import itertools
 class Hook:
@@ -130,6 +153,8 @@ RESUMED = {
         "    def count(self):\n        self['n'] = self.get('n', 0) + 1\n        return self.n\nat = Attributes()",
     ),
     "a frozen dataclass with slots": kept("[held.last.append(held.rng.random()), sum(held.last)][1]", _DATACLASS),
+    "a number in the time of an output file": kept("count()", _TIMES),
+    "a number in the filters of warnings": kept("count()", _FILTERS),
     "a loop with all that it carries passed": _loop(
         "number = [0]",
         "last = train(0.1 * number[0] if epoch == 5 else 1.0); number[0] += 1; seen.append(last)",
@@ -217,6 +242,11 @@ NOT_RESUMED = {
     "a model that a loop is to build": (
         _LOOP.replace("simple()", "Late()").format(before="", passed="seen", step="train(1.0)"),
         "late is not built before the samebits.checkpoint loop",
+    ),
+    "the recursion limit": (kept(_LIMIT, "import sys"), "the recursion limit changed during training"),
+    "the handler of a signal": (
+        kept("[os.kill(os.getpid(), signal.SIGUSR1), signal.getsignal(signal.SIGUSR1).__self__.number][1]", _HANDLER),
+        "the handler of signal 10 changed during training",
     ),
     "settings of decimal and NumPy": (
         kept("count()", _SETTINGS),

@@ -1,6 +1,8 @@
 """Output files as a checkpoint stores them, and where it may restore them."""
 
 import io
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.errors import RecordError
+from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.output_files import OutputSnapshot
 
 _NOTHING: dict[str, Any] = {"folders": [], "files": [], "links": [], "open": []}
@@ -37,12 +40,75 @@ def test_files_come_back_as_they_were(tmp_path: Path) -> None:
     still_open.close()
 
 
+def test_times_and_modes_of_folders_come_back(tmp_path: Path) -> None:
+    """Also those of a folder whose files were changed since, and of the outputs themselves."""
+    written, folder = snapshot(tmp_path), tmp_path / "outputs" / "a"
+    folder.mkdir(mode=0o750)
+    (folder / "file").write_text("x")
+    (folder / "link").symlink_to("file")
+    paths = [folder / "file", folder / "link", folder, tmp_path / "outputs"]
+    for number, path in enumerate(paths, 1):
+        os.utime(path, ns=(number, number * 10**9 + 1), follow_symlinks=False)
+    state = written.capture()
+    (folder / "file").write_text("y")
+    (folder / "new").touch()
+    folder.chmod(0o700)
+    written.restore(state)
+    assert [path.lstat().st_mtime_ns for path in paths] == [number * 10**9 + 1 for number in (1, 2, 3, 4)]
+    assert folder.stat().st_mode & 0o777 == 0o750
+    # A checkpoint of an earlier version has no times.
+    del state["times"]
+    written.restore(state)
+    assert (folder / "file").read_text() == "x"
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _hard_link(path: Path) -> None:
+    path.touch()
+    os.link(path, path.with_name("other"))
+
+
+def _attribute(path: Path) -> None:
+    path.touch()
+    try:
+        os.setxattr(path, "user.n", b"1")
+    except OSError:
+        pytest.skip("this file system has no attributes")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(_pipe, "neither file, folder nor link"), (_hard_link, "hard link"), (_attribute, "extended attributes")],
+)
+def test_what_a_copy_would_lose_is_refused(make: Callable[[Path], None], message: str, tmp_path: Path) -> None:
+    written = snapshot(tmp_path)
+    make(tmp_path / "outputs" / "held")
+    with pytest.raises(UncapturableError, match=message):
+        written.capture()
+
+
+def test_times_lead_to_no_other_file(tmp_path: Path) -> None:
+    """A forged checkpoint may name a link as a folder: the file to which it leads keeps its mode."""
+    written, other = snapshot(tmp_path), tmp_path / "other"
+    other.touch(mode=0o600)
+    (tmp_path / "outputs" / "link").symlink_to(other)
+    state = written.capture()
+    state["times"] = [["link", 0o777, 1, 1]]
+    written.restore(state)
+    assert other.stat().st_mode & 0o777 == 0o600
+    assert other.stat().st_mtime_ns > 1
+
+
 @pytest.mark.parametrize(
     "state",
     [
         {"folders": ["/elsewhere"]},
         {"folders": ["../elsewhere"]},
         {"links": [["../elsewhere", "x"]]},
+        {"times": [["../elsewhere", 0o777, 1, 1]]},
         {"files": [["a/../../elsewhere", 0o644, "sha256:" + "0" * 64]]},
         {"links": [["a", "/etc"]], "files": [["a/passwd", 0o644, "sha256:" + "0" * 64]]},
     ],

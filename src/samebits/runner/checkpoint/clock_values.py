@@ -29,7 +29,7 @@ def holds_time(found: StateDifference, code: Path) -> bool:
     """
     if not _may_be_time(found.one, found.other):
         return False
-    functions = list(_functions_of(found.holders[-1]) if found.holders else _functions_of_script(str(code)))
+    functions = list(_functions_of(found.holders[-1]) if found.holders else functions_of_script(str(code)))
     # A value in a list or a dict is named by the attribute or the global that holds it; an argument has no name.
     names = {name for name in found.attributes[-1:] if name.isidentifier()}
     return any(_reads_clock(function) and names <= _names_in(function) for function in functions)
@@ -55,8 +55,8 @@ def _functions_of(kind: str) -> Iterator[types.CodeType]:
         yield from (code for item in vars(base).values() for code in _code_of(item))
 
 
-def _functions_of_script(folder: str) -> Iterator[types.CodeType]:
-    """The code of the script's modules: their functions, and their own lines."""
+def functions_of_script(folder: str) -> Iterator[types.CodeType]:
+    """All code of the script's modules: their functions, and their own lines."""
     for name, module in list(sys.modules.items()):
         if module is not None and is_ours(name, folder):
             yield from _whole_code(getattr(module, "__file__", None))

@@ -3,12 +3,14 @@
 It becomes roots of a checkpoint, as flat dicts. Restored dicts are handed back to the libraries.
 """
 
+import decimal
 import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from samebits.runner.checkpoint import warning_filters
 from samebits.runner.checkpoint.global_rngs import generators
 from samebits.runner.checkpoint.random_streams import RandomStreams
 from samebits.runner.compat import keras_private, tensorflow_private
@@ -17,8 +19,10 @@ from samebits.runner.compat.patches import Patches
 STREAMS = "random streams of TensorFlow"
 NAMES = "names of Keras"
 _SUMMARY = "step of tf.summary"
+_WARNINGS = "filters of warnings"
+_DECIMAL = "flags of decimal"
 _TRACE = "trace of "
-NOT_DRAWN = frozenset({NAMES, _SUMMARY})
+NOT_DRAWN = frozenset({NAMES, _SUMMARY, _WARNINGS, _DECIMAL})
 """Roots that no data draws from."""
 
 
@@ -40,11 +44,13 @@ class LibraryState:
     def roots(self) -> dict[str, Any]:
         """The roots of a checkpoint that hold the state now, and the global generators; nothing that was never used."""
         found = {STREAMS: self._streams.values(), NAMES: self._names.values(), _SUMMARY: _summary()}
+        found |= {_WARNINGS: warning_filters.capture(), _DECIMAL: _flags()}
         return generators() | {name: value for name, value in found.items() if value}
 
     def holders(self, wanted: frozenset[str]) -> dict[str, Any]:
         """Roots into which a checkpoint with the `wanted` ones can be restored, for `restore`."""
-        return generators(wanted=wanted) | {STREAMS: {}, NAMES: {}, _SUMMARY: _summary()}
+        empty: dict[str, dict[str, Any]] = {STREAMS: {}, NAMES: {}, _WARNINGS: {}, _DECIMAL: {}}
+        return generators(wanted=wanted) | empty | {_SUMMARY: _summary()}
 
     def restore(self, found: Mapping[str, Any], *, without: frozenset[str]) -> None:
         """Take over restored roots, `without` some of them."""
@@ -57,6 +63,11 @@ class LibraryState:
             self._names.restore(found[NAMES])
         if _SUMMARY not in without:
             tf.summary.experimental.set_step(found[_SUMMARY].get("step"))
+        if _WARNINGS not in without:
+            warning_filters.restore(found[_WARNINGS])
+        if _DECIMAL not in without:
+            for kind in decimal.getcontext().flags:
+                decimal.getcontext().flags[kind] = kind.__name__ in found[_DECIMAL]
 
 
 def _summary() -> dict[str, Any]:
@@ -64,6 +75,11 @@ def _summary() -> dict[str, Any]:
 
     step = tf.summary.experimental.get_step()
     return {} if step is None else {"step": step}
+
+
+def _flags() -> dict[str, bool]:
+    """What calculations with decimals signalled; a script can read it."""
+    return {kind.__name__: True for kind, on in decimal.getcontext().flags.items() if on}
 
 
 class NameCounters:

@@ -9,6 +9,7 @@ import fnmatch
 import gc
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from typing import Any
 from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
+from samebits.runner.checkpoint.encoding import UncapturableError
 
 
 class OutputSnapshot:
@@ -48,8 +50,11 @@ class OutputSnapshot:
         """All folders, files and links by path. The bytes of files go to the store; the state has their digests."""
         if self._open_files():
             flush_files(self._folder)
-        state: dict[str, Any] = {"folders": [], "files": [], "links": [], "open": []}
+        state: dict[str, Any] = {"folders": [], "files": [], "links": [], "open": [], "times": []}
         for path, relative in self._paths():
+            # Temporary files are others', too, such as the sockets of worker processes.
+            if self._removes:
+                self._check_plain(path, relative)
             # A link to a folder is a folder, too, so that links come first.
             if path.is_symlink():
                 state["links"].append([relative, os.readlink(path)])
@@ -57,7 +62,11 @@ class OutputSnapshot:
                 state["folders"].append(relative)
             elif path.is_file():
                 with suppress(FileNotFoundError):  # a temporary file that was removed meanwhile
-                    state["files"].append([relative, path.stat().st_mode & 0o777, self._digest(path, relative)])
+                    state["files"].append([relative, path.stat().st_mode & 0o7777, self._digest(path, relative)])
+        # After the contents were read, which sets a time, too.
+        for path, relative in [(self._folder, "."), *self._paths()]:
+            with suppress(FileNotFoundError):
+                state["times"].append([relative, *_times(path)])
         state["open"] = [[relative, os.lseek(number, 0, os.SEEK_CUR)] for number, relative in self._open_files()]
         return state
 
@@ -80,7 +89,29 @@ class OutputSnapshot:
                 file.truncate(0)
                 file.write(self._store.content(Digest.parse(digest)))
             path.chmod(mode)
+        self._restore_times(state.get("times", []))
         self._restore_positions(state["open"])
+
+    def _restore_times(self, saved: list[list[Any]]) -> None:
+        # In reverse order: to restore a path changes the times of its folder.
+        for relative, mode, read, changed in reversed(saved):
+            path = self._folder / relative
+            if not os.path.lexists(path):
+                continue
+            if mode is not None and not path.is_symlink():
+                path.chmod(mode)
+            os.utime(path, ns=(read, changed), follow_symlinks=False)
+
+    def _check_plain(self, path: Path, relative: str) -> None:
+        """Raise UncapturableError for what a copy would lose."""
+        with suppress(OSError):  # removed meanwhile, or a file system without attributes
+            found = path.lstat()
+            if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+                raise UncapturableError(f"the output {relative} is neither file, folder nor link; write a file")
+            if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+                raise UncapturableError(f"the output file {relative} has another hard link; copy the file instead")
+            if any(name.startswith("user.") for name in os.listxattr(path, follow_symlinks=False)):
+                raise UncapturableError(f"the output {relative} has extended attributes; write them to a file")
 
     def _remove_others(self, state: dict[str, Any]) -> None:
         kept = {relative for relative, *_ in (*state["files"], *state["links"])} | set(state["folders"])
@@ -138,10 +169,18 @@ class OutputSnapshot:
 def _check_inside(state: dict[str, Any]) -> None:
     # A parent that is a link could lead anywhere.
     links = {relative for relative, _ in state["links"]}
-    for relative in (*state["folders"], *(item[0] for item in (*state["files"], *state["links"]))):
+    named = (*state["files"], *state["links"], *state.get("times", []))
+    for relative in (*state["folders"], *(item[0] for item in named)):
         path = PurePosixPath(relative)
         if path.is_absolute() or ".." in path.parts or {str(parent) for parent in path.parents} & links:
             raise RecordError(f"a checkpoint names an output file outside of the outputs: {relative}")
+
+
+def _times(path: Path) -> tuple[int | None, int, int]:
+    """The mode of a folder, which else nothing holds, and when a path was read and changed."""
+    found = path.lstat()
+    mode = stat.S_IMODE(found.st_mode) if stat.S_ISDIR(found.st_mode) else None
+    return mode, found.st_atime_ns, found.st_mtime_ns
 
 
 def _writable(number: int) -> bool:

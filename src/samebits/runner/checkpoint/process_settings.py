@@ -1,8 +1,6 @@
 """What a script can change in its process, and no checkpoint holds: it must not change during training."""
 
 import builtins
-import decimal
-import locale
 import os
 import pickle
 import sys
@@ -16,14 +14,22 @@ from samebits.core.digest import Digest
 from samebits.core.errors import shorten
 from samebits.core.jsonio import canonical_json, differing_names
 from samebits.runner.checkpoint.capture import StateWalker
+from samebits.runner.checkpoint.clock_values import functions_of_script
 from samebits.runner.checkpoint.code_inspection import is_ours
 from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.readable_settings import (
+    held_objects,
+    is_plain,
+    settings_of_libraries,
+    settings_of_python,
+)
 
 _PLAIN = (bool, int, float, str)
 _CONTAINERS = (list, dict, set, deque, bytearray)
 _CODE = (type, types.ModuleType, types.BuiltinFunctionType)
 _MAKES_VALUES = frozenset({"builtins", "collections", "functools", "itertools", "numpy", "random"})
 """Packages whose objects a script may keep on a module; what libraries keep there themselves is mostly their own."""
+_SET_PRIORITY = frozenset({"nice", "setpriority"})
 _CHANGED_BY_LIBRARIES = frozenset({"sys", "warnings"})
 
 
@@ -40,6 +46,7 @@ class ProcessSettings:
         self._known = {name: frozenset(vars(module)) for name, module in _modules()}
         self._classes = {kind: frozenset(vars(kind)) for kind in _classes_of_keras()}
         self._replaced: list[tuple[str, types.ModuleType, str]] = []
+        self._sets_priority = False
 
     def begin_phase(self) -> dict[str, str]:
         """Find where libraries hold functions and objects of the script; returns what `now` does."""
@@ -51,12 +58,16 @@ class ProcessSettings:
             for key, value in list(vars(module).items())
             if _module_of(value) in ours
         ]
+        code = functions_of_script(self._code)
+        self._sets_priority = any(not _SET_PRIORITY.isdisjoint(function.co_names) for function in code)
         return self.now()
 
     def now(self) -> dict[str, str]:
         """All of them, by the words in which a change is reported. Raises UncapturableError."""
         found = {f"the environment variable {name}": value for name, value in os.environ.items()}
-        found |= _of_process() | _of_libraries() | dict(self._in_libraries())
+        found |= settings_of_libraries() | settings_of_python() | dict(self._in_libraries())
+        if self._sets_priority:  # users and administrators change it, too
+            found["the priority of the process"] = str(os.getpriority(os.PRIO_PROCESS, 0))
         return found | {name: self._held(name, value) for name, value in self._set_by_script()}
 
     def check(self, initial: Mapping[str, str]) -> None:
@@ -79,11 +90,18 @@ class ProcessSettings:
             for key, value in list(vars(module).items()):
                 if key not in known and self._is_value(key, value):
                     yield f"{name}.{key}", value
+        yield from ((name, value) for name, value in held_objects() if self._is_held(value))
         yield from ((f"{name}.{key}", vars(module).get(key)) for name, module, key in self._replaced)
         for kind, known in self._classes.items():
             for key in vars(kind).keys() - known:
                 if self._is_value(key, vars(kind)[key]):
                     yield f"{kind.__module__}.{kind.__qualname__}.{key}", vars(kind)[key]
+
+    def _is_held(self, value: Any) -> bool:
+        """Whether an object that the interpreter holds is the script's."""
+        # Modules of libraries are not asked for attributes: some are imported by the first.
+        owner = value.__self__ if isinstance(value, types.MethodType) else value
+        return is_plain(value) or is_ours(str(_module_of(owner)), self._code)
 
     def _is_value(self, name: str, value: Any) -> bool:
         kind = type(value).__module__
@@ -135,35 +153,3 @@ def _text(module: str, value: Any) -> str | None:
         with suppress(Exception):
             return str(Digest.of_bytes(pickle.dumps(value)))
     return None
-
-
-def _of_process() -> dict[str, str]:
-    context = decimal.getcontext()
-    names = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
-    traps = sorted(kind.__name__ for kind, on in context.traps.items() if on)
-    with suppress(OSError):
-        return {
-            "the context of decimal": repr([*(getattr(context, name) for name in names), traps]),
-            "the locale": locale.setlocale(locale.LC_ALL),
-            "the working folder": os.getcwd(),
-        }
-    return {}
-
-
-def _of_libraries() -> dict[str, str]:
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    return {
-        "floatx of Keras": keras.config.floatx(),
-        "epsilon of Keras": repr(keras.config.epsilon()),
-        "image data format of Keras": keras.config.image_data_format(),
-        "dtype policy of Keras": keras.config.dtype_policy().name,
-        "the handling of NumPy's errors": repr(np.geterr()),
-        "the print options of NumPy": repr(np.get_printoptions()),
-        "run_functions_eagerly of TensorFlow": repr(tf.config.functions_run_eagerly()),
-        "jit of TensorFlow": repr(tf.config.optimizer.get_jit()),
-        "optimizer options of TensorFlow": repr(sorted(tf.config.optimizer.get_experimental_options().items())),
-        "soft device placement of TensorFlow": repr(tf.config.get_soft_device_placement()),
-    }

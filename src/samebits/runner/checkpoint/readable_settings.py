@@ -1,0 +1,174 @@
+"""Settings of interpreter, process and libraries that a script can change and read back, each by the words for it."""
+
+import contextvars
+import csv
+import decimal
+import faulthandler
+import gc
+import locale
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import tracemalloc
+import types
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+_CONTEXT = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
+_NOTHING = logging.NullHandler
+_SCRIPTS = ("__main__", "__mp_main__")
+_PLAIN = (bool, int, float, str, bytes, type(None), tuple, list, dict, set)
+_EPOCHS_OF_KERAS = ("max_epochs", "max_steps_per_epoch")
+_FLAGS_OF_KERAS = ("is_interactive_logging_enabled", "is_traceback_filtering_enabled", "is_flash_attention_enabled")
+
+
+def settings_of_python() -> dict[str, str]:
+    """Those of the process and of the standard library. Only comparable within it: functions stand by their addresses.
+
+    Example: `{"the recursion limit": "1000", "the locale": "C", ...}`.
+    """
+    return _of_interpreter() | _of_process() | _of_standard_library() | dict(_of_loggers())
+
+
+def settings_of_libraries() -> dict[str, str]:
+    """Those of Keras, NumPy and TensorFlow. Comparable within one process only."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    # TensorFlow creates its logger when it first needs it, which may be during training.
+    tf.get_logger()
+    flags = {name: getattr(keras.config, name)() for name in _FLAGS_OF_KERAS if hasattr(keras.config, name)}
+    return {
+        "floatx of Keras": keras.config.floatx(),
+        "epsilon of Keras": repr(keras.config.epsilon()),
+        "image data format of Keras": keras.config.image_data_format(),
+        "dtype policy of Keras": keras.config.dtype_policy().name,
+        "flags of Keras": repr(flags),
+        "limits of epochs in Keras": repr([getattr(keras.config, name, str)() for name in _EPOCHS_OF_KERAS]),
+        "the handling of NumPy's errors": repr((np.geterr(), _address(np.geterrcall()), np.getbufsize())),
+        "the print options of NumPy": repr(np.get_printoptions()),
+        "run_functions_eagerly of TensorFlow": repr(tf.config.functions_run_eagerly()),
+        "jit of TensorFlow": repr(tf.config.optimizer.get_jit()),
+        "optimizer options of TensorFlow": repr(sorted(tf.config.optimizer.get_experimental_options().items())),
+        "soft device placement of TensorFlow": repr(tf.config.get_soft_device_placement()),
+        "TensorFloat-32 of TensorFlow": repr(tf.config.experimental.tensor_float_32_execution_enabled()),
+    }
+
+
+def held_objects() -> Iterator[tuple[str, Any]]:
+    """Objects that interpreter and standard library call or hold for a script, which no attribute leads to."""
+    for number in sorted(signal.valid_signals()):
+        yield f"the handler of signal {int(number)}", signal.getsignal(number)
+    for name in ("excepthook", "displayhook", "unraisablehook", "breakpointhook"):
+        yield f"sys.{name}", getattr(sys, name)
+    yield from (("sys.settrace", sys.gettrace()), ("sys.setprofile", sys.getprofile()))
+    yield "threading.excepthook", threading.excepthook
+    yield from ((f"a callback of the garbage collector ({index})", item) for index, item in enumerate(gc.callbacks))
+    for variable, value in contextvars.copy_context().items():
+        yield f"the context variable {variable.name}", value
+    for name, item in list(sys.modules.items()):
+        if not isinstance(item, types.ModuleType):
+            yield f"sys.modules['{name}']", item
+        # Made by hand: the import system gives every module a spec, but the script's own.
+        elif type(item) is types.ModuleType and item.__spec__ is None and name not in _SCRIPTS:
+            yield from ((f"{name}.{key}", value) for key, value in vars(item).items() if not key.startswith("__"))
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is a number, a text, or a container of Python."""
+    return type(value) in _PLAIN
+
+
+def _of_interpreter() -> dict[str, str]:
+    return {
+        "the recursion limit": repr(sys.getrecursionlimit()),
+        "the switch interval of threads": repr(sys.getswitchinterval()),
+        "the limit of digits in texts of integers": repr(getattr(sys, "get_int_max_str_digits", int)()),
+        "the settings of the garbage collector": repr((gc.get_threshold(), gc.isenabled(), gc.get_debug())),
+        "the callbacks of the garbage collector": repr(list(map(_address, gc.callbacks))),
+        "sys.argv": repr(sys.argv),
+        "sys.path": repr(sys.path),
+        "the functions that trace and profile": repr([_address(hook) for hook in (sys.gettrace(), sys.getprofile())]),
+        "the flags of dlopen": repr(sys.getdlopenflags()),
+        "the depth of tracking coroutines": repr(sys.get_coroutine_origin_tracking_depth()),
+        "tracemalloc": repr((tracemalloc.is_tracing(), tracemalloc.get_traceback_limit())),
+        "faulthandler": repr(faulthandler.is_enabled()),
+    }
+
+
+def _of_process() -> dict[str, str]:
+    found = {
+        "the file mode creation mask (umask)": _status("Umask"),
+        "the name of the process": _status("Name"),
+        "user and groups of the process": repr((os.getresuid(), os.getresgid(), sorted(os.getgroups()))),
+        "process group and session": repr((os.getpgrp(), os.getsid(0))),
+        "the cores that the process may use": repr(sorted(os.sched_getaffinity(0))),
+        "blocked signals": repr(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
+    }
+    names = sorted(name for name in dir(resource) if name.startswith("RLIMIT_"))
+    with suppress(OSError):
+        found |= {f"the limit {name}": repr(resource.getrlimit(getattr(resource, name))) for name in names}
+    for number in sorted(signal.valid_signals()):
+        found[f"the handler of signal {int(number)}"] = _handler(number)
+    with suppress(OSError):
+        found["the working folder"] = os.getcwd()
+    return found
+
+
+def _status(name: str) -> str:
+    """A line of the process's status; reading the mask in another way would set it."""
+    with suppress(OSError), open("/proc/self/status", encoding="utf-8", errors="replace") as lines:
+        return next((line for line in lines if line.startswith(f"{name}:")), "")
+    return ""
+
+
+def _handler(number: int) -> str:
+    found = signal.getsignal(number)
+    # While a SIGTERM waits for a checkpoint, samebits uses the alarm, which was free before.
+    ours = str(getattr(found, "__module__", "")).startswith("samebits.")
+    return repr(signal.SIG_DFL) if ours or found is signal.SIG_DFL else _address(found)
+
+
+def _address(value: Any) -> str:
+    """A function or an object without its state, and without calling its own `__repr__`."""
+    owner = getattr(value, "__self__", None)
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    return f"{name} at {id(value if owner is None else owner):x}"
+
+
+def _of_standard_library() -> dict[str, str]:
+    contexts = [decimal.getcontext(), decimal.DefaultContext, decimal.BasicContext, decimal.ExtendedContext]
+    return {
+        "the context of decimal": repr([_decimal(context) for context in contexts]),
+        "the locale": locale.setlocale(locale.LC_ALL),
+        "the time zone": repr((time.tzname, time.timezone, time.altzone)),
+        "settings of csv": repr((csv.field_size_limit(), sorted(csv.list_dialects()))),
+        "the default timeout of sockets": repr(socket.getdefaulttimeout()),
+        "the stack size of threads": repr(threading.stack_size()),
+        "the start method of multiprocessing": repr(multiprocessing.get_start_method(allow_none=True)),
+        "the level below which logging is disabled": repr((logging.root.manager.disable, logging.raiseExceptions)),
+    }
+
+
+def _decimal(context: decimal.Context) -> list[Any]:
+    traps = sorted(kind.__name__ for kind, on in context.traps.items() if on)
+    return [*(getattr(context, name) for name in _CONTEXT), traps]
+
+
+def _of_loggers() -> Iterator[tuple[str, str]]:
+    """Settings of loggers that differ from those of a new one."""
+    for name, logger in [("root", logging.root), *list(logging.root.manager.loggerDict.items())]:
+        if isinstance(logger, logging.Logger):
+            # A library that is imported meanwhile may give its logger one that does nothing.
+            kept = [_address(item) for item in [*logger.handlers, *logger.filters] if type(item) is not _NOTHING]
+            values = (logger.level, logger.propagate, logger.disabled, kept)
+            if values != (0, True, False, []):
+                yield f"settings of the logger {name}", repr(values)

@@ -1,0 +1,153 @@
+"""Settings of the process that a script could keep a value in: a change of each is seen, and named."""
+
+import contextvars
+import csv
+import decimal
+import faulthandler
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from samebits.core.jsonio import differing_names
+from samebits.runner.checkpoint import warning_filters
+from samebits.runner.checkpoint.readable_settings import held_objects, settings_of_python
+
+_CORE = resource.RLIMIT_CORE
+_BLOCK = ({signal.SIGUSR1},)
+
+
+def _limit() -> Iterator[None]:
+    before = resource.getrlimit(_CORE)
+    resource.setrlimit(_CORE, (0 if before[0] else 1, before[1]))
+    yield
+    resource.setrlimit(_CORE, before)
+
+
+def _changed(do: Callable[[], object], undo: Callable[[], object]) -> Callable[[], Iterator[None]]:
+    def change() -> Iterator[None]:
+        do()
+        yield
+        undo()
+
+    return change
+
+
+def _set(setter: Callable[[int], object], getter: Callable[[], int]) -> Callable[[], Iterator[None]]:
+    def change() -> Iterator[None]:
+        before = getter()
+        setter(before + 1)
+        yield
+        setter(before)
+
+    return change
+
+
+_MASK = os.umask(0o22)
+os.umask(_MASK)
+_CSV = csv.field_size_limit()
+
+CHANGES: dict[str, Callable[[], Iterator[None]]] = {
+    "the recursion limit": _set(sys.setrecursionlimit, sys.getrecursionlimit),
+    "the switch interval of threads": _changed(
+        lambda: sys.setswitchinterval(0.5), lambda: sys.setswitchinterval(0.005)
+    ),
+    "the settings of the garbage collector": _set(gc.set_threshold, lambda: gc.get_threshold()[0]),
+    "the callbacks of the garbage collector": _changed(lambda: gc.callbacks.append(print), gc.callbacks.pop),
+    "the limit of digits in texts of integers": _set(sys.set_int_max_str_digits, sys.get_int_max_str_digits),
+    "sys.argv": _changed(lambda: sys.argv.append("x"), sys.argv.pop),
+    "sys.path": _changed(lambda: sys.path.append("/x"), sys.path.pop),
+    "faulthandler": _changed(
+        faulthandler.disable if faulthandler.is_enabled() else faulthandler.enable,
+        faulthandler.enable if faulthandler.is_enabled() else faulthandler.disable,
+    ),
+    "the file mode creation mask (umask)": _changed(lambda: os.umask(_MASK ^ 1), lambda: os.umask(_MASK)),
+    "the limit RLIMIT_CORE": _limit,
+    "blocked signals": _changed(
+        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, *_BLOCK),
+        lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, *_BLOCK),
+    ),
+    "the handler of signal 10": _changed(
+        lambda: signal.signal(signal.SIGUSR1, print), lambda: signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    ),
+    "the context of decimal": _set(
+        lambda number: setattr(decimal.getcontext(), "prec", number), lambda: decimal.getcontext().prec
+    ),
+    "settings of csv": _changed(lambda: csv.field_size_limit(_CSV + 1), lambda: csv.field_size_limit(_CSV)),
+    "the default timeout of sockets": _changed(
+        lambda: socket.setdefaulttimeout(1), lambda: socket.setdefaulttimeout(None)
+    ),
+    "the stack size of threads": _changed(lambda: threading.stack_size(1 << 20), lambda: threading.stack_size(0)),
+    "the level below which logging is disabled": _changed(
+        lambda: logging.disable(7), lambda: logging.disable(logging.NOTSET)
+    ),
+    "settings of the logger samebits.held": _changed(
+        lambda: logging.getLogger("samebits.held").setLevel(7), lambda: logging.getLogger("samebits.held").setLevel(0)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_named(name: str) -> None:
+    change, before = CHANGES[name](), settings_of_python()
+    next(change)
+    try:
+        changed = differing_names(before, settings_of_python())
+    finally:
+        next(change, None)
+    assert changed == [name]
+    assert settings_of_python() == before
+
+
+def test_a_library_may_give_a_new_logger_a_handler_that_does_nothing() -> None:
+    before = settings_of_python()
+    logging.getLogger("samebits.imported").addHandler(logging.NullHandler())
+    assert settings_of_python() == before
+
+
+def test_a_waiting_termination_is_no_change() -> None:
+    """While a SIGTERM waits for a checkpoint, samebits itself handles the alarm."""
+    free = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    before = settings_of_python()
+    ours = types.FunctionType((lambda *_: None).__code__, {"__name__": "samebits.runner.process.signals"})
+    signal.signal(signal.SIGALRM, ours)
+    try:
+        assert settings_of_python() == before
+    finally:
+        signal.signal(signal.SIGALRM, free)
+
+
+def test_objects_that_the_interpreter_holds_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    variable, box = contextvars.ContextVar[int]("held"), object()
+    variable.set(3)
+    made = types.ModuleType("made_by_hand")
+    made.number = 4  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "made_by_hand", made)
+    monkeypatch.setitem(sys.modules, "box", box)
+    monkeypatch.setattr(sys, "excepthook", box)
+    found = dict(held_objects())
+    assert found["the context variable held"] == 3
+    assert found["made_by_hand.number"] == 4
+    assert found["sys.modules['box']"] is found["sys.excepthook"] is box
+
+
+def test_filters_of_warnings_come_back() -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="a.*b", category=FutureWarning, module="c")
+        saved, before = warning_filters.capture(), list(warnings.filters)
+        warnings.resetwarnings()
+        warning_filters.restore({})
+        assert warnings.filters == []
+        warning_filters.restore(saved)
+        assert warnings.filters == before
+        with pytest.raises(FutureWarning):
+            warnings.warn_explicit("a to b", FutureWarning, "file", 1, module="c")
