@@ -88,6 +88,22 @@ def count():
     warnings.filterwarnings("ignore", "a" * len(warnings.filters))
     return len(warnings.filters)
 """
+_STREAMS = """
+@tf.function
+def noise(number): return tf.random.normal([number, 4])
+class Noisy(keras.utils.PyDataset):
+    def __len__(self): return 8
+    def __getitem__(self, i): return x[i * 8:i * 8 + 8] + noise(tf.constant(8)).numpy(), y[i * 8:i * 8 + 8]
+class Dropping(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = L.Dense(8), L.Dense(3)
+    def call(self, v, training=False): return self.last(tf.nn.dropout(self.first(v), 0.3))
+model = Dropping()
+model(x[:1])
+model.compile("adam", loss)
+model.fit(Noisy(), epochs=3, verbose=0)
+"""
 _HOOK = """
 import itertools
 class Hook:
@@ -153,6 +169,7 @@ RESUMED = {
         "    def count(self):\n        self['n'] = self.get('n', 0) + 1\n        return self.n\nat = Attributes()",
     ),
     "a frozen dataclass with slots": kept("[held.last.append(held.rng.random()), sum(held.last)][1]", _DATACLASS),
+    "data and a model that draw from streams of their own": _STREAMS,
     "a number in the time of an output file": kept("count()", _TIMES),
     "a number in the filters of warnings": kept("count()", _FILTERS),
     "a loop with all that it carries passed": _loop(

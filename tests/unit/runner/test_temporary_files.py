@@ -50,7 +50,8 @@ def test_what_changed_during_training_comes_back(folder: Path, make: Make) -> No
         "state.json": "second epoch",
         "data/large.bin": "before",
     }
-    assert second.capture() == state
+    # To read a file sets a time of it.
+    assert {**second.capture(), "times": []} == {**state, "times": []}
 
 
 def test_nothing_is_removed(folder: Path, make: Make) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from samebits.core.checkpoint_store import Checkpoint, Position
 from samebits.runner.checkpoint import data_iterator
 from samebits.runner.checkpoint.code_inspection import calling_function
+from samebits.runner.checkpoint.drawn_data import DrawnByData, drawn_by_data
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.fit_order import FitOrder
 from samebits.runner.checkpoint.fit_phase import (
@@ -29,10 +30,8 @@ from samebits.runner.checkpoint.fit_phase import (
     stateful_data,
     unbuilt_layers,
     validation_state,
-    without_number,
 )
 from samebits.runner.checkpoint.ledger_line import confirm_fit
-from samebits.runner.checkpoint.library_state import NOT_DRAWN
 from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
 from samebits.runner.checkpoint.phases import StatePart
 from samebits.runner.checkpoint.trace_inputs import TraceGuard
@@ -256,19 +255,22 @@ class FitCheckpoints:
             # Metrics are built by their first batch, which this run skips.
             if metrics is not None and not metrics.built:
                 keras_private.build_metrics(phase.model, feed.drawn)
-            self._manager.restore(phase, found, without=self._names_drawn_from(phase, found), more=metric_roots(phase))
             with as_input_error(found.position):
+                drawn = self._drawn(phase, found)
+                self._manager.restore(phase, found, without=drawn.generators, more=metric_roots(phase))
+                self._manager.libraries.advance(drawn.streams)
                 self._order.open_missing(feed, found.state.get("openings"))
 
-    def _names_drawn_from(self, phase: FitPhase, found: Checkpoint) -> frozenset[str]:
-        """Generators that the data drew from while steps were skipped: they have advanced already."""
+    def _drawn(self, phase: FitPhase, found: Checkpoint) -> DrawnByData:
+        """What the data drew from while steps were skipped. Raises UncapturableError."""
         if not stateful_data(phase):
-            return frozenset()
-        begun = dict(found.state["begun"]["objects"]["roots"])
-        # Compared with the beginning of the epoch: what differs was drawn from.
-        now = dict(self._manager.capture({}).encoded["roots"])
-        changed = {name for name in now if without_number(now[name]) != without_number(begun.get(name))}
-        return frozenset(changed - NOT_DRAWN)
+            return DrawnByData(streams={})
+        now = self._manager.capture({}).encoded["roots"]
+        states = (found.state["begun"]["objects"]["roots"], now, found.state["objects"]["roots"])
+        drawn = drawn_by_data(*map(dict, states))
+        if self._manager.proof.is_skipped:
+            drawn.check()
+        return drawn
 
     def _built(self, phase: FitPhase) -> None:
         """After the first step has built a model: complete what was captured before it."""

@@ -52,6 +52,10 @@ class LibraryState:
         empty: dict[str, dict[str, Any]] = {STREAMS: {}, NAMES: {}, _WARNINGS: {}, _DECIMAL: {}}
         return generators(wanted=wanted) | empty | {_SUMMARY: _summary()}
 
+    def advance(self, streams: Mapping[str, str]) -> None:
+        """Set some streams of TensorFlow, and leave the others."""
+        self._streams.restore({**self._streams.values(), **streams})
+
     def restore(self, found: Mapping[str, Any], *, without: frozenset[str]) -> None:
         """Take over restored roots, `without` some of them."""
         import tensorflow as tf

@@ -54,7 +54,7 @@ class CheckpointManager:
         libraries: LibraryState,
         temporary: Path | None = None,
     ) -> None:
-        self._libraries = libraries
+        self.libraries = libraries
         resumes = record.origin.resumes
         self._start = None if resumes is None else resumes.checkpoint
         self._until = None if resumes is None else resumes.until
@@ -140,11 +140,11 @@ class CheckpointManager:
         self.temporary.begin()
         phase.stepped = 0 if self._observer is None else len(self._observer.first_steps())
         self.proof.begin_phase(phase.number)
-        self._libraries.begin_phase()
+        self.libraries.begin_phase()
         if self.writes:
             # What is not capturable is found here, before hours of training.
             def inspect() -> None:
-                captured = self.walker.capture_initial(phase.roots | self._libraries.roots())
+                captured = self.walker.capture_initial(phase.roots | self.libraries.roots())
                 phase.initial, phase.settings = captured.encoded, self._settings.begin_phase()
                 check(captured)
 
@@ -153,7 +153,7 @@ class CheckpointManager:
 
     def complete_initial(self, phase: Phase) -> None:
         """Add to a phase's initial state what its first step built, which a resumed run builds before it restores."""
-        built = self.attempt(lambda: self.walker.capture(phase.roots | self._libraries.roots()))
+        built = self.attempt(lambda: self.walker.capture(phase.roots | self.libraries.roots()))
         phase.initial = completed(phase.initial, {} if built is None else built.encoded)
 
     def attempt(self, action: Callable[[], T]) -> T | None:
@@ -206,7 +206,7 @@ class CheckpointManager:
 
     def capture(self, roots: Mapping[str, Any], known: DigestedValues = MappingProxyType({})) -> StateCapture:
         """Capture what these roots refer to, and the global random generators. Raises UncapturableError."""
-        return self.walker.capture(dict(roots) | self._libraries.roots(), known)
+        return self.walker.capture(dict(roots) | self.libraries.roots(), known)
 
     def save(
         self,
@@ -230,7 +230,7 @@ class CheckpointManager:
             known = {} if self._observer is None or not settled else self._observer.digested()
             captured = self.attempt(lambda: self._checkpoint_at(position, phase, part(), roots, known))
         # Compared before it is written: a training that went another way leaves no checkpoint of it.
-        self.proof.check(captured and captured[0], position, lambda: roots | self._libraries.roots())
+        self.proof.check(captured and captured[0], position, lambda: roots | self.libraries.roots())
         if captured is not None:
             self._writer.add(*captured)
             self._saved += 1
@@ -281,13 +281,13 @@ class CheckpointManager:
         """Restore what was captured from these roots and the global generators, by `read` if not from a checkpoint."""
         wanted = [item for item in encoded["roots"] if item[0] not in without]
         restorer = StateRestorer(Content(read or self._store.content), self._folders)
-        held = self._libraries.holders(frozenset(name for name, _ in wanted))
+        held = self.libraries.holders(frozenset(name for name, _ in wanted))
         live = dict(roots) | held
         with as_input_error(self._start):
             # A checkpoint is a file that anyone could have edited: it may only touch the script's own globals.
             self.walker.check_globals(encoded["globals"])
             restorer.restore_roots({"roots": wanted, "globals": encoded["globals"]}, live)
-        self._libraries.restore(held, without=without)
+        self.libraries.restore(held, without=without)
         return restorer
 
     def _checkpoint_of(self, phase: Phase) -> Checkpoint | None:

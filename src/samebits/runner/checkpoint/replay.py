@@ -26,6 +26,7 @@ class ReplayProof:
         self._code = code
         self._start = None if resumes is None else resumes.checkpoint
         self._end = None if resumes is None else resumes.replays
+        self.is_skipped = resumes is not None and resumes.trusted
         self._left = list(self._wanted())
 
     def _wanted(self) -> Iterator[Position]:
