@@ -17,6 +17,7 @@ from samebits.core.errors import InputError
 from samebits.core.file_tree import Tree, TreeEntry, hash_tree
 from samebits.core.inputs_lock import WORK, read_lock
 from samebits.core.notebook import SUFFIX, cell_of, is_notebook, script_of
+from samebits.core.own_output import output_files
 from samebits.core.project import root_marker
 from samebits.core.recipe import Code
 from samebits.core.run_config import RunConfig
@@ -85,13 +86,13 @@ def converted_files(spec: RunConfig) -> dict[str, bytes]:
 
 
 def code_filter(spec: RunConfig) -> TreeFilter:
-    """What to leave out of the code tree: hidden files, caches, virtual environments, data, inputs, runs, exports."""
+    """What to leave out of the code tree: hidden files, caches, environments, data, inputs, runs, exports, own logs."""
     folders = (spec.runs,) if spec.data is None else (spec.runs, spec.data)
     return TreeFilter(
         patterns=(*_NOT_CODE, *_EXPORTS, *spec.exclude),
         folders=folders,
         markers=("pyvenv.cfg", MARKER),
-        paths=_pinned(spec),
+        paths=_pinned(spec) | logs_in(spec),
         hidden=True,
     )
 
@@ -103,6 +104,12 @@ def _pinned(spec: RunConfig) -> frozenset[str]:
     files = (file.path for file in read_lock(spec.inputs).files)
     lock = os.path.relpath(os.path.realpath(spec.inputs), os.path.realpath(spec.code_folder))
     return frozenset((lock, *(path.removeprefix(f"{WORK}/") for path in files if path.startswith(f"{WORK}/"))))
+
+
+def logs_in(spec: RunConfig) -> frozenset[str]:
+    """The files in the code's folder that this command's output goes to, as in `samebits train … > log.txt`."""
+    root = os.path.realpath(spec.code_folder) + os.sep
+    return frozenset(path.removeprefix(root) for path in output_files() if path.startswith(root))
 
 
 def hash_code(spec: RunConfig, converted: Mapping[str, bytes] = MappingProxyType({})) -> Tree:
@@ -194,6 +201,8 @@ def describe_code(spec: RunConfig, tree: Tree) -> str | None:
         )
     if code.pythonpath:
         chosen.append(f"on the import path: {', '.join(code.pythonpath)}")
+    if logs := sorted(logs_in(spec)):
+        chosen.append(f"the code leaves out {', '.join(logs)}, which this command's output goes to")
     return "; ".join(chosen) or None
 
 
