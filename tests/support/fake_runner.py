@@ -33,6 +33,7 @@ from samebits.core.record import (
 from samebits.core.result import FitResult, ModelResult, Result
 from samebits.core.run_dir import RunDir
 from samebits.core.timings import Timings
+from samebits.host.cache_dir import cache_folder
 from samebits.host.cli.parser import main
 from samebits.host.image.build_context import staged_context
 from samebits.host.subprocesses import INHERITED, Streams
@@ -191,11 +192,19 @@ def played(
     player = Player()
     monkeypatch.setattr("samebits.host.launch.venv.run_in_venv", player)
     monkeypatch.setattr("samebits.host.launch.venv.prepare_venv", lambda *_, **__: None)
+    monkeypatch.setattr("samebits.host.capsule.gather.prepare_wheelhouse", _wheels)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.chdir(small_project.folder)
     before = signal.getsignal(signal.SIGTERM)
     yield Played(small_project, player, capsys)
     signal.signal(signal.SIGTERM, before)
+
+
+def _wheels(*_: object, **__: object) -> Path:
+    """One wheel in the place of those of a lock."""
+    folder = cache_folder("played")
+    (folder / "six-1.17.0-py2.py3-none-any.whl").write_bytes(b"a wheel")
+    return folder
 
 
 def unsealed(run: RunDir) -> RunDir:

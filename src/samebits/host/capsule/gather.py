@@ -1,10 +1,12 @@
 """What of a run goes into a capsule, and where each file lies now."""
 
 import os
+import platform
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from samebits.core.errors import ImageError, InputError, NoEngineError, RecordError
+from samebits.core.errors import ImageError, InputError, NoEngineError, RecordError, ToolError
 from samebits.core.file_tree import TreeEntry, read_manifest
 from samebits.core.folder_manifest import scan_folder
 from samebits.core.inputs_lock import read_lock
@@ -19,7 +21,7 @@ from samebits.host.console import elapsed_progress
 from samebits.host.docker import Engine, Image
 from samebits.host.image.base_image import base_name
 from samebits.host.image.build import BuildPlan
-from samebits.host.image.build_context import context_python
+from samebits.host.image.build_context import context_python, parse_python
 from samebits.host.image.rebuild import provide_recorded
 from samebits.host.image.wheelhouse import Target, prepare_wheelhouse
 from samebits.host.inputs.store import InputStore
@@ -95,16 +97,26 @@ def input_files(run: RunDir, record: Record) -> Iterator[Source]:
 
 
 def wheel_files(run: RunDir, record: Record) -> Iterator[Source]:
-    """The wheels of the run's locks, from the cache; nothing is downloaded."""
-    locks = [LOCK_PATH, *([] if record.recipe.image.packages is None else [PACKAGES_PATH])]
+    """The wheels of the run's locks: an image's from the cache; a virtual environment's are downloaded if missing."""
+    image = record.recipe.image
+    locks = [LOCK_PATH, *([] if image.packages is None else [PACKAGES_PATH])]
+    # pip has installed a virtual environment's wheels, and keeps none of them.
+    target = Target(python=context_python(run.image)) if image.python is None else _installed_target(image.python)
+    offline = image.python is None
     try:
-        target = Target(python=context_python(run.image))
-        folders = [prepare_wheelhouse(run.image / lock, target, offline=True) for lock in locks]
-    except ImageError as error:
-        raise InputError(f"{error}, or leave them out (--without wheels)") from error
+        folders = [prepare_wheelhouse(run.image / lock, target, offline=offline) for lock in locks]
+    except (ImageError, ToolError) as error:
+        raise InputError(f"{error}, or leave the wheels out (--without wheels)") from error
     files = {path.name: path for folder in folders for path in sorted(folder.iterdir())}
     for name, path in files.items():
         yield Source(member=Member(path=f"{contents.WHEELS}/{name}", size=path.stat().st_size), path=path)
+
+
+def _installed_target(python: str) -> Target:
+    """What pip chooses wheels for on this machine, so that they are those that it has installed."""
+    target = Target(python=parse_python(".".join(python.split(".")[:2])))
+    glibc = platform.libc_ver()[1].removeprefix("2.")
+    return replace(target, glibc=int(glibc)) if glibc.isdecimal() else target
 
 
 def image_files(run: RunDir, record: Record, parts: frozenset[str], folder: Path) -> list[Source]:

@@ -35,10 +35,12 @@ class PackOptions:
         return frozenset(contents.PARTS) - set(self.without)
 
     def for_run(self, record: Record) -> "PackOptions":
-        """Without what a run does not have: in a virtual environment there is no image, and another kind of wheels."""
-        if record.recipe.image.config is not None:
+        """Without what a run does not have: a virtual environment has no image, a plain `docker run` records none."""
+        image = record.recipe.image
+        if image.config is not None:
             return self
-        return replace(self, without=(*self.without, contents.IMAGE, contents.BASE, contents.WHEELS))
+        missing = (contents.IMAGE, contents.BASE) if image.python else (contents.IMAGE, contents.BASE, contents.WHEELS)
+        return replace(self, without=(*self.without, *missing))
 
 
 def pack(run: RunDir, target: Path, options: PackOptions) -> Contents:

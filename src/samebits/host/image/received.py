@@ -56,6 +56,14 @@ def is_installed(recorded: ImageIdentity) -> bool:
     return (recorded.lock, recorded.packages, recorded.source) == own
 
 
+def packed_wheels(run: Path) -> Path | None:
+    """The wheels beside a run that was unpacked from a capsule; each is used for its hash in the lock alone."""
+    folder = run.absolute().parent
+    if not (folder / "capsule.json").is_file() or (folder / "wheels").is_symlink():
+        return None
+    return folder / "wheels" if (folder / "wheels").is_dir() else None
+
+
 def copy_context(folder: Path, target: Path, recorded: ImageIdentity) -> None:
     """Copy what belongs to a build context into an empty folder; raises ImageError unless it is the recorded one."""
     try:

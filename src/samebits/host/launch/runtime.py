@@ -20,7 +20,7 @@ from samebits.core.run_setup import RunSetup
 from samebits.host.console import log
 from samebits.host.image.build_context import CPU, GPU, ImageKind, source_digest, staged_context
 from samebits.host.image.project_lock import project_kind
-from samebits.host.image.received import is_installed, received_context
+from samebits.host.image.received import is_installed, packed_wheels, received_context
 from samebits.host.image.wheelhouse import Target
 from samebits.host.inputs.network import Network
 from samebits.host.inputs.store import folder_of
@@ -122,7 +122,8 @@ def in_recorded_venv(run: RunDir, record: Record, trusted: tuple[str, ...] = ())
     identity = replace(recorded, python=interpreter.version)
     # Of this installation's own software, nothing of the folder is executed.
     context = staged_context() if is_installed(recorded) else received_context(run.image, recorded)
-    runtime = _venv_runtime(device, identity, context, interpreter, thorough=record.strict)
+    packed = packed_wheels(run.path)
+    runtime = _venv_runtime(device, identity, context, interpreter, packed, thorough=record.strict)
     setup = replace(runtime.setup, trusted_code=is_named(run, record, trusted))
     return _of_recorded(replace(runtime, setup=setup), record)
 
@@ -234,15 +235,21 @@ def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "Containe
 
 
 def _venv_runtime(
-    device: Device, identity: ImageIdentity, context: Path, interpreter: Interpreter, *, thorough: bool = False
+    device: Device,
+    identity: ImageIdentity,
+    context: Path,
+    interpreter: Interpreter,
+    packed: Path | None = None,
+    *,
+    thorough: bool = False,
 ) -> Runtime:
-    """A virtual environment for a build context's locks and source."""
+    """A virtual environment for a build context's locks and source, made of the wheels in `packed` if it is missing."""
     from samebits.host.launch.venv import prepare_venv, run_in_venv
 
     if device.kind == "gpu":
         raise EngineError("the virtual environment trains on the CPU only; start a container engine, or drop --gpus")
     environment = Environment(runtime="venv", image_note="a virtual environment has no image digest")
-    execute = partial(run_in_venv, interpreter=interpreter)
+    execute = partial(run_in_venv, interpreter=interpreter, packed=packed)
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
         return execute(_words(folder), _venv_variables(folder, spec), context, streams)
@@ -259,7 +266,7 @@ def _venv_runtime(
             return status, output.read().decode()
 
     setup = RunSetup(image=identity, device=device, environment=environment, python=interpreter.minor)
-    prepare = partial(prepare_venv, context, interpreter, thorough=thorough)
+    prepare = partial(prepare_venv, context, interpreter, packed, thorough=thorough)
     return Runtime(setup=setup, prepare=prepare, run=run, query=query, fetch=fetch, isolated=False)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samebits.core.digest import Digest
-from samebits.core.errors import InputError, Terminated
+from samebits.core.errors import InputError, Terminated, ToolError
 from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.cache_dir import cache_folder, exclusive
 from samebits.host.console import log, log_progress
@@ -35,10 +35,13 @@ class ProcessRequest:
     folder: Path
 
 
-def locked_python(context: Path | None = None, interpreter: Interpreter | None = None) -> Path:
+def locked_python(
+    context: Path | None = None, interpreter: Interpreter | None = None, packed: Path | None = None
+) -> Path:
     """The Python of the virtual environment for a build context's locks (None: this installation's).
 
-    The environment is made on first use; pip checks every wheel against the hashes in the locks.
+    The environment is made on first use, from the wheels in the folder `packed` if they suffice. pip checks every wheel
+    against the hashes in the locks.
     """
     interpreter = interpreter or this_interpreter()
     _check_python(interpreter)
@@ -51,7 +54,7 @@ def locked_python(context: Path | None = None, interpreter: Interpreter | None =
     target = folder / name
     with exclusive(folder, name):
         if not target.exists():
-            _make_venv(target, locks, interpreter, context / WHEELS_PATH)
+            _make_venv(target, locks, interpreter, context / WHEELS_PATH, packed)
     return target / "bin" / "python"
 
 
@@ -62,10 +65,14 @@ def locks_name(digests: Sequence[Digest]) -> str:
 
 
 def prepare_venv(
-    context: Path | None = None, interpreter: Interpreter | None = None, *, thorough: bool = False
+    context: Path | None = None,
+    interpreter: Interpreter | None = None,
+    packed: Path | None = None,
+    *,
+    thorough: bool = False,
 ) -> None:
     """Make the virtual environment where it is missing; raises ImageError where a cached one was changed."""
-    check_files(locked_python(context, interpreter).parents[1], thorough=thorough)
+    check_files(locked_python(context, interpreter, packed).parents[1], thorough=thorough)
 
 
 def _check_python(interpreter: Interpreter) -> None:
@@ -77,7 +84,13 @@ def _check_python(interpreter: Interpreter) -> None:
         )
 
 
-def _make_venv(target: Path, locks: Sequence[Path], interpreter: Interpreter, wheels: Path | None = None) -> None:
+def _make_venv(
+    target: Path,
+    locks: Sequence[Path],
+    interpreter: Interpreter,
+    built: Path | None = None,
+    packed: Path | None = None,
+) -> None:
     """Install beside the final name, then rename: an interrupted installation is never used."""
     log_progress(
         "installing the locked packages into a virtual environment (once for this lock and Python; about 320 MB)"
@@ -91,16 +104,7 @@ def _make_venv(target: Path, locks: Sequence[Path], interpreter: Interpreter, wh
         for file, lock in zip(requirements, locks, strict=True):
             # Written anew: nothing of a lock reaches pip but names, versions, markers and hashes.
             file.write_text(text_of(read_lock(lock)))
-        run_tool(
-            [
-                *(sys.executable, "-m", "pip", "--python", str(draft / "bin" / "python"), "install", "--quiet"),
-                # No resolver and no builds: every package is a wheel whose hash is in the lock.
-                *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check"),
-                *(("--find-links", str(wheels)) if wheels is not None and wheels.is_dir() else ()),
-                *(part for file in requirements for part in ("-r", str(file))),
-            ],
-            what="installing the locked packages",
-        )
+        _install(draft / "bin" / "python", requirements, built, packed)
         for file in requirements:
             file.unlink()
         _check_complete(draft, locks)
@@ -108,6 +112,25 @@ def _make_venv(target: Path, locks: Sequence[Path], interpreter: Interpreter, wh
         os.rename(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _install(python: Path, requirements: Sequence[Path], built: Path | None, packed: Path | None) -> None:
+    """Install from the wheels of a capsule; from an index where there are none, or they do not fit this machine."""
+    command = [
+        *(sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"),
+        # No resolver and no builds: every package is a wheel whose hash is in the lock.
+        *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check"),
+        *(("--find-links", str(built)) if built is not None and built.is_dir() else ()),
+    ]
+    files = [part for file in requirements for part in ("-r", str(file))]
+    if packed is not None:
+        try:
+            # An index that cannot be reached would cost pip some seconds for each package.
+            run_tool([*command, "--no-index", "--find-links", str(packed), *files], what="installing packed wheels")
+            return
+        except ToolError as error:
+            log(f"the capsule's wheels cannot be used, so the package index is asked: {error}")
+    run_tool([*command, *files], what="installing the locked packages")
 
 
 def _check_complete(draft: Path, locks: Sequence[Path]) -> None:
@@ -151,13 +174,14 @@ def run_in_venv(
     streams: Streams = INHERITED,
     home: Path | None = None,
     interpreter: Interpreter | None = None,
+    packed: Path | None = None,
 ) -> int:
     """Run the entrypoint and return its exit status; Ctrl-C and SIGTERM are passed on.
 
     `context` is a build context with lock and source; None stands for this installation's. `home` is where the process
     may write; None stands for a folder that is removed at the end.
     """
-    python, source = locked_python(context, interpreter), (context or staged_context()).resolve() / "source"
+    python, source = locked_python(context, interpreter, packed), (context or staged_context()).resolve() / "source"
     with tempfile.TemporaryDirectory(prefix="samebits-") if home is None else nullcontext(str(home)) as scratch:
         request = plan_process(arguments, variables, scratch=Path(scratch), python=python, source=source)
         with start(request.command, environment=request.environment, folder=request.folder, streams=streams) as process:

@@ -75,7 +75,8 @@ def read_through(content: bytes | bytearray) -> None:
 
 
 def test_the_same_bytes_again(packed: Packed) -> None:
-    packed.played.call("pack", packed.run.path.name, "-o", "b.tar")
+    done = packed.played.call("pack", packed.run.path.name, "-o", "b.tar")
+    assert done.status == 0, done.err
     assert Path("b.tar").read_bytes() == packed.path.read_bytes()
 
 
@@ -268,7 +269,7 @@ def test_what_is_left_out(packed: Packed) -> None:
     assert call("unpack", "b.tar").status == 0
     assert not Path("b/data").exists()
     assert not Path("b/run/checkpoints").exists()
-    assert "Not in this capsule: image, base, wheels, data, checkpoints." in Path("b/README.txt").read_text()
+    assert "Not in this capsule: image, base, data, checkpoints." in Path("b/README.txt").read_text()
     assert call("verify", "b.tar").out.splitlines()[-1] == "identical: 1 model"
     assert "--without takes" in call("pack", "last", "--without", "sense").complaint
 
@@ -289,6 +290,36 @@ def test_what_cannot_be_packed(packed: Packed) -> None:
     (run / "code" / "train.py").write_text("other")
     assert "code/train.py was changed" in call("pack", "last", "-o", "b.tar", "--without", "data").complaint
     assert not Path("b.tar").exists()
+
+
+def test_the_wheels_of_a_virtual_environment(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that pip chooses on this machine, for the recorded Python; they are where its environment is made from."""
+    from samebits.core.errors import ToolError
+    from samebits.host.image.received import packed_wheels
+    from samebits.host.image.wheelhouse import Target
+
+    python = packed.run.read().recipe.image.python
+    assert python is not None
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.33"))
+    asked: list[tuple[Target, bool]] = []
+
+    def download(_: Path, target: Target, *, offline: bool) -> Path:
+        asked.append((target, offline))
+        raise ToolError("no network")
+
+    monkeypatch.setattr("samebits.host.capsule.gather.prepare_wheelhouse", download)
+    done = packed.played.call("pack", "last", "-o", "b.tar")
+    assert done.complaint == "no network, or leave the wheels out (--without wheels)"
+    major, minor, _ = python.split(".")
+    assert asked == [(Target(python=(int(major), int(minor)), glibc=33), False)]
+    assert packed.played.call("pack", "last", "-o", "b.tar", "--without", "wheels").status == 0
+    assert packed.played.call("unpack", "b.tar").status == 0
+    assert packed_wheels(Path("b/run")) is None
+    assert packed.played.call("unpack", "a.tar").status == 0
+    wheels = packed_wheels(Path("a/run"))
+    assert wheels is not None
+    assert [path.read_bytes() for path in wheels.iterdir()] == [b"a wheel"]
+    assert packed_wheels(packed.run.path) is None, "a run that was not unpacked"
 
 
 def test_links_are_left_out(played: Played) -> None:

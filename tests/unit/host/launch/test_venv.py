@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from samebits.core.errors import ImageError, InputError
+from samebits.core.errors import ImageError, InputError, ToolError
 from samebits.host.interpreters import this_interpreter
 from samebits.host.launch import venv
 from samebits.host.launch.installed_files import record_files
@@ -54,6 +54,28 @@ def test_wheels_are_checked_by_their_hashes(tmp_path: Path, monkeypatch: pytest.
     assert {"install", "--require-hashes", "--no-deps", "--only-binary"} <= set(install)
     assert given == [pin], "written anew"
     assert not list((tmp_path / "venv").glob("*.txt"))
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_capsules_wheels_come_before_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: bool) -> None:
+    """Without the index, and with the hashes of the lock; the index is asked where they do not fit this machine."""
+    installed: list[list[str]] = []
+
+    def run_tool(command: list[str], **_: Any) -> str:
+        if "install" in command:
+            installed.append(command)
+            if not fits and "--no-index" in command:
+                raise ToolError("no matching distribution")
+        return ""
+
+    monkeypatch.setattr(venv, "run_tool", run_tool)
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(f"six==1.17.0 --hash=sha256:{'0' * 64}\n")
+    venv._make_venv(tmp_path / "venv", [lock], this_interpreter(), packed=tmp_path / "wheels")
+    assert [("--no-index" in command, str(tmp_path / "wheels") in command) for command in installed] == (
+        [(True, True)] if fits else [(True, True), (False, False)]
+    )
+    assert all({"--require-hashes", "--only-binary"} <= set(command) for command in installed)
 
 
 @pytest.mark.parametrize(
