@@ -36,6 +36,8 @@ _KINDS = {
     tarfile.DIRTYPE: "a folder",
     tarfile.GNUTYPE_SPARSE: "a sparse file",
 }
+_COMPRESSED = {b"\x28\xb5\x2f\xfd": "unzstd", b"\x1f\x8b": "gunzip", b"\xfd7zXZ\0": "unxz", b"BZh": "bunzip2"}
+"""By their first bytes, what makes a file whole again that someone has compressed on the way."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +164,10 @@ class Archive:
         """Raises RecordError unless the file begins as a capsule does, and is as long as it says."""
         self._file = file
         self._name = name
-        found = _parse(file.read(_BLOCK))
+        first = file.read(_BLOCK)
+        found = _parse(first)
+        if program := next((_COMPRESSED[start] for start in _COMPRESSED if first.startswith(start)), None):
+            raise RecordError(f"{name} is compressed, and a capsule is checked as it was packed; run `{program}` first")
         if found is None or found.name != NAME:
             raise RecordError(f"{name} is no capsule: it does not begin with {NAME}")
         if found.size > MAX_BYTES:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from samebits.core.printable import printable
 from samebits.core.recipe import KNOWN_LOGS
 from samebits.core.record import Record
+from samebits.host.capsule import contents
 from samebits.host.capsule.gather import image_name
 
 _TEXT = """\
@@ -19,9 +20,9 @@ report.html shows it in a browser. capsule.json names every file here with its s
 
 Verify it with samebits
 
-    samebits verify CAPSULE{data_option}
+    samebits verify CAPSULE{options}
 
-This checks every file, trains again in a container without network, and compares all bits of the result.
+{how}
 "identical" is the verdict of your own machine. The digests above are the sender's claim.
 
 {without}
@@ -43,7 +44,17 @@ _DOCKER = """\
 
 The last line must be
 
-    result {result}"""
+    result {result}
+
+The line of the recipe may differ: a plain `docker run` does not record the image's digest."""
+
+_CONTAINER = """\
+This checks every file, trains again in a container without network, and compares all bits of the result."""
+
+_VENV = """\
+The run was not trained in a container: its code in run/code would run on your machine. Read it before you allow it.
+You need Python {python} on x86-64 Linux. {packages}
+This checks every file, trains again in a virtual environment, and compares all bits of the result."""
 
 
 def readme(record: Record, without: tuple[str, ...], *, stored: bool) -> bytes:
@@ -53,11 +64,28 @@ def readme(record: Record, without: tuple[str, ...], *, stored: bool) -> bytes:
         id=printable(record.id),
         recipe=record.recipe.digest,
         result=record.result_digest or "none",
-        data_option=" --data DIR" if "data" in without and record.recipe.data else "",
+        options="".join(_options(record, without)),
+        how=_how(record, without),
         without=missing,
         docker=_docker(record, without, stored=stored),
     )
     return text.encode("utf-8", "backslashreplace")
+
+
+def _options(record: Record, without: tuple[str, ...]) -> Iterator[str]:
+    """What `verify` needs, each after a space."""
+    if contents.DATA in without and record.recipe.data:
+        yield " --data DIR"
+    if record.recipe.image.python is not None:
+        yield f" --trust-its-code {shlex.quote(printable(record.id))}"
+
+
+def _how(record: Record, without: tuple[str, ...]) -> str:
+    python = record.recipe.image.python
+    if python is None:
+        return _CONTAINER
+    packages = "Its packages come from an index." if contents.WHEELS in without else "Its packages are in wheels/."
+    return _VENV.format(python=printable(python), packages=packages)
 
 
 def _docker(record: Record, without: tuple[str, ...], *, stored: bool) -> str:

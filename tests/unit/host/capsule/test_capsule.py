@@ -5,6 +5,8 @@ import io
 import json
 import os
 import random
+import shutil
+import subprocess
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -252,9 +254,25 @@ def test_no_capsule(received: Packed) -> None:
     assert "no capsule" in received.unpack(Path("sparse"))
 
 
-def test_a_full_disk(received: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
+@pytest.mark.parametrize(("program", "back"), [("gzip", "gunzip"), ("xz", "unxz"), ("zstd", "unzstd")])
+def test_a_compressed_capsule(received: Packed, program: str, back: str) -> None:
+    """Nothing unpacks it but the program that the line names; the bytes are then the packed ones."""
+    if shutil.which(program) is None:
+        pytest.skip(f"needs {program}")
+    packed = received.path.read_bytes()
+    subprocess.run([program, "-q", "a.tar"], check=True, timeout=60)
+    received.path.unlink(missing_ok=True)
+    (compressed,) = Path().glob("a.tar.*")
+    trained = len(received.played.player.trained)
+    for words in (("unpack", "-o", "unpacked"), ("verify",)):
+        complaint = received.played.call(*words, str(compressed)).complaint
+        assert complaint == f"{compressed} is compressed, and a capsule is checked as it was packed; run `{back}` first"
+    assert len(received.played.player.trained) == trained
+    subprocess.run([back, "-q", str(compressed)], check=True, timeout=60)
+    assert received.path.read_bytes() == packed
 
+
+def test_a_full_disk(received: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     assert received.unpack().endswith("free some space")
@@ -320,6 +338,12 @@ def test_the_wheels_of_a_virtual_environment(packed: Packed, monkeypatch: pytest
     assert wheels is not None
     assert [path.read_bytes() for path in wheels.iterdir()] == [b"a wheel"]
     assert packed_wheels(packed.run.path) is None, "a run that was not unpacked"
+    command = f"samebits verify CAPSULE --trust-its-code {packed.run.read().id}\n"
+    for folder, packages in (("a", "Its packages are in wheels/."), ("b", "Its packages come from an index.")):
+        text = Path(folder, "README.txt").read_text()
+        assert command in text
+        assert f"You need Python {python} on x86-64 Linux. {packages}" in text
+        assert "Not possible: the run was not trained in a container." in text
 
 
 def test_links_are_left_out(played: Played) -> None:
