@@ -56,12 +56,11 @@ def is_installed(recorded: ImageIdentity) -> bool:
     return (recorded.lock, recorded.packages, recorded.source) == own
 
 
-def packed_wheels(run: Path) -> Path | None:
-    """The wheels beside a run that was unpacked from a capsule; each is used for its hash in the lock alone."""
+def packed_beside(run: Path, part: str) -> Path | None:
+    """The folder of a capsule's part, such as `wheels`, beside a run that was unpacked; its content proves nothing."""
     folder = run.absolute().parent
-    if not (folder / "capsule.json").is_file() or (folder / "wheels").is_symlink():
-        return None
-    return folder / "wheels" if (folder / "wheels").is_dir() else None
+    found = (folder / "capsule.json").is_file() and (folder / part).is_dir() and not (folder / part).is_symlink()
+    return folder / part if found else None
 
 
 def copy_context(folder: Path, target: Path, recorded: ImageIdentity) -> None:

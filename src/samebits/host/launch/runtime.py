@@ -20,7 +20,7 @@ from samebits.core.run_setup import RunSetup
 from samebits.host.console import log
 from samebits.host.image.build_context import CPU, GPU, ImageKind, source_digest, staged_context
 from samebits.host.image.project_lock import project_kind
-from samebits.host.image.received import is_installed, packed_wheels, received_context
+from samebits.host.image.received import is_installed, packed_beside, received_context
 from samebits.host.image.wheelhouse import Target
 from samebits.host.inputs.network import Network
 from samebits.host.inputs.store import folder_of
@@ -122,7 +122,7 @@ def in_recorded_venv(run: RunDir, record: Record, trusted: tuple[str, ...] = ())
     identity = replace(recorded, python=interpreter.version)
     # Of this installation's own software, nothing of the folder is executed.
     context = staged_context() if is_installed(recorded) else received_context(run.image, recorded)
-    packed = packed_wheels(run.path)
+    packed = packed_beside(run.path, "wheels")
     runtime = _venv_runtime(device, identity, context, interpreter, packed, thorough=record.strict)
     setup = replace(runtime.setup, trusted_code=is_named(run, record, trusted))
     return _of_recorded(replace(runtime, setup=setup), record)

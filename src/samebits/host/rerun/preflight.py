@@ -37,6 +37,7 @@ from samebits.host.audit.file_audit import audit_files
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.compare.verdict import NO_METRICS, NOTHING
 from samebits.host.console import hashing_progress, print_line, print_table
+from samebits.host.image.received import packed_beside
 from samebits.host.launch.runtime import Runtime, installed_venv
 from samebits.host.rerun.fingerprint_cache import machine_fingerprint
 from samebits.host.rerun.hardware import PreflightCheck, hardware, memory
@@ -87,9 +88,9 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
     recipe, origin = record.recipe, record.origin.data_folder
     if recipe.data is None and data is not None:
         raise InputError(f"the run {record.id} has no data; leave --data out")
-    # A run outside of our launcher, in a plain container, does not know the path on the host.
-    if recipe.data is not None and data is None and origin is not None:
-        data = Path(origin)
+    if recipe.data is not None and data is None:
+        # A run outside of our launcher, in a plain container, does not know the path on the host.
+        data = packed_beside(run.path, "data") or (None if origin is None else Path(origin))
     return RunConfig(
         script=run.code / recipe.code.entry,
         layout=CodeLayout.of_recorded(run.code.absolute(), recipe.code),

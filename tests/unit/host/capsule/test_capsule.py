@@ -111,6 +111,16 @@ def test_verified(packed: Packed) -> None:
     assert not list(packed.played.project.runs.glob(".samebits-capsule*"))
 
 
+def test_an_unpacked_run_is_verified_with_the_data_beside_it(packed: Packed) -> None:
+    packed.played.project.data.rename("elsewhere")
+    assert packed.played.call("unpack", "a.tar").status == 0
+    done = packed.played.call("verify", "a/run")
+    assert done.out.splitlines()[-1] == "identical: 1 model", done.out + done.err
+    Path("a/data/numbers.csv").write_text("others")
+    done = packed.played.call("verify", "a/run")
+    assert done.out.splitlines()[-1] == "not comparable", "it counts for its digest alone"
+
+
 def test_two_hundred_changed_bits(received: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("samebits.host.capsule.archive.header", functools.cache(header))  # of 200 equal lists
     content = bytearray(received.path.read_bytes())
@@ -313,7 +323,7 @@ def test_what_cannot_be_packed(packed: Packed) -> None:
 def test_the_wheels_of_a_virtual_environment(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that pip chooses on this machine, for the recorded Python; they are where its environment is made from."""
     from samebits.core.errors import ToolError
-    from samebits.host.image.received import packed_wheels
+    from samebits.host.image.received import packed_beside
     from samebits.host.image.wheelhouse import Target
 
     python = packed.run.read().recipe.image.python
@@ -332,12 +342,12 @@ def test_the_wheels_of_a_virtual_environment(packed: Packed, monkeypatch: pytest
     assert asked == [(Target(python=(int(major), int(minor)), glibc=33), False)]
     assert packed.played.call("pack", "last", "-o", "b.tar", "--without", "wheels").status == 0
     assert packed.played.call("unpack", "b.tar").status == 0
-    assert packed_wheels(Path("b/run")) is None
+    assert packed_beside(Path("b/run"), "wheels") is None
     assert packed.played.call("unpack", "a.tar").status == 0
-    wheels = packed_wheels(Path("a/run"))
+    wheels = packed_beside(Path("a/run"), "wheels")
     assert wheels is not None
     assert [path.read_bytes() for path in wheels.iterdir()] == [b"a wheel"]
-    assert packed_wheels(packed.run.path) is None, "a run that was not unpacked"
+    assert packed_beside(packed.run.path, "wheels") is None, "a run that was not unpacked"
     command = f"samebits verify CAPSULE --trust-its-code {packed.run.read().id}\n"
     for folder, packages in (("a", "Its packages are in wheels/."), ("b", "Its packages come from an index.")):
         text = Path(folder, "README.txt").read_text()
