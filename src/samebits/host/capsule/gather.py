@@ -15,8 +15,9 @@ from samebits.core.run_dir import RunDir
 from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.capsule import contents
 from samebits.host.capsule.archive import Source
+from samebits.host.capsule.blob_store import BlobStore
 from samebits.host.capsule.contents import Member
-from samebits.host.capsule.image_layout import NamedImage, exported, layout, resolve
+from samebits.host.capsule.image_layout import Blobs, NamedImage, exported, layout, resolve
 from samebits.host.console import elapsed_progress
 from samebits.host.docker import Engine, Image
 from samebits.host.image.base_image import base_name
@@ -119,35 +120,50 @@ def _installed_target(python: str) -> Target:
     return replace(target, glibc=int(glibc)) if glibc.isdecimal() else target
 
 
-def image_files(run: RunDir, record: Record, parts: frozenset[str], folder: Path) -> list[Source]:
-    """The OCI layout with the run's image and its base, as far as they are `parts`; exports lie in `folder`."""
-    wanted = parts & {contents.IMAGE, contents.BASE}
-    if record.recipe.image.config is None or not wanted:
+def image_files(
+    run: RunDir, record: Record, parts: frozenset[str], folder: Path, store: BlobStore | None = None
+) -> list[Source]:
+    """The OCI layout with the run's image and its base, as far as they are `parts`; exports lie in `folder`.
+
+    What the store holds already is not exported again.
+    """
+    if record.recipe.image.config is None:
         return []
-    try:
-        engine = Engine()
-    except NoEngineError as error:
-        raise InputError(f"{error}; or leave images out (--without image --without base)") from error
     images: list[NamedImage] = []
     blobs: dict[str, Source] = {}
     for part, find in ((contents.IMAGE, _image), (contents.BASE, _base)):
-        if part in wanted:
-            images.append(_export(engine, find, (run, record), folder / f"{part}.tar", blobs))
+        if part in parts:
+            image, found = _stored(store, part, record) or _export(find, (run, record), folder / f"{part}.tar", store)
+            images.append(image)
+            blobs = {**found, **blobs}
     return layout(images, blobs)
+
+
+def _stored(store: BlobStore | None, part: str, record: Record) -> tuple[NamedImage, Blobs] | None:
+    config, base = record.recipe.image.config, record.recipe.image.base
+    if store is None:
+        return None
+    if part == contents.IMAGE:
+        return store.image(image_name(record), str(config))
+    return None if base is None else store.image(base_name(base), str(base))
 
 
 _Find = Callable[[Engine, RunDir, Record], tuple[Image, str, str]]
 
 
-def _export(
-    engine: Engine, find: _Find, of: tuple[RunDir, Record], archive: Path, blobs: dict[str, Source]
-) -> NamedImage:
+def _export(find: _Find, of: tuple[RunDir, Record], archive: Path, store: BlobStore | None) -> tuple[NamedImage, Blobs]:
+    try:
+        engine = Engine()
+    except NoEngineError as error:
+        raise InputError(f"{error}; or leave images out (--without image --without base)") from error
     image, name, wanted = find(engine, *of)
     with elapsed_progress(f"exporting {image.reference}"):
         engine.export(image, archive)
-    found, descriptor = exported(archive)
-    blobs |= {digest: source for digest, source in found.items() if digest not in blobs}
-    return resolve(found, descriptor, name, wanted)
+    blobs, descriptor = exported(archive)
+    found = resolve(blobs, descriptor, name, wanted)
+    if store is not None:
+        store.remember(found, wanted)
+    return found, blobs
 
 
 def _image(engine: Engine, run: RunDir, record: Record) -> tuple[Image, str, str]:

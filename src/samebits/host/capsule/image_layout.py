@@ -68,11 +68,15 @@ def exported(archive: Path) -> tuple[Blobs, Mapping[str, Any]]:
 
 def unpacked(folder: Path) -> Blobs:
     """The blobs of an unpacked capsule, whose digests were checked."""
-    root = folder / IMAGE / "blobs" / "sha256"
+    return kept(folder / IMAGE / "blobs" / "sha256")
+
+
+def kept(root: Path, *, stored: bool = False) -> Blobs:
+    """The files in a folder that are named by their digests; a store's are not in the capsule."""
     found = {}
     for name in os.listdir(root) if root.is_dir() else ():
         size = os.stat(root / name, follow_symlinks=False).st_size
-        member = Member(path=f"{IMAGE}/blobs/sha256/{name}", size=size, digest=Digest(name))
+        member = Member(path=f"{IMAGE}/blobs/sha256/{name}", size=size, digest=Digest(name), stored=stored)
         found[name] = Source(member=member, path=root / name, within=root)
     return found
 

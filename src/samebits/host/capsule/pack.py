@@ -86,15 +86,15 @@ def _check_target(target: Path, run: RunDir) -> None:
 def _sources(run: RunDir, record: Record, options: PackOptions, folder: Path) -> tuple[list[Source], list[str]]:
     """Every file in the order of the capsule, and what of the run cannot be in it."""
     parts = options.parts
+    store = None if options.store is None else BlobStore(options.store)
     files, left_out = gather.run_files(run, checkpoints=contents.CHECKPOINTS in parts)
     files += gather.data_files(run, record, options.data) if contents.DATA in parts else ()
     files += gather.input_files(run, record) if contents.INPUTS in parts else ()
     files += gather.wheel_files(run, record) if contents.WHEELS in parts else ()
-    files += gather.image_files(run, record, parts, folder)
+    files += gather.image_files(run, record, parts, folder, store)
     if left_out:
         log(f"left out, as a capsule holds no links: {shorten(left_out, 3)}")
-    if options.store is not None:
-        store = BlobStore(options.store)
+    if store is not None:
         files = [store.take(source) for source in files]
     without = tuple(part for part in contents.PARTS if part not in parts)
     stored = any(source.member.stored for source in files)

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,14 @@ import pytest
 from samebits.core.digest import Digest
 from samebits.core.errors import ImageError
 from samebits.core.jsonio import canonical_json
-from samebits.host.capsule.archive import Source
+from samebits.core.record import Record
+from samebits.core.run_dir import RunDir
+from samebits.host.capsule import gather
+from samebits.host.capsule.archive import Source, transfer
+from samebits.host.capsule.blob_store import BlobStore
 from samebits.host.capsule.contents import Member
 from samebits.host.capsule.image_layout import descriptors, exported, layout, resolve, stream, unpacked
+from samebits.host.docker import Image
 
 
 def blob(content: bytes) -> tuple[str, Source]:
@@ -101,3 +107,59 @@ def test_an_export_of_an_old_engine(tmp_path: Path) -> None:
         file.addfile(tarfile.TarInfo("manifest.json"), io.BytesIO())
     with pytest.raises(ImageError, match="use Docker 25 or later"):
         exported(tmp_path / "old.tar")
+
+
+def test_an_image_in_the_store_is_not_exported_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: Record
+) -> None:
+    """Its files are read from there while all are as they were; else they are exported and written again."""
+    blobs, descriptor, config = image(b"one", b"two")
+    recipe = replace(example.recipe, image=replace(example.recipe.image, config=Digest.parse(config), base=None))
+    record, run = replace(example, recipe=recipe), RunDir(tmp_path)
+    exports: list[Path] = []
+
+    class FakeEngine:
+        def export(self, image: Image, path: Path) -> None:
+            assert image.reference == "samebits:cpu"
+            exports.append(path)
+            path.write_bytes(b"".join(stream(layout([resolve(blobs, descriptor, "n", config)], blobs))))
+
+    monkeypatch.setattr(gather, "Engine", FakeEngine)
+    found = Image(reference="samebits:cpu", id=config, labels={})
+    monkeypatch.setattr(gather, "provide_recorded", lambda *_, **__: found)
+    store = BlobStore(tmp_path / "store")
+
+    def packed() -> list[bytes]:
+        files = [store.take(one) for one in gather.image_files(run, record, frozenset({"image"}), tmp_path, store)]
+        assert all(one.member.stored for one in files if one.member.path.startswith("image/blobs/"))
+        found: list[bytes] = []
+        for one in files:
+            transfer(one, found.append)
+        return found
+
+    first = packed()
+    assert (packed(), len(exports)) == (first, 1)
+    damaged = next((tmp_path / "store" / "sha256").iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    assert (packed(), len(exports)) == (first, 2)
+    damaged.unlink()
+    assert (packed(), len(exports)) == (first, 3)
+    (note,) = (tmp_path / "store" / "images").iterdir()
+    for content in ("{", "[]", "{}", json.dumps(descriptor | {"digest": "sha256:" + "0" * 64})):
+        note.write_text(content)
+        exported_before = len(exports)
+        assert (packed(), len(exports)) == (first, exported_before + 1)
+
+
+def test_another_image_of_the_store_is_not_taken(tmp_path: Path) -> None:
+    """Whatever a note says, the digest of the recipe decides."""
+    blobs, descriptor, config = image(b"one")
+    store = BlobStore(tmp_path)
+    found = resolve(blobs, descriptor, "n", config)
+    for one in blobs.values():
+        store.take(one)
+    store.remember(found, config)
+    assert store.image("n", config) is not None
+    other = f"sha256:{'0' * 64}"
+    store.remember(found, other)
+    assert store.image("n", other) is None
