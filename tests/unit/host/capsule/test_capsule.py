@@ -356,6 +356,33 @@ def test_the_wheels_of_a_virtual_environment(packed: Packed, monkeypatch: pytest
         assert "Not possible: the run was not trained in a container." in text
 
 
+def test_the_inputs_of_a_run(
+    played: Played, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Files from the network are in the capsule, and on another machine they are taken from there."""
+    from samebits.core.inputs_lock import InputsLock, PinnedFile
+    from samebits.host.inputs.store import InputStore
+
+    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    store = InputStore()
+    path = store.draft() / "a.bin"
+    path.write_bytes(b"an input")
+    lock = InputsLock.of([PinnedFile(path="home/a.bin", digest=store.adopt(path), size=8, url=None)])
+    lock.write(played.project.folder / "inputs.lock")
+    run = played.train()
+    assert run.read().recipe.inputs == lock.digest
+    allowed = ("--trust-its-code", run.path.name)
+    assert played.call("pack", "last", "-o", "a.tar").status == 0
+    assert played.call("pack", "last", "-o", "b.tar", "--without", "inputs").status == 0
+    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    assert "1 input not here" in played.call("verify", "b.tar", *allowed).out
+    done = played.call("verify", "a.tar", *allowed)
+    assert done.out.splitlines()[-1] == "identical: 1 model", done.out + done.err
+    assert played.call("unpack", "a.tar").status == 0
+    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    assert played.call("verify", "a/run", *allowed).out.splitlines()[-1] == "identical: 1 model"
+
+
 def test_links_are_left_out(played: Played) -> None:
     """A capsule holds files alone; what a script has linked is named, and nothing else is missing."""
     run = played.train()
