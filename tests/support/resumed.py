@@ -8,6 +8,7 @@ from samebits.core.checkpoint_store import Position
 from samebits.core.record import RUNNING, Outcome, write_record
 from samebits.core.run_dir import RunDir
 from samebits.core.timings import Timings
+from samebits.host.run_folders import note_run
 
 
 def as_if_killed_after(run: RunDir, position: Position, runs: Path) -> RunDir:
@@ -22,4 +23,6 @@ def as_if_killed_after(run: RunDir, position: Position, runs: Path) -> RunDir:
     write_record(
         copy.record, replace(record, outcome=Outcome(state=RUNNING), result=None, ledger=None, timings=Timings())
     )
+    # As if it had been begun there, too.
+    note_run(copy)
     return copy

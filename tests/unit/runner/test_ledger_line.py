@@ -1,6 +1,9 @@
 """A restored state has the digests that the ledger has for its epoch."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -8,7 +11,7 @@ from samebits.core.checkpoint_store import Checkpoint, Position
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.ledger import Ledger
-from samebits.runner.checkpoint.ledger_line import confirm_restored
+from samebits.runner.checkpoint.ledger_line import confirm_restored, confirm_step
 
 _RECIPE = Digest.of_bytes(b"recipe")
 
@@ -54,3 +57,43 @@ def test_a_group_that_is_missing(tmp_path: Path) -> None:
     groups = {"trainable": "0.0", "optimizer": "x"}
     with _ledger(tmp_path / "ledger.jsonl") as ledger, pytest.raises(InputError, match=r"\(optimizer\)"):
         confirm_restored(ledger, _checkpoint(2), place, groups)
+
+
+def _model(groups: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A phase whose model has these digests; the fast ones begin differently."""
+    located = {name: f"fast {value}" for name, value in groups.items()}
+    monkeypatch.setattr("samebits.runner.checkpoint.ledger_line.model_variables", lambda _: {})
+    monkeypatch.setattr("samebits.runner.checkpoint.ledger_line.group_digests", lambda _: groups)
+    monkeypatch.setattr("samebits.runner.checkpoint.ledger_line.located_digests", lambda _: located)
+    return SimpleNamespace(fit=1, model=None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"fit": 1, "step": 4, "tensors": {"trainable": "fast a"}}, None),
+        ({"fit": 1, "step": 4, "tensors": {"trainable": "a"}, "variables": []}, None),
+        ({"fit": 1, "step": 4, "tensors": {"trainable": "fast b"}}, r"for fit 1, epoch 2, step 4 \(trainable\)"),
+        ({"fit": 1, "step": 4, "tensors": {"trainable": "b"}, "variables": []}, "other values than the ledger has"),
+        ({"fit": 1, "step": 4}, "other values"),
+        ({"fit": 0, "step": 4, "tensors": {"trainable": "fast a"}}, "other values"),
+        ({"fit": 1, "step": 3, "tensors": {"trainable": "fast b"}}, None),
+        ({"loop": 1, "step": 4, "tensors": {"trainable": "fast b"}}, None),
+    ],
+)
+def test_a_restored_step(
+    line: dict[str, Any], message: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where steps are not traced there is no line: the launcher sees to that."""
+    with Ledger(tmp_path / "ledger.jsonl", _RECIPE) as ledger:
+        ledger.append({"event": "step", "fit": 1, "epoch": 2, "step": 4, "tensors": {}})
+        ledger.append({"event": "epoch", "fit": 1, "epoch": 1})
+        ledger.append({"event": "step", "epoch": 2, **line})
+    found = replace(_checkpoint(3), position=Position(phase=0, epoch=2, step=5))
+    phase = _model({"trainable": "a"}, monkeypatch)
+    with Ledger(tmp_path / "ledger.jsonl", _RECIPE) as ledger:
+        if message is None:
+            confirm_step(ledger, found, phase)
+            return
+        with pytest.raises(InputError, match=message):
+            confirm_step(ledger, found, phase)

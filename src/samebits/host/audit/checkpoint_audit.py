@@ -1,8 +1,10 @@
 """Which of a run's checkpoints are usable: check them against its recipe, its ledger, and their own digests."""
 
+import json
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from samebits.core.checkpoint_store import LAST, Checkpoint, Position
 from samebits.core.digest import Digest
@@ -12,6 +14,7 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_lines
 from samebits.host.audit.ledger_audit import check_ledger
 
+_RECENT = 4  # lines before a checkpoint, among which its step's is found
 NEVER_BEGAN = "it ended before its training began; train it again"
 
 
@@ -59,11 +62,15 @@ def _why_it_may_run(record: Record) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LedgerLines:
-    """A ledger's whole lines: their number, their bytes, and for some lines the bytes up to there and the digest."""
+    """A ledger's whole lines: their number, their bytes, and for some lines the bytes up to there and the digest.
+
+    `steps` are the epochs and steps of `fit` that the last lines up to those have digests for.
+    """
 
     lines: int
     size: int
     marks: dict[int, tuple[int, Digest]]
+    steps: dict[int, set[tuple[object, object]]] = field(default_factory=dict)
 
 
 def read_lines(run: RunDir, record: Record, numbers: Iterable[int]) -> LedgerLines:
@@ -72,15 +79,39 @@ def read_lines(run: RunDir, record: Record, numbers: Iterable[int]) -> LedgerLin
     if check.problems:
         raise RecordError(f"{run.ledger}: {shorten(check.problems, 1)}; it cannot be resumed, train again")
     wanted, marks, size = set(numbers), {0: (0, record.recipe.digest)}, 0
+    recent: deque[bytes] = deque(maxlen=_RECENT)
+    steps = {}
     try:
         # `zip` stops before a line that was cut off.
         for number, raw in zip(range(1, check.lines + 1), plain_lines(run.ledger), strict=False):
             size += len(raw)
+            recent.append(raw)
             if number in wanted:
+                steps[number] = _steps(recent)
                 marks[number] = size, Digest.of_bytes(raw.removesuffix(b"\n"))
     except OSError as error:
         raise RecordError(f"cannot read {run.ledger}: {error.strerror}") from error
-    return LedgerLines(lines=check.lines, size=size, marks=marks)
+    return LedgerLines(lines=check.lines, size=size, marks=marks, steps=steps)
+
+
+def _steps(lines: Iterable[bytes]) -> set[tuple[object, object]]:
+    """The epochs and steps of traced steps of `fit`, after the last epoch's end."""
+    found: set[tuple[object, object]] = set()
+    for values in map(_parsed, lines):
+        # The fast digests of step lines locate a difference. Who looks for a collision finds one.
+        if values.get("event") == "step" and "fit" in values and '"xxh3' not in json.dumps(values.get("tensors")):
+            found.add((values.get("epoch"), values.get("step")))
+        elif values.get("event") in ("epoch", "round"):
+            found.clear()
+    return found
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,6 +172,19 @@ class CheckpointAudit:
         """What is wrong with a checkpoint or with one that resuming from it needs; None if nothing is."""
         found = (self.wrong(needed) for needed in self.run.checkpoints.needed(position))
         return next((wrong for wrong in found if wrong is not None), None)
+
+    def confirmed(self, position: Position) -> bool:
+        """Whether the ledger has, or the replay will have, digests of what a checkpoint holds.
+
+        The runner compares them: those of a finished epoch's line, or of a traced step's. What begins before a line
+        that exists must reproduce it.
+        """
+        found = self.good[position]
+        return (
+            position.step is None
+            or self.ledger.lines > found.lines
+            or (position.epoch, position.step - 1) in self.ledger.steps.get(found.lines, ())
+        )
 
     def furthest(self, report: Callable[[str], None], before: Position | None = None) -> Position | None:
         """The last usable checkpoint, or the last one `before` another; `report` gets each problem of a later one."""

@@ -24,7 +24,7 @@ from samebits.host.launch.run_limits import USUAL, RunLimits, limited
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.staging import has_staging
 from samebits.host.launch.tidy import files_that_hold, take_rights
-from samebits.host.run_folders import note_folder
+from samebits.host.run_folders import note_folder, note_run
 from samebits.host.subprocesses import INHERITED, Streams
 from samebits.host.trust import note_trained
 
@@ -71,6 +71,7 @@ def execute(
             provide(planned.inputs, progress)
     folder, published = publish(planned)
     note_folder(folder.path.parent)
+    note_run(folder)
     begun(folder)
     if not runtime.isolated:
         note_trained(planned.recipe, folder)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from samebits.core.checkpoint_store import Position
 from samebits.core.errors import InputError
 from samebits.core.liveness import DEAD, HELD, UNKNOWN, Host
 from samebits.core.origin import ResumedRun
@@ -25,6 +26,7 @@ from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.rerun.request import RerunRequest
 from samebits.host.rerun.script_output import filtered_output
 from samebits.host.rerun.software import SoftwareOptions
+from samebits.host.run_folders import was_begun_here
 from samebits.host.runs.registry import checksum_of
 
 
@@ -137,7 +139,7 @@ def plan_resumption(run: RunDir, record: Record, checkpoints: CheckpointAudit, *
     """Where to begin, and what to reproduce before new training: with `trust`, nothing."""
     last = checkpoints.furthest(log)
     # From here on the run can be resumed; without a usable checkpoint it starts over.
-    start = last if trust or last is None else checkpoints.furthest(log, before=last)
+    start = last if trust or last is None else _start(run, checkpoints, last)
     arithmetic = record.environment.arithmetic
     return Resumption(
         run=ResumedRun(
@@ -154,6 +156,23 @@ def plan_resumption(run: RunDir, record: Record, checkpoints: CheckpointAudit, *
         store=run.checkpoints,
         positions=checkpoints.taken_over(start, last, keep=record.retention.keep),
     )
+
+
+def _start(run: RunDir, checkpoints: CheckpointAudit, last: Position) -> Position | None:
+    """The last checkpoint before the last. Of a run that came from elsewhere, one that the ledger confirms.
+
+    Who sends a run could have changed both checkpoints, so that the one leads to the other.
+    """
+    found = start = checkpoints.furthest(log, before=last)
+    own = was_begun_here(run)
+    while start is not None and not (own or checkpoints.confirmed(start)):
+        start = checkpoints.furthest(lambda _: None, before=start)
+    if start != found:
+        log(
+            f"this run was not begun here, and its ledger does not confirm the checkpoint in {found}: beginning at an"
+            " earlier one (if the run is yours, --trust-checkpoint skips this proof)"
+        )
+    return start
 
 
 def _describe(resumes: ResumedRun) -> str:

@@ -31,7 +31,7 @@ from samebits.runner.checkpoint.fit_phase import (
     unbuilt_layers,
     validation_state,
 )
-from samebits.runner.checkpoint.ledger_line import confirm_fit
+from samebits.runner.checkpoint.ledger_line import confirm_fit, confirm_step
 from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
 from samebits.runner.checkpoint.phases import StatePart
 from samebits.runner.checkpoint.trace_inputs import TraceGuard
@@ -258,6 +258,7 @@ class FitCheckpoints:
             with as_input_error(found.position):
                 drawn = self._drawn(phase, found)
                 self._manager.restore(phase, found, without=drawn.generators, more=metric_roots(phase))
+                confirm_step(self._manager.ledger, found, phase)
                 self._manager.libraries.advance(drawn.streams)
                 self._order.open_missing(feed, found.state.get("openings"))
 

@@ -1,4 +1,4 @@
-"""Holds a restored state against the ledger's line of its epoch.
+"""Holds a restored state against the ledger's line of its epoch, or of its step where steps are traced.
 
 A checkpoint's own digests prove that its files fit together, not that the training wrote them.
 """
@@ -11,13 +11,29 @@ from samebits.core.checkpoint_store import Checkpoint
 from samebits.core.errors import InputError
 from samebits.core.ledger import Ledger, line_place
 from samebits.runner.checkpoint.fit_phase import FitPhase
-from samebits.runner.digests.tensors import group_digests, model_variables
+from samebits.runner.digests.tensors import group_digests, located_digests, model_variables
 
 
 def confirm_fit(ledger: Ledger, checkpoint: Checkpoint, phase: FitPhase) -> None:
     """Raise InputError unless a model that was restored has the digests of its epoch's line."""
     place = {"event": "epoch", "fit": phase.fit, "epoch": checkpoint.position.epoch - 1}
     confirm_restored(ledger, checkpoint, place, group_digests(model_variables(phase.model)))
+
+
+def confirm_step(ledger: Ledger, checkpoint: Checkpoint, phase: FitPhase) -> None:
+    """Raise InputError where the ledger has a line for a step with other digests than the restored model.
+
+    Without a trace it has none. Then the launcher chooses such a checkpoint of the user's own runs only.
+    """
+    epoch, step = checkpoint.position.epoch, (checkpoint.position.step or 0) - 1
+    place = {"event": "step", "epoch": epoch, "step": step}
+    for values in _parsed(ledger.recorded_before(checkpoint.lines)):
+        if values.get("event") in {"epoch", "round"}:
+            return
+        if place.items() <= values.items() and "fit" in values:
+            digests = group_digests if "variables" in values else located_digests
+            _compare(values, place | {"fit": phase.fit}, digests(model_variables(phase.model)))
+            return
 
 
 def confirm_restored(
@@ -28,8 +44,13 @@ def confirm_restored(
     found = next((values for values in lines if place.items() <= values.items()), None)
     if found is None:
         raise InputError(f"the checkpoint belongs to no line of the ledger ({line_place(place)}); train again")
+    _compare(found, place, groups)
+
+
+def _compare(found: Mapping[str, Any], place: Mapping[str, object], groups: Mapping[str, str]) -> None:
+    """Raise InputError unless a line is of this place and has these digests."""
     recorded = found.get("tensors")
-    if recorded != groups:
+    if not place.items() <= found.items() or recorded != groups:
         recorded = recorded if isinstance(recorded, dict) else {}
         differing = sorted(name for name in {*recorded, *groups} if recorded.get(name) != groups.get(name))
         raise InputError(

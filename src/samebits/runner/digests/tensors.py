@@ -114,6 +114,11 @@ def group_digests(groups: Mapping[str, Iterable[Any]]) -> dict[str, str]:
     return {name: group_digest(describe_variables(variables)) for name, variables in groups.items()}
 
 
+def located_digests(groups: Mapping[str, Iterable[Any]]) -> dict[str, str]:
+    """The fast digest of each group of variables, as the line of a step holds it."""
+    return {name: locating_digest(variables) for name, variables in groups.items()}
+
+
 def model_variables(model: Any) -> dict[str, list[Any]]:
     """A model's variables by group, including those of a built optimizer."""
     # An optimizer that never made a step has no variables yet.

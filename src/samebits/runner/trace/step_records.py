@@ -12,7 +12,7 @@ from samebits.runner.digests.tensors import (
     DescribedTensor,
     describe_tensor,
     group_digest,
-    locating_digest,
+    located_digests,
     named_variables,
 )
 
@@ -78,7 +78,7 @@ class StepRecordWriter:
             return
         # Variables are read now, after the step has changed them.
         line: dict[str, object] = {"event": STEP, **position, "model": model}
-        line |= self._every_tensor(groups) if self._trace.values else {"tensors": _located(groups)}
+        line |= self._every_tensor(groups) if self._trace.values else {"tensors": located_digests(groups)}
         self._append(line)
 
     def _every_tensor(self, groups: dict[str, list[Any]]) -> dict[str, object]:
@@ -118,10 +118,6 @@ class StepRecordWriter:
         if not path.exists():
             write_atomically(path, bytes(content), mode=0o444)
             self._unwritten.add(digest.hex)
-
-
-def _located(groups: dict[str, list[Any]]) -> dict[str, str]:
-    return {name: locating_digest(variables) for name, variables in groups.items()}
 
 
 def _file_name(item: dict[str, Any]) -> str:

@@ -18,14 +18,16 @@ from samebits.core.checkpoint_store import Checkpoint, CheckpointStore, Position
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import canonical_json
-from samebits.core.ledger import lock_alive
+from samebits.core.ledger import Ledger, lock_alive
 from samebits.core.liveness import Host
 from samebits.core.origin import ResumedRun
 from samebits.core.record import INTERRUPTED, Outcome, Record, Resumability, read_record, write_record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
+from samebits.host.audit.checkpoint_audit import CheckpointAudit
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.interpreters import this_interpreter
+from samebits.host.rerun.resume import plan_resumption
 from samebits.host.runs.registry import checksum_of
 from support.fake_runner import Played, played, spoil, unsealed
 from support.records import resumed
@@ -94,6 +96,73 @@ def test_a_killed_run_ends_in_the_same_bits(played: Played, keep: str) -> None:
     assert [place.name for place in again.checkpoints.positions()] == names[keep]
     assert played.call("verify", again.path.name).out.splitlines()[-1] == "identical: 1 model"
     assert played.call("diff", run.path.name, again.path.name).status == 1
+
+
+def _with_steps(run: RunDir, position: str, *steps: int) -> RunDir:
+    """Checkpoints within an epoch, with what the one before the epoch holds."""
+    found = run.checkpoints.read(Position.parse(position))
+    for step in steps:
+        run.checkpoints.write(replace(found, position=replace(found.position, step=step)), {})
+    return run
+
+
+def _start(run: RunDir, *, trust: bool = False) -> str:
+    record = run.read()
+    return str(plan_resumption(run, record, CheckpointAudit.of(run, record), trust=trust).run.checkpoint)
+
+
+def test_within_an_epoch_of_a_run_that_was_not_begun_here(played: Played, tmp_path: Path) -> None:
+    """Nothing but the run itself says what such a checkpoint must hold: it may lead from other weights to others."""
+    run = _with_steps(_killed(played, 0, 2, "--keep", "all"), "0000-000002", 5, 6)
+    own = "phase 0 after 2 epochs, 5 steps into the next"
+    assert (_start(run), _start(run, trust=True)) == (own, own.replace("5", "6"))
+    received = RunDir(tmp_path / run.path.name)
+    shutil.copytree(run.path, received.path)
+    played.output.readouterr()
+    assert _start(received) == "phase 0 after 2 epochs"
+    assert (
+        "this run was not begun here, and its ledger does not confirm the checkpoint in phase 0 after 2 epochs, 5"
+        in (played.output.readouterr().err)
+    )
+    assert _start(received, trust=True) == own.replace("5", "6")
+    # In the same place, another folder.
+    run.path.rename(tmp_path / "aside")
+    received.path.rename(run.path)
+    assert _start(run) == "phase 0 after 2 epochs"
+
+
+def test_a_checkpoint_within_an_epoch_whose_end_is_in_the_ledger(played: Played, tmp_path: Path) -> None:
+    """Whatever it holds, it must lead to that line."""
+    run = _with_steps(_killed(played, 0, 2, "--keep", "all"), "0000-000001", 5, 6)
+    received = RunDir(tmp_path / run.path.name)
+    shutil.copytree(run.path, received.path)
+    assert _start(received) == "phase 0 after 1 epoch, 6 steps into the next"
+
+
+@pytest.mark.parametrize(
+    ("digest", "step", "start"),
+    [
+        ("sha256:0", 4, ", 5 steps into the next"),
+        ("sha256:0", 3, ""),
+        ("xxh3-128:0", 4, ""),
+    ],
+)
+def test_a_traced_step_confirms_its_checkpoint(
+    played: Played, tmp_path: Path, digest: str, step: int, start: str
+) -> None:
+    """A fast digest does not: it resists nobody."""
+    run = _killed(played, 0, 2, "--keep", "all")
+    with Ledger(run.ledger, run.read().recipe.digest) as ledger:
+        found = run.checkpoints.read(Position.parse("0000-000002"))
+        ledger.resume_at(found.lines, found.last)
+        ledger.append({"event": "step", "fit": 0, "epoch": 2, "step": step, "tensors": {"trainable": digest}})
+        for number in (5, 6):
+            position = replace(found.position, step=number)
+            run.checkpoints.write(replace(found, position=position, lines=ledger.lines, last=ledger.last), {})
+    run = unsealed(run)
+    received = RunDir(tmp_path / run.path.name)
+    shutil.copytree(run.path, received.path)
+    assert _start(received) == f"phase 0 after 2 epochs{start}"
 
 
 def test_a_run_that_nobody_sealed_is_sealed_first(played: Played) -> None:
