@@ -141,9 +141,10 @@ def uninterrupted(bench: Bench, script: str) -> tuple[str, float]:
     """The digest of the result, and how long a warm run takes."""
     shutil.rmtree(bench.runs, ignore_errors=True)
     seconds = []
-    for _ in range(3):  # the first makes what is cached, the second starts the process that others are forked from
+    # Both caches note what was trained. The second run starts the process that others are forked from.
+    for cold in (True, False, False):
         started = time.monotonic()
-        subprocess.run(bench.train(script), check=True, capture_output=True)
+        subprocess.run(bench.train(script), check=True, capture_output=True, env=variables(bench, cold=cold))
         seconds.append(time.monotonic() - started)
     digests = {str(read_record(run / "record.json").result_digest) for run in bench.runs.glob("2*/")}
     if len(digests) != 1:
@@ -158,7 +159,7 @@ def kill_once(bench: Bench, script: str, wanted: str, seconds: float) -> None:
     command = bench.train(script)
     for attempt in range(_RESUMES_AT_MOST + 1):
         victim = bench.draw.choice(VICTIMS) if attempt < _RESUMES_AT_MOST else None
-        status = attempt_once(bench, command, victim, bench.draw.uniform(0, seconds * 1.1))
+        status = attempt_once(bench, command, victim, bench.draw.uniform(0, seconds))
         # A folder becomes a run when its record is written.
         newest = max((path.parent for path in bench.runs.glob("2*/record.json")), default=None)
         if newest is None:
@@ -176,8 +177,13 @@ def kill_once(bench: Bench, script: str, wanted: str, seconds: float) -> None:
 
 def attempt_once(bench: Bench, command: list[str], victim: str | None, after: float) -> int:
     """Start a command, and kill one of its processes after some seconds; returns its status."""
+    cold = bench.draw.random() < _COLD
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, env=variables(bench)
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=variables(bench, cold=cold),
     ) as process:
         killed = victim is not None and kill_later(process, victim, after)
         try:
@@ -197,9 +203,9 @@ def attempt_once(bench: Bench, command: list[str], victim: str | None, after: fl
     return process.returncode
 
 
-def variables(bench: Bench) -> dict[str, str]:
+def variables(bench: Bench, *, cold: bool) -> dict[str, str]:
     """The environment of a command whose training starts warm, or cold."""
-    if bench.draw.random() >= _COLD:
+    if not cold:
         return dict(os.environ)
     own = {} if bench.real is None else {"SAMEBITS_CACHE": bench.real}
     return {name: value for name, value in os.environ.items() if name != "SAMEBITS_CACHE"} | own
@@ -209,13 +215,22 @@ def kill_later(process: "subprocess.Popen[bytes]", victim: str, after: float) ->
     """Wait, then send SIGKILL; returns whether there was somebody to receive it."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(after)
-    chosen = [number for name, number in family(process.pid) if victim in (name, "all")]
+    # One that has not begun yet is killed at a random moment of what is left; one that has ended stays so.
+    chosen = of_family(process, victim)
+    while not chosen and process.poll() is None:
+        time.sleep(random.uniform(0.005, 0.1))
+        chosen = of_family(process, victim)
     for number in chosen:
         with suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
     return (bool(chosen) and process.poll() is None) or (
         victim in ("launcher", "all") and process.wait() == -signal.SIGKILL
     )
+
+
+def of_family(process: "subprocess.Popen[bytes]", victim: str) -> list[int]:
+    """The processes of a command that are to be killed."""
+    return [number for name, number in family(process.pid) if victim in (name, "all")]
 
 
 def family(launcher: int) -> Iterator[tuple[str, int]]:

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from samebits.core.checkpoint_store import Checkpoint
+from samebits.core.checkpoint_store import Checkpoint, Position
 from samebits.core.record import Resumability
 from support.command import RESUMABLE, Project, call, newest
 from support.lanes import long_tail
 from support.machine import started
-from support.resumed import as_if_killed_after
+from support.resumed import as_if_killed_after, with_other_weights
 
 pytestmark = pytest.mark.usefixtures("locked")
 
@@ -54,6 +54,42 @@ def _without_times(found: Checkpoint) -> Checkpoint:
         if name.startswith("written")
     }
     return replace(found, state={**found.state, **written})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resumable", ["arrays"], indirect=True)
+@pytest.mark.parametrize(
+    ("position", "line"), [("0000-000001-00000003", "fit 0, epoch 1, step 2"), ("0000-000001", "fit 0, epoch 0")]
+)
+def test_other_weights_than_the_ledger_has(resumable: Project, position: str, line: str) -> None:
+    """Of a traced step, or of an epoch; the checkpoint's own digests are right."""
+    done = resumable.train("--keep", "all", "--checkpoint-every", "3", "--trace", "step")
+    assert done.status == 0, done.err
+    changed = Position.parse(position)
+    after = replace(changed, step=(changed.step or 0) + 3)
+    interrupted = as_if_killed_after(newest(resumable), after, resumable.folder / "killed")
+    with_other_weights(interrupted, changed)
+    done = call("resume", str(interrupted.path), folder=resumable.folder)
+    assert done.status == 2
+    assert f"the checkpoint holds other values than the ledger has for {line} (optimizer)" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resumable", ["arrays"], indirect=True)
+def test_a_received_run_does_not_resume_from_weights_that_nothing_confirms(resumable: Project) -> None:
+    done = resumable.train("--keep", "all", "--checkpoint-every", "3")
+    assert done.status == 0, done.err
+    whole = newest(resumable)
+    last = Position(phase=0, epoch=1, step=6)
+    interrupted = as_if_killed_after(whole, last, resumable.folder / "killed")
+    lines = whole.ledger.read_bytes().splitlines(keepends=True)
+    interrupted.ledger.write_bytes(b"".join(lines[: interrupted.checkpoints.read(last).lines]))
+    with_other_weights(interrupted, replace(last, step=3))
+    received = interrupted.path.rename(resumable.folder / "received")
+    done = call("resume", str(received), folder=resumable.folder)
+    assert done.status == 2
+    assert "resuming" in done.err
+    assert "did not reproduce phase 0 after 1 epoch, 3 steps into the next: model.optimizer" in done.err
 
 
 PREFACE = """
