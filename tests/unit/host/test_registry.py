@@ -9,6 +9,7 @@ from samebits.core.errors import InputError
 from samebits.core.record import Record, write_record
 from samebits.core.run_dir import RunDir, claim
 from samebits.host.runs.registry import find_run, read_runs
+from support.clocks import at_time
 
 NAME = "20261127T060000Z-train-0123abcd"
 
@@ -67,3 +68,36 @@ def test_a_damaged_last_run_is_not_passed_over(tmp_path: Path, example: Record) 
     assert find_run("last", tmp_path) == damaged
     odd.record.write_text("{")
     assert find_run("last", tmp_path) == odd
+
+
+def test_a_clock_that_was_ahead_once(
+    tmp_path: Path, example: Record, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its runs are not the last for ever. Where the clock is behind all runs, the youngest is the last as before."""
+    ahead = make(tmp_path, example, "2036-01-01T06:00:00+00:00", "20360101T060000Z-train-0123abcd")
+    renamed = make(tmp_path, example, "2036-01-01T07:00:00+00:00", "renamed")
+    mine = make(tmp_path, example, "2026-11-27T06:00:00+00:00")
+    at_time(monkeypatch, "2026-11-27T06:01:00+00:00")
+    assert find_run("last", tmp_path) == mine
+    said = capsys.readouterr().err
+    assert said == (
+        "samebits: not taken for the last run, as it started in the future by this machine's clock:"
+        f" {ahead.path.name}, renamed\n"
+    )
+    at_time(monkeypatch, "2036-01-01T06:01:00+00:00")
+    assert find_run("last", tmp_path) == ahead
+    at_time(monkeypatch, "2036-01-01T07:01:00+00:00")
+    assert find_run("last", tmp_path) == renamed
+    capsys.readouterr()
+    at_time(monkeypatch, "1970-01-01T00:01:00+00:00")
+    assert find_run("last", tmp_path) == renamed
+    assert capsys.readouterr().err == ""
+
+
+def test_the_clocks_of_machines_differ_by_a_minute(
+    tmp_path: Path, example: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, example, "2026-11-27T06:00:00+00:00")
+    theirs = make(tmp_path, example, "2026-11-27T06:02:00+00:00", "20261127T060200Z-train-0123abcd")
+    at_time(monkeypatch, "2026-11-27T06:01:00+00:00")
+    assert find_run("last", tmp_path) == theirs

@@ -12,6 +12,7 @@ from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.errors import RecordError
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.output_files import OutputSnapshot
+from support.clocks import at_time
 
 _NOTHING: dict[str, Any] = {"folders": [], "files": [], "links": [], "open": []}
 
@@ -117,3 +118,24 @@ def test_a_place_outside_of_the_outputs_is_refused(state: dict[str, Any], tmp_pa
     with pytest.raises(RecordError, match="outside of the outputs"):
         snapshot(tmp_path).restore(_NOTHING | state)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["outputs"]
+
+
+def _reads(written: OutputSnapshot, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many files the next capture reads."""
+    read: list[Path] = []
+    store_file = CheckpointStore.store_file
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointStore, "store_file", lambda *words: read.append(words[1]) or store_file(*words))  # type: ignore[func-returns-value]
+        written.capture()
+    return len(read)
+
+
+def test_times_are_relied_on_once_they_are_past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change in the same moment may leave them as they are; after the clock was set back they say nothing."""
+    written = snapshot(tmp_path)
+    (tmp_path / "outputs" / "a").write_text("1")
+    assert _reads(written, monkeypatch) == 1
+    at_time(monkeypatch, "2001-01-01T00:00:00+00:00")
+    assert [_reads(written, monkeypatch) for _ in range(3)] == [1, 1, 1]
+    at_time(monkeypatch, "2101-01-01T00:00:00+00:00")
+    assert [_reads(written, monkeypatch) for _ in range(3)] == [1, 0, 0]

@@ -2,13 +2,14 @@
 
 import os
 import re
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from samebits.core.digest import with_checksum
-from samebits.core.errors import InputError, RecordError
+from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.jsonio import Fields, read_json
 from samebits.core.project import CONFIG_NAME, find_root
 from samebits.core.record import read_record
@@ -19,6 +20,7 @@ from samebits.core.user_config import read_user_config, require_inside
 from samebits.host.console import log
 
 _TIME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-")
+_SKEW_SECONDS = 300.0  # by which the clocks of machines that share a folder of runs may differ
 _NUMBER = re.compile(r"-[0-9a-f]{8}-(\d{1,3})$")
 """At the end of a name: the number that `claim` gave to a name which existed."""
 
@@ -116,7 +118,7 @@ def _last(folders: list[RunDir]) -> RunDir:
     Runs are read from the youngest second on, as there may be thousands.
     """
     # A name that does not begin with a time says nothing about the start.
-    times = {folder: _TIME.match(folder.path.name) for folder in folders}
+    times = {folder: _TIME.match(folder.path.name) for folder in _without_ahead(folders)}
     unnamed = [folder for folder, found in times.items() if found is None and not verifies_another(folder)]
     seconds = sorted({found[0] for found in times.values() if found}, reverse=True)
     for second in seconds:
@@ -126,6 +128,29 @@ def _last(folders: list[RunDir]) -> RunDir:
     if unnamed:
         return _youngest(unnamed)
     raise InputError(f"there is no last run: all {len(folders)} runs verify others; name one by its id")
+
+
+def _without_ahead(folders: list[RunDir]) -> list[RunDir]:
+    """The runs whose start is not in the future, where there are any: a clock that was ahead once is not for ever."""
+    limit = time.time() + _SKEW_SECONDS
+    ahead = [folder for folder in folders if _is_ahead(folder, limit) and not verifies_another(folder)]
+    rest = [folder for folder in folders if folder not in set(ahead)]
+    if not ahead or all(map(verifies_another, rest)):
+        return folders
+    names = shorten([folder.path.name for folder in ahead], 2)
+    log(f"not taken for the last run, as it started in the future by this machine's clock: {names}")
+    return rest
+
+
+def _is_ahead(folder: RunDir, limit: float) -> bool:
+    found = _TIME.match(folder.path.name)
+    # A name is enough: there may be thousands of records.
+    started = _as_iso(found) if found else _started(folder)
+    return _start_key(folder, started)[0] > limit
+
+
+def _as_iso(found: re.Match[str]) -> str:
+    return "{}-{}-{}T{}:{}:{}+00:00".format(*found.groups())
 
 
 def _youngest(folders: list[RunDir]) -> RunDir:
@@ -148,7 +173,7 @@ def _started(folder: RunDir) -> str:
     except RecordError:
         # By its name, so that a damaged run which is the last is reported, and no other one taken for it.
         found = _TIME.match(folder.path.name)
-        return "{}-{}-{}T{}:{}:{}+00:00".format(*found.groups()) if found else ""
+        return _as_iso(found) if found else ""
 
 
 def _start_key(folder: RunDir, started: str) -> tuple[float, int, str]:

@@ -10,6 +10,7 @@ import gc
 import io
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,8 @@ from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.runner.checkpoint.encoding import UncapturableError
+
+_TICK_NS = 50_000_000  # more than what a file system's times may lag behind
 
 
 class OutputSnapshot:
@@ -140,15 +143,25 @@ class OutputSnapshot:
         found = path.stat()
         # The change time cannot be set by the script, unlike the modification time.
         mark = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-        known = self._known.get(relative)
+        known = self._known.pop(relative, None)
         if known is None or known[0] != mark:
-            known = self._known[relative] = mark, str(self._store.store_file(path, self._announce))
+            known = mark, str(self._store.store_file(path, self._announce))
+            self._remember(relative, known)
             return known[1]
+        self._known[relative] = known
         # Announced before the object is looked for: the writer's thread may be about to remove it.
         self._announce(known[1])
         if not (self._store.objects / Digest.parse(known[1]).hex).exists():  # pruned since
             self._store.store_file(path, self._announce)
         return known[1]
+
+    def _remember(self, relative: str, known: tuple[tuple[int, ...], str]) -> None:
+        """Rely on a file's times from now on, unless a change in this very moment might leave them as they are.
+
+        Nor where they are in the future: the clock was set back.
+        """
+        if time.time_ns() - known[0][2] > _TICK_NS:
+            self._known[relative] = known
 
     def _open_files(self) -> list[tuple[int, str]]:
         """Descriptor and path of each file of the folder that is open for writing, by path, then by descriptor.
