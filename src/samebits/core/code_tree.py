@@ -22,6 +22,7 @@ from samebits.core.project import root_marker
 from samebits.core.recipe import Code
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import MARKER, RunDir
+from samebits.core.run_files import read_given
 from samebits.core.tree_walk import TreeFilter, list_tree
 
 # A larger folder is almost certainly data or a home folder that was named by mistake.
@@ -65,7 +66,7 @@ def read_script(script: Path) -> bytes:
         # Text of any kind may happen to be valid Python.
         if script.suffix.lower() not in _SCRIPTS:
             raise InputError(f"the script {script} is neither a Python file (.py) nor a notebook ({SUFFIX}); name one")
-        return script_of(script) if is_notebook(script) else script.read_bytes()
+        return script_of(script) if is_notebook(script) else read_given(script, anywhere=True)
     except FileNotFoundError:
         raise InputError(f"the script {script} does not exist; name a Python file") from None
     except OSError as error:

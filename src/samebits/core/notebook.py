@@ -11,6 +11,7 @@ from pathlib import Path
 
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields
+from samebits.core.run_files import MAX_JSON_BYTES, read_given
 
 SUFFIX = ".ipynb"
 _MAJOR = 4
@@ -79,7 +80,7 @@ def cell_of(script: str, line: int) -> tuple[int, int]:
 def _code_cells(path: Path) -> Iterator[tuple[int, str]]:
     """Number (from 1, as Jupyter's list of all cells) and source of every code cell that is not empty."""
     try:
-        notebook = Fields(json.loads(path.read_bytes()))
+        notebook = Fields(json.loads(read_given(path, MAX_JSON_BYTES, anywhere=True)))
         _check_form(notebook)
         for number, cell in enumerate(notebook.objects("cells"), start=1):
             source = _source(cell)

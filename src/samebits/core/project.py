@@ -2,7 +2,6 @@
 
 import os
 import stat
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.notebook import is_notebook
 from samebits.core.recipe import Code
+from samebits.core.toml_file import read_toml
 
 CONFIG_NAME = "samebits.toml"
 _PROJECT = "pyproject.toml"
@@ -122,7 +122,7 @@ def _is_installable(root: Path) -> bool:
     if any(os.path.isfile(root / name) for name in _OLDER_PROJECTS):
         return True
     try:
-        values = tomllib.loads((root / _PROJECT).read_text(encoding="utf-8"))
+        values = read_toml(root / _PROJECT)
     except (OSError, ValueError):
         return False
     tool = values.get("tool")

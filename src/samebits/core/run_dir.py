@@ -235,9 +235,15 @@ def prepare_runs(runs: Path) -> None:
     """Create the folder of all runs with its marker; raises StorageError if it is not writable."""
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        (runs / MARKER).touch()
+        if not _is_plain(runs / MARKER):
+            # A cloned project may bring the folder, with a link in it.
+            os.close(os.open(runs / MARKER, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
     except OSError as error:
         raise storage_error(error, runs) from error
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def claim(runs: Path, run_id: str) -> RunDir:

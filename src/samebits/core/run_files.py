@@ -123,6 +123,38 @@ def read_plain(path: Path, most: int, within: Path | None = None) -> bytes:
     return content
 
 
+def read_given(path: Path, most: int = MAX_CODE_BYTES, *, anywhere: bool = False) -> bytes:
+    """The content of a file that a project holds: a regular one, also behind links within the project; raises OSError.
+
+    A repository may have a pipe, on which a reader waits, or a link: to a device without end, or to a secret that a
+    message would show. `anywhere` is for files that the user names, which may be links to any file.
+    """
+    if not (anywhere or Path(os.path.realpath(path)).is_relative_to(_repository(path.parent))):
+        raise NotPlainFileError(errno.EINVAL, "it is a link that leads out of the project", str(path))
+    with open_given(path) as file:
+        if os.fstat(file.fileno()).st_size <= most and len(content := file.read(most + 1)) <= most:
+            return content
+    raise NotPlainFileError(errno.EFBIG, f"it is larger than {most >> 20} MiB", str(path))
+
+
+def _repository(folder: Path) -> Path:
+    """The git repository that a folder lies in, else the folder itself."""
+    real = Path(os.path.realpath(folder))
+    return next((above for above in (real, *real.parents) if os.path.lexists(above / ".git")), real)
+
+
+def open_given(path: Path) -> BufferedReader:
+    """Open a regular file of a project, also behind links; raises OSError."""
+    _require_regular(os.stat(path).st_mode, path)
+    descriptor = os.open(path, _FILE & ~os.O_NOFOLLOW)
+    try:
+        _require_regular(os.fstat(descriptor).st_mode, path)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
 def plain_sha256(path: Path, within: Path | None = None, most: int | None = None) -> str:
     """The sha256 of a regular file, in hex, of at most `most` bytes where that is known; raises OSError."""
     with open_plain(path, within) as file:

@@ -5,15 +5,16 @@ the project. The command line does, and the user's own `~/.config/samebits/confi
 """
 
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields
+from samebits.core.toml_file import read_toml
 
 USERS_OWN = ("image", "runtime")
+_MAX_BYTES = 1 << 20
 _INSIDE = ("data", "runs")
 _LIMITS = ("cpus", "max-disk", "max-hours", "memory", "pids", "tmp-size")
 _KINDS: dict[str, type] = {"cpus": float, "max-hours": float, "pids": int}
@@ -41,23 +42,27 @@ def read_user_config() -> dict[str, Any]:
         path = config_path()
     except RuntimeError:  # there is no home
         return {}
-    return read_options(path, _options, absent=(FileNotFoundError, NotADirectoryError))
+    # The user's own file may well be a link into another folder.
+    return read_options(path, _options, absent=(FileNotFoundError, NotADirectoryError), anywhere=True)
 
 
 def read_options(
     path: Path,
     parse: Callable[[Fields, Path], dict[str, Any]],
     absent: tuple[type[OSError], ...] = (FileNotFoundError,),
+    *,
+    anywhere: bool = False,
 ) -> dict[str, Any]:
     """The options of a TOML file, by a function of its values and its folder; empty if it is absent.
 
-    Raises InputError, which names the file.
+    `anywhere` is as in `read_given`. Raises InputError, which names the file.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_toml(path, _MAX_BYTES, anywhere=anywhere)
     except absent:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    # ValueError: no TOML, no UTF-8, or a number of too many digits.
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}; fix or remove the file") from error
     try:
         return parse(Fields(values), path.parent)

@@ -15,6 +15,7 @@ from samebits.core.jsonio import storage_error
 from samebits.core.notebook import SUFFIX
 from samebits.core.project import CONFIG_NAME, CodeLayout
 from samebits.core.run_config import RunConfig
+from samebits.core.run_files import read_given
 from samebits.core.tree_walk import list_tree
 from samebits.host.image.project_lock import find_lock, find_requirements
 from samebits.host.lint.imports import Need, local_names, needs, notebook_cells
@@ -78,7 +79,7 @@ def _may_train(path: str) -> bool:
 def _trees(path: Path) -> tuple[list[ast.Module], list[str]]:
     """The syntax trees of a file, and what it installs; a file that is no Python has none."""
     try:
-        content = path.read_bytes()
+        content = read_given(path)
         if path.suffix == SUFFIX:
             return notebook_cells(content)
         with warnings.catch_warnings(action="ignore"):
@@ -125,7 +126,10 @@ def _config(folder: Path, contents: dict[str, str]) -> Iterator[str]:
 
 def _gitignore(folder: Path, contents: dict[str, str]) -> Iterator[str]:
     path = folder / ".gitignore"
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    try:
+        text = read_given(path).decode("utf-8", "replace") if path.exists() else ""
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; fix or remove it") from error
     if {"runs", "/runs", "runs/", "/runs/"}.intersection(line.strip() for line in text.splitlines()):
         yield "kept .gitignore"
         return

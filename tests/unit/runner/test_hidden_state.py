@@ -12,6 +12,7 @@ import pytest
 from samebits.core.checkpoint_store import CheckpointStore
 from samebits.runner.checkpoint.object_inspection import has_hidden_state, is_open_elsewhere
 from samebits.runner.checkpoint.output_files import OutputSnapshot
+from support.clocks import at_time
 
 
 class Plain:
@@ -59,7 +60,7 @@ def test_only_files_that_are_written_in_the_run_are_restored(tmp_path: Path) -> 
         assert not is_open_elsewhere(file, inside), "closed"
 
 
-def test_an_object_is_announced_before_it_is_looked_for(tmp_path: Path) -> None:
+def test_an_object_is_announced_before_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another thread may remove what is not announced."""
     store = CheckpointStore(tmp_path / "checkpoints")
 
@@ -74,6 +75,7 @@ def test_an_object_is_announced_before_it_is_looked_for(tmp_path: Path) -> None:
     outputs.mkdir()
     (outputs / "file").write_text("x")
     snapshot = OutputSnapshot(outputs, (), store, announce)
+    at_time(monkeypatch, "2101-01-01T00:00:00+00:00")  # the file's times are past
     snapshot.capture()
     snapshot.capture()
     assert len(list(store.objects.iterdir())) == 1

@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
+from samebits.core.run_files import read_given
 
 # `#` starts a comment only after a space, because hashes and URLs may contain it.
 _COMMENT = re.compile(r"(^|\s)#.*")
@@ -61,7 +62,7 @@ def text_of(pins: Iterable[Pin], *, markers: bool = True) -> str:
 def read_text(path: Path, what: str = "the lock", remedy: str = "make one with `samebits lock`") -> str:
     """The text of a lock, or of `what`; raises InputError where it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_given(path).decode("utf-8")
     except FileNotFoundError as error:
         raise InputError(f"{what} {path} does not exist; {remedy}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -6,7 +6,6 @@ from that, so that projects share a layer. Other pins of TensorFlow's packages w
 
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from samebits.core.determinism_profile import PORTABLE_PACKAGES
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.run_config import RunConfig
+from samebits.core.toml_file import parse_toml
 from samebits.host.image.build_context import CPU, GPU, ImageKind, ProjectLocks, context_file, parse_python
 from samebits.host.image.built_wheels import wheels_of
 from samebits.host.image.lockfile import Pin, has_hashes, read_lock, read_text, text_of
@@ -107,9 +107,9 @@ def _checked_pins(spec: RunConfig, lock: Path, target: Target) -> tuple[Pin, ...
 def read_pylock(path: Path, target: Target) -> tuple[Pin, ...]:
     """The pins of a `pylock.toml` (PEP 751) for a Python; raises InputError for one that holds more than wheels."""
     try:
-        lock = Pylock.from_dict(tomllib.loads(read_text(path)))
+        lock = Pylock.from_dict(parse_toml(read_text(path)))
         chosen = [package for package, _ in lock.select(environment=target.environment, tags=list(target.ranks))]
-    except (tomllib.TOMLDecodeError, PylockValidationError, PylockSelectError) as error:
+    except (ValueError, PylockValidationError, PylockSelectError) as error:
         raise InputError(f"{path} cannot be used for Python {target.python[0]}.{target.python[1]}: {error}") from error
     return tuple(_pin(path, package) for package in chosen)
 

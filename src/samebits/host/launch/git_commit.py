@@ -25,7 +25,7 @@ _OPTIONS = ("--no-pager", "--no-replace-objects", "-c", "core.fsmonitor=false", 
 # The list of protocols takes precedence over every configuration. Older versions of git lack the second variable.
 _VARIABLES = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 _KEPT = ("GIT_CONFIG", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM")
-_LIMIT_SECONDS = 20.0
+_LIMIT_SECONDS = 8.0
 _MAX_REMOTE = 500
 _SCHEMES = ("https", "http", "ssh", "git", "file")
 _SCP = re.compile(r"(?:([^@/:]*)@)?([^@/:]+):(?!:)(.*)")

@@ -96,11 +96,11 @@ def notebook_cells(content: bytes) -> tuple[list[ast.Module], list[str]]:
     """The cells of a notebook that are Python without their magics, and what its cells install with pip."""
     cells: list[ast.Module] = []
     installed: list[str] = []
-    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+    with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
         for cell in json.loads(content)["cells"]:
             source = "".join(cell.get("source", "")) if cell.get("cell_type") == "code" else ""
             words = [word for found in _PIP.findall(source) for word in found.split()]
             installed += [word for word in words if _PACKAGE.match(word)]
-            with suppress(SyntaxError, ValueError):
+            with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
                 cells.append(ast.parse(_NOT_PYTHON.sub("", source)))
     return cells, installed
