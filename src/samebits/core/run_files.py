@@ -11,7 +11,8 @@ import itertools
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
@@ -70,18 +71,29 @@ def open_plain(path: Path, within: Path | None = None) -> BufferedReader:
     """
     root = path.parent if within is None else within
     *folders, name = path.relative_to(root).parts or ("",)
-    here = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    here = _descend(root, folders, path)
     try:
-        for folder in folders:
-            inner = _open_folder(folder, here, path)
-            os.close(here)
-            here = inner
         return _open_file(name, here, path)
     except OSError as error:
         error.filename = os.fspath(path)  # not the name in its folder alone
         raise
     finally:
         os.close(here)
+
+
+def _descend(root: Path, folders: Sequence[str], path: Path) -> int:
+    """Open a folder by one name after the other, none of which is a link; raises OSError, about `path`."""
+    here = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            inner = _open_folder(folder, here, path)
+            os.close(here)
+            here = inner
+    except OSError as error:
+        os.close(here)
+        error.filename = os.fspath(path)
+        raise
+    return here
 
 
 def _open_folder(name: str, here: int, path: Path) -> int:
@@ -185,7 +197,7 @@ def plain_lines(path: Path, within: Path | None = None) -> Iterator[bytes]:
 
 def plain_names(folder: Path) -> list[str]:
     """The names in a folder of a run, which is not a link itself; raises OSError."""
-    with os.scandir(_real_folder(folder.parent, folder.name)) as listing:
+    with _listed(folder.parent, folder.name) as listing:
         return [child.name for child in itertools.islice(listing, MAX_FILES)]
 
 
@@ -194,7 +206,7 @@ def plain_files(root: Path, below: str = "") -> Iterator[str]:
     waiting, count = [below], 0
     while waiting:
         prefix = waiting.pop()
-        with os.scandir(_real_folder(root, prefix)) as listing:
+        with _listed(root, prefix) as listing:
             for child in listing:
                 path, count = f"{prefix}/{child.name}".removeprefix("/"), count + 1
                 if child.is_dir(follow_symlinks=False):
@@ -206,13 +218,22 @@ def plain_files(root: Path, below: str = "") -> Iterator[str]:
                     raise NotPlainFileError(errno.EFBIG, f"it holds more than {MAX_FILES} files", str(root))
 
 
-def _real_folder(root: Path, relative: str) -> Path:
-    """The path of a folder none of whose parents below the root is a link; raises OSError."""
+@contextmanager
+def _listed(root: Path, relative: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """What a folder holds, none of whose parents below the root is a link; raises OSError."""
     if relative.count("/") >= MAX_DEPTH:
         raise NotPlainFileError(errno.ENAMETOOLONG, f"folders are nested deeper than {MAX_DEPTH}", str(root / relative))
-    here = root
-    for part in relative.split("/") if relative else ():
-        here = here / part
-        if not stat.S_ISDIR(os.lstat(here).st_mode):
-            raise NotPlainFileError(errno.ENOTDIR, "it is not a folder", str(here))
-    return here
+    here = _descend(root, relative.split("/") if relative else (), root / relative)
+    try:
+        # By its descriptor: at its path could be another one by now.
+        readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=here)
+    except OSError as error:
+        error.filename = os.fspath(root / relative)
+        raise
+    finally:
+        os.close(here)
+    try:
+        with os.scandir(readable) as listing:
+            yield listing
+    finally:
+        os.close(readable)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from samebits.core.run_files import (
     open_plain,
     plain_files,
     plain_lines,
+    plain_names,
     plain_sha256,
     read_plain,
     safe_path,
@@ -115,3 +117,24 @@ def test_how_large_a_file_may_be() -> None:
         assert most_bytes(path) is None
     for path in ("record.json", "code.jsonl", "code/train.py", "image/source/x.py"):
         assert most_bytes(path) is not None
+
+
+def test_a_folder_that_becomes_a_link_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a check and the listing there is a moment, in which the folder may be replaced."""
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    (run / "code").mkdir(parents=True)
+    (run / "code" / "a").touch()
+    outside.mkdir()
+    (outside / "secret").touch()
+    scandir = os.scandir
+
+    def replaced(what: Any) -> Any:
+        if not (run / "aside").exists():
+            (run / "code").rename(run / "aside")
+            (run / "code").symlink_to(outside)
+        return scandir(what)
+
+    monkeypatch.setattr(os, "scandir", replaced)
+    assert plain_names(run / "code") == ["a"]
+    with pytest.raises(NotPlainFileError):
+        plain_names(run / "code")

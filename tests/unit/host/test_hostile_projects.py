@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from samebits.host.launch import git_commit
 from support.fake_runner import Played, played
+from support.lanes import long_tail
 
 __all__ = ["played"]
 
@@ -102,7 +104,7 @@ def _git_pipe(name: str) -> Attack:
 
 def _sparse(project: Project) -> None:
     with (project.folder / "large.bin").open("wb") as file:
-        os.truncate(file.fileno(), 1 << 44)
+        os.truncate(file.fileno(), 1 << 40)
 
 
 def _notebook(content: object) -> Attack:
@@ -220,8 +222,26 @@ def limited(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_attack(played: Played, attack: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+_USUAL = (
+    *("kind: a pipe as samebits.toml", "kind: a pipe as requirements.lock", "kind: a pipe as train.py"),
+    *("kind: /dev/zero as samebits.toml", "kind: a secret as samebits.toml", "kind: a secret as requirements.in"),
+    *("depth: samebits.toml", "depth: keys", "folders: the marker of runs is a link", "text: a name in the code"),
+    *("git: fsmonitor", "git: ext", "git: a pipe as config", "lock: '-e .'", "notebook: no cells", "option: env"),
+)
+"""One of each class, and those that succeeded once."""
+
+
+def test_there_are_attacks_of_every_class() -> None:
+    assert len(ATTACKS) >= 80
+    assert set(_USUAL) <= ATTACKS.keys()
+
+
+@pytest.mark.parametrize("attack", long_tail(ATTACKS, _USUAL))
+def test_attack(
+    played: Played, attack: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert git_commit._LIMIT_SECONDS < _SECONDS
+    monkeypatch.setattr(git_commit, "_LIMIT_SECONDS", 1.0)
     project = Project(played.project.folder, tmp_path_factory.mktemp("host"))
     ATTACKS[attack](project)
     before = project.listing()
