@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-fast test-all test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-packages bench-profiles bench-trace bench-verify bench-resume bench-states bench-kills bench-clock bench-full-disk bench-together clean
+.PHONY: help train test test-fast test-all test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-packages bench-profiles bench-trace bench-verify bench-resume bench-states bench-kills bench-clock bench-split bench-full-disk bench-together clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ bench-kills: .venv/.installed  ## kill launcher, watcher, training and tee of ti
 
 bench-clock: .venv/.installed  ## let the clock jump while trainings run (MINUTES=10, needs Debian's libfaketime)
 	@nice -n 19 $(BIN)/python benchmarks/clock_jumps.py --minutes $(or $(MINUTES),10)
+
+bench-split: .venv/.installed  ## measure what it costs that the launcher keeps record and ledger (about 3 minutes)
+	@$(ENGINE); $(BIN)/python benchmarks/split.py
 
 bench-together: .venv/.installed  ## 20 trainings at once in one folder, and two resumes at once (about a minute)
 	@$(BIN)/python benchmarks/together.py
