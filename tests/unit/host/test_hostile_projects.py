@@ -182,7 +182,7 @@ ATTACKS: dict[str, Attack] = {
     **{f"kind: a pipe as {name}": _pipe(name) for name in (*_READ, ".git", ".gitignore")},
     **{f"kind: /dev/zero as {name}": _link(name) for name in _READ},
     **{f"kind: a secret as {name}": _link(name, "SECRET") for name in _READ},
-    **{f"depth: {name}": _file(name, f"a = {_DEEP}") for name in ("samebits.toml", "pyproject.toml")},
+    **{f"depth: {name}": _file(name, "a = " + "[\n" * 5000) for name in ("samebits.toml", "pyproject.toml")},
     **{f"depth: {name}": _file(name, _DEEP) for name in ("inputs.lock", "requirements.in", "train.py")},
     "depth: keys": _file("samebits.toml", "a" + ".a" * 100_000 + " = 1"),
     "size: of a number": _file("samebits.toml", f"seed = {'9' * 9_000}"),
