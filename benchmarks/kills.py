@@ -35,7 +35,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support import warm_start
 
 COMMAND = str(Path(sys.executable).with_name("samebits"))
-VICTIMS = ("launcher", "watcher", "training", "tee", "all")
+LAUNCHER, CONTAINER = "launcher", "container"
+VICTIMS = (LAUNCHER, "watcher", "training", "tee", "all")
 FIT = """
 import os
 import keras
@@ -72,6 +73,7 @@ class Bench:
     draw: random.Random
     counts: Counter[str]
     real: str | None = None
+    image: str | None = None
     said: list[str] = field(default_factory=list)
 
     @property
@@ -85,7 +87,13 @@ class Bench:
 
     def train(self, script: str) -> list[str]:
         """The command that trains a script."""
-        return self.command("train", str(self.folder / script / "train.py"), "--runtime", "venv", "--keep", "all")
+        where = ("--runtime", "venv") if self.image is None else ("--image", self.image)
+        return self.command("train", str(self.folder / script / "train.py"), *where, "--keep", "all")
+
+    @property
+    def victims(self) -> tuple[str, ...]:
+        """Who may be killed: the processes of a container are not to be seen from here."""
+        return VICTIMS if self.image is None else (LAUNCHER, CONTAINER)
 
     def odd(self, what: str, detail: str = "") -> None:
         """Count what must not be, and print what led to it."""
@@ -99,12 +107,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--image", help="train in containers of this image, and kill launchers and containers")
     parser.add_argument("--counts", type=Path, default=Path("bench-kills.json"))
     options = parser.parse_args()
     counts = Counter(json.loads(options.counts.read_text()) if options.counts.exists() else {})
     deadline = time.monotonic() + options.minutes * 60
     with tempfile.TemporaryDirectory(prefix="samebits-kills-") as folder, warm_trainings() as real:
-        bench = Bench(Path(folder), random.Random(options.seed), counts, real)
+        bench = Bench(Path(folder), random.Random(options.seed), counts, real, options.image)
         known = {}
         for name, text in SCRIPTS.items():
             (bench.folder / name).mkdir()
@@ -158,7 +167,7 @@ def kill_once(bench: Bench, script: str, wanted: str, seconds: float) -> None:
     bench.said.clear()
     command = bench.train(script)
     for attempt in range(_RESUMES_AT_MOST + 1):
-        victim = bench.draw.choice(VICTIMS) if attempt < _RESUMES_AT_MOST else None
+        victim = bench.draw.choice(bench.victims) if attempt < _RESUMES_AT_MOST else None
         status = attempt_once(bench, command, victim, bench.draw.uniform(0, seconds))
         # A folder becomes a run when its record is written.
         newest = max((path.parent for path in bench.runs.glob("2*/record.json")), default=None)
@@ -185,7 +194,8 @@ def attempt_once(bench: Bench, command: list[str], victim: str | None, after: fl
         start_new_session=True,
         env=variables(bench, cold=cold),
     ) as process:
-        killed = victim is not None and kill_later(process, victim, after)
+        kill = kill_container if victim == CONTAINER else kill_later
+        killed = victim is not None and kill(bench, process, victim, after)
         try:
             _, err = process.communicate(timeout=600)
         except subprocess.TimeoutExpired:
@@ -211,7 +221,27 @@ def variables(bench: Bench, *, cold: bool) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "SAMEBITS_CACHE"} | own
 
 
-def kill_later(process: "subprocess.Popen[bytes]", victim: str, after: float) -> bool:
+def kill_container(bench: Bench, process: "subprocess.Popen[bytes]", _: str, after: float) -> bool:
+    """Wait, then have the engine kill the container of the bench's run; returns whether there was one."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(after)
+    while not (found := containers(bench)) and process.poll() is None:
+        time.sleep(random.uniform(0.005, 0.1))
+    words = ["docker", "kill", *found]
+    return bool(found) and subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+def containers(bench: Bench) -> list[str]:
+    """The containers that run, and have a folder of this bench."""
+    running = subprocess.run(["docker", "ps", "-q", "--no-trunc"], capture_output=True, text=True, check=True)
+    form = "{{.Id}} {{range .Mounts}}{{.Source}}:{{end}}"
+    words = ["docker", "inspect", "--format", form, *running.stdout.split()]
+    # One that has ended meanwhile is left out.
+    listed = subprocess.run(words, capture_output=True, text=True, check=False).stdout.splitlines()
+    return [line.split()[0] for line in listed if f"{bench.folder}/" in line]
+
+
+def kill_later(_: Bench, process: "subprocess.Popen[bytes]", victim: str, after: float) -> bool:
     """Wait, then send SIGKILL; returns whether there was somebody to receive it."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(after)
@@ -275,7 +305,7 @@ def wait_for_end(bench: Bench, launcher: int) -> None:
     while left := [number for number in still_there(bench) if number != launcher]:
         if time.monotonic() > deadline:
             bench.odd("LEFT BEHIND", str(left))
-            for number in left:
+            for number in (number for number in left if number > 0):
                 with suppress(ProcessLookupError):
                     os.kill(number, signal.SIGKILL)
             return
@@ -286,6 +316,9 @@ def still_there(bench: Bench) -> Iterator[int]:
     """Processes of trainings: those that name the bench's runs, and those that were forked warm."""
     yield from (number for _, number in family(0))
     yield from (number for number, _ in processes() if names(bench, number))
+    if bench.image is not None:
+        # Not to be killed from here: they end by themselves, or the number stands for one that did not.
+        yield from (-1 for _ in containers(bench))
 
 
 def names(bench: Bench, number: int) -> bool:
