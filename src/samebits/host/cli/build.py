@@ -63,7 +63,7 @@ def build_command(
     if check:
         return print_comparison(build_twice(engine, plan, offline=offline), as_json=as_json)
     image = build(engine, plan, offline=offline)
-    _, identity = identify(engine, plan.tag)
+    _, identity = identify(engine, plan.tag, kind)
     digests = {"config": identity.config, "base": identity.base, "lock": identity.lock, "source": identity.source}
     if as_json:
         print_json({"tag": plan.tag, "id": image.id} | {name: str(digest) for name, digest in digests.items()})

@@ -20,10 +20,7 @@ from samebits.host.image.build import (
 from samebits.host.image.build_context import (
     CPU,
     GPU,
-    IMAGE_PYTHON,
-    NO_PROJECT,
     ImageKind,
-    ProjectLocks,
     source_digest,
 )
 from samebits.host.image.tag_notes import moved_base, moved_tag
@@ -38,7 +35,7 @@ def find_or_build(engine: Engine, kind: ImageKind, reference: str | None) -> tup
             log(f"{kind.tag} was built from another {other[0]}; it is rebuilt")
         if image is None or other:
             build(engine, plan_build(engine, kind))
-    return identify(engine, reference or kind.tag, kind.project, kind.python)
+    return identify(engine, reference or kind.tag, kind)
 
 
 def _outdated(image: Image, kind: ImageKind) -> tuple[str, str | None, str | None] | None:
@@ -58,14 +55,12 @@ def _wanted_labels(kind: ImageKind) -> Iterator[tuple[str, Digest | str | None, 
     yield PYTHON_LABEL, kind.python_text, "Python"
 
 
-def identify(
-    engine: Engine, reference: str, project: ProjectLocks = NO_PROJECT, python: tuple[int, int] = IMAGE_PYTHON
-) -> tuple[Image, ImageIdentity]:
+def identify(engine: Engine, reference: str, kind: ImageKind) -> tuple[Image, ImageIdentity]:
     """The image to train in, with its digests; raises ImageError if it is missing or outdated."""
     image = require_image(engine, reference)
     # The image says its device; locks and source must be those of this installation and project.
     device = GPU if image.labels.get("samebits.device") == GPU.device else CPU
-    kind = replace(device, project=project, python=python)
+    kind = replace(device, project=kind.project, python=kind.python)
     if other := _outdated(image, kind):
         what, found, ours = other
         raise ImageError(

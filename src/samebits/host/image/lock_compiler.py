@@ -4,16 +4,16 @@ The requirements are resolved together with the pins of samebits's own lock. Tho
 one of these packages in another version: then its choice wins, and samebits's pins are preferences only.
 """
 
-import os
+import contextlib
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from samebits.core.errors import InputError, SamebitsError, ToolError
+from samebits.core.errors import InputError, SamebitsError, ToolError, shorten
 from samebits.core.jsonio import write_atomically
 from samebits.host.console import elapsed_progress
 from samebits.host.image import lock_conflict
@@ -25,10 +25,13 @@ from samebits.host.image.requirements import Requirements
 from samebits.host.interpreters import Interpreter, this_interpreter
 from samebits.host.subprocesses import run_tool
 
-_OURS = ("tensorflow-cpu", "keras", "numpy", "nvidia-ml-py")
+_OURS = ("tensorflow-cpu", "keras", "numpy", "nvidia-ml-py", "xxhash")
 """What a training needs; all other pins of samebits's lock follow from these."""
 
 _TENSORFLOW = {"tensorflow", "tensorflow-cpu", "tensorflow-intel"}
+_MOST_TRIED = 2
+"""Packages that are tried in other versions after a contradiction; each attempt asks the indexes again."""
+
 _BASE_FILE, _PROJECT_FILE, _LOCK_FILE = "samebits.in", "project.in", "requirements.lock"
 
 
@@ -54,10 +57,10 @@ def compile_lock(
     interpreter = interpreter or this_interpreter()
     heading = mark(requirements, interpreter.minor)
     requirements = _on_cpu(_from_wheels(requirements, target))
-    compiler = _Compiler(interpreter=interpreter, own=own)
+    compiler = _Compiler(interpreter=interpreter, own=own, target=target, upgrades=upgrades)
     with elapsed_progress(f"locking {requirements.source}"):
         try:
-            text = _resolve(requirements, compiler, target, upgrades)
+            text = _resolve(requirements, compiler)
         except ToolError as error:
             raise _explained(error, requirements, compiler) from error
     write_atomically(target, (heading + pin_built(text, target)).encode())
@@ -87,16 +90,16 @@ def _on_cpu(requirements: Requirements) -> Requirements:
     return replace(requirements, listed=listed)
 
 
-def _resolve(requirements: Requirements, compiler: "_Compiler", target: Path, upgrades: Upgrades) -> str:
+def _resolve(requirements: Requirements, compiler: "_Compiler") -> str:
     base = _base(requirements, compiler.own)
-    text = compiler.compile(base, requirements, target, upgrades)
+    text = compiler.compile(base, requirements)
     names = {pin.name for pin in read_lock(text)}
     if "tensorflow" not in names or "tensorflow-cpu" not in names:
         return text
     # A package asks for `tensorflow` by this name: it takes the place of `tensorflow-cpu`, which has the same files.
     listed = tuple(item for item in requirements.listed if item.name != "tensorflow-cpu")
     base = [item.replace("tensorflow-cpu", "tensorflow") for item in base]
-    return compiler.compile(base, replace(requirements, listed=listed), target, upgrades)
+    return compiler.compile(base, replace(requirements, listed=listed))
 
 
 def _base(requirements: Requirements, own: Sequence[Pin]) -> list[str]:
@@ -119,18 +122,39 @@ class _Compiler:
 
     interpreter: Interpreter
     own: Sequence[Pin]
+    target: Path
+    upgrades: Upgrades
 
-    def compile(self, base: Iterable[str], requirements: Requirements, target: Path, upgrades: Upgrades) -> str:
+    def compile(self, base: Sequence[str], requirements: Requirements) -> str:
         """The text of a lock of these requirements and those that samebits adds."""
+        # Pip-tools holds on to versions that it should only prefer: without them, others may agree.
+        *first, last = self._preferences(requirements)
+        for preferred in first:
+            try:
+                return self._compile(base, requirements, preferred)
+            except ToolError as error:
+                if not lock_conflict.is_conflict(error.output):
+                    raise
+        return self._compile(base, requirements, last)
+
+    def _preferences(self, requirements: Requirements) -> list[str]:
+        """The pins to prefer: the present lock's or samebits's, then its TensorFlow and Keras, then none."""
+        present = self.target.read_text() if self.target.exists() and not self.upgrades.everything else ""
+        if not overridden(requirements, self.own):
+            # Samebits's pins are requirements here.
+            return [present, ""] if present else [""]
+        main = "".join(f"{pin}\n" for pin in self.own if pin.name in ("tensorflow-cpu", "keras"))
+        return [present or "".join(f"{pin}\n" for pin in self.own), main, ""]
+
+    def _compile(self, base: Sequence[str], requirements: Requirements, preferred: str) -> str:
         with tempfile.TemporaryDirectory(prefix="samebits-lock-") as name:
             folder = Path(name)
             (folder / _BASE_FILE).write_text("".join(f"{item}\n" for item in base))
             (folder / _PROJECT_FILE).write_text("".join(f"{item}\n" for item in requirements.listed))
             # The pins in the output file are preferences.
-            known = target.read_text() if target.exists() else "".join(f"{pin}\n" for pin in self.own)
-            (folder / _LOCK_FILE).write_text(known)
+            (folder / _LOCK_FILE).write_text(preferred)
             variables = {**_VARIABLES, **self.interpreter.tools}
-            command = _command(self.interpreter, upgrades, target.parent / FOLDER)
+            command = _command(self.interpreter, self.upgrades, self.target.parent / FOLDER)
             run_tool(command, what="locking", folder=folder, variables=variables)
             text = (folder / _LOCK_FILE).read_text()
         return text.replace(f"-r {_PROJECT_FILE}", f"-r {requirements.source.name}")
@@ -138,33 +162,30 @@ class _Compiler:
 
 def _explained(error: ToolError, requirements: Requirements, compiler: _Compiler) -> SamebitsError:
     """Pip's failure in one line, with what would agree."""
-    own = compiler.own
+    own, name = compiler.own, requirements.source.name
     if not lock_conflict.is_conflict(error.output):
         missing = lock_conflict.what_is_missing(error.output, compiler.interpreter)
         return error if missing is None else InputError(f"cannot lock {requirements.source}: {missing}")
-    wishes = [] if overridden(requirements, own) else lock_conflict.contradictions(error.output, own)
-    if not wishes:
-        return InputError(f"no versions agree: {lock_conflict.all_wishes(error.output)}; change {requirements.source}")
-    return InputError(f"{wishes[0]}; {_remedy(wishes[0], requirements, compiler)}")
+    wishes = lock_conflict.all_wishes(error.output)
+    ours = [] if overridden(requirements, own) else lock_conflict.contradictions(wishes, own)
+    pins = " or ".join(str(pin) for pin in _agreeing(wishes, requirements, compiler))
+    agreeing = f"{pins} would agree" if pins else ""
+    if ours:
+        or_else = f"require {ours[0].pin.name} in {name}, to have another than samebits's"
+        return InputError(f"{ours[0]}; {f'{agreeing}, or ' if agreeing else ''}{or_else}")
+    described = shorten([str(wish) for wish in wishes], 4)
+    change = f"change {requirements.source}"
+    return InputError(f"no versions agree: {described}; {f'{agreeing}; ' if agreeing else ''}{change}")
 
 
-def _remedy(wish: lock_conflict.Wish, requirements: Requirements, compiler: _Compiler) -> str:
-    own_choice = f"or require {wish.pin.name} in {requirements.source.name}, to have another than samebits's"
-    agreeing = None if wish.by is None else _agreeing(wish.by[0], requirements, compiler)
-    return own_choice.removeprefix("or ") if agreeing is None else f"{agreeing} would agree, {own_choice}"
-
-
-def _agreeing(name: str, requirements: Requirements, compiler: _Compiler) -> Pin | None:
-    """The version of a required package that agrees with samebits's pins."""
-    free = [item for item in requirements.listed if canonicalize_name(item.name) != name]
-    if len(free) == len(requirements.listed):
-        return None
-    relaxed = replace(requirements, listed=(*free, Requirement(name)))
-    try:
-        text = compiler.compile([str(pin) for pin in compiler.own], relaxed, Path(os.devnull), Upgrades())
-    except ToolError:
-        return None
-    return next(pin for pin in read_lock(text) if pin.name == name)
+def _agreeing(wishes: Iterable[lock_conflict.Wish], requirements: Requirements, compiler: _Compiler) -> Iterator[Pin]:
+    """The versions of the project's packages in a contradiction that agree with everything else."""
+    named = (name for wish in wishes for name in (wish.name, wish.by and wish.by[0]))
+    for name in [name for name in dict.fromkeys(named) if name in requirements.names][:_MOST_TRIED]:
+        free = (item for item in requirements.listed if canonicalize_name(item.name) != name)
+        relaxed = replace(requirements, listed=(*free, Requirement(name)))
+        with contextlib.suppress(ToolError):
+            yield next(pin for pin in read_lock(_resolve(relaxed, compiler)) if pin.name == name)
 
 
 _VARIABLES = {"CUSTOM_COMPILE_COMMAND": "samebits lock", "PIP_NO_INPUT": "1", "PYTHONWARNINGS": "ignore"}

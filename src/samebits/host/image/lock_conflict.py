@@ -1,8 +1,10 @@
 """What pip-compile says when it fails, as one line: which requirements contradict each other, or what is missing."""
 
 import re
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -18,46 +20,57 @@ _UNREACHABLE = re.compile(
 )
 _MISSING = re.compile(r"No matching distribution found for (\S+)|satisfies the requirement (\S+) \(from versions: ")
 _WANTED = re.compile(r"RequirementInformation\(requirement=\w+\('([^']+)'\), parent=(?:None|\w+\('([^'# ]+))")
+_OTHER_WHEEL = re.compile(r"Skipping link: none of the wheel's tags \(cp(\d)(\d+)-")
 _WHEEL = re.compile(r"([A-Za-z0-9_.]+?)-([^-]+)-")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """A requirement that contradicts samebits's pin; `by` is the name and version of what needs it, if it is known."""
+    """A requirement in a contradiction; `by` is the name and version of what needs it, None for the project itself."""
 
     requirement: Requirement
-    pin: Pin
     by: tuple[str, str] | None
 
     def __str__(self) -> str:
-        who = "the project" if self.by is None else " ".join(self.by)
-        return f"{who} needs {self.requirement}, and samebits pins {self.pin}"
+        return f"{'the project' if self.by is None else ' '.join(self.by)} needs {self.requirement}"
+
+    @property
+    def name(self) -> str:
+        """The canonical name of what is needed."""
+        return canonicalize_name(self.requirement.name)
 
 
-def contradictions(output: str, own: Sequence[Pin]) -> list[Wish]:
-    """The requirements in pip's last message that samebits's pins do not meet."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contradiction:
+    """A requirement that samebits's pin does not meet."""
+
+    wish: Wish
+    pin: Pin
+
+    def __str__(self) -> str:
+        return f"{self.wish}, and samebits pins {self.pin}"
+
+
+def contradictions(wishes: Iterable[Wish], own: Sequence[Pin]) -> list[Contradiction]:
+    """The requirements that samebits's pins do not meet."""
     pins = {pin.name: pin for pin in own}
-    found = dict.fromkeys(_wishes(output))
-    wishes = []
-    for text, by in found:
-        requirement = Requirement(text)
-        pin = pins.get(canonicalize_name(requirement.name))
-        if pin is not None and not requirement.specifier.contains(pin.version, prereleases=True):
-            wishes.append(Wish(requirement=requirement, pin=pin, by=by))
-    return wishes
+    found = ((wish, pins[wish.name]) for wish in wishes if wish.name in pins)
+    return [
+        Contradiction(wish=wish, pin=pin)
+        for wish, pin in found
+        if not wish.requirement.specifier.contains(pin.version, prereleases=True)
+    ]
 
 
-def all_wishes(output: str) -> str:
-    """Every requirement in pip's message, for a contradiction among the project's own."""
-    found = dict.fromkeys(_wishes(output))
-    lines = [f"{'the project' if by is None else ' '.join(by)} needs {text}" for text, by in found]
-    return shorten(lines, 4)
+def all_wishes(output: str) -> list[Wish]:
+    """The requirements in pip's last message that contradict each other."""
+    return list(dict.fromkeys(_wishes(output)))
 
 
-def _wishes(output: str) -> Iterator[tuple[str, tuple[str, str] | None]]:
+def _wishes(output: str) -> Iterator[Wish]:
     for text, url in _WANTED.findall(output):
         wheel = _WHEEL.match(url.rpartition("/")[2])
-        yield text, None if wheel is None else (canonicalize_name(wheel[1]), wheel[2])
+        yield Wish(requirement=Requirement(text), by=None if wheel is None else (canonicalize_name(wheel[1]), wheel[2]))
 
 
 def is_conflict(output: str) -> bool:
@@ -73,14 +86,27 @@ def what_is_missing(output: str, interpreter: Interpreter) -> str | None:
     if match is None:
         return None
     name = Requirement(match[1] or match[2]).name
-    versions = _versions(name, interpreter)
     python = f"Python {interpreter.minor[0]}.{interpreter.minor[1]}"
+    versions, others = _versions_and_pythons(name, interpreter)
+    if versions is None and others:
+        listed = ", ".join(others)
+        return f"{name} has no wheel for {python}, only for {listed}; choose one with python in samebits.toml"
     if versions is None:
         return f"no index has {name}; check its name on https://pypi.org"
     if _versions(name, interpreter, "--only-binary", ":all:") is None:
         build = f"build its wheel once with `samebits lock --build {name}`, which runs its code on this machine"
         return f"{name} has no wheel for {python}, only its source; require a version that has one, or {build}"
     return f"no index has a wheel of {match[1] or match[2]} for {python}; there are versions {versions}"
+
+
+def _versions_and_pythons(name: str, interpreter: Interpreter) -> tuple[str | None, list[str]]:
+    """As `_versions`, and the Pythons of the wheels that pip passed over, by its log."""
+    with tempfile.TemporaryDirectory(prefix="samebits-lock-") as folder:
+        log = Path(folder) / "log"
+        versions = _versions(name, interpreter, "--log", str(log))
+        text = log.read_text(errors="replace") if log.exists() else ""
+    pythons = sorted({(int(major), int(minor)) for major, minor in _OTHER_WHEEL.findall(text)})
+    return versions, [f"{major}.{minor}" for major, minor in pythons]
 
 
 def _versions(name: str, interpreter: Interpreter, *options: str) -> str | None:

@@ -135,7 +135,7 @@ def divide(pins: Sequence[Pin], kind: ImageKind, lock: Path) -> ProjectLocks:
     base = {pin.name: pin for pin in pins if pin.name in foundation}
     above = text_of(pin for pin in pins if pin.name not in foundation) or None
     wheels = wheels_of(lock, (pin for pin in pins if pin.name not in foundation))
-    if _same(base, own) or _same(base, _own_cpu()) or _within(base, own):
+    if _within(base, own) or _within(base, _own_cpu()):
         return ProjectLocks(packages=above, wheels=wheels)
     if not any(name in base for name in _TENSORFLOW):
         _check_agree(base.values(), own, lock)
@@ -159,17 +159,12 @@ def _own_cpu() -> dict[str, Pin]:
     return {pin.name: pin for pin in read_lock(context_file(CPU.lock))}
 
 
-def _same(pins: Mapping[str, Pin], own: Mapping[str, Pin]) -> bool:
-    """Whether a lock has samebits's own pins, and no other files; most tools leave files out that are no wheels."""
-    return pins.keys() == own.keys() and all(
-        pins[name].version == pin.version and (pins[name].hashes <= pin.hashes or pin.hashes <= pins[name].hashes)
-        for name, pin in own.items()
-    )
-
-
 def _within(pins: Mapping[str, Pin], own: Mapping[str, Pin]) -> bool:
-    """Whether samebits's lock has all of these, and TensorFlow by the same name: the one for GPUs adds CUDA."""
-    return "tensorflow" in pins.keys() & own.keys() and all(
+    """Whether samebits's lock has all of these, and TensorFlow by the same name.
+
+    It may have more: the lock for GPUs adds CUDA, and a lock of an older samebits lacks what was added since.
+    """
+    return any(name in pins and name in own for name in _TENSORFLOW) and all(
         name in own and _agrees(pin, own) for name, pin in pins.items()
     )
 

@@ -60,6 +60,17 @@ def test_wheels_alone_are_samebits_own_pins_too(spec: RunConfig, tmp_path: Path)
     assert project_kind(spec) == CPU
 
 
+@pytest.mark.parametrize(("gpus", "own"), [(None, CPU), ("1", GPU)])
+def test_a_lock_of_an_older_samebits_shares_the_layer_of_tensorflow(
+    tmp_path: Path, gpus: str | None, own: ImageKind
+) -> None:
+    """It lacks what was added since. With a layer of its own, one more package would build all others again."""
+    older = text_of(pin for pin in read_lock(_OWN) if pin.name != "xxhash")
+    (tmp_path / "requirements.lock").write_text(_PANDAS + older)
+    kind = project_kind(RunConfig(script=tmp_path / "train.py", gpus=gpus))
+    assert (kind.project.base, kind.project.packages, kind.lock_digest) == (None, _PANDAS, own.lock_digest)
+
+
 def test_the_text_of_a_lock_does_not_depend_on_its_form(spec: RunConfig, tmp_path: Path) -> None:
     tags = set()
     for text in (_PANDAS + _OWN, _OWN + "\n# a comment\n" + _PANDAS.replace("\\\n   ", "")):
