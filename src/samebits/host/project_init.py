@@ -18,6 +18,7 @@ from samebits.core.run_config import RunConfig
 from samebits.core.run_files import read_given
 from samebits.core.tree_walk import list_tree
 from samebits.host.image.project_lock import find_lock, find_requirements
+from samebits.host.image.requirements import read_requirements
 from samebits.host.lint.imports import Need, local_names, needs, notebook_cells
 from samebits.host.lint.missing_packages import locked_names
 
@@ -52,7 +53,7 @@ def plan_init(folder: Path) -> InitPlan:
     contents: dict[str, str] = {}
     reports = [
         *_requirements(spec, paths, found, contents),
-        *_config(folder, contents),
+        *_config(folder, found, contents),
         *_gitignore(folder, contents),
     ]
     locks = REQUIREMENTS in contents or (find_requirements(spec) is not None and find_lock(spec) is None)
@@ -94,13 +95,14 @@ _Found = dict[str, tuple[list[ast.Module], list[str]]]
 def _requirements(spec: RunConfig, paths: list[str], found: _Found, contents: dict[str, str]) -> Iterator[str]:
     """Plan requirements.in, unless the project states its requirements already."""
     source = find_requirements(spec)
-    if source is not None:
-        yield f"kept {source.name}"
-        return
-    local, locked = local_names(paths), locked_names(spec)
+    listed = set[str]() if source is None else read_requirements(source).names
+    local, known = local_names(paths), locked_names(spec) | listed
     items = {item for path, (trees, _) in found.items() for tree in trees for item in needs(tree, path, local)}
     items |= {_installed(path, text) for path, (_, installed) in found.items() for text in installed}
-    missing = sorted({item.distribution for item in items if canonicalize_name(item.distribution) not in locked})
+    missing = sorted({item.distribution for item in items if canonicalize_name(item.distribution) not in known})
+    if source is not None:
+        yield f"kept {source.name}" + (f"; it does not list what is imported: {', '.join(missing)}" if missing else "")
+        return
     if not missing:
         yield "no packages are imported beside those that every run has"
         return
@@ -115,13 +117,19 @@ def _installed(path: str, text: str) -> Need:
     return Need(distribution=canonicalize_name(name), path=path, line=1, by="pip")
 
 
-def _config(folder: Path, contents: dict[str, str]) -> Iterator[str]:
+def _config(folder: Path, found: _Found, contents: dict[str, str]) -> Iterator[str]:
     if (folder / CONFIG_NAME).exists():
         yield f"kept {CONFIG_NAME}"
         return
-    data = 'data = "data"\n' if (folder / "data").is_dir() else '# data = "data"\n'
+    # Data is not part of the code: a script that opens data/a.csv would no longer find it there.
+    asks = any(_reads_data(tree) for trees, _ in found.values() for tree in trees)
+    data = 'data = "data"\n' if asks and (folder / "data").is_dir() else '# data = "data"\n'
     contents[CONFIG_NAME] = _CONFIG + data + "seed = 0\n"
     yield f"wrote {CONFIG_NAME}"
+
+
+def _reads_data(tree: ast.Module) -> bool:
+    return any(isinstance(node, ast.Constant) and node.value == "SAMEBITS_DATA" for node in ast.walk(tree))
 
 
 def _gitignore(folder: Path, contents: dict[str, str]) -> Iterator[str]:

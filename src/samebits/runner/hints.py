@@ -61,8 +61,14 @@ def _missing_module(name: str, work: Path) -> str:
 
 
 def _missing_file(name: str, work: Path, code: Code) -> Iterator[str]:
-    """A file that is found from the project's first folder, where many scripts expect to be started."""
-    if os.path.isabs(name) or code.workdir == ".":
+    """A file that is elsewhere: seen from the project's first folder, where many scripts expect to start, or data."""
+    if os.path.isabs(name):
         return
-    if os.path.lexists(work / name):
+    if code.workdir != "." and os.path.lexists(work / name):
         yield f"the script runs in {code.workdir}/, and {name} is found from the project's own folder; add --workdir ."
+    data, parts = os.environ.get("SAMEBITS_DATA"), Path(name).parts
+    if data and any(os.path.lexists(Path(data, *parts[start:])) for start in range(len(parts))):
+        yield (
+            f"{name} is in the data, whose folder is os.environ['SAMEBITS_DATA']; without --data, and without data in"
+            " samebits.toml, a folder of the project keeps its place"
+        )

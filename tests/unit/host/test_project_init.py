@@ -76,7 +76,15 @@ def test_nothing_that_is_there_is_changed(folder: Path) -> None:
     assert (folder / "requirements.in").read_text() == "pandas<3\n"
     assert (folder / "samebits.toml").read_text() == "seed = 7\n"
     assert (folder / ".gitignore").read_text() == "*.pyc\nruns/\n"
-    assert done.out.splitlines()[:3] == ["kept requirements.in", "kept samebits.toml", "kept .gitignore"]
+    missing = "opencv-python-headless, pillow, scikit-learn, scipy, tensorboard"
+    first = f"kept requirements.in; it does not list what is imported: {missing}"
+    assert done.out.splitlines()[:3] == [first, "kept samebits.toml", "kept .gitignore"]
+
+
+def test_requirements_that_are_complete(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import pandas, yaml\n")
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["Pandas>=2", "PyYAML", "tensorflow"]\n')
+    assert _init(tmp_path).out.splitlines()[0] == "kept pyproject.toml"
 
 
 def test_a_script_that_needs_nothing_more(tmp_path: Path) -> None:
@@ -84,8 +92,16 @@ def test_a_script_that_needs_nothing_more(tmp_path: Path) -> None:
     (tmp_path / "my train.py").write_text("import keras\n")
     done = _init(tmp_path)
     assert not (tmp_path / "requirements.in").exists()
-    assert 'data = "data"\n' in (tmp_path / "samebits.toml").read_text()
     assert done.out.splitlines()[-2:] == ["  samebits check 'my train.py'", "  samebits train 'my train.py'"]
+
+
+@pytest.mark.parametrize(("script", "line"), [('os.environ["SAMEBITS_DATA"]', ""), ('open("data/a.csv")', "# ")])
+def test_a_folder_that_the_script_opens_by_its_place_stays_there(tmp_path: Path, script: str, line: str) -> None:
+    """As --data it would be found by SAMEBITS_DATA only."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "train.py").write_text(f"import os\n{script}\n")
+    _init(tmp_path)
+    assert f'\n{line}data = "data"\n' in (tmp_path / "samebits.toml").read_text()
 
 
 def test_a_folder_without_scripts(tmp_path: Path) -> None:

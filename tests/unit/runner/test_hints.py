@@ -78,6 +78,21 @@ def test_hints(work: Path, error: BaseException, expected: str | None) -> None:
     assert hint(error, work, CODE) == expected
 
 
+@pytest.mark.parametrize("name", ["data/inner/a.csv", "../data/inner/a.csv", "inner/a.csv", "data/inner/absent.csv"])
+def test_a_file_of_the_data_is_not_in_the_code(
+    work: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    data = tmp_path_factory.mktemp("data")
+    (data / "inner").mkdir()
+    (data / "inner" / "a.csv").touch()
+    error = FileNotFoundError(2, "No such file", name)
+    assert hint(error, work, CODE) is None
+    monkeypatch.setenv("SAMEBITS_DATA", str(data))
+    found = hint(error, work, CODE)
+    assert (found or "").startswith("" if "absent" in name else f"{name} is in the data, whose folder is os.environ")
+    assert (found is None) == ("absent" in name)
+
+
 def test_no_hint_where_it_would_change_nothing(work: Path) -> None:
     """In the project's own folder already."""
     code = Code(tree=CODE.tree, entry="train.py")
