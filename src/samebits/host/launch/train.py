@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from samebits.core.code_tree import describe_code
+from samebits.core.code_tree import describe_code, read_script
 from samebits.core.declared_env import credential_arguments
 from samebits.core.errors import EXIT_ERROR, EXIT_OK, RecordError, SamebitsError, Terminated, shorten
 from samebits.core.ledger import lock_alive
@@ -37,6 +37,8 @@ _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 def train(spec: RunConfig, limits: RunLimits = USUAL) -> tuple[RunDir, int]:
     """Train once; returns the run's folder and the exit status: 0, 1 if the script failed, 2 for an error."""
+    # What cannot run must not build an image first.
+    read_script(spec.script)
     runtime = choose_runtime(spec)
     # Hashing follows the choice of the runtime: a missing image is reported before gigabytes are read.
     with hashing_progress("hashing the data") as progress:

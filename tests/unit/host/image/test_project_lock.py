@@ -12,7 +12,7 @@ from samebits.core.errors import InputError
 from samebits.core.project import CodeLayout
 from samebits.core.run_config import RunConfig
 from samebits.host.image.base_image import default_base
-from samebits.host.image.build_context import CPU, GPU, NO_PROJECT, ImageKind, context_file
+from samebits.host.image.build_context import CPU, GPU, NO_PROJECT, ImageKind, context_file, write_context
 from samebits.host.image.lockfile import Pin, read_lock, text_of
 from samebits.host.image.project_lock import find_lock, mark, project_kind
 from samebits.host.image.requirements import read_requirements
@@ -20,6 +20,7 @@ from samebits.host.image.wheelhouse import Target
 from support.command import ROOT
 
 _OWN = context_file(CPU.lock).read_text()
+_EXAMPLE = ROOT / "examples" / "packages"
 _PANDAS = f"pandas==3.1.1 \\\n    --hash=sha256:{'a' * 64}\n"
 
 
@@ -95,6 +96,22 @@ def test_gpus_have_samebits_own_tensorflow(tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text(_PANDAS + _pinned("tensorflow-cpu", "2.20.0"))
     with pytest.raises(InputError, match="pins a TensorFlow of its own"):
         project_kind(spec)
+
+
+def test_the_image_for_gpus_holds_the_packages_of_the_same_lock(tmp_path: Path) -> None:
+    """Above samebits's TensorFlow for GPUs, and in the same layers."""
+    kinds = [project_kind(RunConfig(script=_EXAMPLE / "train.py", gpus=gpus)) for gpus in (None, "all")]
+    for kind in kinds:
+        context = tmp_path / kind.device
+        context.mkdir()
+        write_context(kind, context, b"{}")
+    cpu, gpu = (kind.tag for kind in kinds)
+    assert re.fullmatch(r"samebits:cpu-[0-9a-f]{12} samebits:gpu-[0-9a-f]{12}", f"{cpu} {gpu}")
+    packages = "packages/requirements.lock"
+    assert (tmp_path / "gpu" / packages).read_bytes() == (tmp_path / "cpu" / packages).read_bytes()
+    assert (tmp_path / "gpu" / "lock" / "requirements.lock").read_bytes() == context_file(GPU.lock).read_bytes()
+    assert (tmp_path / "gpu" / "cuda" / "requirements.lock").exists()
+    assert "\nFROM tensorflow AS packages\n" in (tmp_path / "gpu" / "Dockerfile").read_text()
 
 
 def test_a_package_that_names_tensorflow_finds_it_in_the_image_for_gpus(tmp_path: Path) -> None:

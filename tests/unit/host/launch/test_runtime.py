@@ -1,15 +1,17 @@
 """What a launcher asks for before anything runs: the container of a run, and an environment that contradicts."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from samebits.core.errors import SettingError
+from samebits.core.errors import InputError, SettingError
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.host.docker import Image
 from samebits.host.launch.runtime import choose_runtime, plan_container
+from samebits.host.launch.train import train
 
 _IMAGE = Image(reference="samebits:cpu", id="sha256:0", labels={})
 
@@ -49,3 +51,22 @@ def test_an_environment_that_contradicts(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "8")
     with pytest.raises(SettingError, match="OPENBLAS_NUM_THREADS=8"):
         choose_runtime(RunConfig(script=Path("train.py"), runtime="venv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("train.py", None, "the script {script} does not exist"),
+        ("data.csv", b"a,b\n", "the script {script} is neither a Python file"),
+        ("a.ipynb", b"{}", "the notebook {script} cannot be read"),
+    ],
+)
+def test_what_cannot_run_builds_no_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes | None, complaint: str
+) -> None:
+    monkeypatch.setattr("samebits.host.launch.train.choose_runtime", lambda _: pytest.fail("a runtime was chosen"))
+    script = tmp_path / name
+    if content is not None:
+        script.write_bytes(content)
+    with pytest.raises(InputError, match=f"^{re.escape(complaint.format(script=script))}"):
+        train(RunConfig(script=script))
