@@ -360,6 +360,7 @@ def test_a_base_that_is_not_here(tmp_path: Path, cache: Path) -> None:
     assert done.status == 2
     assert done.complaint == (
         "the engine has no base image samebits-test:absent; name one by digest, or make one with `make base-image`"
+        " and name it with --base"
     )
     assert not list(cache.rglob("*.tar"))
     pinned = f"python@sha256:{'0' * 64}"

@@ -18,6 +18,9 @@ _OTHER_BASES = {
     (3, 12): "python:3.12.14-slim-trixie@sha256:f77ac9e44ae96ef2c90b8053ea08c31f8be030f824196b0ae4db6d462c84e51f",
 }
 
+_DEBIANS = {(3, 11): "bookworm"}
+"""The releases of Debian whose own Python is one that `python` in `samebits.toml` can choose."""
+
 
 def default_base(python: tuple[int, int] = IMAGE_PYTHON) -> str:
     """`$SAMEBITS_BASE`, else the pinned base; for Python 3.12 `$SAMEBITS_BASE_3_12`, else the one pinned for it."""
@@ -28,6 +31,19 @@ def default_base(python: tuple[int, int] = IMAGE_PYTHON) -> str:
     if match is None:
         raise ImageError("the Dockerfile names no base; restore its line 'ARG BASE=…'")
     return os.environ.get("SAMEBITS_BASE") or match[1]
+
+
+def base_advice(python: tuple[int, int] = IMAGE_PYTHON) -> str:
+    """What to do about a base for a Python that no registry serves and the engine lacks."""
+    name = f"SAMEBITS_BASE_{python[0]}_{python[1]}"
+    if python == IMAGE_PYTHON:
+        return "make one with `make base-image` and name it with --base"
+    if python in _DEBIANS:
+        return f"make one with `tools/base_image.sh --release {_DEBIANS[python]}` and name it in {name}"
+    return (
+        f"no Debian has Python {python[0]}.{python[1]}: name an image of your own in {name}, or train with"
+        " --runtime venv"
+    )
 
 
 def archive_base(engine: Engine, base: str) -> Path:

@@ -19,7 +19,7 @@ from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
 from samebits.host.cache_dir import cache_folder, read_own
 from samebits.host.console import log, log_progress
 from samebits.host.docker import Engine, Image
-from samebits.host.image.base_image import default_base, provide_base
+from samebits.host.image.base_image import base_advice, default_base, provide_base
 from samebits.host.image.build_context import (
     CPU,
     GPU,
@@ -166,9 +166,7 @@ def plan_build(engine: Engine, kind: ImageKind, *, tag: str | None = None, base:
     if pinned is None:
         found = engine.find_image(base)
         if found is None:
-            raise ImageError(
-                f"the engine has no base image {base}; name one by digest, or make one with `make base-image`"
-            )
+            raise ImageError(f"the engine has no base image {base}; name one by digest, or {base_advice(kind.python)}")
         digest = found.id
     else:
         digest = pinned[1]
@@ -256,7 +254,7 @@ def _run_build(engine: Engine, command: list[str], plan: BuildPlan, builder: Bui
             run_tool(command, what=what, show=True)
     except ToolError as error:
         # The engine's builder fails mostly for a base that no registry serves, another builder for itself.
-        hint = "if the base cannot be pulled, make one with `make base-image` and name it with --base"
+        hint = f"if the base cannot be pulled, {base_advice(plan.kind.python)}"
         if builder.name is not None:
             hint = "BUILDX_BUILDER=default selects the engine's builder instead"
         raise ToolError(f"{error}; {hint}") from error

@@ -9,6 +9,7 @@ import pytest
 from samebits.core.digest import Digest
 from samebits.core.record import Record
 from samebits.host.docker import Image
+from samebits.host.image import rebuild
 from samebits.host.image.rebuild import find_recorded
 
 _OURS = Image(reference="samebits:cpu", id="sha256:b", labels={}, layers=("base", "tensorflow", "recipe"))
@@ -47,3 +48,17 @@ def plain(example: Record) -> Record:
 def test_the_original_or_none(plain: Record, images: list[Image], expected: Image | None) -> None:
     engine: Any = SimpleNamespace(images_with=lambda _: images, history=lambda image: _STEPS[image.reference])
     assert find_recorded(engine, plain) == expected
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_an_image_that_is_another_keeps_no_name(example: Record, monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
+    """`samebits:rebuilt-…` would say that it is the recorded one."""
+    recorded = Digest.of_bytes(b"recorded")
+    image = replace(example.recipe.image, config=recorded)
+    run: Any = SimpleNamespace(read=lambda: replace(example, recipe=replace(example.recipe, image=image)))
+    removed: list[str] = []
+    engine: Any = SimpleNamespace(find_image=lambda _: None, remove_image=removed.append)
+    monkeypatch.setattr(rebuild, "_rebuild_image", lambda *_, **__: _OURS)
+    monkeypatch.setattr(rebuild, "config_digest", lambda *_: recorded if same else Digest.of_bytes(b"another"))
+    assert (rebuild.rebuild(engine, run).found == recorded) == same
+    assert removed == ([] if same else [_OURS.reference])

@@ -1,5 +1,6 @@
 """Which image a training builds by itself. Builds are in tests/engine; here the engine only says what it has."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from samebits.core.errors import ImageError
 from samebits.host.docker import Image
 from samebits.host.image import identify
+from samebits.host.image.build import plan_build
 from samebits.host.image.build_context import CPU, ImageKind
 
 PROJECT = replace(CPU, python=(3, 12))
@@ -60,3 +62,20 @@ def test_an_outdated_image_is_rebuilt(
 
 def test_an_outdated_image_that_the_user_named_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert built(monkeypatch, CPU, CPU.tag, Outdated(), OUTDATED) == []
+
+
+@pytest.mark.parametrize(
+    ("python", "advice"),
+    [
+        ((3, 11), "make one with `tools/base_image.sh --release bookworm` and name it in SAMEBITS_BASE_3_11"),
+        ((3, 12), "no Debian has Python 3.12: name an image of your own in SAMEBITS_BASE_3_12, or train with"),
+        ((3, 13), "make one with `make base-image` and name it with --base"),
+    ],
+)
+def test_a_base_that_is_not_there(python: tuple[int, int], advice: str) -> None:
+    """Not every Python has a base that can be made everywhere."""
+    engine: Any = Nothing()
+    with pytest.raises(
+        ImageError, match=re.escape(f"the engine has no base image none; name one by digest, or {advice}")
+    ):
+        plan_build(engine, replace(CPU, python=python), base="none")
