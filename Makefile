@@ -104,7 +104,7 @@ bench-states: .venv/.installed  ## count which state resumes, and which is refus
 bench-build: .venv/.installed  ## measure builds (about 10 minutes)
 	@$(ENGINE); $(BIN)/python benchmarks/build.py
 
-bench-packages: .venv/.installed  ## measure images with a project's packages beside a plain Dockerfile (about 15 minutes)
+bench-packages: .venv/.installed  ## measure images with a project's packages beside pip-compile and a plain Dockerfile (about 20 minutes)
 	@$(ENGINE); $(BIN)/python benchmarks/packages.py
 
 clean:  ## remove what the targets made in this folder; keeps runs, images and caches elsewhere

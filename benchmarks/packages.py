@@ -1,6 +1,7 @@
-"""Measure images with packages of a project's own beside a plain Dockerfile: `make bench-packages` (about 15 minutes).
+"""Measure locks and images with packages of a project's own: `make bench-packages` (about 20 minutes).
 
-Both install the same locked wheels from local folders on the same base, without network.
+A lock is compared with plain pip-compile, an image with a plain Dockerfile: the same locked wheels from local folders on the
+same base, installed without network. A lock's time is that of the network.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from samebits.host.image.wheelhouse import prepare_wheelhouse
 COMMAND = str(Path(sys.executable).with_name("samebits"))
 EXAMPLE = Path(__file__).parents[1] / "examples" / "packages"
 OURS, PLAIN = "samebits:bench-packages", "samebits:bench-plain"
-MORE = ("tqdm", "tabulate", "humanize", "xxhash", "colorama")
+MORE = ("tabulate", "humanize", "colorama", "pluggy", "tqdm")
 """A small package for each round: the engine has cached the layer of one that it built before."""
 
 DOCKERFILE = """\
@@ -37,7 +38,7 @@ RUN --mount=type=bind,from=base,target=/wheels/base --mount=type=bind,from=packa
 
 
 Found = dict[str, tuple[list[float], list[float]]]
-"""For each case the seconds of the plain Dockerfile, and ours."""
+"""For each case the seconds of the plain tools, and ours."""
 
 
 def main() -> None:
@@ -50,13 +51,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         first = project(Path(scratch) / "first")
         others = [project(Path(scratch) / name, name) for name in MORE[:rounds]]
-        for other in others:
+        for number, other in enumerate(others):
+            measure_lock(found, Path(scratch) / f"lock-{number}")
             measure(found, "all packages, no cache", engine, first, cached=False)
             measure(found, "nothing changed", engine, first)
             measure(found, "one more small package", engine, other)
     for tag in (OURS, PLAIN):
         engine.remove_image(tag)
-    print(f"| image, medians of {rounds} interleaved rounds | a plain Dockerfile | `samebits build SCRIPT` | ratio |")
+    print(f"| medians of {rounds} interleaved rounds | pip-compile, a plain Dockerfile | samebits | ratio |")
     print("|---|---|---|---|")
     for name, (plain, ours) in found.items():
         print(f"| {name} | {described(plain)} | {described(ours)} | {middle(ours) / middle(plain):.2f} |")
@@ -68,12 +70,29 @@ def project(folder: Path, *more: str) -> ImageKind:
     if more:
         with (folder / "requirements.in").open("a") as file:
             file.writelines(f"{name}\n" for name in more)
-        subprocess.run([COMMAND, "lock"], cwd=folder, check=True, capture_output=True)
+        quietly(COMMAND, "lock", folder=folder)
     return project_kind(make_config({"script": folder / "train.py"}, fetched=False))
 
 
+def measure_lock(found: Found, folder: Path) -> None:
+    """Lock the example's requirements with TensorFlow twice, from nothing."""
+    folder.mkdir()
+    wanted = (EXAMPLE / "requirements.in").read_text()
+    (folder / "plain.in").write_text(f"{wanted}tensorflow-cpu\nkeras\n")
+    (folder / "requirements.in").write_text(wanted)
+    pip_compile = (sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--strip-extras")
+    plain, ours = found.setdefault("lock, from nothing", ([], []))
+    plain.append(seconds(lambda: quietly(*pip_compile, "--pip-args", "--only-binary :all:", "plain.in", folder=folder)))
+    ours.append(seconds(lambda: quietly(COMMAND, "lock", folder=folder)))
+
+
+def quietly(*command: str, folder: Path) -> None:
+    """Run a command that must succeed."""
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
 def measure(
-    found: dict[str, tuple[list[float], list[float]]],
+    found: Found,
     name: str,
     engine: Engine,
     kind: ImageKind,
