@@ -1,7 +1,7 @@
 """Measure locks and images with packages of a project's own: `make bench-packages` (about 20 minutes).
 
-A lock is compared with plain pip-compile, an image with a plain Dockerfile: the same locked wheels from local folders on the
-same base, installed without network. A lock's time is that of the network.
+A lock is compared with plain pip-compile, an image with a plain Dockerfile that installs the same wheels on the same
+base, from local folders and without network. A lock's time is that of the network.
 """
 
 import argparse
