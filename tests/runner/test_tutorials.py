@@ -44,3 +44,35 @@ def test_a_script_that_pins_everything_itself(project: Project) -> None:
     assert record.result is not None
     assert [item.path for item in record.result.outputs] == ["model.h5"]
     assert project.train().line("result") == done.line("result")
+
+
+EXPORTS = """
+import os
+import keras
+import numpy as np
+
+x = np.random.default_rng(1).normal(size=(64, 4)).astype("float32")
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+model.compile("sgd", "mse")
+model.fit(x, x[:, :3], verbose=0)
+path = os.path.join(os.environ.get("SAMEBITS_OUTPUT", "."), "exported")
+model.export(path, verbose=False)
+layer = keras.layers.TFSMLayer(path, call_endpoint="serve")
+assert np.allclose(layer(x), model(x))
+outer = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(1)])
+outer.compile("sgd", "mse")
+outer.fit(x, x[:, :1], verbose=0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("locked")
+def test_an_exported_model_repeats(project: Project) -> None:
+    """All of its files but a random number; and it can be used as a layer."""
+    project.write(EXPORTS)
+    done = project.train()
+    assert done.status == 0, done.err
+    record = project.only_run()
+    assert record.result is not None
+    assert "exported/saved_model.pb" in {item.path for item in record.result.outputs}
+    assert project.train().line("result") == done.line("result")

@@ -252,6 +252,7 @@ _READERS = {
     "samebits.host.image.received": "a copy of a run's context, which the door made",
     "samebits.host.image.wheelhouse": "wheels in the cache",
     "samebits.host.fetch.script_fetch": "files of the cache, for an export",
+    "samebits.host.image.lock_conflict": "pip's log in a temporary folder",
     "samebits.host.inputs.network": "this machine's certificates",
     "samebits.host.inputs.download": "drafts in the cache",
     "samebits.host.rerun.script_output": "pipes to a script",

@@ -12,8 +12,12 @@ from samebits.core.run_files import safe_path
 
 KERAS_ORDER = "keras"
 PER_EPOCH = "per-epoch"
-KNOWN_LOGS = ("*events.out.tfevents.*", "*plugins/profile/*")
-"""Patterns of logs that hold times and host names: what TensorBoard reads. The result does not cover them."""
+KNOWN_LOGS = ("*events.out.tfevents.*", "*plugins/profile/*", "fingerprint.pb", "*/fingerprint.pb")
+"""Patterns of files that differ in every run. The result does not cover them.
+
+What TensorBoard reads holds times and host names. TensorFlow writes a random number beside the checksums of a
+SavedModel.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
