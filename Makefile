@@ -98,8 +98,8 @@ bench-split: .venv/.installed  ## measure what it costs that the launcher keeps 
 bench-together: .venv/.installed  ## 20 trainings at once in one folder, and two resumes at once (about a minute)
 	@$(BIN)/python benchmarks/together.py
 
-bench-states: .venv/.installed  ## count which state resumes, and which is refused (about 20 minutes)
-	@$(BIN)/python benchmarks/states.py
+bench-states: .venv/.installed  ## count which state resumes, and which is refused (about 20 minutes; INTO=cells.jsonl continues)
+	@$(BIN)/python benchmarks/states.py $(if $(INTO),--into "$(INTO)")
 
 bench-build: .venv/.installed  ## measure builds (about 10 minutes)
 	@$(ENGINE); $(BIN)/python benchmarks/build.py
