@@ -132,11 +132,16 @@ def test_objects_that_the_interpreter_holds_are_found(monkeypatch: pytest.Monkey
     made = types.ModuleType("made_by_hand")
     made.number = 4  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "made_by_hand", made)
+    # A package written in C makes its inner modules itself.
+    inner = types.ModuleType("json.inner")
+    inner.number = 5  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "json.inner", inner)
     monkeypatch.setitem(sys.modules, "box", box)
     monkeypatch.setattr(sys, "excepthook", box)
     found = dict(held_objects())
     assert found["the context variable held"] == 3
     assert found["made_by_hand.number"] == 4
+    assert "json.inner.number" not in found
     assert found["sys.modules['box']"] is found["sys.excepthook"] is box
 
 

@@ -77,9 +77,15 @@ def held_objects() -> Iterator[tuple[str, Any]]:
     for name, item in list(sys.modules.items()):
         if not isinstance(item, types.ModuleType):
             yield f"sys.modules['{name}']", item
-        # Made by hand: the import system gives every module a spec, but the script's own.
-        elif type(item) is types.ModuleType and item.__spec__ is None and name not in _SCRIPTS:
+        elif _is_made_by_hand(name, item):
             yield from ((f"{name}.{key}", value) for key, value in vars(item).items() if not key.startswith("__"))
+
+
+def _is_made_by_hand(name: str, module: types.ModuleType) -> bool:
+    """Whether no import made a module: that would have given it a spec, or one to the package that made it in C."""
+    package = sys.modules.get(name.partition(".")[0])
+    specs = [getattr(item, "__spec__", None) for item in (module, package) if type(item) is types.ModuleType]
+    return type(module) is types.ModuleType and specs.count(None) == len(specs) and name not in _SCRIPTS
 
 
 def is_plain(value: Any) -> bool:
