@@ -72,6 +72,26 @@ class Hits:
     def hit(self, *_): self.number += 1
 signal.signal(signal.SIGUSR1, Hits().hit)
 """
+_THREAD = """
+import queue, threading
+asked, answers = queue.Queue(), queue.Queue()
+def work():
+    number = 0
+    while True:
+        asked.get()
+        number += 1
+        answers.put(number)
+threading.Thread(target=work, daemon=True, name="counter").start()
+"""
+_ERRORS = """
+class Errors:
+    number = 0
+    def __call__(self, *_): self.number += 1
+np.seterrcall(Errors())
+def count():
+    with np.errstate(all="call"): np.float32(1) / np.zeros(1, "float32")
+    return np.geterrcall().number
+"""
 _LIMIT = "[sys.setrecursionlimit(sys.getrecursionlimit() + 1), sys.getrecursionlimit() - 1000][1]"
 _TIMES = """
 held = OUT + "/held"
@@ -261,6 +281,11 @@ NOT_RESUMED = {
         "late is not built before the samebits.checkpoint loop",
     ),
     "the recursion limit": (kept(_LIMIT, "import sys"), "the recursion limit changed during training"),
+    "a variable of a thread": (
+        kept("[asked.put(1), answers.get()][1]", _THREAD),
+        "number in the thread counter changed during training",
+    ),
+    "the error handler of NumPy": (kept("count()", _ERRORS), "the error handler of NumPy changed during training"),
     "the handler of a signal": (
         kept("[os.kill(os.getpid(), signal.SIGUSR1), signal.getsignal(signal.SIGUSR1).__self__.number][1]", _HANDLER),
         "the handler of signal 10 changed during training",

@@ -23,6 +23,7 @@ from samebits.runner.checkpoint.readable_settings import (
     settings_of_libraries,
     settings_of_python,
 )
+from samebits.runner.checkpoint.thread_state import held_by_threads
 
 _PLAIN = (bool, int, float, str)
 _CONTAINERS = (list, dict, set, deque, bytearray)
@@ -90,6 +91,7 @@ class ProcessSettings:
             for key, value in list(vars(module).items()):
                 if key not in known and self._is_value(key, value):
                     yield f"{name}.{key}", value
+        yield from held_by_threads(self._code)
         yield from ((name, value) for name, value in held_objects() if self._is_held(value))
         yield from ((f"{name}.{key}", vars(module).get(key)) for name, module, key in self._replaced)
         for kind, known in self._classes.items():

@@ -71,6 +71,9 @@ def held_objects() -> Iterator[tuple[str, Any]]:
         yield f"sys.{name}", getattr(sys, name)
     yield from (("sys.settrace", sys.gettrace()), ("sys.setprofile", sys.getprofile()))
     yield "threading.excepthook", threading.excepthook
+    import numpy as np
+
+    yield "the error handler of NumPy", np.geterrcall()
     yield from ((f"a callback of the garbage collector ({index})", item) for index, item in enumerate(gc.callbacks))
     for variable, value in contextvars.copy_context().items():
         yield f"the context variable {variable.name}", value

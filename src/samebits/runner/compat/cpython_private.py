@@ -6,6 +6,7 @@ import gc
 import glob
 import itertools
 import random
+import sys
 import tempfile
 import types
 from collections.abc import Callable
@@ -21,6 +22,11 @@ def global_random() -> random.Random:
     """The generator behind `random.random` and the other functions of that module."""
     generator: random.Random = random._inst
     return generator
+
+
+def frames_of_threads() -> dict[int, types.FrameType]:
+    """The innermost frame of every thread, by the thread's number."""
+    return sys._current_frames()
 
 
 def entropy_location() -> PatchTarget:

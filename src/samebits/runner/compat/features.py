@@ -147,6 +147,7 @@ EXACT_RESUME = Feature(
         "tensorflow.python.util.object_identity:Reference",
         "numpy.random.mtrand:_rand",
         "random:_inst",
+        "sys:_current_frames",
         "tensorflow.python.data.ops.structured_function:StructuredFunctionWrapper",
         "tensorflow.python.eager.context:Context._set_global_seed",
         "tensorflow.python.eager.context:Context.clear_kernel_cache",
