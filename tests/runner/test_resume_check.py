@@ -29,12 +29,12 @@ class Counts(keras.callbacks.Callback):
 model.fit(data, epochs=100000, verbose=0, validation_data=held, callbacks=[Counts()])
 """
 _HIDDEN = """
-import sys
-sys.setrecursionlimit(2000)  # the interpreter holds it; no object that a checkpoint reaches does
+import fcntl, termios
+source, target = os.pipe()  # the kernel holds a number; no object that a checkpoint reaches does
 class Hidden(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        sys.setrecursionlimit(sys.getrecursionlimit() + 1)
-        self.scale = sys.getrecursionlimit() - 2000
+        os.write(target, b"x")
+        self.scale = int.from_bytes(fcntl.ioctl(source, termios.FIONREAD, bytes(4)), "little")
 model.fit(x, y, epochs=3, verbose=0, callbacks=[Hidden()])
 """
 _STEP = """
