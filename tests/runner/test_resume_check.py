@@ -29,12 +29,12 @@ class Counts(keras.callbacks.Callback):
 model.fit(data, epochs=100000, verbose=0, validation_data=held, callbacks=[Counts()])
 """
 _HIDDEN = """
-import fcntl, termios
-source, target = os.pipe()  # the kernel holds a number; no object that a checkpoint reaches does
+import threading
+# The main thread holds a number; no object that a checkpoint reaches does.
 class Hidden(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        os.write(target, b"x")
-        self.scale = int.from_bytes(fcntl.ioctl(source, termios.FIONREAD, bytes(4)), "little")
+        threading.main_thread().number = getattr(threading.main_thread(), "number", 0) + 1
+        self.scale = threading.main_thread().number
 model.fit(x, y, epochs=3, verbose=0, callbacks=[Hidden()])
 """
 _STEP = """

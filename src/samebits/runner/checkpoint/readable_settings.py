@@ -17,6 +17,7 @@ import threading
 import time
 import tracemalloc
 import types
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -70,7 +71,7 @@ def held_objects() -> Iterator[tuple[str, Any]]:
     for name in ("excepthook", "displayhook", "unraisablehook", "breakpointhook"):
         yield f"sys.{name}", getattr(sys, name)
     yield from (("sys.settrace", sys.gettrace()), ("sys.setprofile", sys.getprofile()))
-    yield "threading.excepthook", threading.excepthook
+    yield from (("threading.excepthook", threading.excepthook), ("warnings.showwarning", warnings.showwarning))
     import numpy as np
 
     yield "the error handler of NumPy", np.geterrcall()
