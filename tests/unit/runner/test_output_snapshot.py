@@ -134,7 +134,6 @@ def test_times_are_relied_on_once_they_are_past(tmp_path: Path, monkeypatch: pyt
     """A change in the same moment may leave them as they are; after the clock was set back they say nothing."""
     written = snapshot(tmp_path)
     (tmp_path / "outputs" / "a").write_text("1")
-    assert _reads(written, monkeypatch) == 1
     at_time(monkeypatch, "2001-01-01T00:00:00+00:00")
     assert [_reads(written, monkeypatch) for _ in range(3)] == [1, 1, 1]
     at_time(monkeypatch, "2101-01-01T00:00:00+00:00")
