@@ -20,6 +20,7 @@ from samebits.core.redaction import redact, require_absent, to_variable
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 from samebits.core.user_config import read_options, refuse_users_own, require_inside, user_defaults
+from samebits.core.workers import add_workers, check_workers
 
 BITWISE = "bitwise"
 METRICS = "metrics"
@@ -54,6 +55,7 @@ class RunConfig:
     threads: int | None = None
     profile: str = NATIVE
     shuffle: str = KERAS_ORDER
+    workers: int = 1
     trace: Trace = field(default_factory=Trace)
     keep: str = LAST
     checkpoint_every: int | None = None
@@ -82,19 +84,12 @@ class RunConfig:
             _one_of("python", self.python, PYTHONS)
         if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
             raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
-        for argument in (
-            self.code.entry,
-            self.code.workdir,
-            *self.code.pythonpath,
-            *self.arguments,
-            *self.env,
-            *self.exclude,
-            *self.ignore_outputs,
-            self.image or "",
-        ):
+        texts = (self.code.entry, self.code.workdir, *self.code.pythonpath, *self.arguments, *self.env, *self.exclude)
+        for argument in (*texts, *self.ignore_outputs, self.image or ""):
             # Python reads undecodable bytes of the command line as surrogates, which UTF-8 cannot encode.
             if argument != argument.encode("utf-8", "replace").decode():
                 raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; rename it, as a record stores UTF-8 only")
+        check_workers(self.workers, gpus=self.gpus is not None, trial=self.trial is not None, trace=self.trace)
         # Both properties are built here once, so that invalid options fail before any work.
         self.determinism  # noqa: B018  validates name and threads
         self.retention  # noqa: B018  validates keep and checkpoint_every
@@ -215,6 +210,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that every run has, with or without a launcher."""
     add_recipe_options(parser)
+    add_workers(parser)
     parser.add_argument(
         "--trace",
         metavar="LEVEL",
@@ -318,7 +314,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _options(values: Fields, folder: Path) -> dict[str, Any]:
-    kinds: dict[str, type] = {"seed": int, "threads": int, "checkpoint_every": int, "strict": bool}
+    kinds: dict[str, type] = {"seed": int, "threads": int, "checkpoint_every": int, "strict": bool, "workers": int}
     unlisted = (*_NOT_OPTIONS, "inputs")
     known = [item.name for item in fields(RunConfig) if item.name not in unlisted] + list(_OF_LAYOUT)
     names = {name.replace("_", "-"): name for name in known}

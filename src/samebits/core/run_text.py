@@ -59,6 +59,8 @@ def _what_ran(record: Record) -> Iterator[tuple[str, object]]:
     yield "arguments", shlex.join(recipe.code.arguments) or "none"
     yield "seed", recipe.seed
     yield "profile", f"{recipe.profile}, {pluralize(recipe.threads, 'thread')}, {recipe.instruction_set}"
+    if recipe.world_size != 1:
+        yield "workers", recipe.world_size
     if system is not None:
         yield "versions", f"Python {system.python}, TensorFlow {system.tensorflow}, Keras {system.keras}"
         yield "cpu", system.cpu.model

@@ -69,8 +69,8 @@ from samebits.runner.download_recorder import recording_downloads
 from samebits.runner.pinned_files import use_mounted
 from samebits.runner.process.console import log, plain_progress
 from samebits.runner.process.launcher_watch import tie_to_launcher
-from samebits.runner.session import Session
 from samebits.runner.software import check_image_files
+from samebits.runner.workers.training import train
 
 IMAGE_MANIFEST = Path("/opt/samebits/recipe/image.json")
 """Written by the image build: the digests of base image, lock and source."""
@@ -109,7 +109,7 @@ def _main(argv: list[str]) -> int:
         redacted = json.loads(os.environ.pop(REDACTED, "{}"))
         record = read_record(folder.record)
         with recording_downloads():
-            return Session(folder, record, Path(data) if data else None, redacted).run()
+            return train(folder, record, Path(data) if data else None, redacted)
     if options[:1] == ["fingerprint"]:
         return _fingerprint(options[1:])
     return _start_here(options, arguments)
@@ -145,8 +145,10 @@ def _start_here(options: list[str], arguments: tuple[str, ...] | None) -> int:
     withheld = sorted(name for name in undeclared if not name.startswith("PYTHON_"))
     if withheld:
         log(f"the script does not see {shorten(withheld, 5)}; a variable that it needs is declared with --env")
-    status = Session(folder, record, spec.data).run()
-    print(*summary(folder.path, read_record(folder.record)), sep="\n")
+    process = os.getpid()
+    status = train(folder, record, spec.data)
+    if os.getpid() == process:
+        print(*summary(folder.path, read_record(folder.record)), sep="\n")
     return status
 
 

@@ -112,7 +112,8 @@ def _words(record: Record) -> Iterator[str]:
     yield from ("-m", shlex.quote(code.module)) if code.module else (shlex.quote(code.entry),)
     yield from ("--code", ".", "--seed", str(recipe.seed), "--threads", str(recipe.threads))
     yield from ("--profile", shlex.quote(recipe.profile), "--shuffle", shlex.quote(recipe.shuffle))
-    options = [("--workdir", code.chosen_workdir)] if code.chosen_workdir is not None else []
+    options = [("--workers", str(recipe.world_size))] if recipe.world_size != 1 else []
+    options += [("--workdir", code.chosen_workdir)] if code.chosen_workdir is not None else []
     options += [("--pythonpath", folder) for folder in code.pythonpath]
     options += [("--env", f"{name}={value}") for name, value in sorted(recipe.env.items())]
     options += [("--ignore-output", pattern) for pattern in recipe.ignore_outputs if pattern not in KNOWN_LOGS]

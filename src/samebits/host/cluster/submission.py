@@ -48,6 +48,8 @@ _OF_A_PROJECT = (
 
 def site_flags(spec: RunConfig, given: str | None) -> tuple[str, ...]:
     """The site's own flags for sbatch: the project's, then those of the command line. Raises InputError."""
+    if spec.workers != 1:
+        raise InputError("--workers is for processes on this machine; drop --on or --workers")
     project = read_options(spec.code_folder / CONFIG_NAME, _project_flags).get("flags", [])
     return (*project, *read_flags(given))
 

@@ -86,6 +86,7 @@ def parameters(record: Record) -> dict[str, str]:
         "profile": recipe.profile,
         "threads": str(recipe.threads),
         "shuffle": recipe.shuffle,
+        **({} if recipe.world_size == 1 else {"workers": str(recipe.world_size)}),
         "device": recipe.device.kind,
         "level": record.level,
         **({"arguments": arguments} if arguments else {}),

@@ -46,6 +46,8 @@ def fetch_script(spec: RunConfig, options: FetchOptions) -> tuple[Path, InputsLo
 
     Raises InputError if the script fails, or downloads something else than the lock that is there holds.
     """
+    # One process asks for the same files as several.
+    spec = replace(spec, workers=1)
     path = find_lock(spec.script.parent, spec.code_folder)
     old = read_lock(path) if os.path.lexists(path) else InputsLock(files=())
     declared = InputsLock.of(_obtained(declared_inputs(spec.code_folder)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samebits.core.environment import Environment, RunImage
-from samebits.core.errors import EngineError, NoEngineError
+from samebits.core.errors import EngineError, InputError, NoEngineError
 from samebits.core.gpu_info import read_gpus
 from samebits.core.recipe import Device, ImageIdentity
 from samebits.core.record import Record
@@ -73,6 +73,7 @@ def choose_runtime(spec: RunConfig) -> Runtime:
         try:
             engine = Engine()
             image, identity = find_or_build(engine, project_kind(spec), spec.image)
+            _check_knows_workers(spec, identity)
             return _docker_runtime(engine, image, identity, device)
         except NoEngineError as error:
             # Where an engine is asked for or configured, nothing falls back to less isolation.
@@ -83,6 +84,12 @@ def choose_runtime(spec: RunConfig) -> Runtime:
     kind = project_kind(spec, Target(python=interpreter.minor))
     identity = _venv_identity(kind, interpreter)
     return _venv_runtime(device, identity, staged_context(kind), interpreter, thorough=spec.strict)
+
+
+def _check_knows_workers(spec: RunConfig, identity: ImageIdentity) -> None:
+    """Raise InputError for several workers in an image of another samebits: an older runner would start only one."""
+    if spec.workers > 1 and identity.source not in {source_digest(kind) for kind in (CPU, GPU)}:
+        raise InputError("the image holds another samebits, which may not know --workers; run `samebits build` first")
 
 
 def _device(gpus: str | None) -> Device:

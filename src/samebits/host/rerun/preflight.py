@@ -103,6 +103,7 @@ def recorded_config(run: RunDir, record: Record, *, data: Path | None, runs: Pat
         threads=recipe.threads,
         profile=recipe.profile,
         shuffle=recipe.shuffle,
+        workers=recipe.world_size,
         # A narrow trace would stop the new run after its window.
         trace=Trace() if record.trace.has_window else record.trace,
         keep=record.retention.keep,

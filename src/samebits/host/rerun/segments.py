@@ -21,6 +21,7 @@ from samebits.core.record import Record
 from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir, claim, prepare_runs
 from samebits.core.run_setup import Resumption
+from samebits.core.workers import describe_workers
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, refusals
 from samebits.host.compare.ledger_diff import first_divergence
 from samebits.host.compare.run_diff import OUTPUTS, diff
@@ -118,6 +119,8 @@ def scratch_beside(request: RerunRequest) -> Iterator[Path]:
 
 
 def _check_has_segments(run: RunDir, record: Record) -> None:
+    if record.recipe.world_size > 1:
+        raise InputError(f"{describe_workers(record.recipe.world_size)}, and so no segments; verify it whole")
     if not run.checkpoints.positions():
         raise InputError(f"the run {record.id} keeps no checkpoints, and so has no segments; train with --keep all")
     if reasons := refusals(run, record):

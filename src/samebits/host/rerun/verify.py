@@ -11,13 +11,14 @@ from typing import Any
 
 from samebits import __version__
 from samebits.core.checkpoint_store import NONE
-from samebits.core.errors import SamebitsError, shorten
+from samebits.core.errors import InputError, SamebitsError, shorten
 from samebits.core.origin import VerifiedRun
 from samebits.core.record import Record
 from samebits.core.run_config import DOCUMENTED, check_level
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.core.trace_level import Trace
+from samebits.core.workers import describe_workers
 from samebits.host.audit.file_audit import audit_files
 from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.compare.folding import folded
@@ -109,6 +110,7 @@ def identify_run(run: RunDir) -> dict[str, str | None]:
 def verify(run: RunDir, request: RerunRequest, options: VerifyOptions = _DEFAULTS) -> Verification:
     """Run `run` again and judge, unless this host cannot; writes the verification beside the new run."""
     record = run.read()
+    _check_locate(options, record)
     level = options.level_for(record)
     # Seconds before hours: anything that prevents a verdict is found before the training.
     report = _preflight(run, request)
@@ -131,6 +133,12 @@ def verify(run: RunDir, request: RerunRequest, options: VerifyOptions = _DEFAULT
     return verification
 
 
+def _check_locate(options: VerifyOptions, record: Record) -> None:
+    """Raise InputError where the divergence could not be located."""
+    if options.locate and record.recipe.world_size > 1:
+        raise InputError(f"{describe_workers(record.recipe.world_size)}, and no trace of steps; drop --locate")
+
+
 def _announce(record: Record) -> None:
     """How long it may take, if that is long: the training prints its own progress, and may print none."""
     seconds = record.timings.total
@@ -142,7 +150,9 @@ def verify_against(
     run: RunDir, other: RunDir, request: RerunRequest, options: VerifyOptions = _DEFAULTS
 ) -> Verification:
     """Judge an existing run. Nothing is run, except to locate the divergence."""
-    level = options.level_for(run.read())
+    record = run.read()
+    _check_locate(options, record)
+    level = options.level_for(record)
     reasons = [text for side in (run, other) for text in _damages(side, side.read())]
     if reasons:
         verdict = not_comparable(level, reasons)

@@ -148,6 +148,7 @@ def _recipe_rows(record: Record) -> list[Row]:
         ("  seed", recipe.seed),
         ("  profile", f"{recipe.profile}, {pluralize(recipe.threads, 'thread')}, {recipe.instruction_set}"),
         ("  shuffle", recipe.shuffle),
+        *((("  workers", recipe.world_size),) if recipe.world_size != 1 else ()),
         ("  device", " ".join(str(part) for part in (recipe.device.kind, recipe.device.model) if part)),
     ]
 

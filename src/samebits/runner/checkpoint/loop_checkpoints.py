@@ -12,7 +12,7 @@ from typing import Any
 
 from samebits.core.checkpoint_store import Checkpoint, Position
 from samebits.core.errors import InputError, shorten
-from samebits.core.ledger import Ledger
+from samebits.core.ledger import Ledger, line_place
 from samebits.runner.checkpoint import data_iterator
 from samebits.runner.checkpoint.capture import StateCapture
 from samebits.runner.checkpoint.encoding import UncapturableError
@@ -25,7 +25,14 @@ from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
 from samebits.runner.checkpoint.phases import Phase, StatePart
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
 from samebits.runner.compat.patches import Patches
-from samebits.runner.digests.tensors import group_digests, model_variables
+from samebits.runner.digests.tensors import (
+    Comparison,
+    describe_variables,
+    group_digest,
+    group_digests,
+    ignore_comparison,
+    model_variables,
+)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -54,6 +61,7 @@ class LoopCheckpoints:
         self._unsupported_ops = unsupported_ops
         self._ledger = ledger
         self._traces = traces
+        self.compare: Comparison = ignore_comparison
 
     def install(self, patches: Patches) -> None:
         """Wrap the creation of iterators over tf.data pipelines."""
@@ -91,7 +99,7 @@ class LoopCheckpoints:
                     continue
                 yield item
                 with self._manager.work():
-                    self._ledger.append(self._line(phase, number))
+                    self._append_line(phase, number)
                     position = Position(phase=phase.number, epoch=number + 1)
                     self._manager.save(phase, position, lambda: self._part(phase))
 
@@ -169,9 +177,14 @@ class LoopCheckpoints:
         ]
         return StatePart(values={"datasets": captured})
 
-    def _line(self, phase: LoopPhase, number: int) -> dict[str, object]:
-        """The ledger's line for an iteration."""
-        return {"event": "round", "stage": phase.number, "round": number, "tensors": _digests(phase)}
+    def _append_line(self, phase: LoopPhase, number: int) -> None:
+        """Write the ledger's line for an iteration."""
+        groups = _groups(phase)
+        described = {name: describe_variables(variables) for name, variables in groups.items()}
+        line = {"event": "round", "stage": phase.number, "round": number}
+        digests = {name: group_digest(about) for name, about in described.items()}
+        self._ledger.append({**line, "tensors": digests})
+        self.compare(self._ledger.lines, line_place(line), groups, described)
 
     def _wrap_iter(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -195,14 +208,19 @@ class LoopCheckpoints:
 
 def _digests(phase: LoopPhase) -> dict[str, str]:
     """A digest of each group of variables that the loop was passed."""
+    return group_digests(_groups(phase))
+
+
+def _groups(phase: LoopPhase) -> dict[str, list[Any]]:
+    """The variables that the loop was passed, by group."""
     import keras
 
-    found: dict[str, str] = {}
+    found: dict[str, list[Any]] = {}
     for name, item in phase.roots.items():
         groups = model_variables(item) if isinstance(item, keras.layers.Layer) else {}
         if isinstance(item, keras.optimizers.Optimizer):
-            groups = {"optimizer": item.variables}
-        found |= {f"{name}/{group}": digest for group, digest in group_digests(groups).items()}
+            groups = {"optimizer": list(item.variables)}
+        found |= {f"{name}/{group}": variables for group, variables in groups.items()}
     return found
 
 

@@ -194,6 +194,16 @@ NONDETERMINISTIC_OPS = Feature(
     name="the report of nondeterministic operations",
     needs=("keras.src.backend.common.name_scope:current_path", _NODES),
 )
+MULTI_WORKER = Feature(
+    name="training by several workers",
+    needs=(
+        "keras:Model#_distribute_strategy",
+        "keras.src.backend.tensorflow.trainer:TensorFlowTrainer._maybe_symbolic_build",
+        "keras.src.backend.tensorflow.trainer:_collective_all_reduce_multi_worker",
+        "keras.src.backend.tensorflow.trainer:reduce_per_replica",
+        "tensorflow.python.distribute.collective_all_reduce_strategy:CollectiveAllReduceExtended._in_multi_worker_mode",
+    ),
+)
 
 FEATURES = (
     SETTINGS,
@@ -207,5 +217,6 @@ FEATURES = (
     ENTROPY_MONITOR,
     EPOCH_SHUFFLE,
     NONDETERMINISTIC_OPS,
+    MULTI_WORKER,
 )
 NAMES = tuple(sorted({name for feature in FEATURES for name in feature.needs}))

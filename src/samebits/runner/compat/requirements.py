@@ -12,6 +12,7 @@ from samebits.runner.compat.features import (
     EPOCH_SHUFFLE,
     EXACT_OPS,
     EXACT_RESUME,
+    MULTI_WORKER,
     NONDETERMINISTIC_OPS,
     OBSERVER,
     OP_AUDIT,
@@ -47,5 +48,7 @@ def _of_run(record: Record) -> Iterator[Feature]:
         yield NONDETERMINISTIC_OPS
     if record.trial is not None or record.trace.has_window:  # the run ends after a number of steps
         yield STEP_TRACE
+    if record.recipe.world_size > 1:
+        yield MULTI_WORKER
     if record.origin.resumes is not None:
         yield EXACT_RESUME

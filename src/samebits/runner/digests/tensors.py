@@ -15,6 +15,16 @@ _MIN_PARALLEL_BYTES = 1 << 20
 """Below this, digesting takes less time than waking threads."""
 
 
+VariableGroups = Mapping[str, Sequence[Any]]
+DescribedGroups = Mapping[str, Sequence[Mapping[str, Any]]]
+Comparison = Callable[[int, str, VariableGroups, DescribedGroups], object]
+"""Called with the number of a ledger's line, its place in words, and variables and their descriptions by group."""
+
+
+def ignore_comparison(*_: object) -> None:
+    """The comparison of a run with one worker."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DescribedTensor:
     """An array and its description: path, type, shape and the like."""

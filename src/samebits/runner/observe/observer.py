@@ -24,14 +24,18 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.core.errors import SamebitsError
 from samebits.core.jsonio import Fields, exact_float
-from samebits.core.ledger import Ledger
+from samebits.core.ledger import Ledger, line_place
 from samebits.core.result import FitResult, Result
 from samebits.core.trace_level import DEFAULT_TRACE, Trace, TraceEnded
 from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism.shuffle import FitShuffle
 from samebits.runner.digests.tensors import (
+    Comparison,
+    DescribedGroups,
+    VariableGroups,
     describe_tensor,
     group_digest,
+    ignore_comparison,
     model_variables,
     named_variables,
 )
@@ -83,7 +87,8 @@ class Observer:
         self._inventory = Inventory()
         self._optimizers: list[Any] = []
         self.trained: list[TrainedModel] = []
-        self.settling = Settling(self.trained, self._inventory, models)
+        self.compare: Comparison = ignore_comparison
+        self.settling = Settling(self.trained, self._inventory, models, self._compare_settled)
         self.keeps_digested = False
         self._digested: dict[int, tuple[Any, Digest]] = {}
         self.fits: list[FitHistory] = []
@@ -258,17 +263,23 @@ class Observer:
             fit.history.setdefault(name, []).append(value)
         fit.epochs += 1
         # One digest for each group keeps the line short; the result lists every tensor.
-        groups = {}
-        for name, variables in model_variables(trained.target).items():
+        groups = model_variables(trained.target)
+        described = {}
+        for name, variables in groups.items():
             named = named_variables(variables)
-            described = describe_tensor(named)
-            groups[name] = group_digest(described)
+            described[name] = describe_tensor(named)
             # The checkpoint of this epoch uses the same digests, and so hashes each tensor only once.
             if self.keeps_digested:
-                for variable, item, about in zip(variables, named, described, strict=True):
+                for variable, item, about in zip(variables, named, described[name], strict=True):
                     self._digested[id(variable)] = item.array, Digest.parse(about["digest"])
         line = {"event": "epoch", "fit": number, "epoch": epoch, "model": trained.name}
-        self._ledger.append({**line, "metrics": metrics, "tensors": groups})
+        digests = {name: group_digest(about) for name, about in described.items()}
+        self._ledger.append({**line, "metrics": metrics, "tensors": digests})
+        self.compare(self._ledger.lines, line_place(line), groups, described)
+
+    def _compare_settled(self, name: str, groups: VariableGroups, described: DescribedGroups) -> None:
+        # The line with its digest is written when the script has ended.
+        self.compare(self._ledger.lines + 1, f"the end of {name}", groups, described)
 
     def _register(self, model: Any, how: str) -> int:
         for index, trained in enumerate(self.trained):

@@ -1,13 +1,13 @@
 """Digests, saves and releases the models of a run, each once, with all else that was changed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from samebits.core.errors import StorageError
 from samebits.core.result import Coverage, ModelResult, TensorDescription
-from samebits.runner.digests.tensors import describe_variables, group_digest
+from samebits.runner.digests.tensors import DescribedGroups, VariableGroups, describe_variables, group_digest
 from samebits.runner.digests.trained_models import HELD, TrainedModel, save_model
 from samebits.runner.observe.inventory import Inventory
 
@@ -15,10 +15,17 @@ from samebits.runner.observe.inventory import Inventory
 class Settling:
     """Settles the models in `trained`, and adds to them what nobody trained. Models are saved in a folder."""
 
-    def __init__(self, trained: list[TrainedModel], inventory: Inventory, folder: Path) -> None:
+    def __init__(
+        self,
+        trained: list[TrainedModel],
+        inventory: Inventory,
+        folder: Path,
+        compare: Callable[[str, VariableGroups, DescribedGroups], None] = lambda *_: None,
+    ) -> None:
         self._trained = trained
         self._inventory = inventory
         self._folder = folder
+        self._compare = compare
         self._unsaved: list[str] = []
 
     def coverage(self) -> Coverage:
@@ -66,6 +73,7 @@ class Settling:
             return
         groups = trained.variables()
         tensors = {name: describe_variables(variables) for name, variables in groups.items()}
+        self._compare(trained.name, groups, tensors)
         if trained.target is not None and trained.how != HELD:
             self._save(index)
         for variables in groups.values():

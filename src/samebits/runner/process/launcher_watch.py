@@ -37,13 +37,18 @@ def tie_to_launcher() -> None:
     if training:
         _watch(training)
     libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    # The watcher may have ended before the kernel was asked.
-    if os.getppid() != watcher:
-        os._exit(128 + signal.SIGKILL)
+    end_with_parent(watcher)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process, a child of `parent`, when that ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # It may have ended before the kernel was asked.
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGKILL)
 
 
 def _watch(training: int) -> NoReturn:

@@ -1,0 +1,60 @@
+"""Do all workers train the same? Compares what each reports for a line of the ledger with what the chief reports."""
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import zip_longest
+
+CHIEF = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LineReport:
+    """What one worker has for a line of the ledger: name and digest of each variable that all workers share."""
+
+    line: int
+    place: str
+    tensors: tuple[tuple[str, str], ...]
+
+    def difference(self, worker: int, other: "LineReport") -> str | None:
+        """What differs in the report of another worker; `self` is the chief's."""
+        if (self.line, self.place) != (other.line, other.place):
+            return f"worker {worker} is at {other.where} where worker {CHIEF} is at {self.where}"
+        for one, two in zip_longest(self.tensors, other.tensors):
+            if one != two:
+                name = (one or two or ("",))[0]
+                return f"worker {worker} disagrees with worker {CHIEF} at {self.where}: {name} is the first to differ"
+        return None
+
+    @property
+    def where(self) -> str:
+        """The line in words."""
+        return f"line {self.line} of the ledger ({self.place})"
+
+
+class Agreement:
+    """Compares reports in the order in which each worker sends them."""
+
+    def __init__(self, workers: int) -> None:
+        # For each worker but the chief: the chief's reports and its own that are not compared yet.
+        self._open: dict[int, tuple[deque[LineReport], deque[LineReport]]] = {
+            worker: (deque(), deque()) for worker in range(workers) if worker != CHIEF
+        }
+
+    def add(self, worker: int, report: LineReport) -> str | None:
+        """Compare what can be compared now; returns what differs."""
+        for other, (chiefs, own) in self._open.items():
+            if worker == CHIEF:
+                chiefs.append(report)
+            elif worker == other:
+                own.append(report)
+            if chiefs and own and (found := chiefs.popleft().difference(other, own.popleft())) is not None:
+                return found
+        return None
+
+    def missing(self) -> str | None:
+        """Which line one worker has and another does not, once all have ended."""
+        for worker, reports in self._open.items():
+            for left, has, lacks in zip(reports, (CHIEF, worker), (worker, CHIEF), strict=True):
+                if left:
+                    return f"worker {has} has {left[0].where}, and worker {lacks} does not"
+        return None

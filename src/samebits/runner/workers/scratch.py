@@ -1,0 +1,70 @@
+"""The folders of the workers beside the chief: run folders of their own, which are thrown away."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from samebits.core.inputs_lock import LOCK_NAME
+from samebits.core.jsonio import storage_error
+from samebits.core.run_dir import RunDir
+
+_GIVEN = ("record.json", "code.jsonl", "data.jsonl", LOCK_NAME)
+_SHOWN_LINES = 20
+
+
+class Scratch:
+    """The folders of the workers of one run, inside of the run's folder, as the run's limits count them, too."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._folder = run.path / "workers"
+
+    def folder(self, index: int) -> RunDir:
+        """The folder of one worker."""
+        return RunDir(self._folder / str(index))
+
+    def make(self, workers: int) -> None:
+        """Make the folders; raises StorageError."""
+        try:
+            for index in range(1, workers):
+                self._make(self.folder(index))
+        except OSError as error:
+            raise storage_error(error, self._folder) from error
+
+    def _make(self, folder: RunDir) -> None:
+        folder.path.mkdir(parents=True)
+        for path in (folder.outputs, folder.models, folder.path / "home"):
+            path.mkdir()
+        folder.ledger.touch()
+        folder.code.symlink_to(self._run.code)
+        for name in _GIVEN:
+            if (self._run.path / name).is_file():
+                shutil.copyfile(self._run.path / name, folder.path / name)
+
+    def enter(self, index: int) -> RunDir:
+        """Have this process, a worker's, write and print nowhere but in its folder."""
+        folder = self.folder(index)
+        home = str(folder.path / "home")
+        os.environ.update(HOME=home, TMPDIR=home, KERAS_HOME=f"{home}/.keras")
+        # Another one may be known already.
+        tempfile.tempdir = None
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 1)
+        with self._messages(index).open("wb") as output:
+            os.dup2(output.fileno(), 2)
+        return folder
+
+    def _messages(self, index: int) -> Path:
+        return self.folder(index).path / "stderr.txt"
+
+    def last_lines(self, index: int) -> list[str]:
+        """The end of what a worker printed on stderr."""
+        try:
+            return self._messages(index).read_text("utf-8", "replace").splitlines()[-_SHOWN_LINES:]
+        except OSError:
+            return []
+
+    def remove(self) -> None:
+        """Remove all of it."""
+        shutil.rmtree(self._folder, ignore_errors=True)

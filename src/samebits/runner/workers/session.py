@@ -1,0 +1,57 @@
+"""The session of one worker: the chief's is the run's, the others' leave nothing."""
+
+import os
+from dataclasses import dataclass, replace
+
+from samebits.core.ledger import Ledger
+from samebits.core.record import FINISHED, Outcome, Record
+from samebits.core.workers import describe_workers
+from samebits.runner.compat.self_test import PrivateNames
+from samebits.runner.components import Components
+from samebits.runner.digests.tensors import DescribedGroups, VariableGroups
+from samebits.runner.inputs import InputMarks
+from samebits.runner.session import Session
+from samebits.runner.workers.cluster import join_cluster, shared_tensors
+from samebits.runner.workers.worker import Worker
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkerSession(Session):
+    """Trains as one of several workers."""
+
+    worker: Worker
+
+    def _set_up(self, parts: Components) -> PrivateNames:
+        names = super(WorkerSession, self)._set_up(parts)
+        join_cluster(self.worker, self.patches)
+        # No recipe holds ports, so the variable is none of the recipe's.
+        os.environ["TF_CONFIG"] = self.worker.cluster
+        manager = parts.checkpointing.manager
+        manager.turn_off(describe_workers(self.record.recipe.world_size))
+        parts.observer.compare = parts.checkpointing.loops.compare = self._compare
+        return names
+
+    def _compare(self, line: int, place: str, groups: VariableGroups, described: DescribedGroups) -> None:
+        self.worker.report(line, place, shared_tensors(groups, described))
+
+    def _trained(self, ledger: Ledger) -> Record:
+        """The record, with the outcome on which the workers' verdict decides."""
+        record = super(WorkerSession, self)._trained(ledger)
+        verdict = self.worker.conclude(record.outcome)
+        if verdict.problem is None:
+            return record
+        self.status = verdict.status
+        outcome = Outcome(state=verdict.state, message=verdict.problem, traceback=record.outcome.traceback)
+        return replace(record, outcome=outcome, result=None, coverage=None)
+
+    def _conclude(self, parts: Components, outcome: Outcome, marks: InputMarks) -> Record:
+        if self.worker.is_chief or outcome.state != FINISHED or self.signals.received is not None:
+            return super(WorkerSession, self)._conclude(parts, outcome, marks)
+        # The chief checks inputs and outputs; what all workers share is compared.
+        parts.portability.read_back()
+        parts.observer.finish()
+        return self._ended(outcome)
+
+    def _finalize(self, record: Record) -> None:
+        if self.worker.is_chief:
+            super(WorkerSession, self)._finalize(record)

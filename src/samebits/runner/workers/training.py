@@ -1,0 +1,216 @@
+"""Trains a run: in this process, or in one process for each of its workers.
+
+This process then starts the workers, compares what they report, and ends them together. The chief's session finalizes
+the record. Where the chief dies, this process does.
+"""
+
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from samebits.core.digest import Digest
+from samebits.core.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED
+from samebits.core.record import INTERRUPTED, LedgerEnd, Outcome, Record, read_record
+from samebits.core.run_dir import RunDir
+from samebits.runner.process.console import log
+from samebits.runner.process.launcher_watch import end_with_parent
+from samebits.runner.session import Session
+from samebits.runner.workers.agreement import CHIEF, LineReport
+from samebits.runner.workers.ports import free_addresses
+from samebits.runner.workers.scratch import Scratch
+from samebits.runner.workers.session import WorkerSession
+from samebits.runner.workers.stall import StallWatch
+from samebits.runner.workers.verdict import Jury, Verdict
+from samebits.runner.workers.worker import Worker, parse_message
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_GRACE_SECONDS = 8.0  # for the chief to finalize its record: less than launcher and watcher grant
+_POLL_SECONDS = 0.2
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def train(folder: RunDir, record: Record, data: Path | None, redacted: Mapping[str, str] = _NOTHING) -> int:
+    """Train until the record is finalized; returns the exit status. It returns in each worker's process, too."""
+    if record.recipe.world_size == 1:
+        return Session(folder, record, data, redacted).run()
+    return Coordinator(folder, record, data, redacted).run()
+
+
+class Coordinator:
+    """The process that starts the workers of one run."""
+
+    def __init__(self, folder: RunDir, record: Record, data: Path | None, redacted: Mapping[str, str]) -> None:
+        self._folder, self._record, self._data, self._redacted = folder, record, data, redacted
+        self._workers = record.recipe.world_size
+        self._scratch = Scratch(folder)
+        self._jury = Jury(self._workers)
+        self._pids: dict[int, int] = {}
+        self._channels: dict[int, socket.socket] = {}
+        self._received: dict[int, bytes] = {}
+        self._signal: int | None = None
+        self._chief_status: int | None = None
+
+    def run(self) -> int:
+        """Start the workers and wait for their end; returns the run's exit status, in a worker the worker's."""
+        addresses = free_addresses(self._workers)
+        # No signal may arrive between the workers' starts.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        self._scratch.make(self._workers)
+        for index in range(self._workers):
+            if (worker := self._started(index, addresses)) is not None:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+                return self._session(worker).run()
+        for number in _STOPPING:
+            signal.signal(number, self._note_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        try:
+            return self._end(self._watch())
+        finally:
+            self._kill_workers()
+            self._scratch.remove()
+
+    def _started(self, index: int, addresses: list[str]) -> Worker | None:
+        """Start a worker's process, in which it is returned."""
+        here, there = socket.socketpair()
+        parent = os.getpid()
+        if pid := os.fork():
+            there.close()
+            self._pids[index], self._channels[index], self._received[index] = pid, here, b""
+            return None
+        end_with_parent(parent)
+        here.close()
+        for channel in self._channels.values():
+            channel.close()
+        return Worker(index=index, addresses=addresses, channel=there)
+
+    def _session(self, worker: Worker) -> WorkerSession:
+        """The session of a worker, in its process."""
+        folder = self._folder
+        if not worker.is_chief:
+            folder = self._scratch.enter(worker.index)
+        return WorkerSession(folder, self._record, self._data, self._redacted, worker=worker)
+
+    def _note_signal(self, number: int, _frame: object) -> None:
+        self._signal = self._signal or number
+
+    def _watch(self) -> Verdict | None:
+        """Listen to the workers until the verdict; None after a signal."""
+        stall = StallWatch()
+        with selectors.DefaultSelector() as selector:
+            for index, channel in self._channels.items():
+                selector.register(channel, selectors.EVENT_READ, index)
+            while self._signal is None:
+                for key, _ in selector.select(_POLL_SECONDS):
+                    if not self._read(key.data):
+                        selector.unregister(key.fileobj)
+                self._look_for_dead()
+                running = {index: pid for index, pid in self._pids.items() if index not in self._jury.ended}
+                if self._jury.ended and (waiting := stall.stalled(running)) is not None:
+                    self._jury.blame(waiting, None)
+                if (verdict := self._jury.verdict(time.monotonic())) is not None:
+                    return verdict
+        return None
+
+    def _read(self, index: int) -> bool:
+        """Take what a worker sent; returns whether more may come."""
+        part = self._channels[index].recv(1 << 16)
+        *lines, self._received[index] = (self._received[index] + part).split(b"\n")
+        for line in lines:
+            message = parse_message(line)
+            if isinstance(message, LineReport):
+                self._jury.report(index, message)
+            else:
+                self._jury.end(index, message, time.monotonic())
+        return bool(part)
+
+    def _look_for_dead(self) -> None:
+        for index, pid in self._pids.items():
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                code = os.waitstatus_to_exitcode(status)
+                self._jury.died(index, code)
+                self._forget(index, code)
+                return
+
+    def _forget(self, index: int, code: int) -> None:
+        self._pids.pop(index)
+        if index == CHIEF:
+            self._chief_status = code
+
+    def _end(self, verdict: Verdict | None) -> int:
+        """End all workers, the chief last, with a finalized record; returns the exit status."""
+        if verdict is None:
+            log("stopping all workers")
+            verdict = Verdict()
+        elif verdict.problem is not None:
+            self._explain(verdict)
+        if CHIEF in self._pids and (self._signal is not None or CHIEF not in self._jury.ended):
+            os.kill(self._pids[CHIEF], self._signal or signal.SIGTERM)
+        # What the chief waits for ends with the others; in a good end they wait themselves, and serve its cluster.
+        if verdict.problem is not None or self._signal is not None:
+            self._kill_workers(but=CHIEF)
+        self._scratch.remove()
+        with suppress(OSError):  # it is gone
+            self._channels[CHIEF].sendall(json.dumps(asdict(verdict)).encode() + b"\n")
+        self._wait_for_chief(None if verdict.problem is None and self._signal is None else _GRACE_SECONDS)
+        return self._status(verdict)
+
+    def _explain(self, verdict: Verdict) -> None:
+        """Print the last lines of the worker to blame, then the reason."""
+        if verdict.worker not in (None, CHIEF):
+            for line in self._scratch.last_lines(int(verdict.worker or 0)):
+                print(f"worker {verdict.worker}: {line}", file=sys.stderr)
+        log(str(verdict.problem))
+
+    def _wait_for_chief(self, seconds: float | None) -> None:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while CHIEF in self._pids:
+            done, status = os.waitpid(self._pids[CHIEF], os.WNOHANG)
+            if done:
+                self._forget(CHIEF, os.waitstatus_to_exitcode(status))
+            elif deadline is not None and time.monotonic() > deadline:
+                os.kill(self._pids[CHIEF], signal.SIGKILL)
+                deadline = None
+            elif deadline is None and self._signal is not None:
+                # Ctrl-C while the chief finalizes: it ignores the signal, and needs no more than this.
+                deadline = time.monotonic() + _GRACE_SECONDS
+            else:
+                time.sleep(0.02)
+
+    def _status(self, verdict: Verdict) -> int:
+        """The exit status; finalizes the record where the chief could not."""
+        if read_record(self._folder.record).finalized:
+            return EXIT_ERROR if self._chief_status is None or self._chief_status < 0 else self._chief_status
+        if self._signal is not None:
+            by_hand = self._signal == signal.SIGINT
+            outcome = Outcome(state=INTERRUPTED, message="Ctrl-C" if by_hand else "SIGTERM, or the launcher ended")
+            status = EXIT_INTERRUPTED if by_hand else EXIT_TERMINATED
+        else:
+            message = verdict.problem or "worker 0 ended before it could finalize its record"
+            outcome, status = Outcome(state=verdict.state, message=message), verdict.status
+        _finalize(self._folder, outcome)
+        return status
+
+    def _kill_workers(self, but: int | None = None) -> None:
+        for index in [index for index in self._pids if index != but]:
+            with suppress(ProcessLookupError):
+                os.kill(self._pids[index], signal.SIGKILL)
+            self._forget(index, os.waitstatus_to_exitcode(os.waitpid(self._pids[index], 0)[1]))
+
+
+def _finalize(folder: RunDir, outcome: Outcome) -> None:
+    """Finalize the record of a chief that could not."""
+    record = read_record(folder.record)
+    lines = [line for line in folder.ledger.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    last = Digest.of_bytes(lines[-1].rstrip(b"\n")) if lines else record.recipe.digest
+    end = LedgerEnd(lines=len(lines), last=str(last))
+    folder.finalize(replace(record, outcome=outcome, ledger=end))

@@ -1,0 +1,61 @@
+"""One worker's side: its place in the cluster, and its line to the process that started it."""
+
+import json
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from samebits.core.record import Outcome
+from samebits.runner.workers.agreement import CHIEF, LineReport
+from samebits.runner.workers.verdict import Verdict, WorkerEnd
+
+LINE, END = "line", "end"
+
+
+@dataclass(kw_only=True, slots=True)
+class Worker:
+    """`index` of the workers at `addresses`. `strategies` counts what the script made; `shared`, see `WorkerEnd`."""
+
+    index: int
+    addresses: Sequence[str]
+    channel: socket.socket
+    strategies: int = 0
+    shared: bool = False
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this worker's ledger, outputs and models are the run's."""
+        return self.index == CHIEF
+
+    @property
+    def cluster(self) -> str:
+        """TF_CONFIG, as TensorFlow's tutorials have it."""
+        task = {"type": "worker", "index": self.index}
+        return json.dumps({"cluster": {"worker": list(self.addresses)}, "task": task})
+
+    def report(self, line: int, place: str, tensors: Iterable[tuple[str, str]]) -> None:
+        """Send what all workers must agree on. Nobody waits: a difference ends the run from outside."""
+        report = LineReport(line=line, place=place, tensors=tuple(tensors))
+        self.shared = self.shared or bool(report.tensors)
+        self._send(LINE, asdict(report))
+
+    def conclude(self, outcome: Outcome) -> Verdict:
+        """Report how the script ended, and wait for the verdict on the run."""
+        end = WorkerEnd(state=outcome.state, message=outcome.message, strategies=self.strategies, shared=self.shared)
+        self._send(END, asdict(end))
+        with self.channel.makefile("r", encoding="utf-8") as answers:
+            answer = answers.readline()
+        # Without an answer the process that started this one is gone, and ends this one, too.
+        return Verdict(**json.loads(answer)) if answer else Verdict(problem="the process that started it is gone")
+
+    def _send(self, kind: str, body: dict[str, Any]) -> None:
+        self.channel.sendall(json.dumps([kind, body]).encode() + b"\n")
+
+
+def parse_message(text: bytes) -> LineReport | WorkerEnd:
+    """Read what a worker sent."""
+    kind, body = json.loads(text)
+    if kind == END:
+        return WorkerEnd(**body)
+    return LineReport(**body | {"tensors": tuple((name, digest) for name, digest in body["tensors"])})
