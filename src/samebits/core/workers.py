@@ -25,10 +25,10 @@ def check_workers(workers: int, *, gpus: bool, trial: bool, trace: Trace) -> Non
         raise InputError(f"workers must be from 1 to {MAX_WORKERS}, not {workers}")
     if workers == 1:
         return
-    if gpus:
-        raise InputError("several workers train on the CPU only; drop --gpus or --workers")
     if trial:
         raise InputError("several workers cannot be checked by short runs; drop --run, --resume and --cost, or workers")
+    if gpus:
+        raise InputError("several workers train on the CPU only; drop --gpus or --workers")
     if trace.steps:
         raise InputError(f"several workers have no trace of steps; drop --trace {trace.level} or --workers")
 

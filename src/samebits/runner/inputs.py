@@ -69,6 +69,9 @@ def check_unchanged(folder: RunDir, recipe: Recipe, data: Path | None) -> None:
 
 def keep_image_recipe(folder: RunDir) -> None:
     """Copy what the image was built from into the run's folder. Raises StorageError."""
+    # Of several workers, only the chief keeps it.
+    if folder.image.is_symlink():
+        return
     # This module's own source lies in the build context, as <context>/source/samebits.
     context, part = Path(samebits.__file__).parents[2], folder.path / ".image"
     try:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -36,28 +37,28 @@ with strategy.scope():
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
 
 
-class Trouble(keras.callbacks.Callback):
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch != 1:
-            return
-        if "perturb" in told and index == 1:
-            bias = model.layers[-1].bias
-            bias.value.values[0].assign_add([0.0, 1e-7, 0.0])
-        if "kill" in told and index == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if "kill-chief" in told and index == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if "raise" in told and index == 1:
-            raise ValueError("worker 1 cannot")
-        if "raise-all" in told:
-            raise ValueError("nobody can")
-        if "leave" in told and index == 1:
-            sys.exit()
-        if "announce" in told and index == 0:
-            print("TRAINING", flush=True)
+def trouble(epoch: int, _logs: object) -> None:
+    """What the arguments ask for, as `kill-1` does: one worker, in the second epoch."""
+    if epoch == 1:
+        for act, whose in (word.split("-") for word in told if "-" in word):
+            if int(whose) == index:
+                ACTS[act]()
 
 
+def fail() -> None:
+    raise ValueError("this worker cannot")
+
+
+ACTS: dict[str, Callable[[], object]] = {
+    "perturb": lambda: model.layers[-1].bias.value.values[0].assign_add([0.0, 1e-7, 0.0]),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "raise": fail,
+    "leave": sys.exit,
+    "announce": lambda: print("TRAINING", flush=True),
+}
+
+callback = keras.callbacks.LambdaCallback(on_epoch_begin=trouble)
 epochs = 1000 if "long" in told else 3
-model.fit(data, epochs=epochs, steps_per_epoch=4, verbose=0, validation_data=held, callbacks=[Trouble()])
+model.fit(data, epochs=epochs, steps_per_epoch=4, verbose=0, validation_data=held, callbacks=[callback])
 model.save(os.path.join(os.environ["SAMEBITS_OUTPUT"], "model.keras"))
 print(f"done {index}")

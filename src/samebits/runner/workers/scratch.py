@@ -38,6 +38,7 @@ class Scratch:
             path.mkdir()
         folder.ledger.touch()
         folder.code.symlink_to(self._run.code)
+        folder.image.symlink_to(self._run.image)
         for name in _GIVEN:
             if (self._run.path / name).is_file():
                 shutil.copyfile(self._run.path / name, folder.path / name)

@@ -5,6 +5,7 @@ the record. Where the chief dies, this process does.
 """
 
 import json
+import math
 import os
 import selectors
 import signal
@@ -33,7 +34,7 @@ from samebits.runner.workers.verdict import Jury, Verdict
 from samebits.runner.workers.worker import Worker, parse_message
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_GRACE_SECONDS = 8.0  # for the chief to finalize its record: less than launcher and watcher grant
+_GRACE_SECONDS = 5.0  # for the chief to finalize its record: less than launcher and watcher grant
 _POLL_SECONDS = 0.2
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -115,7 +116,7 @@ class Coordinator:
                 self._look_for_dead()
                 running = {index: pid for index, pid in self._pids.items() if index not in self._jury.ended}
                 if self._jury.ended and (waiting := stall.stalled(running)) is not None:
-                    self._jury.blame(waiting, None)
+                    self._jury.blame(waiting)
                 if (verdict := self._jury.verdict(time.monotonic())) is not None:
                     return verdict
         return None
@@ -149,40 +150,34 @@ class Coordinator:
     def _end(self, verdict: Verdict | None) -> int:
         """End all workers, the chief last, with a finalized record; returns the exit status."""
         if verdict is None:
-            log("stopping all workers")
             verdict = Verdict()
-        elif verdict.problem is not None:
-            self._explain(verdict)
+        ill = verdict.problem is not None or self._signal is not None
+        deadline = time.monotonic() + _GRACE_SECONDS if ill else math.inf
+        messages = self._scratch.last_lines(verdict.worker or CHIEF)
         if CHIEF in self._pids and (self._signal is not None or CHIEF not in self._jury.ended):
-            os.kill(self._pids[CHIEF], self._signal or signal.SIGTERM)
+            os.kill(self._pids[CHIEF], signal.SIGINT if self._signal == signal.SIGINT else signal.SIGTERM)
         # What the chief waits for ends with the others; in a good end they wait themselves, and serve its cluster.
-        if verdict.problem is not None or self._signal is not None:
+        if ill:
             self._kill_workers(but=CHIEF)
         self._scratch.remove()
         with suppress(OSError):  # it is gone
             self._channels[CHIEF].sendall(json.dumps(asdict(verdict)).encode() + b"\n")
-        self._wait_for_chief(None if verdict.problem is None and self._signal is None else _GRACE_SECONDS)
+        self._wait_for_chief(deadline)
+        if verdict.problem is not None:
+            # Last: what the chief's script printed meanwhile is only a consequence.
+            for line in messages:
+                print(f"worker {verdict.worker}: {line}", file=sys.stderr)
+            log(verdict.problem)
         return self._status(verdict)
 
-    def _explain(self, verdict: Verdict) -> None:
-        """Print the last lines of the worker to blame, then the reason."""
-        if verdict.worker not in (None, CHIEF):
-            for line in self._scratch.last_lines(int(verdict.worker or 0)):
-                print(f"worker {verdict.worker}: {line}", file=sys.stderr)
-        log(str(verdict.problem))
-
-    def _wait_for_chief(self, seconds: float | None) -> None:
-        deadline = None if seconds is None else time.monotonic() + seconds
+    def _wait_for_chief(self, deadline: float) -> None:
+        """Wait for the chief's end, which finalizes its record, and kill it at the deadline."""
         while CHIEF in self._pids:
             done, status = os.waitpid(self._pids[CHIEF], os.WNOHANG)
             if done:
                 self._forget(CHIEF, os.waitstatus_to_exitcode(status))
-            elif deadline is not None and time.monotonic() > deadline:
-                os.kill(self._pids[CHIEF], signal.SIGKILL)
-                deadline = None
-            elif deadline is None and self._signal is not None:
-                # Ctrl-C while the chief finalizes: it ignores the signal, and needs no more than this.
-                deadline = time.monotonic() + _GRACE_SECONDS
+            elif time.monotonic() > deadline:
+                self._kill_workers()
             else:
                 time.sleep(0.02)
 

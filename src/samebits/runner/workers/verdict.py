@@ -27,7 +27,7 @@ class WorkerEnd:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """The end of the run. Without a `problem` the chief's own outcome stands. `worker` is the one to blame."""
+    """The end of the run. Without a `problem` the chief's own outcome stands. What `worker` printed explains it."""
 
     problem: str | None = None
     state: str = FAILED
@@ -53,7 +53,7 @@ class Jury:
     def report(self, worker: int, report: LineReport) -> None:
         """A worker has written a line of its ledger."""
         if (found := self._agreement.add(worker, report)) is not None:
-            self.blame(found, worker if worker != CHIEF else None)
+            self.blame(found)
 
     def end(self, worker: int, end: WorkerEnd, now: float) -> None:
         """A worker's script has ended."""
@@ -70,9 +70,10 @@ class Jury:
         if number == signal.SIGKILL:
             how += " (by the system because memory ran out, or by someone)"
         state = INTERRUPTED if number in _FROM_OUTSIDE else FAILED
-        self.blame(f"worker {worker} of {self._workers} {how}; {_NEEDS_ALL}", worker, state)
+        speaks = worker if state == FAILED else None
+        self.blame(f"worker {worker} of {self._workers} {how}; {_NEEDS_ALL}", speaks, state)
 
-    def blame(self, problem: str, worker: int | None, state: str = FAILED) -> None:
+    def blame(self, problem: str, worker: int | None = None, state: str = FAILED) -> None:
         """End the run for this reason, unless there was an earlier one."""
         if self._verdict is None:
             self._verdict = Verdict(problem=problem, state=state, worker=worker)

@@ -1,0 +1,203 @@
+"""`samebits train --workers N`: unchanged scripts of MultiWorkerMirroredStrategy, with one result for one number."""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from samebits.core.record import read_record
+from samebits.core.run_dir import RunDir
+from samebits.host.audit.ledger_audit import check_ledger
+from support.command import SCRIPTS, Done, Project, call, newest
+from support.machine import started
+
+_ONE_THREAD = ("--threads", "1")
+
+
+def _train(project: Project, script: str, *words: str, workers: int = 2) -> Done:
+    shutil.copy(SCRIPTS / "workers" / f"{script}.py", project.script)
+    return project.train("--workers", str(workers), *_ONE_THREAD, "--", *words)
+
+
+def _ours(done: Done) -> str:
+    """The last line of samebits's own on stderr: TensorFlow prints its own, with a traceback, before it."""
+    return [line for line in done.err.splitlines() if line.startswith("samebits: ")][-1].removeprefix("samebits: ")
+
+
+def _left(project: Project) -> list[str]:
+    """Processes that hold the runs, and folders of workers."""
+    found = [str(path) for path in project.runs.glob("**/workers")]
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found += [path.parent.name] if str(project.runs).encode() in path.read_bytes() else []
+        except OSError:
+            continue
+    return found
+
+
+def _check_ended(project: Project, state: str, message: str) -> None:
+    """The record of the newest run says how it ended, its ledger is whole, and nothing is left."""
+    run = newest(project)
+    record = read_record(run.record)
+    assert (record.outcome.state, record.outcome.message) == (state, message)
+    assert record.result is None
+    assert not check_ledger(run.ledger, record).problems
+    assert _left(project) == []
+
+
+def test_workers_that_disagree(project: Project) -> None:
+    """One worker's bias is changed by 1e-7 in the second epoch."""
+    done = _train(project, "fit", "perturb-1")
+    assert done.status == 2
+    reason = (
+        "worker 1 disagrees with worker 0 at line 2 of the ledger (fit 0, epoch 1): sequential/dense/bias is the first"
+        " to differ"
+    )
+    assert _ours(done) == reason
+    _check_ended(project, "failed", reason)
+
+
+@pytest.mark.slow
+def test_the_number_of_workers_decides_the_bits(each_runtime: Project) -> None:
+    """Whatever the order of arrival, in either runtime; the number belongs to the recipe."""
+    project = each_runtime
+    first, second = _train(project, "fit"), _train(project, "fit")
+    late, three = _train(project, "fit", "late"), _train(project, "fit", workers=3)
+    assert [done.status for done in (first, second, late, three)] == [0] * 4, first.err + three.err
+    assert first.line("recipe") == second.line("recipe")
+    assert first.line("result") == second.line("result") == late.line("result") != three.line("result")
+    assert "done 0" in first.out
+    assert "done 1" not in first.out
+
+    run = RunDir(project.folder / first.run)
+    record = read_record(run.record)
+    assert record.recipe.world_size == 2
+    assert record.resumable is not None
+    assert record.resumable.reasons == ("the run has 2 workers",)
+    assert record.ledger is not None
+    assert check_ledger(run.ledger, record).lines == 4  # three epochs and the end
+    assert [path.name for path in run.outputs.iterdir()] == ["model.keras"]
+    assert _left(project) == []
+
+    verified = call("verify", first.run.name, folder=project.folder)
+    assert verified.out.splitlines()[-1].startswith("identical"), verified.out + verified.err
+    differing = call("diff", first.run.name, three.run.name, folder=project.folder)
+    assert "world_size" in differing.out
+    for words in (("verify", first.run.name, "--segments"), ("verify", first.run.name, "--locate"), ("resume",)):
+        refused = call(*words, *([first.run.name] if words == ("resume",) else []), folder=project.folder)
+        assert refused.status == 2
+    shown = call("show", first.run.name, folder=project.folder).out
+    assert ["workers", "2"] in [line.split() for line in shown.splitlines()]
+
+
+@pytest.mark.slow
+def test_a_custom_loop(project: Project) -> None:
+    """Three workers: with two, no order of arrival could change a sum."""
+    first, second = _train(project, "loop", workers=3), _train(project, "loop", workers=3)
+    assert (first.status, second.status) == (0, 0), first.err
+    assert first.line("result") == second.line("result")
+    perturbed = _train(project, "loop", "perturb")
+    assert (perturbed.status, "at line 1 of the ledger (the end of sequential)" in _ours(perturbed)) == (2, True)
+    in_rounds = _train(project, "loop", "rounds", "perturb")
+    assert in_rounds.status == 2
+    assert "at line 3 of the ledger" in _ours(in_rounds)
+    assert "sequential/dense/kernel is the first to differ" in _ours(in_rounds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_worker_that_is_killed(project: Project, index: int) -> None:
+    began = time.monotonic()
+    done = _train(project, "fit", f"kill-{index}")
+    assert time.monotonic() - began < 300
+    how = "was killed by SIGKILL (by the system because memory ran out, or by someone)"
+    reason = f"worker {index} of 2 {how}; the run needs all of its workers"
+    assert (done.status, _ours(done)) == (2, reason)
+    _check_ended(project, "interrupted", reason)
+
+
+@pytest.mark.slow
+def test_a_script_that_fails(project: Project) -> None:
+    """In one worker, whose traceback is printed; or in all, as with one worker."""
+    done = _train(project, "fit", "raise-1")
+    reason = "worker 1 of 2: the script failed: ValueError: this worker cannot"
+    assert (done.status, _ours(done)) == (1, reason)
+    assert "worker 1: ValueError: this worker cannot" in done.err.splitlines()
+    _check_ended(project, "failed", reason)
+    done = _train(project, "fit", "raise-0", "raise-1")
+    assert done.status == 1
+    _check_ended(project, "failed", "the script failed: ValueError: this worker cannot")
+
+
+@pytest.mark.slow
+def test_a_worker_that_leaves_does_not_hang_the_others(project: Project) -> None:
+    """Its script ends early; the other waits for it in a collective."""
+    done = _train(project, "fit", "leave-1")
+    assert done.status == 2
+    assert "worker" in _ours(done)
+    assert read_record(newest(project).record).outcome.state == "failed"
+    assert _left(project) == []
+
+
+@pytest.mark.slow
+def test_a_script_that_trains_alone(project: Project) -> None:
+    done = project.train("--workers", "2", *_ONE_THREAD)
+    reason = (
+        "each of the 2 workers trained alone, and the same: the script makes no MultiWorkerMirroredStrategy; drop"
+        " --workers"
+    )
+    assert (done.status, _ours(done)) == (2, reason)
+    _check_ended(project, "failed", reason)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_all(each_runtime: Project, number: int, status: int) -> None:
+    project = each_runtime
+    shutil.copy(SCRIPTS / "workers" / "fit.py", project.script)
+    command = project.command("--workers", "2", *_ONE_THREAD, "--", "long", "announce-0")
+    with started(command, cwd=project.folder, env=dict(os.environ), start_new_session=True) as process:
+        assert process.stdout is not None
+        assert "TRAINING" in process.stdout.readline()
+        process.send_signal(number)
+        assert process.wait(60) == status
+    assert read_record(newest(project).record).outcome.state == "interrupted"
+    assert _left(project) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--workers", "0"), "workers must be from 1 to 64, not 0"),
+        (("--workers", "-2"), "workers must be from 1 to 64, not -2"),
+        (("--workers", "1000"), "workers must be from 1 to 64, not 1000"),
+        (("--workers", "2", "--gpus", "1"), "several workers train on the CPU only; drop --gpus or --workers"),
+        (
+            ("--workers", "2", "--trace", "step"),
+            "several workers have no trace of steps; drop --trace step or --workers",
+        ),
+        (
+            ("--workers", "2", "--on", "slurm"),
+            "--workers is for processes on this machine; drop --on or --workers",
+        ),
+        (("--workers", "two"), "argument --workers: invalid int value: 'two'; see 'samebits train --help'"),
+    ],
+)
+def test_refused_before_anything_starts(small_project: Project, options: tuple[str, ...], reason: str) -> None:
+    done = call("train", "train.py", *options, folder=small_project.folder)
+    assert (done.status, done.complaint) == (2, reason)
+    assert not small_project.runs.exists()
+
+
+def test_a_check_has_no_workers(small_project: Project) -> None:
+    """As an option it has none; a project's samebits.toml may name a number, which only short runs refuse."""
+    done = call("check", "train.py", "--workers", "2", folder=small_project.folder)
+    assert (done.status, "--workers" in done.complaint) == (2, True)
+    (small_project.folder / "samebits.toml").write_text("workers = 2\n")
+    assert call("check", "train.py", folder=small_project.folder).status == 0
+    done = call("check", "train.py", "--run", "--runtime", "venv", folder=small_project.folder)
+    assert done.status == 2
+    assert done.complaint.startswith("several workers cannot be checked by short runs")

@@ -1,0 +1,244 @@
+"""Several workers: what they must agree on, and how a run of them ends."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from samebits.core.errors import EXIT_ERROR, EXIT_SCRIPT_FAILED
+from samebits.core.record import FAILED, FINISHED, INTERRUPTED, Outcome
+from samebits.core.run_dir import RunDir
+from samebits.runner.workers.agreement import Agreement, LineReport
+from samebits.runner.workers.ports import free_addresses
+from samebits.runner.workers.scratch import Scratch
+from samebits.runner.workers.stall import STALL_SECONDS, StallWatch, processor_seconds
+from samebits.runner.workers.verdict import WAIT_SECONDS, Jury, Verdict, WorkerEnd
+from samebits.runner.workers.worker import Worker, parse_message
+
+_TOGETHER = WorkerEnd(state=FINISHED, strategies=1, shared=True)
+
+
+def _line(number: int = 1, *, place: str = "fit 0, epoch 0", **tensors: str) -> LineReport:
+    return LineReport(line=number, place=place, tensors=tuple(tensors.items()))
+
+
+def _failed(message: str) -> WorkerEnd:
+    return WorkerEnd(state=FAILED, message=message)
+
+
+def test_equal_lines_agree_in_any_order_of_arrival() -> None:
+    agreement = Agreement(3)
+    for worker in (2, 2, 0, 1, 0, 1):
+        assert agreement.add(worker, _line(kernel="a", bias="b")) is None
+    assert agreement.missing() is None
+
+
+def test_the_first_tensor_that_differs_is_named() -> None:
+    agreement = Agreement(3)
+    assert agreement.add(0, _line(2, a="1", b="2", c="3")) is None
+    assert agreement.add(1, _line(2, a="1", b="2", c="3")) is None
+    found = agreement.add(2, _line(2, a="1", b="X", c="Y"))
+    assert found == (
+        "worker 2 disagrees with worker 0 at line 2 of the ledger (fit 0, epoch 0): b is the first to differ"
+    )
+
+
+def test_a_tensor_that_one_worker_lacks_is_a_difference() -> None:
+    agreement = Agreement(2)
+    agreement.add(1, _line(a="1"))
+    assert "b is the first to differ" in str(agreement.add(0, _line(a="1", b="2")))
+
+
+def test_another_line_is_a_difference() -> None:
+    agreement = Agreement(2)
+    agreement.add(0, _line(2, place="fit 0, epoch 1"))
+    assert agreement.add(1, _line(2, place="the end of m")) == (
+        "worker 1 is at line 2 of the ledger (the end of m) where worker 0 is at line 2 of the ledger (fit 0, epoch 1)"
+    )
+
+
+@pytest.mark.parametrize(("has", "lacks"), [(0, 1), (1, 0)])
+def test_a_line_that_one_worker_does_not_have(has: int, lacks: int) -> None:
+    agreement = Agreement(2)
+    agreement.add(has, _line(3))
+    assert agreement.missing() == (
+        f"worker {has} has line 3 of the ledger (fit 0, epoch 0), and worker {lacks} does not"
+    )
+
+
+def test_a_good_end_waits_for_all() -> None:
+    jury = Jury(2)
+    jury.end(1, _TOGETHER, 0.0)
+    assert jury.verdict(1e6) is None
+    jury.end(0, _TOGETHER, 1e6)
+    assert jury.verdict(1e6) == Verdict()
+
+
+def test_a_disagreement_ends_the_run_at_once() -> None:
+    jury = Jury(2)
+    jury.report(0, _line(a="1"))
+    jury.report(1, _line(a="2"))
+    verdict = jury.verdict(0.0)
+    assert verdict is not None
+    assert (verdict.state, verdict.status) == (FAILED, EXIT_ERROR)
+    assert "a is the first to differ" in str(verdict.problem)
+
+
+def test_a_line_that_is_missing_at_the_end_fails_the_run() -> None:
+    jury = Jury(2)
+    jury.report(0, _line())
+    for worker in (0, 1):
+        jury.end(worker, _TOGETHER, 0.0)
+    assert "and worker 1 does not" in str(jury.verdict(0.0))
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "how"),
+    [
+        (-9, INTERRUPTED, "was killed by SIGKILL (by the system because memory ran out, or by someone)"),
+        (-15, INTERRUPTED, "was killed by SIGTERM"),
+        (-11, FAILED, "was killed by SIGSEGV"),
+        (0, FAILED, "ended with status 0 before the others"),
+        (7, FAILED, "ended with status 7 before the others"),
+    ],
+)
+def test_a_worker_that_dies_is_named(status: int, state: str, how: str) -> None:
+    jury = Jury(3)
+    jury.died(2, status)
+    verdict = jury.verdict(0.0)
+    assert verdict is not None
+    assert verdict.problem == f"worker 2 of 3 {how}; the run needs all of its workers"
+    assert (verdict.state, verdict.status) == (state, EXIT_ERROR)
+
+
+def test_the_death_behind_the_error_of_another_worker_is_the_reason() -> None:
+    """Whoever waits for the dead one may report its error first."""
+    jury = Jury(2)
+    jury.end(0, _failed("the script failed: UnavailableError"), 0.0)
+    assert jury.verdict(WAIT_SECONDS / 2) is None
+    jury.died(1, -9)
+    assert "worker 1 of 2 was killed" in str(jury.verdict(WAIT_SECONDS / 2))
+
+
+def test_the_first_error_is_the_reason() -> None:
+    jury = Jury(2)
+    jury.end(1, _failed("the script failed: ValueError: no"), 0.0)
+    jury.end(0, _failed("the script failed: UnavailableError"), 0.5)
+    verdict = jury.verdict(0.5)
+    assert verdict is not None
+    assert verdict.problem == "worker 1 of 2: the script failed: ValueError: no"
+    assert (verdict.status, verdict.worker) == (EXIT_SCRIPT_FAILED, 1)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_same_error_in_all_workers_is_the_chiefs_own(order: tuple[int, int]) -> None:
+    jury = Jury(2)
+    for worker in order:
+        jury.end(worker, _failed("the script failed: ValueError: no"), 0.0)
+    assert jury.verdict(0.0) == Verdict()
+
+
+def test_an_error_of_the_chief_does_not_wait_for_workers_that_hang() -> None:
+    jury = Jury(2)
+    jury.end(0, _failed("the script failed: ValueError: no"), 0.0)
+    assert jury.verdict(WAIT_SECONDS) == Verdict()
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (WorkerEnd(state=FINISHED), "the script makes no MultiWorkerMirroredStrategy"),
+        (WorkerEnd(state=FINISHED, strategies=1), "what it trains was not made in the scope of its strategy"),
+    ],
+)
+def test_workers_that_trained_alone_are_no_run_of_several(end: WorkerEnd, reason: str) -> None:
+    jury = Jury(2)
+    for worker in (0, 1):
+        jury.end(worker, end, 0.0)
+    verdict = jury.verdict(0.0)
+    assert verdict is not None
+    assert verdict.problem == f"each of the 2 workers trained alone, and the same: {reason}; drop --workers"
+
+
+def test_what_a_worker_sends_is_read_as_it_was() -> None:
+    here, there = socket.socketpair()
+    worker = Worker(index=1, addresses=["127.0.0.1:1", "127.0.0.1:2"], channel=there)
+    worker.report(2, "fit 0, epoch 1", [("kernel", "sha256:1")])
+    here.sendall(json.dumps({"problem": "no", "state": FAILED, "status": 2, "worker": 1}).encode() + b"\n")
+    worker.strategies = 1
+    assert worker.conclude(Outcome(state=FINISHED)) == Verdict(problem="no", worker=1)
+    with here.makefile("rb") as lines:
+        assert parse_message(lines.readline()) == _line(2, place="fit 0, epoch 1", kernel="sha256:1")
+        assert parse_message(lines.readline()) == _TOGETHER
+    here.close()
+    # Nobody is there any more: no good end.
+    there.close()
+
+
+def test_a_worker_without_an_answer_has_not_finished() -> None:
+    here, there = socket.socketpair()
+    here.shutdown(socket.SHUT_WR)
+    assert Worker(index=0, addresses=[], channel=there).conclude(Outcome(state=FINISHED)).problem is not None
+    here.close()
+    there.close()
+
+
+def test_the_cluster_is_what_tensorflow_reads() -> None:
+    here, there = socket.socketpair()
+    cluster = json.loads(Worker(index=1, addresses=["127.0.0.1:1", "127.0.0.1:2"], channel=there).cluster)
+    assert cluster == {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 1}}
+    here.close()
+    there.close()
+
+
+def test_ports_are_free_and_differ() -> None:
+    addresses = free_addresses(20)
+    assert len(set(addresses)) == 20
+    for address in addresses:
+        host, port = address.split(":")
+        with socket.socket() as listening:
+            listening.bind((host, int(port)))
+
+
+def test_workers_that_wait_for_one_that_has_ended() -> None:
+    now, used = 0.0, {7: 0.0, 8: 0.0}
+    watch = StallWatch(lambda: now, lambda pid: used[pid])
+    assert watch.stalled({1: 7}) is None
+    now, used[7] = STALL_SECONDS, 30.0
+    assert watch.stalled({1: 7}) is None
+    now, used[7] = 2 * STALL_SECONDS, 30.5
+    assert "worker 1 waited 60 s for others" in str(watch.stalled({1: 7}))
+    # Another one has ended since: the clock begins anew.
+    now = 3 * STALL_SECONDS
+    assert watch.stalled({2: 8}) is None
+
+
+def test_processor_time_is_read() -> None:
+    assert processor_seconds(os.getpid()) > 0
+    assert processor_seconds(2**22 + 1) == 0
+
+
+def test_a_worker_writes_beside_the_run(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.code.mkdir()
+    run.record.write_text("{}")
+    scratch = Scratch(run)
+    scratch.make(3)
+    program = (
+        "import os, sys; from pathlib import Path; from samebits.core.run_dir import RunDir;"
+        " from samebits.runner.workers.scratch import Scratch;"
+        f" folder = Scratch(RunDir(Path({str(tmp_path)!r}))).enter(2); print('out'); print('err', file=sys.stderr);"
+        " import tempfile; Path(tempfile.gettempdir(), 'x').touch(); Path(Path.home(), 'y').touch();"
+        " (folder.outputs / 'z').touch()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert scratch.last_lines(2) == ["err"]
+    assert sorted(path.name for path in (scratch.folder(2).path / "home").iterdir()) == ["x", "y"]
+    assert scratch.folder(2).code.resolve() == run.code.resolve()
+    scratch.remove()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["code", "record.json"]
