@@ -37,6 +37,8 @@ class WorkerSession(Session):
     def _trained(self, ledger: Ledger) -> Record:
         """The record, with the outcome on which the workers' verdict decides."""
         record = super(WorkerSession, self)._trained(ledger)
+        # From here on a signal is for the process that started the workers: its verdict holds it.
+        self.signals.ignore()
         verdict = self.worker.conclude(record.outcome)
         if verdict.problem is None:
             return record

@@ -19,8 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from samebits.core.digest import Digest
-from samebits.core.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED
-from samebits.core.record import INTERRUPTED, LedgerEnd, Outcome, Record, read_record
+from samebits.core.record import LedgerEnd, Outcome, Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.runner.process.console import log
 from samebits.runner.process.launcher_watch import end_with_parent
@@ -30,7 +29,7 @@ from samebits.runner.workers.ports import free_addresses
 from samebits.runner.workers.scratch import Scratch
 from samebits.runner.workers.session import WorkerSession
 from samebits.runner.workers.stall import StallWatch
-from samebits.runner.workers.verdict import Jury, Verdict
+from samebits.runner.workers.verdict import Jury, Verdict, interruption
 from samebits.runner.workers.worker import Worker, parse_message
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -103,8 +102,8 @@ class Coordinator:
     def _note_signal(self, number: int, _frame: object) -> None:
         self._signal = self._signal or number
 
-    def _watch(self) -> Verdict | None:
-        """Listen to the workers until the verdict; None after a signal."""
+    def _watch(self) -> Verdict:
+        """Listen to the workers until the verdict."""
         stall = StallWatch()
         with selectors.DefaultSelector() as selector:
             for index, channel in self._channels.items():
@@ -119,7 +118,7 @@ class Coordinator:
                     self._jury.blame(waiting)
                 if (verdict := self._jury.verdict(time.monotonic())) is not None:
                     return verdict
-        return None
+        return interruption(self._signal)
 
     def _read(self, index: int) -> bool:
         """Take what a worker sent; returns whether more may come."""
@@ -147,23 +146,21 @@ class Coordinator:
         if index == CHIEF:
             self._chief_status = code
 
-    def _end(self, verdict: Verdict | None) -> int:
+    def _end(self, verdict: Verdict) -> int:
         """End all workers, the chief last, with a finalized record; returns the exit status."""
-        if verdict is None:
-            verdict = Verdict()
-        ill = verdict.problem is not None or self._signal is not None
-        deadline = time.monotonic() + _GRACE_SECONDS if ill else math.inf
-        messages = self._scratch.last_lines(verdict.worker or CHIEF)
-        if CHIEF in self._pids and (self._signal is not None or CHIEF not in self._jury.ended):
-            os.kill(self._pids[CHIEF], signal.SIGINT if self._signal == signal.SIGINT else signal.SIGTERM)
-        # What the chief waits for ends with the others; in a good end they wait themselves, and serve its cluster.
-        if ill:
+        deadline = math.inf if verdict.problem is None else time.monotonic() + _GRACE_SECONDS
+        messages = [] if verdict.worker is None else self._scratch.last_lines(verdict.worker)
+        if verdict.problem is not None:
+            if CHIEF in self._pids and CHIEF not in self._jury.ended:
+                os.kill(self._pids[CHIEF], signal.SIGINT if self._signal == signal.SIGINT else signal.SIGTERM)
+            # What the chief waits for ends with the others. In a good end they wait themselves, and serve its cluster.
             self._kill_workers(but=CHIEF)
+        # The chief finalizes its record after the verdict: no file of a worker is in the manifest.
         self._scratch.remove()
         with suppress(OSError):  # it is gone
             self._channels[CHIEF].sendall(json.dumps(asdict(verdict)).encode() + b"\n")
         self._wait_for_chief(deadline)
-        if verdict.problem is not None:
+        if verdict.problem is not None and self._signal is None:
             # Last: what the chief's script printed meanwhile is only a consequence.
             for line in messages:
                 print(f"worker {verdict.worker}: {line}", file=sys.stderr)
@@ -183,17 +180,11 @@ class Coordinator:
 
     def _status(self, verdict: Verdict) -> int:
         """The exit status; finalizes the record where the chief could not."""
-        if read_record(self._folder.record).finalized:
-            return EXIT_ERROR if self._chief_status is None or self._chief_status < 0 else self._chief_status
-        if self._signal is not None:
-            by_hand = self._signal == signal.SIGINT
-            outcome = Outcome(state=INTERRUPTED, message="Ctrl-C" if by_hand else "SIGTERM, or the launcher ended")
-            status = EXIT_INTERRUPTED if by_hand else EXIT_TERMINATED
-        else:
+        if not read_record(self._folder.record).finalized:
             message = verdict.problem or "worker 0 ended before it could finalize its record"
-            outcome, status = Outcome(state=verdict.state, message=message), verdict.status
-        _finalize(self._folder, outcome)
-        return status
+            _finalize(self._folder, Outcome(state=verdict.state, message=message))
+            return verdict.status
+        return verdict.status if self._chief_status is None or self._chief_status < 0 else self._chief_status
 
     def _kill_workers(self, but: int | None = None) -> None:
         for index in [index for index in self._pids if index != but]:

@@ -4,7 +4,7 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 
-from samebits.core.errors import EXIT_ERROR, EXIT_SCRIPT_FAILED
+from samebits.core.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_SCRIPT_FAILED, EXIT_TERMINATED
 from samebits.core.record import FAILED, FINISHED, INTERRUPTED
 from samebits.runner.workers.agreement import CHIEF, Agreement, LineReport
 
@@ -33,6 +33,13 @@ class Verdict:
     state: str = FAILED
     status: int = EXIT_ERROR
     worker: int | None = None
+
+
+def interruption(number: int) -> Verdict:
+    """The end of a run that a signal stops."""
+    if number == signal.SIGINT:
+        return Verdict(problem="Ctrl-C", state=INTERRUPTED, status=EXIT_INTERRUPTED)
+    return Verdict(problem="SIGTERM, or the launcher ended", state=INTERRUPTED, status=EXIT_TERMINATED)
 
 
 class Jury:
