@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-fast test-all test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-packages bench-profiles bench-trace bench-verify bench-resume bench-states bench-kills bench-clock bench-split bench-full-disk bench-together clean
+.PHONY: help train test test-fast test-all test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-packages bench-profiles bench-trace bench-verify bench-resume bench-states bench-workers bench-kills bench-clock bench-split bench-full-disk bench-together clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ bench-together: .venv/.installed  ## 20 trainings at once in one folder, and two
 
 bench-states: .venv/.installed  ## count which state resumes, and which is refused (about 20 minutes; INTO=cells.jsonl continues)
 	@$(BIN)/python benchmarks/states.py $(if $(INTO),--into "$(INTO)")
+
+bench-workers: .venv/.installed  ## measure the throughput of two workers against one (about 10 minutes)
+	@$(BIN)/python benchmarks/workers.py
 
 bench-build: .venv/.installed  ## measure builds (about 10 minutes)
 	@$(ENGINE); $(BIN)/python benchmarks/build.py

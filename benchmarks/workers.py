@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-SCRIPT = '''
+SCRIPT = """
 import json
 import os
 import time
@@ -46,7 +46,7 @@ class Clock(keras.callbacks.Callback):
 
 model.fit(data, epochs=4, verbose=0, callbacks=[Clock()])
 print("RATE", 3 * len(x) / (times[-1] - times[0]), flush=True)
-'''
+"""
 
 
 def main() -> None:

@@ -28,8 +28,8 @@ def _ours(done: Done) -> str:
 
 
 def _left(project: Project) -> list[str]:
-    """Processes that hold the runs, and folders of workers."""
-    found = [str(path) for path in project.runs.glob("**/workers")]
+    """Processes that hold the runs, and the folders of their workers."""
+    found = [str(path) for path in project.runs.glob("*/workers")]
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             found += [path.parent.name] if str(project.runs).encode() in path.read_bytes() else []

@@ -337,6 +337,7 @@ def _append(name: str) -> Callable[[RunConfig], RunConfig]:
         (lambda spec: replace(spec, seed=1), ["seed"]),
         (lambda spec: replace(spec, threads=1), ["profile.threads"]),
         (lambda spec: replace(spec, shuffle="per-epoch"), ["shuffle"]),
+        (lambda spec: replace(spec, workers=2), ["world_size"]),
     ],
 )
 def test_what_the_recipe_depends_on(
