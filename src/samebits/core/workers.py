@@ -25,12 +25,18 @@ def check_workers(workers: int, *, gpus: bool, trial: bool, trace: Trace) -> Non
         raise InputError(f"workers must be from 1 to {MAX_WORKERS}, not {workers}")
     if workers == 1:
         return
-    if trial:
-        raise InputError("several workers cannot be checked by short runs; drop --run, --resume and --cost, or workers")
     if gpus:
         raise InputError("several workers train on the CPU only; drop --gpus or --workers")
+    if trial:
+        check_one_worker(workers)
     if trace.steps:
         raise InputError(f"several workers have no trace of steps; drop --trace {trace.level} or --workers")
+
+
+def check_one_worker(workers: int) -> None:
+    """Raise InputError for the short runs of several workers."""
+    if workers > 1:
+        raise InputError("`check` runs one worker; drop --run, --resume and --cost, or workers in samebits.toml")
 
 
 def describe_workers(workers: int) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK, InputError
 from samebits.core.run_config import RunConfig, add_recipe_options, make_config
 from samebits.core.trial import FEWEST_TIMED
+from samebits.core.workers import check_one_worker
 from samebits.host.cli.options import add_runtime
 from samebits.host.cli.printing import print_now
 from samebits.host.console import print_json
@@ -89,6 +90,8 @@ def check_command(
     from samebits.host.console import log
     from samebits.host.lint.linter import check
 
+    if run or cost or resume:
+        check_one_worker(spec.workers)
     linted = check(spec)
     for note in linted.notes:
         log(note)
