@@ -103,7 +103,7 @@ def test_a_custom_loop(project: Project) -> None:
     assert (perturbed.status, "at line 1 of the ledger (the end of sequential)" in _ours(perturbed)) == (2, True)
     in_rounds = _train(project, "loop", "rounds", "perturb")
     assert in_rounds.status == 2
-    assert "at line 3 of the ledger" in _ours(in_rounds)
+    assert "at line 2 of the ledger (phase 0, round 1)" in _ours(in_rounds)
     assert "sequential/dense/kernel is the first to differ" in _ours(in_rounds)
 
 

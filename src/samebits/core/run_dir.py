@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -54,6 +55,11 @@ class RunDir:
     def work(self) -> Path:
         """The folder in which the script runs: a copy of the code, there only until the run ends."""
         return self.path / "work"
+
+    @property
+    def workers(self) -> Path:
+        """The folders of the workers beside the chief, there only until the run ends."""
+        return self.path / "workers"
 
     @property
     def code_manifest(self) -> Path:
@@ -198,6 +204,8 @@ class RunDir:
     def _finalize(self, record: Record, known: Mapping[str, Digest], version: str | None = None) -> None:
         # The reserve keeps room on the disk for these last writes.
         self.reserve.unlink(missing_ok=True)
+        # There only if the process that started the workers was killed.
+        shutil.rmtree(self.workers, ignore_errors=True)
         self._write_text(record)
         finalize(self.record, replace(record, files=self._write_manifest(self.manifest, known)), version)
 

@@ -122,9 +122,10 @@ def _other_driver(record: Record, report: GpuReport) -> str:
 
 def memory(record: Record) -> Iterator[PreflightCheck]:
     """The run's peak memory, if it was recorded, against the free memory."""
-    peak = record.environment.peak_memory
-    if peak is None:
+    if record.environment.peak_memory is None:
         return
+    # Measured of one worker.
+    peak = record.environment.peak_memory * record.recipe.world_size
     with open("/proc/meminfo", encoding="ascii") as file:
         found = re.search(r"^MemAvailable: +(\d+) kB$", file.read(), re.MULTILINE)
     free = int(found[1]) << 10 if found else 0

@@ -18,7 +18,7 @@ class Scratch:
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
-        self._folder = run.path / "workers"
+        self._folder = run.workers
 
     def folder(self, index: int) -> RunDir:
         """The folder of one worker."""
