@@ -79,7 +79,7 @@ class Session:
         self._name_process()
         with Ledger(self.folder.ledger, self.record.recipe.digest) as ledger:
             try:
-                self.record = self._trained(ledger)
+                self.record = self.trained(ledger)
                 self.signals.ignore()
             except (KeyboardInterrupt, Terminated):  # between those two statements
                 self.signals.ignore()
@@ -91,7 +91,7 @@ class Session:
             number, last = ledger.file_end()
             end = LedgerEnd(lines=number, last=str(last))
             timings = replace(self.timings, total=round(time.monotonic() - started, 3))
-            self._finalize(replace(self.record, ledger=end, timings=timings, measured=Measured()))
+            self.finalize(replace(self.record, ledger=end, timings=timings, measured=Measured()))
         return self.status
 
     def _name_process(self) -> None:
@@ -102,7 +102,7 @@ class Session:
             with suppress(StorageError):  # the final write reports a full disk
                 self.folder.update(self.record)
 
-    def _finalize(self, record: Record) -> None:
+    def finalize(self, record: Record) -> None:
         """Write the final record; beside the run's, and say so, where another process has finalized that."""
         digests = {} if record.result is None else record.result.file_digests()
         written = self.folder.finalize_or_beside(record, digests)
@@ -110,7 +110,7 @@ class Session:
             log(f"another process declared this run ended while it was running; how it ended is in {written}")
             self.status = self.status or EXIT_ERROR
 
-    def _trained(self, ledger: Ledger) -> Record:
+    def trained(self, ledger: Ledger) -> Record:
         """The record with outcome and, where the script finished, the result."""
         try:
             return self._attempt(ledger)
@@ -149,7 +149,7 @@ class Session:
         guard = determinism.prepare_environment(profile, self.patches, self.folder.work)
         self._import_libraries(profile)
         # 5. From the seeding in this step on, nothing may draw a random number before the script does.
-        names = self._set_up(parts)
+        names = self.set_up(parts)
         # 6. Checkpoint patches wrap the tracer's, so they see graphs as these run, taps included.
         parts.checkpointing.install(self.patches, names, parts.observer, self.signals)
         # 7. The fingerprint's process forks off with all settings in place, before the script configures devices.
@@ -163,7 +163,7 @@ class Session:
             # 10. The script may have swallowed an error of samebits. Raise it again before any result is written.
             self._check_swallowed_errors(parts, guard, monitors)
             # 11. Digest the models and outputs, and check the inputs again.
-            return self._conclude(parts, outcome, marks)
+            return self.conclude(parts, outcome, marks)
         finally:
             self._keep_what_was_made(parts)
 
@@ -200,7 +200,7 @@ class Session:
         if caution := self.record.trace.caution(profile.device):
             log(caution)
 
-    def _set_up(self, parts: Components) -> PrivateNames:
+    def set_up(self, parts: Components) -> PrivateNames:
         """Test the private names, install the observer, then seed and read every setting back."""
         import tensorflow as tf
 
@@ -274,7 +274,7 @@ class Session:
         monitors.check()
         parts.observer.check()
 
-    def _conclude(self, parts: Components, outcome: Outcome, marks: InputMarks) -> Record:
+    def conclude(self, parts: Components, outcome: Outcome, marks: InputMarks) -> Record:
         """The record of a script that ended, with the result where it finished."""
         self.timings = replace(self.timings, observe=round(parts.observer.seconds, 3))
         # The script may have caught the signal's exception and ended early.

@@ -119,12 +119,17 @@ def test_every_combination_in_the_manual_has_its_forms() -> None:
 
 
 def test_the_table_holds_every_name() -> None:
-    """Each tested version of a library has a form for each name. `tools/see_private_names.py` adds a new version."""
+    """Each tested version of a library has a form for each name. `tools/see_private_names.py` adds a new version.
+
+    Several workers were tried with the locked versions alone: a version without their names is refused.
+    """
+    untried = set(features.MULTI_WORKER.needs)
     known = read_known_forms()
     assert set(known) == {"keras", "numpy", "python", "tensorflow"}
     for library, rows in known.items():
         wanted = {name for name in features.NAMES if library_of(name) == library}
-        assert {frozenset(row) for row in rows.values()} == {frozenset(wanted)}, library
+        assert {frozenset(row) - untried for row in rows.values()} == {frozenset(wanted) - untried}, library
+        assert any(set(row) == wanted for row in rows.values()), library
 
 
 def test_the_table_knows_the_locked_versions() -> None:

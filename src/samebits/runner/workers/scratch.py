@@ -8,6 +8,7 @@ from pathlib import Path
 from samebits.core.inputs_lock import LOCK_NAME
 from samebits.core.jsonio import storage_error
 from samebits.core.run_dir import RunDir
+from samebits.runner.compat.patches import Patches
 
 _GIVEN = ("record.json", "code.jsonl", "data.jsonl", LOCK_NAME)
 _SHOWN_LINES = 20
@@ -49,7 +50,7 @@ class Scratch:
         home = str(folder.path / "home")
         os.environ.update(HOME=home, TMPDIR=home, KERAS_HOME=f"{home}/.keras")
         # Another one may be known already.
-        tempfile.tempdir = None
+        Patches().replace(tempfile, "tempdir", None)
         with open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), 1)
         with self._messages(index).open("wb") as output:

@@ -21,8 +21,9 @@ class WorkerSession(Session):
 
     worker: Worker
 
-    def _set_up(self, parts: Components) -> PrivateNames:
-        names = super(WorkerSession, self)._set_up(parts)
+    def set_up(self, parts: Components) -> PrivateNames:
+        """As for one worker; then join the others."""
+        names = super(WorkerSession, self).set_up(parts)
         join_cluster(self.worker, self.patches)
         # No recipe holds ports, so the variable is none of the recipe's.
         os.environ["TF_CONFIG"] = self.worker.cluster
@@ -34,9 +35,9 @@ class WorkerSession(Session):
     def _compare(self, line: int, place: str, groups: VariableGroups, described: DescribedGroups) -> None:
         self.worker.report(line, place, shared_tensors(groups, described))
 
-    def _trained(self, ledger: Ledger) -> Record:
+    def trained(self, ledger: Ledger) -> Record:
         """The record, with the outcome on which the workers' verdict decides."""
-        record = super(WorkerSession, self)._trained(ledger)
+        record = super(WorkerSession, self).trained(ledger)
         # From here on a signal is for the process that started the workers: its verdict holds it.
         self.signals.ignore()
         verdict = self.worker.conclude(record.outcome)
@@ -46,14 +47,16 @@ class WorkerSession(Session):
         outcome = Outcome(state=verdict.state, message=verdict.problem, traceback=record.outcome.traceback)
         return replace(record, outcome=outcome, result=None, coverage=None)
 
-    def _conclude(self, parts: Components, outcome: Outcome, marks: InputMarks) -> Record:
+    def conclude(self, parts: Components, outcome: Outcome, marks: InputMarks) -> Record:
+        """The chief's record; of another worker only how it ended."""
         if self.worker.is_chief or outcome.state != FINISHED or self.signals.received is not None:
-            return super(WorkerSession, self)._conclude(parts, outcome, marks)
+            return super(WorkerSession, self).conclude(parts, outcome, marks)
         # The chief checks inputs and outputs; what all workers share is compared.
         parts.portability.read_back()
         parts.observer.finish()
         return self._ended(outcome)
 
-    def _finalize(self, record: Record) -> None:
+    def finalize(self, record: Record) -> None:
+        """Finalize the chief's record; nobody reads another worker's."""
         if self.worker.is_chief:
-            super(WorkerSession, self)._finalize(record)
+            super(WorkerSession, self).finalize(record)
