@@ -66,8 +66,8 @@ def test_a_configuration_survives() -> None:
     layout = replace(spec.code, folder=spec.code.folder.absolute())
     absolute = {name: getattr(spec, name).absolute() for name in ("script", "data", "runs")}
     assert read == replace(spec, layout=layout, **absolute)
-    # A field that is added later must be carried, too. Redacted values are in no file: a job refuses them.
-    assert {item.name for item in fields(RunConfig)} == {*config_to_dict(spec), "trial", "redacted"}
+    # A field that is added later must be carried, too. A job refuses redacted values and several workers.
+    assert {item.name for item in fields(RunConfig)} == {*config_to_dict(spec), "trial", "redacted", "workers"}
     assert read.trace == Trace(level="step")
 
 
