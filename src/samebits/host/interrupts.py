@@ -39,6 +39,13 @@ def forget_pending() -> None:
     _received = 0
 
 
+def end_at_signals() -> None:
+    """Let a signal end this process, as it does by default: while the interpreter ends, nobody handles an exception."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _arrived:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _arrived(number: int, _frame: FrameType | None) -> None:
     global _received  # noqa: PLW0603
     _received = number

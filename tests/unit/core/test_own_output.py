@@ -18,6 +18,12 @@ tree = hash_code(spec)
 print([entry.path for entry in tree.entries], describe_code(spec, tree), flush=True)
 """
 
+_BY_A_PROGRAM = """exec "$0" -c '
+import subprocess, sys
+with open("log.txt", "r+") as own, open("../log.txt", "w") as out:
+    out.write(subprocess.run([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True).stdout)
+' "$1" """
+
 
 @pytest.mark.parametrize(
     ("command", "left_out"),
@@ -26,7 +32,10 @@ print([entry.path for entry in tree.entries], describe_code(spec, tree), flush=T
         ('"$0" -c "$1" 2>> err.txt >> log.txt', ["err.txt", "log.txt"]),
         ('"$0" -c "$1" | tee log.txt', ["log.txt"]),
         ('"$0" -c "$1" 2>&1 | tee deep/log.txt', ["deep/log.txt"]),
+        ('"$0" -c "$1" | grep -a "" | tee log.txt', ["log.txt"]),
+        ('"$0" -c "$1" | cat > log.txt', ["log.txt"]),
         ('"$0" -c "$1" > ../log.txt', []),
+        (_BY_A_PROGRAM, []),  # that has files of its own open
         ('"$0" -c "$1" < log.txt > ../log.txt', []),  # what it reads is code
     ],
 )

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import pytest
 
+from samebits.core.digest import Digest
 from samebits.core.errors import Terminated
 from samebits.host.cli.parser import guarded
 from samebits.host.interrupts import catch_signals, forget_pending, raise_pending
@@ -49,6 +50,18 @@ def test_a_signal_that_a_library_turns_into_an_error(capsys: pytest.CaptureFixtu
 
     assert guarded(command) == 143
     assert capsys.readouterr().err == ""
+
+
+def test_an_error_of_samebits_after_a_signal_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """As while it finalizes a record: then the record stays as it is, and the user must learn of it."""
+
+    def command() -> int:
+        _lose(signal.SIGINT)
+        Digest.of_bytes("text")  # type: ignore[arg-type]
+        return 0
+
+    assert guarded(command) == 130
+    assert "a defect of samebits itself; please report it" in capsys.readouterr().err
 
 
 def test_ctrl_c_that_the_shell_ignores_stays_ignored() -> None:

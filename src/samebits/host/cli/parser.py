@@ -38,12 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def guarded(command: Callable[[], int]) -> int:
     """Call what a process is for; returns its exit status. Errors become exit statuses here only."""
     catch_signals()
-    # A warning of samebits is one line without file and source line.
-    warnings.showwarning = lambda message, *_: log(str(message))
-    # Where an encoding cannot show a letter, its escape is better than an error.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        # A warning of samebits is one line without file and source line.
+        warnings.showwarning = lambda message, *_: log(str(message))
+        # Where an encoding cannot show a letter, its escape is better than an error.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         # While the command was imported, one may have been lost.
         raise_pending()
         apply_choice()
@@ -67,11 +67,19 @@ def guarded(command: Callable[[], int]) -> int:
 
 
 def _status_of_unexpected(error: Exception) -> int:
-    # A library may have turned a signal into an error.
-    if (status := pending_status()) is not None:
-        return status
-    log_defect(error)
-    return EXIT_ERROR
+    status = pending_status()
+    # A library may have turned a signal into an error, which is no news.
+    if status is None or _is_ours(error):
+        log_defect(error)
+    return EXIT_ERROR if status is None else status
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether an error was raised in samebits itself."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return place is not None and str(place.tb_frame.f_globals.get("__name__")).startswith("samebits.")
 
 
 def _run_command(argv: Sequence[str]) -> int:
