@@ -17,6 +17,7 @@ from samebits.runner.checkpoint.capture import StateWalker
 from samebits.runner.checkpoint.clock_values import functions_of_script
 from samebits.runner.checkpoint.code_inspection import is_ours
 from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.plot_settings import imported_libraries, settings_of_plots
 from samebits.runner.checkpoint.readable_settings import (
     held_objects,
     is_plain,
@@ -48,6 +49,7 @@ class ProcessSettings:
         self._classes = {kind: frozenset(vars(kind)) for kind in _classes_of_keras()}
         self._replaced: list[tuple[str, types.ModuleType, str]] = []
         self._sets_priority = False
+        self._plotted = imported_libraries()
 
     def begin_phase(self) -> dict[str, str]:
         """Find where libraries hold functions and objects of the script; returns what `now` does."""
@@ -59,6 +61,7 @@ class ProcessSettings:
             for key, value in list(vars(module).items())
             if _module_of(value) in ours
         ]
+        self._plotted = imported_libraries()
         code = functions_of_script(self._code)
         self._sets_priority = any(not _SET_PRIORITY.isdisjoint(function.co_names) for function in code)
         return self.now()
@@ -67,6 +70,7 @@ class ProcessSettings:
         """All of them, by the words in which a change is reported. Raises UncapturableError."""
         found = {f"the environment variable {name}": value for name, value in os.environ.items()}
         found |= settings_of_libraries() | settings_of_python() | dict(self._in_libraries())
+        found |= settings_of_plots(self._plotted)
         if self._sets_priority:  # users and administrators change it, too
             found["the priority of the process"] = str(os.getpriority(os.PRIO_PROCESS, 0))
         return found | {name: self._held(name, value) for name, value in self._set_by_script()}
