@@ -1,5 +1,6 @@
-"""What a callback leaves in pyplot is seen; the real libraries are in tests/command/test_plots.py, as none is locked here."""
+"""What a callback leaves in pyplot is seen; tests/command/test_plots.py has the real libraries."""
 
+import itertools
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -38,7 +39,7 @@ def test_each_change_is_seen(figure: SimpleNamespace) -> None:
     seen.append(settings_of_plots(names))
     sys.modules["matplotlib"].rcParams["figure.dpi"] = 200
     seen.append(settings_of_plots(names))
-    assert all(one != other for one, other in zip(seen, seen[1:], strict=False))
+    assert all(one != other for one, other in itertools.pairwise(seen))
     sys.modules["matplotlib"].rcParams["backend"] = "agg"  # matplotlib itself resolves it
     assert settings_of_plots(names) == seen[-1]
 
