@@ -10,12 +10,12 @@ import json
 import os
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
@@ -143,6 +143,24 @@ class _LedgerTail:
     lines: int
     last: Digest
     size: int
+
+
+def parse_line(line: bytes) -> dict[str, Any]:
+    """The values of a line; empty for one that was damaged."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def last_steps(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The traced steps of `fit` after the last end of an epoch or round; `lines` begin with the last one."""
+    for values in map(parse_line, lines):
+        if values.get("event") in ("epoch", "round"):
+            return
+        if values.get("event") == "step" and "fit" in values:
+            yield values
 
 
 def line_place(values: Mapping[str, object]) -> str:

@@ -123,8 +123,11 @@ def _is_installable(root: Path) -> bool:
         return True
     try:
         values = read_toml(root / _PROJECT)
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return False
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {root / _PROJECT}: {reason}; fix or remove the file") from error
     tool = values.get("tool")
     # Many files of that name only configure a formatter.
     return any(name in values for name in ("project", "build-system")) or (isinstance(tool, dict) and "poetry" in tool)

@@ -14,7 +14,6 @@ from samebits.core.jsonio import Fields
 from samebits.core.toml_file import read_toml
 
 USERS_OWN = ("image", "runtime")
-_MAX_BYTES = 1 << 20
 _INSIDE = ("data", "runs")
 _LIMITS = ("cpus", "max-disk", "max-hours", "memory", "pids", "tmp-size")
 _KINDS: dict[str, type] = {"cpus": float, "max-hours": float, "pids": int}
@@ -58,7 +57,7 @@ def read_options(
     `anywhere` is as in `read_given`. Raises InputError, which names the file.
     """
     try:
-        values = read_toml(path, _MAX_BYTES, anywhere=anywhere)
+        values = read_toml(path, anywhere=anywhere)
     except absent:
         return {}
     # ValueError: no TOML, no UTF-8, or a number of too many digits.

@@ -97,7 +97,9 @@ def _requirements(spec: RunConfig, paths: list[str], found: _Found, contents: di
     source = find_requirements(spec)
     listed = set[str]() if source is None else read_requirements(source).names
     local, known = local_names(paths), locked_names(spec) | listed
-    items = {item for path, (trees, _) in found.items() for tree in trees for item in needs(tree, path, local)}
+    # A cell of a notebook may use what another one imports.
+    whole = {path: ast.Module([node for tree in trees for node in tree.body], []) for path, (trees, _) in found.items()}
+    items = {item for path, tree in whole.items() for item in needs(tree, path, local)}
     items |= {_installed(path, text) for path, (_, installed) in found.items() for text in installed}
     missing = sorted({item.distribution for item in items if canonicalize_name(item.distribution) not in known})
     if source is not None:

@@ -40,6 +40,12 @@ def note_run(run: RunDir) -> None:
         os.symlink(_identity(run), note)
 
 
+def forget_run(run: RunDir) -> None:
+    """Remove the note of a run that is gone."""
+    with suppress(OSError, StorageError, RuntimeError, ValueError):
+        _note("begun", run.path).unlink(missing_ok=True)
+
+
 def was_begun_here(run: RunDir) -> bool:
     """Whether this user has begun a run on this machine, in the very folder where it is now."""
     try:

@@ -14,7 +14,7 @@ import pytest
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, StorageError
-from samebits.core.ledger import Ledger, is_alive, line_place, lock_alive
+from samebits.core.ledger import Ledger, is_alive, last_steps, line_place, lock_alive
 from support.machine import on_small_disk, unprivileged
 
 _RECIPE = Digest.of_bytes(b"recipe")
@@ -274,3 +274,17 @@ def test_resuming_at_a_line_that_differs(tmp_path: Path, lines: int, last: Diges
 )
 def test_where_a_line_was_written(values: Mapping[str, object], place: str) -> None:
     assert line_place(values) == place
+
+
+@pytest.mark.parametrize("damaged", [b"{", b"7", b"[" * 100_000, b"\xff"])
+def test_the_last_steps(damaged: bytes) -> None:
+    lines = [
+        *({"event": "step", "fit": 0, "step": 7}, {"event": "epoch", "fit": 0}, {"event": "step", "fit": 0, "step": 1}),
+        *(
+            {"event": "step", "loop": 0, "step": 2},
+            {"event": "end", "fit": 0},
+            {"event": "step", "fit": 0, "step": 3},
+        ),
+    ]
+    written = [json.dumps(line).encode() for line in lines]
+    assert [line["step"] for line in last_steps([damaged, *reversed(written)])] == [3, 1]

@@ -70,13 +70,34 @@ def test_settings_come_from_the_projects_file(tmp_path: Path) -> None:
         ("[tool.ruff]\n", ["src/pkg/__init__.py"], ()),
         ("[tool.ruff]\n", ["src/pkg/__init__.py", "setup.py"], ("src",)),
         ("[project]\nname = 'a'\n", ["src/notes.txt"], ()),
-        ("not = = toml", ["src/pkg/__init__.py"], ()),
     ],
 )
 def test_an_editable_installation(tmp_path: Path, project: str, files: list[str], expected: tuple[str, ...]) -> None:
     _make(tmp_path, "scripts/train.py", *files)
     (tmp_path / "pyproject.toml").write_text(project)
     assert _config(tmp_path / "scripts" / "train.py").code.pythonpath == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"not = = toml", "Invalid value"),
+        (b"\xff", "'utf-8' codec"),
+        (b"a = '" + b"x" * 10_000 + b"'", "line 1 is longer than 10,000 characters; fix or remove the file"),
+        (None, "it is a link that leads out of the project; fix or remove the file"),
+    ],
+)
+def test_a_project_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    """It may say that the project's packages are to be imported."""
+    folder = _make(tmp_path, "one/train.py", "one/src/pkg/__init__.py", "other.toml") / "one"
+    file = folder / "pyproject.toml"
+    if content is None:
+        file.symlink_to(tmp_path / "other.toml")
+    else:
+        file.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        _config(folder / "train.py")
+    assert str(caught.value).startswith(f"cannot read {file}: {reason}")
 
 
 def test_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

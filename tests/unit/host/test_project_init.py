@@ -89,6 +89,21 @@ def test_requirements_that_are_complete(tmp_path: Path) -> None:
     assert _init(tmp_path).out.splitlines()[0] == "kept pyproject.toml"
 
 
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        (["import polars as pl", "pl.read_parquet('a')"], ["polars"]),
+        (["import pandas as pd", "pd.read_parquet('a')"], ["pandas", "pyarrow"]),
+        (["from pandas import read_excel", "read_excel('a')"], ["openpyxl", "pandas"]),
+    ],
+)
+def test_companions_of_pandas(tmp_path: Path, lines: list[str], names: list[str]) -> None:
+    """Other libraries have functions of the same names. In a notebook, another cell imports."""
+    write_notebook(tmp_path / "a.ipynb", *lines)
+    _init(tmp_path)
+    assert (tmp_path / "requirements.in").read_text().splitlines()[1:] == names
+
+
 def test_a_script_that_needs_nothing_more(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "my train.py").write_text("import keras\n")

@@ -57,3 +57,7 @@ def test_attributes_of_a_thread_are_found() -> None:
 
 def test_threads_of_libraries_are_left_out() -> None:
     assert _held(_function, "/elsewhere") == [{}, {}]
+
+
+def test_threads_of_a_folder_beside_the_script_are_left_out() -> None:
+    assert _held(_function, _HERE[:-1]) == [{}, {}]

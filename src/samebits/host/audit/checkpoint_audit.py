@@ -2,13 +2,14 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 from samebits.core.checkpoint_store import LAST, Checkpoint, Position
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, pluralize, shorten
+from samebits.core.ledger import last_steps
 from samebits.core.record import FAILED, FINISHED, RUNNING, Record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_lines
@@ -70,7 +71,7 @@ class LedgerLines:
     lines: int
     size: int
     marks: dict[int, tuple[int, Digest]]
-    steps: dict[int, set[tuple[object, object]]] = field(default_factory=dict)
+    steps: dict[int, set[tuple[int, int]]] = field(default_factory=dict)
 
 
 def read_lines(run: RunDir, record: Record, numbers: Iterable[int]) -> LedgerLines:
@@ -80,7 +81,7 @@ def read_lines(run: RunDir, record: Record, numbers: Iterable[int]) -> LedgerLin
         raise RecordError(f"{run.ledger}: {shorten(check.problems, 1)}; it cannot be resumed, train again")
     wanted, marks, size = set(numbers), {0: (0, record.recipe.digest)}, 0
     recent: deque[bytes] = deque(maxlen=_RECENT)
-    steps = {}
+    steps: dict[int, set[tuple[int, int]]] = {}
     try:
         # `zip` stops before a line that was cut off.
         for number, raw in zip(range(1, check.lines + 1), plain_lines(run.ledger), strict=False):
@@ -94,24 +95,16 @@ def read_lines(run: RunDir, record: Record, numbers: Iterable[int]) -> LedgerLin
     return LedgerLines(lines=check.lines, size=size, marks=marks, steps=steps)
 
 
-def _steps(lines: Iterable[bytes]) -> set[tuple[object, object]]:
+def _steps(lines: Sequence[bytes]) -> set[tuple[int, int]]:
     """The epochs and steps of traced steps of `fit`, after the last epoch's end."""
-    found: set[tuple[object, object]] = set()
-    for values in map(_parsed, lines):
+    found = set()
+    for values in last_steps(reversed(lines)):
+        epoch, step = values.get("epoch"), values.get("step")
         # The fast digests of step lines locate a difference. Who looks for a collision finds one.
-        if values.get("event") == "step" and "fit" in values and '"xxh3' not in json.dumps(values.get("tensors")):
-            found.add((values.get("epoch"), values.get("step")))
-        elif values.get("event") in ("epoch", "round"):
-            found.clear()
+        fast = '"xxh3' in json.dumps(values.get("tensors"))
+        if type(epoch) is int and type(step) is int and not fast:
+            found.add((epoch, step))
     return found
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

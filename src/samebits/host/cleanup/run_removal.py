@@ -13,6 +13,7 @@ from samebits.core.record import RUNNING
 from samebits.core.record_summary import RecordSummary, read_summary
 from samebits.core.run_dir import RunDir
 from samebits.host.cleanup.item import disk_size
+from samebits.host.run_folders import forget_run
 from samebits.host.runs.registry import run_dirs
 from samebits.host.sweep.sweep_file import SweepDir, read_sweep, sweeps_of
 
@@ -69,9 +70,13 @@ def require_run(run: RunDir) -> None:
 
 
 def remove_run(run: RunDir) -> None:
-    """Remove a run and the verdicts of its segments; it loses its name first. Raises StorageError."""
+    """Remove a run, the verdicts of its segments, and the note that it began here. Raises StorageError.
+
+    The run loses its name first.
+    """
     for folder in (run.path, *_segments(run)):
         remove_folder(folder)
+    forget_run(run)
 
 
 def _segments(run: RunDir) -> list[Path]:

@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
-from samebits.core.toml_file import parse_toml
+from samebits.core.toml_file import read_toml
 from samebits.host.image.built_wheels import is_pinned
 from samebits.host.image.lockfile import logical_lines, read_text
 
@@ -59,12 +59,12 @@ def _of_text(source: Path) -> Iterator[tuple[str, str]]:
 
 
 def _of_pyproject(source: Path) -> Iterator[tuple[str, str]]:
-    text = read_text(source, "the requirements", "write the names of packages into it")
     try:
-        project = parse_toml(text).get("project", {})
+        project = read_toml(source).get("project", {})
         listed = project.get("dependencies", []) if isinstance(project, dict) else None
-    except ValueError as error:
-        raise InputError(f"cannot read {source}: {error}; fix the file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {source}: {reason}; fix the file") from error
     if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
         raise InputError(f"{source}: project.dependencies is not a list of texts; fix it")
     yield from ((item, f"{source}: project.dependencies") for item in listed)

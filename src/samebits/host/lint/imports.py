@@ -49,10 +49,12 @@ class Need:
 
 def needs(tree: ast.Module, path: str, local: frozenset[str]) -> Iterator[Need]:
     """What a file needs beside the standard library and the project's own modules, which are `local`."""
-    optional = {inner for node in ast.walk(tree) if _is_optional(node) for inner in ast.walk(node)}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    optional = {inner for node in nodes if _is_optional(node) for inner in ast.walk(node)}
+    has_pandas = any(name.partition(".")[0] == "pandas" for node in nodes for name in _imported(node))
+    for node in nodes:
         if node not in optional:
-            for distribution, by in (*_for_imports(node, local), *_for_use(node)):
+            for distribution, by in (*_for_imports(node, local), *_for_use(node, has_pandas=has_pandas)):
                 yield Need(distribution=distribution, path=path, line=getattr(node, "lineno", 1), by=by)
 
 
@@ -65,11 +67,13 @@ def _for_imports(node: ast.AST, local: frozenset[str]) -> Iterator[tuple[str, st
                 yield _NEEDED_BY_MODULE[top], top
 
 
-def _for_use(node: ast.AST) -> Iterator[tuple[str, str]]:
+def _for_use(node: ast.AST, *, has_pandas: bool) -> Iterator[tuple[str, str]]:
     used = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
     if used in _NEEDED_WHEN_USED:
         library, distribution = _NEEDED_WHEN_USED[used]
-        yield distribution, f"{library}'s {used}"
+        # Polars and Dask have functions of the same names.
+        if library != "pandas" or has_pandas:
+            yield distribution, f"{library}'s {used}"
 
 
 def _imported(node: ast.AST) -> list[str]:

@@ -3,13 +3,12 @@
 A checkpoint's own digests prove that its files fit together, not that the training wrote them.
 """
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from samebits.core.checkpoint_store import Checkpoint
 from samebits.core.errors import InputError
-from samebits.core.ledger import Ledger, line_place
+from samebits.core.ledger import Ledger, last_steps, line_place, parse_line
 from samebits.runner.checkpoint.fit_phase import FitPhase
 from samebits.runner.digests.tensors import group_digests, located_digests, model_variables
 
@@ -27,10 +26,8 @@ def confirm_step(ledger: Ledger, checkpoint: Checkpoint, phase: FitPhase) -> Non
     """
     epoch, step = checkpoint.position.epoch, (checkpoint.position.step or 0) - 1
     place = {"event": "step", "epoch": epoch, "step": step}
-    for values in _parsed(ledger.recorded_before(checkpoint.lines)):
-        if values.get("event") in {"epoch", "round"}:
-            return
-        if place.items() <= values.items() and "fit" in values:
+    for values in last_steps(ledger.recorded_before(checkpoint.lines)):
+        if place.items() <= values.items():
             digests = group_digests if "variables" in values else located_digests
             _compare(values, place | {"fit": phase.fit}, digests(model_variables(phase.model)))
             return
@@ -40,7 +37,7 @@ def confirm_restored(
     ledger: Ledger, checkpoint: Checkpoint, place: Mapping[str, object], groups: Mapping[str, str]
 ) -> None:
     """Raise InputError unless the ledger's last line for a place has these digests of groups of variables."""
-    lines = _parsed(ledger.recorded_before(checkpoint.lines))
+    lines = map(parse_line, ledger.recorded_before(checkpoint.lines))
     found = next((values for values in lines if place.items() <= values.items()), None)
     if found is None:
         raise InputError(f"the checkpoint belongs to no line of the ledger ({line_place(place)}); train again")
@@ -57,13 +54,3 @@ def _compare(found: Mapping[str, Any], place: Mapping[str, object], groups: Mapp
             f"the checkpoint holds other values than the ledger has for {line_place(place)} ({', '.join(differing)});"
             " it was changed after it was written: train again"
         )
-
-
-def _parsed(lines: Iterable[bytes]) -> Iterable[dict[str, Any]]:
-    for line in lines:
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(values, dict):
-            yield values

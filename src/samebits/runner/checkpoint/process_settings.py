@@ -14,7 +14,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import shorten
 from samebits.core.jsonio import canonical_json, differing_names
 from samebits.runner.checkpoint.capture import StateWalker
-from samebits.runner.checkpoint.clock_values import functions_of_script
+from samebits.runner.checkpoint.clock_values import script_uses
 from samebits.runner.checkpoint.code_inspection import is_ours
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.plot_settings import imported_libraries, settings_of_plots
@@ -62,8 +62,7 @@ class ProcessSettings:
             if _module_of(value) in ours
         ]
         self._plotted = imported_libraries()
-        code = functions_of_script(self._code)
-        self._sets_priority = any(not _SET_PRIORITY.isdisjoint(function.co_names) for function in code)
+        self._sets_priority = script_uses(_SET_PRIORITY, self._code)
         return self.now()
 
     def now(self) -> dict[str, str]:

@@ -20,9 +20,9 @@ def held_by_threads(code: str) -> Iterator[tuple[str, Any]]:
     threads = {item.ident: item for item in threading.enumerate() if item is not threading.main_thread()}
     for number, frame in cpython_private.frames_of_threads().items():
         thread, frames = threads.get(number), list(_frames_of(frame))
-        if thread is None or not frames or not frames[0].f_code.co_filename.startswith(code):
+        if thread is None or not frames or not frames[0].f_code.co_filename.startswith(f"{code}/"):
             continue
-        held = [frame.f_locals for frame in frames if frame.f_code.co_filename.startswith(code)]
+        held = [frame.f_locals for frame in frames if frame.f_code.co_filename.startswith(f"{code}/")]
         held.append({name: value for name, value in vars(thread).items() if name not in _OWN})
         for index, names in enumerate(held):
             place = f"in the thread {thread.name}" + (f", call {index}" if index else "")

@@ -11,7 +11,9 @@ from samebits.core.ledger import lock_alive
 from samebits.core.origin import ResumedRun
 from samebits.core.record import RUNNING, Outcome, Record, write_record
 from samebits.core.run_dir import RunDir
+from samebits.host.cache_dir import cache_folder
 from samebits.host.cleanup.run_removal import leftovers, remove_folder
+from samebits.host.run_folders import note_run, was_begun_here
 from support.command import call
 from support.fake_runner import Played, played
 from support.sweeps import only, sweep, sweeps
@@ -44,6 +46,17 @@ def test_a_run_goes_with_the_verdicts_on_its_segments(tmp_path: Path, example: R
     done = call("rm", FIRST, folder=tmp_path)
     assert (done.status, done.err, done.out.split(" (")[0]) == (0, "", f"removed runs/{FIRST}")
     assert os.listdir(tmp_path / "runs") == [other.path.name]
+
+
+def test_the_note_that_a_run_began_here_goes_with_it(tmp_path: Path, example: Record) -> None:
+    run, other = make(tmp_path / "runs", example, FIRST), make(tmp_path / "runs", example, SECOND)
+    before = set(os.listdir(cache_folder("begun")))
+    for item in (run, other):
+        note_run(item)
+    assert was_begun_here(run)
+    assert call("rm", FIRST, folder=tmp_path).status == 0
+    assert len({*os.listdir(cache_folder("begun"))} - before) == 1
+    assert was_begun_here(other)
 
 
 def test_a_run_that_lives(tmp_path: Path, example: Record) -> None:
