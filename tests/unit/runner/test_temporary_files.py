@@ -58,7 +58,7 @@ def test_what_changed_during_training_comes_back(folder: Path, make: Make) -> No
 def test_a_mapped_file_is_captured(folder: Path, make: Make) -> None:
     """Its times need not say that training changed it."""
     files = make()
-    with (folder / "state.json").open("r+b") as file, mmap.mmap(file.fileno(), 6) as mapped:
+    with (folder / "state.json").open("r+b") as file, mmap.mmap(file.fileno(), 6):
         files.begin()
     assert [path for path, *_ in files.capture()["files"]] == ["state.json"]
 
