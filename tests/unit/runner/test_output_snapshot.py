@@ -196,8 +196,9 @@ def test_a_mapped_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     written, path = snapshot(tmp_path), tmp_path / "outputs" / "a"
     path.write_text("1234")
     at_time(monkeypatch, "2101-01-01T00:00:00+00:00")
+    assert [_reads(written, monkeypatch) for _ in range(2)] == [1, 0]
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 4) as mapped:
-        assert [_reads(written, monkeypatch) for _ in range(3)] == [1, 1, 1]
+        assert [_reads(written, monkeypatch) for _ in range(2)] == [1, 1]
         mapped[0:1] = b"2"
     assert [_reads(written, monkeypatch) for _ in range(3)] == [1, 0, 0]
 
