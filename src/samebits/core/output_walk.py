@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
+from samebits.core.recipe import SAVED_MODEL_FINGERPRINT
 from samebits.core.run_files import MAX_DEPTH, MAX_FILES, file_kind
 
 _Found = TypeVar("_Found")
@@ -30,7 +31,7 @@ def list_outputs(folder: Path, ignore: tuple[str, ...]) -> tuple[list[tuple[str,
     """
     kept, left_out, holes = [], [], _Holes()
     for relative, path, at in sorted(_walk(folder), key=lambda item: item[0]):
-        if _is_ignored(relative, ignore):
+        if is_ignored(relative, ignore, _beside(path)):
             left_out.append(relative)
             continue
         mode = at.st_mode
@@ -48,12 +49,28 @@ def walk_links(folder: Path, ignore: tuple[str, ...]) -> Iterator[tuple[str | No
     """
     with suppress(InputError):
         for relative, path, at in _walk(folder):
-            counts = stat.S_ISLNK(at.st_mode) and not _is_ignored(relative, ignore)
+            counts = stat.S_ISLNK(at.st_mode) and not is_ignored(relative, ignore, _beside(path))
             yield relative if counts else None, Path(path)
 
 
-def _is_ignored(relative: str, ignore: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(relative, pattern) for pattern in ignore)
+def is_ignored(relative: str, ignore: tuple[str, ...], beside: Callable[[str], bool]) -> bool:
+    """Whether the result leaves out an output. `beside` says whether its folder holds a file of that name."""
+    patterns = (pattern for pattern in ignore if pattern != SAVED_MODEL_FINGERPRINT)
+    return is_random(relative, ignore, beside) or any(fnmatch.fnmatchcase(relative, pattern) for pattern in patterns)
+
+
+def is_random(relative: str, ignore: tuple[str, ...], beside: Callable[[str], bool]) -> bool:
+    """Whether it is the random `fingerprint.pb` of a SavedModel, which belongs to a model all the same."""
+    return (
+        SAVED_MODEL_FINGERPRINT in ignore
+        and relative.rpartition("/")[2] == "fingerprint.pb"
+        and beside("saved_model.pb")
+    )
+
+
+def _beside(path: str) -> Callable[[str], bool]:
+    folder = os.path.dirname(path)
+    return lambda name: Path(folder, name).is_file() and not Path(folder, name).is_symlink()
 
 
 class _Holes:

@@ -12,11 +12,15 @@ from samebits.core.run_files import safe_path
 
 KERAS_ORDER = "keras"
 PER_EPOCH = "per-epoch"
-KNOWN_LOGS = ("*events.out.tfevents.*", "*plugins/profile/*", "fingerprint.pb", "*/fingerprint.pb")
+SAVED_MODEL_FINGERPRINT = "fingerprint.pb beside saved_model.pb"
+"""Stands among the patterns for the `fingerprint.pb` of a SavedModel, into which TensorFlow writes a random number.
+
+No pattern could say that: a file of that name elsewhere is the script's own.
+"""
+KNOWN_LOGS = ("*events.out.tfevents.*", "*plugins/profile/*", SAVED_MODEL_FINGERPRINT)
 """Patterns of files that differ in every run. The result does not cover them.
 
-What TensorBoard reads holds times and host names. TensorFlow writes a random number beside the checksums of a
-SavedModel.
+What TensorBoard reads holds times and host names.
 """
 
 

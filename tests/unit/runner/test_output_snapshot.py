@@ -1,7 +1,9 @@
 """Output files as a checkpoint stores them, and where it may restore them."""
 
 import io
+import mmap
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,17 +12,18 @@ import pytest
 
 from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.errors import RecordError
+from samebits.core.recipe import KNOWN_LOGS
 from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.output_files import OutputSnapshot
+from samebits.runner.checkpoint.output_files import OutputSnapshot, stored_digests
 from support.clocks import at_time
 
 _NOTHING: dict[str, Any] = {"folders": [], "files": [], "links": [], "open": []}
 
 
-def snapshot(folder: Path) -> OutputSnapshot:
+def snapshot(folder: Path, ignore: tuple[str, ...] = ()) -> OutputSnapshot:
     outputs = folder / "outputs"
     outputs.mkdir(exist_ok=True)
-    return OutputSnapshot(outputs, (), CheckpointStore(folder / "checkpoints"), lambda _: None)
+    return OutputSnapshot(outputs, ignore, CheckpointStore(folder / "checkpoints"), lambda _: None)
 
 
 def test_files_come_back_as_they_were(tmp_path: Path) -> None:
@@ -91,6 +94,54 @@ def test_what_a_copy_would_lose_is_refused(make: Callable[[Path], None], message
         written.capture()
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"times": [[".", 0o755, "a", 2]]},
+        {"times": [["."]]},
+        {"times": [[".", -1, 1, 2]]},
+        {"times": [[".", None, 1, 1 << 80]]},
+        {"times": {}},
+        {"files": [["a", None, "sha256:" + "0" * 64]]},
+        {"ignored": [["a"]]},
+        {"open": [["a", -1]]},
+        {"folders": [1]},
+        {"folders": ["a\0b"]},
+        {"links": None},
+    ],
+)
+def test_malformed_state_is_refused(state: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="malformed"):
+        snapshot(tmp_path).restore(_NOTHING | state)
+
+
+def test_the_mode_among_the_times_is_of_folders(tmp_path: Path) -> None:
+    """A forged checkpoint may name a file there."""
+    written, file = snapshot(tmp_path), tmp_path / "outputs" / "a"
+    file.touch(mode=0o600)
+    state = written.capture()
+    state["times"] = [["a", 0o777, 1, 1]]
+    written.restore(state)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_random_file_of_a_saved_model_comes_back(tmp_path: Path) -> None:
+    """It stands apart from the files that a resumed run must reproduce. An event file of TensorBoard is no part."""
+    written, outputs = snapshot(tmp_path, KNOWN_LOGS), tmp_path / "outputs"
+    (outputs / "exported").mkdir()
+    for name in ("exported/fingerprint.pb", "exported/saved_model.pb", "fingerprint.pb", "events.out.tfevents.1"):
+        (outputs / name).write_text(name)
+    state = written.capture()
+    assert [path for path, *_ in state["files"]] == ["exported/saved_model.pb", "fingerprint.pb"]
+    assert [path for path, *_ in state["ignored"]] == ["exported/fingerprint.pb"]
+    assert len(stored_digests(state)) == 3
+    (outputs / "exported" / "fingerprint.pb").unlink()
+    written.restore(state)
+    assert (outputs / "exported" / "fingerprint.pb").read_text() == "exported/fingerprint.pb"
+    written.restore(state)
+    assert (outputs / "exported" / "fingerprint.pb").exists()
+
+
 def test_times_lead_to_no_other_file(tmp_path: Path) -> None:
     """A forged checkpoint may name a link as a folder: the file to which it leads keeps its mode."""
     written, other = snapshot(tmp_path), tmp_path / "other"
@@ -138,3 +189,24 @@ def test_times_are_relied_on_once_they_are_past(tmp_path: Path, monkeypatch: pyt
     assert [_reads(written, monkeypatch) for _ in range(3)] == [1, 1, 1]
     at_time(monkeypatch, "2101-01-01T00:00:00+00:00")
     assert [_reads(written, monkeypatch) for _ in range(3)] == [1, 0, 0]
+
+
+def test_a_mapped_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its times stay when a page that was written before changes; and once more after the mapping ended."""
+    written, path = snapshot(tmp_path), tmp_path / "outputs" / "a"
+    path.write_text("1234")
+    at_time(monkeypatch, "2101-01-01T00:00:00+00:00")
+    assert [_reads(written, monkeypatch) for _ in range(2)] == [1, 0]
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 4) as mapped:
+        assert [_reads(written, monkeypatch) for _ in range(2)] == [1, 1]
+        mapped[0:1] = b"2"
+    assert [_reads(written, monkeypatch) for _ in range(3)] == [1, 0, 0]
+
+
+def test_the_clock_is_read_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is large takes longer to read than its times lag behind."""
+    written, now = snapshot(tmp_path), time.time_ns()
+    (tmp_path / "outputs" / "a").write_text("1")
+    clock = iter(range(now, now + 100 * 10**9, 10**9))
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+    assert [_reads(written, monkeypatch) for _ in range(3)] == [1, 1, 0]

@@ -1,5 +1,6 @@
 """Temporary files in a checkpoint: what changed since training began, and what may not be written elsewhere."""
 
+import mmap
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,14 @@ def test_what_changed_during_training_comes_back(folder: Path, make: Make) -> No
     }
     # To read a file sets a time of it.
     assert {**second.capture(), "times": []} == {**state, "times": []}
+
+
+def test_a_mapped_file_is_captured(folder: Path, make: Make) -> None:
+    """Its times need not say that training changed it."""
+    files = make()
+    with (folder / "state.json").open("r+b") as file, mmap.mmap(file.fileno(), 6):
+        files.begin()
+    assert [path for path, *_ in files.capture()["files"]] == ["state.json"]
 
 
 def test_nothing_is_removed(folder: Path, make: Make) -> None:

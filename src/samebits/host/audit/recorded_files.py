@@ -1,6 +1,5 @@
 """Which files of a run's folder the record proves by the digests that it holds itself, and which it does not."""
 
-import fnmatch
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from samebits.core.file_tree import TreeEntry, read_manifest
 from samebits.core.folder_manifest import STAGING, FolderEntry, digest_file, is_apart, named_digest
 from samebits.core.inputs_lock import LOCK_NAME, read_lock
 from samebits.core.jsonio import Fields, read_json
+from samebits.core.output_walk import is_ignored
 from samebits.core.record import Record
 from samebits.core.result import OutputFile
 from samebits.core.run_dir import RunDir
@@ -148,8 +148,9 @@ class RecordedFiles:
         """Whether it lies among the outputs, and is none of those that the result covers or the recipe ignores."""
         if not path.startswith("outputs/") or self._record.result is None:
             return False
-        name = path.removeprefix("outputs/")
-        return not any(fnmatch.fnmatchcase(name, pattern) for pattern in self._record.recipe.ignore_outputs)
+        folder, ignore = path.rpartition("/")[0], self._record.recipe.ignore_outputs
+        beside = lambda name: self._is_file(f"{folder}/{name}")  # noqa: E731
+        return not is_ignored(path.removeprefix("outputs/"), ignore, beside)
 
     def _is_file(self, path: str) -> bool:
         return path in self._entries and self._entries[path].kind == "a file"

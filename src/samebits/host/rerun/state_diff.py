@@ -59,7 +59,7 @@ def _state_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iter
                 for inner, *values in _attribute_differences(root, before, after):
                     yield inner, bool(is_used) or any(_holds_training_state(value) for value in values)
         elif name in ("written", "written_beside_code"):
-            if _without_times(one.get(name)) == _without_times(other.get(name)):
+            if _compared(one.get(name)) == _compared(other.get(name)):
                 continue
             files = [_decode_files(Fields(state, "state").optional_inner(name)) for state in (one, other)]
             paths = [f"output file {path}" for path in differing_names(*files)]
@@ -119,11 +119,11 @@ def _attributes(encoded: Any) -> Mapping[str, Any]:
     return encoded if isinstance(encoded, Mapping) else {}
 
 
-def _without_times(written: Any) -> Any:
-    """Output files without their times, which differ between any two trainings."""
-    return (
-        {name: rows for name, rows in written.items() if name != "times"} if isinstance(written, Mapping) else written
-    )
+def _compared(written: Any) -> Any:
+    """Output files without what differs between any two trainings: their times, and files that the result ignores."""
+    if not isinstance(written, Mapping):
+        return written
+    return {name: rows for name, rows in written.items() if name not in {"times", "ignored"}}
 
 
 def _decode_files(written: Fields | None) -> dict[str, list[Any]]:

@@ -23,7 +23,7 @@ from samebits.runner.checkpoint.async_writer import AsyncWriter
 from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.encoding import Content, PathMap, UncapturableError
 from samebits.runner.checkpoint.library_state import LibraryState
-from samebits.runner.checkpoint.output_files import OutputSnapshot
+from samebits.runner.checkpoint.output_files import OutputSnapshot, stored_digests
 from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver
 from samebits.runner.checkpoint.process_settings import ProcessSettings
 from samebits.runner.checkpoint.replay import ReplayProof
@@ -321,7 +321,7 @@ class CheckpointManager:
             **part.values,
         }
         contents = {**part.contents, **captured.contents}
-        written = {digest for captured in files.values() for _, _, digest in captured["files"]}
+        written = {digest for captured in files.values() for digest in stored_digests(captured)}
         objects = sorted(contents.keys() | written)
         # Text that is not valid JSON, such as half of a surrogate pair, must fail here and not in the writer.
         canonical_json(state)

@@ -11,11 +11,11 @@ from typing import Any
 from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.errors import shorten
 from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.output_files import OutputSnapshot
+from samebits.runner.checkpoint.output_files import OutputSnapshot, mapped_files
 
 _AUTOGRAPH = "__autograph_generated_file"
 """How the names begin of the modules that TensorFlow writes when it traces; a resumed run writes its own."""
-_NOTHING: Mapping[str, Any] = {"folders": [], "files": [], "links": [], "open": []}
+_NO_FILES: Mapping[str, Any] = {"folders": [], "files": [], "links": [], "open": [], "times": []}
 
 
 def private_temporary_folder(is_bound: Callable[[str], bool]) -> Path | None:
@@ -68,7 +68,7 @@ class TemporaryFiles:
                 f"the script removed the temporary file {shorten(gone, 3)} during training, which a resumed run makes"
                 " again; keep it until the end"
             )
-        return self._snapshot.capture() if self._snapshot else _NOTHING
+        return self._snapshot.capture() if self._snapshot else _NO_FILES
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restore the files. Raises RecordError for a path outside of the folder."""
@@ -86,12 +86,17 @@ class TemporaryFiles:
 
 
 def _marks(folder: Path) -> dict[str, tuple[int, ...] | None]:
-    """The marks of all files and folders; what vanishes meanwhile, such as another thread's file, has none."""
-    found = {}
+    """The marks of all files and folders; what vanishes meanwhile, such as another thread's file, has none.
+
+    The mark of a mapped file is one that it will never have: its times may stay when it changes.
+    """
+    found: dict[str, tuple[int, ...] | None] = {}
+    mapped = mapped_files()
     for inner, folders, files in os.walk(folder):
         for path in (Path(inner, name) for name in (*folders, *files)):
             with suppress(FileNotFoundError):
-                found[str(path.relative_to(folder))] = _mark(path)
+                is_mapped = not mapped.isdisjoint((path.lstat().st_ino, os.path.realpath(path)))
+                found[str(path.relative_to(folder))] = () if is_mapped else _mark(path)
     return found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from samebits.core.digest import Digest
+from samebits.core.recipe import KNOWN_LOGS
 from samebits.core.record import RUNNING, Outcome, read_record, write_record
 from samebits.core.result import OutputFile, Result
 from samebits.core.run_dir import RunDir
@@ -309,3 +310,12 @@ def test_files_beside_what_an_old_record_knows(old: RunDir) -> None:
         "outputs/m.keras": "removed",
         "tensors/new": "added",
     }
+
+
+def test_a_random_file_belongs_to_a_saved_model(old: RunDir) -> None:
+    """The recipe leaves it out there alone."""
+    record = old.read()
+    old.record.unlink()
+    write_record(old.record, replace(record, recipe=replace(record.recipe, ignore_outputs=KNOWN_LOGS)))
+    (old.outputs / "fingerprint.pb").write_text("random")
+    assert {change.path: change.kind for change in audit(old).changes}["outputs/fingerprint.pb"] == "added"

@@ -63,6 +63,7 @@ _NUMBERED = [[name, {**item, "#": item["#"] + 3}] for name, item in _roots()]
         ({**_STATE, "objects": {**_STATE["objects"], "roots": _NUMBERED}}, (), ()),
         ({**_STATE, "written": {**_STATE["written"], "files": []}}, (), ("output file a.txt",)),
         ({**_STATE, "written": {**_STATE["written"], "open": []}}, (), ("the output folder",)),
+        ({**_STATE, "written": {**_STATE["written"], "times": [1], "ignored": [1]}}, (), ()),
     ],
 )
 def test_ends(state: dict[str, Any], training: tuple[str, ...], own: tuple[str, ...]) -> None:
