@@ -5,12 +5,15 @@ import csv
 import decimal
 import faulthandler
 import gc
+import io
 import logging
+import multiprocessing
 import os
 import resource
 import signal
 import socket
 import sys
+import sysconfig
 import threading
 import types
 import warnings
@@ -20,7 +23,7 @@ import pytest
 
 from samebits.core.jsonio import differing_names
 from samebits.runner.checkpoint import warning_filters
-from samebits.runner.checkpoint.readable_settings import held_objects, settings_of_python
+from samebits.runner.checkpoint.readable_settings import held_objects, settings_from_outside, settings_of_python
 
 _CORE = resource.RLIMIT_CORE
 _BLOCK = ({signal.SIGUSR1},)
@@ -71,7 +74,6 @@ CHANGES: dict[str, Callable[[], Iterator[None]]] = {
         faulthandler.enable if faulthandler.is_enabled() else faulthandler.disable,
     ),
     "the file mode creation mask (umask)": _changed(lambda: os.umask(_MASK ^ 1), lambda: os.umask(_MASK)),
-    "the limit RLIMIT_CORE": _limit,
     "blocked signals": _changed(
         lambda: signal.pthread_sigmask(signal.SIG_BLOCK, *_BLOCK),
         lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, *_BLOCK),
@@ -112,6 +114,76 @@ def test_a_library_may_give_a_new_logger_a_handler_that_does_nothing() -> None:
     before = settings_of_python()
     logging.getLogger("samebits.imported").addHandler(logging.NullHandler())
     assert settings_of_python() == before
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    kept = logging.root.handlers[:]
+    logging.root.handlers[:] = []
+    yield logging.root
+    logging.root.handlers[:] = kept
+
+
+def test_the_first_line_of_a_log_is_no_change(root_logger: logging.Logger) -> None:
+    before = settings_of_python()
+    logging.basicConfig(format="%(message)s")
+    assert root_logger.handlers
+    root_logger.addHandler(type("ABSLHandler", (logging.Handler,), {"__module__": "absl.logging"})())
+    assert settings_of_python() == before
+
+
+class _Keeping(logging.StreamHandler):  # type: ignore[type-arg]
+    pass
+
+
+def _with_value() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.seen = 1  # type: ignore[attr-defined]
+    return handler
+
+
+@pytest.mark.parametrize("make", [_Keeping, lambda: logging.StreamHandler(io.StringIO()), _with_value])
+def test_a_handler_that_may_keep_values_is_a_change(
+    root_logger: logging.Logger, make: Callable[[], logging.Handler]
+) -> None:
+    before = settings_of_python()
+    root_logger.addHandler(make())
+    assert differing_names(before, settings_of_python()) == ["settings of the logger root"]
+
+
+def test_the_first_use_of_multiprocessing_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    default, name = multiprocessing.get_all_start_methods()[0], "the start method of multiprocessing"
+    for set_to, seen in ((None, default), (default, default), ("spawn", "spawn")):
+        monkeypatch.setattr(multiprocessing, "get_start_method", lambda value=set_to, **_: value)
+        assert settings_of_python()[name] == seen
+
+
+def test_the_stack_size_of_threads_stays() -> None:
+    threading.stack_size(1 << 20)
+    settings_of_python()
+    assert threading.stack_size(0) == 1 << 20
+
+
+def test_folders_of_libraries_may_be_searched() -> None:
+    before = settings_of_python()
+    sys.path.append(f"{sysconfig.get_path('purelib')}/setuptools/_vendor")
+    try:
+        assert settings_of_python() == before
+    finally:
+        sys.path.pop()
+
+
+def test_what_others_may_set_is_compared_where_the_script_sets_it() -> None:
+    change, name = _limit(), "the limit RLIMIT_CORE"
+    before = settings_from_outside({"setrlimit"})
+    next(change)
+    try:
+        assert differing_names(before, settings_from_outside({"setrlimit"})) == [name]
+    finally:
+        next(change, None)
+    assert settings_from_outside({"print"}) == {}
+    assert settings_from_outside({"sched_setaffinity"}).keys() == {"the cores that the process may use"}
+    assert settings_from_outside({"nice"}).keys() == {"the priority of the process"}
 
 
 def test_a_waiting_termination_is_no_change() -> None:

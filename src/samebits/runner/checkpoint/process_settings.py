@@ -20,6 +20,7 @@ from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.readable_settings import (
     held_objects,
     is_plain,
+    settings_from_outside,
     settings_of_libraries,
     settings_of_python,
 )
@@ -30,7 +31,6 @@ _CONTAINERS = (list, dict, set, deque, bytearray)
 _CODE = (type, types.ModuleType, types.BuiltinFunctionType)
 _MAKES_VALUES = frozenset({"builtins", "collections", "functools", "itertools", "numpy", "random"})
 """Packages whose objects a script may keep on a module; what libraries keep there themselves is mostly their own."""
-_SET_PRIORITY = frozenset({"nice", "setpriority"})
 _CHANGED_BY_LIBRARIES = frozenset({"sys", "warnings"})
 
 
@@ -47,7 +47,7 @@ class ProcessSettings:
         self._known = {name: frozenset(vars(module)) for name, module in _modules()}
         self._classes = {kind: frozenset(vars(kind)) for kind in _classes_of_keras()}
         self._replaced: list[tuple[str, types.ModuleType, str]] = []
-        self._sets_priority = False
+        self._names: frozenset[str] = frozenset()
 
     def begin_phase(self) -> dict[str, str]:
         """Find where libraries hold functions and objects of the script; returns what `now` does."""
@@ -59,16 +59,14 @@ class ProcessSettings:
             for key, value in list(vars(module).items())
             if _module_of(value) in ours
         ]
-        code = functions_of_script(self._code)
-        self._sets_priority = any(not _SET_PRIORITY.isdisjoint(function.co_names) for function in code)
+        self._names = frozenset(name for function in functions_of_script(self._code) for name in function.co_names)
         return self.now()
 
     def now(self) -> dict[str, str]:
         """All of them, by the words in which a change is reported. Raises UncapturableError."""
         found = {f"the environment variable {name}": value for name, value in os.environ.items()}
         found |= settings_of_libraries() | settings_of_python() | dict(self._in_libraries())
-        if self._sets_priority:  # users and administrators change it, too
-            found["the priority of the process"] = str(os.getpriority(os.PRIO_PROCESS, 0))
+        found |= settings_from_outside(self._names)
         return found | {name: self._held(name, value) for name, value in self._set_by_script()}
 
     def check(self, initial: Mapping[str, str]) -> None:
