@@ -6,6 +6,7 @@ import decimal
 import faulthandler
 import gc
 import io
+import json
 import logging
 import multiprocessing
 import os
@@ -18,9 +19,11 @@ import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from samebits.core.errors import RecordError
 from samebits.core.jsonio import differing_names
 from samebits.runner.checkpoint import warning_filters
 from samebits.runner.checkpoint.readable_settings import held_objects, settings_from_outside, settings_of_python
@@ -228,3 +231,67 @@ def test_filters_of_warnings_come_back() -> None:
         assert warnings.filters == before
         with pytest.raises(FutureWarning):
             warnings.warn_explicit("a to b", FutureWarning, "file", 1, module="c")
+
+
+@pytest.fixture
+def filters() -> Iterator[list[Any]]:
+    with warnings.catch_warnings():
+        yield warnings.filters  # type: ignore[misc]
+        warning_filters.restore({"filters": "[]"})
+
+
+def test_a_filter_waits_for_its_library(filters: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    library = types.ModuleType("late_library")
+    library.Late = type("Late", (Warning,), {"__module__": "late_library"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "late_library", library)
+    warnings.simplefilter("ignore", library.Late)
+    warnings.simplefilter("error", FutureWarning)
+    saved = warning_filters.capture()
+    monkeypatch.delitem(sys.modules, "late_library")
+    warning_filters.restore(saved)
+    assert len(filters) == len(json.loads(saved["filters"])) - 1
+    assert warning_filters.capture() == saved
+    warnings.simplefilter("ignore", library.Late)
+    assert warning_filters.capture() == saved
+    warnings.simplefilter("ignore", UserWarning)
+    assert len(json.loads(warning_filters.capture()["filters"])) == len(json.loads(saved["filters"])) + 1
+    warnings.resetwarnings()
+    assert warning_filters.capture() == {"filters": "[]"}
+
+
+_USER = {"class": ["builtins", "UserWarning"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[[]]", "3", "[3]", '{"a": 1}', None, 3, "{}", '""', "[" * 100_000),
+        *(
+            json.dumps([item])
+            for item in (
+                ["error", None, {"class": [5, 6]}, None],
+                ["error", None, {"class": [[], "a"]}, None, 0],
+                ["error", None, {"class": [5, 6]}, None, 0],
+                ["error", None, {"class": "ab"}, None, 0],
+                ["error", None, {"class": ["builtins"]}, None, 0],
+                ["error", None, None, None, 0],
+                ["error", {"pattern": "(", "flags": 0}, _USER, None, 0],
+                ["error", {"pattern": "a", "flags": "b"}, _USER, None, 0],
+                ["error", {"pattern": 3, "flags": 0}, _USER, None, 0],
+                ["error", {"pattern": "a"}, _USER, None, 0],
+                ["error", [1], _USER, None, 0],
+                ["error", None, _USER, 3, 0],
+                ["boom", None, _USER, None, 0],
+                [["error"], None, _USER, None, 0],
+                ["error", None, _USER, None, "0"],
+                ["error", None, _USER, None, -1],
+                ["error", None, _USER, None, True],
+            )
+        ),
+    ],
+)
+def test_malformed_filters_are_refused(filters: list[Any], text: Any) -> None:
+    before = filters[:]
+    with pytest.raises(RecordError, match=r"^the filters of warnings are malformed"):
+        warning_filters.restore({"filters": text})
+    assert filters == before

@@ -287,7 +287,7 @@ class CheckpointManager:
             # A checkpoint is a file that anyone could have edited: it may only touch the script's own globals.
             self.walker.check_globals(encoded["globals"])
             restorer.restore_roots({"roots": wanted, "globals": encoded["globals"]}, live)
-        self.libraries.restore(held, without=without)
+            self.libraries.restore(held, without=without)
         return restorer
 
     def _checkpoint_of(self, phase: Phase) -> Checkpoint | None:
