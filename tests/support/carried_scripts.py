@@ -101,6 +101,15 @@ class Watching(Each):
 model = simple()
 model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[Watching(model)])
 """
+_FIRST_USES = """
+class Logging(Each):
+    def each(self, epoch, logs):
+        logging.info("an epoch")
+        try: import setuptools
+        except ImportError: pass
+best = keras.callbacks.ModelCheckpoint(f"{OUT}/best.h5", monitor="loss", save_best_only=True)
+simple().fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[best, Logging()])
+"""
 _MOVED = """
 import queue, threading
 asked, answers, pair = queue.Queue(), queue.Queue(), {"a": [0], "b": [0]}
@@ -209,6 +218,7 @@ with open(OUT + "/best", "w") as file: file.write(str(whole()))
 """
 RESUMED = {
     "a thread that reads what a callback holds": _WATCHED,
+    "libraries that log first in a callback": _FIRST_USES,
     "two arrays that were one": kept("count()", _ALIASES),
     "classes of classes, setters and partial methods": kept("count()", _CLASSES),
     "a dict whose items are attributes": kept(
