@@ -83,6 +83,42 @@ def work():
         answers.put(number)
 threading.Thread(target=work, daemon=True, name="counter").start()
 """
+_WATCHED = """
+import multiprocessing, queue, threading
+asked, answers = queue.Queue(), queue.Queue()
+class Watching(Each):
+    def __init__(self, model):
+        super().__init__()
+        self.seen = []
+        threading.Thread(target=self.run, args=(self.seen, model, x), daemon=True).start()
+    def run(self, seen, model, x):
+        while asked.get(): answers.put(sum(seen))
+    def each(self, epoch, logs):
+        logging.info("an epoch"), multiprocessing.Lock()
+        self.seen.append(logs["loss"])
+        asked.put(True)
+        if (total := answers.get()) and epoch == 4: self.model.layers[-1].bias.assign_add(tf.ones(3) * total)
+model = simple()
+model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[Watching(model)])
+"""
+_FIRST_USES = """
+class Logging(Each):
+    def each(self, epoch, logs):
+        logging.info("an epoch")
+        try: import setuptools
+        except ImportError: pass
+best = keras.callbacks.ModelCheckpoint(f"{OUT}/best.h5", monitor="loss", save_best_only=True)
+simple().fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[best, Logging()])
+"""
+_MOVED = """
+import queue, threading
+asked, answers, pair = queue.Queue(), queue.Queue(), {"a": [0], "b": [0]}
+def work(mine):
+    while asked.get():
+        mine[0] += 1
+        answers.put(mine[0])
+threading.Thread(target=work, args=(pair["a"],), daemon=True, name="counter").start()
+"""
 _ERRORS = """
 class Errors:
     number = 0
@@ -181,6 +217,8 @@ best = 0.0
 with open(OUT + "/best", "w") as file: file.write(str(whole()))
 """
 RESUMED = {
+    "a thread that reads what a callback holds": _WATCHED,
+    "libraries that log first in a callback": _FIRST_USES,
     "two arrays that were one": kept("count()", _ALIASES),
     "classes of classes, setters and partial methods": kept("count()", _CLASSES),
     "a dict whose items are attributes": kept(
@@ -284,6 +322,10 @@ NOT_RESUMED = {
     "a variable of a thread": (
         kept("[asked.put(1), answers.get()][1]", _THREAD),
         "number in the thread counter changed during training",
+    ),
+    "a list of a thread that moves": (
+        kept("[asked.put(1), answers.get(), pair.update(a=pair['b'], b=pair['a'])][1]", _MOVED),
+        "mine in the thread counter changed during training",
     ),
     "the error handler of NumPy": (kept("count()", _ERRORS), "the error handler of NumPy changed during training"),
     "the handler of a signal": (

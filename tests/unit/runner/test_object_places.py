@@ -7,7 +7,7 @@ import pytest
 
 from samebits.runner.checkpoint.capture import StateCapture
 from samebits.runner.checkpoint.encoding import PathMap
-from samebits.runner.checkpoint.object_places import first_numbers, restored_in_place
+from samebits.runner.checkpoint.object_places import first_numbers, restored_in_place, restored_place
 
 
 def _state(*items: Any, **roots: Any) -> dict[str, Any]:
@@ -29,6 +29,13 @@ def test_each_passed_object_has_its_own_code() -> None:
     assert captured.encode(one, "best") != captured.encode(other, "best")
     assert captured.encode(one, "last") == captured.encode(one, "best")
     assert captured.skipped == {3: (one, "best"), 5: (other, "best")}
+
+
+def test_a_live_object_has_the_place_where_it_is_restored() -> None:
+    moved, made, named = [1], [2], "x"
+    numbers = {id(moved): 4, id(named): 7, id(made): 8}
+    place = restored_place({4: 0, 7: 2}, frozenset({0}), lambda value: numbers.get(id(value)))
+    assert [place(value) for value in (moved, made, named, 3)] == [0, None, None, None]
 
 
 @pytest.mark.parametrize(

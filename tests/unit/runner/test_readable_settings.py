@@ -5,22 +5,28 @@ import csv
 import decimal
 import faulthandler
 import gc
+import io
+import json
 import logging
+import multiprocessing
 import os
 import resource
 import signal
 import socket
 import sys
+import sysconfig
 import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from samebits.core.errors import RecordError
 from samebits.core.jsonio import differing_names
 from samebits.runner.checkpoint import warning_filters
-from samebits.runner.checkpoint.readable_settings import held_objects, settings_of_python
+from samebits.runner.checkpoint.readable_settings import held_objects, settings_from_outside, settings_of_python
 
 _CORE = resource.RLIMIT_CORE
 _BLOCK = ({signal.SIGUSR1},)
@@ -71,7 +77,6 @@ CHANGES: dict[str, Callable[[], Iterator[None]]] = {
         faulthandler.enable if faulthandler.is_enabled() else faulthandler.disable,
     ),
     "the file mode creation mask (umask)": _changed(lambda: os.umask(_MASK ^ 1), lambda: os.umask(_MASK)),
-    "the limit RLIMIT_CORE": _limit,
     "blocked signals": _changed(
         lambda: signal.pthread_sigmask(signal.SIG_BLOCK, *_BLOCK),
         lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, *_BLOCK),
@@ -112,6 +117,76 @@ def test_a_library_may_give_a_new_logger_a_handler_that_does_nothing() -> None:
     before = settings_of_python()
     logging.getLogger("samebits.imported").addHandler(logging.NullHandler())
     assert settings_of_python() == before
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    kept = logging.root.handlers[:]
+    logging.root.handlers[:] = []
+    yield logging.root
+    logging.root.handlers[:] = kept
+
+
+def test_the_first_line_of_a_log_is_no_change(root_logger: logging.Logger) -> None:
+    before = settings_of_python()
+    logging.basicConfig(format="%(message)s")
+    assert root_logger.handlers
+    root_logger.addHandler(type("ABSLHandler", (logging.Handler,), {"__module__": "absl.logging"})())
+    assert settings_of_python() == before
+
+
+class _Keeping(logging.StreamHandler):  # type: ignore[type-arg]
+    pass
+
+
+def _with_value() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.seen = 1  # type: ignore[attr-defined]
+    return handler
+
+
+@pytest.mark.parametrize("make", [_Keeping, lambda: logging.StreamHandler(io.StringIO()), _with_value])
+def test_a_handler_that_may_keep_values_is_a_change(
+    root_logger: logging.Logger, make: Callable[[], logging.Handler]
+) -> None:
+    before = settings_of_python()
+    root_logger.addHandler(make())
+    assert differing_names(before, settings_of_python()) == ["settings of the logger root"]
+
+
+def test_the_first_use_of_multiprocessing_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    default, name = multiprocessing.get_all_start_methods()[0], "the start method of multiprocessing"
+    for set_to, seen in ((None, default), (default, default), ("spawn", "spawn")):
+        monkeypatch.setattr(multiprocessing, "get_start_method", lambda value=set_to, **_: value)
+        assert settings_of_python()[name] == seen
+
+
+def test_the_stack_size_of_threads_stays() -> None:
+    threading.stack_size(1 << 20)
+    settings_of_python()
+    assert threading.stack_size(0) == 1 << 20
+
+
+def test_folders_of_libraries_may_be_searched() -> None:
+    before = settings_of_python()
+    sys.path.append(f"{sysconfig.get_path('purelib')}/setuptools/_vendor")
+    try:
+        assert settings_of_python() == before
+    finally:
+        sys.path.pop()
+
+
+def test_what_others_may_set_is_compared_where_the_script_sets_it() -> None:
+    change, name = _limit(), "the limit RLIMIT_CORE"
+    before = settings_from_outside({"setrlimit"})
+    next(change)
+    try:
+        assert differing_names(before, settings_from_outside({"setrlimit"})) == [name]
+    finally:
+        next(change, None)
+    assert settings_from_outside({"print"}) == {}
+    assert settings_from_outside({"sched_setaffinity"}).keys() == {"the cores that the process may use"}
+    assert settings_from_outside({"nice"}).keys() == {"the priority of the process"}
 
 
 def test_a_waiting_termination_is_no_change() -> None:
@@ -156,3 +231,67 @@ def test_filters_of_warnings_come_back() -> None:
         assert warnings.filters == before
         with pytest.raises(FutureWarning):
             warnings.warn_explicit("a to b", FutureWarning, "file", 1, module="c")
+
+
+@pytest.fixture
+def filters() -> Iterator[list[Any]]:
+    with warnings.catch_warnings():
+        yield warnings.filters  # type: ignore[misc]
+        warning_filters.restore({"filters": "[]"})
+
+
+def test_a_filter_waits_for_its_library(filters: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    library = types.ModuleType("late_library")
+    library.Late = type("Late", (Warning,), {"__module__": "late_library"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "late_library", library)
+    warnings.simplefilter("ignore", library.Late)
+    warnings.simplefilter("error", FutureWarning)
+    saved = warning_filters.capture()
+    monkeypatch.delitem(sys.modules, "late_library")
+    warning_filters.restore(saved)
+    assert len(filters) == len(json.loads(saved["filters"])) - 1
+    assert warning_filters.capture() == saved
+    warnings.simplefilter("ignore", library.Late)
+    assert warning_filters.capture() == saved
+    warnings.simplefilter("ignore", UserWarning)
+    assert len(json.loads(warning_filters.capture()["filters"])) == len(json.loads(saved["filters"])) + 1
+    warnings.resetwarnings()
+    assert warning_filters.capture() == {"filters": "[]"}
+
+
+_USER = {"class": ["builtins", "UserWarning"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[[]]", "3", "[3]", '{"a": 1}', None, 3, "{}", '""', "[" * 100_000),
+        *(
+            json.dumps([item])
+            for item in (
+                ["error", None, {"class": [5, 6]}, None],
+                ["error", None, {"class": [[], "a"]}, None, 0],
+                ["error", None, {"class": [5, 6]}, None, 0],
+                ["error", None, {"class": "ab"}, None, 0],
+                ["error", None, {"class": ["builtins"]}, None, 0],
+                ["error", None, None, None, 0],
+                ["error", {"pattern": "(", "flags": 0}, _USER, None, 0],
+                ["error", {"pattern": "a", "flags": "b"}, _USER, None, 0],
+                ["error", {"pattern": 3, "flags": 0}, _USER, None, 0],
+                ["error", {"pattern": "a"}, _USER, None, 0],
+                ["error", [1], _USER, None, 0],
+                ["error", None, _USER, 3, 0],
+                ["boom", None, _USER, None, 0],
+                [["error"], None, _USER, None, 0],
+                ["error", None, _USER, None, "0"],
+                ["error", None, _USER, None, -1],
+                ["error", None, _USER, None, True],
+            )
+        ),
+    ],
+)
+def test_malformed_filters_are_refused(filters: list[Any], text: Any) -> None:
+    before = filters[:]
+    with pytest.raises(RecordError, match=r"^the filters of warnings are malformed"):
+        warning_filters.restore({"filters": text})
+    assert filters == before

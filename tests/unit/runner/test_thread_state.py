@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from samebits.runner.checkpoint.process_settings import grouped
 from samebits.runner.checkpoint.thread_state import held_by_threads
 
 _HERE = str(Path(__file__).parent)
@@ -61,3 +62,8 @@ def test_threads_of_libraries_are_left_out() -> None:
 
 def test_threads_of_a_folder_beside_the_script_are_left_out() -> None:
     assert _held(_function, _HERE[:-1]) == [{}, {}]
+
+
+def test_values_of_one_name_are_told_apart() -> None:
+    found = grouped([("state", 1), ("other", 2), ("state", 3)])
+    assert found == {"state": {"state": 1, "state (2)": 3}, "other": {"other": 2}}

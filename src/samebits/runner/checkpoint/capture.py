@@ -87,9 +87,11 @@ class StateWalker:
         captured.capture_roots(roots)
         return captured
 
-    def capture_others(self, roots: Mapping[str, Any], known: "StateCapture", *, initial: bool) -> "StateCapture":
-        """Capture what `known` has not visited. Raises UncapturableError."""
-        captured = StateCapture(self.code, self._folders, self._large, initial=initial, skip=known.number_of)
+    def capture_others(
+        self, roots: Mapping[str, Any], number_of: Callable[[Any], int | None], *, initial: bool = False
+    ) -> "StateCapture":
+        """Capture what has no number yet, such as `StateCapture.number_of` gives. Raises UncapturableError."""
+        captured = StateCapture(self.code, self._folders, self._large, initial=initial, skip=number_of)
         captured.capture_roots(roots)
         return captured
 

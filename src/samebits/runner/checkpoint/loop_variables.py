@@ -52,7 +52,7 @@ class LoopVariables:
 
     def _now(self, *, initial: bool = False) -> Mapping[str, Any]:
         values = {name: value for frame, names in self._frames for name, value in self._bound(frame, names)}
-        captured = self._walker.capture_others(values, self._known, initial=initial)
+        captured = self._walker.capture_others(values, self._known.number_of, initial=initial)
         encoded, self._passed = captured.encoded, captured.skipped
         others = [item for item in encoded["globals"] if not self._known.reaches(*item[:2])]
         return {"roots": encoded["roots"], "globals": others}

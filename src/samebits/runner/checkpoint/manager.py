@@ -145,7 +145,7 @@ class CheckpointManager:
             # What is not capturable is found here, before hours of training.
             def inspect() -> None:
                 captured = self.walker.capture_initial(phase.roots | self.libraries.roots())
-                phase.initial, phase.settings = captured.encoded, self._settings.begin_phase()
+                phase.initial, phase.settings = captured.encoded, self._settings.begin_phase(captured)
                 check(captured)
 
             self.attempt(inspect)
@@ -287,7 +287,7 @@ class CheckpointManager:
             # A checkpoint is a file that anyone could have edited: it may only touch the script's own globals.
             self.walker.check_globals(encoded["globals"])
             restorer.restore_roots({"roots": wanted, "globals": encoded["globals"]}, live)
-        self.libraries.restore(held, without=without)
+            self.libraries.restore(held, without=without)
         return restorer
 
     def _checkpoint_of(self, phase: Phase) -> Checkpoint | None:
@@ -308,7 +308,7 @@ class CheckpointManager:
     ) -> tuple[Checkpoint, Mapping[str, Any]]:
         captured = self.capture(roots, known)
         phase.check(captured)
-        self._settings.check(phase.settings)
+        self._settings.check(phase.settings, captured)
         observer = self._observer
         steps = () if observer is None else observer.first_steps()
         check_steps(steps[phase.stepped :], captured.optimizers)

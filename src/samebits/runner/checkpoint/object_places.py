@@ -1,6 +1,6 @@
 """Finds objects that moved in captured state: what is restored goes into the object that was in a place at first."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from samebits.runner.checkpoint.encoding import Encoded, kind_of
@@ -28,6 +28,22 @@ def restored_in_place(initial: Mapping[str, Any]) -> frozenset[int]:
     """The numbers of the objects in captured state that are restored in place."""
     objects = (item for one, other in _parts(initial, initial) for item, _ in _pairs(one, other))
     return frozenset(item["#"] for item in objects if kind_of(item) in _IN_PLACE)
+
+
+def restored_place(
+    first: Mapping[int, int], in_place: frozenset[int], number_of: Callable[[Any], int | None]
+) -> Callable[[Any], int | None]:
+    """A function that gives the number in initial state of the object into which a live one is restored, or None.
+
+    `first` are `first_numbers`, `in_place` is `restored_in_place`; `number_of` gives the number in captured state.
+    """
+
+    def place(value: Any) -> int | None:
+        number = number_of(value)
+        found = None if number is None else first.get(number)
+        return found if found in in_place else None
+
+    return place
 
 
 def _parts(initial: Mapping[str, Any], captured: Mapping[str, Any]) -> Iterator[tuple[Encoded, Encoded]]:

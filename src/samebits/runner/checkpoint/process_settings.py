@@ -6,21 +6,24 @@ import pickle
 import sys
 import types
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from samebits.core.digest import Digest
 from samebits.core.errors import shorten
 from samebits.core.jsonio import canonical_json, differing_names
-from samebits.runner.checkpoint.capture import StateWalker
+from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.clock_values import script_uses
 from samebits.runner.checkpoint.code_inspection import is_ours
 from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.object_places import first_numbers, restored_in_place, restored_place
 from samebits.runner.checkpoint.plot_settings import imported_libraries, settings_of_plots
 from samebits.runner.checkpoint.readable_settings import (
+    SET_FROM_OUTSIDE,
     held_objects,
     is_plain,
+    settings_from_outside,
     settings_of_libraries,
     settings_of_python,
 )
@@ -31,7 +34,6 @@ _CONTAINERS = (list, dict, set, deque, bytearray)
 _CODE = (type, types.ModuleType, types.BuiltinFunctionType)
 _MAKES_VALUES = frozenset({"builtins", "collections", "functools", "itertools", "numpy", "random"})
 """Packages whose objects a script may keep on a module; what libraries keep there themselves is mostly their own."""
-_SET_PRIORITY = frozenset({"nice", "setpriority"})
 _CHANGED_BY_LIBRARIES = frozenset({"sys", "warnings"})
 
 
@@ -48,11 +50,14 @@ class ProcessSettings:
         self._known = {name: frozenset(vars(module)) for name, module in _modules()}
         self._classes = {kind: frozenset(vars(kind)) for kind in _classes_of_keras()}
         self._replaced: list[tuple[str, types.ModuleType, str]] = []
-        self._sets_priority = False
+        self._names: frozenset[str] = frozenset()
         self._plotted = imported_libraries()
+        self._initial: Mapping[str, Any] = {}
+        self._in_place: frozenset[int] = frozenset()
 
-    def begin_phase(self) -> dict[str, str]:
+    def begin_phase(self, captured: StateCapture) -> dict[str, str]:
         """Find where libraries hold functions and objects of the script; returns what `now` does."""
+        self._initial, self._in_place = captured.encoded, restored_in_place(captured.encoded)
         ours = {name for name, _ in _modules() if is_ours(name, self._code)}
         self._replaced = [
             (name, module, key)
@@ -62,28 +67,33 @@ class ProcessSettings:
             if _module_of(value) in ours
         ]
         self._plotted = imported_libraries()
-        self._sets_priority = script_uses(_SET_PRIORITY, self._code)
-        return self.now()
+        self._names = frozenset(name for name in SET_FROM_OUTSIDE if script_uses(frozenset((name,)), self._code))
+        return self.now(captured)
 
-    def now(self) -> dict[str, str]:
-        """All of them, by the words in which a change is reported. Raises UncapturableError."""
+    def now(self, captured: StateCapture) -> dict[str, str]:
+        """All of them, by the words for a change; `captured` is the state now. Raises UncapturableError."""
         found = {f"the environment variable {name}": value for name, value in os.environ.items()}
         found |= settings_of_libraries() | settings_of_python() | dict(self._in_libraries())
         found |= settings_of_plots(self._plotted)
-        if self._sets_priority:  # users and administrators change it, too
-            found["the priority of the process"] = str(os.getpriority(os.PRIO_PROCESS, 0))
-        return found | {name: self._held(name, value) for name, value in self._set_by_script()}
+        found |= settings_from_outside(self._names)
+        found |= {name: _text_of(self._walker.capture(held)) for name, held in grouped(self._set_by_script()).items()}
+        return found | dict(self._in_threads(captured))
 
-    def check(self, initial: Mapping[str, str]) -> None:
+    def check(self, initial: Mapping[str, str], captured: StateCapture) -> None:
         """Raise UncapturableError if the training has changed what `now` returned when it began."""
-        changed = differing_names(initial, self.now())
+        changed = differing_names(initial, self.now(captured))
         if changed:
             raise UncapturableError(
                 f"{shorten(changed, 3)} changed during training; change it before, or use an attribute"
             )
 
-    def _held(self, name: str, value: Any) -> str:
-        return canonical_json(self._walker.capture({name: value}).encoded).decode()
+    def _in_threads(self, captured: StateCapture) -> Iterator[tuple[str, str]]:
+        """What threads hold. An object that is restored in place is named by its place in the initial state."""
+        threads = grouped(held_by_threads(self._code))
+        places = first_numbers(self._initial, captured.encoded) if threads else {}
+        place_of = restored_place(places, self._in_place, captured.number_of)
+        for name, held in threads.items():
+            yield name, _text_of(self._walker.capture_others(held, place_of), without=captured)
 
     def _set_by_script(self) -> Iterator[tuple[str, Any]]:
         """What was set on a module of a library, or on a class of Keras, since this was created."""
@@ -94,7 +104,6 @@ class ProcessSettings:
             for key, value in list(vars(module).items()):
                 if key not in known and self._is_value(key, value):
                     yield f"{name}.{key}", value
-        yield from held_by_threads(self._code)
         yield from ((name, value) for name, value in held_objects() if self._is_held(value))
         yield from ((f"{name}.{key}", vars(module).get(key)) for name, module, key in self._replaced)
         for kind, known in self._classes.items():
@@ -121,6 +130,21 @@ class ProcessSettings:
             if isinstance(module, types.ModuleType) and not is_ours(module.__name__, self._code):
                 for name, text in _texts(module.__name__, vars(module)):
                     yield f"{module.__name__}.{name}", text
+
+
+def grouped(items: Iterable[tuple[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Values by their names; several of one name are told apart by numbers: `{"x": {"x": 1, "x (2)": 3}}`."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in items:
+        same = found.setdefault(name, {})
+        same[f"{name} ({len(same) + 1})" if same else name] = value
+    return found
+
+
+def _text_of(captured: StateCapture, *, without: StateCapture | None = None) -> str:
+    """Captured state as text, `without` the globals that another capture holds."""
+    saved = [item for item in captured.encoded["globals"] if without is None or not without.reaches(*item[:2])]
+    return canonical_json({**captured.encoded, "globals": saved}).decode()
 
 
 def _modules() -> list[tuple[str, types.ModuleType]]:

@@ -11,14 +11,17 @@ import multiprocessing
 import os
 import resource
 import signal
+import site
 import socket
 import sys
+import sysconfig
 import threading
 import time
 import tracemalloc
 import types
 import warnings
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 
@@ -27,6 +30,13 @@ _NOTHING = logging.NullHandler
 _SCRIPTS = ("__main__", "__mp_main__")
 _PLAIN = (bool, int, float, str, bytes, type(None), tuple, list, dict, set)
 _EPOCHS_OF_KERAS = ("max_epochs", "max_steps_per_epoch")
+_LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
+_SET_PRIORITY = frozenset({"nice", "setpriority"})
+_SET_CORES = frozenset({"sched_setaffinity", "cpu_affinity"})
+_SET_LIMITS = frozenset({"setrlimit", "prlimit", "rlimit"})
+SET_FROM_OUTSIDE = _SET_PRIORITY | _SET_CORES | _SET_LIMITS
+"""The names by which code sets what users and administrators set, too."""
+_OF_STREAM_HANDLERS = frozenset(vars(logging.StreamHandler()))
 _FLAGS_OF_KERAS = ("is_interactive_logging_enabled", "is_traceback_filtering_enabled", "is_flash_attention_enabled")
 
 
@@ -62,6 +72,23 @@ def settings_of_libraries() -> dict[str, str]:
         "soft device placement of TensorFlow": repr(tf.config.get_soft_device_placement()),
         "TensorFloat-32 of TensorFlow": repr(tf.config.experimental.tensor_float_32_execution_enabled()),
     }
+
+
+def settings_from_outside(names: AbstractSet[str]) -> dict[str, str]:
+    """Those that users and administrators change, too: only where the script's code has a name that sets them."""
+    found = {}
+    if names & _SET_PRIORITY:
+        found["the priority of the process"] = str(os.getpriority(os.PRIO_PROCESS, 0))
+    if names & _SET_CORES:
+        found["the cores that the process may use"] = repr(sorted(os.sched_getaffinity(0)))
+    return found | _limits() if names & _SET_LIMITS else found
+
+
+def _limits() -> dict[str, str]:
+    names = sorted(name for name in dir(resource) if name.startswith("RLIMIT_"))
+    with suppress(OSError):
+        return {f"the limit {name}": repr(resource.getrlimit(getattr(resource, name))) for name in names}
+    return {}
 
 
 def held_objects() -> Iterator[tuple[str, Any]]:
@@ -105,7 +132,7 @@ def _of_interpreter() -> dict[str, str]:
         "the settings of the garbage collector": repr((gc.get_threshold(), gc.isenabled(), gc.get_debug())),
         "the callbacks of the garbage collector": repr(list(map(_address, gc.callbacks))),
         "sys.argv": repr(sys.argv),
-        "sys.path": repr(sys.path),
+        "sys.path": repr(_searched()),
         "the functions that trace and profile": repr([_address(hook) for hook in (sys.gettrace(), sys.getprofile())]),
         "the flags of dlopen": repr(sys.getdlopenflags()),
         "the depth of tracking coroutines": repr(sys.get_coroutine_origin_tracking_depth()),
@@ -114,18 +141,21 @@ def _of_interpreter() -> dict[str, str]:
     }
 
 
+def _searched() -> list[str]:
+    """Where modules are searched, without folders of libraries: setuptools adds one when it is first imported."""
+    paths = [*map(sysconfig.get_path, _LIBRARIES), *site.getsitepackages()]
+    folders = tuple(f"{path}{os.sep}" for path in paths)
+    return [str(path) for path in sys.path if not f"{path}{os.sep}".startswith(folders)]
+
+
 def _of_process() -> dict[str, str]:
     found = {
         "the file mode creation mask (umask)": _status("Umask"),
         "the name of the process": _status("Name"),
         "user and groups of the process": repr((os.getresuid(), os.getresgid(), sorted(os.getgroups()))),
         "process group and session": repr((os.getpgrp(), os.getsid(0))),
-        "the cores that the process may use": repr(sorted(os.sched_getaffinity(0))),
         "blocked signals": repr(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
     }
-    names = sorted(name for name in dir(resource) if name.startswith("RLIMIT_"))
-    with suppress(OSError):
-        found |= {f"the limit {name}": repr(resource.getrlimit(getattr(resource, name))) for name in names}
     for number in sorted(signal.valid_signals()):
         found[f"the handler of signal {int(number)}"] = _handler(number)
     with suppress(OSError):
@@ -162,10 +192,22 @@ def _of_standard_library() -> dict[str, str]:
         "the time zone": repr((time.tzname, time.timezone, time.altzone)),
         "settings of csv": repr((csv.field_size_limit(), sorted(csv.list_dialects()))),
         "the default timeout of sockets": repr(socket.getdefaulttimeout()),
-        "the stack size of threads": repr(threading.stack_size()),
-        "the start method of multiprocessing": repr(multiprocessing.get_start_method(allow_none=True)),
+        "the stack size of threads": repr(_stack_size()),
+        "the start method of multiprocessing": _start_method(),
         "the level below which logging is disabled": repr((logging.root.manager.disable, logging.raiseExceptions)),
     }
+
+
+def _stack_size() -> int:
+    """The stack size of threads. CPython sets the default while it reads it."""
+    size = threading.stack_size()
+    threading.stack_size(size)
+    return size
+
+
+def _start_method() -> str:
+    """How multiprocessing starts processes; its first use sets the default."""
+    return multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
 
 
 def _decimal(context: decimal.Context) -> list[Any]:
@@ -177,8 +219,25 @@ def _of_loggers() -> Iterator[tuple[str, str]]:
     """Settings of loggers that differ from those of a new one."""
     for name, logger in [("root", logging.root), *list(logging.root.manager.loggerDict.items())]:
         if isinstance(logger, logging.Logger):
-            # A library that is imported meanwhile may give its logger one that does nothing.
-            kept = [_address(item) for item in [*logger.handlers, *logger.filters] if type(item) is not _NOTHING]
-            values = (logger.level, logger.propagate, logger.disabled, kept)
+            kept = [_address(item) for item in [*logger.handlers, *logger.filters] if not _is_of_library(item)]
+            # absl sets the level of its own logger with its flags.
+            level = 0 if name == "absl" else logger.level
+            values = (level, logger.propagate, logger.disabled, kept)
             if values != (0, True, False, []):
                 yield f"settings of the logger {name}", repr(values)
+
+
+def _is_of_library(item: Any) -> bool:
+    """Whether it is a handler that Python or a library adds when it first logs, and that keeps nothing.
+
+    One for a logger of a library does nothing; absl and `basicConfig` add one for stderr.
+    """
+    if type(item) is _NOTHING or type(item).__module__.partition(".")[0] == "absl":
+        return True
+    streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    plain = type(item) is logging.StreamHandler and any(item.stream is stream for stream in streams)
+    return plain and vars(item).keys() <= _OF_STREAM_HANDLERS and not item.filters and _is_unformatted(item)
+
+
+def _is_unformatted(handler: logging.Handler) -> bool:
+    return not handler.level and type(handler.formatter) in (type(None), logging.Formatter)

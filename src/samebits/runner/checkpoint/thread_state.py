@@ -17,10 +17,10 @@ def held_by_threads(code: str) -> Iterator[tuple[str, Any]]:
     `code` is the folder of the script. Threads that a library starts are left out, also those that call the script,
     such as the workers of a PyDataset.
     """
-    threads = {item.ident: item for item in threading.enumerate() if item is not threading.main_thread()}
-    for number, frame in cpython_private.frames_of_threads().items():
-        thread, frames = threads.get(number), list(_frames_of(frame))
-        if thread is None or not frames or not frames[0].f_code.co_filename.startswith(f"{code}/"):
+    innermost = cpython_private.frames_of_threads()
+    for thread in threading.enumerate():  # the oldest first, so that numbers of equal names stay
+        frames = list(_frames_of(innermost.get(thread.ident or 0)))
+        if thread is threading.main_thread() or not frames or not frames[0].f_code.co_filename.startswith(f"{code}/"):
             continue
         held = [frame.f_locals for frame in frames if frame.f_code.co_filename.startswith(f"{code}/")]
         held.append({name: value for name, value in vars(thread).items() if name not in _OWN})
@@ -29,10 +29,10 @@ def held_by_threads(code: str) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name} {place}", value) for name, value in list(names.items()) if value is not thread)
 
 
-def _frames_of(innermost: FrameType) -> Iterator[FrameType]:
+def _frames_of(innermost: FrameType | None) -> Iterator[FrameType]:
     """The frames of a thread, the outermost first, without those of `threading`."""
     frames: list[FrameType] = []
-    frame: FrameType | None = innermost
+    frame = innermost
     while frame is not None:
         frames.append(frame)
         frame = frame.f_back
