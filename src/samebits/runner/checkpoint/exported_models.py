@@ -1,6 +1,6 @@
-"""Models that a script exports during training: files in TensorFlow's own format name functions by a count.
+"""Models that a script exports during training: a resumed run would write other bytes.
 
-The count follows how many functions were traced in the process, so that a resumed run would write other bytes.
+The variables came in another order in the files that resumed runs exported with TensorFlow 2.21.
 """
 
 import os
@@ -22,6 +22,6 @@ def check_exported(code: str, before: AbstractSet[Path]) -> None:
     """Raise UncapturableError for a model that was not there before the training."""
     for folder in sorted(exported_models(code) - before):
         raise UncapturableError(
-            f"the model {folder.name} is exported during training, and its file counts the functions that were traced;"
-            " export it after training, or save it as a .keras file"
+            f"the model {folder.name} is exported during training, which writes other bytes in a resumed run;"
+            " save it as a .keras file"
         )
