@@ -284,8 +284,7 @@ class StateCapture:
         encoded = self._attributes(value, attributes, where)
         # What Keras's own callbacks received since training began, their code sets again.
         required = kind.__module__.partition(".")[0] != "keras"
-        content = {"class": qualified_name(kind), "attributes": encoded, "ours": required}
-        return {"object": content | {"of": bases}}
+        return {"object": {"class": qualified_name(kind), "attributes": encoded, "ours": required, "of": bases}}
 
     def _library_object(self, value: Any, where: str) -> Encoded | None:
         """An object that is not walked by its attributes; None where it is."""

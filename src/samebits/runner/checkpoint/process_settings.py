@@ -8,6 +8,7 @@ import types
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from samebits.core.digest import Digest
@@ -17,6 +18,7 @@ from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.clock_values import script_uses
 from samebits.runner.checkpoint.code_inspection import is_ours
 from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.exported_models import check_exported, exported_models
 from samebits.runner.checkpoint.object_places import first_numbers, restored_in_place, restored_place
 from samebits.runner.checkpoint.plot_settings import imported_libraries, settings_of_plots
 from samebits.runner.checkpoint.readable_settings import (
@@ -54,6 +56,7 @@ class ProcessSettings:
         self._plotted = imported_libraries()
         self._initial: Mapping[str, Any] = {}
         self._in_place: frozenset[int] = frozenset()
+        self._exported: frozenset[Path] = frozenset()
 
     def begin_phase(self, captured: StateCapture) -> dict[str, str]:
         """Find where libraries hold functions and objects of the script; returns what `now` does."""
@@ -68,6 +71,7 @@ class ProcessSettings:
         ]
         self._plotted = imported_libraries()
         self._names = frozenset(name for name in SET_FROM_OUTSIDE if script_uses(frozenset((name,)), self._code))
+        self._exported = exported_models(self._code)
         return self.now(captured)
 
     def now(self, captured: StateCapture) -> dict[str, str]:
@@ -81,6 +85,7 @@ class ProcessSettings:
 
     def check(self, initial: Mapping[str, str], captured: StateCapture) -> None:
         """Raise UncapturableError if the training has changed what `now` returned when it began."""
+        check_exported(self._code, self._exported)
         changed = differing_names(initial, self.now(captured))
         if changed:
             raise UncapturableError(
