@@ -61,6 +61,14 @@ def list_tree(root: Path, what: str, leave_out: TreeFilter | None = None) -> lis
     `what` names the tree in messages, such as "data". Raises InputError for anything that another machine could not
     reproduce: a link that leaves the tree or loops, a socket, a name that is not UTF-8, an unreadable file.
     """
+    require_folder(root, what)
+    # The root may itself be a link; what it links to is the folder.
+    walk = _TreeWalk(os.path.realpath(root), what, leave_out or TreeFilter())
+    return sorted(walk.files(), key=lambda item: item[0].encode())
+
+
+def require_folder(root: Path, what: str) -> None:
+    """Raise InputError where `root` is no folder that can be read; `what` names it, such as "data"."""
     try:
         is_folder = stat.S_ISDIR(os.stat(root).st_mode)
     except FileNotFoundError:
@@ -69,9 +77,6 @@ def list_tree(root: Path, what: str, leave_out: TreeFilter | None = None) -> lis
         raise InputError(f"cannot read {root}: {error.strerror}; make it readable for you") from error
     if not is_folder:
         raise InputError(f"the {what} folder {root} is not a folder; name a folder that holds the {what}")
-    # The root may itself be a link; what it links to is the folder.
-    walk = _TreeWalk(os.path.realpath(root), what, leave_out or TreeFilter())
-    return sorted(walk.files(), key=lambda item: item[0].encode())
 
 
 _Ancestors = tuple[tuple[int, int], ...]

@@ -16,6 +16,7 @@ from samebits.core.redaction import forms
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run, publish
+from samebits.core.tree_walk import require_folder
 from samebits.host.console import hashing_progress, log
 from samebits.host.inputs.store import provide
 from samebits.host.launch.git_commit import with_commit
@@ -39,6 +40,8 @@ def train(spec: RunConfig, limits: RunLimits = USUAL) -> tuple[RunDir, int]:
     """Train once; returns the run's folder and the exit status: 0, 1 if the script failed, 2 for an error."""
     # What cannot run must not build an image first.
     read_script(spec.script)
+    if spec.data is not None:
+        require_folder(spec.data, "data")
     runtime = choose_runtime(spec)
     # Hashing follows the choice of the runtime: a missing image is reported before gigabytes are read.
     with hashing_progress("hashing the data") as progress:

@@ -59,14 +59,15 @@ def test_an_environment_that_contradicts(monkeypatch: pytest.MonkeyPatch) -> Non
         ("train.py", None, "the script {script} does not exist"),
         ("data.csv", b"a,b\n", "the script {script} is neither a Python file"),
         ("a.ipynb", b"{}", "the notebook {script} cannot be read"),
+        ("train.py", b"", "the data folder {data} does not exist"),
     ],
 )
 def test_what_cannot_run_builds_no_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes | None, complaint: str
 ) -> None:
     monkeypatch.setattr("samebits.host.launch.train.choose_runtime", lambda _: pytest.fail("a runtime was chosen"))
-    script = tmp_path / name
+    script, data = tmp_path / name, tmp_path / "no data"
     if content is not None:
         script.write_bytes(content)
-    with pytest.raises(InputError, match=f"^{re.escape(complaint.format(script=script))}"):
-        train(RunConfig(script=script))
+    with pytest.raises(InputError, match=f"^{re.escape(complaint.format(script=script, data=data))}"):
+        train(RunConfig(script=script, data=data))
