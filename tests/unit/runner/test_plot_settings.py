@@ -1,4 +1,4 @@
-"""What a callback leaves in pyplot is seen; tests/command/test_plots.py has the real libraries."""
+"""What a callback leaves in pyplot is seen; tests/command/test_project_packages.py has the real libraries."""
 
 import itertools
 import sys
