@@ -108,7 +108,11 @@ def _open_folder(name: str, here: int, path: Path) -> int:
 def _open_file(name: str, here: int, path: Path) -> BufferedReader:
     # Looked at before it is opened: to open a device may do something.
     _require_regular(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode, path)
-    descriptor = os.open(name, _FILE, dir_fd=here)
+    return _as_regular(os.open(name, _FILE, dir_fd=here), path)
+
+
+def _as_regular(descriptor: int, path: Path) -> BufferedReader:
+    # Looked at again, as another one may have taken its place.
     try:
         _require_regular(os.fstat(descriptor).st_mode, path)
         return open(descriptor, "rb")
@@ -158,13 +162,7 @@ def _repository(folder: Path) -> Path:
 def open_given(path: Path) -> BufferedReader:
     """Open a regular file of a project, also behind links; raises OSError."""
     _require_regular(os.stat(path).st_mode, path)
-    descriptor = os.open(path, _FILE & ~os.O_NOFOLLOW)
-    try:
-        _require_regular(os.fstat(descriptor).st_mode, path)
-        return open(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+    return _as_regular(os.open(path, _FILE & ~os.O_NOFOLLOW), path)
 
 
 def plain_sha256(path: Path, within: Path | None = None, most: int | None = None) -> str:
