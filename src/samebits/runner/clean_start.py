@@ -6,8 +6,12 @@ judges them. All others are withheld; the runner gets them through a file in mem
 """
 
 import os
-import signal
 import sys
+
+try:
+    import signal
+except KeyboardInterrupt:  # it takes a while, and nothing has begun
+    os._exit(130)
 
 GIVEN = "SAMEBITS_GIVEN"
 """The variable with the number of the file in memory."""

@@ -32,6 +32,7 @@ def run_container(engine: Engine, request: ContainerRequest, streams: Streams = 
 
 def _run_once(engine: Engine, request: ContainerRequest, streams: Streams) -> int:
     with engine.container(request) as container:
+        raise_pending()
         container.start()
         try:
             raise_pending()
