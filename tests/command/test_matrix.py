@@ -226,6 +226,7 @@ def test_a_generator_without_a_seed_is_located(pairs: Pairs) -> None:
     assert done.out.splitlines()[-1] == "different"
 
 
+@pytest.mark.slow  # the same is located in the virtual environment
 def test_it_is_located_in_containers_too(engine: str, pairs: Pairs) -> None:
     assert engine
     one, other = (pairs.train("--", "--perturb", step, runtime="docker") for step in ("5", "9"))

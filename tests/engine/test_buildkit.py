@@ -265,6 +265,7 @@ def _build(plan: BuildPlan, builder: Builder, base: str, folder: Path) -> Image:
     return require_image(Engine(), plan.tag)
 
 
+@pytest.mark.slow
 def test_a_builder_of_our_own(buildkit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine, name = Engine(), builder_name(buildkit)
     ours = plan_build(engine, small_kind(tmp_path), tag="samebits-test:own")

@@ -67,6 +67,7 @@ def _moved(before: Image, after: Image) -> list[int]:
 _WHEELS, _RECIPE = -3, -1  # between them, the empty layer of WORKDIR
 
 
+@pytest.mark.slow  # another image is built; test_rebuild compares images that differ in one step
 def test_a_changed_pin_moves_the_wheels_and_the_recipe_that_holds_the_lock(other_pin: OtherPin) -> None:
     engine = Engine()
     ours, theirs = require_image(engine, CPU.tag), require_image(engine, other_pin.tag)

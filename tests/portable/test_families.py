@@ -1,6 +1,6 @@
 """Every family of models under both profiles, on two cores, one core and a busy machine, against the golden table.
 
-The usual lane trains one family once in the portable profile, on one core.
+The usual lane attests one group of the table, in the README's test, and trains in a container.
 """
 
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def trained(
 @pytest.mark.parametrize(
     ("load", "families"),
     [
-        pytest.param(partial(cores, 1), ("layers",), id="one core"),
+        pytest.param(partial(cores, 1), ("layers",), id="one core", marks=pytest.mark.slow),
         pytest.param(partial(cores, 1), ("losses",), id="one core, losses", marks=pytest.mark.slow),
         pytest.param(busy, ("optimizers",), id="busy", marks=pytest.mark.slow),
     ],

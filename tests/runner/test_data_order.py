@@ -11,6 +11,9 @@ from samebits.core.record import read_record
 from support.command import SCRIPTS, call
 from support.machine import busy, cores
 
+# Each module-wide training takes half a minute; test_shuffle has the usual lane's share.
+pytestmark = pytest.mark.slow
+
 EFFECTS = {
     "in_order": False,
     "fit_shuffle": True,

@@ -271,8 +271,7 @@ NOT_RESUMED = (
 )
 _BY_PROOF = {"a setting before the first step that builds the model"}
 _USUAL = (
-    *("tf.random in a traced step", "tf.random in the step of a loop", "children of a generator"),
-    *("a model that its first step builds", "a pipeline that validates and is looked at, too"),
+    *("tf.random in a traced step", "a model that its first step builds"),
     *("a pipeline of a loop, and of a later fit", "a pipeline that a callback evaluates"),
     *ordinary_scripts.USUAL,
     *carried_scripts.USUAL,

@@ -39,6 +39,7 @@ def test_the_same_bits_or_refused(case: Case, ended: dict[Case, Ended]) -> None:
     assert found.verdict in (SAME, REFUSED), f"{found}\n{script_of(case)}"
 
 
+@pytest.mark.slow
 def test_each_kind_of_value_matters(tmp_path: Path) -> None:
     """A value that does not change gives other bits, and the harness calls that wrong: lost state is seen."""
     cases = [Case("Callback", "public", "attribute", kind, "callback", "eager") for kind in KINDS]

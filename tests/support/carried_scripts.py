@@ -345,6 +345,6 @@ NOT_RESUMED = {
     ),
 }
 USUAL = (
-    *("classes of classes, setters and partial methods", "a number that a loop counts"),
+    "a number that a loop counts",
     "an iterator of a hook in a callback of Keras",
 )

@@ -251,10 +251,6 @@ model.fit(x, y, batch_size=16, epochs=3, verbose=0)
     ),
 }
 USUAL = (
-    *(
-        "weights that are loaded between fits",
-        "a file in a temporary folder",
-        "values that a callback keeps on a model",
-    ),
+    "weights that are loaded between fits",
     *("a value on a module of a library", "a number that the graph of a loop was traced with"),
 )
