@@ -190,18 +190,18 @@ def _drawn(folder: Path, record: Record, values: dict[str, Any]) -> RunDir:
     folder.mkdir()
     data = Tree(
         entries=tuple(
-            TreeEntry(path=name, digest=Digest.of_bytes(text.encode())) for name, text in values["data"].items()
+            TreeEntry(path=name, digest=Digest.of_bytes(text.encode())) for name, text in sorted(values["data"].items())
         )
     )
     tensors = [
         {"path": name, "dtype": "float32", "shape": [1], "digest": str(Digest.of_bytes(text.encode()))}
-        for name, text in values["tensors"].items()
+        for name, text in sorted(values["tensors"].items())
     ]
     history = {"loss": values["loss"]} if values["loss"] else {}
     result = {
         "models": [{"name": "m", "how": "fit", "digest": "", "tensors": {"trainable": tensors}}],
         "fits": [{"model": 0, "epochs": len(values["loss"]), "history": history}],
-        "outputs": [{"path": name, "digest": text, "by": "bytes"} for name, text in values["outputs"].items()],
+        "outputs": [{"path": name, "digest": text, "by": "bytes"} for name, text in sorted(values["outputs"].items())],
     }
     code = replace(record.recipe.code, arguments=values["arguments"])
     system = record.environment.system
