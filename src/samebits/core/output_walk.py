@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.recipe import SAVED_MODEL_FINGERPRINT
-from samebits.core.run_files import MAX_DEPTH, MAX_FILES, file_kind
+from samebits.core.run_files import MAX_DEPTH, MAX_FILES, file_kind, is_plain
 
 _Found = TypeVar("_Found")
 MAX_HOLES = 16 << 30
@@ -70,7 +70,7 @@ def is_random(relative: str, ignore: tuple[str, ...], beside: Callable[[str], bo
 
 def _beside(path: str) -> Callable[[str], bool]:
     folder = os.path.dirname(path)
-    return lambda name: Path(folder, name).is_file() and not Path(folder, name).is_symlink()
+    return lambda name: is_plain(Path(folder, name))
 
 
 class _Holes:

@@ -165,6 +165,11 @@ def open_given(path: Path) -> BufferedReader:
     return _as_regular(os.open(path, _FILE & ~os.O_NOFOLLOW), path)
 
 
+def is_plain(path: Path) -> bool:
+    """Whether a path is a regular file, and no link to one."""
+    return path.is_file() and not path.is_symlink()
+
+
 def plain_sha256(path: Path, within: Path | None = None, most: int | None = None) -> str:
     """The sha256 of a regular file, in hex, of at most `most` bytes where that is known; raises OSError."""
     with open_plain(path, within) as file:

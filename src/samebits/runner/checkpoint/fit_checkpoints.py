@@ -266,9 +266,8 @@ class FitCheckpoints:
         """What the data drew from while steps were skipped. Raises UncapturableError."""
         if not stateful_data(phase):
             return DrawnByData(streams={})
-        now = self._manager.capture({}).encoded["roots"]
-        states = (found.state["begun"]["objects"]["roots"], now, found.state["objects"]["roots"])
-        drawn = drawn_by_data(*map(dict, states))
+        states = (found.state["begun"]["objects"], self._manager.capture({}).encoded, found.state["objects"])
+        drawn = drawn_by_data(*(dict(state["roots"]) for state in states))
         if self._manager.proof.is_skipped:
             drawn.check()
         return drawn

@@ -138,7 +138,7 @@ class ProcessSettings:
 
 
 def grouped(items: Iterable[tuple[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Values by their names; several of one name are told apart by numbers: `{"x": {"x": 1, "x (2)": 3}}`."""
+    """Values by their names; several of one name get numbers: `{"x": {"x": 1, "x (2)": 3}}`."""
     found: dict[str, dict[str, Any]] = {}
     for name, value in items:
         same = found.setdefault(name, {})

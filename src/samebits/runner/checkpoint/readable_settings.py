@@ -26,7 +26,6 @@ from contextlib import suppress
 from typing import Any
 
 _CONTEXT = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
-_NOTHING = logging.NullHandler
 _SCRIPTS = ("__main__", "__mp_main__")
 _PLAIN = (bool, int, float, str, bytes, type(None), tuple, list, dict, set)
 _EPOCHS_OF_KERAS = ("max_epochs", "max_steps_per_epoch")
@@ -232,7 +231,7 @@ def _is_of_library(item: Any) -> bool:
 
     One for a logger of a library does nothing; absl and `basicConfig` add one for stderr.
     """
-    if type(item) is _NOTHING or type(item).__module__.partition(".")[0] == "absl":
+    if type(item) is logging.NullHandler or type(item).__module__.partition(".")[0] == "absl":
         return True
     streams = (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
     plain = type(item) is logging.StreamHandler and any(item.stream is stream for stream in streams)
