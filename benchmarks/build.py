@@ -83,7 +83,7 @@ def compressed(engine: Engine) -> int:
     """Bytes of the image's layers, gzipped as for a registry; the stand-in base's layer comes uncompressed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.tar"
-        engine.export(require_image(engine, CPU.tag), path)
+        engine.export([require_image(engine, CPU.tag)], path)
         with tarfile.open(path) as archive:
             blobs = [member for member in archive if member.name.startswith("blobs/") and member.isfile()]
             return sum(_gzipped_size(archive, member) for member in blobs)

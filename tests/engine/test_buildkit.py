@@ -213,7 +213,7 @@ def buildkit(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @contextmanager
 def _registry(image: Image, folder: Path) -> Iterator[str]:
     """A registry that has one image; yields the name by which a container pulls it, pinned by digest."""
-    Engine().export(image, folder / "base.tar")
+    Engine().export([image], folder / "base.tar")
     with tarfile.open(folder / "base.tar") as archive:
         archive.extractall(folder, filter="data")
     (described,) = json.loads((folder / "index.json").read_bytes())["manifests"]

@@ -32,7 +32,7 @@ class BlobStore:
             descriptor = Fields(json.loads(self._note(wanted).read_bytes())).rest()
             # Names that are no digests are drafts of a killed process.
             blobs = {key: one for key, one in kept(self._folder, stored=True).items() if key.isalnum()}
-            image = resolve(blobs, descriptor, name, wanted)
+            image = resolve(blobs, [descriptor], name, wanted)
         except (OSError, ValueError, RecursionError, RecordError, ImageError):
             return None
         whole = all(digest_file(os.fspath(self._folder / one)) == Digest(one) for one in image.reached)

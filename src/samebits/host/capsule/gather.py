@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,14 +129,12 @@ def image_files(
     """
     if record.recipe.image.config is None:
         return []
-    images: list[NamedImage] = []
-    blobs: dict[str, Source] = {}
-    for part, find in ((contents.IMAGE, _image), (contents.BASE, _base)):
-        if part in parts:
-            image, found = _stored(store, part, record) or _export(find, (run, record), folder / f"{part}.tar", store)
-            images.append(image)
-            blobs = {**found, **blobs}
-    return layout(images, blobs)
+    wanted = [part for part in (contents.IMAGE, contents.BASE) if part in parts]
+    found = {part: one for part in wanted if (one := _stored(store, part, record))}
+    if missing := [part for part in wanted if part not in found]:
+        found |= _exported(missing, run, record, folder / "export.tar", store)
+    blobs = {name: source for part in reversed(wanted) for name, source in found[part][1].items()}
+    return layout([found[part][0] for part in wanted], blobs)
 
 
 def _stored(store: BlobStore | None, part: str, record: Record) -> tuple[NamedImage, Blobs] | None:
@@ -148,22 +146,24 @@ def _stored(store: BlobStore | None, part: str, record: Record) -> tuple[NamedIm
     return None if base is None else store.image(base_name(base), str(base))
 
 
-_Find = Callable[[Engine, RunDir, Record], tuple[Image, str, str]]
-
-
-def _export(find: _Find, of: tuple[RunDir, Record], archive: Path, store: BlobStore | None) -> tuple[NamedImage, Blobs]:
+def _exported(
+    parts: list[str], run: RunDir, record: Record, archive: Path, store: BlobStore | None
+) -> dict[str, tuple[NamedImage, Blobs]]:
+    """The images as the engine exports them: all at once, as they share layers."""
     try:
         engine = Engine()
     except NoEngineError as error:
         raise InputError(f"{error}; or leave images out (--without image --without base)") from error
-    image, name, wanted = find(engine, *of)
-    with elapsed_progress(f"exporting {image.reference}"):
-        engine.export(image, archive)
-    blobs, descriptor = exported(archive)
-    found = resolve(blobs, descriptor, name, wanted)
+    images = {part: (_image if part == contents.IMAGE else _base)(engine, run, record) for part in parts}
+    exports = [image for image, _, _ in images.values()]
+    with elapsed_progress(f"exporting {exports[0].reference}"):
+        engine.export(exports, archive)
+    blobs, descriptors = exported(archive)
+    found = {part: resolve(blobs, descriptors, name, wanted) for part, (_, name, wanted) in images.items()}
     if store is not None:
-        store.remember(found, wanted)
-    return found, blobs
+        for part, image in found.items():
+            store.remember(image, images[part][2])
+    return {part: (image, blobs) for part, image in found.items()}
 
 
 def _image(engine: Engine, run: RunDir, record: Record) -> tuple[Image, str, str]:

@@ -50,8 +50,8 @@ class NamedImage:
         return str(self.manifest["config"]["digest"])
 
 
-def exported(archive: Path) -> tuple[Blobs, Mapping[str, Any]]:
-    """The blobs of an export of the engine, and the descriptor of the image; raises ImageError for another format."""
+def exported(archive: Path) -> tuple[Blobs, list[Mapping[str, Any]]]:
+    """The blobs of an export of the engine, and the images' descriptors; raises ImageError for another format."""
     blobs, index = {}, None
     with tarfile.open(archive) as file:
         for info in file:
@@ -61,9 +61,9 @@ def exported(archive: Path) -> tuple[Blobs, Mapping[str, Any]]:
                 blobs[found[1]] = Source(member=member, path=archive, offset=info.offset_data)
             content = file.extractfile(info) if info.name == "index.json" else None
             index = index if content is None else json.loads(content.read())
-    if index is None or len(index.get("manifests", ())) != 1:
+    if index is None or not index.get("manifests"):
         raise ImageError("the engine does not export images as an OCI layout; use Docker 25 or later, or leave it out")
-    return blobs, index["manifests"][0]
+    return blobs, index["manifests"]
 
 
 def unpacked(folder: Path) -> Blobs:
@@ -81,10 +81,11 @@ def kept(root: Path, *, stored: bool = False) -> Blobs:
     return found
 
 
-def resolve(blobs: Blobs, descriptor: Mapping[str, Any], name: str, wanted: str) -> NamedImage:
+def resolve(blobs: Blobs, descriptors: Iterable[Mapping[str, Any]], name: str, wanted: str) -> NamedImage:
     """The image that has the digest `wanted`, or whose configuration has it; raises ImageError for any other."""
     try:
-        for manifest, reached in _manifests(blobs, descriptor, 0):
+        found = ((one, *image) for one in descriptors for image in _manifests(blobs, one, 0))
+        for descriptor, manifest, reached in found:
             if wanted in (descriptor["digest"], manifest["config"]["digest"]):
                 layers = [str(layer["digest"]) for layer in manifest["layers"]]
                 needed = [*reached, *map(_hex, (str(manifest["config"]["digest"]), *layers))]

@@ -6,7 +6,6 @@ Nothing is loaded but what the run's recipe names by digest, and nothing under a
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +61,11 @@ def _provide_parts(
 
 
 def _find(blobs: Blobs, names: list[Mapping[str, Any]], name: str, wanted: str) -> NamedImage:
-    for descriptor in names:
-        with suppress(ImageError):
-            return resolve(blobs, descriptor, name, wanted)
-    raise ImageError(f"the capsule's image is not {wanted}, which its recipe names; nothing was loaded")
+    try:
+        return resolve(blobs, names, name, wanted)
+    except ImageError as error:
+        reason = f"the capsule's image is not {wanted}, which its recipe names: {error}; nothing was loaded"
+        raise ImageError(reason) from error
 
 
 def _load(engine: Engine, image: NamedImage, blobs: Blobs) -> None:

@@ -59,7 +59,7 @@ def archive_base(engine: Engine, base: str) -> Path:
             f"the engine has no base image {base}; make it with `make base-image`, or name it by its digest"
         )
     path = _archive_path(base)
-    engine.export(image, path)
+    engine.export([image], path)
     # Written last: an archive without this file was interrupted, and counts as damaged.
     facts = {"base": base, "id": image.id, "archive": str(Digest.of_file(path))}
     write_atomically(path.with_suffix(".json"), readable_json(facts))

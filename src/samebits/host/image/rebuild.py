@@ -193,7 +193,7 @@ def compare(engine: Engine, one: Image, other: Image) -> Comparison:
         for number, image in enumerate((one, other)):
             # Each archive is removed as soon as it is unpacked: an image has gigabytes.
             path = Path(folder) / f"{number}.tar"
-            engine.export(image, path)
+            engine.export([image], path)
             layers.append(_Layers(path, Path(folder) / str(number)))
         differences = tuple(_layer_differences(*layers))
     return Comparison(wanted=wanted, found=found, differences=differences or ("configuration: settings or labels",))

@@ -45,7 +45,7 @@ def image(*layers: bytes) -> tuple[dict[str, Source], dict[str, Any], str]:
 def test_there_and_back(tmp_path: Path) -> None:
     blobs, descriptor, config = image(b"one", b"two")
     stranger = dict([blob(b"of another image")])
-    found = resolve(blobs | stranger, descriptor, "samebits:capsule-1", config)
+    found = resolve(blobs | stranger, [descriptor], "samebits:capsule-1", config)
     archive = tmp_path / "loaded.tar"
     archive.write_bytes(b"".join(stream(layout([found], blobs | stranger))))
     with tarfile.open(archive) as file:
@@ -58,28 +58,28 @@ def test_there_and_back(tmp_path: Path) -> None:
     again, top = exported(archive)
     assert set(again) == set(found.reached)
     assert resolve(again, top, "n", config).digest == descriptor["digest"]
-    assert resolve(unpacked(tmp_path), descriptors(tmp_path)[0], "n", config).config == config
+    assert resolve(unpacked(tmp_path), descriptors(tmp_path), "n", config).config == config
 
 
 def test_an_index_above_the_manifest() -> None:
     blobs, descriptor, config = image(b"one")
     name, top = blob(canonical_json({"manifests": [{"digest": f"sha256:{'0' * 64}"}, descriptor]}))
     outer = {"mediaType": "i", "digest": f"sha256:{name}", "size": 1}
-    found = resolve(blobs | {name: top}, outer, "n", config)
+    found = resolve(blobs | {name: top}, [outer], "n", config)
     assert (found.reached[0], found.config) == (name, config)
 
 
 def test_another_image_is_refused() -> None:
     blobs, descriptor, _ = image(b"one")
     with pytest.raises(ImageError, match="the image is not the recorded one"):
-        resolve(blobs, descriptor, "n", f"sha256:{'1' * 64}")
+        resolve(blobs, [descriptor], "n", f"sha256:{'1' * 64}")
 
 
 def test_a_missing_layer() -> None:
     blobs, descriptor, config = image(b"one")
     del blobs[Digest.of_bytes(b"one").hex]
     with pytest.raises(ImageError, match="the image lacks the layer"):
-        resolve(blobs, descriptor, "n", config)
+        resolve(blobs, [descriptor], "n", config)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_missing_layer() -> None:
 def test_a_manifest_that_is_none(content: bytes) -> None:
     name, top = blob(content)
     with pytest.raises(ImageError, match="the image"):
-        resolve({name: top}, {"digest": f"sha256:{name}"}, "n", "c")
+        resolve({name: top}, [{"digest": f"sha256:{name}"}], "n", "c")
 
 
 def test_an_index_that_names_itself_ends() -> None:
@@ -99,7 +99,7 @@ def test_an_index_that_names_itself_ends() -> None:
     content = canonical_json({"manifests": [{"digest": f"sha256:{name}"}] * 2})
     top = Source(member=Member(path="image/blobs/sha256/x", size=len(content)), content=content)
     with pytest.raises(ImageError, match="not the recorded one"):
-        resolve({name: top}, {"digest": f"sha256:{name}"}, "n", "c")
+        resolve({name: top}, [{"digest": f"sha256:{name}"}], "n", "c")
 
 
 def test_an_export_of_an_old_engine(tmp_path: Path) -> None:
@@ -119,10 +119,10 @@ def test_an_image_in_the_store_is_not_exported_again(
     exports: list[Path] = []
 
     class FakeEngine:
-        def export(self, image: Image, path: Path) -> None:
-            assert image.reference == "samebits:cpu"
+        def export(self, images: list[Image], path: Path) -> None:
+            assert [image.reference for image in images] == ["samebits:cpu"]
             exports.append(path)
-            path.write_bytes(b"".join(stream(layout([resolve(blobs, descriptor, "n", config)], blobs))))
+            path.write_bytes(b"".join(stream(layout([resolve(blobs, [descriptor], "n", config)], blobs))))
 
     monkeypatch.setattr(gather, "Engine", FakeEngine)
     found = Image(reference="samebits:cpu", id=config, labels={})
@@ -151,11 +151,36 @@ def test_an_image_in_the_store_is_not_exported_again(
         assert (packed(), len(exports)) == (first, exported_before + 1)
 
 
+def test_image_and_base_are_exported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example: Record) -> None:
+    """They share layers, which two exports would read twice; each is found by its own digest."""
+    (base_blobs, base, base_config), (blobs, descriptor, config) = image(b"one"), image(b"one", b"two")
+    recorded = replace(example.recipe.image, config=Digest.parse(config), base=Digest.parse(base_config))
+    recipe = replace(example.recipe, image=recorded)
+    exports: list[list[str]] = []
+
+    class FakeEngine:
+        def export(self, images: list[Image], path: Path) -> None:
+            exports.append([image.reference for image in images])
+            both = blobs | base_blobs
+            found = [resolve(both, [base], "b", base_config), resolve(both, [descriptor], "i", config)]
+            path.write_bytes(b"".join(stream(layout(found, both))))
+
+    monkeypatch.setattr(gather, "Engine", FakeEngine)
+    for part, wanted in (("image", config), ("base", base_config)):
+        found = (Image(reference=part, id=wanted, labels={}), f"name-of:{part}", wanted)
+        monkeypatch.setattr(gather, f"_{part}", lambda *_, found=found: found)
+    parts = frozenset({"image", "base"})
+    files = gather.image_files(RunDir(tmp_path), replace(example, recipe=recipe), parts, tmp_path)
+    (index,) = (json.loads(one.content or b"") for one in files if one.member.path == "image/index.json")
+    assert [one["digest"] for one in index["manifests"]] == [descriptor["digest"], base["digest"]]
+    assert exports == [["image", "base"]]
+
+
 def test_another_image_of_the_store_is_not_taken(tmp_path: Path) -> None:
     """Whatever a note says, the digest of the recipe decides."""
     blobs, descriptor, config = image(b"one")
     store = BlobStore(tmp_path)
-    found = resolve(blobs, descriptor, "n", config)
+    found = resolve(blobs, [descriptor], "n", config)
     for one in blobs.values():
         store.take(one)
     store.remember(found, config)
