@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from samebits.core.cpu_info import describe_cpu
@@ -91,10 +92,31 @@ def commands(folder: Path, rounds: int) -> None:
     for name, words in {"--help": ["--help"], "list, 1,000 runs": ["list", "--runs", str(many)]}.items():
         print(f"| `samebits {name}` | {statistics.median(_each(rounds, [COMMAND, *words])):.3f} |")
     print()
+    listing(folder, rounds)
 
 
-def _each(rounds: int, command: list[str]) -> list[float]:
-    return [_seconds(lambda: subprocess.run(command, capture_output=True, check=True)) for _ in range(rounds)]
+def listing(folder: Path, rounds: int) -> None:
+    """`samebits list` over 100,000 runs, which share a few records: without an index, and with it."""
+    (run, *_) = sorted((folder / "runs").glob("*/"))
+    many = folder / "100,000"
+    for number in range(100_000):
+        record = folder / f"record-{number // 20_000}.json"  # a file has a limited number of names
+        if not record.exists():
+            shutil.copy(run / "record.json", record)
+        target = many / f"{run.name}-{number:06}"
+        target.mkdir(parents=True)
+        os.link(record, target / "record.json")
+    command = [COMMAND, "list", "--runs", str(many)]
+    environment = {**os.environ, "SAMEBITS_CACHE": str(folder / "cache")}
+    taken = _each(rounds + 1, command, environment)
+    print(f"| `samebits list`, 100,000 runs, medians of {rounds} | seconds |\n|---|---|")
+    print(f"| the first time | {taken[0]:.1f} |")
+    print(f"| with the index | {statistics.median(taken[1:]):.2f} ({min(taken[1:]):.2f} to {max(taken[1:]):.2f}) |\n")
+
+
+def _each(rounds: int, command: list[str], environment: Mapping[str, str] | None = None) -> list[float]:
+    run = partial(subprocess.run, command, env=environment, capture_output=True, check=True)
+    return [_seconds(run) for _ in range(rounds)]
 
 
 def _seconds(action: Callable[[], object]) -> float:

@@ -223,7 +223,10 @@ class RunDir:
 
     def read_summary(self) -> RecordSummary:
         """The summary of the record, in the same way; its checksum is not checked."""
-        summary = read_summary(self.record)
+        return self.as_of_now(read_summary(self.record))
+
+    def as_of_now(self, summary: RecordSummary) -> RecordSummary:
+        """A summary of the record with the outcome that the run's processes show, if the record has none yet."""
         return summary if summary.finalized else replace(summary, outcome=self._unfinished(summary.host))
 
 

@@ -1,6 +1,9 @@
 """Which runs a list shows, and what it notes about them."""
 
+import shutil
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +13,13 @@ import pytest
 
 from samebits.core.errors import InputError
 from samebits.core.origin import ResumedRun, VerifiedRun
-from samebits.core.record import Record, write_record
+from samebits.core.record import RUNNING, Outcome, Record, write_record
+from samebits.core.record_summary import RecordSummary, read_summary
 from samebits.core.run_dir import RunDir, claim
+from samebits.host.runs import run_index
 from samebits.host.runs.registry import find_run, read_runs
-from samebits.host.runs.run_list import RunFilter, list_runs, note, parse_since, summarise
+from samebits.host.runs.run_index import read_listed
+from samebits.host.runs.run_list import RunFilter, list_runs, parse_since, summarise
 from samebits.host.runs.verification_file import complete_verification, write_verification
 from support.records import with_result
 
@@ -62,10 +68,10 @@ def test_what_is_noted(tmp_path: Path, example: Record) -> None:
     make(tmp_path, example, "20261125T060000Z-x", **verifying(example))
     damaged = make(tmp_path, example, "20261126T060000Z-x")
     damaged.verification.write_text("{")
-    notes = [note(*run) for run in read_runs(tmp_path)]
+    notes = [run.note for run in read_runs(tmp_path)]
     assert notes[:4] == ["", f"verifies {FIRST}: identical", f"resumes {FIRST}", f"verifies {FIRST}"]
     assert notes[4].startswith(f"{damaged.verification} is not JSON")
-    listed = [summarise(*run) for run in read_runs(tmp_path)]
+    listed = [summarise(run) for run in read_runs(tmp_path)]
     assert [(item["verifies"], item["resumes"]) for item in listed[1:3]] == [(FIRST, None), (None, FIRST)]
 
 
@@ -87,7 +93,7 @@ def test_what_is_noted(tmp_path: Path, example: Record) -> None:
 def test_filters(tmp_path: Path, example: Record, wanted: RunFilter, found: list[str]) -> None:
     for name in (FIRST, SECOND, THIRD):
         make(tmp_path, example, name)
-    assert [folder.path.name for folder, _ in wanted.select(read_runs(tmp_path))] == found
+    assert [folder.path.name for folder, *_ in wanted.select(read_runs(tmp_path))] == found
 
 
 def test_a_script_by_the_end_of_its_path() -> None:
@@ -129,7 +135,7 @@ def test_metrics_that_json_has_no_number_for(tmp_path: Path, example: Record) ->
 
     run = make(tmp_path, with_result(example, spoil), FIRST)
     wanted = {"loss": "nan", "top": "inf", "odd": "text", "large": "0x1p9999"}
-    assert summarise(run, run.read_summary())["metrics"] == wanted
+    assert summarise(read_listed(run, read_summary(run.record)))["metrics"] == wanted
 
 
 def test_a_row_stays_a_row(tmp_path: Path, example: Record, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,3 +146,104 @@ def test_a_row_stays_a_row(tmp_path: Path, example: Record, capsys: pytest.Captu
     make(tmp_path, replace(with_result(example, spoil), recipe=replace(example.recipe, code=code)), FIRST)
     list_runs(tmp_path, RunFilter())
     assert max(map(len, capsys.readouterr().out.splitlines())) < 400
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    (tmp_path / "runs").mkdir()
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the indexes; changes count as past at once."""
+    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(run_index, "_SETTLED_SECONDS", -60.0)
+    return tmp_path / "cache" / "lists"
+
+
+def listed(runs: Path) -> list[dict[str, Any]]:
+    return [{**summarise(run), "note": run.note, "cpu": run.summary.cpu} for run in read_runs(runs)]
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the runs that are read from their folders from now on."""
+    names: list[str] = []
+
+    def noted(folder: RunDir, recorded: RecordSummary) -> run_index.ListedRun:
+        names.append(folder.path.name)
+        return read_listed(folder, recorded)
+
+    monkeypatch.setattr(run_index, "read_listed", noted)
+    return names
+
+
+def test_ended_runs_are_read_once(runs: Path, example: Record, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index shows what the folders hold, and what cannot change any more is not read again."""
+    make(runs, example, FIRST)
+    write_verdict(make(runs, example, SECOND, **verifying(example)))
+    make(runs, replace(example, outcome=Outcome(state=RUNNING)), THIRD)
+    first, names = listed(runs), count_reads(monkeypatch)
+    assert [item["id"] for item in first] == [FIRST, SECOND, THIRD]
+    assert listed(runs) == first
+    assert names == [THIRD], "a run that has not ended is read each time"
+    assert len(list(index.iterdir())) == 1
+
+
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize("change", ["record", "in place", "verdict", "late", "removed"])
+def test_a_run_that_changed_is_read_again(
+    runs: Path, example: Record, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    run = make(runs, example, FIRST)
+    make(runs, example, SECOND)
+    before, names = listed(runs), count_reads(monkeypatch)
+    if change == "record":
+        write_record(run.record, replace(example, level="metrics"))
+    elif change == "in place":
+        run.record.chmod(0o644)
+        run.record.write_bytes(run.record.read_bytes().replace(b"bitwise", b"metrics"))
+    elif change == "verdict":
+        write_verdict(run, SECOND)
+    elif change == "late":
+        write_record(run.path / "record.late.json", example)
+    else:
+        shutil.rmtree(run.path)
+    after = listed(runs)
+    assert after != before
+    assert names == ([] if change == "removed" else [FIRST])
+    assert listed(runs) == after
+
+
+@pytest.mark.parametrize("content", [b"no database", b"", None])
+def test_an_index_that_cannot_be_read(runs: Path, example: Record, index: Path, content: bytes | None) -> None:
+    """It is made again; entries of another form count for nothing."""
+    make(runs, example, FIRST)
+    before = listed(runs)
+    (path,) = index.iterdir()
+    if content is None:
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("UPDATE runs SET shown = '[1, 2, 3]'")
+    else:
+        path.write_bytes(content)
+    assert listed(runs) == before
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT count(*) FROM runs WHERE shown LIKE '%bitwise%'").fetchone() == (1,)
+
+
+@pytest.mark.usefixtures("index")
+def test_what_changed_just_now_is_not_relied_on(runs: Path, example: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second change within the clock's step would not be seen."""
+    monkeypatch.setattr(run_index, "_SETTLED_SECONDS", 60.0)
+    make(runs, example, FIRST)
+    listed(runs)
+    names = count_reads(monkeypatch)
+    listed(runs)
+    assert names == [FIRST]
+
+
+def test_without_a_cache(tmp_path: Path, runs: Path, example: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path / "file"))
+    make(runs, example, FIRST)
+    assert [item["id"] for item in listed(runs)] == [FIRST]

@@ -24,6 +24,7 @@ def cache_items(needs: RunNeeds, processes: str) -> Iterator[Item]:
     yield from _sources(processes)
     yield from _inputs(needs)
     yield from _bases()
+    yield from _lists()
     yield from _unfinished()
 
 
@@ -215,6 +216,18 @@ def _bases() -> Iterator[Item]:
 def _remove_base(path: Path) -> None:
     path.unlink(missing_ok=True)
     path.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _lists() -> Iterator[Item]:
+    for path in sorted(cache_folder("lists").iterdir()):
+        yield Item(
+            kind="index of a folder of runs",
+            name=path.name,
+            size=disk_size(path),
+            used=last_use(path),
+            again="made again by `samebits list`",
+            remove=partial(_remove_any, path),
+        )
 
 
 def _unfinished() -> Iterator[Item]:

@@ -55,7 +55,7 @@ def list_command(*, runs: Path | None, wanted: "RunFilter", as_json: bool) -> in
 
     runs = runs_folder(runs)
     if as_json:
-        print_json([summarise(*run) for run in wanted.select(read_runs(runs))])
+        print_json([summarise(run) for run in wanted.select(read_runs(runs))])
     else:
         list_runs(runs, wanted)
     return EXIT_OK

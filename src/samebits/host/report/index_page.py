@@ -8,10 +8,10 @@ from pathlib import Path
 
 from samebits.core.errors import pluralize
 from samebits.core.record_summary import RecordSummary
-from samebits.core.run_dir import RunDir
 from samebits.host.report.page import render
 from samebits.host.runs.registry import read_runs
-from samebits.host.runs.run_list import metrics_text, note
+from samebits.host.runs.run_index import ListedRun
+from samebits.host.runs.run_list import metrics_text
 
 ONCE, REPEATED, DIFFERS, NO_RESULT = "once", "repeated", "differs", "no result"
 
@@ -68,16 +68,16 @@ class RecipeGroup:
 def index_page(runs: Path) -> bytes:
     """The page of a folder of runs; raises InputError where it does not exist."""
     found: dict[str, list[IndexRow]] = {}
-    for folder, summary in read_runs(runs):
-        found.setdefault(str(summary.recipe), []).append(_row(folder, summary))
+    for run in read_runs(runs):
+        found.setdefault(str(run.summary.recipe), []).append(_row(run))
     groups = [RecipeGroup(recipe=recipe, rows=tuple(rows)) for recipe, rows in found.items()]
     return render("index.html.j2", groups=groups, overview=_overview(groups))
 
 
-def _row(folder: RunDir, summary: RecordSummary) -> IndexRow:
-    where = ", ".join(text for text in (summary.cpu, summary.runtime) if text)
-    metrics = metrics_text(summary.metrics)
-    return IndexRow(name=folder.path.name, summary=summary, metrics=metrics, where=where, note=note(folder, summary))
+def _row(run: ListedRun) -> IndexRow:
+    where = ", ".join(text for text in (run.summary.cpu, run.summary.runtime) if text)
+    metrics = metrics_text(run.summary.metrics)
+    return IndexRow(name=run.folder.path.name, summary=run.summary, metrics=metrics, where=where, note=run.note)
 
 
 def _overview(groups: Iterable[RecipeGroup]) -> list[str]:

@@ -1,9 +1,11 @@
 """Find runs by name, list those of a folder, and read one."""
 
+import gc
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -13,11 +15,12 @@ from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.jsonio import Fields, read_json
 from samebits.core.project import CONFIG_NAME, find_root
 from samebits.core.record import read_record
-from samebits.core.record_summary import RecordSummary, read_summary
+from samebits.core.record_summary import read_summary
 from samebits.core.run_config import read_config
 from samebits.core.run_dir import MARKER, RunDir
 from samebits.core.user_config import read_user_config, require_inside
 from samebits.host.console import log
+from samebits.host.runs.run_index import ListedRun, RunIndex
 
 _TIME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-")
 _SKEW_SECONDS = 300.0  # by which the clocks of machines that share a folder of runs may differ
@@ -81,20 +84,28 @@ def runs_beside(run: RunDir, otherwise: Path) -> Path:
     return folder if (folder / MARKER).exists() else otherwise
 
 
-def read_runs(runs: Path) -> list[tuple[RunDir, RecordSummary]]:
+def read_runs(runs: Path) -> list[ListedRun]:
     """All runs of a folder, oldest first. One that cannot be read is reported on stderr and left out.
 
     Checksums are not verified here, for speed; `show` does.
     """
     if not os.path.isdir(runs):
         raise InputError(f"there is no folder {runs}; `samebits train` creates it, or name another with --runs")
-    found = []
-    for folder in run_dirs(runs):
-        try:
-            found.append((folder, folder.read_summary()))
-        except RecordError as error:
-            log(str(error))
-    return sorted(found, key=lambda item: _start_key(item[0], item[1].started))
+    with _without_collector():
+        found = RunIndex(runs).read(run_dirs(runs))
+        return sorted(found, key=lambda run: _start_key(run.folder, run.summary.started))
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Thousands of runs make no cycles, which the garbage collector would look for again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def run_as_json(folder: RunDir) -> Any:
@@ -191,9 +202,10 @@ def run_dirs(runs: Path) -> list[RunDir]:
     if not os.path.isdir(runs):
         return []
     try:
-        paths = sorted(path for path in runs.iterdir() if not path.name.startswith("."))
+        names = sorted(name for name in os.listdir(runs) if not name.startswith("."))
     except OSError as error:
         raise InputError(f"cannot read {runs}: {error.strerror}; make it readable for you") from error
-    # `lexists`: a dangling link is a broken run, which is reported and not hidden.
-    folders = map(RunDir, paths)
-    return [folder for folder in folders if os.path.lexists(folder.record)]
+    # `lexists`: a dangling link is a broken run, which is reported and not hidden. There may be thousands, and texts
+    # are joined faster than paths.
+    record = RunDir(Path()).record.name
+    return [RunDir(runs / name) for name in names if os.path.lexists(f"{runs}/{name}/{record}")]

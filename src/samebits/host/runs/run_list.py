@@ -9,13 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from samebits.core.errors import InputError, RecordError
+from samebits.core.errors import InputError
 from samebits.core.record import FAILED, FINISHED, INTERRUPTED, RUNNING
 from samebits.core.record_summary import RecordSummary
-from samebits.core.run_dir import RunDir
 from samebits.host.console import print_table
 from samebits.host.runs.registry import read_runs
-from samebits.host.runs.verification_file import read_verification
+from samebits.host.runs.run_index import ListedRun
 
 OUTCOMES = (FINISHED, FAILED, INTERRUPTED, RUNNING)
 _AGE = re.compile(r"(\d{1,6})([mhdw])")
@@ -24,8 +23,6 @@ _MAX_ARGUMENTS = 40  # characters of a row
 _MAX_METRICS = 4
 _MAX_METRICS_TEXT = 120  # characters of a row: a script names its metrics
 _COLUMNS = ["run", "outcome", "seconds", "seed", "recipe", "result", "script", "arguments", "metrics", "note"]
-
-ListedRun = tuple[RunDir, RecordSummary]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +43,7 @@ class RunFilter:
 
     def select(self, runs: Iterable[ListedRun]) -> list[ListedRun]:
         """The runs that match, in their order."""
-        found = [run for run in runs if self._matches(run[1])]
+        found = [run for run in runs if self._matches(run.summary)]
         return found if self.limit is None else found[-self.limit :]
 
     def _matches(self, summary: RecordSummary) -> bool:
@@ -79,14 +76,15 @@ def parse_age(text: str) -> timedelta:
 
 def list_runs(runs: Path, wanted: RunFilter) -> None:
     """Print the table of a folder's runs on stdout."""
-    print_table(_COLUMNS, [_row(*run) for run in wanted.select(read_runs(runs))])
+    print_table(_COLUMNS, [_row(run) for run in wanted.select(read_runs(runs))])
 
 
-def summarise(folder: RunDir, summary: RecordSummary) -> dict[str, Any]:
+def summarise(run: ListedRun) -> dict[str, Any]:
     """One run as `list --json` prints it."""
+    summary = run.summary
     return {
         "id": summary.id,
-        "folder": str(folder.path),
+        "folder": str(run.folder.path),
         "started": summary.started,
         "outcome": summary.outcome.state,
         "message": summary.outcome.message,
@@ -95,27 +93,13 @@ def summarise(folder: RunDir, summary: RecordSummary) -> dict[str, Any]:
         "seed": summary.seed,
         "recipe": str(summary.recipe),
         "result": None if summary.result is None else str(summary.result),
-        "late": [path.name for path in folder.late_records()],
+        "late": list(run.late),
         "resumes": summary.resumes,
         "verifies": summary.verifies,
         "script": summary.script,
         "arguments": list(summary.arguments),
         "metrics": {name: _json_number(text) for name, text in summary.metrics.items()},
     }
-
-
-def note(folder: RunDir, summary: RecordSummary) -> str:
-    """Which run this one verifies, with the verdict, or resumes; empty for any other run."""
-    try:
-        found = read_verification(folder.verification) if folder.verification.exists() else None
-    except (RecordError, OSError) as error:
-        return str(error)
-    if found is not None:
-        return f"verifies {found.verified}: {found.verdict}"
-    # A verification that was interrupted has no verdict.
-    if summary.verifies:
-        return f"verifies {summary.verifies}"
-    return f"resumes {summary.resumes}" if summary.resumes else ""
 
 
 def short_decimal(text: str) -> str:
@@ -132,10 +116,11 @@ def metrics_text(values: Mapping[str, str]) -> str:
     return _cut(", ".join(shown[:_MAX_METRICS]) + (", …" if len(shown) > _MAX_METRICS else ""), _MAX_METRICS_TEXT)
 
 
-def _row(folder: RunDir, summary: RecordSummary) -> list[str]:
+def _row(run: ListedRun) -> list[str]:
+    summary = run.summary
     return [
-        folder.path.name,
-        summary.outcome.state + (", late record" if folder.late_records() else ""),
+        run.folder.path.name,
+        summary.outcome.state + (", late record" if run.late else ""),
         "" if summary.seconds is None else f"{summary.seconds:.1f}",
         str(summary.seed),
         summary.recipe.short,
@@ -143,7 +128,7 @@ def _row(folder: RunDir, summary: RecordSummary) -> list[str]:
         _cut(summary.script.rpartition("/")[2], _MAX_ARGUMENTS),
         _cut(shlex.join(summary.arguments), _MAX_ARGUMENTS),
         metrics_text(summary.metrics),
-        note(folder, summary),
+        run.note,
     ]
 
 

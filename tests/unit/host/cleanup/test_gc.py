@@ -344,3 +344,12 @@ def test_a_name_of_a_lock() -> None:
     one, two = Digest.of_bytes(b"1"), Digest.of_bytes(b"2")
     assert locks_name([one]) == one.hex[:16]
     assert locks_name([one, two]) == Digest.of_json([str(one), str(two)]).hex[:16]
+
+
+def test_the_index_of_a_folder_of_runs(tmp_path: Path, example: Record) -> None:
+    make_run(tmp_path / "runs", example)
+    assert call("list", folder=tmp_path).status == 0
+    (index,) = cache_folder("lists").iterdir()
+    assert items()[index.name].again == "made again by `samebits list`"
+    items()[index.name].remove()
+    assert not index.exists()
