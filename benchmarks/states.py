@@ -30,11 +30,12 @@ def main() -> None:
     parser.add_argument("--lock", type=Path, help="the lock of another TensorFlow")
     parser.add_argument("--every", type=int, default=1, help="only one case of so many")
     parser.add_argument("--into", type=Path, help="a file that keeps how cases ended; those in it are not run again")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many cases at the start of the order")
     parser.add_argument("--at-most", type=int, help="run no more cases than these")
     options = parser.parse_args()
     cases = (spread(every_case()) if options.sample else every_case())[:: options.every]
     ended, started = _read(options.into), time.monotonic()
-    left = [case for case in _pairs_first(cases) if case not in ended][: options.at_most]
+    left = [case for case in _pairs_first(cases)[options.skip :] if case not in ended][: options.at_most]
     for first in range(0, len(left), _BATCH):
         found = _judge(left[first : first + _BATCH], options.lock)
         _append(options.into, found)
