@@ -24,11 +24,11 @@ model = keras.Sequential([L.Input((4,)), L.Dense(8), L.Dropout(0.3), L.Dense(3)]
 adam = keras.optimizers.Adam()
 model.compile(adam, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 
-# The main thread holds this number; no object that a checkpoint reaches does.
+# The C library holds this number; no object that a checkpoint reaches does.
 def count():
-    thread = threading.main_thread()
-    thread.number = getattr(thread, "number", 0) + 1
-    return thread.number
+    held = ctypes.c_int.in_dll(ctypes.CDLL(None), "optind")
+    held.value += 1
+    return held.value - 1
 """
 _FIT = """
 model.fit(x, y, batch_size=16, epochs=4, verbose=0, validation_data=(x, y), callbacks=[Hidden()])

@@ -29,12 +29,13 @@ class Counts(keras.callbacks.Callback):
 model.fit(data, epochs=100000, verbose=0, validation_data=held, callbacks=[Counts()])
 """
 _HIDDEN = """
-import threading
-# The main thread holds a number; no object that a checkpoint reaches does.
+import ctypes
+# The C library holds a number; no object that a checkpoint reaches does.
 class Hidden(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
-        threading.main_thread().number = getattr(threading.main_thread(), "number", 0) + 1
-        self.scale = threading.main_thread().number
+        held = ctypes.c_int.in_dll(ctypes.CDLL(None), "optind")
+        held.value += 1
+        self.scale = held.value
 model.fit(x, y, epochs=3, verbose=0, callbacks=[Hidden()])
 """
 _STEP = """

@@ -231,7 +231,9 @@ class Session:
         monitors = ScriptMonitors.start(
             names, self.folder, self.record, self.patches, stop=guard.stop, allowed=(self.data, parts.pinned.folder)
         )
-        parts.checkpointing.manager.temporary.written = monitors.unpinned.written
+        manager = parts.checkpointing.manager
+        manager.temporary.written = monitors.unpinned.written
+        manager.settings.descriptors.opened = monitors.unpinned.descriptors
         # Every feature has been asked for by now.
         if names.off:
             self._note(Environment(features_off=dict(names.off)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from samebits.runner.checkpoint import clock_values
-from samebits.runner.checkpoint.clock_values import script_uses
+from samebits.runner.checkpoint.clock_values import names_used, text_used
 
 _NAMES = frozenset({"nice"})
 
@@ -47,7 +47,7 @@ def test_a_module_that_cannot_be_read_may_use_every_name(
     if content is not None:
         (script / name).write_bytes(content)
     with warnings.catch_warnings(action="error"):
-        assert script_uses(_NAMES, str(script)) == expected
+        assert names_used(_NAMES, str(script)) == (_NAMES if expected else frozenset())
 
 
 def test_a_module_is_compiled_once(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,24 @@ def test_a_module_is_compiled_once(script: Path, monkeypatch: pytest.MonkeyPatch
     (script / "own.py").write_text("x = 1\n")
     before = clock_values._compiled.cache_info().misses
     for _ in range(3):
-        assert not script_uses(_NAMES, str(script))
+        assert not names_used(_NAMES, str(script))
     assert clock_values._compiled.cache_info().misses == before + 2
     (script / "own.py").write_text("import os\nos.nice(1)\n")
-    assert script_uses(_NAMES, str(script))
+    assert names_used(_NAMES | {"other"}, str(script)) == _NAMES
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"def f(os):\n    return lambda: os.listdir('/proc/self/fd')\n", True),
+        (b"x = f'/proc/{1}/fd'\n", True),
+        (b"x = 'fd', 1, None\n", False),
+        (b"x = '\0'\n", True),
+    ],
+)
+def test_a_text_of_the_script_is_found(
+    content: bytes, expected: bool, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "own", _module(script / "own.py"))
+    (script / "own.py").write_bytes(content)
+    assert text_used("/fd", str(script)) == expected

@@ -59,10 +59,16 @@ def _functions_of(kind: str) -> Iterator[types.CodeType]:
         yield from (code for item in vars(base).values() for code in _code_of(item))
 
 
-def script_uses(names: frozenset[str], folder: str) -> bool:
-    """Whether code of the script's modules uses one of these names, or may do so as it cannot be read."""
+def names_used(names: frozenset[str], folder: str) -> frozenset[str]:
+    """Which of these names code of the script's modules uses; all of them where some code cannot be read."""
+    code = list(itertools.chain.from_iterable(_code_of_script(folder)))
+    return names if None in code else frozenset(name for item in code if item for name in item.co_names) & names
+
+
+def text_used(text: str, folder: str) -> bool:
+    """Whether a text of the script's modules holds this one, or may do so as it cannot be read."""
     code = itertools.chain.from_iterable(_code_of_script(folder))
-    return any(item is None or not names.isdisjoint(item.co_names) for item in code)
+    return any(item is None or any(text in held for held in item.co_consts if type(held) is str) for item in code)
 
 
 def _functions_of_script(folder: str) -> Iterator[types.CodeType]:

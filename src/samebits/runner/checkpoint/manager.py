@@ -64,7 +64,7 @@ class CheckpointManager:
         self.ledger = ledger
         self._folders = PathMap({name: path.absolute() for name, path in folders.items()})
         self.walker = StateWalker(run.work, self._folders)
-        self._settings = ProcessSettings(self.walker)
+        self.settings = ProcessSettings(self.walker, store.folder)
         # A power failure must not lose ledger lines that a checkpoint on the disk refers to.
         self._writer = AsyncWriter(store, record.retention, ledger.sync)
         announce, ignore = self._writer.announce, record.recipe.ignore_outputs
@@ -145,7 +145,7 @@ class CheckpointManager:
             # What is not capturable is found here, before hours of training.
             def inspect() -> None:
                 captured = self.walker.capture_initial(phase.roots | self.libraries.roots())
-                phase.initial, phase.settings = captured.encoded, self._settings.begin_phase(captured)
+                phase.initial, phase.settings = captured.encoded, self.settings.begin_phase(captured)
                 check(captured)
 
             self.attempt(inspect)
@@ -308,7 +308,7 @@ class CheckpointManager:
     ) -> tuple[Checkpoint, Mapping[str, Any]]:
         captured = self.capture(roots, known)
         phase.check(captured)
-        self._settings.check(phase.settings, captured)
+        self.settings.check(phase.settings, captured)
         observer = self._observer
         steps = () if observer is None else observer.first_steps()
         check_steps(steps[phase.stepped :], captured.optimizers)

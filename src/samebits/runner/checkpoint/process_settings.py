@@ -15,11 +15,12 @@ from samebits.core.digest import Digest
 from samebits.core.errors import shorten
 from samebits.core.jsonio import canonical_json, differing_names
 from samebits.runner.checkpoint.capture import StateCapture, StateWalker
-from samebits.runner.checkpoint.clock_values import script_uses
+from samebits.runner.checkpoint.clock_values import names_used, text_used
 from samebits.runner.checkpoint.code_inspection import is_ours
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.exported_models import check_exported, exported_models
 from samebits.runner.checkpoint.object_places import first_numbers, restored_in_place, restored_place
+from samebits.runner.checkpoint.open_descriptors import CALLS, LISTED, OpenDescriptors
 from samebits.runner.checkpoint.plot_settings import imported_libraries, settings_of_plots
 from samebits.runner.checkpoint.readable_settings import (
     SET_FROM_OUTSIDE,
@@ -43,10 +44,11 @@ class ProcessSettings:
     """Compares settings of the process, and values on modules of libraries, during a training.
 
     Modules of the script are captured by the `walker`. What another module holds when this is created, before the
-    script runs, is the library's own.
+    script runs, is the library's own. Files below the folder `own` are samebits's.
     """
 
-    def __init__(self, walker: StateWalker) -> None:
+    def __init__(self, walker: StateWalker, own: Path) -> None:
+        self.descriptors = OpenDescriptors(own)
         self._walker = walker
         self._code = walker.code
         self._known = {name: frozenset(vars(module)) for name, module in _modules()}
@@ -70,7 +72,9 @@ class ProcessSettings:
             if _module_of(value) in ours
         ]
         self._plotted = imported_libraries()
-        self._names = frozenset(name for name in SET_FROM_OUTSIDE if script_uses(frozenset((name,)), self._code))
+        self._names = names_used(SET_FROM_OUTSIDE, self._code)
+        listed = {LISTED} if text_used(LISTED, self._code) else set()
+        self.descriptors.begin_phase(names_used(CALLS, self._code) | listed)
         self._exported = exported_models(self._code)
         return self.now(captured)
 
@@ -79,7 +83,7 @@ class ProcessSettings:
         found = {f"the environment variable {name}": value for name, value in os.environ.items()}
         found |= settings_of_libraries() | settings_of_python() | dict(self._in_libraries())
         found |= settings_of_plots(self._plotted)
-        found |= settings_from_outside(self._names)
+        found |= settings_from_outside(self._names) | self.descriptors.now()
         found |= {name: _text_of(self._walker.capture(held)) for name, held in grouped(self._set_by_script()).items()}
         return found | dict(self._in_threads(captured))
 

@@ -136,6 +136,7 @@ def _of_interpreter() -> dict[str, str]:
         "the flags of dlopen": repr(sys.getdlopenflags()),
         "the depth of tracking coroutines": repr(sys.get_coroutine_origin_tracking_depth()),
         "tracemalloc": repr((tracemalloc.is_tracing(), tracemalloc.get_traceback_limit())),
+        "the name of the main thread": threading.main_thread().name,
         "faulthandler": repr(faulthandler.is_enabled()),
     }
 

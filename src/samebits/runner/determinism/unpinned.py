@@ -9,7 +9,8 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +27,7 @@ from samebits.runner.process.console import log
 _SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr")
 _MAX_USES = 100  # call sites in a record
 _MAX_PATHS = 100_000  # of which the answer is remembered
+_MAX_DESCRIPTORS = 1_000  # paths, before those are forgotten that were closed
 
 
 class UnpinnedMonitor:
@@ -55,17 +57,19 @@ class UnpinnedMonitor:
         self._seen: dict[str, bool] = {}
         self._own: set[str] = set()
         self._written: Counter[str] = Counter()
+        self._descriptors: set[str] = set()
         self._uses = SiteCounter("unpinned")
         self._first: dict[tuple[str, int, str, str], str] = {}
         self._asked: list[tuple[str, str]] = []
         self._thread = threading.local()
         self._handlers: dict[str, Callable[..., None]] = {
+            "open": self._open,
             "socket.connect": self._connect,
             "socket.getaddrinfo": self._look_up,
             "urllib.Request": self._request,
         }
         if files:
-            self._handlers |= {"open": self._open, "os.listdir": self._list, "os.scandir": self._list}
+            self._handlers |= {"os.listdir": self._list, "os.scandir": self._list}
             self._handlers |= {"os.mkdir": self._make, "sqlite3.connect": self._read}
 
     def install(self, patches: Patches) -> None:
@@ -110,6 +114,10 @@ class UnpinnedMonitor:
         """How often the script opened each file outside of its folders for writing; empty where nothing is watched."""
         return self._written
 
+    def descriptors(self) -> AbstractSet[str]:
+        """The paths that Python code opened by `os.open`, which gives a number instead of an object."""
+        return self._descriptors
+
     def check(self) -> None:
         """Raise SettingError where the run is strict, and the script swallowed the error or forked."""
         if self._stop is not None:
@@ -133,7 +141,15 @@ class UnpinnedMonitor:
         finally:
             self._thread.busy = False
 
-    def _open(self, path: object, _mode: object, flags: object) -> None:
+    def _open(self, path: object, mode: object, flags: object) -> None:
+        if mode is None and (text := _text(path)) is not None:
+            if len(self._descriptors) >= _MAX_DESCRIPTORS:
+                self._descriptors &= set(_open_paths())
+            self._descriptors.add(os.path.realpath(text))
+        if self._files:
+            self._open_outside(path, flags)
+
+    def _open_outside(self, path: object, flags: object) -> None:
         access = flags & os.O_ACCMODE if isinstance(flags, int) else os.O_RDONLY
         if access == os.O_WRONLY:
             self._make(path)
@@ -217,7 +233,13 @@ class UnpinnedMonitor:
         if kind == FOLDER:
             self._hook("os.listdir", (path,))
         else:
-            self._hook("open", (path, None, os.O_WRONLY if kind == WRITTEN else os.O_RDONLY))
+            self._hook("open", (path, "", os.O_WRONLY if kind == WRITTEN else os.O_RDONLY))
+
+
+def _open_paths() -> Iterator[str]:
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # closed meanwhile
+            yield os.readlink(f"/proc/self/fd/{name}")
 
 
 def _strict_message(place: str) -> str:
