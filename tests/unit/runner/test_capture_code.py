@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,3 +90,48 @@ def test_what_a_callback_of_keras_was_given_must_be_restored() -> None:
     check_restorable(callback("one"), callback("one"))
     with pytest.raises(UncapturableError, match=r"hook\.held .* changed during training"):
         check_restorable(callback("one"), callback("other"))
+
+
+class Shuffled:
+    """A data set that draws at the end of an epoch, and things that call its methods at another time."""
+
+    def __init__(self) -> None:
+        self.on_epoch_end()
+
+    def on_epoch_end(self) -> None:
+        self.order = random.random()
+
+    def read(self, index: int) -> int:
+        return index
+
+    def noisy(self, index: int) -> float:
+        return index + random.random()
+
+    def again(self) -> None:
+        self.on_epoch_end()
+
+    def another(self) -> "Shuffled":
+        return Shuffled()
+
+    def by_name(self, name: str) -> None:
+        getattr(self, name)()
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (Shuffled.read, False),
+        (Shuffled.noisy, True),
+        (Shuffled.again, True),
+        (Shuffled.another, True),
+        (Shuffled.by_name, True),
+    ],
+)
+def test_what_draws_outside_of_some_methods(method: Any, expected: bool) -> None:
+    alone: frozenset[Any] = frozenset({Shuffled.__init__, Shuffled.on_epoch_end})
+    code, _ = captured()
+    for function in (*alone, method):
+        code.encode(function, "f")
+    assert code.draws
+    assert code.draws_beside(alone) == expected
+    assert code.draws_beside(frozenset())

@@ -11,7 +11,7 @@ import io
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
@@ -123,10 +123,10 @@ class StateCapture:
         self._draws = False
         self.encoded: dict[str, Any] = {}
 
-    @property
-    def draws(self) -> bool:
-        """Whether the captured objects may draw random numbers."""
-        return bool(self._draws or self._arrays.generators or self._keras.draws or self._code.draws)
+    def draws_beside(self, methods: Collection[types.FunctionType]) -> bool:
+        """Whether the captured objects may draw random numbers outside of these methods."""
+        others = self._draws or self._arrays.generators or self._keras.draws
+        return bool(others or self._code.draws_beside(methods))
 
     @property
     def has_own_code(self) -> bool:

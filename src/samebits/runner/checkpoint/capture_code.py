@@ -4,7 +4,7 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,6 +20,8 @@ _BY_TEXT = frozenset({"eval", "exec", "globals"})
 """What reaches any global of a module, by a text that only the running code knows."""
 _BY_NAME = _BY_TEXT | {"__dict__", "getattr", "setattr", "vars"}
 """What reaches any attribute of a module so."""
+_MAKES_ANOTHER = _BY_NAME | {"type", "__class__", "copy", "deepcopy"}
+"""What calls a method, or makes an object, without their names."""
 _BOUND = (types.BuiltinFunctionType, types.MethodWrapperType)
 _WITHOUT_STATE = (types.BuiltinFunctionType, property, staticmethod, classmethod)
 
@@ -41,6 +43,8 @@ class CodeCapture:
         """Whether code of the script was captured."""
         self.draws = False
         """Whether captured code may draw from a shared random generator."""
+        self._functions: dict[types.FunctionType, bool] = {}
+        """The script's functions, and whether each may."""
 
     def encode(self, value: Any, where: str) -> Encoded | None:
         """A function, method, partial or class as JSON; None for other values. Raises UncapturableError."""
@@ -59,6 +63,15 @@ class CodeCapture:
             with nullcontext() if is_library_class(type(value.__self__)) else self._strict():
                 return {"method": {"name": value.__name__, "of": self._encode(value.__self__, where)}}
         return {"constant": qualified_name(value)} if isinstance(value, _WITHOUT_STATE) else None
+
+    def draws_beside(self, methods: Collection[types.FunctionType]) -> bool:
+        """Whether captured code may draw from a shared generator outside of these methods, or calls them."""
+        others = [function for function in self._functions if function not in methods]
+        names = {name for function in others for name in global_names(function.__code__)}
+        # A new object calls its `__init__`.
+        calls = {name for method in methods for name in (method.__name__, *method.__qualname__.split(".")[-2:-1])}
+        called = not names.isdisjoint(calls | _MAKES_ANOTHER)
+        return any(self._functions[function] for function in (self._functions if called else others))
 
     def _type(self, kind: type, where: str) -> dict[str, Any]:
         self.has_own = True
@@ -125,7 +138,8 @@ class CodeCapture:
         if not is_ours(function.__module__ or "", self._folder):
             return
         self.has_own = True
-        self.draws = self.draws or draws(function)
+        self._functions[function] = draws(function)
+        self.draws = self.draws or self._functions[function]
         module = function.__module__
         known = vars(sys.modules.get(module, types.ModuleType("none")))
         names = list(global_names(function.__code__))

@@ -1,5 +1,6 @@
 """What a checkpoint of one call of `fit` consists of: its model, callbacks, data and metrics."""
 
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -182,11 +183,13 @@ def build(phase: FitPhase) -> None:
 
 
 def _check_workers(data: Any, manager: CheckpointManager) -> None:
-    # The order in which workers draw from a shared generator depends on their timing.
-    if data.workers > 1 and manager.capture_only({"x": data}).draws:
+    # The order in which workers draw from a shared generator depends on their timing. At the ends of epochs they rest.
+    methods = [vars(kind).get(name) for kind in type(data).__mro__ for name in ("__init__", "on_epoch_end")]
+    alone = frozenset(method for method in methods if isinstance(method, types.FunctionType))
+    if data.workers > 1 and manager.capture_only({"x": data}).draws_beside(alone):
         raise UncapturableError(
             f"the {data.workers} workers of the PyDataset share a random generator; create one from the index in"
-            " __getitem__, or use one worker"
+            " __getitem__, draw in on_epoch_end only, or use one worker"
         )
 
 
