@@ -92,6 +92,7 @@ def test_hidden_state_is_found_and_named(project: Project, what: str) -> None:
 
 _TIMES = """
 started = 0.0
+import clocks
 class Hidden(keras.callbacks.Callback):
     def __init__(self):
         super().__init__()
@@ -99,6 +100,7 @@ class Hidden(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         global started
         self.begun, started = time.time(), time.perf_counter()
+        clocks.note()
     def on_epoch_end(self, epoch, logs=None):
         self.seconds.append(time.time() - self.begun)
         self.model.save(os.environ["SAMEBITS_OUTPUT"] + "/model.keras")
@@ -106,9 +108,19 @@ class Hidden(keras.callbacks.Callback):
 """
 
 
+_CLOCKS = """
+import time
+noted = 0.0
+def note():
+    global noted
+    noted = time.time()
+"""
+
+
 def test_times_of_day_may_differ(project: Project) -> None:
     """Neither the seconds of a callback nor the date in a model file can be reproduced; each is reported."""
     project.write(_PREFACE + _TIMES + _FIT)
+    (project.folder / "clocks.py").write_text(_CLOCKS)
     assert project.train("--keep", "all").status == 0
     whole = newest(project)
     interrupted = as_if_killed_after(whole, Position(phase=0, epoch=3), project.folder / "killed")
@@ -116,7 +128,7 @@ def test_times_of_day_may_differ(project: Project) -> None:
     assert done.status == 0, done.err
     assert newest(project).read().result == whole.read().result
     reported = re.findall(r"not compared: (.*) holds a time", done.err)
-    assert reported == ["callback 0 (Hidden).begun", "callback 0 (Hidden).seconds", "__main__.started"]
+    assert reported == ["callback 0 (Hidden).begun", "callback 0 (Hidden).seconds", "__main__.started", "clocks.noted"]
 
 
 def test_a_fit_that_the_training_does_not_reach(project: Project) -> None:

@@ -1,6 +1,8 @@
 """Whether a function draws from a random generator that belongs to nobody."""
 
 import random
+import sys
+import types
 from random import random as drawn
 from typing import Any
 
@@ -144,3 +146,14 @@ def _nothing(index: int) -> Any:
 @pytest.mark.parametrize("function", [_own, _own_of_python, _own_with_bits, _own_by_a_name, _nothing])
 def test_draws_nothing_that_others_share(function: Any) -> None:
     assert not functions.draws(function)
+
+
+@pytest.mark.parametrize(("file", "expected"), [("/run/work/a.py", True), ("/run/work-2/a.py", False), (None, False)])
+def test_a_module_belongs_to_the_script_by_its_folder(
+    file: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("own")
+    module.__file__ = file
+    monkeypatch.setitem(sys.modules, "own", module)
+    assert functions.is_ours("own", "/run/work") == expected
+    assert functions.is_ours("__main__", "/run/work")

@@ -71,6 +71,15 @@ def test_a_descriptor_that_is_opened_during_training(tmp_path: Path, file: Path,
     assert begun.changed() == ["the position of a descriptor of numbers.txt"]
 
 
+def test_a_descriptor_counts_without_being_read(tmp_path: Path, held: ExitStack) -> None:
+    begun = _Begun(tmp_path, opened=Path("/dev/null"))
+    held.enter_context(_opened(Path("/dev/null")))
+    begun.begin()
+    assert begun.changed() == []
+    held.enter_context(_opened(Path("/dev/null")))
+    assert begun.changed() == ["the position of a descriptor of null"]
+
+
 def test_what_a_library_opens_may_move(tmp_path: Path, file: Path, held: ExitStack) -> None:
     begun = _Begun(tmp_path / "own").begin()
     os.read(held.enter_context(_opened(file)), 4)

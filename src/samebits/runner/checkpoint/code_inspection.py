@@ -2,6 +2,7 @@
 
 import dis
 import inspect
+import os
 import random
 import sys
 import types
@@ -27,7 +28,7 @@ _IGNORED_INSTRUCTIONS = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "PUSH_NULL", 
 def is_ours(module: str, code: str) -> bool:
     """Whether a module belongs to the script: `__main__`, or a file in the folder `code`."""
     file = getattr(sys.modules.get(module), "__file__", None)
-    return module == "__main__" or (file is not None and file.startswith(code))
+    return module == "__main__" or (file is not None and file.startswith(os.path.join(code, "")))
 
 
 def calling_function(levels: int) -> str:

@@ -62,6 +62,9 @@ def handling_of(value: Any) -> str:
     # A handler may hold records back, and is made to do something else by its level.
     if isinstance(value, (logging.Logger, logging.LoggerAdapter, logging.Handler)) and kind.__module__ in _LOGGING:
         return COMPARE
+    # What a pipe holds is in the kernel.
+    if kind.__module__ == "multiprocessing.connection":
+        return REFUSE
     printing = kind.__module__.partition(".")[0] in _PRINTING
     if printing or kind is threading.Thread or isinstance(value, (*_IMMUTABLE, *_known_immutable())):
         return CONSTANT

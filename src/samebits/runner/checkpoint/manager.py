@@ -59,7 +59,7 @@ class CheckpointManager:
         self._start = None if resumes is None else resumes.checkpoint
         self._until = None if resumes is None else resumes.until
         self._store = store = run.checkpoints
-        self.proof = ReplayProof(store, resumes, run.code)
+        self.proof = ReplayProof(store, resumes, run.work)
         self._retention, self._recipe = record.retention, record.recipe.digest
         self.ledger = ledger
         self._folders = PathMap({name: path.absolute() for name, path in folders.items()})

@@ -118,8 +118,11 @@ class OpenDescriptors:
             return "eventfd" in self._uses
         if item.path.startswith("/memfd:"):
             return "memfd_create" in self._uses
-        copied = bool(self._uses & _COPIES)
-        return stat.S_ISREG(item.at.st_mode) and (copied or item.path.removesuffix(" (deleted)") in self.opened())
+        copied = stat.S_ISREG(item.at.st_mode) and self._uses & _COPIES
+        return bool(copied or self._is_opened(item))
+
+    def _is_opened(self, item: Descriptor) -> bool:
+        return item.path.removesuffix(" (deleted)") in self.opened()
 
     def _of_bare(self, bare: list[Descriptor]) -> Iterator[tuple[str, str]]:
         positions: dict[str, list[int]] = defaultdict(list)
@@ -132,7 +135,8 @@ class OpenDescriptors:
             elif "eventfd-count" in item.facts:
                 yield f"the counter of an eventfd (descriptor {item.number})", item.facts["eventfd-count"]
             elif item.access == os.O_RDONLY:
-                if item.position and item.path not in mapped:
+                # The number of one that is opened during training is none in a resumed run.
+                if self._is_opened(item) or (item.position and item.path not in mapped):
                     positions[f"the position of a descriptor of {os.path.basename(item.path)}"].append(item.position)
             elif not item.at.st_nlink:
                 # No name leads to this file, so that no checkpoint holds it.
