@@ -3,6 +3,7 @@
 import array
 import collections
 import dataclasses
+import multiprocessing
 import queue
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from samebits.core.checkpoint_store import CheckpointStore
+from samebits.runner.checkpoint.library_objects import REFUSE, handling_of
 from samebits.runner.checkpoint.object_inspection import has_hidden_state, is_open_elsewhere
 from samebits.runner.checkpoint.output_files import OutputSnapshot
 from support.clocks import at_time
@@ -80,3 +82,8 @@ def test_an_object_is_announced_before_it_is_looked_for(tmp_path: Path, monkeypa
     snapshot.capture()
     assert len(list(store.objects.iterdir())) == 1
     assert len(announced) == 3, "stored, announced, and stored again"
+
+
+def test_a_connection_between_processes_cannot_be_saved() -> None:
+    with multiprocessing.Pipe()[0] as connection:
+        assert handling_of(connection) == REFUSE

@@ -61,6 +61,7 @@ def _set(setter: Callable[[int], object], getter: Callable[[], int]) -> Callable
 _MASK = os.umask(0o22)
 os.umask(_MASK)
 _CSV = csv.field_size_limit()
+_MAIN = threading.main_thread().name
 
 CHANGES: dict[str, Callable[[], Iterator[None]]] = {
     "the recursion limit": _set(sys.setrecursionlimit, sys.getrecursionlimit),
@@ -72,6 +73,10 @@ CHANGES: dict[str, Callable[[], Iterator[None]]] = {
     "the limit of digits in texts of integers": _set(sys.set_int_max_str_digits, sys.get_int_max_str_digits),
     "sys.argv": _changed(lambda: sys.argv.append("x"), sys.argv.pop),
     "sys.path": _changed(lambda: sys.path.append("/x"), sys.path.pop),
+    "the name of the main thread": _changed(
+        lambda: setattr(threading.main_thread(), "name", "counted"),
+        lambda: setattr(threading.main_thread(), "name", _MAIN),
+    ),
     "faulthandler": _changed(
         faulthandler.disable if faulthandler.is_enabled() else faulthandler.enable,
         faulthandler.enable if faulthandler.is_enabled() else faulthandler.disable,

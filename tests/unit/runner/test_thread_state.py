@@ -56,6 +56,16 @@ def test_attributes_of_a_thread_are_found() -> None:
     assert [found["_held in the thread counter, call 1"] for found in _held(_Counter, _HERE)] == [1, 2]
 
 
+def test_attributes_of_the_main_thread_are_found() -> None:
+    main: Any = threading.main_thread()
+    assert dict(held_by_threads(_HERE)) == {}
+    main.number = 1
+    try:
+        assert dict(held_by_threads("/elsewhere")) == {"number of the main thread": 1}
+    finally:
+        del main.number
+
+
 def test_threads_of_libraries_are_left_out() -> None:
     assert _held(_function, "/elsewhere") == [{}, {}]
 
