@@ -27,7 +27,7 @@ def test_each_spoiled_name_turns_its_feature_off() -> None:
         check=True,
     )
     features = json.loads(done.stdout)
-    assert len(features) == 12
+    assert len(features) == 13
     for feature in features.values():
         assert feature["as_is"] is None
         for library, why in feature["unknown"].items():

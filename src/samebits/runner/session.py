@@ -32,12 +32,13 @@ from samebits.core.run_dir import RunDir
 from samebits.core.timings import Timings
 from samebits.core.trace_level import TraceEnded
 from samebits.runner import software
-from samebits.runner.compat.features import EPOCH_SHUFFLE, STEP_TRACE
+from samebits.runner.compat.features import EPOCH_SHUFFLE, EXPORT_ORDER, STEP_TRACE
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.requirements import required_features
 from samebits.runner.compat.self_test import PrivateNames, read_private_names
 from samebits.runner.components import Components
 from samebits.runner.determinism import settings as determinism
+from samebits.runner.determinism.export_order import install_export_order
 from samebits.runner.determinism.portability import PortabilityMonitor
 from samebits.runner.determinism.settings_guard import SettingsGuard
 from samebits.runner.digests.output_files import describe_outputs
@@ -209,6 +210,8 @@ class Session:
             names = self._check_names(parts)
             if names.allow(EPOCH_SHUFFLE):
                 parts.shuffle.install(self.patches)
+            if names.allow(EXPORT_ORDER):
+                install_export_order(self.patches)
             parts.observer.install(self.patches)
             observed = observe_environment(self.record.recipe.device)
             # Seeding comes last: nothing above may use up random numbers.

@@ -194,6 +194,13 @@ NONDETERMINISTIC_OPS = Feature(
     name="the report of nondeterministic operations",
     needs=("keras.src.backend.common.name_scope:current_path", _NODES),
 )
+EXPORT_ORDER = Feature(
+    name="the order of variables in exported models",
+    needs=(
+        "tensorflow.python.util.object_identity:ObjectIdentitySet",
+        "tensorflow.python.util.object_identity:ObjectIdentitySet#_storage",
+    ),
+)
 MULTI_WORKER = Feature(
     name="training by several workers",
     needs=(
@@ -217,6 +224,7 @@ FEATURES = (
     ENTROPY_MONITOR,
     EPOCH_SHUFFLE,
     NONDETERMINISTIC_OPS,
+    EXPORT_ORDER,
     MULTI_WORKER,
 )
 NAMES = tuple(sorted({name for feature in FEATURES for name in feature.needs}))

@@ -43,6 +43,18 @@ def first_trace_location() -> PatchTarget:
     return polymorphic_function.Function, "_initialize"
 
 
+def identity_set_location() -> PatchTarget:
+    """Where a set of objects by their identity is made."""
+    from tensorflow.python.util import object_identity
+
+    return object_identity.ObjectIdentitySet, "__init__"
+
+
+def store_identities(made: Any, storage: Any) -> None:
+    """Set where such a set keeps its objects."""
+    made._storage = storage
+
+
 def is_jit_compiled(function: Any) -> bool:
     """Whether a `tf.function` was created with `jit_compile=True`."""
     return bool(function._jit_compile)
