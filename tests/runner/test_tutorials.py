@@ -52,7 +52,9 @@ import keras
 import numpy as np
 
 x = np.random.default_rng(1).normal(size=(64, 4)).astype("float32")
-model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+# TensorFlow would write so many variables in another order each time.
+hidden = [keras.layers.Dense(8, activation="tanh") for _ in range(8)]
+model = keras.Sequential([keras.Input((4,)), *hidden, keras.layers.Dense(3)])
 model.compile("sgd", "mse")
 model.fit(x, x[:, :3], verbose=0)
 path = os.path.join(os.environ.get("SAMEBITS_OUTPUT", "."), "exported")
