@@ -14,6 +14,7 @@ import socket
 import stat
 import sys
 import termios
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -77,14 +78,20 @@ class OpenDescriptors:
         self._own = f"{os.path.realpath(own)}/"
         self._given = {(item.number, item.path) for item in descriptors()}
         self._uses: AbstractSet[str] = frozenset()
-        self._files: dict[tuple[int, str], str] = {}
+        self._files: dict[tuple[int, str], tuple[str, list[weakref.ref[Any]]]] = {}
         self._serial = itertools.count()
 
     def begin_phase(self, uses: AbstractSet[str]) -> None:
         """Note which files are open when a phase begins."""
         self._uses = uses
         listed = [item for item in self._others() if _is_read(item)]
-        self._files = {(item.number, item.path): text for item, text in _read_positions(listed)}
+        owners = _owners() if listed else {}
+        # Found once: to look through all objects at each checkpoint would take a tenth of a second.
+        self._files = {
+            (item.number, item.path): (_read_position(item, files), [weakref.ref(file) for file in files])
+            for item in listed
+            if (files := owners.get(item.number))
+        }
 
     def now(self) -> dict[str, str]:
         """What they hold, by the words for a change."""
@@ -105,10 +112,11 @@ class OpenDescriptors:
 
     def _of_files(self, others: list[Descriptor]) -> Iterator[tuple[str, str]]:
         """How far files are read that were open when the phase began. One that is closed meanwhile holds nothing."""
-        listed = [item for item in others if (item.number, item.path) in self._files]
-        reached = {(item.number, item.path): text for item, text in _read_positions(listed)}
-        for key, before in self._files.items():
-            yield f"the position in {os.path.basename(key[1])} (descriptor {key[0]})", reached.get(key, before)
+        listed = {(item.number, item.path): item for item in others}
+        for key, (before, known) in self._files.items():
+            files = [file for file in (reference() for reference in known) if file is not None]
+            text = _read_position(listed[key], files) if files and key in listed else before
+            yield f"the position in {os.path.basename(key[1])} (descriptor {key[0]})", text
 
     def _is_watched(self, item: Descriptor) -> bool:
         """Whether it may be a descriptor that a script uses as a number."""
@@ -149,12 +157,9 @@ def _is_read(item: Descriptor) -> bool:
     return stat.S_ISREG(item.at.st_mode) and item.access == os.O_RDONLY
 
 
-def _read_positions(listed: list[Descriptor]) -> Iterator[tuple[Descriptor, str]]:
-    """How far each file of Python was read: by the kernel, and by its objects, which read ahead."""
-    owners = _owners() if listed else {}
-    for item in listed:
-        if files := owners.get(item.number):
-            yield item, repr([item.position, *sorted(map(_position_of, files))])
+def _read_position(item: Descriptor, files: list[Any]) -> str:
+    """How far a file was read: by the kernel, and by its objects in Python, which read ahead."""
+    return repr([item.position, *sorted(map(_position_of, files))])
 
 
 def _position_of(file: Any) -> int:
