@@ -9,6 +9,7 @@ import pytest
 
 from samebits.runner.checkpoint import clock_values
 from samebits.runner.checkpoint.clock_values import names_used, text_used
+from samebits.runner.checkpoint.open_descriptors import LISTED
 
 _NAMES = frozenset({"nice"})
 
@@ -67,6 +68,7 @@ def test_a_module_is_compiled_once(script: Path, monkeypatch: pytest.MonkeyPatch
         (b"def f(os):\n    return lambda: os.listdir('/proc/self/fd')\n", True),
         (b"x = f'/proc/{1}/fd'\n", True),
         (b"x = 'fd', 1, None\n", False),
+        (b"x = 'data/fd_train.csv'\n", False),
         (b"x = '\0'\n", True),
     ],
 )
@@ -75,4 +77,4 @@ def test_a_text_of_the_script_is_found(
 ) -> None:
     monkeypatch.setitem(sys.modules, "own", _module(script / "own.py"))
     (script / "own.py").write_bytes(content)
-    assert text_used("/fd", str(script)) == expected
+    assert text_used(LISTED, str(script)) == expected

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from samebits.core.jsonio import differing_names
-from samebits.runner.checkpoint.open_descriptors import LISTED, OpenDescriptors
+from samebits.runner.checkpoint.open_descriptors import OpenDescriptors
 
 
 @contextmanager
@@ -40,13 +40,13 @@ def held() -> Iterator[ExitStack]:
 class _Begun:
     """A phase that has begun."""
 
-    def __init__(self, own: Path, *uses: str, opened: Path | None = None) -> None:
+    def __init__(self, own: Path, *uses: str, opened: Path | None = None, lists: bool = False) -> None:
         self.found = OpenDescriptors(own)
         self.found.opened = lambda: frozenset({os.path.realpath(opened)} if opened else ())
-        self._uses = frozenset(uses)
+        self._uses, self._lists = frozenset(uses), lists
 
     def begin(self) -> "_Begun":
-        self.found.begin_phase(self._uses)
+        self.found.begin_phase(self._uses, lists=self._lists)
         self._before = self.found.now()
         return self
 
@@ -185,6 +185,7 @@ def test_a_file_without_a_name(tmp_path: Path, held: ExitStack) -> None:
 
 
 def test_the_number_of_open_files_counts_where_code_asks_for_it(tmp_path: Path, file: Path, held: ExitStack) -> None:
-    begun = [_Begun(tmp_path / "own", *uses).begin() for uses in ((), (LISTED,), ("num_fds",))]
+    kinds = [_Begun(tmp_path / "own"), _Begun(tmp_path / "own", lists=True), _Begun(tmp_path / "own", "num_fds")]
+    begun = [kind.begin() for kind in kinds]
     held.enter_context(_opened(file))
     assert [item.changed() for item in begun] == [[], ["the number of open files"], ["the number of open files"]]

@@ -4,6 +4,7 @@ import dis
 import functools
 import itertools
 import os
+import re
 import sys
 import types
 import warnings
@@ -65,10 +66,14 @@ def names_used(names: frozenset[str], folder: str) -> frozenset[str]:
     return names if None in code else frozenset(name for item in code if item for name in item.co_names) & names
 
 
-def text_used(text: str, folder: str) -> bool:
-    """Whether a text of the script's modules holds this one, or may do so as it cannot be read."""
+def text_used(pattern: re.Pattern[str], folder: str) -> bool:
+    """Whether a text of the script's modules holds what the pattern finds, or may do so as it cannot be read."""
     code = itertools.chain.from_iterable(_code_of_script(folder))
-    return any(item is None or any(text in held for held in item.co_consts if type(held) is str) for item in code)
+    return any(item is None or any(map(pattern.search, filter(_is_text, item.co_consts))) for item in code)
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str
 
 
 def _functions_of_script(folder: str) -> Iterator[types.CodeType]:

@@ -10,6 +10,7 @@ import gc
 import io
 import itertools
 import os
+import re
 import socket
 import stat
 import sys
@@ -26,11 +27,11 @@ from typing import Any
 _FOLDER = "/proc/self/fd"
 _UNREAD = frozenset({"pipe", "pipe2", "socketpair", "openpty", "mkfifo"})
 _COUNTERS = frozenset({"eventfd", "memfd_create"})
-_COPIES = frozenset({"dup", "dup2", "detach", "recv_fds", "fcntl"})
+_COPIES = frozenset({"dup", "dup2", "recv_fds", "fcntl"})
 _NUMBERS = frozenset({"num_fds", "open_files", "num_handles"})
 CALLS = _UNREAD | _COUNTERS | _COPIES | _NUMBERS
 """The names by which code makes, copies or counts descriptors."""
-LISTED = "/fd"
+LISTED = re.compile(r"/fd(/|$)")
 """A part of the folder in which code finds its own descriptors."""
 
 
@@ -70,7 +71,7 @@ class OpenDescriptors:
     """Compares what the script's descriptors hold; those that are open when this is created are not the script's.
 
     `opened` are the paths that Python code opened by `os.open`, `uses` the names of `CALLS` that the script's code has,
-    with `LISTED` for that text. Files below the folder `own` are samebits's.
+    and `lists` whether it has a text like `LISTED`. Files below the folder `own` are samebits's.
     """
 
     def __init__(self, own: Path) -> None:
@@ -78,12 +79,13 @@ class OpenDescriptors:
         self._own = f"{os.path.realpath(own)}/"
         self._given = {(item.number, item.path) for item in descriptors()}
         self._uses: AbstractSet[str] = frozenset()
+        self._lists = False
         self._files: dict[tuple[int, str], tuple[str, list[weakref.ref[Any]]]] = {}
         self._serial = itertools.count()
 
-    def begin_phase(self, uses: AbstractSet[str]) -> None:
+    def begin_phase(self, uses: AbstractSet[str], *, lists: bool) -> None:
         """Note which files are open when a phase begins."""
-        self._uses = uses
+        self._uses, self._lists = uses, lists
         listed = [item for item in self._others() if _is_read(item)]
         owners = _owners() if listed else {}
         # Found once: to look through all objects at each checkpoint would take a tenth of a second.
@@ -102,7 +104,7 @@ class OpenDescriptors:
         owners = _owners() if watched else {}
         bare = [item for item in watched if item.number not in owners]
         found |= dict(self._of_bare(bare))
-        if self._uses & {*_NUMBERS, LISTED}:
+        if self._lists or self._uses & _NUMBERS:
             found["the number of open files"] = str(len(others))
         return found
 

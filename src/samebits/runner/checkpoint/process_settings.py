@@ -73,8 +73,7 @@ class ProcessSettings:
         ]
         self._plotted = imported_libraries()
         self._names = names_used(SET_FROM_OUTSIDE, self._code)
-        listed = {LISTED} if text_used(LISTED, self._code) else set()
-        self.descriptors.begin_phase(names_used(CALLS, self._code) | listed)
+        self.descriptors.begin_phase(names_used(CALLS, self._code), lists=text_used(LISTED, self._code))
         self._exported = exported_models(self._code)
         return self.now(captured)
 
