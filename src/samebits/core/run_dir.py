@@ -19,7 +19,7 @@ from samebits.core.jsonio import storage_error, write_atomically
 from samebits.core.liveness import DEAD, HELD, UNKNOWN, Host, liveness
 from samebits.core.record import INTERRUPTED, RUNNING, Outcome, Record, finalize, read_record, write_record
 from samebits.core.record_summary import RecordSummary, read_summary
-from samebits.core.run_files import is_plain
+from samebits.core.run_files import is_plain, touch_plain
 from samebits.core.run_text import describe_record
 
 MARKER = ".samebits-runs"
@@ -249,7 +249,7 @@ def prepare_runs(runs: Path) -> None:
         runs.mkdir(parents=True, exist_ok=True)
         if not is_plain(runs / MARKER):
             # A cloned project may bring the folder, with a link in it.
-            os.close(os.open(runs / MARKER, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
+            touch_plain(runs / MARKER)
     except OSError as error:
         raise storage_error(error, runs) from error
 

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from samebits.core.run_files import read_plain
+
 _KEPT = 0o755
 """No set-user, set-group and sticky bits, and nobody else may write."""
 
@@ -66,9 +68,7 @@ def files_that_hold(folder: Path, values: Collection[str]) -> list[str]:
     for here, _, names in os.walk(folder) if wanted else ():
         for name in names:
             path = Path(here, name)
-            with suppress(OSError):  # it vanished, or nobody can read it
-                at = path.lstat()
-                if stat.S_ISREG(at.st_mode) and at.st_size <= _MOST_BYTES:
-                    content = path.read_bytes()
-                    found += [str(path.relative_to(folder))] if any(value in content for value in wanted) else []
+            with suppress(OSError):  # it vanished, nobody can read it, or it is no regular file
+                content = read_plain(path, _MOST_BYTES, folder)
+                found += [str(path.relative_to(folder))] if any(value in content for value in wanted) else []
     return sorted(found)

@@ -19,10 +19,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from samebits.core.digest import Digest
-from samebits.core.record import LedgerEnd, Outcome, Record, read_record
+from samebits.core.errors import SamebitsError
+from samebits.core.record import FAILED, LedgerEnd, Outcome, Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.runner.process.console import log
 from samebits.runner.process.launcher_watch import end_with_parent
+from samebits.runner.process.private_network import leave_networks
 from samebits.runner.session import Session
 from samebits.runner.workers.agreement import CHIEF, LineReport
 from samebits.runner.workers.ports import free_addresses
@@ -61,7 +63,7 @@ class Coordinator:
 
     def run(self) -> int:
         """Start the workers and wait for their end; returns the run's exit status, in a worker the worker's."""
-        addresses = free_addresses(self._workers)
+        addresses = self._addresses()
         # No signal may arrive between the workers' starts.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         self._scratch.make(self._workers)
@@ -77,6 +79,15 @@ class Coordinator:
         finally:
             self._kill_workers()
             self._scratch.remove()
+
+    def _addresses(self) -> list[str]:
+        """Where the workers will listen, and nobody else can reach them; raises SamebitsError."""
+        try:
+            leave_networks()
+            return free_addresses(self._workers)
+        except SamebitsError as error:
+            _finalize(self._folder, Outcome(state=FAILED, message=str(error)))
+            raise
 
     def _started(self, index: int, addresses: list[str]) -> Worker | None:
         """Start a worker's process, in which it is returned."""
