@@ -114,7 +114,7 @@ def _unfinished(runs: Path, members: Sequence[Member], plans: Sequence[PlannedRu
         if is_noted(folder.path, _plan_of(found)):
             return folder
         # Its runs would count as trained here, and its copy of the code would be trained.
-        log(f"a sweep is passed over: {found.id} was not begun here by you, or lies in another folder now")
+        log(f"a sweep is passed over: {found.id} was not begun here by you, or is in another folder now")
     return None
 
 

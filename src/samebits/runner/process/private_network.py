@@ -1,4 +1,4 @@
-"""A network that nobody else reaches, for processes that obey whoever connects.
+"""A network that nobody else reaches, for processes that obey any client.
 
 TensorFlow's servers, by which workers find each other, listen on all interfaces and ask for no password. Who reaches
 one can have it read and write files.
@@ -32,7 +32,7 @@ def leave_networks() -> None:
         _switch_on(_LOOPBACK)
     except OSError as error:
         raise SettingError(
-            "TensorFlow's workers obey whoever reaches them over the network, and no network of their own can be made"
+            "TensorFlow's workers obey any client that reaches them over the network, and get no network of their own"
             f" ({error.strerror}); train in a container, for a plain `docker run` with --network none"
         ) from error
     if connected():

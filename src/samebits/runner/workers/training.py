@@ -219,7 +219,9 @@ class Coordinator:
 def _finalize(folder: RunDir, outcome: Outcome) -> None:
     """Finalize the record of a chief that could not."""
     record = read_record(folder.record)
-    lines = [line for line in plain_lines(folder.ledger) if line.endswith(b"\n")]
+    lines: list[bytes] = []
+    with suppress(OSError):  # the script may have put something else in its place
+        lines = [line for line in plain_lines(folder.ledger) if line.endswith(b"\n")]
     last = Digest.of_bytes(lines[-1].rstrip(b"\n")) if lines else record.recipe.digest
     end = LedgerEnd(lines=len(lines), last=str(last))
     folder.finalize(replace(record, outcome=outcome, ledger=end))
