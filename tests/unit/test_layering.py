@@ -299,6 +299,7 @@ _CORE_READERS = {
     "samebits.core.checkpoint_store": "the script's output files, which a training keeps; tests/unit/core",
     "samebits.core.code_tree": "the user's own code, before it becomes a run",
     "samebits.core.cpu_info": "the kernel",
+    "samebits.core.deep_folders": "folders, one by one and not through links",
     "samebits.core.digest": "`of_file`, which the host calls where it is listed",
     "samebits.core.file_tree": "the user's own code and data; with `within`, through the door",
     "samebits.core.jsonio": "folders, to flush them",

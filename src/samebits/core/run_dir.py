@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from samebits.core.checkpoint_store import CheckpointStore
+from samebits.core.deep_folders import remove_tree
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, StorageError
 from samebits.core.folder_manifest import write_folder_manifest
@@ -206,7 +206,8 @@ class RunDir:
         # The reserve keeps room on the disk for these last writes.
         self.reserve.unlink(missing_ok=True)
         # There only if the process that started the workers was killed.
-        shutil.rmtree(self.workers, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(self.workers)
         self._write_text(record)
         finalize(self.record, replace(record, files=self._write_manifest(self.manifest, known)), version)
 

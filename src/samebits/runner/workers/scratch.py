@@ -3,8 +3,10 @@
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
+from samebits.core.deep_folders import remove_tree
 from samebits.core.inputs_lock import LOCK_NAME
 from samebits.core.jsonio import storage_error
 from samebits.core.run_dir import RunDir
@@ -72,4 +74,5 @@ class Scratch:
 
     def remove(self) -> None:
         """Remove all of it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(self._folder)
