@@ -89,8 +89,9 @@ bench-full-disk: .venv/.installed  ## train on disks of 60 sizes, most of them t
 bench-kills: .venv/.installed  ## kill launcher, watcher, training and tee of tiny runs at random moments (MINUTES=60)
 	@nice -n 19 $(BIN)/python benchmarks/kills.py --minutes $(or $(MINUTES),60)
 
-bench-clock: .venv/.installed  ## let the clock jump while trainings run (MINUTES=10, needs Debian's libfaketime)
+bench-clock: .venv/.installed  ## let the clock jump while trainings run, first the launchers', then everybody's (MINUTES=10; libfaketime, gcc)
 	@nice -n 19 $(BIN)/python benchmarks/clock_jumps.py --minutes $(or $(MINUTES),10)
+	@nice -n 19 $(BIN)/python benchmarks/clock_jumps.py --minutes $(or $(MINUTES),10) --everywhere
 
 bench-split: .venv/.installed  ## measure what it costs that the launcher keeps record and ledger (about 3 minutes)
 	@$(ENGINE); $(BIN)/python benchmarks/split.py

@@ -3,12 +3,16 @@
 libfaketime, from Debian's package of that name, takes the place of the system's clock. It reads the time to show from a
 file, which changes at random moments, forwards and backwards, by up to ten years. Half of the trainings kill
 themselves.
+With `--everywhere`, the clock jumps for the training's process, too: in a namespace of its own, every process loads a
+small library (`jumping_clock.c`), as no variable reaches a training.
 Each run must end with the result of the one whose clock did not jump, and every file of it must be as recorded.
 """
 
 import argparse
 import os
 import random
+import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -41,6 +45,9 @@ model.fit(x, x[:, :2], epochs=4, batch_size=4, verbose=0, callbacks=[Dies()])
 """
 TRAIN = ("train", "train.py", "--runtime", "venv", "--keep", "all", "--exclude", "[!t]*")
 _JUMPS = ("+0", "+3650d", "-3650d", "+1d", "-1d", "+3h", "-3h", "+10m", "-10m", "-2s", "+2s")
+_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_FOLDER = "SAMEBITS_BENCH_CLOCK"
+"""Holds the folder with the clock, in the namespace where every process has it."""
 
 
 def main() -> None:
@@ -48,31 +55,58 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--library", default=LIBRARY)
+    parser.add_argument("--everywhere", action="store_true", help="also in the process that trains; needs gcc")
     options = parser.parse_args()
+    if options.everywhere and _FOLDER not in os.environ:
+        with tempfile.TemporaryDirectory(prefix="samebits-clock-") as name:
+            raise SystemExit(enter_namespace(Path(name)))
+    if options.everywhere:
+        Bench(Path(os.environ.pop(_FOLDER)), None).run(options.minutes * 60)
+        return
     with tempfile.TemporaryDirectory(prefix="samebits-clock-") as name:
         Bench(Path(name), options.library).run(options.minutes * 60)
 
 
-class Bench:
-    """A project whose launchers see another time of day from moment to moment."""
+def enter_namespace(folder: Path) -> int:
+    """Run this bench again where /etc/ld.so.preload names the library of the clock; returns its exit status."""
+    clock, library, etc = folder / "clock", folder / "jumping_clock.so", folder / "etc"
+    clock.write_bytes(bytes(8))
+    source = Path(__file__).with_name("jumping_clock.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", f'-DCLOCK="{clock}"', "-o", library, source], check=True)
+    shutil.copytree("/etc", etc, symlinks=True, ignore_dangling_symlinks=True)
+    (etc / "ld.so.preload").write_text(f"{library}\n")
+    mapped = [] if os.geteuid() == 0 else ["--map-root-user"]
+    inner = 'mount --bind "$0" /etc && exec "$@"'
+    words = ["unshare", "--mount", *mapped, "sh", "-c", inner, str(etc), sys.executable, *sys.argv]
+    return subprocess.run(words, env=os.environ | {_FOLDER: str(folder)}, check=False).returncode
 
-    def __init__(self, folder: Path, library: str) -> None:
+
+class Bench:
+    """A project whose launchers see another time of day from moment to moment; without a library, all processes."""
+
+    def __init__(self, folder: Path, library: str | None) -> None:
         self.folder = folder
         self.runs = folder / "runs"
         self.counts: Counter[str] = Counter()
         self.clock = folder / "clock"
-        self.clock.write_text("+0\n")
+        self.library = library
+        self.set_clock("+0")
         (folder / "train.py").write_text(SCRIPT.replace("DIES", repr(str(folder / "dies"))))
-        self.variables = {
-            "LD_PRELOAD": library,
-            "FAKETIME_TIMESTAMP_FILE": str(self.clock),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
+        self.variables = (
+            {}
+            if library is None
+            else {
+                "LD_PRELOAD": library,
+                "FAKETIME_TIMESTAMP_FILE": str(self.clock),
+                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                "NO_FAKE_STAT": "1",
+            }
+        )
 
     def run(self, seconds: float) -> None:
         """Repeat until the time is up."""
+        self.set_clock("+0")
         self.call(*TRAIN, jumps=False)
         wanted = read_record(run_dirs(self.runs)[0].record).result_digest
         ends = threading.Event()
@@ -89,10 +123,19 @@ class Bench:
     def jump(self, ends: threading.Event) -> None:
         """Set the clock to another time every now and then."""
         while not ends.wait(random.uniform(0.05, 1.5)):
-            draft = self.clock.with_name("draft")
-            draft.write_text(random.choice(_JUMPS) + "\n")
-            draft.replace(self.clock)
+            self.set_clock(random.choice(_JUMPS))
             self.counts["jumps"] += 1
+
+    def set_clock(self, jump: str) -> None:
+        """Have the clock show another time: in libfaketime's words, or as seconds in a file that is mapped."""
+        if self.library is None:
+            seconds = int(jump.rstrip("dhms")) * _SECONDS.get(jump[-1], 0)
+            with self.clock.open("r+b") as file:
+                file.write(struct.pack("q", seconds))
+            return
+        draft = self.clock.with_name("draft")
+        draft.write_text(jump + "\n")
+        draft.replace(self.clock)
 
     def once(self, wanted: str) -> None:
         """Train, and resume where the training was killed; then read what there is."""

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from samebits.core.checkpoint_store import CheckpointStore
+from samebits.core.deep_folders import remove_tree
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, StorageError
 from samebits.core.folder_manifest import write_folder_manifest
@@ -19,7 +19,7 @@ from samebits.core.jsonio import storage_error, write_atomically
 from samebits.core.liveness import DEAD, HELD, UNKNOWN, Host, liveness
 from samebits.core.record import INTERRUPTED, RUNNING, Outcome, Record, finalize, read_record, write_record
 from samebits.core.record_summary import RecordSummary, read_summary
-from samebits.core.run_files import is_plain
+from samebits.core.run_files import is_plain, touch_plain
 from samebits.core.run_text import describe_record
 
 MARKER = ".samebits-runs"
@@ -206,7 +206,8 @@ class RunDir:
         # The reserve keeps room on the disk for these last writes.
         self.reserve.unlink(missing_ok=True)
         # There only if the process that started the workers was killed.
-        shutil.rmtree(self.workers, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(self.workers)
         self._write_text(record)
         finalize(self.record, replace(record, files=self._write_manifest(self.manifest, known)), version)
 
@@ -249,7 +250,7 @@ def prepare_runs(runs: Path) -> None:
         runs.mkdir(parents=True, exist_ok=True)
         if not is_plain(runs / MARKER):
             # A cloned project may bring the folder, with a link in it.
-            os.close(os.open(runs / MARKER, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
+            touch_plain(runs / MARKER)
     except OSError as error:
         raise storage_error(error, runs) from error
 

@@ -178,6 +178,11 @@ def plain_sha256(path: Path, within: Path | None = None, most: int | None = None
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def touch_plain(path: Path) -> None:
+    """Create an empty file where there is none, never behind a link; raises OSError."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644))
+
+
 def copy_plain(path: Path, within: Path, target: Path) -> None:
     """Copy a regular file to a new one, read-only; raises OSError, also where `target` exists."""
     # Never a hard link, which would let a change of the one change the other.

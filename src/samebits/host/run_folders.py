@@ -5,6 +5,7 @@ is not taken for one of the user's own.
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,10 +35,16 @@ def noted_folders() -> set[Path]:
 
 def note_run(run: RunDir) -> None:
     """Note that this user begins a run on this machine. Without the note it resumes from fewer checkpoints."""
-    with suppress(OSError, StorageError, RecordError, RuntimeError, ValueError):
-        note = _note("begun", run.path)
+    with suppress(OSError, RecordError):
+        note_begun(run.path, _facts(run))
+
+
+def note_begun(folder: Path, facts: Sequence[str]) -> None:
+    """Note that this user begins on this machine what lies in a folder, as some facts describe it."""
+    with suppress(OSError, StorageError, RuntimeError, ValueError):
+        note = _note("begun", folder)
         note.unlink(missing_ok=True)
-        os.symlink(_identity(run), note)
+        os.symlink(_identity(folder, facts), note)
 
 
 def forget_run(run: RunDir) -> None:
@@ -49,8 +56,16 @@ def forget_run(run: RunDir) -> None:
 def was_begun_here(run: RunDir) -> bool:
     """Whether this user has begun a run on this machine, in the very folder where it is now."""
     try:
-        return os.readlink(_note("begun", run.path)) == _identity(run)
-    except (OSError, StorageError, RecordError, RuntimeError, ValueError):
+        return is_noted(run.path, _facts(run))
+    except (OSError, RecordError):
+        return False
+
+
+def is_noted(folder: Path, facts: Sequence[str]) -> bool:
+    """Whether `note_begun` was called for a folder, which is still the same, with these facts."""
+    try:
+        return os.readlink(_note("begun", folder)) == _identity(folder, facts)
+    except (OSError, StorageError, RuntimeError, ValueError):
         return False
 
 
@@ -58,7 +73,12 @@ def _note(kind: str, folder: Path) -> Path:
     return cache_folder(kind) / Digest.of_bytes(os.fsencode(os.path.realpath(folder))).hex
 
 
-def _identity(run: RunDir) -> str:
-    """What a folder that takes the place of a run's has not: the inode, and a digest of what began there and when."""
+def _facts(run: RunDir) -> list[str]:
+    """What began there, and when."""
     record = read_record(run.record)
-    return f"{os.lstat(run.path).st_ino} {Digest.of_json([record.id, record.started, str(record.recipe.digest)])}"
+    return [record.id, record.started, str(record.recipe.digest)]
+
+
+def _identity(folder: Path, facts: Sequence[str]) -> str:
+    """What a folder that takes the place of another has not: the inode, and a digest of what it holds."""
+    return f"{os.lstat(folder).st_ino} {Digest.of_json(list(facts))}"

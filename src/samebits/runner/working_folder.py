@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from samebits.core.code_tree import is_cache
+from samebits.core.deep_folders import remove_tree
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.file_tree import read_manifest
@@ -97,7 +98,7 @@ class WorkingFolder:
             for path, relative in _files(self._folder.work):
                 if not (is_cache(relative) or self._is_as_recorded(relative) or self._is_input(path)):
                     _move(path, self._folder.work, self._folder.outputs)
-            shutil.rmtree(self._folder.work)
+            remove_tree(self._folder.work)
         except OSError as error:
             raise storage_error(error, self._folder.outputs) from error
 
@@ -123,10 +124,15 @@ def _mark(path: Path) -> Mark | None:
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:
     """Everything but folders, sorted, with its path in `folder`. Links are not followed."""
-    found = []
-    for root, folders, files in os.walk(folder):
-        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
-        found += [Path(root, name) for name in (*files, *links)]
+    found, waiting = [], [os.fspath(folder)]
+    # Not `os.walk`, which calls itself for each level.
+    while waiting:
+        with os.scandir(waiting.pop()) as listing:
+            for child in listing:
+                if child.is_dir(follow_symlinks=False):
+                    waiting.append(child.path)
+                else:
+                    found.append(Path(child.path))
     for path in sorted(found):
         yield path, str(path.relative_to(folder))
 

@@ -5,12 +5,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import pytest
 
 from samebits.core.code_tree import hash_code
+from samebits.core.errors import InputError
 from samebits.core.origin import GitCommit
 from samebits.core.record import Record
 from samebits.core.run_config import RunConfig
@@ -182,3 +183,54 @@ def test_a_card_escapes_what_a_script_chose(example: Record, tmp_path: Path) -> 
     assert "<" not in "".join(shown).replace("\\<", "")
     assert "\x1b" not in text
     assert f"{'ab' * 20}, 1 file changed of https://example.org/a" in text
+
+
+class _Client:
+    """Keeps what it is given, as MLflow's does; its experiment's files lie at `location`."""
+
+    def __init__(self, location: str) -> None:
+        self.experiment = SimpleNamespace(experiment_id="1", artifact_location=location)
+        self.logged: dict[str, bytes] = {}
+
+    def get_experiment_by_name(self, _: str) -> object:
+        return self.experiment
+
+    def create_run(self, *_: object, **__: object) -> object:
+        return SimpleNamespace(info=SimpleNamespace(run_id="r"))
+
+    def log_artifact(self, _: str, path: str, folder: str | None = None) -> None:
+        self.logged[f"{folder or '.'}/{Path(path).name}"] = Path(path).read_bytes()
+
+    def set_terminated(self, *_: object, **__: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("location", ["/elsewhere/1", "file:///elsewhere/1", "http://elsewhere/1", "{store}/../1"])
+def test_an_experiment_that_keeps_its_files_elsewhere(played: Played, tmp_path: Path, location: str) -> None:
+    """A repository may bring the folder `mlruns`."""
+    run, client = played.train(), _Client(location.format(store=tmp_path))
+    with pytest.raises(InputError, match="keeps its files outside of it"):
+        mlflow_store._write(cast(Any, client), str(tmp_path), run, run.read(), "samebits")
+    assert client.logged == {}
+
+
+def test_what_is_exported_is_what_was_recorded(played: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow opens by name. What has taken a file's place since the audit is not exported."""
+    monkeypatch.setattr(mlflow_store, "_log_values", lambda *_: None)
+    monkeypatch.setattr(mlflow_store, "_log_models", lambda *_: None)
+    run, client = played.train(), _Client(str(tmp_path / "1"))
+    record = run.read()
+    mlflow_store._write(cast(Any, client), str(tmp_path), run, record, "samebits")
+    assert client.logged["code/train.py"] == (run.code / "train.py").read_bytes()
+    assert "./record.json" in client.logged
+    (tmp_path / "secret").write_text("secret")
+    client.logged.clear()
+    (run.code / "train.py").unlink()
+    (run.code / "train.py").symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match="it is a link"):
+        mlflow_store._write(cast(Any, client), str(tmp_path), run, record, "samebits")
+    (run.code / "train.py").unlink()
+    (run.code / "train.py").write_text("secret")
+    with pytest.raises(InputError, match="was changed while it was exported"):
+        mlflow_store._write(cast(Any, client), str(tmp_path), run, record, "samebits")
+    assert b"secret" not in client.logged.values()

@@ -3,13 +3,16 @@
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from samebits.core.errors import InputError, StorageError
 from samebits.core.run_dir import claim
+from samebits.core.run_files import read_plain
 from samebits.host.cache_dir import cache_folder
 from samebits.host.container_limits import limit_options
+from samebits.host.launch import tidy
 from samebits.host.launch.tidy import files_that_hold, take_rights
 
 
@@ -122,12 +125,21 @@ def test_everything_belongs_to_the_owner_of_the_run(tmp_path: Path) -> None:
 def test_files_that_hold_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.txt", "b.txt", "gone.txt"):
         (tmp_path / name).write_text("s3cret" if name != "b.txt" else "")
-    read = Path.read_bytes
+    read = read_plain
 
-    def vanishing(path: Path) -> bytes:
+    def vanishing(path: Path, *rest: Any) -> bytes:
         if path.name == "gone.txt":
             path.unlink()
-        return read(path)
+        return read(path, *rest)
 
-    monkeypatch.setattr(Path, "read_bytes", vanishing)
+    monkeypatch.setattr(tidy, "read_plain", vanishing)
     assert files_that_hold(tmp_path, ["s3cret"]) == ["a.txt"]
+
+
+def test_a_link_is_not_looked_into(tmp_path: Path) -> None:
+    """What a process left behind may change a file into a link while it is looked at."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "secret").write_text("s3cret")
+    (tmp_path / "run" / "link").symlink_to(tmp_path / "secret")
+    os.mkfifo(tmp_path / "run" / "pipe")
+    assert files_that_hold(tmp_path / "run", ["s3cret"]) == []

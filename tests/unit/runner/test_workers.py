@@ -17,7 +17,7 @@ from samebits.runner.workers.ports import free_addresses
 from samebits.runner.workers.scratch import Scratch
 from samebits.runner.workers.stall import STALL_SECONDS, StallWatch, processor_seconds
 from samebits.runner.workers.verdict import WAIT_SECONDS, Jury, Verdict, WorkerEnd
-from samebits.runner.workers.worker import Worker, parse_message
+from samebits.runner.workers.worker import NoMessageError, Worker, parse_message
 
 _TOGETHER = WorkerEnd(state=FINISHED, strategies=1, shared=True)
 
@@ -242,3 +242,31 @@ def test_a_worker_writes_beside_the_run(tmp_path: Path) -> None:
     assert scratch.folder(2).code.resolve() == run.code.resolve()
     scratch.remove()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["code", "record.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"x", b"[]", b"{}", b"[1, 2, 3]", b'["end", null]', b'["end", {}]', b'["line", {"line": 1}]'),
+        b'["line", {"line": 1, "place": "x", "tensors": [["a"]]}]',
+        b'["line", {"line": 1, "place": "x", "tensors": [[[], {}]]}]',
+        b'["end", {"state": 1, "strategies": 1, "shared": true}]',
+        *(b"[" * 100_000, b"\xff", b"NaN"),
+    ],
+)
+def test_what_is_no_message(text: bytes) -> None:
+    """The script shares the worker's process: its writing into the channel ends the run with one line."""
+    with pytest.raises(NoMessageError):
+        parse_message(text)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_no_other_file_is_read_as_messages(tmp_path: Path, kind: str) -> None:
+    run = RunDir(tmp_path / "run")
+    (run.workers / "1").mkdir(parents=True)
+    (tmp_path / "secret").write_text("secret")
+    if kind == "pipe":
+        os.mkfifo(run.workers / "1" / "stderr.txt")
+    else:
+        (run.workers / "1" / "stderr.txt").symlink_to(tmp_path / "secret")
+    assert Scratch(run).last_lines(1) == []

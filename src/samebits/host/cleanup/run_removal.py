@@ -2,11 +2,11 @@
 
 import glob
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from samebits.core.deep_folders import remove_tree
 from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.jsonio import storage_error
 from samebits.core.record import RUNNING
@@ -91,7 +91,7 @@ def remove_folder(folder: Path) -> None:
     try:
         if gone != folder:
             folder.rename(gone)
-        shutil.rmtree(gone)
+        remove_tree(gone)
     except OSError as error:
         raise storage_error(error, folder) from error
 

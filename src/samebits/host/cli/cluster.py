@@ -2,10 +2,11 @@
 
 import argparse
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samebits.core.errors import EXIT_INTERRUPTED, EXIT_OK, InputError
+from samebits.core.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, RecordError
 from samebits.core.run_config import RunConfig
 from samebits.host.cli.options import add_runs_folder
 from samebits.host.console import log, print_json, print_line, print_table
@@ -75,21 +76,39 @@ def cancel_command(folder: "JobDir") -> int:
     if state.over or job.number is None:
         raise InputError(f"the job {folder.path.name} is over: {state}; there is nothing to cancel")
     # First: the node requeues what ended by a signal, unless this is there.
-    folder.cancelled.touch()
+    _note_cancelled(folder)
     slurm.cancel(job.number)
     print_line(f"cancelled {folder.path.name}")
     return EXIT_OK
+
+
+def _note_cancelled(folder: "JobDir") -> None:
+    from samebits.core.jsonio import storage_error
+    from samebits.core.run_files import touch_plain
+
+    try:
+        touch_plain(folder.cancelled)
+    except OSError as error:
+        raise storage_error(error, folder.cancelled) from error
 
 
 def print_jobs(runs: Path, *, as_json: bool) -> None:
     """Print the jobs of a folder of runs, with their states."""
     from samebits.host.cluster.job_dir import jobs_of
 
-    rows = [_row(folder) for folder in jobs_of(runs)]
+    rows = list(_rows(jobs_of(runs)))
     if as_json:
         print_json(rows)
     else:
         print_table(list(_COLUMNS), [[str(row[name] or "") for name in _COLUMNS] for row in rows])
+
+
+def _rows(jobs: "Sequence[JobDir]") -> Iterator[dict[str, object]]:
+    for folder in jobs:
+        try:
+            yield _row(folder)
+        except RecordError as error:  # of one job, which hides no other
+            log(str(error))
 
 
 _COLUMNS = ("job", "slurm", "state", "detail", "attempts", "run")

@@ -14,10 +14,12 @@ from typing import Any
 
 from samebits.core.errors import SamebitsError, ToolError
 from samebits.core.jsonio import write_atomically
+from samebits.host.cache_dir import read_own
 from samebits.host.cluster import slurm
 from samebits.host.cluster.batch_script import NOT_SHARED, TASK, batch_script, output_pattern
 
 POLL_SECONDS = 2.0  # between two questions to Slurm about all tasks
+_MOST_BYTES = 1 << 30
 _PATIENCE_SECONDS = 300.0  # that Slurm may give no answer, while its controller is restarted
 _LAST_WORDS_SECONDS = 10.0  # that a file of another machine may take to appear on a shared file system
 
@@ -120,7 +122,7 @@ class ArrayAnswer:
         """What the function returned; raises ToolError with the message of its error, or where the task was lost."""
         if not self.file.exists():
             raise ToolError(f"the task {self.job} of the job array was lost: {self._lost or self._reason()}")
-        value, error = pickle.loads(self.file.read_bytes())  # noqa: S301  in a folder that only this user writes to
+        value, error = _unpickled(self.file)
         if error is not None:
             raise ToolError(f"the task {self.job} of the job array: {error}")
         return value
@@ -142,10 +144,18 @@ def on_slurm(folder: Path, flags: Sequence[str] = ()) -> Iterator[ArrayExecutor]
         executor.cancel()
 
 
+def _unpickled(path: Path) -> Any:
+    """What this user has pickled; raises ToolError for a file that somebody else could have written."""
+    try:
+        return pickle.loads(read_own(path, _MOST_BYTES))  # noqa: S301  only this user could write it
+    except OSError as error:
+        raise ToolError(f"cannot read {path}: {error.strerror}") from error
+
+
 def run_task(folder: Path) -> int:
     """Call the task of this node, and write its answer; returns the exit status."""
     number = int(os.environ[TASK])
-    function, argument = pickle.loads((folder / f"{number}.task").read_bytes())  # noqa: S301  written by this user
+    function, argument = _unpickled(folder / f"{number}.task")
     answer: tuple[Any, str | None]
     try:
         answer = function(argument), None

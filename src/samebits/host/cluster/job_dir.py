@@ -19,7 +19,7 @@ from samebits.core.recipe import Recipe
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.host.cluster.config_file import config_from_fields, config_to_dict
-from samebits.host.runs.attempts import attempts_of, note_attempt
+from samebits.host.runs.attempts import attempts_of, note_attempt, run_name
 from samebits.host.runs.registry import named_folder
 
 JOB_FORMAT = "samebits.job"
@@ -167,7 +167,7 @@ class JobDir:
             return JobEnd(
                 status=fields.get("status", int),
                 message=fields.optional("message", str),
-                run=fields.optional("run", str),
+                run=None if fields.optional("run", str) is None else fields.parse("run", run_name),
             )
 
 

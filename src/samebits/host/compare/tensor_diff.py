@@ -3,9 +3,8 @@
 Values are found by digest, and checked against it.
 """
 
-import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from samebits.core.digest import Digest
 from samebits.core.result import TensorDescription
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import open_plain, plain_names, read_plain
+from samebits.core.weights_file import stored_places
 
 _MAX_TENSOR_BYTES = 16 << 30
 
@@ -54,7 +54,7 @@ class TensorStore:
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
-        self._models: dict[str, tuple[Path, str]] | None = None
+        self._models: dict[str, tuple[Path, int, int]] | None = None
 
     def find(self, digest: str) -> bytes | None:
         """The bytes of a tensor, row-major and little-endian; None if the run does not keep it."""
@@ -65,62 +65,27 @@ class TensorStore:
         # Hashing all models takes seconds, so it is done only once it is needed.
         if self._models is None:
             self._models = dict(self._in_models())
-        if digest not in self._models:
-            return None
-        path, name = self._models[digest]
-        with self._weights(path) as file:
-            return _bytes_of(file[name])
+        return self._read(*self._models[digest], digest) if digest in self._models else None
 
-    def _in_models(self) -> Iterator[tuple[str, tuple[Path, str]]]:
-        """The digest of every dataset in the models, with its file and name."""
+    def _in_models(self) -> Iterator[tuple[str, tuple[Path, int, int]]]:
+        """The digest of every array in the models, with its file, its place there and its size."""
         names: list[str] = []
         with suppress(OSError):
             names = sorted(plain_names(self._run.models))
         for path in (self._run.models / name for name in names):
             # A damaged or foreign model file only costs the distance, which is additional information.
-            with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), self._weights(path) as file:
-                for name in _dataset_names(file):
-                    yield str(Digest.of_bytes(_bytes_of(file[name]))), (path, name)
+            for digest, place in stored_places(path, self._run.path).items():
+                yield digest, (path, *place)
 
-    @contextmanager
-    def _weights(self, path: Path) -> Iterator[Any]:
-        """The HDF5 file of a model's weights: inside a `.keras` archive, or the file itself."""
-        # Imported here: most commands of the host need neither h5py nor NumPy.
-        import h5py
-
-        with ExitStack() as opened:
-            file: Any = opened.enter_context(open_plain(path, self._run.path))
-            if path.suffix == ".keras":
-                archive = opened.enter_context(zipfile.ZipFile(file))
-                # Keras compresses nothing, and a compressed member may be of any size.
-                if archive.getinfo("model.weights.h5").compress_type != zipfile.ZIP_STORED:
-                    raise ValueError("compressed")
-                file = opened.enter_context(archive.open("model.weights.h5"))
-            yield opened.enter_context(h5py.File(file))
-
-
-def _dataset_names(file: Any) -> list[str]:
-    names: list[str] = []
-
-    def note(name: str, item: Any) -> None:
-        if hasattr(item, "dtype") and item.dtype.kind in "biuf" and _holds_its_values(item):
-            names.append(name)
-
-    file.visititems(note)
-    return names
-
-
-def _holds_its_values(dataset: Any) -> bool:
-    """Whether a dataset's values lie in its file as they are: not in another file, not compressed, not left out."""
-    outside = bool(dataset.external) or dataset.is_virtual
-    return not outside and int(dataset.id.get_storage_size()) >= int(dataset.nbytes)
-
-
-def _bytes_of(dataset: Any) -> bytes:
-    import numpy as np
-
-    values = np.ascontiguousarray(dataset[()])
-    return bytes(values.astype(values.dtype.newbyteorder("<")).tobytes())
+    def _read(self, path: Path, begin: int, size: int, digest: str) -> bytes | None:
+        if size > _MAX_TENSOR_BYTES:
+            return None
+        with suppress(OSError), open_plain(path, self._run.path) as file:
+            file.seek(begin)
+            values = file.read(size)
+            # The file may be another one by now.
+            return values if str(Digest.of_bytes(values)) == digest else None
+        return None
 
 
 def tensor_distance(

@@ -4,15 +4,18 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.folder_manifest import read_folder_manifest
 from samebits.core.printable import printable
 from samebits.core.record import FAILED, FINISHED, Record
 from samebits.core.run_dir import RunDir
+from samebits.core.run_files import copy_plain, plain_sha256
 from samebits.host.export import facts
 from samebits.host.report.run_page import run_page
 
@@ -46,7 +49,7 @@ def export_mlflow(run: RunDir, store: str | None, experiment: str) -> tuple[str,
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
     try:
-        return shown_store(store), _write(MlflowClient(tracking_uri=store), run, record, experiment)
+        return shown_store(store), _write(MlflowClient(tracking_uri=store), store, run, record, experiment)
     except (MlflowException, OSError) as error:
         reason = _without_secrets(str(error), store).split("\n", 1)[0]
         raise InputError(f"MLflow does not take the run at {shown_store(store)}: {printable(reason)}") from error
@@ -72,7 +75,7 @@ def _without_secrets(text: str, store: str) -> str:
 
 def _prepare(store: str) -> None:
     # MLflow asks for consent to write to a folder, which is what was asked for.
-    if "://" not in store or store.startswith("file:"):
+    if is_folder(store):
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     # Neither usage statistics nor a look at a git repository, which may start programs.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -82,8 +85,8 @@ def _prepare(store: str) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 
-def _write(client: "MlflowClient", run: RunDir, record: Record, experiment: str) -> str:
-    number = _experiment(client, experiment)
+def _write(client: "MlflowClient", store: str, run: RunDir, record: Record, experiment: str) -> str:
+    number = _experiment(client, store, experiment)
     begun = client.create_run(number, start_time=_milliseconds(record, end=False), run_name=record.id)
     name = str(begun.info.run_id)
     try:
@@ -98,9 +101,29 @@ def _write(client: "MlflowClient", run: RunDir, record: Record, experiment: str)
     return name
 
 
-def _experiment(client: "MlflowClient", name: str) -> str:
+def _experiment(client: "MlflowClient", store: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
-    return str(client.create_experiment(name) if found is None else found.experiment_id)
+    if found is None:
+        return str(client.create_experiment(name))
+    if is_folder(store):
+        _require_inside(
+            Path(unquote(store.removeprefix("file://").removeprefix("file:"))), str(found.artifact_location)
+        )
+    return str(found.experiment_id)
+
+
+def is_folder(store: str) -> bool:
+    """Whether a store is a folder, and no server."""
+    return "://" not in store or store.startswith("file:")
+
+
+def _require_inside(store: Path, location: str) -> None:
+    """Raise InputError for an experiment whose files would go elsewhere: a repository may bring a store."""
+    path = unquote(location.removeprefix("file://"))
+    if "://" in path or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(store)):
+        raise InputError(
+            f"the experiment in {store} keeps its files outside of it, at {location}; name another --experiment"
+        )
 
 
 def _milliseconds(record: Record, *, end: bool) -> int:
@@ -144,12 +167,25 @@ def _tags(run: RunDir, record: Record) -> Iterator[tuple[str, str]]:
 def _log_files(client: "MlflowClient", name: str, run: RunDir) -> None:
     for path, entry in read_folder_manifest(run.manifest).items():
         if entry.digest is not None and (path in _FILES or path.startswith(("code/", "outputs/"))):
-            client.log_artifact(name, os.fspath(run.path / path), os.path.dirname(path) or None)
-    client.log_artifact(name, os.fspath(run.record))
+            with _copied(run, path, entry.digest) as copy:
+                client.log_artifact(name, copy, os.path.dirname(path) or None)
+    with _copied(run, run.record.name, None) as copy:
+        client.log_artifact(name, copy)
     with tempfile.TemporaryDirectory(prefix="samebits-export-") as folder:
         page = Path(folder) / _REPORT
         page.write_bytes(run_page(run))
         client.log_artifact(name, os.fspath(page))
+
+
+@contextmanager
+def _copied(run: RunDir, path: str, digest: Digest | None) -> Iterator[str]:
+    """A copy of a run's file, for a library that opens by name: since the audit, a link may have taken its place."""
+    with tempfile.TemporaryDirectory(prefix="samebits-export-") as folder:
+        copy = Path(folder) / os.path.basename(path)
+        copy_plain(run.path / path, run.path, copy)
+        if digest is not None and Digest(plain_sha256(copy)) != digest:
+            raise InputError(f"{run.path / path} was changed while it was exported; export it again")
+        yield os.fspath(copy)
 
 
 def _log_models(client: "MlflowClient", name: str, experiment: str, run: RunDir, record: Record) -> None:
@@ -157,10 +193,10 @@ def _log_models(client: "MlflowClient", name: str, experiment: str, run: RunDir,
     for path, entry in read_folder_manifest(run.manifest).items():
         if entry.digest is None or not path.startswith(f"{_MODELS}/"):
             continue
-        file = os.fspath(run.path / path)
-        client.log_artifact(name, file, _MODELS)
         tags = {"samebits.sha256": entry.digest.hex, "samebits.result": str(record.result_digest)}
         stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(path).stem) or "model"
         model = client.create_logged_model(experiment, name=stem, source_run_id=name, tags=tags, model_type="keras")
-        client.log_model_artifact(model.model_id, file)
+        with _copied(run, path, entry.digest) as copy:
+            client.log_artifact(name, copy, _MODELS)
+            client.log_model_artifact(model.model_id, copy)
         client.finalize_logged_model(model.model_id, "READY")

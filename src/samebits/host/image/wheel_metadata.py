@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,17 @@ from samebits.core.errors import ImageError, InputError
 from samebits.host.image.wheelhouse import Target
 
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
+_MAX_BYTES = 16 << 20  # a repository may bring a wheel, whose few bytes unpack to as many as its author likes
+_ERRORS = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    StopIteration,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+)
 
 
 def check_dependencies(wheels: Iterable[Path], target: Target) -> None:
@@ -31,10 +43,14 @@ def read_metadata(wheel: Path) -> RawMetadata:
     """Name, version and requirements of a wheel; raises ImageError for one that has none."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if _METADATA.fullmatch(name)]
-            raw, _ = parse_email(archive.read(names[0]))
+            found = next(info for info in archive.infolist() if _METADATA.fullmatch(info.filename))
+            with archive.open(found) as member:
+                content = member.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise ImageError(f"the metadata of {wheel} is larger than {_MAX_BYTES >> 20} MiB; use another wheel")
+        raw, _ = parse_email(content)
         _ = raw["name"], raw["version"]
-    except (OSError, zipfile.BadZipFile, IndexError, KeyError) as error:
+    except _ERRORS as error:
         raise ImageError(f"{wheel} is no wheel: {error}; remove it, and make the lock again") from error
     return raw
 

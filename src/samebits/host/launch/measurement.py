@@ -9,13 +9,14 @@ from pathlib import Path
 
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, shorten
+from samebits.core.hdf5_reader import Tensor
 from samebits.core.jsonio import differing_names
 from samebits.core.output_walk import OncePerFile, link_digest, list_outputs, unreadable
 from samebits.core.recipe import Recipe
 from samebits.core.result import LAUNCHER, Measured, ModelResult, OutputFile, Result
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_names, plain_sha256
-from samebits.core.weights_file import Tensor, stored_content, stored_tensors
+from samebits.core.weights_file import stored_content, stored_tensors
 from samebits.host.launch.staging import path_in_container
 
 _MODEL_FILE = re.compile(r"(\d+)-.*(?:\.keras|\.weights\.h5)")

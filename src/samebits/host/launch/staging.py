@@ -9,8 +9,10 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from samebits.core.deep_folders import remove_tree
 from samebits.core.errors import ImageError
 from samebits.core.inputs_lock import LOCK_NAME
 from samebits.core.jsonio import storage_error
@@ -101,4 +103,5 @@ def _move(source: Path, target: Path, is_kind: Callable[[int], bool]) -> None:
 
 def remove_staging(folder: RunDir) -> None:
     """Remove what is left, once everything was taken over."""
-    shutil.rmtree(folder.staging, ignore_errors=True)
+    with suppress(OSError):
+        remove_tree(folder.staging)

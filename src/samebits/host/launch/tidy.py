@@ -2,9 +2,12 @@
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from samebits.core.deep_folders import visit_all
+from samebits.core.run_files import read_plain
 
 _KEPT = 0o755
 """No set-user, set-group and sticky bits, and nobody else may write."""
@@ -17,20 +20,11 @@ _OWN = {stat.S_IFDIR: stat.S_IRWXU, stat.S_IFREG: stat.S_IRUSR}
 
 def take_rights(folder: Path) -> None:
     """Give all files and folders to the owner of the run's folder, and take what others could do. Never raises."""
-    waiting, owner = [folder], _owner(folder)
-    while waiting:
-        here = waiting.pop()
-        try:
-            _normalize(here, os.lstat(here), owner)
-            with os.scandir(here) as listing:
-                for child in listing:
-                    at = child.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(at.st_mode):
-                        waiting.append(Path(child.path))
-                    else:
-                        _normalize(Path(child.path), at, owner)
-        except OSError:  # someone else's: it gives no right of ours
-            continue
+    owner = _owner(folder)
+    with suppress(OSError):
+        _normalize(folder, os.lstat(folder), owner)
+    # What is someone else's gives no right of ours.
+    visit_all(folder, lambda path, at: _normalize(Path(path), at, owner))
 
 
 def _owner(folder: Path) -> tuple[int, int] | None:
@@ -62,13 +56,21 @@ def _change(path: Path, mode: int) -> None:
 
 def files_that_hold(folder: Path, values: Collection[str]) -> list[str]:
     """The files of a run in which one of some texts can be read, by their paths; large ones are not looked at."""
-    wanted, found = [value.encode() for value in values], []
-    for here, _, names in os.walk(folder) if wanted else ():
-        for name in names:
-            path = Path(here, name)
-            with suppress(OSError):  # it vanished, or nobody can read it
-                at = path.lstat()
-                if stat.S_ISREG(at.st_mode) and at.st_size <= _MOST_BYTES:
-                    content = path.read_bytes()
-                    found += [str(path.relative_to(folder))] if any(value in content for value in wanted) else []
+    wanted, found, waiting = [value.encode() for value in values], [], [folder] if values else []
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as listing:
+            for child in listing:
+                path = Path(child.path)
+                if child.is_dir(follow_symlinks=False):
+                    waiting.append(path)
+                elif _holds(path, folder, wanted):
+                    found.append(str(path.relative_to(folder)))
     return sorted(found)
+
+
+def _holds(path: Path, folder: Path, wanted: Sequence[bytes]) -> bool:
+    try:
+        content = read_plain(path, _MOST_BYTES, folder)
+    except OSError:  # it vanished, nobody can read it, or it is no regular file
+        return False
+    return any(value in content for value in wanted)

@@ -16,8 +16,7 @@ from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields, check_version, read_json, readable_json, reading, write_atomically
 from samebits.core.record import FINISHED, Record
 from samebits.core.run_dir import RunDir
-from samebits.core.run_files import safe_path
-from samebits.host.runs.attempts import attempts_of, note_attempt
+from samebits.host.runs.attempts import attempts_of, note_attempt, run_name
 from samebits.host.runs.registry import named_folder
 from samebits.host.sweep.members import Member
 from samebits.host.sweep.statistics import CONFIDENCE, MetricSummary, summarize
@@ -117,19 +116,13 @@ class SweepRun:
         return cls(
             member=member,
             recipe=recipe,
-            id=fields.parse("run", _run_id),
+            id=fields.parse("run", run_name),
             checksum=fields.get("checksum", str),
             outcome=fields.get("outcome", str),
             message=fields.optional("message", str),
             result=None if fields.optional("result", str) is None else fields.parse("result", Digest.parse),
             attempts=fields.texts("attempts"),
         )
-
-
-def _run_id(text: str) -> str:
-    if "/" in text:
-        raise RecordError(f"{text!r} is no id of a run")
-    return safe_path(text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

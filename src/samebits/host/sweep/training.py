@@ -30,6 +30,7 @@ from samebits.host.launch.frozen_code import freeze_code, from_frozen
 from samebits.host.launch.git_commit import with_commit
 from samebits.host.launch.runtime import choose_runtime
 from samebits.host.rerun.segment_worker import in_processes
+from samebits.host.run_folders import is_noted, note_begun
 from samebits.host.runs.attempts import is_settled, make_attempts
 from samebits.host.runs.registry import checksum_of
 from samebits.host.sweep.member_run import MemberJob, train_member, train_on_node
@@ -108,13 +109,18 @@ def _unfinished(runs: Path, members: Sequence[Member], plans: Sequence[PlannedRu
     wanted = [_facts(member, plan.recipe.digest) for member, plan in zip(members, plans, strict=True)]
     for folder in reversed(sweeps_of(runs)):
         found = _readable(folder)
-        if (
-            found is not None
-            and not found.finalized
-            and [_facts(run.member, run.recipe) for run in found.runs] == wanted
-        ):
+        if found is None or found.finalized or [_facts(run.member, run.recipe) for run in found.runs] != wanted:
+            continue
+        if is_noted(folder.path, _plan_of(found)):
             return folder
+        # Its runs would count as trained here, and its copy of the code would be trained.
+        log(f"a sweep is passed over: {found.id} was not begun here by you, or is in another folder now")
     return None
+
+
+def _plan_of(sweep: Sweep) -> list[str]:
+    """What a sweep trains, and when it began: the same until its end."""
+    return [sweep.id, sweep.started, *(str(run.recipe) for run in sweep.runs)]
 
 
 def _facts(member: Member, recipe: Digest) -> tuple[int, dict[str, str], Digest]:
@@ -156,6 +162,7 @@ def _create(planned: PlannedRun, members: Sequence[Member], plans: Sequence[Plan
         runs=tuple(runs),
     )
     write_sweep(folder, made)
+    note_begun(folder.path, _plan_of(made))
     return folder
 
 

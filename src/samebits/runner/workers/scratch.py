@@ -3,15 +3,19 @@
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
+from samebits.core.deep_folders import remove_tree
 from samebits.core.inputs_lock import LOCK_NAME
 from samebits.core.jsonio import storage_error
 from samebits.core.run_dir import RunDir
+from samebits.core.run_files import read_plain
 from samebits.runner.compat.patches import Patches
 
 _GIVEN = ("record.json", "code.jsonl", "data.jsonl", LOCK_NAME)
 _SHOWN_LINES = 20
+_MAX_BYTES = 64 << 20
 
 
 class Scratch:
@@ -63,10 +67,12 @@ class Scratch:
     def last_lines(self, index: int) -> list[str]:
         """The end of what a worker printed on stderr."""
         try:
-            return self._messages(index).read_text("utf-8", "replace").splitlines()[-_SHOWN_LINES:]
+            content = read_plain(self._messages(index), _MAX_BYTES, self._run.path)
+            return content.decode("utf-8", "replace").splitlines()[-_SHOWN_LINES:]
         except OSError:
             return []
 
     def remove(self) -> None:
         """Remove all of it."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(self._folder)

@@ -19,10 +19,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from samebits.core.digest import Digest
-from samebits.core.record import LedgerEnd, Outcome, Record, read_record
+from samebits.core.errors import SamebitsError
+from samebits.core.record import FAILED, LedgerEnd, Outcome, Record, read_record
 from samebits.core.run_dir import RunDir
+from samebits.core.run_files import plain_lines
 from samebits.runner.process.console import log
 from samebits.runner.process.launcher_watch import end_with_parent
+from samebits.runner.process.private_network import leave_networks
 from samebits.runner.session import Session
 from samebits.runner.workers.agreement import CHIEF, LineReport
 from samebits.runner.workers.ports import free_addresses
@@ -30,7 +33,7 @@ from samebits.runner.workers.scratch import Scratch
 from samebits.runner.workers.session import WorkerSession
 from samebits.runner.workers.stall import StallWatch
 from samebits.runner.workers.verdict import Jury, Verdict, interruption
-from samebits.runner.workers.worker import Worker, parse_message
+from samebits.runner.workers.worker import MAX_MESSAGE_BYTES, NoMessageError, Worker, parse_message
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_SECONDS = 5.0  # for the chief to finalize its record: less than launcher and watcher grant
@@ -61,7 +64,7 @@ class Coordinator:
 
     def run(self) -> int:
         """Start the workers and wait for their end; returns the run's exit status, in a worker the worker's."""
-        addresses = free_addresses(self._workers)
+        addresses = self._addresses()
         # No signal may arrive between the workers' starts.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         self._scratch.make(self._workers)
@@ -77,6 +80,15 @@ class Coordinator:
         finally:
             self._kill_workers()
             self._scratch.remove()
+
+    def _addresses(self) -> list[str]:
+        """Where the workers will listen, and nobody else can reach them; raises SamebitsError."""
+        try:
+            leave_networks()
+            return free_addresses(self._workers)
+        except SamebitsError as error:
+            _finalize(self._folder, Outcome(state=FAILED, message=str(error)))
+            raise
 
     def _started(self, index: int, addresses: list[str]) -> Worker | None:
         """Start a worker's process, in which it is returned."""
@@ -125,12 +137,23 @@ class Coordinator:
         part = self._channels[index].recv(1 << 16)
         *lines, self._received[index] = (self._received[index] + part).split(b"\n")
         for line in lines:
-            message = parse_message(line)
-            if isinstance(message, LineReport):
-                self._jury.report(index, message)
-            else:
-                self._jury.end(index, message, time.monotonic())
+            self._hear(index, line)
+        if len(self._received[index]) > MAX_MESSAGE_BYTES:
+            self._jury.blame(f"worker {index} sent a message without end")
+            return False
         return bool(part)
+
+    def _hear(self, index: int, line: bytes) -> None:
+        # The script shares the worker's process, and may write into its channel.
+        try:
+            message = parse_message(line)
+        except NoMessageError:
+            self._jury.blame(f"worker {index} sent what is no message of samebits; the script writes into its channel")
+            return
+        if isinstance(message, LineReport):
+            self._jury.report(index, message)
+        else:
+            self._jury.end(index, message, time.monotonic())
 
     def _look_for_dead(self) -> None:
         for index, pid in self._pids.items():
@@ -196,7 +219,9 @@ class Coordinator:
 def _finalize(folder: RunDir, outcome: Outcome) -> None:
     """Finalize the record of a chief that could not."""
     record = read_record(folder.record)
-    lines = [line for line in folder.ledger.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    lines: list[bytes] = []
+    with suppress(OSError):  # the script may have put something else in its place
+        lines = [line for line in plain_lines(folder.ledger) if line.endswith(b"\n")]
     last = Digest.of_bytes(lines[-1].rstrip(b"\n")) if lines else record.recipe.digest
     end = LedgerEnd(lines=len(lines), last=str(last))
     folder.finalize(replace(record, outcome=outcome, ledger=end))

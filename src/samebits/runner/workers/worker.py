@@ -6,11 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from samebits.core.errors import RecordError
+from samebits.core.jsonio import Fields
 from samebits.core.record import Outcome
 from samebits.runner.workers.agreement import CHIEF, LineReport
 from samebits.runner.workers.verdict import Verdict, WorkerEnd
 
 LINE, END = "line", "end"
+MAX_MESSAGE_BYTES = 64 << 20  # of a model with 400,000 tensors
+
+
+class NoMessageError(Exception):
+    """What was sent is none of this module's messages."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -54,8 +61,25 @@ class Worker:
 
 
 def parse_message(text: bytes) -> LineReport | WorkerEnd:
-    """Read what a worker sent."""
-    kind, body = json.loads(text)
-    if kind == END:
-        return WorkerEnd(**body)
-    return LineReport(**body | {"tensors": tuple((name, digest) for name, digest in body["tensors"])})
+    """Read what a worker sent; raises NoMessageError."""
+    try:
+        kind, values = json.loads(text)
+        body = Fields(values)
+        return _end(body) if kind == END else _line(body)
+    except (ValueError, TypeError, RecursionError, RecordError) as error:
+        raise NoMessageError from error
+
+
+def _end(body: Fields) -> WorkerEnd:
+    return WorkerEnd(
+        state=body.get("state", str),
+        message=body.optional("message", str),
+        strategies=body.get("strategies", int),
+        shared=body.get("shared", bool),
+    )
+
+
+def _line(body: Fields) -> LineReport:
+    pairs = (Fields({"pair": pair}).texts("pair") for pair in body.items("tensors", list))
+    tensors = tuple((name, digest) for name, digest in pairs)
+    return LineReport(line=body.get("line", int), place=body.get("place", str), tensors=tensors)

@@ -126,3 +126,31 @@ def test_models_that_cannot_be_read(runs: tuple[RunDir, RunDir]) -> None:
     with zipfile.ZipFile(runs[0].models / "1-b.keras", "w") as archive:
         archive.writestr("config.json", "{}")
     assert TensorStore(runs[0]).find(str(Digest.of_bytes(b"x"))) is None
+
+
+def test_a_deep_or_damaged_model_costs_the_distance_alone(runs: tuple[RunDir, RunDir]) -> None:
+    """Each of these ended in a traceback, or after minutes, while HDF5's library read it."""
+    path = runs[0].models / "0-a.weights.h5"
+    with h5py.File(path, "w") as file:
+        group = file
+        for _ in range(2000):
+            group = group.create_group("g")
+    assert TensorStore(runs[0]).find(str(Digest.of_bytes(b"x"))) is None
+    with h5py.File(path, "w") as file:
+        file["layers/a"] = np.float32([1, 2])
+    whole = path.read_bytes()
+    for signature in (b"TREE", b"SNOD", b"HEAP"):
+        path.write_bytes(whole.replace(signature, b"XXXX"))
+        assert TensorStore(runs[0]).find(str(Digest.of_bytes(_bytes([1, 2])))) is None
+    path.write_bytes(whole)
+    assert TensorStore(runs[0]).find(str(Digest.of_bytes(_bytes([1, 2])))) == _bytes([1, 2])
+
+
+def test_a_model_that_is_another_one_meanwhile(runs: tuple[RunDir, RunDir]) -> None:
+    path = runs[0].models / "0-a.weights.h5"
+    with h5py.File(path, "w") as file:
+        file["a"] = np.float32([1, 2])
+    store = TensorStore(runs[0])
+    assert store.find(str(Digest.of_bytes(b"x"))) is None
+    path.write_bytes(path.read_bytes().replace(_bytes([1, 2]), _bytes([1, 3])))
+    assert store.find(str(Digest.of_bytes(_bytes([1, 2])))) is None

@@ -44,3 +44,23 @@ def test_what_is_no_wheel(tmp_path: Path) -> None:
     broken.write_text("no archive")
     with pytest.raises(ImageError, match="is no wheel"):
         check_dependencies([broken], _OLD)
+
+
+def test_metadata_that_unpacks_to_much_more(tmp_path: Path) -> None:
+    """A repository may bring a wheel of a few kilobytes."""
+    wheel = tmp_path / "alpha-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("alpha-1.0.dist-info/METADATA", bytes(17 << 20))
+    with pytest.raises(ImageError, match="larger than 16 MiB"):
+        check_dependencies([wheel], _OLD)
+
+
+@pytest.mark.parametrize("place", [8, 10])
+def test_a_wheel_that_python_cannot_unpack(tmp_path: Path, place: int) -> None:
+    """It says that it is encrypted, or packed in an unknown way."""
+    wheel = _wheel(tmp_path, "alpha", "1.0")
+    content = bytearray(wheel.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + place] = 99
+    wheel.write_bytes(content)
+    with pytest.raises(ImageError, match="is no wheel"):
+        check_dependencies([wheel], _OLD)
