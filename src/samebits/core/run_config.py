@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from samebits.core import declared_env
-from samebits.core.checkpoint_store import LAST, RetentionPolicy
 from samebits.core.determinism_profile import NATIVE, Profile, make_profile
 from samebits.core.errors import InputError, RecordError
 from samebits.core.inputs_lock import lock_of, read_declared
@@ -17,6 +16,7 @@ from samebits.core.jsonio import Fields
 from samebits.core.project import CONFIG_NAME, CodeLayout, find_root, module_layout, script_layout
 from samebits.core.recipe import KERAS_ORDER, KNOWN_LOGS, PER_EPOCH
 from samebits.core.redaction import redact, require_absent, to_variable
+from samebits.core.retention import LAST, RetentionPolicy
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 from samebits.core.user_config import read_options, refuse_users_own, require_inside, user_defaults

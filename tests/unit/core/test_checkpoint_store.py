@@ -11,18 +11,15 @@ import pytest
 
 from samebits.core.checkpoint_copy import copy_checkpoints
 from samebits.core.checkpoint_store import (
-    ALL,
-    LAST,
-    NONE,
     Checkpoint,
     CheckpointStore,
     Position,
-    RetentionPolicy,
     describe_reached,
 )
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, StorageError
 from samebits.core.jsonio import Fields, canonical_json
+from samebits.core.retention import ALL, LAST, NONE, RetentionPolicy
 from support.machine import on_small_disk, unprivileged
 
 _RECIPE = Digest.of_bytes(b"recipe")

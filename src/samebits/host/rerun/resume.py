@@ -18,6 +18,7 @@ from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, why_not_resumable
+from samebits.host.audit.worker_audit import audit_workers, restrict
 from samebits.host.console import log, log_progress
 from samebits.host.launch.kept_run import adopt
 from samebits.host.launch.staging import has_staging
@@ -55,13 +56,19 @@ def resume(
     if reason is not None:
         raise InputError(f"the run {record.id} cannot be resumed: {reason}")
     checkpoints = CheckpointAudit.of(run, record)
+    workers = audit_workers(run, record)
+    restrict(checkpoints, workers)
     report = _preflight_exactly(run, request)
     resumption = plan_resumption(run, record, checkpoints, trust=options.trust)
     log_progress(f"resuming {record.id} from {_describe(resumption.run)}")
     # A run that was killed has no final record yet; its checksum is part of the new run's record.
     if not read_record(run.record).finalized:
         finalize_unfinished(run, lambda _: record)
-    resumes = replace(resumption, run=replace(resumption.run, checksum=checksum_of(run)))
+    resumes = replace(
+        resumption,
+        run=replace(resumption.run, checksum=checksum_of(run)),
+        workers=tuple(found for worker in workers if (found := worker.kept(resumption.positions)) is not None),
+    )
     with filtered_output(request.streams) as streams:
         planned = report.planned(resumes=resumes, attempts=request.attempts)
         return execute(planned, report.available_runtime, streams, request.limits, begun)

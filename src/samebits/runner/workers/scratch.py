@@ -1,4 +1,4 @@
-"""The folders of the workers beside the chief: run folders of their own, which are thrown away."""
+"""The folders of the workers beside the chief: run folders of their own, of which only checkpoints stay."""
 
 import os
 import shutil
@@ -7,8 +7,9 @@ from pathlib import Path
 
 from samebits.core.inputs_lock import LOCK_NAME
 from samebits.core.jsonio import storage_error
-from samebits.core.run_dir import RunDir
+from samebits.core.run_dir import RunDir, WorkerDir
 from samebits.runner.compat.patches import Patches
+from samebits.runner.workers.agreement import CHIEF
 
 _GIVEN = ("record.json", "code.jsonl", "data.jsonl", LOCK_NAME)
 _SHOWN_LINES = 20
@@ -21,9 +22,9 @@ class Scratch:
         self._run = run
         self._folder = run.workers
 
-    def folder(self, index: int) -> RunDir:
+    def folder(self, index: int) -> WorkerDir:
         """The folder of one worker."""
-        return RunDir(self._folder / str(index))
+        return self._run.of_worker(index)
 
     def make(self, workers: int) -> None:
         """Make the folders; raises StorageError."""
@@ -33,10 +34,11 @@ class Scratch:
         except OSError as error:
             raise storage_error(error, self._folder) from error
 
-    def _make(self, folder: RunDir) -> None:
+    def _make(self, folder: WorkerDir) -> None:
         folder.path.mkdir(parents=True)
         for path in (folder.outputs, folder.models, folder.path / "home"):
             path.mkdir()
+        folder.store.folder.mkdir(parents=True, exist_ok=True)
         folder.ledger.touch()
         folder.code.symlink_to(self._run.code)
         folder.image.symlink_to(self._run.image)
@@ -44,7 +46,7 @@ class Scratch:
             if (self._run.path / name).is_file():
                 shutil.copyfile(self._run.path / name, folder.path / name)
 
-    def enter(self, index: int) -> RunDir:
+    def enter(self, index: int) -> WorkerDir:
         """Have this process, a worker's, write and print nowhere but in its folder."""
         folder = self.folder(index)
         home = str(folder.path / "home")
@@ -67,6 +69,8 @@ class Scratch:
         except OSError:
             return []
 
-    def remove(self) -> None:
-        """Remove all of it."""
+    def remove(self, *, checkpoints: bool = False) -> None:
+        """Remove all of it; where no resumed run needs them, the checkpoints, too."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        if checkpoints:
+            shutil.rmtree(self._run.checkpoints.of_worker(CHIEF).folder.parent, ignore_errors=True)

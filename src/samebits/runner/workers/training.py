@@ -155,8 +155,8 @@ class Coordinator:
                 os.kill(self._pids[CHIEF], signal.SIGINT if self._signal == signal.SIGINT else signal.SIGTERM)
             # What the chief waits for ends with the others. In a good end they wait themselves, and serve its cluster.
             self._kill_workers(but=CHIEF)
-        # The chief finalizes its record after the verdict: no file of a worker is in the manifest.
-        self._scratch.remove()
+        # The chief finalizes its record after the verdict: no file of a worker is in the manifest but its checkpoints.
+        self._scratch.remove(checkpoints=self._jury.finished or not self._record.retention.writes)
         with suppress(OSError):  # it is gone
             self._channels[CHIEF].sendall(json.dumps(asdict(verdict)).encode() + b"\n")
         self._wait_for_chief(deadline)

@@ -57,6 +57,12 @@ class Jury:
         """The workers whose scripts have ended."""
         return frozenset(self._ends)
 
+    @property
+    def finished(self) -> bool:
+        """Whether all scripts ran to their ends."""
+        states = [end.state for end in self._ends.values()]
+        return len(states) == self._workers and set(states) == {FINISHED}
+
     def report(self, worker: int, report: LineReport) -> None:
         """A worker has written a line of its ledger."""
         if (found := self._agreement.add(worker, report)) is not None:
