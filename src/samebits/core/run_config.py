@@ -89,7 +89,8 @@ class RunConfig:
             # Python reads undecodable bytes of the command line as surrogates, which UTF-8 cannot encode.
             if argument != argument.encode("utf-8", "replace").decode():
                 raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; rename it, as a record stores UTF-8 only")
-        check_workers(self.workers, gpus=self.gpus is not None, trial=self.trial is not None, trace=self.trace)
+        gpus, trial = self.gpus is not None, self.trial is not None
+        check_workers(self.workers, gpus=gpus, trial=trial, trace=self.trace, every=self.checkpoint_every)
         # Both properties are built here once, so that invalid options fail before any work.
         self.determinism  # noqa: B018  validates name and threads
         self.retention  # noqa: B018  validates keep and checkpoint_every

@@ -201,6 +201,13 @@ def test_the_last_but_one_is_kept_also_in_an_earlier_phase(store: CheckpointStor
     assert [position.name for position in store.positions()] == ["0000-000002", "0001-000001"]
 
 
+def test_more_than_two_stay_for_several_workers(store: CheckpointStore) -> None:
+    for epoch in range(1, 6):
+        _write(store, Position(phase=0, epoch=epoch))
+        store.prune(RetentionPolicy(), least=3)
+    assert [position.epoch for position in store.positions()] == [3, 4, 5]
+
+
 def test_checkpoints_needed_to_resume(store: CheckpointStore) -> None:
     for position in (
         _POSITIONS[0],

@@ -241,4 +241,7 @@ def test_a_worker_writes_beside_the_run(tmp_path: Path) -> None:
     assert sorted(path.name for path in (scratch.folder(2).path / "home").iterdir()) == ["x", "y"]
     assert scratch.folder(2).code.resolve() == run.code.resolve()
     scratch.remove()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "code", "record.json"]
+    assert sorted(path.name for path in (run.checkpoints.folder / "workers").iterdir()) == ["1", "2"]
+    scratch.remove(checkpoints=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["code", "record.json"]

@@ -12,8 +12,13 @@ from samebits.runner.checkpoint.encoding import UncapturableError
 
 def capture(feed: Any, *, persistent: bool) -> dict[str, Any]:
     """What `restore` needs: how many elements were drawn from each opening of the pipeline, but for one still open."""
-    openings = [*feed.openings[:-1], feed.used]
+    openings = drawn_of(feed)
     return {"openings": openings[:-1] if persistent else openings}
+
+
+def drawn_of(feed: Any) -> list[int]:
+    """How many elements were drawn from each opening so far."""
+    return [*feed.openings[:-1], feed.used] if feed.openings else []
 
 
 def restore(feed: Any, state: Mapping[str, Any], open_feed: Callable[[Any], Any], *, stateless: bool) -> None:
@@ -21,7 +26,7 @@ def restore(feed: Any, state: Mapping[str, Any], open_feed: Callable[[Any], Any]
 
     Raises UncapturableError where this run has opened it otherwise already.
     """
-    done = [*feed.openings[:-1], feed.used] if feed.openings else []
+    done = drawn_of(feed)
     if done != state["openings"][: len(done)]:
         raise UncapturableError("the data of the workers is opened otherwise when the script runs again")
     if stateless:

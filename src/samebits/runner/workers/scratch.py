@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from samebits.core.inputs_lock import LOCK_NAME
@@ -74,3 +75,5 @@ class Scratch:
         shutil.rmtree(self._folder, ignore_errors=True)
         if checkpoints:
             shutil.rmtree(self._run.checkpoints.of_worker(CHIEF).folder.parent, ignore_errors=True)
+            with suppress(OSError):  # the chief's are there, or there are none
+                self._run.checkpoints.folder.rmdir()
