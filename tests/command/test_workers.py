@@ -107,17 +107,21 @@ class Pause(keras.callbacks.Callback):
 callback = keras.callbacks"""
 
 
-def _workers_of(project: Project) -> list[int]:
-    """The processes of a run that train."""
-    found = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if _holds(path, str(project.runs))]
-    return sorted(int(path.name) for path in found if len(list((path / "task").iterdir())) > 4)
+def _workers_of(run: RunDir) -> list[int]:
+    """The processes of a run that train, the chief first: the children of the process that started them."""
+    host = read_record(run.record).host
+    assert host is not None
+    assert host.training is not None
+    parent = _parent(host.training.pid)
+    pids = (int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat"))
+    return sorted(pid for pid in pids if _parent(pid) == parent)
 
 
-def _holds(path: Path, text: str) -> bool:
+def _parent(pid: int) -> int:
     try:
-        return text.encode() in path.read_bytes()
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
-        return False
+        return 0
 
 
 @pytest.mark.slow
@@ -136,7 +140,7 @@ def test_a_killed_worker_resumes_to_the_same_bits(project: Project, index: int) 
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        os.kill(_workers_of(project)[index], signal.SIGKILL)
+        os.kill(_workers_of(newest(project))[index], signal.SIGKILL)
         assert process.wait(100) == 2
     killed = newest(project)
     assert killed.read().outcome.state == "interrupted"
