@@ -251,10 +251,6 @@ def test_a_signal_ends_all(each_runtime: Project, number: int, status: int) -> N
             "several workers have no trace of steps; drop --trace step or --workers",
         ),
         (
-            ("--workers", "2", "--on", "slurm"),
-            "--workers is for processes on this machine; drop --on or --workers",
-        ),
-        (
             ("--workers", "2", "--checkpoint-every", "5"),
             "several workers write checkpoints after epochs only; drop --checkpoint-every or --workers",
         ),

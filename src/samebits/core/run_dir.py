@@ -102,6 +102,16 @@ class RunDir:
         """The checkpoints from which the run can be resumed."""
         return CheckpointStore(self.path / "checkpoints")
 
+    @property
+    def worker_hosts(self) -> Path:
+        """The address of each worker's node, which the launcher writes; missing where all work on one machine."""
+        return self.workers / "hosts.json"
+
+    @property
+    def worker_meeting(self) -> Path:
+        """Where workers of other nodes find the process that started the run."""
+        return self.workers / "join.json"
+
     def of_worker(self, index: int) -> "WorkerDir":
         """The folder of a worker beside the chief, whose checkpoints and ledger stay in the run's."""
         return WorkerDir(self.workers / str(index), self.checkpoints.of_worker(index))
@@ -239,6 +249,11 @@ class WorkerDir(RunDir):
     """`runs/<id>/workers/<index>/`, and what stays of it where the run can be resumed."""
 
     store: CheckpointStore
+
+    @property
+    def failure(self) -> Path:
+        """Why its node cannot start it."""
+        return self.path / "failed.txt"
 
     @property
     def ledger(self) -> Path:

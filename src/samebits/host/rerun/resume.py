@@ -71,7 +71,7 @@ def resume(
     )
     with filtered_output(request.streams) as streams:
         planned = report.planned(resumes=resumes, attempts=request.attempts)
-        return execute(planned, report.available_runtime, streams, request.limits, begun)
+        return execute(planned, request.adapt(report.available_runtime), streams, request.limits, begun)
 
 
 def with_training(run: RunDir, record: Record) -> tuple[RunDir, Record]:

@@ -86,6 +86,12 @@ class Jury:
         speaks = worker if state == FAILED else None
         self.blame(f"worker {worker} of {self._workers} {how}; {_NEEDS_ALL}", speaks, state)
 
+    def lost(self, worker: int) -> None:
+        """The connection to a worker on another node was closed."""
+        if worker not in self._ends:
+            problem = f"the connection to worker {worker} of {self._workers} was lost; {_NEEDS_ALL}"
+            self.blame(problem, state=INTERRUPTED)
+
     def blame(self, problem: str, worker: int | None = None, state: str = FAILED) -> None:
         """End the run for this reason, unless there was an earlier one."""
         if self._verdict is None:

@@ -10,7 +10,7 @@ from samebits.core.record import Outcome
 from samebits.runner.workers.agreement import CHIEF, LineReport
 from samebits.runner.workers.verdict import Verdict, WorkerEnd
 
-LINE, END = "line", "end"
+LINE, END, USED, DIED = "line", "end", "used", "died"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,12 +50,27 @@ class Worker:
         return Verdict(**json.loads(answer)) if answer else Verdict(problem="the process that started it is gone")
 
     def _send(self, kind: str, body: dict[str, Any]) -> None:
-        self.channel.sendall(json.dumps([kind, body]).encode() + b"\n")
+        self.channel.sendall(message(kind, body))
 
 
-def parse_message(text: bytes) -> LineReport | WorkerEnd:
-    """Read what a worker sent."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeReport:
+    """What the node of a worker reports: the processor time of its process, or the status with which that ended."""
+
+    kind: str
+    value: float
+
+
+def message(kind: str, body: dict[str, Any]) -> bytes:
+    """A message to the process that started the run."""
+    return json.dumps([kind, body]).encode() + b"\n"
+
+
+def parse_message(text: bytes) -> LineReport | WorkerEnd | NodeReport:
+    """Read what a worker, or its node, sent."""
     kind, body = json.loads(text)
     if kind == END:
         return WorkerEnd(**body)
+    if kind in (USED, DIED):
+        return NodeReport(kind=kind, value=body["value"])
     return LineReport(**body | {"tensors": tuple((name, digest) for name, digest in body["tensors"])})
