@@ -156,10 +156,10 @@ def test_a_killed_worker_resumes_to_the_same_bits(project: Project, index: int) 
 
 
 def _kept(project: Project, but: str) -> bool:
-    """Whether the second run has checkpoints of two epochs of both workers."""
+    """Whether both workers of the second run have checkpoints of two epochs."""
     for run in project.runs.glob("2*"):
-        stores = [*run.glob("checkpoints/workers/1"), *run.glob("staging/checkpoints/workers/1")]
-        if run.name != but and stores and len(list(stores[0].glob("0*.json"))) >= 2:
+        stores = (run / "checkpoints", run / "checkpoints" / "workers" / "1")
+        if run.name != but and all(len(list(store.glob("0*.json"))) >= 2 for store in stores):
             return True
     return False
 
