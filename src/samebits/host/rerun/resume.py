@@ -18,7 +18,7 @@ from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, why_not_resumable
-from samebits.host.audit.worker_audit import audit_workers, restrict
+from samebits.host.audit.worker_audit import WorkerAudit, audit_workers, restrict
 from samebits.host.console import log, log_progress
 from samebits.host.launch.kept_run import adopt
 from samebits.host.launch.staging import has_staging
@@ -56,7 +56,7 @@ def resume(
     if reason is not None:
         raise InputError(f"the run {record.id} cannot be resumed: {reason}")
     checkpoints = CheckpointAudit.of(run, record)
-    workers = audit_workers(run, record)
+    workers = usable_workers(run, record, trust=options.trust)
     restrict(checkpoints, workers)
     report = _preflight_exactly(run, request)
     resumption = plan_resumption(run, record, checkpoints, trust=options.trust)
@@ -163,6 +163,18 @@ def plan_resumption(run: RunDir, record: Record, checkpoints: CheckpointAudit, *
         store=run.checkpoints,
         positions=checkpoints.taken_over(start, last, keep=record.retention.keep),
     )
+
+
+def usable_workers(run: RunDir, record: Record, *, trust: bool) -> tuple[WorkerAudit, ...]:
+    """What the other workers kept; nothing of a run from elsewhere, as only the chief's ledger is recorded."""
+    found = audit_workers(run, record)
+    if not found or trust or was_begun_here(run):
+        return found
+    log(
+        "this run was not begun here, and its record does not confirm what workers beside the chief kept: beginning at"
+        " the start (if the run is yours, --trust-checkpoint skips this proof)"
+    )
+    return tuple(replace(worker, found=None) for worker in found)
 
 
 def _start(run: RunDir, checkpoints: CheckpointAudit, last: Position) -> Position | None:

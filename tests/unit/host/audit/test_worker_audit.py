@@ -8,10 +8,12 @@ import pytest
 from samebits.core.checkpoint_store import Checkpoint, CheckpointStore, Position
 from samebits.core.digest import Digest
 from samebits.core.ledger import Ledger
-from samebits.core.record import Record, read_record
+from samebits.core.record import Record, read_record, write_record
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, why_not_resumable
 from samebits.host.audit.worker_audit import audit_workers, restrict
+from samebits.host.rerun.resume import usable_workers
+from samebits.host.run_folders import note_run
 
 _DATA = Path(__file__).parents[3] / "data"
 _AT = {number: Position(phase=0, epoch=number) for number in range(1, 5)}
@@ -104,6 +106,26 @@ def test_a_folder_of_workers_that_is_a_link_is_not_followed(run: RunDir, record:
     workers.rename(tmp_path / "elsewhere")
     workers.symlink_to(tmp_path / "elsewhere")
     assert _common(run, record).furthest(lambda _: None) is None
+
+
+def test_workers_of_a_run_from_elsewhere_begin_at_the_start(
+    run: RunDir,
+    record: Record,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    chief = CheckpointAudit.of(run, record)
+    restrict(chief, usable_workers(run, record, trust=False))
+    assert chief.furthest(lambda _: None) is None
+    assert "was not begun here" in capsys.readouterr().err
+    assert usable_workers(run, record, trust=True)[0].found is not None
+    write_record(run.record, record)
+    monkeypatch.setenv("SAMEBITS_CACHE", str(tmp_path / "cache"))
+    note_run(run)
+    chief = CheckpointAudit.of(run, record)
+    restrict(chief, usable_workers(run, record, trust=False))
+    assert chief.furthest(lambda _: None) == _AT[3]
 
 
 def test_what_one_worker_cannot_capture_makes_the_run_not_resumable(run: RunDir, record: Record) -> None:
