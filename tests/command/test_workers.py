@@ -76,7 +76,9 @@ def test_the_number_of_workers_decides_the_bits(each_runtime: Project) -> None:
     record = read_record(run.record)
     assert record.recipe.world_size == 2
     assert record.resumable is not None
-    assert record.resumable.reasons == ("the run has 2 workers",)
+    assert record.resumable.resumable
+    # No resumed run needs what the other workers kept.
+    assert not (run.path / "checkpoints" / "workers").exists()
     assert record.ledger is not None
     assert check_ledger(run.ledger, record).lines == 4  # three epochs and the end
     assert [path.name for path in run.outputs.iterdir()] == ["model.keras"]
@@ -91,6 +93,75 @@ def test_the_number_of_workers_decides_the_bits(each_runtime: Project) -> None:
         assert refused.status == 2
     shown = call("show", first.run.name, folder=project.folder).out
     assert ["workers", "2"] in [line.split() for line in shown.splitlines()]
+
+
+_PAUSE = """
+class Pause(keras.callbacks.Callback):
+    seen = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen.append(logs["loss"] * (1 + index))  # other values in each worker
+        time.sleep(0.5)
+
+
+callback = keras.callbacks"""
+
+
+def _workers_of(run: RunDir) -> list[int]:
+    """The processes of a run that train, the chief first: the children of the process that started them."""
+    host = read_record(run.record).host
+    assert host is not None
+    assert host.training is not None
+    parent = _parent(host.training.pid)
+    pids = (int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat"))
+    return sorted(pid for pid in pids if _parent(pid) == parent)
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_killed_worker_resumes_to_the_same_bits(project: Project, index: int) -> None:
+    """Each worker gets its own state back: moving statistics, a callback's values, the place in the data."""
+    text = (SCRIPTS / "workers" / "fit.py").read_text().replace("callback = keras.callbacks", _PAUSE, 1)
+    text = text.replace("else 3", "else 6").replace("callbacks=[callback]", "callbacks=[callback, Pause()]")
+    project.write(text)
+    whole = project.train("--workers", "2", *_ONE_THREAD)
+    assert whole.status == 0, whole.err
+    command = project.command("--workers", "2", *_ONE_THREAD)
+    with started(command, cwd=project.folder, env=dict(os.environ)) as process:
+        deadline = time.monotonic() + 300
+        while not _kept(project, whole.run.name):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(_workers_of(newest(project))[index], signal.SIGKILL)
+        assert process.wait(100) == 2
+    killed = newest(project)
+    assert killed.read().outcome.state == "interrupted"
+    done = call("resume", killed.path.name, folder=project.folder)
+    assert done.status == 0, done.err
+    assert done.line("result") == whole.line("result")
+    resumes = newest(project).read().origin.resumes
+    assert resumes is not None
+    assert resumes.reproduced
+    assert resumes.checkpoint is not None
+    assert (newest(project).ledger).read_bytes() == (RunDir(project.folder / whole.run)).ledger.read_bytes()
+    assert _left(project) == []
+
+
+def _kept(project: Project, but: str) -> bool:
+    """Whether both workers of the second run have checkpoints of two epochs."""
+    for run in project.runs.glob("2*"):
+        stores = (run / "checkpoints", run / "checkpoints" / "workers" / "1")
+        if run.name != but and all(len(list(store.glob("0*.json"))) >= 2 for store in stores):
+            return True
+    return False
 
 
 @pytest.mark.slow
@@ -180,8 +251,8 @@ def test_a_signal_ends_all(each_runtime: Project, number: int, status: int) -> N
             "several workers have no trace of steps; drop --trace step or --workers",
         ),
         (
-            ("--workers", "2", "--on", "slurm"),
-            "--workers is for processes on this machine; drop --on or --workers",
+            ("--workers", "2", "--checkpoint-every", "5"),
+            "several workers write checkpoints after epochs only; drop --checkpoint-every or --workers",
         ),
         (("--workers", "two"), "argument --workers: invalid int value: 'two'; see 'samebits train --help'"),
     ],

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from samebits.core.digest import Digest, confirm_checksum, with_checksum
-from samebits.core.errors import InputError, RecordError
+from samebits.core.errors import RecordError
 from samebits.core.jsonio import (
     Fields,
     canonical_json,
@@ -31,72 +31,17 @@ from samebits.core.jsonio import (
     write_all,
     write_atomically,
 )
+from samebits.core.retention import RetentionPolicy
 from samebits.core.run_files import open_plain, plain_names, plain_sha256
 
 CHECKPOINT_FORMAT = "samebits.checkpoint"
 CHECKPOINT_VERSION = "1.0"
-ALL = "all"
-LAST = "last"
-NONE = "none"
-_EVERY_STEPS = "every:"
 _OTHER_CONTENT = "does not match the digest in its name: it was changed after it was written"
-_KEPT = 2  # to resume is to begin at the last but one, and to reproduce the last
+KEPT = 2
+"""Checkpoints that stay of a run: to resume is to begin at the last but one, and to reproduce the last."""
 InUse = Callable[[], AbstractContextManager[frozenset[str]]]
 # Zero-padded, so that names sort as numbers; longer numbers are allowed.
 _POSITION_NAME = re.compile(r"(\d{4,})-(\d{6,})(?:-(\d{8,}))?")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RetentionPolicy:
-    """Which checkpoints a run writes and keeps. It changes no bit of the result.
-
-    A checkpoint is written at the end of every epoch, and within epochs after every `every` steps. Values of `keep`:
-
-    - `all`: every checkpoint;
-    - `last`: the last one of each phase, and the last but one of the run;
-    - `every:N`: those after every Nth epoch, and what `last` keeps;
-    - `none`: no checkpoint is written.
-
-    A resumed run begins at the last but one, and must reproduce the last.
-    """
-
-    keep: str = LAST
-    every: int | None = None
-
-    def __post_init__(self) -> None:
-        # `removeprefix` returns the same text if the prefix is missing.
-        number = self.keep.removeprefix(_EVERY_STEPS)
-        if self.keep not in (ALL, LAST, NONE) and not (number != self.keep and number.isdecimal() and int(number) > 0):
-            raise InputError(f"keep must be all, last, none or every:N, not {self.keep!r}")
-        if self.every is not None and self.every < 1:
-            raise InputError(f"checkpoint-every must be 1 step or more, not {self.every}")
-        if self.keep == NONE and self.every is not None:
-            raise InputError("keep none writes no checkpoint; drop checkpoint-every")
-
-    @property
-    def writes(self) -> bool:
-        """Whether the run writes checkpoints."""
-        return self.keep != NONE
-
-    def retains(self, position: "Position") -> bool:
-        """Whether a checkpoint is kept after a later one of its phase was written."""
-        return self.keep == ALL or (
-            self.keep.startswith(_EVERY_STEPS)
-            and position.step is None
-            and position.epoch % int(self.keep[len(_EVERY_STEPS) :]) == 0
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the record stores it."""
-        return {"keep": self.keep, "every": self.every}
-
-    @classmethod
-    def from_fields(cls, fields: Fields) -> Self:
-        """Parse the output of `to_dict`; raises RecordError."""
-        try:
-            return cls(keep=fields.get("keep", str), every=fields.optional("every", int))
-        except InputError as error:
-            raise RecordError(f"'{fields.path('keep')}': {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,9 +130,13 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointStore:
-    """The folder `checkpoints/` of a run."""
+    """The folder `checkpoints/` of a run; of one worker beside the chief, a folder in it.
+
+    `within` is the run's folder where that is not the folder above.
+    """
 
     folder: Path
+    within: Path | None = None
 
     @property
     def objects(self) -> Path:
@@ -197,7 +146,16 @@ class CheckpointStore:
     @property
     def run(self) -> Path:
         """The run's folder, which nothing that is read may leave."""
-        return self.folder.parent
+        return self.within or self.folder.parent
+
+    def of_worker(self, index: int) -> "CheckpointStore":
+        """What a worker beside the chief keeps, with its own ledger."""
+        return CheckpointStore(self.folder / "workers" / str(index), self.run)
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger of a worker beside the chief."""
+        return self.folder / "ledger.jsonl"
 
     @property
     def refusal(self) -> Path:
@@ -303,16 +261,18 @@ class CheckpointStore:
             raise storage_error(error, self.objects) from error
         return digest
 
-    def prune(self, policy: RetentionPolicy, in_use: InUse = lambda: nullcontext(frozenset())) -> None:
+    def prune(
+        self, policy: RetentionPolicy, in_use: InUse = lambda: nullcontext(frozenset()), least: int = KEPT
+    ) -> None:
         """Remove checkpoints that the policy does not retain, and objects that no checkpoint needs.
 
-        The last checkpoint of each phase is kept, and the last two of the run. `in_use` opens a context with the
+        The last checkpoint of each phase is kept, and the last `least` of the run. `in_use` opens a context with the
         objects of checkpoints that are not written yet; none is added within it.
         """
         positions = self.positions()
         last = {position.phase: position for position in positions}
-        kept = {*last.values(), *positions[-_KEPT:]}
-        over = [item for item in positions if item not in kept and not policy.retains(item)]
+        kept = {*last.values(), *positions[-least:]}
+        over = [item for item in positions if item not in kept and not policy.retains(item.epoch, item.step)]
         # Without anything to remove, the remaining checkpoints need not be read.
         if not over:
             return

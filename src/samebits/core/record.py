@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from samebits.core.checkpoint_store import NONE, RetentionPolicy
 from samebits.core.digest import Digest, confirm_checksum, with_checksum
 from samebits.core.environment import Environment
 from samebits.core.errors import RecordError, pluralize, shorten
@@ -23,6 +22,7 @@ from samebits.core.liveness import Host
 from samebits.core.origin import Origin
 from samebits.core.recipe import Recipe
 from samebits.core.result import Coverage, Measured, Result
+from samebits.core.retention import NONE, RetentionPolicy
 from samebits.core.script_uses import EntropyUse
 from samebits.core.timings import Timings
 from samebits.core.trace_level import Trace

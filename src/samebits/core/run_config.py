@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from samebits.core import declared_env
-from samebits.core.checkpoint_store import LAST, RetentionPolicy
 from samebits.core.determinism_profile import NATIVE, Profile, make_profile
 from samebits.core.errors import InputError, RecordError
 from samebits.core.inputs_lock import lock_of, read_declared
@@ -17,6 +16,7 @@ from samebits.core.jsonio import Fields
 from samebits.core.project import CONFIG_NAME, CodeLayout, find_root, module_layout, script_layout
 from samebits.core.recipe import KERAS_ORDER, KNOWN_LOGS, PER_EPOCH
 from samebits.core.redaction import redact, require_absent, to_variable
+from samebits.core.retention import LAST, RetentionPolicy
 from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 from samebits.core.user_config import read_options, refuse_users_own, require_inside, user_defaults
@@ -89,7 +89,8 @@ class RunConfig:
             # Python reads undecodable bytes of the command line as surrogates, which UTF-8 cannot encode.
             if argument != argument.encode("utf-8", "replace").decode():
                 raise InputError(f"not UTF-8: {os.fsencode(argument)!r}; rename it, as a record stores UTF-8 only")
-        check_workers(self.workers, gpus=self.gpus is not None, trial=self.trial is not None, trace=self.trace)
+        gpus, trial = self.gpus is not None, self.trial is not None
+        check_workers(self.workers, gpus=gpus, trial=trial, trace=self.trace, every=self.checkpoint_every)
         # Both properties are built here once, so that invalid options fail before any work.
         self.determinism  # noqa: B018  validates name and threads
         self.retention  # noqa: B018  validates keep and checkpoint_every

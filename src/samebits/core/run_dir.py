@@ -103,6 +103,20 @@ class RunDir:
         return CheckpointStore(self.path / "checkpoints")
 
     @property
+    def worker_hosts(self) -> Path:
+        """The address of each worker's node, which the launcher writes; missing where all work on one machine."""
+        return self.workers / "hosts.json"
+
+    @property
+    def worker_meeting(self) -> Path:
+        """Where workers of other nodes find the process that started the run."""
+        return self.workers / "join.json"
+
+    def of_worker(self, index: int) -> "WorkerDir":
+        """The folder of a worker beside the chief, whose checkpoints and ledger stay in the run's."""
+        return WorkerDir(self.workers / str(index), self.checkpoints.of_worker(index))
+
+    @property
     def checkpoints_now(self) -> CheckpointStore:
         """The checkpoints. A container that died left them where it could write, until they are taken over."""
         staged = RunDir(self.staging).checkpoints
@@ -229,6 +243,28 @@ class RunDir:
     def as_of_now(self, summary: RecordSummary) -> RecordSummary:
         """A summary of the record with the outcome that the run's processes show, if the record has none yet."""
         return summary if summary.finalized else replace(summary, outcome=self._unfinished(summary.host))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDir(RunDir):
+    """`runs/<id>/workers/<index>/`, and what stays of it where the run can be resumed."""
+
+    store: CheckpointStore
+
+    @property
+    def failure(self) -> Path:
+        """Why its node cannot start it."""
+        return self.path / "failed.txt"
+
+    @property
+    def ledger(self) -> Path:
+        """The worker's own lines."""
+        return self.store.ledger
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        """The worker's own checkpoints."""
+        return self.store
 
 
 @contextmanager

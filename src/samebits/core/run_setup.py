@@ -63,21 +63,50 @@ class Resumption:
     size: int
     store: CheckpointStore
     positions: tuple[Position, ...] = ()
+    workers: tuple["KeptWorker", ...] = ()
 
     def copy_into(self, folder: RunDir) -> None:
-        """Copy ledger and checkpoints into the new run's folder; raises RecordError if the ledger got shorter."""
-        with open_plain(self.ledger) as source, folder.ledger.open("wb") as target:
-            left = self.size
+        """Copy ledgers and checkpoints into the new run's folder; raises RecordError if one of them got shorter."""
+        _copy_ledger(self.ledger, self.size, folder.ledger)
+        if self.positions:
+            copy_checkpoints(self.store, self.positions, folder.checkpoints)
+        for worker in self.workers:
+            worker.copy_into(folder.checkpoints.of_worker(worker.index))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptWorker:
+    """What a worker beside the chief kept: `size` bytes of its ledger, and checkpoints at `positions`."""
+
+    index: int
+    store: CheckpointStore
+    size: int
+    positions: tuple[Position, ...]
+
+    def copy_into(self, target: CheckpointStore) -> None:
+        """Copy both; raises RecordError, StorageError."""
+        try:
+            target.folder.mkdir(parents=True)
+        except OSError as error:
+            raise storage_error(error, target.folder) from error
+        _copy_ledger(self.store.ledger, self.size, target.ledger, within=self.store.run)
+        if self.positions:
+            copy_checkpoints(self.store, self.positions, target)
+
+
+def _copy_ledger(ledger: Path, size: int, copy: Path, within: Path | None = None) -> None:
+    """Copy the first bytes of a ledger."""
+    try:
+        with open_plain(ledger, within) as source, copy.open("wb") as target:
+            left = size
             # Exactly the bytes that were checked, even if the file has grown since.
             while left and (part := source.read(min(left, 1 << 20))):
                 target.write(part)
                 left -= len(part)
-        if left:
-            raise RecordError(
-                f"{self.ledger} became shorter while it was copied; stop what else writes to it, and resume again"
-            )
-        if self.positions:
-            copy_checkpoints(self.store, self.positions, folder.checkpoints)
+    except OSError as error:
+        raise storage_error(error, copy) from error
+    if left:
+        raise RecordError(f"{ledger} became shorter while it was copied; stop what else writes to it, and resume again")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_workers(workers: int, *, gpus: bool, trial: bool, trace: Trace) -> None:
+def check_workers(workers: int, *, gpus: bool, trial: bool, trace: Trace, every: int | None = None) -> None:
     """Raise InputError for a number of workers that cannot train, and for what several of them cannot do."""
     if not 1 <= workers <= MAX_WORKERS:
         raise InputError(f"workers must be from 1 to {MAX_WORKERS}, not {workers}")
@@ -31,6 +31,8 @@ def check_workers(workers: int, *, gpus: bool, trial: bool, trace: Trace) -> Non
         check_one_worker(workers)
     if trace.steps:
         raise InputError(f"several workers have no trace of steps; drop --trace {trace.level} or --workers")
+    if every is not None:
+        raise InputError("several workers write checkpoints after epochs only; drop --checkpoint-every or --workers")
 
 
 def check_one_worker(workers: int) -> None:

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -96,6 +98,19 @@ def start(
         # The terminal sends Ctrl-C to the foreground group only. The caller passes it on.
         process_group=0,
     )
+
+
+@contextmanager
+def beside(command: Sequence[str], grace: float) -> Iterator[None]:
+    """Run a program while the body runs; after it, the program gets `grace` seconds to end by itself."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
+    try:
+        yield
+    finally:
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            stop_gently(process, signal.SIGTERM, grace)
 
 
 def stop_gently(process: subprocess.Popen[bytes], signal_number: int, grace: float = FINALIZE_SECONDS) -> None:

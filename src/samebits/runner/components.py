@@ -13,6 +13,7 @@ from samebits.core.run_dir import RunDir
 from samebits.loop import follow
 from samebits.runner import software
 from samebits.runner.checkpoint.code_inspection import is_ours
+from samebits.runner.checkpoint.distributed_checks import watch_openings
 from samebits.runner.checkpoint.fit_checkpoints import FitCheckpoints
 from samebits.runner.checkpoint.library_state import LibraryState
 from samebits.runner.checkpoint.loop_checkpoints import LoopCheckpoints
@@ -112,6 +113,8 @@ class Checkpointing:
             self.fits.install(patches)
             self.loops.install(patches)
             self.unsupported_ops.install(patches)
+            if self.manager.workers > 1:
+                watch_openings(patches, self.manager)
             signals.wait_where(lambda: self.fits.can_wait)
 
 

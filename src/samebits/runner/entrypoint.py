@@ -7,6 +7,7 @@ new word instead, and keep the old one.
 Start: `python -P -m samebits.runner WORDS`; for source of version 0.1.0 `samebits.container`, with the same words.
 
     --run FOLDER            train the run that the launcher prepared in FOLDER (record, code, manifests, ledger)
+    --worker FOLDER INDEX   train as one worker of a run that another node has begun, see `workers.joining`
     fingerprint [--profile NAME] [--threads N] [--json]
                             compute about a hundred operations; with --json one object on stdout, which has at least
                             `digest` and `operations` (digests of 16 hex digits by name)
@@ -20,8 +21,8 @@ of redacted arguments, as JSON by the names of their options. In an image, `clea
 other variables. The record in FOLDER has everything else, also the variables that the script is meant to see. The
 started source must be able to read the record's version.
 
-Standard input, with `--run`: a lifeline. The launcher holds the other end and writes nothing to it. When it closes,
-this process gets SIGTERM, and SIGKILL ten seconds later (`process.launcher_watch`).
+Standard input, with `--run` and `--worker`: a lifeline. The launcher holds the other end and writes nothing to it. When
+it closes, this process gets SIGTERM, and SIGKILL ten seconds later (`process.launcher_watch`).
 
 Exit status, with `--run`: 0 finished, 1 the script failed, 2 an error of samebits or of its input, 130 SIGINT, 143
 SIGTERM. The record is finalized by then; otherwise the launcher finalizes it.
@@ -70,6 +71,7 @@ from samebits.runner.pinned_files import use_mounted
 from samebits.runner.process.console import log, plain_progress
 from samebits.runner.process.launcher_watch import tie_to_launcher
 from samebits.runner.software import check_image_files
+from samebits.runner.workers.agent import train_on_node
 from samebits.runner.workers.training import train
 
 IMAGE_MANIFEST = Path("/opt/samebits/recipe/image.json")
@@ -100,6 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: list[str]) -> int:
     options, arguments = split_arguments(argv)
+    if options[:1] == ["--worker"] and len(options) == 3:
+        tie_to_launcher()
+        folder, data = RunDir(Path(options[1])), os.environ.get("SAMEBITS_DATA")
+        return train_on_node(folder, int(options[2]), Path(data) if data else None)
     if options[:1] == ["--run"] and len(options) == 2:
         # Before anything else, so that a launcher that dies early leaves no process behind.
         tie_to_launcher()

@@ -11,18 +11,15 @@ import pytest
 
 from samebits.core.checkpoint_copy import copy_checkpoints
 from samebits.core.checkpoint_store import (
-    ALL,
-    LAST,
-    NONE,
     Checkpoint,
     CheckpointStore,
     Position,
-    RetentionPolicy,
     describe_reached,
 )
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, StorageError
 from samebits.core.jsonio import Fields, canonical_json
+from samebits.core.retention import ALL, LAST, NONE, RetentionPolicy
 from support.machine import on_small_disk, unprivileged
 
 _RECIPE = Digest.of_bytes(b"recipe")
@@ -202,6 +199,13 @@ def test_the_last_but_one_is_kept_also_in_an_earlier_phase(store: CheckpointStor
         _write(store, Position(phase=phase, epoch=epoch))
         store.prune(RetentionPolicy())
     assert [position.name for position in store.positions()] == ["0000-000002", "0001-000001"]
+
+
+def test_more_than_two_stay_for_several_workers(store: CheckpointStore) -> None:
+    for epoch in range(1, 6):
+        _write(store, Position(phase=0, epoch=epoch))
+        store.prune(RetentionPolicy(), least=3)
+    assert [position.epoch for position in store.positions()] == [3, 4, 5]
 
 
 def test_checkpoints_needed_to_resume(store: CheckpointStore) -> None:

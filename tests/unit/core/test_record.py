@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samebits.core.checkpoint_store import Position, RetentionPolicy
+from samebits.core.checkpoint_store import Position
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import readable_json
@@ -30,6 +30,7 @@ from samebits.core.record import (
     summary,
     write_record,
 )
+from samebits.core.retention import RetentionPolicy
 from samebits.core.trace_level import Trace
 from support.command import EXAMPLE
 from support.records import resumed

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from samebits.core.checkpoint_store import RetentionPolicy
 from samebits.core.errors import InputError
 from samebits.core.recipe import KNOWN_LOGS
+from samebits.core.retention import RetentionPolicy
 from samebits.core.run_config import (
     OneLineParser,
     RunConfig,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from samebits.core.checkpoint_store import LAST, RetentionPolicy
 from samebits.core.environment import ReadBack
 from samebits.core.record import INTERRUPTED, Outcome, Record
+from samebits.core.retention import LAST, RetentionPolicy
 from samebits.core.run_dir import RunDir
 from samebits.core.script_uses import UnpinnedUse
 from samebits.host.compare.run_diff import INPUTS, Difference

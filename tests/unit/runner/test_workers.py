@@ -5,17 +5,27 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from samebits.core.errors import EXIT_ERROR, EXIT_SCRIPT_FAILED
+from samebits.core.errors import EXIT_ERROR, EXIT_SCRIPT_FAILED, InputError
 from samebits.core.record import FAILED, FINISHED, INTERRUPTED, Outcome
 from samebits.core.run_dir import RunDir
 from samebits.runner.workers.agreement import Agreement, LineReport
+from samebits.runner.workers.joining import gather, join
 from samebits.runner.workers.ports import free_addresses
 from samebits.runner.workers.scratch import Scratch
-from samebits.runner.workers.stall import STALL_SECONDS, StallWatch, processor_seconds
+from samebits.runner.workers.stall import (
+    DEADLOCK_SECONDS,
+    STALL_SECONDS,
+    StallWatch,
+    activity,
+    describe_deadlock,
+    describe_left,
+    processor_seconds,
+)
 from samebits.runner.workers.verdict import WAIT_SECONDS, Jury, Verdict, WorkerEnd
 from samebits.runner.workers.worker import NoMessageError, Worker, parse_message
 
@@ -205,16 +215,104 @@ def test_ports_are_free_and_differ() -> None:
 
 
 def test_workers_that_wait_for_one_that_has_ended() -> None:
-    now, used = 0.0, {7: 0.0, 8: 0.0}
-    watch = StallWatch(lambda: now, lambda pid: used[pid])
-    assert watch.stalled({1: 7}) is None
-    now, used[7] = STALL_SECONDS, 30.0
-    assert watch.stalled({1: 7}) is None
-    now, used[7] = 2 * STALL_SECONDS, 30.5
-    assert "worker 1 waited 60 s for others" in str(watch.stalled({1: 7}))
+    now = 0.0
+    watch = StallWatch(STALL_SECONDS, lambda: now)
+    assert not watch.stalled({1: 0.0}, None)
+    now = STALL_SECONDS
+    assert not watch.stalled({1: 30.0}, None)
+    now = 2 * STALL_SECONDS
+    assert watch.stalled({1: 30.5}, None)
+    assert "worker 1 waited 60 s for others" in describe_left({1: 30.5})
     # Another one has ended since: the clock begins anew.
     now = 3 * STALL_SECONDS
-    assert watch.stalled({2: 8}) is None
+    assert not watch.stalled({2: 0.0}, None)
+
+
+def test_workers_that_wait_for_each_other() -> None:
+    now = 0.0
+    watch = StallWatch(DEADLOCK_SECONDS, lambda: now)
+    assert not watch.stalled({0: 5.0, 1: 5.0}, 1)
+    now = DEADLOCK_SECONDS - 1
+    # A line of the ledger is progress, and the clock begins anew.
+    assert not watch.stalled({0: 5.0, 1: 5.0}, 2)
+    now = 2 * DEADLOCK_SECONDS - 2
+    assert not watch.stalled({0: 5.0, 1: 5.0}, 2)
+    now += 1
+    assert watch.stalled({0: 6.0, 1: 5.0}, 2)
+    last = {0: f"after {_line(2).where}", 1: "before its first line"}
+    assert describe_deadlock(last) == (
+        "no worker computed anything for 600 s (worker 0 after line 2 of the ledger (fit 0, epoch 0); worker 1 before"
+        " its first line); all must train the same steps"
+    )
+
+
+def test_reading_files_counts_as_work(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(100_000_000)
+    before = activity(os.getpid()) - processor_seconds(os.getpid())
+    large.read_bytes()
+    assert activity(os.getpid()) - processor_seconds(os.getpid()) >= before + 9
+    assert activity(2**22 + 1) == 0
+
+
+@pytest.fixture
+def meeting(tmp_path: Path) -> RunDir:
+    folder = RunDir(tmp_path)
+    folder.workers.mkdir()
+    return folder
+
+
+def test_workers_of_other_nodes_join(meeting: RunDir) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        gathered = pool.submit(gather, meeting, ["127.0.0.1"] * 3, "chief:1", 20)
+        workers = [pool.submit(join, meeting, index, f"node:{index}", 20) for index in (2, 1)]
+        addresses = ["chief:1", "node:1", "node:2"]
+        assert gathered.result().addresses == addresses
+        assert [worker.result()[1] for worker in workers] == [addresses] * 2
+    for index, channel in gathered.result().channels.items():
+        workers[2 - index].result()[0].sendall(str(index).encode())
+        assert channel.recv(9) == str(index).encode()
+        channel.close()
+        workers[2 - index].result()[0].close()
+
+
+def test_who_does_not_know_the_secret_does_not_join(meeting: RunDir) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        gathered = pool.submit(gather, meeting, ["127.0.0.1"] * 2, "chief:1", 2)
+        while not meeting.worker_meeting.exists():
+            pass
+        where = json.loads(meeting.worker_meeting.read_bytes())
+        assert meeting.worker_meeting.stat().st_mode & 0o077 == 0
+        requests: tuple[object, ...] = (
+            {"secret": "no", "worker": 1, "address": "a"},
+            {"worker": 1},
+            [],
+            {**where, "worker": 2},
+        )
+        for request in requests:
+            with socket.create_connection((where["host"], where["port"])) as channel:
+                channel.sendall(json.dumps(request).encode() + b"\n")
+                assert channel.recv(1) == b""
+        with pytest.raises(InputError, match=r"^worker 1 of 2 did not start on 127.0.0.1 within 2 s$"):
+            gathered.result()
+
+
+def test_a_node_that_cannot_begin_is_reported(meeting: RunDir) -> None:
+    failure = meeting.of_worker(1).failure
+    failure.parent.mkdir()
+    failure.write_text("the node n2 makes another recipe\n")
+    with pytest.raises(InputError, match=r"^worker 1 of 2 cannot start: the node n2 makes another recipe$"):
+        gather(meeting, ["127.0.0.1"] * 2, "chief:1", 20)
+
+
+def test_a_lost_connection_interrupts_the_run() -> None:
+    jury = Jury(2)
+    jury.lost(1)
+    verdict = jury.verdict(0.0)
+    assert verdict is not None
+    assert verdict.state == INTERRUPTED
+    assert verdict.problem == "the connection to worker 1 of 2 was lost; the run needs all of its workers"
 
 
 def test_processor_time_is_read() -> None:
@@ -241,6 +339,9 @@ def test_a_worker_writes_beside_the_run(tmp_path: Path) -> None:
     assert sorted(path.name for path in (scratch.folder(2).path / "home").iterdir()) == ["x", "y"]
     assert scratch.folder(2).code.resolve() == run.code.resolve()
     scratch.remove()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "code", "record.json"]
+    assert sorted(path.name for path in (run.checkpoints.folder / "workers").iterdir()) == ["1", "2"]
+    scratch.remove(checkpoints=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["code", "record.json"]
 
 

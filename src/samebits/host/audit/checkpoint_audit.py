@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from samebits.core.checkpoint_store import LAST, Checkpoint, Position
+from samebits.core.checkpoint_store import Checkpoint, Position
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, pluralize, shorten
 from samebits.core.ledger import last_steps
 from samebits.core.record import FAILED, FINISHED, RUNNING, Record
+from samebits.core.retention import LAST
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_lines
 from samebits.host.audit.ledger_audit import check_ledger
@@ -22,7 +23,12 @@ NEVER_BEGAN = "it ended before its training began; train it again"
 def refusals(run: RunDir, record: Record) -> tuple[str, ...]:
     """Why a run cannot be resumed exactly, as the run itself recorded; a killed run left the reasons in a file."""
     # The file comes first: a killed run has no record of its own end.
-    found = run.checkpoints_now.refused()
+    store = run.checkpoints_now
+    found = store.refused() or tuple(
+        f"{reason} (worker {index})"
+        for index in range(1, record.recipe.world_size)
+        for reason in store.of_worker(index).refused()
+    )
     if found or record.resumable is None:
         return found
     if record.resumable.resumable:

@@ -1,4 +1,7 @@
-"""`python -m samebits.host.cli.node FOLDER`: what a batch script starts on a node; with `--task` a task of an array."""
+"""`python -m samebits.host.cli.node FOLDER`: what a batch script starts on a node; with `--task` a task of an array.
+
+With `--worker` it is one of several workers.
+"""
 
 import sys
 from pathlib import Path
@@ -12,6 +15,13 @@ def node_command(*words: str) -> int:
         from samebits.host.cluster.array import run_task
 
         return run_task(Path(words[1]))
+    if words[0] == "--worker":
+        from samebits.core.run_dir import RunDir
+        from samebits.host.cluster.job_dir import JobDir
+        from samebits.host.cluster.node import Node
+        from samebits.host.cluster.worker_tasks import run_worker
+
+        return run_worker(JobDir(Path(words[1])), RunDir(Path(words[2])), int(words[3]), Node.here().name)
     from samebits.host.cluster.job_dir import JobDir
     from samebits.host.cluster.node import Node, run_job
 

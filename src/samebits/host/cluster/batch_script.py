@@ -23,8 +23,11 @@ _PASSED = (
 _OF_SLURM = ("SLURM_JOB_ID", "SLURMD_NODENAME", TASK)
 
 
-def batch_script(*, needs: Path, flags: Sequence[str], arguments: Sequence[str]) -> str:
-    """A script that calls the node's part with some arguments; `needs` is a file that the node must see."""
+def batch_script(*, needs: Path, flags: Sequence[str], arguments: Sequence[str], more: str = "") -> str:
+    """A script that calls the node's part with some arguments, and `more` as a shell reads it.
+
+    `needs` is a file that the node must see.
+    """
     directives = "\n".join(f"#SBATCH {_quoted(flag)}" for flag in ("--job-name=samebits", *flags, "--export=NIL"))
     words = [sys.executable, "-P", "-m", "samebits.host.cli.node", *arguments]
     return f"""#!/bin/bash
@@ -36,7 +39,7 @@ test -r {shlex.quote(str(needs))} || exit {NOT_SHARED}
 
 # Nothing of the submitter's environment but where cache, engine and Slurm are. Signals reach the launcher itself.
 exec env -i {" ".join(_variables())} \\
-  {shlex.join(words)}
+  {shlex.join(words)}{more}
 """
 
 

@@ -11,6 +11,7 @@ from samebits.core.trace_level import Trace
 _PATHS = ("script", "data", "inputs", "runs", "requirements", "lock")
 _TEXTS = ("profile", "shuffle", "keep", "level", "image", "gpus", "runtime", "python")
 _NUMBERS = ("seed", "threads", "checkpoint_every")
+_SEVERAL = "workers"
 _LISTS = ("arguments", "env", "exclude", "ignore_outputs")
 
 
@@ -22,6 +23,7 @@ def config_to_dict(spec: RunConfig) -> dict[str, Any]:
         **{name: None if path is None else str(path.absolute()) for name, path in paths.items()},
         **{name: getattr(spec, name) for name in (*_TEXTS, *_NUMBERS)},
         **{name: list(getattr(spec, name)) for name in _LISTS},
+        **({} if spec.workers == 1 else {_SEVERAL: spec.workers}),
         "strict": spec.strict,
         "trace": spec.trace.to_dict(),
         "layout": {
@@ -43,6 +45,7 @@ def config_from_fields(fields: Fields) -> RunConfig:
         **{name: fields.optional(name, str) for name in _TEXTS},
         **{name: fields.optional(name, int) for name in _NUMBERS},
         **{name: fields.texts(name) for name in _LISTS},
+        "workers": fields.optional(_SEVERAL, int) or 1,
         "strict": fields.get("strict", bool),
         "trace": Trace.from_fields(fields.inner("trace")),
         "layout": CodeLayout(

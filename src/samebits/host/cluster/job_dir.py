@@ -107,6 +107,11 @@ class JobDir:
         return self.path / "batch.sh"
 
     @property
+    def worker_script(self) -> Path:
+        """What starts a worker on another node than the batch script's."""
+        return self.path / "worker.sh"
+
+    @property
     def code(self) -> Path:
         """The code as it was at the submission."""
         return self.path / "code"

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK, InputError, SamebitsError, Terminated, ToolError
 from samebits.core.liveness import ALIVE, HELD, UNKNOWN
-from samebits.core.recipe import Recipe, differing_parts
 from samebits.core.record import Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run
 from samebits.host.audit.checkpoint_audit import why_not_resumable
 from samebits.host.cluster import slurm
 from samebits.host.cluster.job_dir import JobDir, JobEnd, last_attempt
+from samebits.host.cluster.worker_tasks import lost_a_worker, on_nodes, require_recipe
 from samebits.host.console import log, print_line
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.train import execute
@@ -22,6 +22,8 @@ from samebits.host.rerun.request import RerunRequest
 from samebits.host.rerun.resume import ResumeOptions, resume, with_training
 from samebits.host.runs.attempts import is_settled
 from samebits.host.trust import note_trained
+
+_MAX_ATTEMPTS = 10  # of a job whose workers are lost again and again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +51,8 @@ def run_job(folder: JobDir, node: Node) -> int:
     try:
         run, status = _attempt(folder, node)
         end = _compared(folder, run, status)
+        if lost_a_worker(run) and len(folder.attempts()) < _MAX_ATTEMPTS:
+            _requeue(folder, node)
     except Terminated:
         _requeue(folder, node)
         raise
@@ -64,7 +68,7 @@ def run_job(folder: JobDir, node: Node) -> int:
 def _attempt(folder: JobDir, node: Node) -> tuple[RunDir, int]:
     job = folder.read()
     print_line(f"job {folder.path.name} on {node.name}", flush=True)
-    runtime = choose_runtime(job.config)
+    runtime = on_nodes(choose_runtime(job.config), folder, node.job, job.config.workers)
     earlier = tuple(run.path.name for run in folder.attempts())
     planned = plan_run(job.config, replace(runtime.setup, git=job.git, attempts=earlier))
     require_recipe(job.recipe, planned.recipe, f"the node {node.name}")
@@ -74,14 +78,7 @@ def _attempt(folder: JobDir, node: Node) -> tuple[RunDir, int]:
     record = last.read()
     if is_settled(record):
         return last, record.outcome.exit_status or EXIT_OK
-    return _continue(folder, planned, runtime, last, record)
-
-
-def require_recipe(submitted: Recipe, here: Recipe, node: str) -> None:
-    """Raise InputError where a node would train something else: other data, another image, another CPU."""
-    if here.digest != submitted.digest:
-        parts = ", ".join(differing_parts(submitted, here))
-        raise InputError(f"{node} makes another recipe than was submitted: {parts}; nothing was trained")
+    return _continue(folder, planned, runtime, last, record, node)
 
 
 def _train(folder: JobDir, planned: PlannedRun, runtime: Runtime) -> tuple[RunDir, int]:
@@ -89,7 +86,7 @@ def _train(folder: JobDir, planned: PlannedRun, runtime: Runtime) -> tuple[RunDi
 
 
 def _continue(
-    folder: JobDir, planned: PlannedRun, runtime: Runtime, last: RunDir, record: Record
+    folder: JobDir, planned: PlannedRun, runtime: Runtime, last: RunDir, record: Record, node: Node
 ) -> tuple[RunDir, int]:
     """Resume the last attempt where that is exact, else train from the start."""
     liveness = "" if read_record(last.record).finalized else last.liveness(record)
@@ -108,7 +105,12 @@ def _continue(
     if not runtime.isolated:
         # This launcher is about to train the same recipe here: whether by resuming makes no difference.
         note_trained(planned.recipe, last)
-    request = RerunRequest(runs=folder.runs, data=planned.spec.data, attempts=planned.setup.attempts)
+    request = RerunRequest(
+        runs=folder.runs,
+        data=planned.spec.data,
+        attempts=planned.setup.attempts,
+        adapt=lambda found: on_nodes(found, folder, node.job, planned.spec.workers),
+    )
     try:
         return resume(last, request, ResumeOptions(ended=declared), folder.note_attempt)
     except InputError as error:

@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from samebits.core.errors import ToolError
-from samebits.host.subprocesses import run_tool
+from samebits.host.subprocesses import beside, run_tool
 
 PENDING = "PENDING"
 RUNNING = "RUNNING"
 CANCELLED = "CANCELLED"
 _LIMIT = 60.0  # seconds; a controller that is down lets commands wait
+_END_SECONDS = 20.0  # that a task gets to end by itself
 _UNKNOWN = "Invalid job id"
 
 
@@ -22,6 +24,35 @@ class JobStatus:
     state: str
     reason: str = ""
     node: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobNode:
+    """A node of a job, and the address by which other nodes reach it."""
+
+    name: str
+    address: str
+
+
+def nodes_of(job: str) -> list[JobNode]:
+    """The nodes of a running job, the batch script's first."""
+    found = _query(["squeue", "--noheader", f"--jobs={job}", "--states=RUNNING", "--format=%N"], "asking for the nodes")
+    if not found or not found.strip():
+        return []
+    words = ["scontrol", "show", "hostnames", found.strip()]
+    names = run_tool(words, what="asking for the names of the nodes", limit=_LIMIT).split()
+    return [JobNode(name=name, address=_address(name)) for name in names]
+
+
+def _address(name: str) -> str:
+    output = run_tool(["scontrol", "--oneliner", "show", "node", name], what="asking for a node", limit=_LIMIT)
+    return dict(re.findall(r"(\w+)=(\S*)", output)).get("NodeAddr") or name
+
+
+def task(job: str, node: JobNode, words: Sequence[str]) -> AbstractContextManager[None]:
+    """A task of a running job on one of its nodes, beside the body; what it prints comes to this process's output."""
+    step = ["srun", f"--jobid={job}", "--nodes=1", "--ntasks=1", f"--nodelist={node.name}", "--overlap", "--mem=0"]
+    return beside([*step, "--export=NIL", "--input=none", *words], grace=_END_SECONDS)
 
 
 def submit(script: Path, flags: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from samebits.host.cluster import slurm
 from samebits.host.cluster.batch_script import batch_script, output_pattern
 from samebits.host.cluster.config_file import config_from_fields, config_to_dict
 from samebits.host.cluster.job_dir import JOBS, PREFIX, Job, JobDir, with_number
+from samebits.host.cluster.worker_tasks import check_reachable
 from samebits.host.console import hashing_progress
 from samebits.host.launch.frozen_code import freeze_code, from_frozen
 from samebits.host.launch.git_commit import with_commit
@@ -48,8 +49,6 @@ _OF_A_PROJECT = (
 
 def site_flags(spec: RunConfig, given: str | None) -> tuple[str, ...]:
     """The site's own flags for sbatch: the project's, then those of the command line. Raises InputError."""
-    if spec.workers != 1:
-        raise InputError("--workers is for processes on this machine; drop --on or --workers")
     project = read_options(spec.code_folder / CONFIG_NAME, _project_flags).get("flags", [])
     return (*project, *read_flags(given))
 
@@ -89,6 +88,7 @@ def _text(table: Fields | None, name: str) -> str:
 def prepare(spec: RunConfig, flags: tuple[str, ...]) -> tuple[PlannedRun, Job]:
     """Plan a run with the runtime of this machine, which is part of its recipe; nothing is written yet."""
     runtime = choose_runtime(spec)
+    check_reachable(runtime, spec.workers)
     with hashing_progress("hashing the data") as progress:
         planned = with_commit(plan_run(spec, runtime.setup, progress))
     submitted = datetime.now(UTC)
@@ -135,16 +135,21 @@ def _fill(folder: JobDir, planned: PlannedRun, job: Job) -> None:
         raise storage_error(error, folder.path) from error
     frozen = from_frozen(replace(planned, spec=job.config), folder.code).spec
     folder.write(replace(job, config=frozen))
-    write_atomically(folder.script, job_script(folder).encode(), mode=0o755)
+    write_atomically(folder.script, job_script(folder, frozen.workers).encode(), mode=0o755)
+    if frozen.workers > 1:
+        path = str(folder.path.absolute())
+        text = batch_script(needs=folder.file.absolute(), flags=(), arguments=("--worker", path), more=' "$@"')
+        write_atomically(folder.worker_script, text.encode(), mode=0o755)
 
 
-def job_script(folder: JobDir) -> str:
-    """The script that Slurm starts on a node, in each attempt."""
+def job_script(folder: JobDir, workers: int = 1) -> str:
+    """The script that Slurm starts on a node, in each attempt; several workers get a node each."""
     path = folder.path.absolute()
     flags = (
         f"--output={output_pattern(folder.log.absolute())}",
         "--open-mode=append",
         "--requeue",
         "--signal=B:TERM@60",
+        *((f"--nodes={workers}", f"--ntasks={workers}") if workers > 1 else ()),
     )
     return batch_script(needs=folder.file.absolute(), flags=flags, arguments=(str(path),))

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from samebits.core.checkpoint_store import NONE
 from samebits.core.digest import Digest
 from samebits.core.errors import EngineError, InputError, shorten
 from samebits.core.inputs_lock import LOCK_NAME, InputsLock, PinnedFile, find_lock, read_lock
 from samebits.core.jsonio import storage_error
 from samebits.core.project import CONFIG_NAME
 from samebits.core.record import FAILED, Record, read_record
+from samebits.core.retention import NONE
 from samebits.core.run_config import RunConfig, read_config
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import plan_run, publish

@@ -259,11 +259,11 @@ def _venv_runtime(
     execute = partial(run_in_venv, interpreter=interpreter, packed=packed)
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
-        return execute(_words(folder), _venv_variables(folder, spec), context, streams)
+        return execute(_words(folder), venv_variables(folder, spec), context, streams)
 
     def fetch(folder: RunDir, spec: RunConfig, home: Path) -> int:
         network = Network.of(os.environ, home, str(home))
-        return execute(_words(folder), _venv_variables(folder, spec) | network.variables, context, home=home)
+        return execute(_words(folder), venv_variables(folder, spec) | network.variables, context, home=home)
 
     def query(arguments: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:
         # A file, because a pipe that nobody reads while the process runs would block it.
@@ -281,7 +281,8 @@ def _words(folder: RunDir) -> tuple[str, ...]:
     return "--run", str(folder.path.resolve())
 
 
-def _venv_variables(folder: RunDir, spec: RunConfig) -> dict[str, str]:
+def venv_variables(folder: RunDir, spec: RunConfig) -> dict[str, str]:
+    """The variables of a process that trains in the virtual environment."""
     variables = spec.variables
     if spec.data is not None:
         variables["SAMEBITS_DATA"] = str(spec.data.resolve())

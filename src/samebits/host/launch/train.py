@@ -2,8 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run, publish
 from samebits.core.tree_walk import require_folder
+from samebits.host.audit.checkpoint_audit import why_not_resumable
 from samebits.host.console import hashing_progress, log
 from samebits.host.inputs.store import provide
 from samebits.host.launch.git_commit import with_commit
@@ -52,10 +53,25 @@ def train(spec: RunConfig, limits: RunLimits = USUAL) -> tuple[RunDir, int]:
         if option.lstrip("-") not in spec.redacted:
             name = option.lstrip("-")
             log(f"the value of {option} looks like a secret, and the record shows it; train with --redact {name}")
-    folder, status = execute(with_commit(planned), runtime, limits=limits)
+    with _resumable_after_interrupt() as begun:
+        folder, status = execute(with_commit(planned), runtime, limits=limits, begun=begun)
     if held := files_that_hold(folder.path, forms(spec.redacted.values())):
         log(f"the script left a redacted value in {shorten(held, 5)}; look at that before you hand the run over")
     return folder, status
+
+
+@contextmanager
+def _resumable_after_interrupt() -> Iterator[Callable[[RunDir], object]]:
+    """Say after Ctrl-C how to continue the run that was begun, where that is possible."""
+    runs: list[RunDir] = []
+    try:
+        yield runs.append
+    except (KeyboardInterrupt, Terminated):
+        with suppress(SamebitsError):
+            for run in runs:
+                if why_not_resumable(run, run.read()) is None:
+                    log(f"`samebits resume {run.path.name}` continues the run")
+        raise
 
 
 def execute(

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from samebits.core.checkpoint_store import NONE
 from samebits.core.environment import NondeterministicOpUse
 from samebits.core.errors import pluralize, shorten
 from samebits.core.record import FAILED, FINISHED, Record
+from samebits.core.retention import NONE
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_lines

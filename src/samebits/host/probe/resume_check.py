@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from samebits.core.checkpoint_store import ALL, Position
+from samebits.core.checkpoint_store import Position
 from samebits.core.errors import pluralize
 from samebits.core.origin import ResumedRun
 from samebits.core.record import FAILED, FINISHED, Record
+from samebits.core.retention import ALL
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, Resumption, plan_run

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samebits.core.checkpoint_store import LAST
 from samebits.core.errors import RecordError, SamebitsError, shorten
 from samebits.core.jsonio import Fields
 from samebits.core.origin import ResumedRun
 from samebits.core.record import FINISHED, Record
 from samebits.core.result import TensorDescription
+from samebits.core.retention import LAST
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.core.trace_level import INPUT, STEP, TENSOR, Trace

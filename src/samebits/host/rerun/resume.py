@@ -18,6 +18,7 @@ from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, why_not_resumable
+from samebits.host.audit.worker_audit import WorkerAudit, audit_workers, restrict
 from samebits.host.console import log, log_progress
 from samebits.host.launch.kept_run import adopt
 from samebits.host.launch.staging import has_staging
@@ -55,16 +56,22 @@ def resume(
     if reason is not None:
         raise InputError(f"the run {record.id} cannot be resumed: {reason}")
     checkpoints = CheckpointAudit.of(run, record)
+    workers = usable_workers(run, record, trust=options.trust)
+    restrict(checkpoints, workers)
     report = _preflight_exactly(run, request)
     resumption = plan_resumption(run, record, checkpoints, trust=options.trust)
     log_progress(f"resuming {record.id} from {_describe(resumption.run)}")
     # A run that was killed has no final record yet; its checksum is part of the new run's record.
     if not read_record(run.record).finalized:
         finalize_unfinished(run, lambda _: record)
-    resumes = replace(resumption, run=replace(resumption.run, checksum=checksum_of(run)))
+    resumes = replace(
+        resumption,
+        run=replace(resumption.run, checksum=checksum_of(run)),
+        workers=tuple(found for worker in workers if (found := worker.kept(resumption.positions)) is not None),
+    )
     with filtered_output(request.streams) as streams:
         planned = report.planned(resumes=resumes, attempts=request.attempts)
-        return execute(planned, report.available_runtime, streams, request.limits, begun)
+        return execute(planned, request.adapt(report.available_runtime), streams, request.limits, begun)
 
 
 def with_training(run: RunDir, record: Record) -> tuple[RunDir, Record]:
@@ -156,6 +163,18 @@ def plan_resumption(run: RunDir, record: Record, checkpoints: CheckpointAudit, *
         store=run.checkpoints,
         positions=checkpoints.taken_over(start, last, keep=record.retention.keep),
     )
+
+
+def usable_workers(run: RunDir, record: Record, *, trust: bool) -> tuple[WorkerAudit, ...]:
+    """What the other workers kept; nothing of a run from elsewhere, as only the chief's ledger is recorded."""
+    found = audit_workers(run, record)
+    if not found or trust or was_begun_here(run):
+        return found
+    log(
+        "this run was not begun here, and its record does not confirm what workers beside the chief kept: beginning at"
+        " the start (if the run is yours, --trust-checkpoint skips this proof)"
+    )
+    return tuple(replace(worker, found=None) for worker in found)
 
 
 def _start(run: RunDir, checkpoints: CheckpointAudit, last: Position) -> Position | None:

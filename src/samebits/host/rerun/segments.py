@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from samebits.core.checkpoint_store import ALL, LAST, Position
+from samebits.core.checkpoint_store import Position
 from samebits.core.errors import InputError, RecordError, pluralize, shorten
 from samebits.core.jsonio import reading
 from samebits.core.origin import ResumedRun
 from samebits.core.record import Record
+from samebits.core.retention import ALL, LAST
 from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir, claim, prepare_runs
 from samebits.core.run_setup import Resumption

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from samebits import __version__
-from samebits.core.checkpoint_store import NONE
 from samebits.core.errors import InputError, SamebitsError, shorten
 from samebits.core.origin import VerifiedRun
 from samebits.core.record import Record
+from samebits.core.retention import NONE
 from samebits.core.run_config import DOCUMENTED, check_level
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption

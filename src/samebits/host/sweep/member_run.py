@@ -10,7 +10,7 @@ from pathlib import Path
 from samebits.core.errors import ImageError
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run
-from samebits.host.cluster.node import require_recipe
+from samebits.host.cluster.worker_tasks import require_recipe
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.train import execute
 from samebits.host.rerun.request import RerunRequest

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from samebits.core.code_tree import describe_code
 from samebits.core.digest import Digest
-from samebits.core.errors import InputError, RecordError, SamebitsError, ToolError
+from samebits.core.errors import InputError, RecordError, SamebitsError, Terminated, ToolError
 from samebits.core.jsonio import storage_error
 from samebits.core.ledger import is_alive, lock_alive
 from samebits.core.record import RUNNING, Record
@@ -30,9 +30,11 @@ from samebits.host.launch.frozen_code import freeze_code, from_frozen
 from samebits.host.launch.git_commit import with_commit
 from samebits.host.launch.runtime import choose_runtime
 from samebits.host.rerun.segment_worker import in_processes
-from samebits.host.run_folders import is_noted, note_begun
+from samebits.host.run_folders import note_begun
 from samebits.host.runs.attempts import is_settled, make_attempts
 from samebits.host.runs.registry import checksum_of
+from samebits.host.sweep.continuation import explain_beginning, plan_of, unfinished
+from samebits.host.sweep.grid_check import check_grid
 from samebits.host.sweep.member_run import MemberJob, train_member, train_on_node
 from samebits.host.sweep.members import MAX_RUNS, Grid, Member, members_of
 from samebits.host.sweep.sweep_file import (
@@ -45,7 +47,6 @@ from samebits.host.sweep.sweep_file import (
     digest_of,
     groups_of,
     read_sweep,
-    sweeps_of,
     write_sweep,
 )
 
@@ -86,14 +87,19 @@ def sweep(spec: RunConfig, options: SweepOptions, report: Callable[[str], object
         planned = with_commit(plan_run(spec, runtime.setup, progress))
     if note := describe_code(spec, planned.code):
         log(note)
+    sources = [spec.code_folder / entry.path for entry in planned.code.entries if entry.path.endswith(".py")]
+    check_grid(options.grid, sources)
     # Once, before the processes start: they would all prepare it at the same time.
     runtime.prepare()
     if planned.inputs is not None:
         with hashing_progress("checking the inputs") as progress:
             provide(planned.inputs, progress)
     plans = [_plan(planned, member) for member in members]
-    folder = _unfinished(spec.runs, members, plans) or _create(planned, members, plans)
-    with _worked_on(folder):
+    folder = unfinished(spec.runs, members, plans)
+    if folder is None:
+        explain_beginning(planned, plans, report)
+        folder = _create(planned, members, plans)
+    with _worked_on(folder), _continuable(folder):
         return folder, _Training(folder, read_sweep(folder), plans, options, report).finish()
 
 
@@ -104,37 +110,14 @@ def _plan(planned: PlannedRun, member: Member) -> PlannedRun:
     return replace(plan_hashed(own, planned.setup, code=planned.code, data=planned.data), converted=planned.converted)
 
 
-def _unfinished(runs: Path, members: Sequence[Member], plans: Sequence[PlannedRun]) -> SweepDir | None:
-    """A sweep of just these recipes that has no summary yet."""
-    wanted = [_facts(member, plan.recipe.digest) for member, plan in zip(members, plans, strict=True)]
-    for folder in reversed(sweeps_of(runs)):
-        found = _readable(folder)
-        if found is None or found.finalized or [_facts(run.member, run.recipe) for run in found.runs] != wanted:
-            continue
-        if is_noted(folder.path, _plan_of(found)):
-            return folder
-        # Its runs would count as trained here, and its copy of the code would be trained.
-        log(f"a sweep is passed over: {found.id} was not begun here by you, or is in another folder now")
-    return None
-
-
-def _plan_of(sweep: Sweep) -> list[str]:
-    """What a sweep trains, and when it began: the same until its end."""
-    return [sweep.id, sweep.started, *(str(run.recipe) for run in sweep.runs)]
-
-
-def _facts(member: Member, recipe: Digest) -> tuple[int, dict[str, str], Digest]:
-    # The file holds the arguments of a grid sorted by name. Their order on the command line is in the recipe.
-    return member.seed, dict(member.grid), recipe
-
-
-def _readable(folder: SweepDir) -> Sweep | None:
-    """A sweep; None, and a line about it, where its file is damaged: that keeps no other one from being trained."""
+@contextmanager
+def _continuable(folder: SweepDir) -> Iterator[None]:
+    """Say after Ctrl-C how to continue."""
     try:
-        return read_sweep(folder)
-    except RecordError as error:
-        log(f"a sweep is passed over: {error}")
-        return None
+        yield
+    except (KeyboardInterrupt, Terminated):
+        log(f"the same command continues the sweep {folder.path.name}")
+        raise
 
 
 def _create(planned: PlannedRun, members: Sequence[Member], plans: Sequence[PlannedRun]) -> SweepDir:
@@ -162,7 +145,7 @@ def _create(planned: PlannedRun, members: Sequence[Member], plans: Sequence[Plan
         runs=tuple(runs),
     )
     write_sweep(folder, made)
-    note_begun(folder.path, _plan_of(made))
+    note_begun(folder.path, plan_of(made))
     return folder
 
 
@@ -189,8 +172,10 @@ class _Training:
     def finish(self) -> Sweep:
         """Train what is missing, then write the summary."""
         jobs = deque(filter(None, map(self._job, range(len(self.plans)))))
-        if done := len(self.plans) - len(jobs):
-            self.report(f"continuing {self.sweep.id}: {done} of {len(self.plans)} runs have ended")
+        done, of = len(self.plans) - len(jobs), len(self.plans)
+        self.report(
+            f"continuing {self.sweep.id}: {done} of {of} runs have ended" if done else f"{self.sweep.id}: {of} runs"
+        )
         self._train(jobs)
         found = [self._ended(number) for number in range(len(self.plans))]
         records = {run.id: record for run, record in found}
@@ -218,7 +203,8 @@ class _Training:
                     job = jobs.popleft()
                     running[executor.submit(train, job)] = job.number
                 for answer in _wait(list(running)):
-                    problems += self._problem(answer, running.pop(answer))
+                    left = len(jobs) + len(running) - 1
+                    problems += self._problem(answer, running.pop(answer), len(self.plans) - left)
         if problems:
             raise ToolError(f"{problems[0]}; the same command continues the sweep {self.sweep.id}")
 
@@ -233,8 +219,8 @@ class _Training:
         with on_slurm(scratch, self.options.flags) as array:
             yield array, train_on_node
 
-    def _problem(self, answer: "_Answer", number: int) -> list[str]:
-        """Report a run that ended; returns why it has no place in a summary."""
+    def _problem(self, answer: "_Answer", number: int, ended: int) -> list[str]:
+        """Report a run that ended, as one of so many; returns why it has no place in a summary."""
         name = str(self.sweep.runs[number].member)
         try:
             answer.result()
@@ -247,7 +233,9 @@ class _Training:
             reason = "no run was begun" if last is None else last[1].outcome.message or last[1].outcome.state
             return [f"{name}: {reason}"]
         run, record = last
-        self.report(f"{name}: {record.outcome.state} in {record.timings.total or 0.0:.1f} s, {run.path.name}")
+        why = "" if record.outcome.message is None else f": {record.outcome.message}"
+        how = f"{record.outcome.state} in {record.timings.total or 0.0:.1f} s, {run.path.name}"
+        self.report(f"{name}: {how} ({ended} of {len(self.plans)}){why}")
         return []
 
     def _job(self, number: int) -> MemberJob | None:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from samebits.core.checkpoint_store import Checkpoint, CheckpointStore, RetentionPolicy
+from samebits.core.checkpoint_store import KEPT, Checkpoint, CheckpointStore
+from samebits.core.retention import RetentionPolicy
 from samebits.runner.process.console import log
 
 # Each waiting checkpoint holds a copy of all variables in memory.
@@ -20,9 +21,12 @@ class AsyncWriter:
     continues: the error is logged, and no more checkpoints are written.
     """
 
-    def __init__(self, store: CheckpointStore, retention: RetentionPolicy, before_write: Callable[[], None]) -> None:
+    def __init__(
+        self, store: CheckpointStore, retention: RetentionPolicy, before_write: Callable[[], None], least: int = KEPT
+    ) -> None:
         self._store = store
         self._retention = retention
+        self._least = least
         self._before_write = before_write
         self._changed = threading.Condition()
         self._waiting: list[tuple[Checkpoint, Mapping[str, Any]]] = []
@@ -77,7 +81,8 @@ class AsyncWriter:
             self._changed.wait_for(lambda: self.failed or (not self._waiting and self._busy is None))
 
     def _is_replaced(self, waiting: Checkpoint, newer: Checkpoint) -> bool:
-        return waiting.position.phase == newer.position.phase and not self._retention.retains(waiting.position)
+        position = waiting.position
+        return position.phase == newer.position.phase and not self._retention.retains(position.epoch, position.step)
 
     def _work(self) -> None:
         while True:
@@ -90,7 +95,7 @@ class AsyncWriter:
             try:
                 self._before_write()
                 self._store.write(self._busy, contents)
-                self._store.prune(self._retention, self._in_use)
+                self._store.prune(self._retention, self._in_use, self._least)
             except Exception as error:  # noqa: BLE001  a dead writer would block the training forever
                 self.fail(error)
                 return

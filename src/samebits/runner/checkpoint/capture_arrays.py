@@ -12,6 +12,7 @@ from samebits.runner.checkpoint.generators import seeds_as_json, seeds_of
 from samebits.runner.checkpoint.global_rngs import generator_kinds
 from samebits.runner.checkpoint.keras_state import plain_text
 from samebits.runner.checkpoint.library_objects import content_digest, is_symbolic
+from samebits.runner.compat import multi_worker
 from samebits.runner.digests.tensors import raw_bytes, values_of
 
 _INLINE_BYTES = 4096  # arrays up to this size are stored in the JSON itself
@@ -71,7 +72,8 @@ class ArrayCapture:
 
     def _variable(self, value: Any) -> dict[str, Any]:
         array, digest = self._known.get(id(value), (None, None))
-        return self.array(values_of(value) if array is None else array, digest)
+        # To read one of several workers' sums would add them up.
+        return self.array(values_of(multi_worker.own_part(value)) if array is None else array, digest)
 
     def array(self, value: Any, digest: Digest | None = None) -> dict[str, Any]:
         """An array of numbers as JSON."""

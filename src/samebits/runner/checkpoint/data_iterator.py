@@ -16,10 +16,11 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from samebits.runner.checkpoint import distributed_data
 from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.compat import epoch_iterator, tensorflow_private
+from samebits.runner.compat import epoch_iterator, multi_worker, tensorflow_private
 from samebits.runner.compat.epoch_iterator import FeedHooks, dataset_of, install_feed
-from samebits.runner.compat.keras_private import PY_DATASET_ADAPTER, data_adapter_kind
+from samebits.runner.compat.keras_private import ARRAY_ADAPTER, PY_DATASET_ADAPTER, data_adapter_kind
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.tensorflow_private import reshuffles_each_iteration
 
@@ -73,6 +74,7 @@ def _new_iterator(dataset: Any, *, followed: bool = True) -> Any:
 def _open(feed: Any) -> Any:
     dataset = dataset_of(feed)
     iterator = _new_iterator(dataset, followed=feed.followed)
+    feed.openings = [*feed.openings[:-1], *([feed.used] if feed.openings else []), 0]
     feed.used = 0
     # With `steps_per_epoch`, the checkpoint comes long after the iterator was created.
     feed.captured = captured_state(dataset) if feed.steps_per_epoch else []
@@ -89,7 +91,12 @@ def is_distributed(feed: Any) -> bool:
     """Whether a `tf.distribute` strategy distributes the data of a feed."""
     import tensorflow as tf
 
-    return not isinstance(dataset_of(feed), tf.data.Dataset) or tf.distribute.has_strategy()
+    return not isinstance(dataset_of(feed), tf.data.Dataset)
+
+
+def is_of_arrays(feed: Any) -> bool:
+    """Whether each epoch opens arrays anew, in an order that is a function of seed and epoch."""
+    return not feed.steps_per_epoch and data_adapter_kind(feed) == ARRAY_ADAPTER
 
 
 def capture_feed(feed: Any) -> dict[str, Any]:
@@ -103,9 +110,11 @@ def capture_feed(feed: Any) -> dict[str, Any]:
         )
     if persistent and data_adapter_kind(feed) == PY_DATASET_ADAPTER:
         raise UncapturableError("a PyDataset cannot be resumed with steps_per_epoch; drop steps_per_epoch")
+    shared = is_distributed(feed)
     if feed.used and not persistent:
-        check_order(dataset)
+        check_order(multi_worker.source_of(dataset) if shared else dataset)
     return {
+        **({"distributed": distributed_data.capture(feed, persistent=persistent)} if shared else {}),
         "num_batches": epoch_iterator.batches_counted(feed),
         "steps_seen": epoch_iterator.steps_seen(feed),
         "drawn": feed.used if persistent else None,
@@ -135,6 +144,9 @@ def restore_feed(feed: Any, state: Mapping[str, Any], *, drawn: bool) -> None:
     if drawn and state["drawn"] is None:
         fill_caches(dataset)
     restore_captured(dataset, state["captured"])
+    if is_distributed(feed):
+        stateless = is_of_arrays(feed) or not carries_state(multi_worker.source_of(dataset))
+        distributed_data.restore(feed, state["distributed"], _open, stateless=stateless)
     if restores_order(state):
         iterator = _open(feed)
         if state["iterator"] is not None:
@@ -144,8 +156,7 @@ def restore_feed(feed: Any, state: Mapping[str, Any], *, drawn: bool) -> None:
             epoch_iterator.set_open_iterator(feed, iterator)
             feed.used, feed.captured = state["drawn"], state["captured"]
             # The iterator is at its beginning; the batches before the checkpoint are discarded.
-            for _ in range(state["drawn"]):
-                next(iterator)
+            distributed_data.draw(iterator, state["drawn"])
     epoch_iterator.set_counts(feed, state["num_batches"], state["steps_seen"])
 
 

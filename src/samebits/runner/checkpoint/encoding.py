@@ -42,9 +42,16 @@ class PathMap:
     """Replaces paths that differ between runs, such as the run's folder, by marks in saved text."""
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
-        self._marks = [(f"\0{name}\0", str(path)) for name, path in folders.items()]
+        self._marks: list[tuple[str, str]] = []
+        self._paths: list[tuple[str, re.Pattern[str]]] = []
+        self.add({name: str(path) for name, path in folders.items()})
+
+    def add(self, texts: Mapping[str, str]) -> None:
+        """Replace more texts that differ between runs, by name."""
+        marks = [(f"\0{name}\0", text) for name, text in texts.items()]
+        self._marks += marks
         # Whole components only: /data2 and /x/data do not lie in /data.
-        self._paths = [(mark, re.compile(_BEFORE + re.escape(path) + _BEHIND)) for mark, path in self._marks]
+        self._paths += [(mark, re.compile(_BEFORE + re.escape(text) + _BEHIND)) for mark, text in marks]
 
     def folder(self, name: str) -> Path:
         """The folder of this name in this run."""

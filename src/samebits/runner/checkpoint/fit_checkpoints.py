@@ -32,15 +32,14 @@ from samebits.runner.checkpoint.fit_phase import (
     validation_state,
 )
 from samebits.runner.checkpoint.ledger_line import confirm_fit, confirm_step
-from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
-from samebits.runner.checkpoint.phases import StatePart
+from samebits.runner.checkpoint.manager import CheckpointManager
+from samebits.runner.checkpoint.phases import StatePart, as_input_error
 from samebits.runner.checkpoint.trace_inputs import TraceGuard
 from samebits.runner.compat import epoch_iterator, keras_private
 from samebits.runner.compat.patches import Patches
 from samebits.runner.process.console import log
 
-# The initial epoch of a `fit` that is finished: no epoch is left to train.
-_FINISHED = 1 << 30
+_FINISHED = 1 << 30  # the initial epoch of a `fit` with no epoch left to train
 
 
 class FitCheckpoints:
@@ -95,7 +94,9 @@ class FitCheckpoints:
     def can_wait(self) -> bool:
         """Whether a checkpoint can be written after the next step."""
         phase = self._phase
-        return phase is not None and phase.callbacks is not None and phase.resumed is None and self._manager.writes
+        # Several workers would have to agree on the step.
+        able = self._manager.writes and self._manager.workers == 1
+        return able and phase is not None and phase.callbacks is not None and phase.resumed is None
 
     @property
     def ends_epochs(self) -> bool:
@@ -176,7 +177,7 @@ class FitCheckpoints:
             phase.roots = fit_roots(phase)
             phase.builds = bool(unbuilt_layers(phase.model))
             self._order.begin_phase()
-            found = self._manager.begin(phase, lambda _: self._check_data(phase))
+            found = self._manager.begin(phase, lambda _: check_fit_data(phase, self._manager, self._order.openings))
             self._traces.begin(phase)
             if found is None:
                 return
@@ -229,7 +230,8 @@ class FitCheckpoints:
                 phase.drawn = begun["drawn"]
                 # The store has the bytes already, so that only their digests are needed.
                 phase.begun = StatePart(values=begun, contents=dict.fromkeys(begun["named"]))
-            elif self._manager.writes:
+            # Several workers write no checkpoint within an epoch.
+            elif self._manager.writes and self._manager.workers == 1:
                 phase.begun = self._manager.attempt(lambda: self._data_state(phase))
 
     def _data_state(self, phase: FitPhase) -> StatePart:
@@ -345,6 +347,3 @@ class FitCheckpoints:
         with self._manager.work():
             self._manager.save(phase, Position(phase=phase.number, epoch=epoch + 1), part, settled=True)
         self._end()
-
-    def _check_data(self, phase: FitPhase) -> None:
-        check_fit_data(phase, self._manager, self._order.openings)

@@ -8,7 +8,7 @@ from samebits.runner.checkpoint.code_inspection import calling_function
 from samebits.runner.checkpoint.fit_phase import FitPhase, stateful_data
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.pipeline_openings import PipelineOpenings, are_separate
-from samebits.runner.compat import keras_private
+from samebits.runner.compat import keras_private, multi_worker
 from samebits.runner.compat.epoch_iterator import dataset_of
 from samebits.runner.compat.patches import Patches
 
@@ -90,7 +90,7 @@ class FitOrder:
         if phase is None or phase.callbacks is None or not data_iterator.reshuffles(dataset):
             return
         feeds = [phase.feed, keras_private.validation_iterator(phase.model)]
-        fixed = [dataset_of(feed) for feed in feeds if feed is not None and self._is_fixed(feed)]
+        fixed = [_pipeline_of(feed) for feed in feeds if feed is not None and self._is_fixed(feed)]
         separate = all(are_separate(dataset, other) for other in fixed)
         if not separate or not self.openings.is_counted(dataset):
             self._manager.refuse(
@@ -100,4 +100,10 @@ class FitOrder:
 
     def _is_fixed(self, feed: Any) -> bool:
         """Whether the order of a feed is restored to a certain opening, whoever else opens the same pipeline."""
-        return feed.steps_per_epoch is not None or not self.openings.is_counted(dataset_of(feed))
+        distributed = data_iterator.is_distributed(feed)
+        return distributed or feed.steps_per_epoch is not None or not self.openings.is_counted(dataset_of(feed))
+
+
+def _pipeline_of(feed: Any) -> Any:
+    """The pipeline that a feed iterates; of several workers, the one that is distributed."""
+    return multi_worker.source_of(dataset_of(feed)) or dataset_of(feed)

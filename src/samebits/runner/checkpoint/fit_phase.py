@@ -10,6 +10,7 @@ from samebits.core.errors import shorten
 from samebits.core.jsonio import exact_float
 from samebits.runner.checkpoint import data_iterator
 from samebits.runner.checkpoint.capture import StateCapture
+from samebits.runner.checkpoint.distributed_checks import check_distributed, check_validation
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.keras_state import is_built_by_keras
 from samebits.runner.checkpoint.manager import CheckpointManager
@@ -134,8 +135,8 @@ def check_separate(arguments: Mapping[str, Any], openings: PipelineOpenings | No
 def check_fit_data(phase: FitPhase, manager: CheckpointManager, openings: PipelineOpenings) -> None:
     """Raise UncapturableError if a `fit` uses data, or a model, whose state cannot be captured."""
     check_arguments(phase.arguments)
-    check_separate(phase.arguments, openings)
-    _check_strategy(phase)
+    check_separate(phase.arguments, openings if manager.workers == 1 else None)
+    _check_strategy(phase, manager.workers)
     _check_built(phase.model)
     kind = keras_private.data_adapter_kind(phase.feed)
     for data in stateful_data(phase).values():
@@ -147,10 +148,17 @@ def check_fit_data(phase: FitPhase, manager: CheckpointManager, openings: Pipeli
         )
 
 
-def _check_strategy(phase: FitPhase) -> None:
+def _check_strategy(phase: FitPhase, workers: int) -> None:
     """Raise UncapturableError if the training is distributed, and its data is in an order that is not saved."""
+    import tensorflow as tf
+
     strategy = phase.model.distribute_strategy
-    if data_iterator.is_distributed(phase.feed):
+    if workers > 1:
+        check_distributed(phase.feed, strategy)
+        check_validation(phase.arguments.get("validation_data"))
+        if unbuilt_layers(phase.model):
+            raise UncapturableError(f"{phase.model.name} is not built before fit; give it a keras.Input")
+    elif data_iterator.is_distributed(phase.feed) or tf.distribute.has_strategy():
         raise UncapturableError(
             f"the training is distributed by {type(strategy).__name__}, whose order of data cannot be saved; train"
             " without a strategy"

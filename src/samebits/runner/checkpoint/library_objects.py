@@ -88,7 +88,9 @@ def _known_immutable() -> tuple[type, ...]:
     import numpy as np
     import tensorflow as tf
 
-    data = (tf.data.Dataset, tf.data.Options, tf.lookup.StaticHashTable, tf.distribute.Strategy)
+    # Where the position in a distributed pipeline matters, a resumed run finds it again, or it is refused.
+    distributed = (tf.distribute.Strategy, tf.distribute.DistributedDataset)
+    data = (tf.data.Dataset, tf.data.Options, tf.lookup.StaticHashTable, *distributed)
     graphs = (tf.Graph, tf.Operation, tf.GradientTape, *tensorflow_private.graph_kinds())
     described = (tf.DType, tf.TensorShape, tf.TypeSpec, tf.IndexedSlices, tf.DeviceSpec, tf.summary.SummaryWriter)
     return (np.dtype, np.ufunc, *data, *graphs, *described, keras.InputSpec, *keras_private.immutable_kinds())

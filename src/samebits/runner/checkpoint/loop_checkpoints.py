@@ -21,8 +21,8 @@ from samebits.runner.checkpoint.global_rngs import generator_kinds
 from samebits.runner.checkpoint.ledger_line import confirm_restored
 from samebits.runner.checkpoint.loop_traces import LoopTraces
 from samebits.runner.checkpoint.loop_variables import LoopVariables, loop_frames
-from samebits.runner.checkpoint.manager import CheckpointManager, as_input_error
-from samebits.runner.checkpoint.phases import Phase, StatePart
+from samebits.runner.checkpoint.manager import CheckpointManager
+from samebits.runner.checkpoint.phases import Phase, StatePart, as_input_error
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
 from samebits.runner.compat.patches import Patches
 from samebits.runner.digests.tensors import (

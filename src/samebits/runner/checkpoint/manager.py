@@ -11,9 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from samebits.core.checkpoint_store import Checkpoint, Position, describe_reached
+from samebits.core.checkpoint_store import KEPT, Checkpoint, Position, describe_reached
 from samebits.core.digest import Digest
-from samebits.core.errors import InputError, RecordError, SamebitsError, StorageError
+from samebits.core.errors import InputError, SamebitsError, StorageError
 from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import Ledger
 from samebits.core.record import Record, Resumability
@@ -24,7 +24,7 @@ from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.encoding import Content, PathMap, UncapturableError
 from samebits.runner.checkpoint.library_state import LibraryState
 from samebits.runner.checkpoint.output_files import OutputSnapshot, stored_digests
-from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver
+from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver, as_input_error
 from samebits.runner.checkpoint.process_settings import ProcessSettings
 from samebits.runner.checkpoint.replay import ReplayProof
 from samebits.runner.checkpoint.restorability import check_steps, completed
@@ -61,12 +61,13 @@ class CheckpointManager:
         self._store = store = run.checkpoints
         self.proof = ReplayProof(store, resumes, run.work)
         self._retention, self._recipe = record.retention, record.recipe.digest
+        self.workers = record.recipe.world_size
         self.ledger = ledger
         self._folders = PathMap({name: path.absolute() for name, path in folders.items()})
         self.walker = StateWalker(run.work, self._folders)
         self.settings = ProcessSettings(self.walker, store.folder)
         # A power failure must not lose ledger lines that a checkpoint on the disk refers to.
-        self._writer = AsyncWriter(store, record.retention, ledger.sync)
+        self._writer = AsyncWriter(store, record.retention, ledger.sync, KEPT + (self.workers > 1))
         announce, ignore = self._writer.announce, record.recipe.ignore_outputs
         self.temporary = TemporaryFiles(temporary, store, announce)
         self._files: dict[str, OutputSnapshot | TemporaryFiles] = {
@@ -99,13 +100,17 @@ class CheckpointManager:
 
     @property
     def every(self) -> int | None:
-        """The number of steps between checkpoints within an epoch."""
-        return self._retention.every
+        """The number of steps between checkpoints within an epoch; several workers write none there."""
+        return self._retention.every if self.workers == 1 else None
 
     @property
     def epoch_steps(self) -> int | None:
         """The most steps of an epoch, in a trial."""
         return None if self._trial is None else self._trial.epoch_steps
+
+    def know_addresses(self, addresses: Sequence[str]) -> None:
+        """Save the addresses of the workers as marks, as they differ between runs."""
+        self._folders.add({f"worker {index}": address for index, address in enumerate(addresses)})
 
     def watch(self, observer: TrainingObserver) -> None:
         """Save what this observer has seen, too."""
@@ -234,6 +239,9 @@ class CheckpointManager:
         if captured is not None:
             self._writer.add(*captured)
             self._saved += 1
+            if self.workers > 1:
+                # No worker gets ahead by more than one checkpoint, so that all have the same last two.
+                self._writer.wait()
         # A trial that cannot be resumed has shown what it was to show.
         if (trial := self._trial) and trial.checkpoints and (self.reasons or self._saved == trial.checkpoints):
             raise TraceEnded(trial.saved_message)
@@ -339,12 +347,3 @@ class CheckpointManager:
 def _indices(wanted: Sequence[Any], known: Sequence[Any]) -> list[int]:
     """The index in `known` of each wanted object that is there."""
     return [index for item in wanted for index, other in enumerate(known) if item is other]
-
-
-@contextmanager
-def as_input_error(start: Position | None) -> Iterator[None]:
-    """Turn errors while state is restored into an InputError."""
-    try:
-        yield
-    except (UncapturableError, RecordError) as error:
-        raise InputError(f"cannot resume from {start}: {error}; train again") from error

@@ -1,12 +1,15 @@
 """What every phase of a run has, what it adds to a checkpoint, and what observes the training."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from samebits.core.checkpoint_store import Position
 from samebits.core.digest import Digest
+from samebits.core.errors import InputError, RecordError
 from samebits.runner.checkpoint.capture import StateCapture
+from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.restorability import check_restorable
 
 DigestedValues = Mapping[int, tuple[Any, Digest]]
@@ -59,3 +62,12 @@ class StatePart:
 
     values: Mapping[str, Any]
     contents: Mapping[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def as_input_error(start: Position | None) -> Iterator[None]:
+    """Turn errors while state is restored into an InputError."""
+    try:
+        yield
+    except (UncapturableError, RecordError) as error:
+        raise InputError(f"cannot resume from {start}: {error}; train again") from error

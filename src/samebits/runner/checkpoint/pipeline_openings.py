@@ -13,7 +13,7 @@ from typing import Any
 
 from samebits.runner.checkpoint import data_iterator
 from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.compat import tensorflow_private
+from samebits.runner.compat import multi_worker, tensorflow_private
 from samebits.runner.compat.patches import Patches
 
 _OPENED_AT_ONCE = frozenset(
@@ -139,6 +139,7 @@ def are_separate(data: Any, validation: Any) -> bool:
     """Whether two arguments of `fit` open no reshuffling part in common: they would share its counter."""
     import tensorflow as tf
 
+    data, validation = (multi_worker.source_of(item) or item for item in (data, validation))
     if not all(isinstance(item, tf.data.Dataset) for item in (data, validation)):
         return True
     others = data_iterator.reshuffling_parts(validation)

@@ -90,6 +90,14 @@ def _limits() -> dict[str, str]:
     return {}
 
 
+_CONTEXT_NAMES = {
+    "decimal_context": "the context of decimal (decimal.getcontext)",
+    "format_options": "NumPy's print options (numpy.set_printoptions)",
+    "numpy.ufunc.extobj": "NumPy's handling of floating-point errors (numpy.seterr)",
+}
+"""Context variables that a script sets by functions of another name."""
+
+
 def held_objects() -> Iterator[tuple[str, Any]]:
     """Objects that interpreter and standard library call or hold for a script, which no attribute leads to."""
     for number in sorted(signal.valid_signals()):
@@ -103,7 +111,7 @@ def held_objects() -> Iterator[tuple[str, Any]]:
     yield "the error handler of NumPy", np.geterrcall()
     yield from ((f"a callback of the garbage collector ({index})", item) for index, item in enumerate(gc.callbacks))
     for variable, value in contextvars.copy_context().items():
-        yield f"the context variable {variable.name}", value
+        yield _CONTEXT_NAMES.get(variable.name, f"the context variable {variable.name}"), value
     for name, item in list(sys.modules.items()):
         if not isinstance(item, types.ModuleType):
             yield f"sys.modules['{name}']", item

@@ -30,7 +30,7 @@ from samebits.runner.checkpoint.encoding import (
 from samebits.runner.checkpoint.generators import restored_generator, restored_random, restored_seeds, restored_state
 from samebits.runner.checkpoint.keras_state import inner_parts, variables_of
 from samebits.runner.checkpoint.object_inspection import cell_content, has_plain_attributes, is_cache
-from samebits.runner.compat import keras_private, tensorflow_private
+from samebits.runner.compat import keras_private, multi_worker, tensorflow_private
 
 _REPLACEABLE = ("array", "list", "dict", "deque", "set")
 _IMMUTABLE = ("float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member", "unsaved")
@@ -125,7 +125,7 @@ class StateRestorer:
         saved = self._content.array(content)
         if not hasattr(live, "assign") or list(live.shape) != content["shape"]:
             raise UncapturableError(f"{where}: the variable has another shape when the script runs again")
-        live.assign(tf.constant(saved))
+        multi_worker.own_part(live).assign(tf.constant(saved))
         return live
 
     def _array(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002

@@ -34,7 +34,7 @@ def install_feed(patches: Patches, hooks: FeedHooks) -> None:
     """Replace Keras's iterator by one that calls the hooks, and can skip the first steps of an epoch.
 
     Of `skip` steps the batches are drawn and discarded; `drawn` holds the last one. `used` counts the batches drawn
-    since the dataset was opened.
+    since the dataset was opened; `openings` has that number for each opening, of the last one as a place only.
     """
     import keras.src.backend.tensorflow.trainer as keras_trainer
 
@@ -44,6 +44,7 @@ def install_feed(patches: Patches, hooks: FeedHooks) -> None:
             super().__init__(*args, **kwargs)
             self.begins: str | None = None
             self.used = 0
+            self.openings: list[int] = []
             self.captured: list[dict[str, Any]] = []
             self.followed = False
             self.unread = False

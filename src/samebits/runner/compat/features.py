@@ -209,6 +209,9 @@ MULTI_WORKER = Feature(
         "keras.src.backend.tensorflow.trainer:_collective_all_reduce_multi_worker",
         "keras.src.backend.tensorflow.trainer:reduce_per_replica",
         "tensorflow.python.distribute.collective_all_reduce_strategy:CollectiveAllReduceExtended._in_multi_worker_mode",
+        "tensorflow.python.distribute.input_lib:DistributedDataset#_original_dataset",
+        "tensorflow.python.distribute.input_lib:DistributedDataset.__iter__",
+        "tensorflow.python.distribute.input_lib:DistributedDatasetsFromFunction.__iter__",
     ),
 )
 

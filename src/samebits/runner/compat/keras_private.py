@@ -20,6 +20,7 @@ DATA_ADAPTERS = frozenset({"ArrayDataAdapter", "PyDatasetAdapter", "TFDatasetAda
 WRAPPER_MODULES = ("keras.src.utils.tracking", "tensorflow.python.trackable.data_structures")
 """Modules whose containers Keras and TensorFlow put in the place of lists, dicts and sets."""
 
+ARRAY_ADAPTER = "ArrayDataAdapter"
 PY_DATASET_ADAPTER = "PyDatasetAdapter"
 
 

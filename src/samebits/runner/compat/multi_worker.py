@@ -1,4 +1,6 @@
-"""Keras 3's `fit` under MultiWorkerMirroredStrategy, which fails in two functions (keras-team/keras issue 20585).
+"""Several workers: variables and data that they share, and Keras 3's `fit`, which fails in two functions.
+
+See keras-team/keras issue 20585.
 
 The first reduces the metrics of a step along an axis that scalars do not have. The second reduces the first batch over
 the workers to find its shapes, and a batch may hold what has no mean.
@@ -8,7 +10,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from samebits.runner.compat.patches import Patches
+from samebits.runner.compat.keras_private import inner_variable
+from samebits.runner.compat.patches import Patches, PatchTarget
 
 
 def make_fit_work(patches: Patches) -> None:
@@ -17,6 +20,33 @@ def make_fit_work(patches: Patches) -> None:
 
     patches.wrap((keras_trainer, "reduce_per_replica"), _reducing_scalars)
     patches.wrap((keras_trainer.TensorFlowTrainer, "_maybe_symbolic_build"), _building_from_own_batch)
+
+
+def own_part(variable: Any) -> Any:
+    """The part of this worker of a variable that several workers share, and any other variable itself."""
+    import tensorflow as tf
+
+    inner = inner_variable(variable)
+    if not isinstance(inner, tf.distribute.DistributedValues):
+        return variable
+    parts = inner.values
+    return parts[0] if len(parts) == 1 else variable
+
+
+def source_of(dataset: Any) -> Any:
+    """The pipeline that a strategy distributes; None where it is unknown, as for one that a function makes."""
+    import tensorflow as tf
+
+    if not isinstance(dataset, tf.distribute.DistributedDataset):
+        return None
+    return getattr(dataset, "_original_dataset", None)
+
+
+def opening_locations() -> list[PatchTarget]:
+    """The methods that open a distributed pipeline."""
+    from tensorflow.python.distribute import input_lib
+
+    return [(input_lib.DistributedDataset, "__iter__"), (input_lib.DistributedDatasetsFromFunction, "__iter__")]
 
 
 def _reducing_scalars(original: Callable[..., Any]) -> Callable[..., Any]:

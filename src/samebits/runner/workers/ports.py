@@ -11,8 +11,8 @@ _FIRST = 10240
 _TRIES = 100
 
 
-def free_addresses(number: int) -> list[str]:
-    """Addresses of this machine that nobody listens on."""
+def free_addresses(number: int, host: str = "127.0.0.1") -> list[str]:
+    """Addresses of this machine that nobody listens on; `host` is its name for the other workers."""
     # Below the ports that the kernel gives to outgoing connections: one of those could be taken meanwhile.
     last = max(_first_of_kernel() - 1, _FIRST + 10_000)
     # Of the system, as two runs that start together must not get the same.
@@ -21,13 +21,13 @@ def free_addresses(number: int) -> list[str]:
         for _ in range(_TRIES * number):
             taken = stack.enter_context(socket.socket())
             try:
-                taken.bind(("127.0.0.1", source.randint(_FIRST, last)))
+                taken.bind(("127.0.0.1" if host == "127.0.0.1" else "", source.randint(_FIRST, last)))
             except OSError:
                 continue
-            found.append(f"127.0.0.1:{taken.getsockname()[1]}")
+            found.append(f"{host}:{taken.getsockname()[1]}")
             if len(found) == number:
                 return found
-    raise InputError(f"the machine has no {number} free ports on its loopback interface for the workers")
+    raise InputError(f"the machine has no {number} free ports for the workers")
 
 
 def _first_of_kernel() -> int:

@@ -1,4 +1,4 @@
-"""The folders of the workers beside the chief: run folders of their own, which are thrown away."""
+"""The folders of the workers beside the chief: run folders of their own, of which only checkpoints stay."""
 
 import os
 import shutil
@@ -9,9 +9,10 @@ from pathlib import Path
 from samebits.core.deep_folders import remove_tree
 from samebits.core.inputs_lock import LOCK_NAME
 from samebits.core.jsonio import storage_error
-from samebits.core.run_dir import RunDir
+from samebits.core.run_dir import RunDir, WorkerDir
 from samebits.core.run_files import read_plain
 from samebits.runner.compat.patches import Patches
+from samebits.runner.workers.agreement import CHIEF
 
 _GIVEN = ("record.json", "code.jsonl", "data.jsonl", LOCK_NAME)
 _SHOWN_LINES = 20
@@ -25,9 +26,9 @@ class Scratch:
         self._run = run
         self._folder = run.workers
 
-    def folder(self, index: int) -> RunDir:
+    def folder(self, index: int) -> WorkerDir:
         """The folder of one worker."""
-        return RunDir(self._folder / str(index))
+        return self._run.of_worker(index)
 
     def make(self, workers: int) -> None:
         """Make the folders; raises StorageError."""
@@ -37,10 +38,11 @@ class Scratch:
         except OSError as error:
             raise storage_error(error, self._folder) from error
 
-    def _make(self, folder: RunDir) -> None:
+    def _make(self, folder: WorkerDir) -> None:
         folder.path.mkdir(parents=True)
         for path in (folder.outputs, folder.models, folder.path / "home"):
             path.mkdir()
+        folder.store.folder.mkdir(parents=True, exist_ok=True)
         folder.ledger.touch()
         folder.code.symlink_to(self._run.code)
         folder.image.symlink_to(self._run.image)
@@ -48,7 +50,7 @@ class Scratch:
             if (self._run.path / name).is_file():
                 shutil.copyfile(self._run.path / name, folder.path / name)
 
-    def enter(self, index: int) -> RunDir:
+    def enter(self, index: int) -> WorkerDir:
         """Have this process, a worker's, write and print nowhere but in its folder."""
         folder = self.folder(index)
         home = str(folder.path / "home")
@@ -72,7 +74,15 @@ class Scratch:
         except OSError:
             return []
 
-    def remove(self) -> None:
-        """Remove all of it."""
-        with suppress(OSError):
-            remove_tree(self._folder)
+    def remove(self, *, checkpoints: bool = False) -> None:
+        """Remove all of it; where no resumed run needs them, the checkpoints, too."""
+        _remove(self._folder)
+        if checkpoints:
+            _remove(self._run.checkpoints.of_worker(CHIEF).folder.parent)
+            with suppress(OSError):  # the chief's are there, or there are none
+                self._run.checkpoints.folder.rmdir()
+
+
+def _remove(folder: Path) -> None:
+    with suppress(OSError):
+        remove_tree(folder)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 from samebits.core.ledger import Ledger
 from samebits.core.record import FINISHED, Outcome, Record
-from samebits.core.workers import describe_workers
 from samebits.runner.compat.self_test import PrivateNames
 from samebits.runner.components import Components
 from samebits.runner.digests.tensors import DescribedGroups, VariableGroups
@@ -27,8 +26,7 @@ class WorkerSession(Session):
         join_cluster(self.worker, self.patches)
         # No recipe holds ports, so the variable is none of the recipe's.
         os.environ["TF_CONFIG"] = self.worker.cluster
-        manager = parts.checkpointing.manager
-        manager.turn_off(describe_workers(self.record.recipe.world_size))
+        parts.checkpointing.manager.know_addresses(self.worker.addresses)
         parts.observer.compare = parts.checkpointing.loops.compare = self._compare
         return names
 

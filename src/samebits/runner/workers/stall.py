@@ -1,4 +1,4 @@
-"""Notices workers that wait for one whose script has ended: their collective never completes."""
+"""Notices workers that wait for ever: for one whose script has ended, or for each other."""
 
 import os
 import time
@@ -6,36 +6,45 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 STALL_SECONDS = 60.0
+"""What workers wait for one whose script has ended: their collective never completes."""
+
+DEADLOCK_SECONDS = 600.0
+"""What all workers may do nothing: more than a slow disk or a pause of the script takes."""
+
+_BYTES_A_SECOND = 1e7  # read from files: as much activity as a second of a core
 _BUSY = 0.05  # of a core: what TensorFlow's idle threads use is far below
 
 
 class StallWatch:
-    """Looks at the processor time of the workers that are left. `clock` and `used` are for tests."""
+    """Looks at the `activity` of workers in seconds, and at what they report. `clock` is for tests."""
 
-    def __init__(
-        self, clock: Callable[[], float] = time.monotonic, used: "Callable[[int], float] | None" = None
-    ) -> None:
-        self._clock, self._used = clock, used or processor_seconds
-        self._since: tuple[float, float, frozenset[int]] | None = None
+    def __init__(self, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit, self._clock = limit, clock
+        self._since: tuple[float, float, object] | None = None
 
-    def stalled(self, running: Mapping[int, int]) -> str | None:
-        """Which workers, of those that run, by their processes, have computed nothing for a minute; None if none."""
-        now = self._clock()
-        if self._since is None or self._since[2] != frozenset(running):
-            self._since = now, self._total(running), frozenset(running)
-            return None
-        before, used, _ = self._since
-        if not running or now - before < STALL_SECONDS:
-            return None
-        total = self._total(running)
-        self._since = now, total, frozenset(running)
-        if total - used > _BUSY * (now - before) * len(running):
-            return None
-        names = ", ".join(f"worker {index}" for index in sorted(running))
-        return f"{names} waited {STALL_SECONDS:.0f} s for others whose script had ended; all must train the same steps"
+    def stalled(self, used: Mapping[int, float], progress: object) -> bool:
+        """Whether these workers have computed nothing, and `progress` stayed the same, for as long as the limit."""
+        now, total, state = self._clock(), sum(used.values()), (frozenset(used), progress)
+        if self._since is None or self._since[2] != state:
+            self._since = now, total, state
+            return False
+        before, spent, _ = self._since
+        if not used or now - before < self._limit:
+            return False
+        self._since = now, total, state
+        return total - spent <= _BUSY * (now - before) * len(used)
 
-    def _total(self, running: Mapping[int, int]) -> float:
-        return sum(map(self._used, running.values()))
+
+def activity(pid: int) -> float:
+    """The processor time of a process, and what it has read, as it may wait for a slow disk."""
+    return processor_seconds(pid) + _bytes_read(pid) / _BYTES_A_SECOND
+
+
+def _bytes_read(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/io").read_text("utf-8", "replace").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def processor_seconds(pid: int) -> float:
@@ -46,3 +55,15 @@ def processor_seconds(pid: int) -> float:
         return 0.0
     # The name, in parentheses, may hold anything.
     return sum(map(int, text.rpartition(")")[2].split()[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def describe_left(running: Mapping[int, float]) -> str:
+    """The end of a run whose other workers have ended."""
+    names = ", ".join(f"worker {index}" for index in sorted(running))
+    return f"{names} waited {STALL_SECONDS:.0f} s for others whose script had ended; all must train the same steps"
+
+
+def describe_deadlock(last: Mapping[int, str]) -> str:
+    """The end of a run whose workers wait for each other, with the last line of each."""
+    where = "; ".join(f"worker {index} {place}" for index, place in sorted(last.items()))
+    return f"no worker computed anything for {DEADLOCK_SECONDS:.0f} s ({where}); all must train the same steps"

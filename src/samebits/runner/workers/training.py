@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 from samebits.core.digest import Digest
 from samebits.core.errors import SamebitsError
-from samebits.core.record import FAILED, LedgerEnd, Outcome, Record, read_record
+from samebits.core.record import LedgerEnd, Outcome, Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_lines
 from samebits.runner.process.console import log
@@ -28,12 +28,27 @@ from samebits.runner.process.launcher_watch import end_with_parent
 from samebits.runner.process.private_network import leave_networks
 from samebits.runner.session import Session
 from samebits.runner.workers.agreement import CHIEF, LineReport
+from samebits.runner.workers.joining import gather, read_hosts
 from samebits.runner.workers.ports import free_addresses
 from samebits.runner.workers.scratch import Scratch
 from samebits.runner.workers.session import WorkerSession
-from samebits.runner.workers.stall import StallWatch
-from samebits.runner.workers.verdict import Jury, Verdict, interruption
-from samebits.runner.workers.worker import MAX_MESSAGE_BYTES, NoMessageError, Worker, parse_message
+from samebits.runner.workers.stall import (
+    DEADLOCK_SECONDS,
+    STALL_SECONDS,
+    StallWatch,
+    activity,
+    describe_deadlock,
+    describe_left,
+)
+from samebits.runner.workers.verdict import Jury, Verdict, WorkerEnd, interruption
+from samebits.runner.workers.worker import (
+    MAX_MESSAGE_BYTES,
+    USED,
+    NodeReport,
+    NoMessageError,
+    Worker,
+    parse_message,
+)
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_SECONDS = 5.0  # for the chief to finalize its record: less than launcher and watcher grant
@@ -59,16 +74,21 @@ class Coordinator:
         self._pids: dict[int, int] = {}
         self._channels: dict[int, socket.socket] = {}
         self._received: dict[int, bytes] = {}
+        self._used: dict[int, float] = {}
+        self._last = dict.fromkeys(range(self._workers), "before its first line")
         self._signal: int | None = None
         self._chief_status: int | None = None
 
     def run(self) -> int:
         """Start the workers and wait for their end; returns the run's exit status, in a worker the worker's."""
-        addresses = self._addresses()
+        self._scratch.make(self._workers)
+        try:
+            addresses = self._gather()
+        except (SamebitsError, KeyboardInterrupt) as error:
+            return self._without_workers(error)
         # No signal may arrive between the workers' starts.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
-        self._scratch.make(self._workers)
-        for index in range(self._workers):
+        for index in [index for index in range(self._workers) if index not in self._channels]:
             if (worker := self._started(index, addresses)) is not None:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
                 return self._session(worker).run()
@@ -81,14 +101,27 @@ class Coordinator:
             self._kill_workers()
             self._scratch.remove()
 
-    def _addresses(self) -> list[str]:
-        """Where the workers will listen, and nobody else can reach them; raises SamebitsError."""
-        try:
+    def _gather(self) -> list[str]:
+        """The addresses of all workers; those on other nodes have connected. Raises SamebitsError."""
+        hosts = read_hosts(self._folder)
+        if not hosts:
+            # Other users of the machine could reach the workers' servers, which obey any client.
             leave_networks()
             return free_addresses(self._workers)
-        except SamebitsError as error:
-            _finalize(self._folder, Outcome(state=FAILED, message=str(error)))
-            raise
+        joined = gather(self._folder, hosts, free_addresses(1, hosts[CHIEF])[0])
+        for index, channel in joined.channels.items():
+            self._channels[index], self._received[index] = channel, b""
+        return joined.addresses
+
+    def _without_workers(self, error: BaseException) -> int:
+        """The end of a run whose workers cannot start."""
+        verdict = interruption(signal.SIGINT)
+        if isinstance(error, SamebitsError):
+            log(str(error))
+            verdict = Verdict(problem=str(error))
+        self._scratch.remove()
+        _finalize(self._folder, Outcome(state=verdict.state, message=verdict.problem))
+        return verdict.status
 
     def _started(self, index: int, addresses: list[str]) -> Worker | None:
         """Start a worker's process, in which it is returned."""
@@ -116,7 +149,7 @@ class Coordinator:
 
     def _watch(self) -> Verdict:
         """Listen to the workers until the verdict."""
-        stall = StallWatch()
+        left, all_of_them = StallWatch(STALL_SECONDS), StallWatch(DEADLOCK_SECONDS)
         with selectors.DefaultSelector() as selector:
             for index, channel in self._channels.items():
                 selector.register(channel, selectors.EVENT_READ, index)
@@ -124,17 +157,24 @@ class Coordinator:
                 for key, _ in selector.select(_POLL_SECONDS):
                     if not self._read(key.data):
                         selector.unregister(key.fileobj)
+                        self._lost(key.data)
                 self._look_for_dead()
-                running = {index: pid for index, pid in self._pids.items() if index not in self._jury.ended}
-                if self._jury.ended and (waiting := stall.stalled(running)) is not None:
-                    self._jury.blame(waiting)
+                self._used |= {index: activity(pid) for index, pid in self._pids.items()}
+                running = {index: used for index, used in self._used.items() if index not in self._jury.ended}
+                if self._jury.ended and left.stalled(running, None):
+                    self._jury.blame(describe_left(running))
+                if all_of_them.stalled(running, tuple(self._last.values())):
+                    self._jury.blame(describe_deadlock(self._last))
                 if (verdict := self._jury.verdict(time.monotonic())) is not None:
                     return verdict
         return interruption(self._signal)
 
     def _read(self, index: int) -> bool:
         """Take what a worker sent; returns whether more may come."""
-        part = self._channels[index].recv(1 << 16)
+        try:
+            part = self._channels[index].recv(1 << 16)
+        except OSError:  # the node of this worker is gone
+            return False
         *lines, self._received[index] = (self._received[index] + part).split(b"\n")
         for line in lines:
             self._hear(index, line)
@@ -146,14 +186,25 @@ class Coordinator:
     def _hear(self, index: int, line: bytes) -> None:
         # The script shares the worker's process, and may write into its channel.
         try:
-            message = parse_message(line)
+            self._take(index, parse_message(line))
         except NoMessageError:
             self._jury.blame(f"worker {index} sent what is no message of samebits; the script writes into its channel")
-            return
-        if isinstance(message, LineReport):
-            self._jury.report(index, message)
+
+    def _take(self, index: int, found: LineReport | WorkerEnd | NodeReport) -> None:
+        if isinstance(found, LineReport):
+            self._last[index] = f"after {found.where}"
+            self._jury.report(index, found)
+        elif isinstance(found, WorkerEnd):
+            self._jury.end(index, found, time.monotonic())
+        elif found.kind == USED:
+            self._used[index] = found.value
         else:
-            self._jury.end(index, message, time.monotonic())
+            self._jury.died(index, int(found.value))
+
+    def _lost(self, index: int) -> None:
+        """A connection was closed. Of a process of this machine, its status tells more."""
+        if index not in self._pids and index != CHIEF:
+            self._jury.lost(index)
 
     def _look_for_dead(self) -> None:
         for index, pid in self._pids.items():
@@ -178,8 +229,8 @@ class Coordinator:
                 os.kill(self._pids[CHIEF], signal.SIGINT if self._signal == signal.SIGINT else signal.SIGTERM)
             # What the chief waits for ends with the others. In a good end they wait themselves, and serve its cluster.
             self._kill_workers(but=CHIEF)
-        # The chief finalizes its record after the verdict: no file of a worker is in the manifest.
-        self._scratch.remove()
+        # The chief finalizes its record after the verdict: no file of a worker is in the manifest but its checkpoints.
+        self._scratch.remove(checkpoints=self._jury.finished or not self._record.retention.writes)
         with suppress(OSError):  # it is gone
             self._channels[CHIEF].sendall(json.dumps(asdict(verdict)).encode() + b"\n")
         self._wait_for_chief(deadline)
@@ -210,6 +261,9 @@ class Coordinator:
         return verdict.status if self._chief_status is None or self._chief_status < 0 else self._chief_status
 
     def _kill_workers(self, but: int | None = None) -> None:
+        # Their own nodes end the others.
+        for index in [index for index in self._channels if index not in self._pids and index != CHIEF]:
+            self._channels.pop(index).close()
         for index in [index for index in self._pids if index != but]:
             with suppress(ProcessLookupError):
                 os.kill(self._pids[index], signal.SIGKILL)

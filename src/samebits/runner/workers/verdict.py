@@ -57,6 +57,12 @@ class Jury:
         """The workers whose scripts have ended."""
         return frozenset(self._ends)
 
+    @property
+    def finished(self) -> bool:
+        """Whether all scripts ran to their ends."""
+        states = [end.state for end in self._ends.values()]
+        return len(states) == self._workers and set(states) == {FINISHED}
+
     def report(self, worker: int, report: LineReport) -> None:
         """A worker has written a line of its ledger."""
         if (found := self._agreement.add(worker, report)) is not None:
@@ -79,6 +85,12 @@ class Jury:
         state = INTERRUPTED if number in _FROM_OUTSIDE else FAILED
         speaks = worker if state == FAILED else None
         self.blame(f"worker {worker} of {self._workers} {how}; {_NEEDS_ALL}", speaks, state)
+
+    def lost(self, worker: int) -> None:
+        """The connection to a worker on another node was closed."""
+        if worker not in self._ends:
+            problem = f"the connection to worker {worker} of {self._workers} was lost; {_NEEDS_ALL}"
+            self.blame(problem, state=INTERRUPTED)
 
     def blame(self, problem: str, worker: int | None = None, state: str = FAILED) -> None:
         """End the run for this reason, unless there was an earlier one."""

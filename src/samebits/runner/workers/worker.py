@@ -1,6 +1,7 @@
 """One worker's side: its place in the cluster, and its line to the process that started it."""
 
 import json
+import math
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from samebits.core.record import Outcome
 from samebits.runner.workers.agreement import CHIEF, LineReport
 from samebits.runner.workers.verdict import Verdict, WorkerEnd
 
-LINE, END = "line", "end"
+LINE, END, USED, DIED = "line", "end", "used", "died"
 MAX_MESSAGE_BYTES = 64 << 20  # of a model with 400,000 tensors
 
 
@@ -57,17 +58,38 @@ class Worker:
         return Verdict(**json.loads(answer)) if answer else Verdict(problem="the process that started it is gone")
 
     def _send(self, kind: str, body: dict[str, Any]) -> None:
-        self.channel.sendall(json.dumps([kind, body]).encode() + b"\n")
+        self.channel.sendall(message(kind, body))
 
 
-def parse_message(text: bytes) -> LineReport | WorkerEnd:
-    """Read what a worker sent; raises NoMessageError."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeReport:
+    """What the node of a worker reports: the processor time of its process, or the status with which that ended."""
+
+    kind: str
+    value: float
+
+
+def message(kind: str, body: dict[str, Any]) -> bytes:
+    """A message to the process that started the run."""
+    return json.dumps([kind, body]).encode() + b"\n"
+
+
+def parse_message(text: bytes) -> LineReport | WorkerEnd | NodeReport:
+    """Read what a worker, or its node, sent; raises NoMessageError."""
     try:
         kind, values = json.loads(text)
         body = Fields(values)
+        if kind in (USED, DIED):
+            return NodeReport(kind=kind, value=_finite(body.get("value", float)))
         return _end(body) if kind == END else _line(body)
     except (ValueError, TypeError, RecursionError, RecordError) as error:
         raise NoMessageError from error
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("no number")
+    return value
 
 
 def _end(body: Fields) -> WorkerEnd:

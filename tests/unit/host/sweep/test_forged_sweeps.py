@@ -100,6 +100,7 @@ def _repeated(value: dict[str, Any]) -> None:
 def test_a_run_stands_for_its_own_member(
     sweeps: Played, options: list[str], edit: Callable[[dict[str, Any]], object], problem: str
 ) -> None:
+    sweeps.project.write("pass\n")
     sweep(sweeps, *options)
     folder, found = only(sweeps)
     forge(folder, edit)
@@ -110,5 +111,6 @@ def test_a_run_stands_for_its_own_member(
 
 def test_a_grid_in_any_order(sweeps: Played) -> None:
     """The file sorts the names of a grid; the runs had them as they were given."""
+    sweeps.project.write("pass\n")
     sweep(sweeps, "--seeds", "0", "--grid", "b=1", "--grid", "a=2", "--", "--z", "3")
     assert sweeps.call("verify", "sweep-").status == 0

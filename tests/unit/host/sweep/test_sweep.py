@@ -49,6 +49,7 @@ def test_the_digest_depends_on_the_runs_alone(sweeps: Played) -> None:
 
 
 def test_a_grid(sweeps: Played) -> None:
+    sweeps.project.write("pass\n")
     done = sweep(sweeps, "--seeds", "0,1", "--grid", "epochs=1,2", "--grid", "lr=0.1")
     _, found = only(sweeps)
     assert [str(run.member) for run in found.runs] == [
@@ -112,6 +113,7 @@ def test_an_interrupted_sweep_is_continued_by_resuming(sweeps: Played) -> None:
 
 
 def test_a_grid_in_any_order_is_continued(sweeps: Played) -> None:
+    sweeps.project.write("pass\n")
     words = ["--seeds", "0,1", "--grid", "size=1,2", "--grid", "lr=0.1"]  # the file holds them sorted by name
     sweeps.player.dies, sweeps.player.only = (0, 3), 1
     assert sweep(sweeps, *words).status == 2
@@ -163,8 +165,29 @@ def test_other_code_is_another_sweep(sweeps: Played) -> None:
     sweep(sweeps)
     sweeps.player.dies = None
     sweeps.project.write("pass\n")
-    assert sweep(sweeps).status == 0
+    name = only(sweeps)[1].id
+    done = sweep(sweeps)
+    assert done.status == 0
+    assert f"samebits: this is another sweep than the unfinished {name}: code.tree" in done.err
+    assert "(3 of 3)" in done.err
     assert len(list((sweeps.project.runs / "sweeps").glob("sweep-*/sweep.json"))) == 2
+
+
+def test_other_seeds_are_another_sweep(sweeps: Played) -> None:
+    sweeps.player.dies, sweeps.player.only = (0, 3), 1
+    sweep(sweeps)
+    sweeps.player.dies = None
+    name = only(sweeps)[1].id
+    done = sweep(sweeps, "--seeds", "0-3")
+    assert f"samebits: this is another sweep than the unfinished {name}: other seeds, or another grid" in done.err
+    assert "4 runs" in done.err
+
+
+def test_a_misspelled_name_of_the_grid_starts_nothing(sweeps: Played) -> None:
+    sweeps.project.write("import argparse\np = argparse.ArgumentParser()\np.add_argument('--size')\np.parse_args()\n")
+    done = sweep(sweeps, "--seeds", "0", "--grid", "sise=1,2")
+    assert (done.status, done.complaint) == (2, "the script has no argument --sise; did you mean --size?")
+    assert not list(sweeps.project.runs.glob("2*"))
 
 
 def test_a_damaged_sweep_keeps_no_other_from_being_trained(sweeps: Played) -> None:

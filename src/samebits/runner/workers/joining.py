@@ -1,0 +1,130 @@
+"""Workers on other nodes: they connect to the process that started the run, which they find by a file in its folder.
+
+`hosts.json`, which the launcher writes, has the address of each worker's node. `join.json` has a port and a secret.
+"""
+
+import hmac
+import json
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from samebits.core.errors import InputError
+from samebits.core.jsonio import canonical_json, write_atomically
+from samebits.core.run_dir import RunDir
+from samebits.runner.workers.agreement import CHIEF
+
+JOIN_SECONDS = 600.0
+"""What other nodes get to hash the data and to import TensorFlow."""
+
+_POLL_SECONDS = 0.2
+_MAX_LINE = 1 << 16
+_REQUEST_SECONDS = 10.0
+
+
+def read_hosts(folder: RunDir) -> tuple[str, ...]:
+    """The address of each worker's node; empty where all are processes of this machine."""
+    try:
+        return tuple(json.loads(folder.worker_hosts.read_bytes()))
+    except FileNotFoundError:
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Joined:
+    """The connections of the workers on other nodes, by index, and the addresses at which all workers train."""
+
+    channels: dict[int, socket.socket]
+    addresses: list[str]
+
+
+def gather(folder: RunDir, hosts: Sequence[str], own: str, limit: float = JOIN_SECONDS) -> Joined:
+    """Wait until every other worker has connected; raises InputError where one cannot, or comes too late."""
+    secret, addresses = secrets.token_hex(32), {CHIEF: own}
+    channels: dict[int, socket.socket] = {}
+    deadline = time.monotonic() + limit
+    with socket.create_server(("", 0), backlog=len(hosts)) as server:
+        server.settimeout(_POLL_SECONDS)
+        meeting = {"host": hosts[CHIEF], "port": server.getsockname()[1], "secret": secret}
+        write_atomically(folder.worker_meeting, canonical_json(meeting), mode=0o600)
+        while len(addresses) < len(hosts):
+            _check_failed(folder, len(hosts))
+            if time.monotonic() > deadline:
+                missing = next(index for index in range(len(hosts)) if index not in addresses)
+                where = f"{hosts[missing]} within {limit:.0f} s"
+                raise InputError(f"worker {missing} of {len(hosts)} did not start on {where}")
+            if (found := _accepted(server, secret, len(hosts))) is not None and found[0] not in addresses:
+                index, addresses[index], channels[index] = found
+    ordered = [addresses[index] for index in range(len(hosts))]
+    for channel in channels.values():
+        channel.sendall(json.dumps(ordered).encode() + b"\n")
+    return Joined(channels=channels, addresses=ordered)
+
+
+def _check_failed(folder: RunDir, workers: int) -> None:
+    """Raise InputError with what a node reported that cannot begin."""
+    for index in range(1, workers):
+        path = folder.of_worker(index).failure
+        if path.exists():
+            raise InputError(f"worker {index} of {workers} cannot start: {path.read_text('utf-8', 'replace').strip()}")
+
+
+def _accepted(server: socket.socket, secret: str, workers: int) -> tuple[int, str, socket.socket] | None:
+    """A worker that connected and knows the secret, with its address; None where there is none."""
+    try:
+        channel, _ = server.accept()
+    except TimeoutError:
+        return None
+    channel.settimeout(_REQUEST_SECONDS)
+    try:
+        found = json.loads(read_line(channel))
+        known = hmac.compare_digest(str(found["secret"]), secret)
+        index, address = int(found["worker"]), str(found["address"])
+    except (OSError, ValueError, KeyError, TypeError):
+        known, index, address = False, CHIEF, ""
+    if not known or not CHIEF < index < workers:
+        channel.close()
+        return None
+    channel.settimeout(None)
+    return index, address, channel
+
+
+def join(folder: RunDir, index: int, address: str, limit: float = JOIN_SECONDS) -> tuple[socket.socket, list[str]]:
+    """Connect to the process that started the run; returns the connection and all addresses. Raises InputError."""
+    deadline = time.monotonic() + limit
+    while (where := _meeting(folder.worker_meeting)) is None:
+        if time.monotonic() > deadline:
+            raise InputError(f"the chief of {folder.path.name} did not start within {limit:.0f} s")
+        time.sleep(_POLL_SECONDS)
+    try:
+        channel = socket.create_connection((where["host"], where["port"]), timeout=_REQUEST_SECONDS)
+        request = {"secret": where["secret"], "worker": index, "address": address}
+        channel.sendall(json.dumps(request).encode() + b"\n")
+        channel.settimeout(max(deadline - time.monotonic(), _REQUEST_SECONDS))
+        addresses = json.loads(read_line(channel))
+    except (OSError, ValueError) as error:
+        raise InputError(f"the chief at {where['host']}:{where['port']} does not answer: {error}") from error
+    channel.settimeout(None)
+    return channel, list(addresses)
+
+
+def _meeting(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+def read_line(channel: socket.socket) -> bytes:
+    """One line, and nothing beyond it."""
+    found = b""
+    while not found.endswith(b"\n"):
+        part = channel.recv(1)
+        if not part or len(found) > _MAX_LINE:
+            raise OSError("the connection was closed")
+        found += part
+    return found
