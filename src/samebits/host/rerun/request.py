@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samebits.host.launch.run_limits import USUAL, RunLimits
+from samebits.host.launch.runtime import Runtime
 from samebits.host.subprocesses import INHERITED, Streams
 
 
@@ -12,7 +13,8 @@ class RerunRequest:
     """`runs` holds the new run; `data` is where the data is now (None: where it was); `streams` get the output.
 
     `trusted` names the runs whose code may be executed on this host itself, and whose images may be built anyhow.
-    `attempts` are the earlier runs of the same job on a cluster.
+    `attempts` are the earlier runs of the same job on a cluster. `inside` is the runtime in whose container this
+    process runs: no other one can be had there.
     """
 
     runs: Path
@@ -22,3 +24,4 @@ class RerunRequest:
     streams: Streams = INHERITED
     limits: RunLimits = USUAL
     attempts: tuple[str, ...] = ()
+    inside: Runtime | None = None
