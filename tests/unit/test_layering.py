@@ -232,6 +232,7 @@ _READERS = {
     "samebits.host.capsule.unpack": "files that it writes",
     "samebits.host.cluster.array": "tasks and answers, which this user's processes write",
     "samebits.host.cluster.following": "what a job printed; its folder is no run's",
+    "samebits.host.cluster.pod_submission": "this installation, which it copies",
     "samebits.host.compare.tensor_diff": "a member of an archive that the door opened",
     "samebits.host.console": "/dev/null",
     "samebits.host.docker": "archives of images",

@@ -23,6 +23,7 @@ from samebits.host.cluster.pod_settings import PodSettings, read_pod_settings
 from samebits.host.cluster.submission import prepare
 from samebits.host.launch.runtime import CONTAINER_DATA
 
+PACKAGE = Path(samebits.__file__).parent
 _RUNS = Path("/runs")
 
 
@@ -43,10 +44,7 @@ class PodSubmission:
         """Write the manifest and the launcher; hand the folder to the pod's user."""
         try:
             write_atomically(folder.manifest, self.text(folder))
-            package = Path(samebits.__file__).parent
-            shutil.copytree(
-                package, folder.launcher / "samebits", ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
-            )
+            shutil.copytree(PACKAGE, folder.launcher / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
             _give(folder.path, self.settings.owner())
         except OSError as error:
             raise storage_error(error, folder.path) from error

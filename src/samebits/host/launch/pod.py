@@ -3,7 +3,6 @@
 The launcher comes from the job's folder. What trains is the image's runner, started as in any other container.
 """
 
-import json
 import os
 import sys
 import tempfile
@@ -13,8 +12,8 @@ from pathlib import Path
 
 from samebits.core.digest import Digest
 from samebits.core.environment import KUBERNETES, EngineInfo, Environment, RunImage
-from samebits.core.errors import InputError
-from samebits.core.jsonio import Fields
+from samebits.core.errors import InputError, RecordError
+from samebits.core.jsonio import Fields, read_json
 from samebits.core.recipe import ImageIdentity
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
@@ -40,18 +39,18 @@ class PodImage:
     server: str | None = None
 
 
-def pod_runtime(spec: RunConfig, asked: PodImage, recipe: Path = RECIPE) -> Runtime:
+def pod_runtime(spec: RunConfig, asked: PodImage) -> Runtime:
     """The image around this process; raises InputError where that is none of samebits."""
     environment = Environment(
         runtime=KUBERNETES, engine=EngineInfo(name="Kubernetes", version=asked.server), image=asked.image
     )
     setup = RunSetup(
-        image=_identity(recipe / "image.json", asked.config),
+        image=_identity(RECIPE / "image.json", asked.config),
         device=device_for(spec.gpus),
         environment=environment,
         python=sys.version_info[:2],
     )
-    source = recipe / "source"
+    source = RECIPE / "source"
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
         variables = spec.variables | ({} if spec.data is None else {"SAMEBITS_DATA": CONTAINER_DATA})
@@ -70,9 +69,9 @@ def pod_runtime(spec: RunConfig, asked: PodImage, recipe: Path = RECIPE) -> Runt
 def _identity(manifest: Path, config: Digest | None) -> ImageIdentity:
     """What this image was built from. No image holds the digest of its own configuration: that is the submitter's."""
     try:
-        fields = Fields(json.loads(manifest.read_bytes()))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {manifest}: {error}; this is not an image built by `samebits build`") from error
+        fields = Fields(read_json(manifest))
+    except RecordError as error:
+        raise InputError(f"{error}; this is not an image built by `samebits build`") from error
     base, packages = fields.optional("base", str), fields.optional("packages", str)
     return ImageIdentity(
         lock=Digest.parse(fields.get("lock", str)),
