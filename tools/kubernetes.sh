@@ -100,6 +100,8 @@ compile() {
   go run ./vendor/k8s.io/kube-openapi/cmd/openapi-gen --v 0 --logtostderr -i "$packages" \
     -p k8s.io/kubernetes/pkg/generated/openapi -O zz_generated.openapi \
     -h hack/boilerplate/boilerplate.generatego.txt -r "$cache/draft/violations"
+  # A container's root may not give a process a better score than its own, where it lacks CAP_SYS_RESOURCE.
+  sed -i 's/defaultSandboxOOMAdj int = -998/defaultSandboxOOMAdj int = 0/' pkg/kubelet/dockershim/docker_sandbox.go
   flag=k8s.io/kubernetes/vendor/k8s.io/component-base/version
   nice -n 15 go build -o "$cache/draft/bin/" \
     -ldflags "-s -w -X $flag.gitVersion=v$version -X $flag.gitMajor=1 -X $flag.gitMinor=20" "${programs[@]/#/./cmd/}"
@@ -156,7 +158,7 @@ start_kubelet() {
     --cert-dir="$state/keys" --cgroup-driver=cgroupfs --cgroups-per-qos=false --enforce-node-allocatable= \
     --fail-swap-on=false --image-gc-high-threshold=100 --eviction-hard='memory.available<1Mi' \
     --make-iptables-util-chains=false --resolv-conf='' --address=127.0.0.1 --port=10250 --healthz-port=0 \
-    --read-only-port=0 --volume-plugin-dir="$state/plugins" --sync-frequency=5s
+    --read-only-port=0 --cluster-dns=10.213.0.10 --cluster-domain=cluster.local --volume-plugin-dir="$state/plugins" --sync-frequency=5s
 }
 
 wait_for() {

@@ -109,11 +109,12 @@ def pods_of(job: JobName) -> list[Pod]:
     return sorted(found, key=lambda pod: (pod.created, pod.name))
 
 
-def last_warning(job: JobName, pod: Pod) -> str:
-    """The reason and message of a pod's last warning; empty without one."""
+def last_failure(job: JobName, pod: Pod) -> str:
+    """The reason and message of what last failed for a pod; empty if nothing did."""
     chosen = f"--field-selector=involvedObject.uid={pod.uid},type=Warning"
     text = _query(job, ["get", "events", chosen, "--sort-by=.lastTimestamp", "--output=json"])
-    events = json.loads(text)["items"] if text else []
+    # Other warnings, as of a missing DNS server, keep no pod from starting.
+    events = [event for event in json.loads(text)["items"] if event["reason"].startswith("Failed")] if text else []
     return _line(events[-1].get("reason"), events[-1].get("message")) if events else ""
 
 

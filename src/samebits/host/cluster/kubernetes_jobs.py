@@ -112,7 +112,7 @@ def _of_pod(folder: JobDir, name: JobName, pods: list[Pod]) -> JobState:
     reason, message = pod.reason, pod.message
     # What a pod waits for before its container exists, only its events say.
     if pod.node and reason in {"", "ContainerCreating", "PodInitializing"}:
-        reason, _, message = kubernetes.last_warning(name, pod).partition(": ")
+        reason, _, message = kubernetes.last_failure(name, pod).partition(": ")
     detail = " ".join(f"{reason}: {message}".split()).strip(": ") or "its container is being made"
     on = f" on {pod.node}" if pod.node else ""
     # A pod that does not fit waits for a node. One whose claim is missing waits for good.

@@ -15,11 +15,13 @@ from samebits.core.digest import Digest
 from samebits.core.environment import Environment, RunImage
 from samebits.core.errors import InputError, RecordError, ToolError
 from samebits.core.jsonio import Fields, read_json
+from samebits.core.liveness import Host
 from samebits.core.recipe import ImageIdentity
-from samebits.core.record import FINISHED, INTERRUPTED
-from samebits.core.run_config import make_config
+from samebits.core.record import FINISHED, INTERRUPTED, RUNNING, Outcome, Record, write_record
+from samebits.core.run_config import REPRODUCIBILITY_LEVELS, make_config
+from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup
-from samebits.host.cluster import following, kubernetes, node, pod_submission
+from samebits.host.cluster import following, kubernetes, kubernetes_jobs, node, pod_submission
 from samebits.host.cluster.job_dir import JobDir, JobEnd
 from samebits.host.cluster.manifest import Folder, object_name, volumes_for
 from samebits.host.cluster.node import Node, run_job
@@ -32,6 +34,7 @@ from samebits.host.image.build_context import staged_context
 from samebits.host.launch import pod as pod_runtime
 from samebits.host.launch.runtime import Runtime
 from samebits.host.launch.venv import ProcessRequest
+from samebits.host.rerun.software import SoftwareOptions, find_software
 from samebits.host.subprocesses import Streams
 from support.fake_kubectl import Kubectl, kubectl, pod
 from support.fake_runner import Played, played
@@ -359,7 +362,10 @@ UNCLAIMED = {
         ([pod(**WAITS)], [], "queued (ImagePullBackOff: Back-off pulling image on n1)", True),
         (
             [pod(**CREATES)],
-            [{"reason": "FailedMount", "message": "hostPath type check failed: /x is not a directory"}],
+            [
+                {"reason": "FailedMount", "message": "hostPath type check failed: /x is not a directory"},
+                {"reason": "MissingClusterDNS", "message": "falling back"},
+            ],
             "queued (FailedMount: hostPath type check failed: /x is not a directory on n1)",
             True,
         ),
@@ -511,6 +517,50 @@ def test_an_evicted_pod_is_resumed(job: JobDir, played: Played) -> None:
     assert run_job(job, NODE) == 0
     assert played.player.trained == [(0, 2), (0, 3)]
     assert [run.read().outcome.state for run in job.attempts()] == [INTERRUPTED, FINISHED]
+
+
+def begun(run: RunDir, host: Host | None) -> Record:
+    """The run as it was before its end; returns the record of its end."""
+    record = run.read()
+    run.record.unlink()
+    state = Outcome(state=RUNNING)
+    write_record(run.record, replace(record, outcome=state, result=None, ledger=None, files=None, host=host))
+    return record
+
+
+def test_a_new_pod_waits_for_the_one_before(job: JobDir, played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster may start it as soon as the other is told to stop."""
+    monkeypatch.setattr("samebits.host.cluster.kubernetes_jobs.PATIENCE_SECONDS", 60.0)
+    played.player.dies = (0, 3)
+    assert run_job(job, NODE) == 2
+    job.end.unlink()
+    (first,) = job.attempts()
+    ends = begun(first, Host.this())
+
+    def end(_: float) -> None:
+        first.record.unlink()
+        write_record(first.record, ends)
+
+    monkeypatch.setattr("time.sleep", end)
+    played.player.dies = None
+    assert run_job(job, NODE) == 0
+    origin = job.attempts()[1].read().origin
+    assert origin.resumes is not None
+    assert origin.resumes.id == first.path.name
+
+
+def test_only_the_recorded_image_resumes(job: JobDir) -> None:
+    assert run_job(job, NODE) == 0
+    (run,) = job.attempts()
+    record = run.read()
+    runtime = kubernetes_jobs.runtime(job.read())
+    assert find_software(run, record, SoftwareOptions(inside=runtime))[0][0].blocks == ()
+    other = replace(runtime.setup, image=replace(runtime.setup.image, config=None))
+    (row,), _ = find_software(run, record, SoftwareOptions(inside=replace(runtime, setup=other)))
+    assert (row.reason, set(row.blocks)) == (
+        "this container is not of the recorded image",
+        set(REPRODUCIBILITY_LEVELS),
+    )
 
 
 @pytest.mark.usefixtures("cluster")
