@@ -84,7 +84,7 @@ build() {
 }
 
 compile() {
-  local packages flag
+  local packages package flags
   # As Kubernetes 1.20 is built: below a GOPATH, with everything in vendor/.
   export GOPATH=$cache/draft/go GO111MODULE=off GOFLAGS='' GOCACHE=$cache/draft/cache CGO_ENABLED=0
   export HOME=$cache/draft/home TMPDIR=$cache/draft/tmp PATH=/usr/lib/go-1.19/bin:$PATH
@@ -102,9 +102,12 @@ compile() {
     -h hack/boilerplate/boilerplate.generatego.txt -r "$cache/draft/violations"
   # A container's root may not give a process a better score than its own, where it lacks CAP_SYS_RESOURCE.
   sed -i 's/defaultSandboxOOMAdj int = -998/defaultSandboxOOMAdj int = 0/' pkg/kubelet/dockershim/docker_sandbox.go
-  flag=k8s.io/kubernetes/vendor/k8s.io/component-base/version
-  nice -n 15 go build -o "$cache/draft/bin/" \
-    -ldflags "-s -w -X $flag.gitVersion=v$version -X $flag.gitMajor=1 -X $flag.gitMinor=20" "${programs[@]/#/./cmd/}"
+  flags="-s -w"
+  for package in component-base/version client-go/pkg/version; do
+    package=k8s.io/kubernetes/vendor/k8s.io/$package
+    flags+=" -X $package.gitVersion=v$version -X $package.gitMajor=1 -X $package.gitMinor=20"
+  done
+  nice -n 15 go build -o "$cache/draft/bin/" -ldflags "$flags" "${programs[@]/#/./cmd/}"
 }
 
 write_configuration() {
