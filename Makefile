@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-fast test-all test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-packages bench-profiles bench-trace bench-verify bench-resume bench-states bench-workers bench-kills bench-clock bench-split bench-full-disk bench-together clean
+.PHONY: help train test test-fast test-all test-kubernetes test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-packages bench-profiles bench-trace bench-verify bench-resume bench-states bench-workers bench-kills bench-clock bench-split bench-full-disk bench-together clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test-pages: .venv/.installed  ## see the HTML pages in Chromium, with axe-core; 
 test-portable: .venv/.installed  ## train the portable profile's model families on emulated CPUs (about 15 minutes)
 	@$(BIN)/python -m pytest -m emulated
 
+test-kubernetes: .venv/.installed  ## train on a real Kubernetes of one node; builds it once (needs root and Debian 12; 10 minutes, then 5)
+	@$(ENGINE); tools/kubernetes.sh build && SAMEBITS_REQUIRE_KUBERNETES=1 $(BIN)/python -m pytest --lane all -q tests/command/test_kubernetes.py
+
 test-gpu: .venv/.installed  ## train every model family twice on a GPU (needs NVIDIA's driver and container toolkit)
 	@$(BIN)/samebits build --gpu && $(BIN)/python -m pytest -m gpu
 
@@ -48,6 +51,7 @@ lock: .venv/.installed  ## remake the locks from their .in files, and Dockerfile
 	$(COMPILE) --constraint requirements.lock --output-file tools/prove_rules.lock tools/prove_rules.in
 	$(COMPILE) --output-file tools/docs.lock tools/docs.in
 	$(COMPILE) --output-file tools/export.lock tools/export.in
+	$(COMPILE) --output-file tools/manifests.lock tools/manifests.in
 	$(BIN)/python tools/dockerfile_gpu.py
 
 image: .venv/.installed  ## build the image

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,27 +15,12 @@ from pathlib import Path
 import pytest
 
 from samebits.core.record import FINISHED, INTERRUPTED, read_record
-from samebits.core.run_dir import RunDir
 from samebits.host.cluster.job_dir import JobDir
+from support.cluster_jobs import SLOW_SCRIPT, finished, job_of, trains, wait_for
 from support.command import COMMAND, ROOT, SCRIPTS, Done, Project, call, newest
 from support.machine import containers
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("locked")]
-
-SCRIPT = """
-import os, sys, time
-import keras, numpy as np
-
-class Slow(keras.callbacks.Callback):
-    def on_epoch_end(self, epoch, logs=None):
-        time.sleep(float(os.environ["PAUSE"]))
-
-print("environment", sorted(os.environ))
-x = np.arange(64, dtype="float32").reshape(16, 4) / 64
-model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
-model.compile("adam", "mse")
-model.fit(x, x[:, :1], epochs=int(sys.argv[1]), verbose=2, callbacks=[Slow()])
-"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def small(slurm: Cluster, project: Project) -> Project:
     assert slurm("sinfo", "-h", "-o", "%D") == "3"
-    project.write(SCRIPT)
+    project.write(SLOW_SCRIPT)
     return project
 
 
@@ -82,37 +66,6 @@ def submit(project: Project, *options: str, epochs: int = 8, pause: float = 0.4)
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def finished(process: subprocess.Popen[str]) -> Done:
-    out, err = process.communicate(timeout=500)
-    return Done(status=process.returncode, out=out, err=err)
-
-
-def wait_for(found: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
-    deadline = time.monotonic() + 200
-    while not found():
-        assert time.monotonic() < deadline
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.1)
-
-
-def job_of(project: Project) -> JobDir:
-    """The one job there is, once it was submitted."""
-    wait_for(lambda: [path for path in project.runs.glob("jobs/job-*/job.json") if '"job": "' in path.read_text()])
-    (path,) = project.runs.glob("jobs/job-*")
-    return JobDir(path)
-
-
-def trains(job: JobDir, attempt: int = 0) -> RunDir:
-    """The run of an attempt, once it has written two checkpoints."""
-
-    def written() -> bool:
-        runs = job.attempts()
-        return len(runs) > attempt and len(runs[attempt].checkpoints.positions()) >= 2
-
-    wait_for(written)
-    return job.attempts()[attempt]
 
 
 def local(project: Project, epochs: int = 8, pause: float = 0.4) -> str:
@@ -217,7 +170,7 @@ def test_cancelled(small: Project, slurm: Cluster, command: str) -> None:
 @pytest.mark.usefixtures("no_containers")
 @pytest.mark.parametrize("how", [(), ("--signal=KILL", "--batch")], ids=["term", "kill"])
 def test_a_container_ends_with_its_job(slurm: Cluster, in_docker: Project, how: tuple[str, ...]) -> None:
-    in_docker.write(SCRIPT)
+    in_docker.write(SLOW_SCRIPT)
     process = submit(in_docker, epochs=400)
     job = job_of(in_docker)
     run = trains(job)

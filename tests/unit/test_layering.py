@@ -237,6 +237,7 @@ _READERS = {
     "samebits.host.capsule.image_layout": "exported images",
     "samebits.host.capsule.software": "wheels whose digests were checked, in a folder of ours",
     "samebits.host.capsule.unpack": "files that it writes",
+    "samebits.host.cluster.pod_submission": "this installation, which it copies",
     "samebits.host.console": "/dev/null",
     "samebits.host.docker": "archives of images",
     "samebits.host.engine_choice": "the user's own configuration",

@@ -9,6 +9,8 @@ from samebits.core.gpu_info import GpuReport
 from samebits.core.jsonio import Fields
 from samebits.core.script_uses import EntropyUse, ScriptSetting, UnpinnedUse
 
+DOCKER, KUBERNETES = "docker", "kubernetes"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineInfo:
@@ -276,6 +278,11 @@ class Environment:
     features_off: Mapping[str, str] | None = None
     mounts: tuple[Mount, ...] | None = None
     peak_memory: int | None = None
+
+    @property
+    def in_container(self) -> bool:
+        """Whether the run was started in a container of its image."""
+        return self.runtime in {DOCKER, KUBERNETES}
 
     def with_observed(self, more: "Environment") -> "Environment":
         """With what was observed since; settings are added to those that are known."""

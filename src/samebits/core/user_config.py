@@ -18,7 +18,8 @@ _INSIDE = ("data", "runs")
 _LIMITS = ("cpus", "max-disk", "max-hours", "memory", "pids", "tmp-size")
 _KINDS: dict[str, type] = {"cpus": float, "max-hours": float, "pids": int}
 _LEAST = {"cpus": 0.01, "max-hours": 0.001, "pids": 1}
-_KNOWN = ("image", "runs", "runtime", *_LIMITS)
+_ELSEWHERE = "on"  # a table that `host/cluster` reads
+_KNOWN = ("image", "runs", "runtime", *_LIMITS, _ELSEWHERE)
 
 
 def config_path() -> Path:
@@ -82,7 +83,9 @@ def _options(values: Fields, folder: Path) -> dict[str, Any]:
     unknown = sorted(values.names() - set(_KNOWN))
     if unknown:
         raise RecordError(f"unknown key {unknown[0]!r}; it may hold {', '.join(_KNOWN)}")
-    found: dict[str, Any] = {name: values.get(name, _KINDS.get(name, str)) for name in values.given()}
+    found: dict[str, Any] = {
+        name: values.get(name, _KINDS.get(name, str)) for name in values.given() if name != _ELSEWHERE
+    }
     for name, least in _LEAST.items():
         # Also where it is not a number.
         if name in found and not least <= found[name] < 2**31:

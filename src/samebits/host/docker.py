@@ -41,12 +41,16 @@ REQUEST_TIMEOUT = 300  # seconds; removing large images can block the engine for
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
-    """An image in the engine's store: `id` is what a container runs; `layers` are its diff_ids."""
+    """An image in the engine's store: `id` is what a container runs; `layers` are its diff_ids.
+
+    `digests` are its names by digest, as in `NAME@sha256:…`, with which another engine can pull or find it.
+    """
 
     reference: str
     id: str
     labels: Mapping[str, str]
     layers: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
 
 
 class ContainerStartError(EngineError):
@@ -298,7 +302,8 @@ def _connect(seconds: int = REQUEST_TIMEOUT) -> docker.DockerClient:
 
 def _as_image(reference: str, found: Any) -> Image:
     layers = tuple(found.attrs.get("RootFS", {}).get("Layers") or ())
-    return Image(reference=reference, id=str(found.id), labels=dict(found.labels), layers=layers)
+    digests = tuple(sorted(found.attrs.get("RepoDigests") or ()))
+    return Image(reference=reference, id=str(found.id), labels=dict(found.labels), layers=layers, digests=digests)
 
 
 def _creation_options(request: ContainerRequest, info: Mapping[str, Any] | None = None) -> dict[str, Any]:

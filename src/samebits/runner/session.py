@@ -171,7 +171,7 @@ class Session:
     def _check_software(self) -> None:
         """Raise InputError where another software would run than the recipe names."""
         software.check_software(self.record.recipe.image)
-        if self.record.environment.runtime == "docker":
+        if self.record.environment.in_container:
             mounts = software.read_mounts()
             self._note(Environment(mounts=mounts))
             software.check_mounts(mounts, self.record.recipe.device.kind)
@@ -196,7 +196,7 @@ class Session:
             import keras  # noqa: F401
             import tensorflow as tf  # noqa: F401
         # A virtual environment takes its C library, and what that loads, from the machine.
-        if self.record.environment.runtime == "docker":
+        if self.record.environment.in_container:
             software.check_libraries()
         if caution := self.record.trace.caution(profile.device):
             log(caution)

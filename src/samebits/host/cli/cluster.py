@@ -1,4 +1,4 @@
-"""`samebits train --on slurm`, `follow` and `cancel`: runs on a cluster."""
+"""`samebits train --on slurm` and `--on kubernetes`, `follow` and `cancel`: runs on a cluster."""
 
 import argparse
 import shlex
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samebits.core.environment import KUBERNETES
 from samebits.core.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, RecordError
 from samebits.core.run_config import RunConfig
 from samebits.host.cli.options import add_runs_folder
@@ -14,41 +15,65 @@ from samebits.host.console import log, print_json, print_line, print_table
 if TYPE_CHECKING:
     from samebits.host.cluster.job_dir import JobDir
 
+SLURM = "slurm"
 _HELP = "a job's folder, its id, or a prefix of the id"
 
 
 def add_on(parser: argparse.ArgumentParser) -> None:
     """Add the options that send a run to a cluster."""
-    parser.add_argument("--on", metavar="CLUSTER", help="train on a cluster: slurm (default: on this machine)")
+    parser.add_argument(
+        "--on", metavar="CLUSTER", help="train on a cluster: slurm or kubernetes (default: on this machine)"
+    )
     parser.add_argument("--sbatch", metavar="FLAGS", help="with --on slurm: flags for sbatch: --sbatch='--time=60 …'")
     parser.add_argument(
-        "--dry-run", action="store_true", help="with --on slurm: print the batch script and submit nothing"
+        "--dry-run", action="store_true", help="with --on: print the batch script or manifest and submit nothing"
     )
 
 
-def check_on(options: argparse.Namespace) -> None:
+def check_on(options: argparse.Namespace, clusters: tuple[str, ...] = ("slurm",)) -> None:
     """Raise InputError for another cluster, and for an option that has no effect without one."""
-    if options.on not in {None, "slurm"}:
-        raise InputError(f"--on takes slurm, not {options.on!r}")
+    if options.on not in {None, *clusters}:
+        raise InputError(f"--on takes {' or '.join(clusters)}, not {options.on!r}")
     if options.on is None and (options.sbatch is not None or getattr(options, "dry_run", False)):
         raise InputError("--sbatch and --dry-run are for a cluster; add --on slurm")
+    if options.on == KUBERNETES and options.sbatch is not None:
+        raise InputError("--sbatch is for --on slurm; settings of pods are in samebits.toml under [on.kubernetes]")
 
 
 def submit_command(spec: RunConfig, options: argparse.Namespace) -> int:
     """Submit a run and follow it; Ctrl-C stops following, and the job continues."""
     from samebits.host.cluster.job_dir import JOBS, JobDir
-    from samebits.host.cluster.submission import job_script, prepare, site_flags, submit
+    from samebits.host.cluster.slurm_jobs import job_script
+    from samebits.host.cluster.submission import prepare, site_flags, submit
 
+    if options.on == KUBERNETES:
+        return _submit_pods(spec, options)
     flags = site_flags(spec, options.sbatch)
     planned, job = prepare(spec, flags)
     if options.dry_run:
         print_line(f"# sbatch {shlex.join(('--parsable', '--export=NIL', *flags))} batch.sh")
-        for line in job_script(JobDir(spec.runs / JOBS / job.id)).splitlines():
+        for line in job_script(JobDir(spec.runs / JOBS / job.id), spec.workers).splitlines():
             print_line(line)
         return EXIT_OK
-    folder = submit(planned, job)
+    return _follow_submitted(submit(planned, job), options)
+
+
+def _submit_pods(spec: RunConfig, options: argparse.Namespace) -> int:
+    from samebits.host.cluster.pod_submission import prepare_pods
+    from samebits.host.cluster.submission import submit
+
+    submission = prepare_pods(spec)
+    if options.dry_run:
+        for line in submission.check().splitlines():
+            print_line(line)
+        return EXIT_OK
+    return _follow_submitted(submit(submission.planned, submission.job, submission.complete), options)
+
+
+def _follow_submitted(folder: "JobDir", options: argparse.Namespace) -> int:
+    job = folder.read()
     print_line(f"job {folder.path}")
-    print_line(f"slurm {folder.read().number}", flush=True)
+    print_line(f"{job.scheduler} {job.number}", flush=True)
     return _follow(folder, as_json=options.json)
 
 
@@ -68,8 +93,7 @@ def add_cancel_options(parser: argparse.ArgumentParser) -> None:
 
 def cancel_command(folder: "JobDir") -> int:
     """Cancel a job; its run, if it has begun, is finalized as interrupted and can be resumed."""
-    from samebits.host.cluster import slurm
-    from samebits.host.cluster.states import state_of
+    from samebits.host.cluster.schedulers import scheduler_of, state_of
 
     job = folder.read()
     state = state_of(folder, job)
@@ -77,7 +101,7 @@ def cancel_command(folder: "JobDir") -> int:
         raise InputError(f"the job {folder.path.name} is over: {state}; there is nothing to cancel")
     # First: the node requeues what ended by a signal, unless this is there.
     _note_cancelled(folder)
-    slurm.cancel(job.number)
+    scheduler_of(job).cancel(folder, job)
     print_line(f"cancelled {folder.path.name}")
     return EXIT_OK
 
@@ -100,7 +124,9 @@ def print_jobs(runs: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(list(_COLUMNS), [[str(row[name] or "") for name in _COLUMNS] for row in rows])
+        # A cluster that has none of the jobs gets no column.
+        names = [name for name in _COLUMNS if name != KUBERNETES or any(row[name] for row in rows)]
+        print_table(names, [[str(row[name] or "") for name in names] for row in rows])
 
 
 def _rows(jobs: "Sequence[JobDir]") -> Iterator[dict[str, object]]:
@@ -111,28 +137,34 @@ def _rows(jobs: "Sequence[JobDir]") -> Iterator[dict[str, object]]:
             log(str(error))
 
 
-_COLUMNS = ("job", "slurm", "state", "detail", "attempts", "run")
+_COLUMNS = ("job", SLURM, KUBERNETES, "state", "detail", "attempts", "run")
 
 
 def _row(folder: "JobDir") -> dict[str, object]:
-    from samebits.host.cluster.states import state_of
+    from samebits.host.cluster.schedulers import state_of
 
     job, attempts = folder.read(), folder.attempts()
     state = state_of(folder, job)
     run = attempts[-1].path.name if attempts else None
-    values = (folder.path.name, job.number, state.kind, state.detail, len(attempts), run)
+    numbers = (job.number if job.scheduler == cluster else None for cluster in (SLURM, KUBERNETES))
+    values = (folder.path.name, *numbers, state.kind, state.detail, len(attempts), run)
     return dict(zip(_COLUMNS, values, strict=True))
 
 
 def show_job(folder: "JobDir", *, as_json: bool) -> None:
-    """Print one job: its state, its attempts and its recipe."""
+    """Print one job: its state, its attempts and its recipe; on Kubernetes the images that its pods ran."""
+    from samebits.host.cluster.pod_images import images_of
+
     job, row = folder.read(), _row(folder)
     names = [run.path.name for run in folder.attempts()]
+    images = list(images_of(folder).values())
     if as_json:
-        print_json({**row, "attempts": names, "flags": list(job.flags), "recipe": str(job.recipe.digest)})
+        more = {"flags": list(job.flags), "recipe": str(job.recipe.digest)} | ({"pods": images} if job.pods else {})
+        print_json({**row, "attempts": names, **more})
         return
-    rows = [(name, row[name]) for name in ("slurm", "state", "detail")]
+    rows = [(job.scheduler, job.number), *((name, row[name]) for name in ("state", "detail"))]
     rows += [("attempt", name) for name in names]
+    rows += [("image", pod["image_id"]) for pod in images]
     rows += [("submitted", job.submitted), ("flags", shlex.join(job.flags)), ("recipe", job.recipe.digest)]
     print_table(["job", folder.path.name], [[name, str(value or "")] for name, value in rows])
 

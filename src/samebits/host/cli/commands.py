@@ -82,7 +82,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             add_check_options,
         ),
     ),
-    "Train on a cluster (`train --on slurm`)": (
+    "Train on a cluster (`train --on slurm`, `--on kubernetes`)": (
         _command("follow", "print what a job on a cluster prints, until it is over", "JOB", add_follow_options),
         _command("cancel", "cancel a job on a cluster", "JOB", add_cancel_options),
     ),

@@ -37,7 +37,7 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
 def _train_from_options(options: argparse.Namespace) -> int:
     from samebits.host.launch.run_limits import USUAL
 
-    check_on(options)
+    check_on(options, ("slurm", "kubernetes"))
     expected = parse_expected(options.expect)
     spec = make_config(vars(options))
     if options.on is None:
@@ -47,7 +47,7 @@ def _train_from_options(options: argparse.Namespace) -> int:
     if spec.redacted:
         raise InputError("--redact is for a run on this machine: a job's folder holds the arguments; drop --on")
     if expected is not None:
-        raise InputError("--expect is for a run on this machine; with --on slurm, verify the run with --expect")
+        raise InputError("--expect is for a run on this machine; with --on, verify the run with --expect")
     return submit_command(spec, options)
 
 

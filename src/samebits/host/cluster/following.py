@@ -6,14 +6,16 @@ import time
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from samebits.core.errors import RecordError
+from samebits.core.errors import EXIT_ERROR, RecordError
 from samebits.core.run_files import open_plain
-from samebits.host.cluster.job_dir import JobDir
-from samebits.host.cluster.states import LOST, JobState, state_of
+from samebits.host.cluster.job_dir import Job, JobDir, JobEnd
+from samebits.host.cluster.schedulers import scheduler_of, state_of
+from samebits.host.cluster.states import LOST, QUEUED, JobState, ended
 from samebits.host.console import log
 from samebits.host.rerun.script_output import OutputFilter
 
 POLL_SECONDS = 0.5
+HOPELESS_SECONDS = 60.0  # that a job may wait for what is not there, before it is given up
 _LAST_WORDS_SECONDS = 5.0  # that a file of another machine may take to appear on a shared file system
 _MOST_BYTES = 4 << 20  # of what was printed before: a file of holes is as large as its author likes
 _READ_BYTES = 1 << 20
@@ -22,7 +24,7 @@ _READ_BYTES = 1 << 20
 def follow(folder: JobDir, out: BinaryIO | None = None) -> JobState:
     """Print the job's output until it is over; returns its last state."""
     job, shown, output = folder.read(), "", _Output(folder, out or sys.stdout.buffer)
-    waits_until = 0.0
+    waits_until = hopeless_since = 0.0
     while True:
         state = state_of(folder, job)
         output.show()
@@ -34,7 +36,21 @@ def follow(folder: JobDir, out: BinaryIO | None = None) -> JobState:
             if state.kind != LOST or time.monotonic() > waits_until:
                 output.show(final=True)
                 return state
+        hopeless = state.hopeless and state.kind == QUEUED
+        hopeless_since = (hopeless_since or time.monotonic()) if hopeless else 0.0
+        if hopeless and time.monotonic() - hopeless_since > HOPELESS_SECONDS:
+            return _give_up(folder, job, state)
         time.sleep(POLL_SECONDS)
+
+
+def _give_up(folder: JobDir, job: Job, state: JobState) -> JobState:
+    """End a job that has never started, and would wait for good."""
+    end = JobEnd(status=EXIT_ERROR, message=f"it cannot start, and was given up: {state.detail}")
+    # First: whatever starts meanwhile finds the end.
+    folder.write_end(end)
+    scheduler_of(job).cancel(folder, job)
+    log(f"{folder.path.name}: {ended(end)}")
+    return ended(end)
 
 
 @dataclass(slots=True)

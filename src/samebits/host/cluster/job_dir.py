@@ -6,7 +6,7 @@ run of its own, beside all others.
 
 import os
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,23 @@ from samebits.core.recipe import Recipe
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.host.cluster.config_file import config_from_fields, config_to_dict
+from samebits.host.cluster.pod_job import PodJob, pod_job_name
 from samebits.host.runs.attempts import attempts_of, note_attempt, run_name
 from samebits.host.runs.registry import named_folder
 
 JOB_FORMAT = "samebits.job"
-JOB_VERSION = "1.0"
+JOB_VERSION = "1.1"
+SLURM, KUBERNETES = "slurm", "kubernetes"
 JOBS = "jobs"
 PREFIX = "job-"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What was submitted: the configuration and its recipe, the site's own flags, and the cluster's id of the job."""
+    """What was submitted: the configuration and its recipe, the site's own flags, and the cluster's id of the job.
+
+    `pods` is what a job on Kubernetes has beyond that; it came with version 1.1.
+    """
 
     id: str
     submitted: str
@@ -39,6 +44,12 @@ class Job:
     git: GitCommit | None = None
     flags: tuple[str, ...] = ()
     number: str | None = None
+    pods: PodJob | None = None
+
+    @property
+    def scheduler(self) -> str:
+        """The kind of cluster."""
+        return SLURM if self.pods is None else KUBERNETES
 
     def to_dict(self) -> dict[str, Any]:
         """As the file holds it."""
@@ -49,10 +60,11 @@ class Job:
                 "samebits": __version__,
                 "id": self.id,
                 "submitted": self.submitted,
-                "scheduler": "slurm",
+                "scheduler": self.scheduler,
                 "job": self.number,
                 "flags": list(self.flags),
                 **({} if self.git is None else {"git": self.git.to_dict()}),
+                **({} if self.pods is None else {"kubernetes": self.pods.to_dict()}),
                 "recipe": self.recipe.to_dict(),
                 "recipe_digest": str(self.recipe.digest),
                 "config": config_to_dict(self.config),
@@ -62,7 +74,7 @@ class Job:
     @classmethod
     def from_fields(cls, fields: Fields) -> "Job":
         """Read what `to_dict` wrote; raises RecordError."""
-        git = fields.optional_inner("git")
+        git, pods = fields.optional_inner("git"), fields.optional_inner("kubernetes")
         return cls(
             id=fields.get("id", str),
             submitted=fields.get("submitted", str),
@@ -70,7 +82,10 @@ class Job:
             config=config_from_fields(fields.inner("config")),
             flags=fields.texts("flags"),
             git=None if git is None else GitCommit.from_fields(git),
-            number=None if fields.optional("job", str) is None else fields.parse("job", _number),
+            number=None
+            if fields.optional("job", str) is None
+            else fields.parse("job", _number if pods is None else pod_job_name),
+            pods=None if pods is None else PodJob.from_fields(pods),
         )
 
 
@@ -103,13 +118,28 @@ class JobDir:
 
     @property
     def script(self) -> Path:
-        """The batch script."""
+        """The batch script, on Slurm."""
         return self.path / "batch.sh"
 
     @property
     def worker_script(self) -> Path:
         """What starts a worker on another node than the batch script's."""
         return self.path / "worker.sh"
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest, on Kubernetes."""
+        return self.path / "manifest.json"
+
+    @property
+    def launcher(self) -> Path:
+        """The samebits that starts the training in a pod."""
+        return self.path / "launcher"
+
+    @property
+    def pods(self) -> Path:
+        """Which image each pod of the job ran, as the cluster said."""
+        return self.path / "pods.json"
 
     @property
     def code(self) -> Path:
@@ -174,11 +204,6 @@ class JobDir:
                 message=fields.optional("message", str),
                 run=None if fields.optional("run", str) is None else fields.parse("run", run_name),
             )
-
-
-def with_number(job: Job, number: str) -> Job:
-    """The job once the cluster has given it an id."""
-    return replace(job, number=number)
 
 
 def find_job(name: str, runs: Path) -> JobDir | None:

@@ -1,44 +1,46 @@
 """What a node does with a job: check that it makes the submitted recipe, then train, or resume the last attempt."""
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK, InputError, SamebitsError, Terminated, ToolError
-from samebits.core.liveness import ALIVE, HELD, UNKNOWN
+from samebits.core.environment import KUBERNETES
+from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK, InputError, SamebitsError, Terminated
+from samebits.core.liveness import ALIVE, DEAD, HELD, UNKNOWN
 from samebits.core.record import Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run
 from samebits.host.audit.checkpoint_audit import why_not_resumable
-from samebits.host.cluster import slurm
-from samebits.host.cluster.job_dir import JobDir, JobEnd, last_attempt
+from samebits.host.cluster.job_dir import Job, JobDir, JobEnd, last_attempt
+from samebits.host.cluster.pod_job import NODE_VARIABLE
+from samebits.host.cluster.schedulers import Scheduler, scheduler_of
 from samebits.host.cluster.worker_tasks import lost_a_worker, on_nodes, require_recipe
 from samebits.host.console import log, print_line
-from samebits.host.launch.runtime import Runtime, choose_runtime
+from samebits.host.launch.runtime import Runtime
 from samebits.host.launch.train import execute
 from samebits.host.rerun.request import RerunRequest
 from samebits.host.rerun.resume import ResumeOptions, resume, with_training
 from samebits.host.runs.attempts import is_settled
 from samebits.host.trust import note_trained
 
+POLL_SECONDS = 1.0
 _MAX_ATTEMPTS = 10  # of a job whose workers are lost again and again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
-    """Where this attempt runs, as Slurm says: the id of the job, and the name of the node."""
+    """Where this attempt runs, as the cluster says: the id of the job on Slurm, and the name of the node."""
 
     job: str
     name: str
 
     @classmethod
     def here(cls) -> "Node":
-        """From Slurm's variables."""
-        return cls(
-            job=os.environ.get("SLURM_JOB_ID", ""), name=os.environ.get("SLURMD_NODENAME") or os.uname().nodename
-        )
+        """From the variables of Slurm, or of a pod's manifest."""
+        name = os.environ.get("SLURMD_NODENAME") or os.environ.get(NODE_VARIABLE) or os.uname().nodename
+        return cls(job=os.environ.get("SLURM_JOB_ID", ""), name=name)
 
 
 def run_job(folder: JobDir, node: Node) -> int:
@@ -46,15 +48,19 @@ def run_job(folder: JobDir, node: Node) -> int:
 
     After SIGTERM the job is requeued, unless it was cancelled: another attempt resumes it.
     """
+    job = folder.read()
+    scheduler = scheduler_of(job)
+    if not scheduler.RUNS_AGAIN and (known := folder.read_end()) is not None:
+        return known.status
     # What an earlier attempt left says nothing about this one.
     folder.end.unlink(missing_ok=True)
     try:
-        run, status = _attempt(folder, node)
+        run, status = _attempt(folder, job, node)
         end = _compared(folder, run, status)
         if lost_a_worker(run) and len(folder.attempts()) < _MAX_ATTEMPTS:
-            _requeue(folder, node)
+            _start_again(folder, scheduler, node)
     except Terminated:
-        _requeue(folder, node)
+        _start_again(folder, scheduler, node)
         raise
     except SamebitsError as error:
         folder.write_end(JobEnd(status=error.exit_status, message=str(error)))
@@ -65,20 +71,35 @@ def run_job(folder: JobDir, node: Node) -> int:
     return end.status
 
 
-def _attempt(folder: JobDir, node: Node) -> tuple[RunDir, int]:
-    job = folder.read()
+def _attempt(folder: JobDir, job: Job, node: Node) -> tuple[RunDir, int]:
     print_line(f"job {folder.path.name} on {node.name}", flush=True)
-    runtime = on_nodes(choose_runtime(job.config), folder, node.job, job.config.workers)
+    scheduler = scheduler_of(job)
+    runtime = on_nodes(scheduler.runtime(job), folder, node.job, job.config.workers)
     earlier = tuple(run.path.name for run in folder.attempts())
     planned = plan_run(job.config, replace(runtime.setup, git=job.git, attempts=earlier))
     require_recipe(job.recipe, planned.recipe, f"the node {node.name}")
     last = last_attempt(folder, job.recipe)
     if last is None:
         return _train(folder, planned, runtime)
+    _wait_for_end(last, scheduler.PATIENCE_SECONDS)
     record = last.read()
     if is_settled(record):
         return last, record.outcome.exit_status or EXIT_OK
     return _continue(folder, planned, runtime, last, record, node)
+
+
+def _start_again(folder: JobDir, scheduler: Scheduler, node: Node) -> None:
+    if not folder.cancelled.exists():
+        scheduler.requeue(node.job)
+
+
+def _wait_for_end(last: RunDir, seconds: float) -> None:
+    """Give the attempt before some time to end: a cluster may begin this one while that is told to stop."""
+    deadline = time.monotonic() + seconds
+    while (record := read_record(last.record)) and not record.finalized and last.liveness(record) != DEAD:
+        if time.monotonic() > deadline:
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def _train(folder: JobDir, planned: PlannedRun, runtime: Runtime) -> tuple[RunDir, int]:
@@ -91,10 +112,10 @@ def _continue(
     """Resume the last attempt where that is exact, else train from the start."""
     liveness = "" if read_record(last.record).finalized else last.liveness(record)
     if liveness in {ALIVE, HELD}:
-        # Slurm declared its node dead, and it trains all the same. Nothing of it is touched.
+        # The cluster declared its node dead, and it trains all the same. Nothing of it is touched.
         log(f"the attempt {record.id} still runs; this attempt starts over, and their results are compared")
         return _train(folder, planned, runtime)
-    # Slurm has requeued the job: that declares an attempt ended which cannot be seen from here.
+    # The cluster has started the job again: that declares an attempt ended which cannot be seen from here.
     declared = liveness == UNKNOWN
     if not declared:
         last, record = with_training(last, record)
@@ -110,6 +131,7 @@ def _continue(
         data=planned.spec.data,
         attempts=planned.setup.attempts,
         adapt=lambda found: on_nodes(found, folder, node.job, planned.spec.workers),
+        inside=runtime if planned.setup.environment.runtime == KUBERNETES else None,
     )
     try:
         return resume(last, request, ResumeOptions(ended=declared), folder.note_attempt)
@@ -135,15 +157,3 @@ def _results(folder: JobDir) -> Iterator[tuple[RunDir, Record]]:
             record = read_record(path)
             if record.result is not None:
                 yield run, record
-
-
-def _requeue(folder: JobDir, node: Node) -> None:
-    """Have the job started again after SIGTERM. Slurm itself does so after a preemption, and not after scancel."""
-    if folder.cancelled.exists() or not node.job:
-        return
-    # What Slurm does not answer now, its own requeue decides.
-    with suppress(ToolError):
-        active = slurm.active(node.job)
-        if active is not None and active.state == slurm.RUNNING:
-            log("stopped ahead of time; the job is requeued and resumes")
-            slurm.requeue(node.job)

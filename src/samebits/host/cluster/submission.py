@@ -1,7 +1,8 @@
-"""Submit a run to Slurm: prepare it as always, write the batch script into the job's folder, hand it over."""
+"""Submit a run to a cluster: prepare it as always, write the job's folder, hand over what is in there."""
 
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +14,10 @@ from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import claim
 from samebits.core.run_setup import PlannedRun, RunSetup, plan_run
 from samebits.core.user_config import read_options
-from samebits.host.cluster import slurm
-from samebits.host.cluster.batch_script import batch_script, output_pattern
 from samebits.host.cluster.config_file import config_from_fields, config_to_dict
-from samebits.host.cluster.job_dir import JOBS, PREFIX, Job, JobDir, with_number
+from samebits.host.cluster.job_dir import JOBS, PREFIX, Job, JobDir
+from samebits.host.cluster.schedulers import scheduler_of
+from samebits.host.cluster.slurm_jobs import job_script, worker_script
 from samebits.host.cluster.worker_tasks import check_reachable
 from samebits.host.console import hashing_progress
 from samebits.host.launch.frozen_code import freeze_code, from_frozen
@@ -109,8 +110,19 @@ def for_nodes(spec: RunConfig, setup: RunSetup) -> RunConfig:
     return replace(config_from_fields(Fields(config_to_dict(spec))), runtime=setup.environment.runtime or spec.runtime)
 
 
-def submit(planned: PlannedRun, job: Job) -> JobDir:
-    """Write the job's folder and submit it; returns the folder. If Slurm refuses the job, no folder is left."""
+def with_script(folder: JobDir) -> None:
+    """Write what Slurm starts."""
+    workers = folder.read().config.workers
+    write_atomically(folder.script, job_script(folder, workers).encode(), mode=0o755)
+    if workers > 1:
+        write_atomically(folder.worker_script, worker_script(folder).encode(), mode=0o755)
+
+
+def submit(planned: PlannedRun, job: Job, complete: Callable[[JobDir], object] = with_script) -> JobDir:
+    """Write the job's folder and submit it; returns the folder. If the cluster refuses the job, no folder is left.
+
+    `complete` writes what the cluster is given.
+    """
     runs = planned.spec.runs
     try:
         (runs / JOBS).mkdir(exist_ok=True)
@@ -119,11 +131,12 @@ def submit(planned: PlannedRun, job: Job) -> JobDir:
         raise storage_error(error, runs / JOBS) from error
     try:
         _fill(folder, planned, replace(job, id=folder.path.name))
-        number = slurm.submit(folder.script, job.flags)
+        complete(folder)
+        submitted = scheduler_of(job).submit(folder, folder.read())
     except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
-    folder.write(with_number(folder.read(), number))
+    folder.write(submitted)
     return folder
 
 
@@ -135,21 +148,3 @@ def _fill(folder: JobDir, planned: PlannedRun, job: Job) -> None:
         raise storage_error(error, folder.path) from error
     frozen = from_frozen(replace(planned, spec=job.config), folder.code).spec
     folder.write(replace(job, config=frozen))
-    write_atomically(folder.script, job_script(folder, frozen.workers).encode(), mode=0o755)
-    if frozen.workers > 1:
-        path = str(folder.path.absolute())
-        text = batch_script(needs=folder.file.absolute(), flags=(), arguments=("--worker", path), more=' "$@"')
-        write_atomically(folder.worker_script, text.encode(), mode=0o755)
-
-
-def job_script(folder: JobDir, workers: int = 1) -> str:
-    """The script that Slurm starts on a node, in each attempt; several workers get a node each."""
-    path = folder.path.absolute()
-    flags = (
-        f"--output={output_pattern(folder.log.absolute())}",
-        "--open-mode=append",
-        "--requeue",
-        "--signal=B:TERM@60",
-        *((f"--nodes={workers}", f"--ntasks={workers}") if workers > 1 else ()),
-    )
-    return batch_script(needs=folder.file.absolute(), flags=flags, arguments=(str(path),))

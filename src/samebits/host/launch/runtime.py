@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from samebits.host.container_request import ContainerRequest
     from samebits.host.docker import Engine, Image
 
-_CONTAINER_DATA = "/data"
+CONTAINER_DATA = "/data"
 _CONTAINER_HOME = "/tmp"  # noqa: S108
 _CONTAINER_INPUTS = "/inputs"
 
@@ -65,7 +65,7 @@ def choose_runtime(spec: RunConfig) -> Runtime:
     """
     # Checked first: it takes no time, and a contradiction stops the run anyway.
     spec.determinism.check(os.environ, "your environment")
-    device = _device(spec.gpus)
+    device = device_for(spec.gpus)
     if spec.runtime != "venv":
         from samebits.host.docker import Engine
         from samebits.host.image.identify import find_or_build
@@ -92,7 +92,7 @@ def _check_knows_workers(spec: RunConfig, identity: ImageIdentity) -> None:
         raise InputError("the image holds another samebits, which may not know --workers; run `samebits build` first")
 
 
-def _device(gpus: str | None) -> Device:
+def device_for(gpus: str | None) -> Device:
     """The requested device; the GPU model is read from the driver, because it is part of the recipe."""
     if gpus is None:
         return Device()
@@ -107,7 +107,7 @@ def _device(gpus: str | None) -> Device:
 
 def in_recorded_image(engine: "Engine", image: "Image", record: Record) -> Runtime:
     """A container of the run's image; raises EngineError or SettingError if the recorded GPUs are not available."""
-    return _of_recorded(_docker_runtime(engine, image, record.recipe.image, _recorded_device(record)), record)
+    return of_recorded(_docker_runtime(engine, image, record.recipe.image, _recorded_device(record)), record)
 
 
 def was_in_container(record: Record) -> bool:
@@ -132,7 +132,7 @@ def in_recorded_venv(run: RunDir, record: Record, trusted: tuple[str, ...] = ())
     packed = packed_beside(run.path, "wheels")
     runtime = _venv_runtime(device, identity, context, interpreter, packed, thorough=record.strict)
     setup = replace(runtime.setup, trusted_code=is_named(run, record, trusted))
-    return _of_recorded(replace(runtime, setup=setup), record)
+    return of_recorded(replace(runtime, setup=setup), record)
 
 
 def installed_venv(record: Record) -> Runtime:
@@ -151,14 +151,14 @@ def _venv_identity(kind: ImageKind, interpreter: Interpreter) -> ImageIdentity:
     )
 
 
-def _of_recorded(runtime: Runtime, record: Record) -> Runtime:
+def of_recorded(runtime: Runtime, record: Record) -> Runtime:
     """The runtime of a recorded run, whose own runner goes on with the new record."""
     return replace(runtime, setup=replace(runtime.setup, record_version=record.version))
 
 
 def _recorded_device(record: Record) -> Device:
     device = record.recipe.device
-    here = _device(None if device.kind == "cpu" else str(device.count))
+    here = device_for(None if device.kind == "cpu" else str(device.count))
     # A recipe from before version 1.7 has no such number; preflight compares what the run observed.
     return here if device.multiprocessors is not None else replace(here, multiprocessors=None)
 
@@ -226,8 +226,8 @@ def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "Containe
     # None removes a variable that the image sets and this profile must not have.
     variables: dict[str, str | None] = {**dict.fromkeys(spec.determinism.unset), **spec.variables}
     if spec.data is not None:
-        mounts.append((spec.data.resolve(), _CONTAINER_DATA, True))
-        variables["SAMEBITS_DATA"] = _CONTAINER_DATA
+        mounts.append((spec.data.resolve(), CONTAINER_DATA, True))
+        variables["SAMEBITS_DATA"] = CONTAINER_DATA
     if (inputs := folder_of(folder)) is not None:
         mounts.append((inputs.resolve(), _CONTAINER_INPUTS, True))
         variables["SAMEBITS_INPUTS"] = _CONTAINER_INPUTS

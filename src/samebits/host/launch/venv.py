@@ -28,7 +28,7 @@ _SUPPORTED_PYTHONS = ((3, 11), (3, 13))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessRequest:
-    """One process in the virtual environment, to be started."""
+    """One process beside this one, to be started."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
@@ -183,15 +183,21 @@ def run_in_venv(
     """
     python, source = locked_python(context, interpreter, packed), (context or staged_context()).resolve() / "source"
     with tempfile.TemporaryDirectory(prefix="samebits-") if home is None else nullcontext(str(home)) as scratch:
-        request = plan_process(arguments, variables, scratch=Path(scratch), python=python, source=source)
-        with start(request.command, environment=request.environment, folder=request.folder, streams=streams) as process:
-            try:
-                raise_pending()
-                return process.wait()
-            except (KeyboardInterrupt, Terminated) as stop:
-                log("stopping; the record is being finalized" if "--run" in arguments else "stopping")
-                stop_gently(process, signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
-                raise
-            finally:
-                # Also after an error of this process: nothing may keep training without a launcher.
-                process.kill()
+        return run_process(
+            plan_process(arguments, variables, scratch=Path(scratch), python=python, source=source), streams
+        )
+
+
+def run_process(request: ProcessRequest, streams: Streams = INHERITED) -> int:
+    """Run an entrypoint to its end and return its exit status; Ctrl-C and SIGTERM are passed on."""
+    with start(request.command, environment=request.environment, folder=request.folder, streams=streams) as process:
+        try:
+            raise_pending()
+            return process.wait()
+        except (KeyboardInterrupt, Terminated) as stop:
+            log("stopping; the record is being finalized" if "--run" in request.command else "stopping")
+            stop_gently(process, signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
+            raise
+        finally:
+            # Also after an error of this process: nothing may keep training without a launcher.
+            process.kill()

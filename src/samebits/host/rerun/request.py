@@ -14,7 +14,8 @@ class RerunRequest:
     """`runs` holds the new run; `data` is where the data is now (None: where it was); `streams` get the output.
 
     `trusted` names the runs whose code may be executed on this host itself, and whose images may be built anyhow.
-    `attempts` are the earlier runs of the same job on a cluster. `adapt` says how the runtime starts there.
+    `attempts` are the earlier runs of the same job on a cluster. `adapt` says how the runtime starts there; `inside` is
+    the runtime in whose container this process runs: no other one can be had there.
     """
 
     runs: Path
@@ -25,3 +26,4 @@ class RerunRequest:
     limits: RunLimits = USUAL
     attempts: tuple[str, ...] = ()
     adapt: Callable[[Runtime], Runtime] = lambda runtime: runtime
+    inside: Runtime | None = None

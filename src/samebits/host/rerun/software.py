@@ -7,23 +7,27 @@ from samebits.core.record import Record
 from samebits.core.run_config import BITWISE, REPRODUCIBILITY_LEVELS
 from samebits.core.run_dir import RunDir
 from samebits.host.image.build_context import check_kept
-from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv, was_in_container
+from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv, of_recorded, was_in_container
 from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.request import RerunRequest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoftwareOptions:
-    """Whether the run's software may be executed and a missing image built; for which runs also on this host itself."""
+    """Whether the run's software may be executed and a missing image built; for which runs also on this host itself.
+
+    `inside` is the runtime in whose container this process runs.
+    """
 
     executes: bool = False
     offline: bool = False
     trusted: tuple[str, ...] = ()
+    inside: Runtime | None = None
 
     @classmethod
     def of(cls, request: RerunRequest) -> "SoftwareOptions":
         """Those of a command that trains the run again."""
-        return cls(executes=True, offline=request.offline, trusted=request.trusted)
+        return cls(executes=True, offline=request.offline, trusted=request.trusted, inside=request.inside)
 
 
 REPORT_ONLY = SoftwareOptions()
@@ -32,6 +36,8 @@ REPORT_ONLY = SoftwareOptions()
 def find_software(run: RunDir, record: Record, options: SoftwareOptions) -> tuple[list[PreflightCheck], Runtime | None]:
     """The image or virtual environment that the run was trained in."""
     try:
+        if options.inside is not None:
+            return _inside(record, options.inside)
         # A run keeps to its runtime: the image and the virtual environment are two recipes.
         if was_in_container(record):
             return _image(run, record, options)
@@ -49,6 +55,20 @@ def find_software(run: RunDir, record: Record, options: SoftwareOptions) -> tupl
                 name="software", wanted=wanted, found="not available", reason=_why(error), blocks=REPRODUCIBILITY_LEVELS
             )
         ], None
+
+
+def _inside(record: Record, runtime: Runtime) -> tuple[list[PreflightCheck], Runtime | None]:
+    """The software around this process, which must be the recorded one."""
+    wanted, found = record.recipe.image, runtime.setup.image
+    same = wanted == found
+    row = PreflightCheck(
+        name="image",
+        wanted=wanted.source.short,
+        found=found.source.short,
+        reason="" if same else "this container is not of the recorded image",
+        blocks=() if same else REPRODUCIBILITY_LEVELS,
+    )
+    return [row], of_recorded(runtime, record)
 
 
 def _why(error: SamebitsError) -> str:

@@ -21,7 +21,8 @@ from samebits.host.cluster.config_file import config_from_fields, config_to_dict
 from samebits.host.cluster.job_dir import JobDir
 from samebits.host.cluster.node import Node, run_job
 from samebits.host.cluster.slurm import JobStatus
-from samebits.host.cluster.submission import job_script, prepare, site_flags, submit
+from samebits.host.cluster.slurm_jobs import job_script
+from samebits.host.cluster.submission import prepare, site_flags, submit
 from support.fake_runner import Played, played
 
 __all__ = ["played"]
@@ -272,7 +273,7 @@ def test_dry_run(played: Played) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--on", "pbs"], "--on takes slurm, not 'pbs'"),
+        (["--on", "pbs"], "--on takes slurm or kubernetes, not 'pbs'"),
         (["--dry-run"], "--sbatch and --dry-run are for a cluster; add --on slurm"),
         (["--sbatch", "-p x"], "--sbatch and --dry-run are for a cluster; add --on slurm"),
         (

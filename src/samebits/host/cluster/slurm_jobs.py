@@ -1,0 +1,88 @@
+"""Jobs on Slurm, as `schedulers.Scheduler` wants them: a batch script, and states from `slurm` and the job's folder."""
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from samebits.core.errors import ToolError
+from samebits.host.cluster import slurm
+from samebits.host.cluster.batch_script import NOT_SHARED, batch_script, output_pattern
+from samebits.host.cluster.job_dir import Job, JobDir
+from samebits.host.cluster.states import RUNNING, JobState, cancelled, ended, lost, not_shared, not_submitted, waiting
+from samebits.host.console import log
+
+if TYPE_CHECKING:
+    from samebits.host.launch.runtime import Runtime
+
+PATIENCE_SECONDS = 0.0
+RUNS_AGAIN = True
+
+
+def job_script(folder: JobDir, workers: int = 1) -> str:
+    """The script that Slurm starts on a node, in each attempt; several workers get a node each."""
+    path = folder.path.absolute()
+    flags = (
+        f"--output={output_pattern(folder.log.absolute())}",
+        "--open-mode=append",
+        "--requeue",
+        "--signal=B:TERM@60",
+        *((f"--nodes={workers}", f"--ntasks={workers}") if workers > 1 else ()),
+    )
+    return batch_script(needs=folder.file.absolute(), flags=flags, arguments=(str(path),))
+
+
+def worker_script(folder: JobDir) -> str:
+    """What starts a worker on another node than the batch script's."""
+    arguments = ("--worker", str(folder.path.absolute()))
+    return batch_script(needs=folder.file.absolute(), flags=(), arguments=arguments, more=' "$@"')
+
+
+def submit(folder: JobDir, job: Job) -> Job:
+    """Submit the script of a job's folder."""
+    return replace(job, number=slurm.submit(folder.script, job.flags))
+
+
+def runtime(job: Job) -> "Runtime":
+    """The same runtime as the submitter's, on this node."""
+    from samebits.host.launch.runtime import choose_runtime
+
+    return choose_runtime(job.config)
+
+
+def state(folder: JobDir, job: Job) -> JobState:
+    """The state of a job. Raises ToolError where Slurm cannot be asked."""
+    if job.number is None:
+        return not_submitted()
+    # Slurm first: what is in the folder may be about an attempt before a requeue.
+    active = slurm.active(job.number)
+    if active is not None and active.state == slurm.PENDING:
+        return waiting(folder, active.reason)
+    if active is not None:
+        return JobState(kind=RUNNING, detail=active.node)
+    end = folder.read_end()
+    return _without_end(folder, job.number) if end is None else ended(end)
+
+
+def cancel(folder: JobDir, job: Job) -> None:  # noqa: ARG001  another cluster's jobs leave notes in the folder
+    """Cancel a job that waits or runs."""
+    slurm.cancel(str(job.number))
+
+
+def requeue(job: str) -> None:
+    """Have a job started again after SIGTERM. Slurm itself does so after a preemption, and not after scancel."""
+    # What Slurm does not answer now, its own requeue decides.
+    with suppress(ToolError):
+        active = slurm.active(job) if job else None
+        if active is not None and active.state == slurm.RUNNING:
+            log("stopped ahead of time; the job is requeued and resumes")
+            slurm.requeue(job)
+
+
+def _without_end(folder: JobDir, number: str) -> JobState:
+    """The state of a job that is over and wrote no end: by what Slurm still knows."""
+    known = slurm.ended(number)
+    if folder.cancelled.exists() or (known is not None and known.state.startswith(slurm.CANCELLED)):
+        return cancelled(folder)
+    if known is not None and known.reason == f"{NOT_SHARED}:0":
+        return not_shared(folder)
+    return lost("Slurm no longer knows it" if known is None else f"Slurm says {known.state}, exit code {known.reason}")

@@ -1,0 +1,57 @@
+"""Jobs on a real cluster: a script that takes its time, and waiting for what becomes of a job."""
+
+import subprocess
+import time
+from collections.abc import Callable
+
+from samebits.core.run_dir import RunDir
+from samebits.host.cluster.job_dir import JobDir
+from support.command import Done, Project
+
+SLOW_SCRIPT = """
+import os, sys, time
+import keras, numpy as np
+
+class Slow(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        time.sleep(float(os.environ["PAUSE"]))
+
+print("environment", sorted(os.environ))
+x = np.arange(64, dtype="float32").reshape(16, 4) / 64
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+model.compile("adam", "mse")
+model.fit(x, x[:, :1], epochs=int(sys.argv[1]), verbose=2, callbacks=[Slow()])
+"""
+
+
+def finished(process: subprocess.Popen[str]) -> Done:
+    """What a command that follows a job has printed at its end."""
+    out, err = process.communicate(timeout=500)
+    return Done(status=process.returncode, out=out, err=err)
+
+
+def wait_for(found: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    """Wait until something is true, while a process lives."""
+    deadline = time.monotonic() + 200
+    while not found():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+
+def job_of(project: Project) -> JobDir:
+    """The one job there is, once it was submitted."""
+    wait_for(lambda: [path for path in project.runs.glob("jobs/job-*/job.json") if '"job": "' in path.read_text()])
+    (path,) = project.runs.glob("jobs/job-*")
+    return JobDir(path)
+
+
+def trains(job: JobDir, attempt: int = 0) -> RunDir:
+    """The run of an attempt, once it has written two checkpoints."""
+
+    def written() -> bool:
+        runs = job.attempts()
+        return len(runs) > attempt and len(runs[attempt].checkpoints.positions()) >= 2
+
+    wait_for(written)
+    return job.attempts()[attempt]
