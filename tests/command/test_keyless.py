@@ -408,5 +408,5 @@ def test_models_and_a_training(locked: None, sigstore: PrivateSigstore, tmp_path
     assert "identical: 1 model" in call("samebits", "verify", run.name, *wanted)
     call(
         *("model_signing", "verify", "sigstore", str(run / "models"), "--signature", str(run / names[2])),
-        *("--identity", ADA, "--identity_provider", sigstore.url, "--trust-config", config),
+        *("--identity", ADA, "--identity_provider", sigstore.url, "--trust_config", config),
     )
