@@ -34,6 +34,7 @@ _FORMATS = {
     "sweeps/ID/sweep.json": (SWEEP_VERSION, "plan and summary of a sweep, with a checksum"),
     "jobs/ID/job.json": (JOB_VERSION, "what was submitted to a cluster, with a checksum"),
     "signed.….json": ("DSSE", "an in-toto statement on a run or a verdict"),
+    "signed.….sigstore.json": ("Sigstore bundle", "the same, signed by an identity: with certificate and log entry"),
     "inputs.lock": (INPUTS_VERSION, "files from the network: path, sha256, size, URL"),
     "code.jsonl, data.jsonl": ("", "a line for each file: path, size, sha256; of code also `executable`"),
     "files.jsonl": ("", "every file of the run's folder when the record was finalized"),

@@ -24,7 +24,7 @@ from samebits.host.cli.options import (
 )
 from samebits.host.cli.pack import add_store
 from samebits.host.cli.printing import print_now
-from samebits.host.cli.sign import add_require_signed
+from samebits.host.cli.sign import add_require_signed, signature_check
 from samebits.host.console import print_json
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from samebits.host.sweep.sweep_file import SweepDir
 
 _OF_A_RUN = (
-    *("against", "locate", "segments", "jobs", "html", "on", "sbatch", "expect", "require_signed"),
+    *("against", "locate", "segments", "jobs", "html", "on", "sbatch", "expect"),
+    *("require_signed", "require_signed_by", "issuer", "trust_config"),
     *("max_hours", "max_disk"),
 )
 """Options that a sweep is not verified with."""
@@ -114,19 +115,25 @@ def _verify_capsule(options: argparse.Namespace) -> int:
     from samebits.host.capsule.unpack import unpacked_beside
     from samebits.host.runs.registry import runs_folder
 
+    check = signature_check(options)
     options.runs = runs_folder(options.runs)
     prepare_runs(options.runs)
     with unpacked_beside(Path(options.run), options.runs, options.store) as capsule:
         options.run = str(capsule.run.path)
         options.data = options.data or capsule.data
         # Before the engine gets the image.
-        _require_signed(options)
+        if check is not None:
+            check(capsule.run)
         options.offline = provide_software(capsule) or options.offline
         return _verify_whole_or_segments(options)
 
 
 def _verify_run(options: argparse.Namespace) -> int:
-    _require_signed(options)
+    from samebits.host.runs.registry import find_run, runs_folder
+
+    # Before anything of the run is executed.
+    if (check := signature_check(options)) is not None:
+        check(find_run(options.run, runs_folder(options.runs)))
     return _verify_whole_or_segments(options)
 
 
@@ -160,16 +167,6 @@ def _verify_whole_or_segments(options: argparse.Namespace) -> int:
         flags=_cluster_flags(options),
         as_json=options.json,
     )
-
-
-def _require_signed(options: argparse.Namespace) -> None:
-    """Before anything of the run is executed: raise RecordError where a signature is wanted and missing."""
-    if options.require_signed is None:
-        return
-    from samebits.host.runs.registry import find_run, runs_folder
-    from samebits.host.signing.signatures import require_signed
-
-    require_signed(find_run(options.run, runs_folder(options.runs)), options.require_signed)
 
 
 def _cluster_flags(options: argparse.Namespace) -> tuple[str, ...] | None:

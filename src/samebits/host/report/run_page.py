@@ -12,6 +12,7 @@ from samebits.host.report.ledger_view import read_view
 from samebits.host.report.page import render
 from samebits.host.report.tables import Row, curves, environment_rows, git_rows, guaranteed, recipe_rows, reservations
 from samebits.host.runs.registry import run_as_json
+from samebits.host.signing.keyless import claimed_identities
 from samebits.host.signing.signatures import signers
 
 MAX_FILES = 500
@@ -43,11 +44,14 @@ def run_page(run: RunDir) -> bytes:
 
 
 def _signers(run: RunDir) -> str:
-    """The keys that claim to have signed the run; empty where none did, or where a statement cannot be read."""
+    """Who claims to have signed the run; empty where nobody did, or where a statement cannot be read."""
     try:
-        return shorten(signers(run), 3)
+        keys = shorten(signers(run), 3)
     except RecordError:
-        return ""
+        keys = ""
+    identities = shorten(sorted(map(str, claimed_identities(run))), 3)
+    named = {"the keys": keys, "the identities": identities}
+    return " and ".join(f"{kind} {names}" for kind, names in named.items() if names)
 
 
 def _code_rows(run: RunDir) -> list[Row]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _NAME = re.compile(r"signed\.(provenance|verdict|sbom)\.[0-9a-f]{8}\.json")
-_MAX_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 
 _WORDS = {PROVENANCE: "provenance", SUMMARY: "verdict", BILL: "sbom"}
 _Statement = Callable[[RunDir, Record], dict[str, Any]]
@@ -43,10 +43,8 @@ def sign(run: RunDir, key: Path) -> list[Path]:
     from securesystemslib.dsse import Envelope
 
     signer = read_signer(key)
-    record = _require_whole(run)
     written = []
-    for kind in [*_kinds(run), *_also(record)]:
-        statement = canonical_json(_STATEMENTS[kind](run, record))
+    for kind, statement in statements_of(run):
         envelope = Envelope(payload=statement, payload_type=PAYLOAD_TYPE, signatures={})
         envelope.sign(signer)
         path = run.path / f"signed.{kind}.{signer.public_key.keyid[:8]}.json"
@@ -55,19 +53,32 @@ def sign(run: RunDir, key: Path) -> list[Path]:
     return written
 
 
+def statements_of(run: RunDir) -> list[tuple[str, bytes]]:
+    """What is signed of a run, by kind; raises RecordError for a folder that was changed."""
+    record = require_whole(run)
+    return [(kind, canonical_json(_STATEMENTS[kind](run, record))) for kind in [*_kinds(run), *_also(record)]]
+
+
 def require_signed(run: RunDir, key: Path) -> None:
-    """Raise RecordError unless the holder of a key has signed this very run, and nothing was changed since.
+    """Raise RecordError unless the holder of a key has signed this very run, and nothing was changed since."""
+    public = read_public_key(key)
+    record = require_whole(run)
+    found = list(_envelopes(run))
+    present = {item.kind for item in found if public.keyid in item.envelope.signatures}
+    require_statements(run, record, present, lambda kind: _payload(run, kind, public, found))
+    log(f"{run.path.name} is signed by {public.keyid}")
+
+
+def require_statements(
+    run: RunDir, record: Record, present: set[str], payload: Callable[[str], dict[str, Any]]
+) -> None:
+    """Raise RecordError unless the statements of one signer are on this very run; `payload` returns one that verified.
 
     A run that verified another one must have its verdict signed, too.
     """
-    public = read_public_key(key)
-    record = _require_whole(run)
-    found = list(_envelopes(run))
     # A statement that nobody has to sign must be right all the same, where there is one.
-    others = {item.kind for item in found if public.keyid in item.envelope.signatures} - set(_kinds(run))
-    for kind in [*_kinds(run), *sorted(others)]:
-        _require_statement(run, _STATEMENTS[kind](run, record), _payload(run, kind, public, found))
-    log(f"{run.path.name} is signed by {public.keyid}")
+    for kind in [*_kinds(run), *sorted(present - set(_kinds(run)))]:
+        _require_statement(run, _STATEMENTS[kind](run, record), payload(kind))
 
 
 def signers(run: RunDir) -> list[str]:
@@ -84,7 +95,7 @@ def _also(record: Record) -> list[str]:
     return [] if record.environment.system is None else ["sbom"]
 
 
-def _require_whole(run: RunDir) -> Record:
+def require_whole(run: RunDir) -> Record:
     """The final record of a run whose files are all as it says; checkpoints that are gone are not used."""
     record, audit = audit_ended(run, "only a run that has ended can be signed")
     gone = {change for change in audit.files.damages if change.kind == REMOVED}
@@ -111,7 +122,7 @@ def _envelopes(run: RunDir) -> Iterator[_Signed]:
         if match is None:
             continue
         try:
-            value = json.loads(read_plain(run.path / name, _MAX_BYTES, run.path))
+            value = json.loads(read_plain(run.path / name, MAX_BYTES, run.path))
             yield _Signed(name=name, kind=match[1], envelope=Envelope.from_dict(value))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, Error) as error:
             raise RecordError(f"{run.path / name} is no signed statement; remove it") from error
@@ -129,11 +140,19 @@ def _payload(run: RunDir, kind: str, key: "SSlibKey", found: list[_Signed]) -> d
     (signed,) = ours[:1]
     try:
         signed.envelope.verify([key], 1)
-        value = Fields(json.loads(signed.envelope.payload)).rest()
-    except (VerificationError, ValueError, RecursionError) as error:
+    except VerificationError as error:
         raise RecordError(f"{run.path / signed.name} was changed after it was signed") from error
-    if signed.envelope.payload_type != PAYLOAD_TYPE or value.get("_type") != STATEMENT:
-        raise RecordError(f"{run.path / signed.name} is no in-toto statement")
+    return parse_statement(run.path / signed.name, signed.envelope.payload_type, signed.envelope.payload)
+
+
+def parse_statement(path: Path, payload_type: str, payload: bytes) -> dict[str, Any]:
+    """The in-toto statement in a payload whose signature was verified; raises RecordError."""
+    try:
+        value = Fields(json.loads(payload)).rest()
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is no in-toto statement") from error
+    if payload_type != PAYLOAD_TYPE or value.get("_type") != STATEMENT:
+        raise RecordError(f"{path} is no in-toto statement")
     return value
 
 

@@ -4,6 +4,7 @@ import base64
 import importlib
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,13 @@ from samebits.core.jsonio import canonical_json, readable_json
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.host.report.run_page import run_page
+from samebits.host.signing.keyless import claimed_identities
 from samebits.host.signing.keys import read_public_key, read_signer
 from samebits.host.signing.signatures import PAYLOAD_TYPE, _also
+from samebits.host.signing.sigstore_client import Identity
 from samebits.host.signing.statements import materials
 from support.fake_runner import Played, played
+from support.private_sigstore import PrivateSigstore, new_request
 
 __all__ = ["played"]
 
@@ -283,3 +287,57 @@ def test_models_need_an_ecdsa_key(signed: Signed) -> None:
     assert (done.status, "has no models to sign" in done.complaint) == (2, True)
     assert signed.played.call("sign", str(signed.run.path), "--key", "ec.key").status == 0
     assert signed.played.call("audit", str(signed.run.path), "--require-signed", "ec.key.pub").status == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("sign", "last"), "one of the arguments --key --keyless is required"),
+        (("sign", "last", "--keyless", "--key", "samebits.key"), "not allowed with argument"),
+        (("sign", "last", "--key", "samebits.key", "--yes"), "--yes is for a signature by an identity; use --keyless"),
+        (("sign", "last", "--key", "samebits.key", "--trust-config", "x"), "--trust-config is for a signature by an"),
+        (("audit", "last", "--require-signed-by", "ada@example.org"), "belong together; add the other one"),
+        (("verify", "last", "--issuer", "https://example.org"), "belong together; add the other one"),
+        (("verify", "last", "--trust-config", "x"), "--trust-config is for signatures by an identity; add"),
+        (("audit", "last", "--require-signed-by", "", "--issuer", "x"), "must not be empty"),
+        (("audit", "last", "--require-signed-by", "x", "--issuer", ""), "must not be empty"),
+    ],
+)
+def test_options_that_do_not_fit(signed: Signed, words: tuple[str, ...], said: str) -> None:
+    done = signed.played.call(*words)
+    assert (done.status, said in done.complaint) == (2, True), done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("sign", "last", "--keyless"), ("audit", "last", "--require-signed-by", "ada@example.org", "--issuer", "x")],
+)
+def test_without_the_library(signed: Signed, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    monkeypatch.setitem(sys.modules, "sigstore", None)
+    done = signed.played.call(*words)
+    assert (done.status, "install it with `pip install 'samebits[sign]'`" in done.complaint) == (2, True), done.err
+
+
+def test_identities_that_a_folder_names(signed: Signed) -> None:
+    """Read without the library. What is no bundle names nobody, and signatures by keys stay."""
+    run = signed.run
+    names = ["provenance", "sbom", "verdict"]
+    contents = [
+        b"{",
+        b'{"verificationMaterial": {"certificate": {"rawBytes": "AA=="}}}',
+        b'{"verificationMaterial": []}',
+    ]
+    for name, content in zip(names, contents, strict=True):
+        (run.path / f"signed.{name}.01234567.sigstore.json").write_bytes(content)
+    assert claimed_identities(run) == set()
+    with PrivateSigstore() as sigstore:
+        csr = new_request()
+        answer = sigstore.certificates(sigstore.token("job", workflow="https://example.org/a.yml@main"), csr)
+        pem = answer["signedCertificateEmbeddedSct"]["chain"]["certificates"][0]
+    encoded = "".join(pem.splitlines()[1:-1])
+    bundle = {"verificationMaterial": {"certificate": {"rawBytes": encoded}}}
+    (run.path / "signed.sbom.01234567.sigstore.json").write_text(json.dumps(bundle))
+    assert claimed_identities(run) == {Identity("https://example.org/a.yml@main", sigstore.url)}
+    assert "keys" in (page := run_page(run).decode())
+    assert "and the identities https://example.org/a.yml@main" in page
+    assert signed.played.call("audit", str(run.path), "--require-signed", "samebits.key.pub").status == 0
