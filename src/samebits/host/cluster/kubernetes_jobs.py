@@ -104,6 +104,9 @@ def _of_object(folder: JobDir, name: JobName, found: JobObject, pods: list[Pod])
 
 
 def _of_pod(folder: JobDir, name: JobName, pods: list[Pod]) -> JobState:
+    if pods and pods[-1].exit_code == NOT_SHARED:
+        # A server that cannot be told which ends are final starts some more pods.
+        return waiting(folder, not_shared(folder).detail, hopeless=True)
     if not pods or pods[-1].phase in {"Failed", "Succeeded"}:
         return waiting(folder, "it waits for a pod")
     pod = pods[-1]
