@@ -3,6 +3,7 @@
 import functools
 import itertools
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,42 @@ def test_what_a_callback_of_keras_was_given_must_be_restored() -> None:
     check_restorable(callback("one"), callback("one"))
     with pytest.raises(UncapturableError, match=r"hook\.held .* changed during training"):
         check_restorable(callback("one"), callback("other"))
+
+
+def _uses_the_global() -> int:
+    return [lambda: _COUNTED[0]][0]()
+
+
+def _uses_an_attribute(held: Any) -> Any:
+    return held._COUNTED
+
+
+def _sets_it() -> None:
+    global _NUMBER  # noqa: PLW0603
+    _NUMBER += 1
+
+
+def _of_this_module() -> Any:
+    return sys.modules[__name__]._COUNTED, HERE._NUMBER
+
+
+_NUMBER = 0
+HERE = sys.modules[__name__]
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (_uses_the_global, {"_COUNTED"}),
+        (_uses_an_attribute, set()),
+        (_sets_it, {"_NUMBER"}),
+        (_of_this_module, {"_COUNTED", "_NUMBER", "HERE"}),
+    ],
+)
+def test_an_attribute_is_no_global_of_the_same_name(function: Any, expected: set[str]) -> None:
+    code, _ = captured()
+    code.encode(function, "f")
+    assert {name for _, name in code.globals if name in {"_COUNTED", "_NUMBER", "HERE"}} == expected
 
 
 class Shuffled:

@@ -8,10 +8,11 @@ import queue
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 
 from samebits.core.checkpoint_store import CheckpointStore
-from samebits.runner.checkpoint.library_objects import REFUSE, handling_of
+from samebits.runner.checkpoint.library_objects import REFUSE, handling_of, name_in_file
 from samebits.runner.checkpoint.object_inspection import has_hidden_state, is_open_elsewhere
 from samebits.runner.checkpoint.output_files import OutputSnapshot
 from support.clocks import at_time
@@ -87,3 +88,21 @@ def test_an_object_is_announced_before_it_is_looked_for(tmp_path: Path, monkeypa
 def test_a_connection_between_processes_cannot_be_saved() -> None:
     with multiprocessing.Pipe()[0] as connection:
         assert handling_of(connection) == REFUSE
+
+
+def test_a_file_that_is_only_read_stands_for_itself(tmp_path: Path) -> None:
+    path = tmp_path / "data.h5"
+    with h5py.File(path, "w") as file:
+        file["one"], file["two"] = [1], [2]
+        assert name_in_file(file) is None
+    with h5py.File(path, "r") as file:
+        parts = file, file["one"], file["two"]
+        names = [name_in_file(part) for part in parts]
+        assert names == [f"h5py._hl.{text}" for text in ("files:File data.h5:/", *_PARTS)]
+    assert [name_in_file(part) for part in parts] == [None] * 3
+    with h5py.File(path, "r+") as file:
+        assert name_in_file(file["one"]) is None
+    assert name_in_file("/") is None
+
+
+_PARTS = ("dataset:Dataset data.h5:/one", "dataset:Dataset data.h5:/two")

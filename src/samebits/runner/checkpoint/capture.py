@@ -33,6 +33,7 @@ from samebits.runner.checkpoint.library_objects import (
     is_library_class,
     is_symbolic,
     is_trackable,
+    name_in_file,
 )
 from samebits.runner.checkpoint.object_inspection import (
     attributes_of,
@@ -238,6 +239,8 @@ class StateCapture:
             return {"complex": [value.real.hex(), value.imag.hex()]}
         if isinstance(value, enum.Enum) and not member_attributes(value):
             return {"member": {"class": qualified_name(type(value)), "name": value.name}}
+        if (opened := name_in_file(value)) is not None:
+            return {"constant": opened}
         found = frozen_value(value) if self._frozen else None
         return self._constant(value) if found is None else found
 
@@ -273,15 +276,13 @@ class StateCapture:
             raise UncapturableError(
                 f"{where} is an iterator ({kind.__name__}), whose position cannot be saved; store a counter instead"
             )
-        found = self._library_object(value, where)
-        if found is not None:
+        if (found := self._library_object(value, where)) is not None:
             return found
-        attributes = attributes_of(value) or {}
         # The code of a library's PyDataset is not inspected.
         self._draws |= draws_unseen(kind, self._ours)
         # Classes come first, as they do when the object is restored.
         bases = bases_of(kind, self._ours, self.encode)
-        encoded = self._attributes(value, attributes, where)
+        encoded = self._attributes(value, attributes_of(value) or {}, where)
         # What Keras's own callbacks received since training began, their code sets again.
         required = kind.__module__.partition(".")[0] != "keras"
         return {"object": {"class": qualified_name(kind), "attributes": encoded, "ours": required, "of": bases}}
@@ -290,8 +291,7 @@ class StateCapture:
         """An object that is not walked by its attributes; None where it is."""
         if isinstance(value, weakref.ref):
             return {"weak": self.encode(value(), where)}
-        function = tensorflow_private.python_function(value)
-        if function is not None:
+        if (function := tensorflow_private.python_function(value)) is not None:
             return {"wrapped": self.encode(function, where)}
         if is_cache(value):
             # Results that a cache holds cannot be read; it must not have been filled.

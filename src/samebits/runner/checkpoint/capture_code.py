@@ -9,7 +9,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from samebits.runner.checkpoint.capture_containers import Encode
-from samebits.runner.checkpoint.code_inspection import draws, global_names, holding_methods, is_ours, methods_of
+from samebits.runner.checkpoint.code_inspection import (
+    draws,
+    global_names,
+    holding_methods,
+    is_ours,
+    methods_of,
+    own_globals,
+)
 from samebits.runner.checkpoint.encoding import EMPTY, Encoded, UncapturableError, qualified_name
 from samebits.runner.checkpoint.library_objects import is_library_class
 from samebits.runner.checkpoint.object_inspection import is_cache
@@ -143,7 +150,9 @@ class CodeCapture:
         module = function.__module__
         known = vars(sys.modules.get(module, types.ModuleType("none")))
         names = list(global_names(function.__code__))
-        self.globals |= {(module, name): None for name in _reached(names, known, _BY_TEXT)}
+        used = own_globals(function.__code__)
+        own = [name for name in names if name in used] if _BY_TEXT.isdisjoint(names) else names
+        self.globals |= {(module, name): None for name in _reached(own, known, _BY_TEXT)}
         # `helper.counter` refers to a global of another module of the script, which a function may import itself.
         self._note_modules(names, known)
 

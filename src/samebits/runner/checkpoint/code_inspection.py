@@ -1,6 +1,7 @@
 """Inspects the script's own code: which modules belong to it, which globals it uses, and whether it draws at random."""
 
 import dis
+import functools
 import inspect
 import os
 import random
@@ -50,6 +51,14 @@ def global_names(code: types.CodeType) -> Iterator[str]:
     """The names of globals and attributes that code uses, including those in nested functions."""
     for inner in _code_objects(code):
         yield from inner.co_names
+
+
+@functools.cache
+def own_globals(code: types.CodeType) -> frozenset[str]:
+    """The names of globals that code and its nested functions use, without attributes of the same names."""
+    steps = (step for inner in _code_objects(code) for step in dis.get_instructions(inner))
+    # Code of classes uses NAME; GLOBALS is for nested classes.
+    return frozenset(str(step.argval) for step in steps if step.opname.endswith(("_GLOBAL", "_GLOBALS", "_NAME")))
 
 
 def holding_methods(kind: type) -> list[types.FunctionType]:

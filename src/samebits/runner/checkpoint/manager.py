@@ -65,7 +65,7 @@ class CheckpointManager:
         self.ledger = ledger
         self._folders = PathMap({name: path.absolute() for name, path in folders.items()})
         self.walker = StateWalker(run.work, self._folders)
-        self.settings = ProcessSettings(self.walker, store.folder)
+        self.settings = ProcessSettings(self.walker, run)
         # A power failure must not lose ledger lines that a checkpoint on the disk refers to.
         self._writer = AsyncWriter(store, record.retention, ledger.sync, KEPT + (self.workers > 1))
         announce, ignore = self._writer.announce, record.recipe.ignore_outputs

@@ -17,7 +17,7 @@ import sys
 import termios
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,12 +71,13 @@ class OpenDescriptors:
     """Compares what the script's descriptors hold; those that are open when this is created are not the script's.
 
     `opened` are the paths that Python code opened by `os.open`, `uses` the names of `CALLS` that the script's code has,
-    and `lists` whether it has a text like `LISTED`. Files below the folder `own` are samebits's.
+    and `lists` whether it has a text like `LISTED`. The folder `run` is samebits's, but for those named `shared`.
     """
 
-    def __init__(self, own: Path) -> None:
+    def __init__(self, run: Path, shared: Iterable[Path]) -> None:
         self.opened: Callable[[], AbstractSet[str]] = frozenset
-        self._own = f"{os.path.realpath(own)}/"
+        self._own = f"{os.path.realpath(run)}/"
+        self._shared = tuple(f"{os.path.realpath(path)}/" for path in shared)
         self._given = {(item.number, item.path) for item in descriptors()}
         self._uses: AbstractSet[str] = frozenset()
         self._lists = False
@@ -102,7 +103,9 @@ class OpenDescriptors:
         # Python's own objects are looked for only where a descriptor may have none.
         watched = [item for item in others if self._is_watched(item)]
         owners = _owners() if watched else {}
-        bare = [item for item in watched if item.number not in owners]
+        # What another thread has closed since was its own matter.
+        left = {(item.number, item.path) for item in descriptors()} if watched else set()
+        bare = [item for item in watched if item.number not in owners and (item.number, item.path) in left]
         found |= dict(self._of_bare(bare))
         if self._lists or self._uses & _NUMBERS:
             found["the number of open files"] = str(len(others))
@@ -110,7 +113,10 @@ class OpenDescriptors:
 
     def _others(self) -> list[Descriptor]:
         found = [item for item in descriptors() if (item.number, item.path) not in self._given]
-        return [item for item in found if not item.path.startswith(self._own)]
+        return [item for item in found if not self._is_own(f"{item.path}/")]
+
+    def _is_own(self, path: str) -> bool:
+        return path.startswith(self._own) and not path.startswith(self._shared)
 
     def _of_files(self, others: list[Descriptor]) -> Iterator[tuple[str, str]]:
         """How far files are read that were open when the phase began. One that is closed meanwhile holds nothing."""

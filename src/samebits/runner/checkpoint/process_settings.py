@@ -14,6 +14,7 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.core.errors import shorten
 from samebits.core.jsonio import canonical_json, differing_names
+from samebits.core.run_dir import RunDir
 from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.clock_values import names_used, text_used
 from samebits.runner.checkpoint.code_inspection import is_ours
@@ -44,11 +45,11 @@ class ProcessSettings:
     """Compares settings of the process, and values on modules of libraries, during a training.
 
     Modules of the script are captured by the `walker`. What another module holds when this is created, before the
-    script runs, is the library's own. Files below the folder `own` are samebits's.
+    script runs, is the library's own.
     """
 
-    def __init__(self, walker: StateWalker, own: Path) -> None:
-        self.descriptors = OpenDescriptors(own)
+    def __init__(self, walker: StateWalker, run: RunDir) -> None:
+        self.descriptors = OpenDescriptors(run.path, (run.work, run.outputs))
         self._walker = walker
         self._code = walker.code
         self._known = {name: frozenset(vars(module)) for name, module in _modules()}
