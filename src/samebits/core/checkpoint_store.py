@@ -41,7 +41,7 @@ KEPT = 2
 """Checkpoints that stay of a run: to resume is to begin at the last but one, and to reproduce the last."""
 InUse = Callable[[], AbstractContextManager[frozenset[str]]]
 # Zero-padded, so that names sort as numbers; longer numbers are allowed.
-_POSITION_NAME = re.compile(r"(\d{4,})-(\d{6,})(?:-(\d{8,}))?")
+_POSITION_NAME = re.compile(r"([0-9]{4,18})-([0-9]{6,18})(?:-([0-9]{8,18}))?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

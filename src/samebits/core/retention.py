@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from samebits.core.errors import InputError, RecordError
-from samebits.core.jsonio import Fields
+from samebits.core.jsonio import Fields, parse_digits
 
 ALL = "all"
 LAST = "last"
@@ -32,8 +32,8 @@ class RetentionPolicy:
     def __post_init__(self) -> None:
         # `removeprefix` returns the same text if the prefix is missing.
         number = self.keep.removeprefix(_EVERY_STEPS)
-        if self.keep not in (ALL, LAST, NONE) and not (number != self.keep and number.isdecimal() and int(number) > 0):
-            raise InputError(f"keep must be all, last, none or every:N, not {self.keep!r}")
+        if self.keep not in (ALL, LAST, NONE) and not (number != self.keep and parse_digits(number)):
+            raise InputError(f"keep must be all, last, none or every:N, not {self.keep[:40]!r}")
         if self.every is not None and self.every < 1:
             raise InputError(f"checkpoint-every must be 1 step or more, not {self.every}")
         if self.keep == NONE and self.every is not None:

@@ -12,7 +12,7 @@ from samebits.core import declared_env
 from samebits.core.determinism_profile import NATIVE, Profile, make_profile
 from samebits.core.errors import InputError, RecordError
 from samebits.core.inputs_lock import lock_of, read_declared
-from samebits.core.jsonio import Fields
+from samebits.core.jsonio import Fields, parse_digits
 from samebits.core.project import CONFIG_NAME, CodeLayout, find_root, module_layout, script_layout
 from samebits.core.recipe import KERAS_ORDER, KNOWN_LOGS, PER_EPOCH
 from samebits.core.redaction import redact, require_absent, to_variable
@@ -82,8 +82,8 @@ class RunConfig:
         _one_of("shuffle", self.shuffle, SHUFFLES)
         if self.python is not None:
             _one_of("python", self.python, PYTHONS)
-        if self.gpus is not None and self.gpus != "all" and not (self.gpus.isdecimal() and int(self.gpus) > 0):
-            raise InputError(f"gpus must be 'all' or a number, not {self.gpus!r}")
+        if self.gpus is not None and self.gpus != "all" and not (parse_digits(self.gpus)):
+            raise InputError(f"gpus must be 'all' or a number, not {self.gpus[:40]!r}")
         texts = (self.code.entry, self.code.workdir, *self.code.pythonpath, *self.arguments, *self.env, *self.exclude)
         for argument in (*texts, *self.ignore_outputs, self.image or ""):
             # Python reads undecodable bytes of the command line as surrogates, which UTF-8 cannot encode.

@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samebits.core.errors import RecordError, StorageError
-from samebits.core.jsonio import Fields, canonical_json, exact_float, readable_json, write_all, write_atomically
+from samebits.core.jsonio import (
+    Fields,
+    canonical_json,
+    check_version,
+    exact_float,
+    parse_digits,
+    readable_json,
+    write_all,
+    write_atomically,
+)
 from support.machine import on_small_disk, unprivileged
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -250,3 +259,17 @@ def test_a_large_file_on_a_full_disk(tmp_path: Path) -> None:
     )
     assert "StorageError: cannot write " in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0), ("12", 12), ("9" * 18, 10**18 - 1), ("9" * 5000, None), ("\u0661", None), ("", None)]
+)
+def test_digits_of_any_number(text: str, number: int | None) -> None:
+    assert parse_digits(text) == number
+
+
+@pytest.mark.parametrize("version", ["9" * 5000 + ".0", "1." + "9" * 5000, "\u0661.\u0668", "1.2.3", "1", ""])
+def test_no_version(version: str) -> None:
+    with pytest.raises(RecordError) as error:
+        check_version(Fields({"format": "samebits.run", "version": version}), "samebits.run", "1.8")
+    assert len(str(error.value)) < 100

@@ -240,6 +240,15 @@ _ESCAPES = "\x1b[2Jidentical\r\n\x9b1m\u202e\u2066\x07"
 _HALF = "\ud800"
 _PATHS = ("../x", "/etc/passwd", "a/../../x", "..", ".", "", "a//b", "a\0b")
 
+_DIGITS = "9" * 5000
+"""More than `int` takes."""
+
+
+def _resumes(digits: str) -> dict[str, Any]:
+    place = f"{digits}-{digits}"
+    return {"id": "x", "seal": "x", "run": "x", "checkpoint": place, "replays": place, "until": place, "line": 1}
+
+
 ATTACKS: dict[str, Attack] = {
     **{f"kind: {kind.__name__} as {path}": _at(path, kind) for path in _FILES for kind in _KINDS},
     **{f"kind: {kind.__name__} as record.json": _at("record.json", kind) for kind in _MORE_KINDS},
@@ -269,6 +278,12 @@ ATTACKS: dict[str, Attack] = {
     "value: a start in the year 9999": _record(lambda values: values.update(started="9999-12-31T23:59:59+00:00")),
     "value: a huge number": _record(lambda values: values["recipe"].update(seed=10**400)),
     "value: a negative time": _record(lambda values: values["timings"].update(total=-1e308)),
+    "value: a version of many digits": _record(lambda values: values.update(version=f"{_DIGITS}.0")),
+    "value: a minor version of many digits": _record(lambda values: values.update(version=f"1.{_DIGITS}")),
+    "value: a place of many digits": _record(lambda values: values["origin"].update(resumes=_resumes(_DIGITS))),
+    "value: a retention of many digits": _record(
+        lambda values: values["checkpoints"].update(keep=f"every:{_DIGITS}")
+    ),
     "value: a version of letters": _record(lambda values: values.update(version="1.x")),
     "value: data that is the host's": _record(lambda values: values["origin"].update(data="/proc/self")),
     "value: a list as the recipe": _record(lambda values: values.update(recipe=[])),

@@ -134,6 +134,9 @@ _OPTIONS = {
     "trust-its-code": '"x"',
     "max-hours": "1e9",
     "memory": '"1t"',
+    "gpus": f'"{"9" * 5000}"',
+    "keep": f'"every:{"9" * 5000}"',
+    "python": f'"3.{"9" * 5000}"',
 }
 _PARTIAL = '[remote "origin"]\n\tpromisor = true\n[extensions]\n\tpartialClone = origin\n'
 _GIT_CONFIGS = {

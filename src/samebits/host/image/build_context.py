@@ -25,7 +25,7 @@ import samebits
 from samebits.core.digest import Digest
 from samebits.core.errors import ImageError, RecordError, SamebitsError
 from samebits.core.file_tree import hash_tree
-from samebits.core.jsonio import Fields, read_json, readable_json, write_atomically
+from samebits.core.jsonio import Fields, parse_digits, read_json, readable_json, write_atomically
 from samebits.core.recipe import ImageIdentity
 from samebits.core.run_files import MAX_CODE_BYTES, plain_sha256
 from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH, context_source_digest, digest_of_files
@@ -114,9 +114,10 @@ def parse_python(text: str | None) -> tuple[int, int]:
     if text is None:
         return IMAGE_PYTHON
     major, _, minor = text.partition(".")
-    if not (major.isdecimal() and minor.isdecimal()):
-        raise RecordError(f"{text!r} is no version of Python such as 3.12")
-    return int(major), int(minor)
+    numbers = parse_digits(major), parse_digits(minor)
+    if numbers[0] is None or numbers[1] is None:
+        raise RecordError(f"{text[:40]!r} is no version of Python such as 3.12")
+    return numbers[0], numbers[1]
 
 
 def context_python(context: Path) -> tuple[int, int]:

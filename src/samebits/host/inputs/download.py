@@ -1,6 +1,7 @@
 """Downloads files by URL into the store. Only the digest of the whole file decides whether it is the right one."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from samebits.core.errors import InputError, SamebitsError
 from samebits.core.folder_manifest import digest_file
 from samebits.core.inputs_lock import PinnedFile
-from samebits.core.jsonio import storage_error
+from samebits.core.jsonio import parse_digits, storage_error
 from samebits.host.cache_dir import exclusive
 from samebits.host.inputs.store import InputStore
 
@@ -96,23 +97,39 @@ def _get(file: PinnedFile, partial: Path, report: Report) -> None:
             have = 0
         try:
             with partial.open("ab" if continues else "wb") as target:
-                _copy(file, response, target.write, have, report)
+                _copy(file, response, target.write, have, report, most=_most_bytes(file, partial))
         except OSError as error:
             raise storage_error(error, partial) from error
 
 
+def _most_bytes(file: PinnedFile, partial: Path) -> int:
+    """What is read at most: of a file of unknown size nine tenths of the free space."""
+    return shutil.disk_usage(partial.parent).free * 9 // 10 if file.size is None else file.size
+
+
 def _copy(
-    file: PinnedFile, response: "requests.Response", write: Callable[[bytes], object], have: int, report: Report
+    file: PinnedFile,
+    response: "requests.Response",
+    write: Callable[[bytes], object],
+    have: int,
+    report: Report,
+    *,
+    most: int,
 ) -> None:
     length = response.headers.get("Content-Length", "")
-    expected = have + int(length) if length.isdecimal() else 0
+    announced = parse_digits(length)
+    expected = 0 if announced is None else have + announced
     for chunk in _chunks(response):
         write(chunk)
         have += len(chunk)
         report(have, expected)
         # A longer file is another one. The rest could be endless.
-        if file.size is not None and have > file.size:
+        if have > most and file.size is not None:
             return
+        if have > most:
+            raise InputError(
+                f"{file.url} sends more than {most >> 20:,} MiB, most of the free space; free some, or do without"
+            )
     if have < expected:
         raise _InterruptedDownloadError(f"{expected:,} bytes were announced")
 

@@ -12,6 +12,7 @@ from samebits.core.errors import InputError
 from samebits.core.inputs_lock import InputsLock, PinnedFile, read_lock
 from samebits.host import console
 from samebits.host.fetch.script_fetch import export_inputs, fetch_locked, import_inputs
+from samebits.host.inputs import download
 from samebits.host.inputs.obtain import obtain
 from samebits.host.inputs.store import InputStore, provide
 from support.hosts import Hosts
@@ -54,6 +55,13 @@ def test_a_longer_file_is_not_read_to_its_end(hosts: Hosts, store: InputStore) -
     hosts.files[_URL] = _CONTENT + bytes(9 << 20)
     assert "is another file now" in _refused(_FILE)
     assert not store.holds(_FILE)
+
+
+def test_a_file_of_unknown_size_does_not_fill_the_disk(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository may declare an input whose server never ends."""
+    hosts.files[_URL] = _CONTENT + bytes(9 << 20)
+    monkeypatch.setattr(download, "_most_bytes", lambda *_: 1 << 20)
+    assert "sends more than 1 MiB, most of the free space" in _refused(replace(_FILE, size=None))
 
 
 def test_a_file_that_is_gone(store: InputStore) -> None:
