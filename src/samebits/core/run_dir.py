@@ -253,8 +253,8 @@ class WorkerDir(RunDir):
 
     @property
     def failure(self) -> Path:
-        """Why its node cannot start it."""
-        return self.path / "failed.txt"
+        """Why its node cannot start it; its folder may not be there by then."""
+        return self.path.with_name(f"failed-{self.path.name}.txt")
 
     @property
     def ledger(self) -> Path:

@@ -300,7 +300,6 @@ def test_who_does_not_know_the_secret_does_not_join(meeting: RunDir) -> None:
 
 def test_a_node_that_cannot_begin_is_reported(meeting: RunDir) -> None:
     failure = meeting.of_worker(1).failure
-    failure.parent.mkdir()
     failure.write_text("the node n2 makes another recipe\n")
     with pytest.raises(InputError, match=r"^worker 1 of 2 cannot start: the node n2 makes another recipe$"):
         gather(meeting, ["127.0.0.1"] * 2, "chief:1", 20)
