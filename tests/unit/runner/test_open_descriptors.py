@@ -119,6 +119,15 @@ def test_a_copy_of_a_descriptor(tmp_path: Path, file: Path, held: ExitStack) -> 
     assert begun.changed() == []
 
 
+def test_a_mapping_of_a_file_that_was_opened_too(tmp_path: Path, file: Path, held: ExitStack) -> None:
+    begun = _Begun(tmp_path / "own", opened=file)
+    with file.open("rb") as other:
+        other.seek(7)
+        held.enter_context(mmap.mmap(other.fileno(), 0, access=mmap.ACCESS_READ))
+    assert begun.begin().changed() == []
+    assert begun.found.now() == {}
+
+
 @pytest.mark.parametrize("move", [lambda f: f.readline(), lambda f: f.seek(3)])
 @pytest.mark.parametrize("mode", ["r", "rb"])
 def test_a_file_that_was_open_when_training_began(

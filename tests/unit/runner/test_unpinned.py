@@ -36,7 +36,8 @@ with Patches() as patches:
     explained = monitor.explained(outcome, lambda _: "run `samebits fetch train.py` once", {"key": "battery"})
     Path(sys.argv[2], "..", "outside", "late.txt").read_text()
 Path(sys.argv[2], "..", "outside", "late.txt").read_text()
-print(json.dumps([[use.to_dict() for use in monitor.found() or ()], explained.message, dict(monitor.written())]))
+uses = [use.to_dict() for use in monitor.found() or ()]
+print(json.dumps([uses, explained.message, dict(monitor.written()), sorted(monitor.descriptors())]))
 """
 
 
@@ -53,19 +54,18 @@ def folder(tmp_path: Path) -> Path:
 def _watched(
     folder: Path, script: str, files: str = "files", strict: str = ""
 ) -> tuple[list[dict[str, Any]], str, str]:
-    uses, message, _, printed = _all_watched(folder, script, files, strict)
+    uses, message, *_, printed = _all_watched(folder, script, files, strict)
     return uses, message, printed
 
 
 def _all_watched(
     folder: Path, script: str, files: str = "files", strict: str = ""
-) -> tuple[list[dict[str, Any]], str, dict[str, int], str]:
+) -> tuple[list[dict[str, Any]], str, dict[str, int], list[str], str]:
     (folder / "code" / "train.py").write_text(script.format(outside=folder / "outside", allowed=folder / "allowed"))
     command = [sys.executable, "-c", _WATCH, str(folder / "code"), str(folder / "allowed"), files, strict]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    uses, message, written = json.loads(done.stdout.splitlines()[-1])
-    return uses, message, written, done.stderr
+    return *json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
 def test_what_is_written_elsewhere_is_counted(folder: Path) -> None:
@@ -77,6 +77,25 @@ open("{allowed}/mine.txt", "w").close()
 open("beside.txt", "w").close()
 """
     assert _all_watched(folder, script)[2] == {str(folder / "outside" / "new.txt"): 3}
+
+
+@pytest.mark.parametrize("files", ["files", ""])
+def test_descriptors_are_those_of_others(files: str, folder: Path) -> None:
+    """Neither those of Python's own files, nor those of samebits; of many, only those that are open."""
+    script = """
+import os
+from pathlib import Path
+from samebits.core.run_files import open_plain
+open("{allowed}/c.csv").close()
+open_plain(Path("{allowed}/c.csv")).close()
+kept = os.open("{outside}/b.csv", os.O_RDONLY)
+for number in range(1000):
+    with open(f"{allowed}/{{number}}", "w", opener=os.open): pass
+last = os.open("{outside}/a.csv", os.O_RDONLY)
+"""
+    found = _all_watched(folder, script, files)[3]
+    assert found[-2:] == [str(folder / "outside" / name) for name in ("a.csv", "b.csv")]
+    assert len(found) < 10
 
 
 def _short(uses: list[dict[str, Any]], folder: Path) -> list[tuple[int, str, str, int]]:

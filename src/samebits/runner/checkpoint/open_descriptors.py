@@ -152,7 +152,7 @@ class OpenDescriptors:
                 yield f"the counter of an eventfd (descriptor {item.number})", item.facts["eventfd-count"]
             elif item.access == os.O_RDONLY:
                 # The number of one that is opened during training is none in a resumed run.
-                if self._is_opened(item) or (item.position and item.path not in mapped):
+                if item.path not in mapped and (item.position or self._is_opened(item)):
                     positions[f"the position of a descriptor of {os.path.basename(item.path)}"].append(item.position)
             elif not item.at.st_nlink:
                 # No name leads to this file, so that no checkpoint holds it.

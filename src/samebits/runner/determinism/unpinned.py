@@ -142,7 +142,7 @@ class UnpinnedMonitor:
             self._thread.busy = False
 
     def _open(self, path: object, mode: object, flags: object) -> None:
-        if mode is None and (text := _text(path)) is not None:
+        if mode is None and (text := _text(path)) is not None and not _is_own_call():
             if len(self._descriptors) >= _MAX_DESCRIPTORS:
                 self._descriptors &= set(_open_paths())
             self._descriptors.add(os.path.realpath(text))
@@ -234,6 +234,14 @@ class UnpinnedMonitor:
             self._hook("os.listdir", (path,))
         else:
             self._hook("open", (path, "", os.O_WRONLY if kind == WRITTEN else os.O_RDONLY))
+
+
+def _is_own_call() -> bool:
+    """Whether samebits itself makes the call that the hook was called for."""
+    frame = inspect.currentframe()
+    for _ in range(3):  # this function, the handler, the hook
+        frame = frame and frame.f_back
+    return frame is not None and str(frame.f_globals.get("__name__")).startswith("samebits.")
 
 
 def _open_paths() -> Iterator[str]:
