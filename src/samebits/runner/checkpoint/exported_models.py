@@ -1,6 +1,6 @@
 """Models that a script exports during training: a resumed run would write other bytes.
 
-The variables came in another order in the files that resumed runs exported with TensorFlow 2.21.
+The files that resumed runs exported with TensorFlow 2.21 had other bytes.
 """
 
 import os
