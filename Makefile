@@ -103,8 +103,8 @@ bench-split: .venv/.installed  ## measure what it costs that the launcher keeps 
 bench-together: .venv/.installed  ## 20 trainings at once in one folder, and two resumes at once (about a minute)
 	@$(BIN)/python benchmarks/together.py
 
-bench-states: .venv/.installed  ## count which state resumes, and which is refused (about 20 minutes; INTO=cells.jsonl continues)
-	@$(BIN)/python benchmarks/states.py $(if $(INTO),--into "$(INTO)")
+bench-states: .venv/.installed  ## count which state resumes, and which is refused (about 20 minutes; INTO=cells.jsonl continues, SKIP=544 leaves out the first)
+	@$(BIN)/python benchmarks/states.py $(if $(INTO),--into "$(INTO)") $(if $(SKIP),--skip "$(SKIP)")
 
 bench-workers: .venv/.installed  ## measure the throughput of two workers against one (about 10 minutes)
 	@$(BIN)/python benchmarks/workers.py
