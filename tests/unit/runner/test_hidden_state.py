@@ -12,7 +12,8 @@ import h5py
 import pytest
 
 from samebits.core.checkpoint_store import CheckpointStore
-from samebits.runner.checkpoint.library_objects import REFUSE, handling_of, name_in_file
+from samebits.runner.checkpoint.encoding import name_in_file, qualified_name
+from samebits.runner.checkpoint.library_objects import REFUSE, handling_of
 from samebits.runner.checkpoint.object_inspection import has_hidden_state, is_open_elsewhere
 from samebits.runner.checkpoint.output_files import OutputSnapshot
 from support.clocks import at_time
@@ -98,6 +99,7 @@ def test_a_file_that_is_only_read_stands_for_itself(tmp_path: Path) -> None:
     with h5py.File(path, "r") as file:
         parts = file, file["one"], file["two"]
         names = [name_in_file(part) for part in parts]
+        assert names == list(map(qualified_name, parts))
         assert names == [f"h5py._hl.{text}" for text in ("files:File data.h5:/", *_PARTS)]
     assert [name_in_file(part) for part in parts] == [None] * 3
     with h5py.File(path, "r+") as file:

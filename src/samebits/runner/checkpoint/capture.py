@@ -18,6 +18,7 @@ from typing import Any
 
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
+from samebits.runner.checkpoint import encoding
 from samebits.runner.checkpoint.capture_arrays import ArrayCapture, LargeArrays, frozen_value, unsaved
 from samebits.runner.checkpoint.capture_code import CodeCapture
 from samebits.runner.checkpoint.capture_containers import BUILTIN_CONTAINERS, encode_container
@@ -33,7 +34,6 @@ from samebits.runner.checkpoint.library_objects import (
     is_library_class,
     is_symbolic,
     is_trackable,
-    name_in_file,
 )
 from samebits.runner.checkpoint.object_inspection import (
     attributes_of,
@@ -239,7 +239,7 @@ class StateCapture:
             return {"complex": [value.real.hex(), value.imag.hex()]}
         if isinstance(value, enum.Enum) and not member_attributes(value):
             return {"member": {"class": qualified_name(type(value)), "name": value.name}}
-        if (opened := name_in_file(value)) is not None:
+        if (opened := encoding.name_in_file(value)) is not None:
             return {"constant": opened}
         found = frozen_value(value) if self._frozen else None
         return self._constant(value) if found is None else found

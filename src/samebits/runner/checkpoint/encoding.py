@@ -3,10 +3,12 @@
 import base64
 import functools
 import io
+import os
 import re
 import sys
 import types
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +92,25 @@ def kind_of(encoded: Mapping[str, Any]) -> str:
     return next(key for key in encoded if key not in ("#", "class", "misses"))
 
 
+def name_in_file(value: Any) -> str | None:
+    """What stands for a file of h5py that is open for reading, or for a part of one, which nothing changes."""
+    kind = type(value)
+    if kind.__module__.partition(".")[0] != "h5py":
+        return None
+    with suppress(Exception):  # it is closed, or has neither file nor name
+        if value.file.mode == "r":
+            return f"{kind.__module__}:{kind.__qualname__} {os.path.basename(value.file.filename)}:{value.name}"
+    return None
+
+
 def qualified_name(value: Any) -> str:
     """Describes a value without its state; the same text in every run of a script."""
     if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
         return f"{value.__module__}:{value.__qualname__}"
     if isinstance(value, types.ModuleType):
         return f"module {value.__name__}"
+    if (opened := name_in_file(value)) is not None:
+        return opened
     if isinstance(value, (range, slice)):
         return repr(value)
     kind = f"{type(value).__module__}:{type(value).__qualname__}"

@@ -9,13 +9,11 @@ import fractions
 import functools
 import inspect
 import logging
-import os
 import pickle
 import re
 import threading
 import types
 import uuid
-from contextlib import suppress
 from typing import Any
 
 from samebits.core.digest import Digest
@@ -56,17 +54,6 @@ def is_symbolic(value: Any) -> bool:
     import tensorflow as tf
 
     return isinstance(value, keras.KerasTensor) or (isinstance(value, tf.Tensor) and not hasattr(value, "numpy"))
-
-
-def name_in_file(value: Any) -> str | None:
-    """What stands for a file of h5py that is open for reading, or for a part of one, which nothing changes."""
-    kind = type(value)
-    if kind.__module__.partition(".")[0] != "h5py":
-        return None
-    with suppress(Exception):  # it is closed, or has neither file nor name
-        if value.file.mode == "r":
-            return f"{kind.__module__}:{kind.__qualname__} {os.path.basename(value.file.filename)}:{value.name}"
-    return None
 
 
 def handling_of(value: Any) -> str:
