@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from samebits.core.errors import EXIT_ERROR, EXIT_SCRIPT_FAILED, InputError
 from samebits.core.record import FAILED, FINISHED, INTERRUPTED, Outcome
 from samebits.core.run_dir import RunDir
 from samebits.runner.workers.agreement import Agreement, LineReport
-from samebits.runner.workers.joining import gather, join
+from samebits.runner.workers.joining import gather, join, read_line
 from samebits.runner.workers.ports import free_addresses
 from samebits.runner.workers.scratch import Scratch
 from samebits.runner.workers.stall import (
@@ -277,6 +278,16 @@ def test_workers_of_other_nodes_join(meeting: RunDir) -> None:
         workers[2 - index].result()[0].close()
 
 
+def test_a_stranger_who_sends_slowly_keeps_nobody_waiting() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(b"x")
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            read_line(here, began + 0.05)
+        assert time.monotonic() - began < 5
+
+
 def test_who_does_not_know_the_secret_does_not_join(meeting: RunDir) -> None:
     with ThreadPoolExecutor(1) as pool:
         gathered = pool.submit(gather, meeting, ["127.0.0.1"] * 2, "chief:1", 2)
@@ -289,11 +300,15 @@ def test_who_does_not_know_the_secret_does_not_join(meeting: RunDir) -> None:
             {"worker": 1},
             [],
             {**where, "worker": 2},
+            {"secret": "no", "worker": float("inf"), "address": "a"},
         )
         for request in requests:
             with socket.create_connection((where["host"], where["port"])) as channel:
                 channel.sendall(json.dumps(request).encode() + b"\n")
                 assert channel.recv(1) == b""
+        with socket.create_connection((where["host"], where["port"])) as channel:
+            channel.sendall(b"[" * 60_000 + b"\n")
+            assert channel.recv(1) == b""
         with pytest.raises(InputError, match=r"^worker 1 of 2 did not start on 127.0.0.1 within 2 s$"):
             gathered.result()
 

@@ -47,4 +47,5 @@ def complete_runs(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> lis
         names = [run.path.name for run in run_dirs(runs_folder(Path(given) if given else None))]
     except SamebitsError:
         names = []
-    return [name for name in ("last", *reversed(names)) if name.startswith(prefix)]
+    # What a terminal would obey reaches none; such a run can be named by a prefix.
+    return [name for name in ("last", *reversed(names)) if name.startswith(prefix) and name.isprintable()]

@@ -79,12 +79,12 @@ def _accepted(server: socket.socket, secret: str, workers: int) -> tuple[int, st
         channel, _ = server.accept()
     except TimeoutError:
         return None
-    channel.settimeout(_REQUEST_SECONDS)
     try:
-        found = json.loads(read_line(channel))
+        # Anybody on the network may connect, and send what it likes as slowly as it likes.
+        found = json.loads(read_line(channel, time.monotonic() + _REQUEST_SECONDS))
         known = hmac.compare_digest(str(found["secret"]), secret)
         index, address = int(found["worker"]), str(found["address"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         known, index, address = False, CHIEF, ""
     if not known or not CHIEF < index < workers:
         channel.close()
@@ -119,10 +119,12 @@ def _meeting(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def read_line(channel: socket.socket) -> bytes:
-    """One line, and nothing beyond it."""
+def read_line(channel: socket.socket, until: float | None = None) -> bytes:
+    """One line, and nothing beyond it; raises OSError where it is not there at a time."""
     found = b""
     while not found.endswith(b"\n"):
+        if until is not None:
+            channel.settimeout(max(until - time.monotonic(), 0.001))
         part = channel.recv(1)
         if not part or len(found) > _MAX_LINE:
             raise OSError("the connection was closed")

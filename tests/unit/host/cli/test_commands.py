@@ -1,5 +1,6 @@
 """What helps on the command line: an overview by purpose, examples that are valid, completion, and quiet."""
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from samebits.core.run_config import split_arguments
 from samebits.host import console
 from samebits.host.cli import build
 from samebits.host.cli.commands import COMMANDS, GROUPS, Command, overview
-from samebits.host.cli.completion import SHELLS
+from samebits.host.cli.completion import SHELLS, complete_runs
 from samebits.host.cli.parser import make_parser
 from support.command import EXAMPLE, Done
 
@@ -130,3 +131,10 @@ def test_quiet_before_and_after_the_command(
     done = samebits(*arguments)
     assert done.status == 0
     assert "adding up" not in done.err
+
+
+def test_no_control_character_is_completed(tmp_path: Path) -> None:
+    for name in ("2026-a", "2026\x1b[2J", "2026\nb", "2026\u202e"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "record.json").touch()
+    assert complete_runs("2026", argparse.Namespace(runs=tmp_path)) == ["2026-a"]

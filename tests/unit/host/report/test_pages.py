@@ -20,7 +20,7 @@ from samebits.host.report.chart import MAX_POINTS, draw, draw_differences
 from samebits.host.report.comparison_page import comparison_page
 from samebits.host.report.index_page import index_page
 from samebits.host.report.ledger_view import ALONE, DIFFERS, MAX_CELLS, ONLY_HERE, SAME, compare_views, read_view
-from samebits.host.report.page import visible
+from samebits.host.report.page import embedded_json, visible
 from samebits.host.report.run_page import run_page
 from samebits.host.runs.registry import run_as_json
 from support.command import call
@@ -281,3 +281,11 @@ def test_bad_input(words: tuple[str, ...], message: str, run: RunDir, tmp_path: 
     assert done.status == 2
     assert message in done.err
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["</script>", "</script ", "<!--<script>", "]]>", "&lt;"])
+def test_embedded_data_hold_no_tag(text: str) -> None:
+    """A browser ends a script element, or takes it for a comment, by what stands in it as a tag alone."""
+    found = embedded_json({text: text})
+    assert re.search(r"[<>&]", found) is None
+    assert json.loads(found) == {text: text}
