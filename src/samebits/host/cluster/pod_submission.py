@@ -70,6 +70,7 @@ class PodSubmission:
             folders=_folders(folder, spec),
             recipe=str(self.job.recipe.digest),
             server=pods.server,
+            home=os.path.expanduser("~"),
             gpus=spec.gpus,
             settings=self.settings,
         )

@@ -188,6 +188,8 @@ def test_the_manifest(job: JobDir, played: Played) -> None:
         "/data": True,
     }
     assert container["image"] == f"samebits@{IMAGE}"
+    # What lies in the home folder is recorded relative to it.
+    assert {"name": "HOME", "value": os.path.expanduser("~")} in container["env"]
     assert (pod_submission.PACKAGE / "__pycache__").is_dir()
     assert [path.name for path in job.launcher.rglob("*")] == ["samebits", "__init__.py"]
     rules = found["spec"]["podFailurePolicy"]["rules"]
@@ -600,7 +602,7 @@ def test_variables_of_the_launcher_stay_with_it(job: JobDir, played: Played, mon
     assert run_job(job, NODE) == 0
     (found,) = seen
     assert {name for name in found if name.startswith("SAMEBITS_")} == {"SAMEBITS_DATA"}
-    assert (found["OF_THE_IMAGE"], found["SAMEBITS_DATA"]) == ("1", "/data")
+    assert (found["OF_THE_IMAGE"], found["SAMEBITS_DATA"], "HOME" in found) == ("1", "/data", False)
 
 
 @pytest.mark.parametrize("number", ["team", "--all/x", "team/-x", "team/x y", "/x"])
