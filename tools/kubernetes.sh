@@ -78,7 +78,7 @@ build() {
   say "building Kubernetes $version (about 10 minutes)"
   fetch_source
   (compile) >"$cache/build.log" 2>&1 || die 1 "the build failed: see $cache/build.log"
-  rm -rf "$cache/bin" "$cache/draft/bin/draft"
+  rm -rf "$cache/bin"
   mv "$cache/draft/bin" "$cache/bin"
   rm -rf "$cache/draft"
 }
