@@ -140,6 +140,8 @@ def _container(plan: PodPlan, mounts: list[dict[str, Any]]) -> dict[str, Any]:
             {"name": "SAMEBITS_CACHE", "value": str(plan.job / "cache")},
             # Paths are recorded relative to it, as here. The script gets the image's.
             {"name": "HOME", "value": plan.home},
+            # Nothing of a home folder is there, and the image's own may not be readable.
+            {"name": "XDG_CONFIG_HOME", "value": str(plan.job / "launcher")},
         ],
         "securityContext": {
             "runAsNonRoot": True,
