@@ -78,7 +78,7 @@ build() {
   say "building Kubernetes $version (about 10 minutes)"
   fetch_source
   (compile) >"$cache/build.log" 2>&1 || die 1 "the build failed: see $cache/build.log"
-  rm -rf "$cache/bin" "$cache/draft/bin/draft"
+  rm -rf "$cache/bin"
   mv "$cache/draft/bin" "$cache/bin"
   rm -rf "$cache/draft"
 }
@@ -192,8 +192,14 @@ up() {
   wait_for 30 ask get serviceaccount default || die 1 "see $state/kube-controller-manager.log"
 }
 
+restore_parameters() {
+  local path
+  for path in "$state"/saved/*; do [ ! -e "$path" ] || sysctl -qw "${path##*/}=$(cat "$path")"; done
+}
+
 down() {
-  local name pid path
+  local name pid
+  set +e  # whatever is gone already, the rest must go, too
   # While the kubelet is there to stop the pods.
   if ready; then
     KUBECONFIG=$config timeout 60 "$cache/bin/kubectl" delete jobs,pods --all --all-namespaces --grace-period=5 \
@@ -207,8 +213,8 @@ down() {
     kill "$pid" 2>/dev/null || true
     for _ in $(seq 100); do [ -d "/proc/$pid" ] || break; sleep 0.1; done
     kill -KILL "$pid" 2>/dev/null || true
+    [ "$name" != kubelet ] || restore_parameters
   done
-  for path in "$state"/saved/*; do [ ! -e "$path" ] || sysctl -qw "${path##*/}=$(cat "$path")" || true; done
   docker ps --all --quiet --filter label=io.kubernetes.pod.name 2>/dev/null | xargs -r docker rm --force >/dev/null 2>&1 || true
   docker image rm "$pause" >/dev/null 2>&1 || true
   # Nothing below a mount that was left may be removed with the rest.

@@ -31,5 +31,8 @@ def _homes(variable: str) -> tuple[str, ...]:
     found = [variable]
     with suppress(KeyError):  # in a container, its user has no name
         found.append(pwd.getpwuid(os.getuid()).pw_dir)
+    # That of an image's user, whose launcher may have the variable of another machine's.
+    if found[1:] == ["/tmp"]:  # noqa: S108
+        del found[1:]
     # A service may have the root folder for its home, or none.
     return tuple(dict.fromkeys(home.rstrip("/") for home in found if home.startswith("/") and home.strip("/")))

@@ -14,7 +14,6 @@ from samebits.host.cluster.states import LOST, QUEUED, JobState, ended
 from samebits.host.console import log
 from samebits.host.rerun.script_output import OutputFilter
 
-POLL_SECONDS = 0.5
 HOPELESS_SECONDS = 60.0  # that a job may wait for what is not there, before it is given up
 _LAST_WORDS_SECONDS = 5.0  # that a file of another machine may take to appear on a shared file system
 _MOST_BYTES = 4 << 20  # of what was printed before: a file of holes is as large as its author likes
@@ -40,7 +39,7 @@ def follow(folder: JobDir, out: BinaryIO | None = None) -> JobState:
         hopeless_since = (hopeless_since or time.monotonic()) if hopeless else 0.0
         if hopeless and time.monotonic() - hopeless_since > HOPELESS_SECONDS:
             return _give_up(folder, job, state)
-        time.sleep(POLL_SECONDS)
+        time.sleep(scheduler_of(job).POLL_SECONDS)
 
 
 def _give_up(folder: JobDir, job: Job, state: JobState) -> JobState:

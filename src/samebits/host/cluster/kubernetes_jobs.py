@@ -27,6 +27,7 @@ from samebits.host.console import log
 if TYPE_CHECKING:
     from samebits.host.launch.runtime import Runtime
 
+POLL_SECONDS = 2.0
 PATIENCE_SECONDS = TERMINATION_SECONDS + 10.0
 RUNS_AGAIN = False
 _HOPELESS = {

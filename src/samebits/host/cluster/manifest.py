@@ -50,6 +50,7 @@ class PodPlan:
     folders: tuple[Folder, ...]
     recipe: str
     server: str
+    home: str
     gpus: str | None = None
     settings: PodSettings = field(default_factory=PodSettings)
 
@@ -137,6 +138,10 @@ def _container(plan: PodPlan, mounts: list[dict[str, Any]]) -> dict[str, Any]:
         "env": [
             {"name": NODE_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "SAMEBITS_CACHE", "value": str(plan.job / "cache")},
+            # Paths are recorded relative to it, as here. The script gets the image's.
+            {"name": "HOME", "value": plan.home},
+            # Nothing of a home folder is there, and the image's own may not be readable.
+            {"name": "XDG_CONFIG_HOME", "value": str(plan.job / "launcher")},
         ],
         "securityContext": {
             "runAsNonRoot": True,

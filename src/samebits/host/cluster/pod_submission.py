@@ -70,6 +70,7 @@ class PodSubmission:
             folders=_folders(folder, spec),
             recipe=str(self.job.recipe.digest),
             server=pods.server,
+            home=os.path.expanduser("~"),
             gpus=spec.gpus,
             settings=self.settings,
         )
@@ -91,7 +92,7 @@ def prepare_pods(spec: RunConfig) -> PodSubmission:
     # What is not there must not wait in a queue first.
     volumes_for(_folders(JobDir(spec.runs.absolute() / JOBS / job.id), job.config), settings)
     _check_writable(spec.runs, owner)
-    pods = PodJob(reference=_pinned(image), image=image, server=server, context=settings.context)
+    pods = PodJob(reference=pinned(image), image=image, server=server, context=settings.context)
     return PodSubmission(planned=planned, job=replace(job, pods=pods), namespace=namespace, settings=settings)
 
 
@@ -125,7 +126,7 @@ def _folders(folder: JobDir, spec: RunConfig) -> tuple[Folder, ...]:
     return tuple({folder.inside: folder for folder in found}.values())
 
 
-def _pinned(image: RunImage) -> str:
+def pinned(image: RunImage) -> str:
     """The image's name by digest, with which a node finds the very same; raises InputError where it has none."""
     from samebits.host.docker import Engine
 
@@ -138,7 +139,8 @@ def _pinned(image: RunImage) -> str:
             f"no registry names the image {image.reference} by digest, so no node can find it; push it, and train with"
             " --image NAME@sha256:…"
         )
-    name = image.reference.partition(":")[0]
+    # Without the tag; a colon before a slash is that of a port.
+    name = re.sub(r":[^/:]*$", "", image.reference)
     return next((digest for digest in digests if digest.startswith(f"{name}@")), digests[0])
 
 

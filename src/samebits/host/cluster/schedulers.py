@@ -13,6 +13,10 @@ class Scheduler(Protocol):
     """A cluster. Its modules `slurm_jobs` and `kubernetes_jobs` have these names."""
 
     @property
+    def POLL_SECONDS(self) -> float:  # noqa: N802  a constant of a module
+        """How long to wait between two questions about a job."""
+
+    @property
     def PATIENCE_SECONDS(self) -> float:  # noqa: N802  a constant of a module
         """How long a new attempt waits for the one before, which the cluster may have begun to stop only."""
 

@@ -14,6 +14,7 @@ from samebits.host.console import log
 if TYPE_CHECKING:
     from samebits.host.launch.runtime import Runtime
 
+POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 0.0
 RUNS_AGAIN = True
 

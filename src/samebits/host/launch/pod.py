@@ -87,7 +87,8 @@ def _request(
 ) -> ProcessRequest:
     """The image's entrypoint with the image's variables, as an engine starts it; it withholds what it does not know."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
-    for name in unset:
+    # The launcher's home is the submitter's.
+    for name in (*unset, "HOME"):
         kept.pop(name, None)
     entrypoint = (sys.executable, "-I", "-S", str(source / "samebits" / "runner" / "clean_start.py"))
     return ProcessRequest(command=(*entrypoint, *words), environment={**kept, **variables}, folder=_WORK)

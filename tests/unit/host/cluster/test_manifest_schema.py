@@ -58,6 +58,7 @@ def made(server: str, folder: Path) -> dict[str, Any]:
         folders=folders,
         recipe=f"sha256:{'1' * 64}",
         server=server,
+        home="/home/me",
         gpus="1",
         settings=settings,
     )

@@ -30,6 +30,7 @@ from samebits.host.cluster.pod_settings import PodSettings
 from samebits.host.cluster.pod_submission import prepare_pods
 from samebits.host.cluster.schedulers import state_of
 from samebits.host.cluster.submission import submit
+from samebits.host.docker import Image
 from samebits.host.image.build_context import staged_context
 from samebits.host.launch import pod as pod_runtime
 from samebits.host.launch.runtime import Runtime
@@ -188,6 +189,8 @@ def test_the_manifest(job: JobDir, played: Played) -> None:
         "/data": True,
     }
     assert container["image"] == f"samebits@{IMAGE}"
+    # What lies in the home folder is recorded relative to it.
+    assert {"name": "HOME", "value": os.path.expanduser("~")} in container["env"]
     assert (pod_submission.PACKAGE / "__pycache__").is_dir()
     assert [path.name for path in job.launcher.rglob("*")] == ["samebits", "__init__.py"]
     rules = found["spec"]["podFailurePolicy"]["rules"]
@@ -473,7 +476,7 @@ def test_what_cannot_start_is_given_up(
     job: JobDir, cluster: Kubectl, played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "HOPELESS_SECONDS", 0.2)
-    monkeypatch.setattr(following, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(kubernetes_jobs, "POLL_SECONDS", 0.05)
     cluster.has_pods(pod(**WAITS))
     done = played.call("follow", job.path.name)
     assert done.status == 2
@@ -600,7 +603,7 @@ def test_variables_of_the_launcher_stay_with_it(job: JobDir, played: Played, mon
     assert run_job(job, NODE) == 0
     (found,) = seen
     assert {name for name in found if name.startswith("SAMEBITS_")} == {"SAMEBITS_DATA"}
-    assert (found["OF_THE_IMAGE"], found["SAMEBITS_DATA"]) == ("1", "/data")
+    assert (found["OF_THE_IMAGE"], found["SAMEBITS_DATA"], "HOME" in found) == ("1", "/data", False)
 
 
 @pytest.mark.parametrize("number", ["team", "--all/x", "team/-x", "team/x y", "/x"])
@@ -626,3 +629,29 @@ def test_the_door(kubectl: Kubectl) -> None:
     kubectl.answers("version", {})
     with pytest.raises(ToolError, match="gives no version"):
         kubernetes.server_version(None)
+
+
+@pytest.mark.parametrize(
+    ("reference", "digests", "named"),
+    [
+        (f"registry/lab/x@{IMAGE}", (), f"registry/lab/x@{IMAGE}"),
+        ("samebits:cpu", (f"other@{IMAGE}", f"samebits@{IMAGE}"), f"samebits@{IMAGE}"),
+        ("registry:5000/x:1", (f"other@{IMAGE}", f"registry:5000/x@{IMAGE}"), f"registry:5000/x@{IMAGE}"),
+        (IMAGE, (f"other@{IMAGE}",), f"other@{IMAGE}"),
+        ("samebits:cpu", (), None),
+    ],
+)
+def test_the_name_by_which_nodes_find_the_image(
+    monkeypatch: pytest.MonkeyPatch, reference: str, digests: tuple[str, ...], named: str | None
+) -> None:
+    class Engine:
+        def find_image(self, _: str) -> Image:
+            return Image(reference=reference, id=IMAGE, labels={}, digests=digests)
+
+    monkeypatch.setattr("samebits.host.docker.Engine", Engine)
+    image = RunImage(reference=reference, id=IMAGE)
+    if named is not None:
+        assert pod_submission.pinned(image) == named
+        return
+    with pytest.raises(InputError, match="no registry names the image samebits:cpu by digest, so no node can find it;"):
+        pod_submission.pinned(image)
