@@ -141,7 +141,7 @@ def test_the_same_bits_from_a_claim(small: Project, kubernetes: Cluster) -> None
     assert kubernetes("get", "job", name, label) == "fast"
     assert "KUBERNETES" not in done.line("environment")
     verified = call("verify", "last", folder=small.folder)
-    assert (verified.status, verified.out.splitlines()[-1].split()[0]) == (0, "identical"), verified.out + verified.err
+    assert (verified.status, verified.out.splitlines()[-1].split()[0]) == (0, "identical:"), verified.out + verified.err
 
 
 def test_a_deleted_pod_is_resumed(small: Project, kubernetes: Cluster) -> None:
