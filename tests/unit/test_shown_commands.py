@@ -56,7 +56,7 @@ def spans(text: str) -> list[str]:
 def options(text: str) -> Iterator[str]:
     """The long options within sentences."""
     for span in re.findall(r"`([^`]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
-        if not re.match(r"(docker|pip|pip-compile|scontrol|sbatch|tools/|apt|make) ?", span):
+        if not re.match(r"(docker|pip|pip-compile|sigstore|scontrol|sbatch|tools/|apt|make) ?", span):
             yield from re.findall(r"(?<![\w'=-])--[a-z][a-z-]*", span)
 
 

@@ -131,7 +131,7 @@ def test_an_interrupted_removal_leaves_no_run(tmp_path: Path, example: Record, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("samebits.host.cleanup.run_removal.shutil.rmtree", interrupt)
+        patch.setattr("samebits.host.cleanup.run_removal.remove_tree", interrupt)
         with pytest.raises(KeyboardInterrupt):
             remove_folder(run.path)
     (left,) = leftovers(tmp_path)
