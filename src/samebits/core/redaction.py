@@ -91,11 +91,16 @@ def given_again(names: Iterable[str], caller: Mapping[str, str]) -> dict[str, st
     """The values for a recorded run, from the caller's environment; raises InputError for a missing one."""
     values = {}
     for name in names:
-        variable = f"{VARIABLE}_{re.sub('[^A-Za-z0-9]', '_', name).upper()}"
+        variable = value_variable(name)
         if not caller.get(variable):
             raise InputError(f"the record does not hold the value of --{name}; set {variable} to it, and try again")
         values[name] = _utf8(name, caller[variable])
     return values
+
+
+def value_variable(name: str) -> str:
+    """The variable that gives the value of a recorded option again."""
+    return f"{VARIABLE}_{re.sub('[^A-Za-z0-9]', '_', name).upper()}"
 
 
 def to_variable(values: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from samebits.core.printable import printable
 from samebits.core.recipe import KNOWN_LOGS
 from samebits.core.record import Record
+from samebits.core.redaction import value_variable
 from samebits.host.capsule import contents
 from samebits.host.capsule.gather import image_name
 
@@ -14,7 +15,7 @@ A training run: {id}
 
 recipe {recipe}
 result {result}
-
+{state}
 report.html shows it in a browser. capsule.json names every file here with its sha256.
 
 
@@ -64,12 +65,21 @@ def readme(record: Record, without: tuple[str, ...], *, stored: bool) -> bytes:
         id=printable(record.id),
         recipe=record.recipe.digest,
         result=record.result_digest or "none",
+        state=_state(record),
         options="".join(_options(record, without)),
         how=_how(record, without),
         without=missing,
         docker=_docker(record, without, stored=stored),
     )
     return text.encode("utf-8", "backslashreplace")
+
+
+def _state(record: Record) -> str:
+    """What a reader must know of a run that reached no result; empty for any other."""
+    if record.result_digest is not None:
+        return ""
+    state = printable(record.outcome.state)
+    return f'\nThe run is {state}. Without a result, `samebits verify` checks every file and says "not comparable".\n'
 
 
 def _options(record: Record, without: tuple[str, ...]) -> Iterator[str]:
@@ -82,16 +92,22 @@ def _options(record: Record, without: tuple[str, ...]) -> Iterator[str]:
 
 def _how(record: Record, without: tuple[str, ...]) -> str:
     python = record.recipe.image.python
+    secrets = "".join(
+        f"Before that, set {value_variable(name)} to the value of --{name}, which the record does not hold.\n"
+        for name in sorted(record.recipe.code.redacted)
+    )
     if python is None:
-        return _CONTAINER
+        return printable(secrets, "\n") + _CONTAINER
     packages = "Its packages come from an index." if contents.WHEELS in without else "Its packages are in wheels/."
-    return _VENV.format(python=printable(python), packages=packages)
+    return printable(secrets, "\n") + _VENV.format(python=printable(python), packages=packages)
 
 
 def _docker(record: Record, without: tuple[str, ...], *, stored: bool) -> str:
     """The commands, or why there are none."""
     for reason, holds in (
         ("the run was not trained in a container", record.recipe.image.config is None),
+        ("the run has no result", record.result_digest is None),
+        ("the record does not hold all arguments, and only samebits asks for them", bool(record.recipe.code.redacted)),
         ("the image is not in this capsule", "image" in without),
         ("the image's layers are in a store beside this capsule", stored),
         ("the run takes files from the network, which only samebits provides", record.recipe.inputs is not None),

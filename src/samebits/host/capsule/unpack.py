@@ -46,6 +46,9 @@ class Unpacked:
 
 def unpack(capsule: Path, target: Path, store: Path | None = None) -> Unpacked:
     """Unpack into a new folder; raises RecordError, and leaves nothing, where anything is not as it was packed."""
+    # A capsule whose name has no ending; "remove it" would be the wrong advice.
+    if target.absolute() == capsule.absolute():
+        raise InputError(f"{capsule} is the file to unpack; name a folder with -o")
     if os.path.lexists(target):
         raise InputError(f"{target} exists already; remove it, or name another folder with -o")
     if not target.absolute().parent.is_dir():

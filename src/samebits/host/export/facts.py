@@ -11,6 +11,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.printable import printable
 from samebits.core.record import Record
+from samebits.core.redaction import value_variable
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.folder_audit import audit_ended
 from samebits.host.runs.verdicts import each_verdict_on
@@ -142,7 +143,8 @@ def verdicts(run: RunDir, record: Record) -> list[str]:
 def verify_command(record: Record) -> str:
     """How to verify a run."""
     data = " --data DIR" if record.recipe.data is not None else ""
-    return printable(f"samebits verify {shlex.quote(record.id)}{data}")
+    secrets = "".join(f"{value_variable(name)}=… " for name in sorted(record.recipe.code.redacted))
+    return printable(f"{secrets}samebits verify {shlex.quote(record.id)}{data}")
 
 
 def default_path(run: RunDir, suffix: str) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from samebits.core.errors import InputError, pluralize
 from samebits.core.printable import printable
 from samebits.core.record import FINISHED, Record
+from samebits.core.redaction import value_variable
 from samebits.host.report.tables import guaranteed
 from samebits.host.runs.run_list import short_decimal
 
@@ -61,7 +62,9 @@ def _facts(record: Record, verdicts: Sequence[str]) -> Iterator[tuple[str, str]]
     yield "Result", f"{record.result_digest}, which covers {record.covers}"
     if verdicts:
         yield "Verdict", ", ".join(verdicts)
-    yield "Verify", f"samebits verify {record.id}, or a capsule of it"
+    given = [f"{value_variable(name)} set to the value of --{name}" for name in sorted(recipe.code.redacted)]
+    secrets = f", with {' and '.join(given)}, which the record does not hold" if given else ""
+    yield "Verify", f"samebits verify {record.id}, or a capsule of it{secrets}"
 
 
 def _numbers(record: Record) -> Iterator[tuple[str, str]]:

@@ -26,6 +26,7 @@ from samebits.host.signing.signatures import (
 )
 from samebits.host.signing.sigstore_client import (
     Identity,
+    given_token,
     identity_of,
     log_host,
     open_verifier,
@@ -54,8 +55,9 @@ class KeylessSigner:
         """Raises InputError without the library, a trust root or an identity."""
         require_library()
         self.trust_config = trust_config
+        given = given_token(token_source)
         self._trust: ClientTrustConfig = read_trust(trust_config, offline=False)
-        self.token: IdentityToken = read_token(token_source, self._trust)
+        self.token: IdentityToken = read_token(given, self._trust)
         self.identity = identity_of(self.token)
         self.notice = (
             f"{log_host(self._trust)} gets the statements, and publishes their digests and the identity"

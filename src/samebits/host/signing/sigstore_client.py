@@ -68,20 +68,21 @@ def read_trust(path: Path | None, *, offline: bool) -> "ClientTrustConfig":
             return ClientTrustConfig.production(offline=offline)
         return ClientTrustConfig.from_json(read_plain(path.resolve(), _MAX_CONFIG).decode())
     except OSError as error:
-        raise InputError(f"cannot read the trust configuration {path or 'of Sigstore'}: {error.strerror}") from error
+        where = path or error.filename
+        raise InputError(f"cannot read the trust configuration {where}: {error.strerror or error}") from error
     except Exception as error:
-        what = (
-            "the trust root of Sigstore cannot be had" if path is None else f"{path} is no client trust configuration"
-        )
-        raise InputError(f"{what}: {_reason(error)}") from error
+        if path is not None:
+            raise InputError(f"{path} is no client trust configuration: {_reason(error)}") from error
+        hint = "" if offline else "; signing by an identity needs a network"
+        raise InputError(f"the trust root of Sigstore cannot be had: {_reason(error)}{hint}") from error
 
 
-def read_token(source: Path | None, trust: "ClientTrustConfig") -> "IdentityToken":
-    """An identity token: of a file (`-`: stdin), the variable, the CI's service, or a browser; raises InputError."""
+def read_token(given: str | None, trust: "ClientTrustConfig") -> "IdentityToken":
+    """The token that was given, or else one of the CI's service, or by a browser; raises InputError."""
     from sigstore.oidc import IdentityToken, detect_credential
 
     with as_input_error("no identity token can be had"):
-        text = _given_token(source) or detect_credential()
+        text = given or detect_credential()
         return _ask(trust) if text is None else IdentityToken(text)
 
 
@@ -96,7 +97,8 @@ def _ask(trust: "ClientTrustConfig") -> "IdentityToken":
     return Issuer(trust.signing_config.get_oidc_url()).identity_token()
 
 
-def _given_token(source: Path | None) -> str | None:
+def given_token(source: Path | None) -> str | None:
+    """A token of a file (`-`: stdin), or of the variable; None where there is neither. Raises InputError."""
     if source is None:
         return os.environ.get(_VARIABLE) or None
     try:

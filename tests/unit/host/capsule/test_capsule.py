@@ -100,6 +100,8 @@ def test_back_again(packed: Packed) -> None:
         assert copy.is_dir() if path.is_dir() else copy.read_bytes() == path.read_bytes()
     assert Path("a/data/numbers.csv").read_bytes() == packed.played.project.data.joinpath("numbers.csv").read_bytes()
     assert packed.played.call("unpack", "a.tar").complaint.startswith("a exists already")
+    shutil.copy("a.tar", "capsule")
+    assert packed.played.call("unpack", "capsule").complaint == "capsule is the file to unpack; name a folder with -o"
 
 
 def test_verified(packed: Packed) -> None:
