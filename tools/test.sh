@@ -10,11 +10,13 @@ arguments=("$@")
 
 log() { echo "test: $(date +%T) $1" >&2; }
 
-# Two workers: one runs the container tests, the other starts with the slowest of the rest.
+# One worker runs the container tests, and the others start with the slowest of the rest. There is one more than cores, as
+# trainings wait for the engine, for starts and for each other.
 run() {
-  log "lane $lane: tests on two workers"
+  local workers=$(($(nproc) + 1))
+  log "lane $lane: tests on $workers workers"
   local status=0
-  .venv/bin/python -m pytest --lane "$lane" -n 2 --dist loadscope --durations=15 "$@" || status=$?
+  .venv/bin/python -m pytest --lane "$lane" -n "$workers" --dist loadscope --durations=15 "$@" || status=$?
   [ "$status" -ne 5 ] || status=0  # no test was selected
   exit "$status"
 }
