@@ -106,6 +106,7 @@ def listing(folder: Path, rounds: int) -> None:
         target = many / f"{run.name}-{number:06}"
         target.mkdir(parents=True)
         os.link(record, target / "record.json")
+    time.sleep(3)  # what changed just now is not in the index
     command = [COMMAND, "list", "--runs", str(many)]
     environment = {**os.environ, "SAMEBITS_CACHE": str(folder / "cache")}
     taken = _each(rounds + 1, command, environment)
