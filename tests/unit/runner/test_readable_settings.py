@@ -19,6 +19,8 @@ import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,6 +159,97 @@ def test_a_handler_that_may_keep_values_is_a_change(
     before = settings_of_python()
     root_logger.addHandler(make())
     assert differing_names(before, settings_of_python()) == ["settings of the logger root"]
+
+
+_OF_ALONE = "settings of the logger samebits.alone"
+
+
+@pytest.fixture
+def alone() -> Iterator[logging.Logger]:
+    """A logger whose lines reach no other one's handlers, such as those of pytest."""
+    logger = logging.getLogger("samebits.alone")
+    logger.propagate = False
+    yield logger
+    logger.handlers[:] = []
+    logger.propagate = True
+
+
+class _Collecting(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+class _Numbering(logging.Formatter):
+    count = 0
+
+    def format(self, record: logging.LogRecord) -> str:
+        self.count += 1
+        return f"{self.count} {record.getMessage()}"
+
+
+class _Counting(logging.Filter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = [0]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.held[0] += len(record.getMessage())
+        return True
+
+
+def _formatted() -> logging.Handler:
+    handler = logging.StreamHandler(io.StringIO())
+    handler.setFormatter(_Numbering())
+    return handler
+
+
+def _filtered(counting: Any) -> logging.Handler:
+    handler = logging.StreamHandler(io.StringIO())
+    handler.addFilter(counting)
+    return handler
+
+
+def _closure() -> Any:
+    count = 0
+
+    def keep(_: logging.LogRecord) -> bool:
+        nonlocal count
+        count += 1
+        return True
+
+    return keep
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _Collecting,
+        _formatted,
+        lambda: _filtered(_Counting()),
+        lambda: _filtered(_Counting().filter),
+        lambda: _filtered(_closure()),
+    ],
+)
+def test_what_a_log_collects_is_a_change(alone: logging.Logger, make: Callable[[], logging.Handler]) -> None:
+    """No checkpoint holds it: a resumed run would collect the lines of its own epochs only."""
+    alone.addHandler(make())
+    before = settings_of_python()
+    alone.warning("a line")
+    # pytest has handlers of its own at the root.
+    assert _OF_ALONE in differing_names(before, settings_of_python())
+
+
+def test_plain_handlers_may_print(alone: logging.Logger, tmp_path: Path) -> None:
+    alone.addHandler(type("Plain", (logging.StreamHandler,), {})(io.StringIO()))
+    with closing(logging.FileHandler(tmp_path / "log")) as handler:
+        alone.addHandler(handler)
+        before = settings_of_python()
+        alone.warning("a line")
+        assert settings_of_python()[_OF_ALONE] == before[_OF_ALONE]
 
 
 def test_the_first_use_of_multiprocessing_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:

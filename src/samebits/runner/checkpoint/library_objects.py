@@ -24,7 +24,7 @@ from samebits.runner.compat import cpython_private, keras_private, tensorflow_pr
 
 CONSTANT, WALK, COMPARE, REFUSE = "constant", "walk", "compare", "refuse"
 _LIBRARIES = ("tensorflow", "keras")
-_PRINTING = ("absl", "logging", "pygments", "rich", "tqdm", "warnings")
+_PRINTING = ("absl", "logging", "pygments", "tqdm", "warnings")
 """Packages whose objects only print."""
 _LOGGING = ("logging", "logging.handlers")
 _IMMUTABLE = (
@@ -65,13 +65,20 @@ def handling_of(value: Any) -> str:
     # What a pipe holds is in the kernel.
     if kind.__module__ == "multiprocessing.connection":
         return REFUSE
-    printing = kind.__module__.partition(".")[0] in _PRINTING
+    printing = kind.__module__.partition(".")[0] in _PRINTING or _is_plain_console(value)
     if printing or kind is threading.Thread or isinstance(value, (*_IMMUTABLE, *_known_immutable())):
         return CONSTANT
     if is_library_class(kind):
         return _handling_in_library(value)
     # What is written in C holds more than its attributes.
     return COMPARE if attributes_of(value) is None or has_hidden_state(kind) else WALK
+
+
+def _is_plain_console(value: Any) -> bool:
+    """Whether it only prints: other objects of rich, such as a table or progress, hold what a script reads back."""
+    kind = type(value)
+    plain = kind.__name__ in {"Console", "RichHandler", "Style", "Theme"} and not getattr(value, "record", False)
+    return plain and kind.__module__.partition(".")[0] == "rich"
 
 
 def _handling_in_library(value: Any) -> str:
@@ -139,7 +146,7 @@ def _content(value: Any) -> bytes:
 def _logging_state(value: Any) -> tuple[Any, ...]:
     """What a logger or handler does with a record, and how many records a handler holds back."""
     if isinstance(value, logging.LoggerAdapter):
-        return _logging_state(value.logger)
+        return *_logging_state(value.logger), pickle.dumps(value.extra)
     if isinstance(value, logging.Logger):
         return value.name, value.level, value.disabled, value.propagate, *map(_logging_state, value.handlers)
     return (

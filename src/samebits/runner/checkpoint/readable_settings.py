@@ -9,6 +9,7 @@ import locale
 import logging
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import site
@@ -25,6 +26,8 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any
 
+from samebits.core.digest import Digest
+
 _CONTEXT = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
 _SCRIPTS = ("__main__", "__mp_main__")
 _PLAIN = (bool, int, float, str, bytes, type(None), tuple, list, dict, set)
@@ -36,6 +39,11 @@ _SET_LIMITS = frozenset({"setrlimit", "prlimit", "rlimit"})
 SET_FROM_OUTSIDE = _SET_PRIORITY | _SET_CORES | _SET_LIMITS
 """The names by which code sets what users and administrators set, too."""
 _OF_STREAM_HANDLERS = frozenset(vars(logging.StreamHandler()))
+_OF_FILES = frozenset(
+    {"baseFilename", "mode", "encoding", "errors", "delay", "_builtin_open", "maxBytes", "backupCount"}
+)
+_WITH_LOGS = ("absl", "keras", "logging", "rich", "tensorflow", "tqdm")
+"""Packages whose handlers and formatters only print."""
 _FLAGS_OF_KERAS = ("is_interactive_logging_enabled", "is_traceback_filtering_enabled", "is_flash_attention_enabled")
 
 
@@ -227,12 +235,31 @@ def _of_loggers() -> Iterator[tuple[str, str]]:
     """Settings of loggers that differ from those of a new one."""
     for name, logger in [("root", logging.root), *list(logging.root.manager.loggerDict.items())]:
         if isinstance(logger, logging.Logger):
-            kept = [_address(item) for item in [*logger.handlers, *logger.filters] if not _is_of_library(item)]
+            made = [item for item in [*logger.handlers, *logger.filters] if not _is_of_library(item)]
+            kept = [(_address(item), *_held(item)) for item in made]
             # absl sets the level of its own logger with its flags.
             level = 0 if name == "absl" else logger.level
             values = (level, logger.propagate, logger.disabled, kept)
             if values != (0, True, False, []):
                 yield f"settings of the logger {name}", repr(values)
+
+
+def _held(item: Any) -> Iterator[str]:
+    """What a handler or filter of the script holds, with its formatter and filters: lines, counters and the like."""
+    for part in (item, getattr(item, "formatter", None), *getattr(item, "filters", ())):
+        owner = getattr(part, "__self__", part)
+        if isinstance(owner, types.FunctionType):
+            yield from (_content_of(cell.cell_contents) for cell in owner.__closure__ or ())
+        elif owner is not None and type(owner).__module__.partition(".")[0] not in _WITH_LOGS:
+            own = vars(owner).keys() - _OF_STREAM_HANDLERS - _OF_FILES
+            yield from (_content_of(vars(owner)[name]) for name in sorted(own))
+
+
+def _content_of(value: Any) -> str:
+    try:
+        return str(Digest.of_bytes(pickle.dumps(value)))
+    except Exception:  # noqa: BLE001  objects of scripts raise anything
+        return _address(value)
 
 
 def _is_of_library(item: Any) -> bool:
