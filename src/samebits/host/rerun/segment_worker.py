@@ -148,10 +148,10 @@ def in_processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(max_workers=jobs, mp_context=context, initializer=_begin_worker)
     try:
         yield pool
+        pool.shutdown(cancel_futures=True)
     except BaseException:
         _stop(pool)
         raise
-    pool.shutdown(cancel_futures=True)
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
