@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from samebits.host.rerun.segment_worker import stoppable
+
 
 def containers() -> list[str]:
     """The ids of all our containers, running or not."""
@@ -78,3 +80,12 @@ def sleep_after_mark(mark: Path) -> None:
     """Write this process's number to `mark`, then sleep: work for a pool, which can name only what it can import."""
     mark.write_text(str(os.getpid()))
     time.sleep(600)
+
+
+def stop_slowly_after_mark(mark: Path) -> None:
+    """The same for a training: at SIGTERM it stops, which takes a second."""
+    with stoppable():
+        try:
+            sleep_after_mark(mark)
+        finally:
+            time.sleep(1)

@@ -129,6 +129,12 @@ def test_filters_that_are_refused(values: dict[str, Any]) -> None:
         RunFilter(**values)
 
 
+@pytest.mark.parametrize("text", ["", "zzz", "sha256:", "bba4 ", "a" * 65])
+def test_a_recipe_that_is_no_digest(text: str) -> None:
+    with pytest.raises(InputError, match="takes a digest"):
+        RunFilter(recipe=text)
+
+
 def test_metrics_that_json_has_no_number_for(tmp_path: Path, example: Record) -> None:
     def spoil(value: dict[str, Any]) -> None:
         value["fits"][-1]["history"] = {"loss": ["nan"], "top": ["inf"], "odd": ["text"], "large": ["0x1p9999"]}

@@ -35,7 +35,9 @@ def check_on(options: argparse.Namespace, clusters: tuple[str, ...] = ("slurm",)
     if options.on not in {None, *clusters}:
         raise InputError(f"--on takes {' or '.join(clusters)}, not {options.on!r}")
     if options.on is None and (options.sbatch is not None or getattr(options, "dry_run", False)):
-        raise InputError("--sbatch and --dry-run are for a cluster; add --on slurm")
+        fitting = clusters if options.sbatch is None else (SLURM,)
+        choice = " or ".join(f"--on {cluster}" for cluster in fitting)
+        raise InputError(f"--sbatch and --dry-run are for a cluster; add {choice}")
     if options.on == KUBERNETES and options.sbatch is not None:
         raise InputError("--sbatch is for --on slurm; settings of pods are in samebits.toml under [on.kubernetes]")
 

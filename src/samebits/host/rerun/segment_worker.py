@@ -4,10 +4,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
@@ -18,8 +20,10 @@ from samebits.core.run_files import open_plain
 from samebits.core.run_setup import PlannedRun
 from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv, was_in_container
 from samebits.host.launch.train import execute_silently
+from samebits.host.subprocesses import FINALIZE_SECONDS
 
 LEDGER_POLL_SECONDS = 0.5
+KILL_SECONDS = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,13 +148,44 @@ def in_processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(max_workers=jobs, mp_context=context, initializer=_begin_worker)
     try:
         yield pool
-    except BaseException:
-        # The executor would wait for trainings that nobody needs any more.
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-    finally:
         pool.shutdown(cancel_futures=True)
+    except BaseException:
+        _stop(pool)
+        raise
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End what the processes do, and let them finalize records; a second signal shortens that, and a third ends it."""
+    workers = multiprocessing.active_children()
+    try:
+        # The executor would wait for trainings that nobody needs any more.
+        _terminate(workers)
+        pool.shutdown(wait=False, cancel_futures=True)
+        _join(workers, FINALIZE_SECONDS + KILL_SECONDS)
+    finally:
+        _kill(workers)
+
+
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    """End the processes for sure: a thread of the executor waits for them, and the interpreter for that thread."""
+    try:
+        # This lets a worker remove its container.
+        _terminate(workers)
+        _join(workers, KILL_SECONDS)
+    finally:
+        for process in workers:
+            process.kill()
+
+
+def _terminate(workers: Sequence[BaseProcess]) -> None:
+    for process in workers:
+        process.terminate()
+
+
+def _join(workers: Sequence[BaseProcess], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for process in workers:
+        process.join(max(0.0, deadline - time.monotonic()))
 
 
 def _begin_worker() -> None:

@@ -18,6 +18,7 @@ from samebits.host.runs.run_index import ListedRun
 
 OUTCOMES = (FINISHED, FAILED, INTERRUPTED, RUNNING)
 _AGE = re.compile(r"(\d{1,6})([mhdw])")
+_DIGEST = re.compile(r"(sha256:)?[0-9a-f]{1,64}")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _MAX_ARGUMENTS = 40  # characters of a row
 _MAX_METRICS = 4
@@ -38,6 +39,8 @@ class RunFilter:
     def __post_init__(self) -> None:
         if self.outcome is not None and self.outcome not in OUTCOMES:
             raise InputError(f"the outcome must be one of {', '.join(OUTCOMES)}, not {self.outcome!r}")
+        if self.recipe is not None and not _DIGEST.fullmatch(self.recipe):
+            raise InputError(f"--recipe takes a digest of hexadecimal digits, or a prefix of it, not {self.recipe!r}")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"--limit must be at least 1, not {self.limit}")
 

@@ -274,7 +274,7 @@ def test_dry_run(played: Played) -> None:
     ("options", "complaint"),
     [
         (["--on", "pbs"], "--on takes slurm or kubernetes, not 'pbs'"),
-        (["--dry-run"], "--sbatch and --dry-run are for a cluster; add --on slurm"),
+        (["--dry-run"], "--sbatch and --dry-run are for a cluster; add --on slurm or --on kubernetes"),
         (["--sbatch", "-p x"], "--sbatch and --dry-run are for a cluster; add --on slurm"),
         (
             ["--on", "slurm", "--sbatch", "'"],

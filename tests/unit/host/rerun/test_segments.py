@@ -501,6 +501,38 @@ def test_processes_do_not_outlive_the_one_that_submits(tmp_path: Path) -> None:
         pytest.fail("a worker lives on")
 
 
+_TRAINS = """
+import sys
+from pathlib import Path
+from support.machine import stop_slowly_after_mark
+from samebits.host.interrupts import catch_signals
+from samebits.host.rerun.segment_worker import in_processes
+if __name__ == "__main__":
+    catch_signals()
+    try:
+        with in_processes(1) as pool:
+            pool.submit(stop_slowly_after_mark, Path("mark")).result()
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_ctrl_c_ends_processes_however_often_it_comes(tmp_path: Path, times: int) -> None:
+    (tmp_path / "trains.py").write_text(_TRAINS)
+    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    mark = tmp_path / "mark"
+    with started([sys.executable, "trains.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}) as process:
+        while not (mark.exists() and mark.read_text()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        for _ in range(times):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.3)
+        assert process.wait(10) == 130
+    assert not Path("/proc", mark.read_text()).exists()
+
+
 def test_a_sample_that_differs_says_what_it_covers(played: Played, here: Here) -> None:
     played.player.stages = (6,)
     played.player.noise = {(0, epoch): b"noise" for epoch in range(6)}
