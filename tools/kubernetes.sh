@@ -47,7 +47,7 @@ is_built() {
   for name in "${programs[@]}" pause; do [ -x "$cache/bin/$name" ] || return 1; done
 }
 
-# Only a folder of its own is told about sources: the machine's list of packages stays as it is.
+# Only a folder of its own gets the sources: the machine's list of packages stays as it is.
 fetch_source() {
   local lists=$cache/draft/apt
   mkdir -p "$lists"/{parts,lists/partial}

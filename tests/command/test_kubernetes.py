@@ -18,8 +18,8 @@ import pytest
 from samebits.core.record import FAILED, FINISHED, INTERRUPTED, read_record
 from samebits.host.cluster.job_dir import JobDir
 from samebits.host.cluster.pod_images import images_of
-from support.cluster_jobs import SLOW_SCRIPT, finished, job_of, trains, wait_for
-from support.command import COMMAND, ROOT, Done, Project, call
+from support.cluster_jobs import SLOW_SCRIPT, finished, job_of, started, trained_here, trains, wait_for
+from support.command import ROOT, Done, Project, call
 
 pytestmark = pytest.mark.slow
 
@@ -87,22 +87,13 @@ def settings(project: Project, *lines: str) -> None:
 
 def submit(project: Project, *options: str, epochs: int = 8, pause: float = 1.0) -> subprocess.Popen[str]:
     """`train --on kubernetes`, followed by this process."""
-    words = [*COMMAND, "train", "train.py", "--data", "data", "--on", "kubernetes", "--env", f"PAUSE={pause}"]
-    return subprocess.Popen(
-        [*words, *options, "--", str(epochs)],
-        cwd=project.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = ("train", "train.py", "--data", "data", "--on", "kubernetes", "--env", f"PAUSE={pause}", *options)
+    return started(project, words, epochs)
 
 
 def local(project: Project, epochs: int = 8, pause: float = 1.0) -> Done:
-    """The same recipe in a container on this machine; the pause is in the recipe, and slows this one as well."""
-    words = ("train", "train.py", "--data", "data", "--env", f"PAUSE={pause}", "--runs", "local")
-    done = call(*words, "--", str(epochs), folder=project.folder)
-    assert done.status == 0, done.err
-    return done
+    """The same recipe in a container on this machine."""
+    return trained_here(project, ("--data", "data"), epochs, pause)
 
 
 def same(one: Done, other: Done) -> None:

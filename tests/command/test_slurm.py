@@ -16,7 +16,7 @@ import pytest
 
 from samebits.core.record import FINISHED, INTERRUPTED, read_record
 from samebits.host.cluster.job_dir import JobDir
-from support.cluster_jobs import SLOW_SCRIPT, finished, job_of, trains, wait_for
+from support.cluster_jobs import SLOW_SCRIPT, finished, job_of, started, trained_here, trains, wait_for
 from support.command import COMMAND, ROOT, SCRIPTS, Done, Project, call, newest
 from support.machine import containers
 
@@ -56,24 +56,13 @@ def small(slurm: Cluster, project: Project) -> Project:
 
 def submit(project: Project, *options: str, epochs: int = 8, pause: float = 0.4) -> subprocess.Popen[str]:
     """`train --on slurm`, followed by this process."""
-    words = [*COMMAND, "train", "train.py", "--runtime", project.runtime, "--on", "slurm", "--env", f"PAUSE={pause}"]
-    environment = {**os.environ, "OF_THE_SUBMITTER": "1", "SBATCH_EXPORT": "ALL"}
-    return subprocess.Popen(
-        [*words, *options, "--", str(epochs)],
-        cwd=project.folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = ("train", "train.py", "--runtime", project.runtime, "--on", "slurm", "--env", f"PAUSE={pause}", *options)
+    return started(project, words, epochs, {**os.environ, "OF_THE_SUBMITTER": "1", "SBATCH_EXPORT": "ALL"})
 
 
 def local(project: Project, epochs: int = 8, pause: float = 0.4) -> str:
-    """The result of the same recipe on this machine; the pause is in the recipe, and slows this one as well."""
-    words = ("train", "train.py", "--runtime", "venv", "--env", f"PAUSE={pause}", "--runs", "local")
-    done = call(*words, "--", str(epochs), folder=project.folder)
-    assert done.status == 0, done.err
-    return done.line("result")
+    """The result in a virtual environment on this machine."""
+    return trained_here(project, ("--runtime", "venv"), epochs, pause).line("result")
 
 
 def test_the_same_bits_and_nothing_of_the_submitter(small: Project) -> None:

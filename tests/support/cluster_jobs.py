@@ -2,11 +2,11 @@
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from samebits.core.run_dir import RunDir
 from samebits.host.cluster.job_dir import JobDir
-from support.command import Done, Project
+from support.command import COMMAND, Done, Project, call
 
 SLOW_SCRIPT = """
 import os, sys, time
@@ -22,6 +22,28 @@ model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers
 model.compile("adam", "mse")
 model.fit(x, x[:, :1], epochs=int(sys.argv[1]), verbose=2, callbacks=[Slow()])
 """
+
+
+def started(
+    project: Project, words: Sequence[str], epochs: int, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """`samebits` with these words, which follows a job of `SLOW_SCRIPT`."""
+    return subprocess.Popen(
+        [*COMMAND, *words, "--", str(epochs)],
+        cwd=project.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def trained_here(project: Project, words: Sequence[str], epochs: int, pause: float) -> Done:
+    """The same recipe on this machine; the pause is in the recipe, and slows this one as well."""
+    words = ("train", "train.py", *words, "--env", f"PAUSE={pause}", "--runs", "local")
+    done = call(*words, "--", str(epochs), folder=project.folder)
+    assert done.status == 0, done.err
+    return done
 
 
 def finished(process: subprocess.Popen[str]) -> Done:

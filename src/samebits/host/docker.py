@@ -24,14 +24,13 @@ from requests.exceptions import HTTPError, RequestException
 from samebits.core.digest import Digest
 from samebits.core.environment import EngineInfo
 from samebits.core.errors import EngineError, NoEngineError
-from samebits.core.jsonio import storage_error
 from samebits.host.console import log_progress
 from samebits.host.container_limits import limit_options
 from samebits.host.container_request import ContainerRequest
 from samebits.host.engine_config import SOCKET, is_configured
 from samebits.host.engine_gpus import device_request, refusal
 from samebits.host.engine_users import EngineUsers
-from samebits.host.image_archive import manifest_in
+from samebits.host.image_archive import manifest_in, write_stream
 
 _UNANSWERED = (DockerException, RequestException, ValueError, TypeError, LookupError, AttributeError, OSError)
 """A client's configuration may hold anything, and the SDK takes it for what it expects."""
@@ -138,24 +137,14 @@ class Engine:
 
     def export(self, images: Sequence[Image], path: Path) -> None:
         """Write images as one tar archive, atomically; an OCI layout if the engine uses the containerd store."""
-        # A draft beside the final name: a full disk or Ctrl-C leaves no half archive under the name that others read.
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with _engine_errors(), draft.open("wb") as file:
-                for chunk in self._export(images):
-                    file.write(chunk)
-            draft.rename(path)
-        except OSError as error:
-            raise storage_error(error, path) from error
-        finally:
-            draft.unlink(missing_ok=True)
+        write_stream(self._export(images), path)
 
     def _export(self, images: Sequence[Image]) -> Iterator[bytes]:
         # The SDK's own call takes one image, so that the layers which two share would be exported twice.
         api = self._client.api
         url = f"{api.base_url}/v{api.api_version}/images/get"
         names = {"names": [image.reference for image in images]}
-        with api.get(url, params=names, stream=True, timeout=REQUEST_TIMEOUT) as response:
+        with _engine_errors(), api.get(url, params=names, stream=True, timeout=REQUEST_TIMEOUT) as response:
             try:
                 response.raise_for_status()
             except HTTPError as error:

@@ -1,8 +1,27 @@
-"""Read an exported image as a stream; the archive is never kept."""
+"""Exported images as streams: read without being kept, or written to a file."""
 
+import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
+
+from samebits.core.jsonio import storage_error
+
+
+def write_stream(chunks: Iterable[bytes], path: Path) -> None:
+    """Write an archive atomically; raises StorageError, and what the chunks raise."""
+    # A draft beside the final name: a full disk or Ctrl-C leaves no half archive under the name that others read.
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+        draft.rename(path)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def manifest_in(chunks: Iterator[bytes]) -> bytes | None:

@@ -28,6 +28,7 @@ from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.self_test import PrivateNames
 from samebits.runner.determinism.portability import PortabilityMonitor
 from samebits.runner.determinism.shuffle import FitShuffle
+from samebits.runner.determinism.unpinned import UnpinnedMonitor
 from samebits.runner.observe.observer import Observer
 from samebits.runner.observe.output_links import OutputLinks
 from samebits.runner.pinned_files import PinnedFiles
@@ -92,6 +93,11 @@ class Checkpointing:
         """Raise a signal that a library swallowed, unless `fits` does so after its own checkpoint."""
         if not self.fits.ends_epochs:
             signals.reraise()
+
+    def know_opened(self, unpinned: UnpinnedMonitor) -> None:
+        """Ask what watches the script which files it opened itself."""
+        self.manager.temporary.written = unpinned.written
+        self.manager.settings.descriptors.opened = unpinned.descriptors
 
     def install(self, patches: Patches, names: PrivateNames, observer: Observer, signals: Signals) -> None:
         """Write checkpoints from here on, and resume where the run resumes another one."""

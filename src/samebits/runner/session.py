@@ -234,9 +234,7 @@ class Session:
         monitors = ScriptMonitors.start(
             names, self.folder, self.record, self.patches, stop=guard.stop, allowed=(self.data, parts.pinned.folder)
         )
-        manager = parts.checkpointing.manager
-        manager.temporary.written = monitors.unpinned.written
-        manager.settings.descriptors.opened = monitors.unpinned.descriptors
+        parts.checkpointing.know_opened(monitors.unpinned)
         # Every feature has been asked for by now.
         if names.off:
             self._note(Environment(features_off=dict(names.off)))

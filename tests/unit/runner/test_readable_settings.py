@@ -198,6 +198,17 @@ class _Counting(logging.Filter):
         return True
 
 
+class _InSlots:
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def filter(self, _: logging.LogRecord) -> bool:
+        self.count += 1
+        return True
+
+
 def _formatted() -> logging.Handler:
     handler = logging.StreamHandler(io.StringIO())
     handler.setFormatter(_Numbering())
@@ -228,6 +239,7 @@ def _closure() -> Any:
         _formatted,
         lambda: _filtered(_Counting()),
         lambda: _filtered(_Counting().filter),
+        lambda: _filtered(_InSlots()),
         lambda: _filtered(_closure()),
     ],
 )

@@ -71,6 +71,13 @@ class Job:
             }
         )
 
+    @property
+    def pod_job(self) -> PodJob:
+        """What only a job on Kubernetes has; raises RecordError for any other."""
+        if self.pods is None:
+            raise RecordError("the job is none on Kubernetes")
+        return self.pods
+
     @classmethod
     def from_fields(cls, fields: Fields) -> "Job":
         """Read what `to_dict` wrote; raises RecordError."""

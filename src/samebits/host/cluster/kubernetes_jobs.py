@@ -3,14 +3,13 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from samebits.core.errors import EXIT_ERROR, RecordError
+from samebits.core.errors import EXIT_ERROR
 from samebits.host.cluster import kubernetes
 from samebits.host.cluster.batch_script import NOT_SHARED
 from samebits.host.cluster.job_dir import Job, JobDir
 from samebits.host.cluster.kubernetes import JobName, JobObject, Pod
 from samebits.host.cluster.manifest import TERMINATION_SECONDS, named_in
 from samebits.host.cluster.pod_images import note_images, wrong_image
-from samebits.host.cluster.pod_job import PodJob
 from samebits.host.cluster.states import (
     FAILED,
     RUNNING,
@@ -40,16 +39,16 @@ _HOPELESS = {
 def submit(folder: JobDir, job: Job) -> Job:
     """Create the object of a job's manifest."""
     namespace, own = named_in(folder.manifest)
-    name = JobName(context=_pods(job).context, namespace=namespace, name=own)
+    name = JobName(context=job.pod_job.context, namespace=namespace, name=own)
     uid = kubernetes.create(folder.manifest, name)
-    return replace(job, number=str(name), pods=replace(_pods(job), uid=uid))
+    return replace(job, number=str(name), pods=replace(job.pod_job, uid=uid))
 
 
 def runtime(job: Job) -> "Runtime":
     """In a pod: the image around this process."""
     from samebits.host.launch.pod import PodImage, pod_runtime
 
-    asked = PodImage(image=_pods(job).image, config=job.recipe.image.config, server=_pods(job).server)
+    asked = PodImage(image=job.pod_job.image, config=job.recipe.image.config, server=job.pod_job.server)
     return pod_runtime(job.config, asked)
 
 
@@ -66,7 +65,7 @@ def state(folder: JobDir, job: Job) -> JobState:
     # No pod changes an end that is there, but by finding another result.
     if end is not None:
         return ended(end)
-    if found is None or found.uid != _pods(job).uid:
+    if found is None or found.uid != job.pod_job.uid:
         return cancelled(folder, "deleted from outside")
     return _of_object(folder, name, found, pods)
 
@@ -86,13 +85,7 @@ def requeue(job: str) -> None:  # noqa: ARG001  the Job starts another pod
 def name_of(job: Job) -> JobName:
     """The object of a submitted job."""
     namespace, _, name = str(job.number).partition("/")
-    return JobName(context=_pods(job).context, namespace=namespace, name=name)
-
-
-def _pods(job: Job) -> PodJob:
-    if job.pods is None:
-        raise RecordError("the job is none on Kubernetes")
-    return job.pods
+    return JobName(context=job.pod_job.context, namespace=namespace, name=name)
 
 
 def _of_object(folder: JobDir, name: JobName, found: JobObject, pods: list[Pod]) -> JobState:

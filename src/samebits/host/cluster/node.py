@@ -94,7 +94,7 @@ def _start_again(folder: JobDir, scheduler: Scheduler, node: Node) -> None:
 
 
 def _wait_for_end(last: RunDir, seconds: float) -> None:
-    """Give the attempt before some time to end: a cluster may begin this one while that is told to stop."""
+    """Give the attempt before some time to end: a cluster may begin this one as soon as it stops that."""
     deadline = time.monotonic() + seconds
     while (record := read_record(last.record)) and not record.finalized and last.liveness(record) != DEAD:
         if time.monotonic() > deadline:

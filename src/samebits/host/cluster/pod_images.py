@@ -2,7 +2,6 @@
 
 import re
 
-from samebits.core.errors import RecordError
 from samebits.core.jsonio import Fields, read_json, readable_json, reading, write_atomically
 from samebits.host.cluster.job_dir import Job, JobDir
 from samebits.host.cluster.kubernetes import Pod
@@ -30,12 +29,10 @@ def images_of(folder: JobDir) -> dict[str, dict[str, str]]:
 
 def wrong_image(folder: JobDir, job: Job) -> str | None:
     """One line about a pod that ran another image than was submitted; None where there is none."""
-    if job.pods is None:
-        raise RecordError("the job is none on Kubernetes")
-    config = job.recipe.image.config
-    wanted = {*_DIGEST.findall(job.pods.reference), job.pods.image.id, *(() if config is None else (str(config),))}
+    pods, config = job.pod_job, job.recipe.image.config
+    wanted = {*_DIGEST.findall(pods.reference), pods.image.id, *(() if config is None else (str(config),))}
     for pod in images_of(folder).values():
         # Runtimes name the image by its manifest, or by its configuration.
         if not wanted.intersection(_DIGEST.findall(pod["image_id"])):
-            return f"the pod {pod['pod']} ran {pod['image_id']}, not {job.pods.reference}; do not rely on its run"
+            return f"the pod {pod['pod']} ran {pod['image_id']}, not {pods.reference}; do not rely on its run"
     return None

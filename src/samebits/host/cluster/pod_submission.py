@@ -61,7 +61,7 @@ class PodSubmission:
         return text.decode()
 
     def _plan(self, folder: JobDir) -> PodPlan:
-        pods, spec = _pods(self.job), self.job.config
+        pods, spec = self.job.pod_job, self.job.config
         return PodPlan(
             name=object_name(folder.path.name),
             namespace=self.namespace,
@@ -103,12 +103,6 @@ def _check_spec(spec: RunConfig) -> None:
         raise InputError("a pod runs the image; drop --runtime venv")
     if spec.gpus == "all":
         raise InputError("a pod asks for a number of GPUs; give it with --gpus")
-
-
-def _pods(job: Job) -> PodJob:
-    if job.pods is None:
-        raise InputError("the job is none on Kubernetes")
-    return job.pods
 
 
 def _folders(folder: JobDir, spec: RunConfig) -> tuple[Folder, ...]:

@@ -17,12 +17,20 @@ _OF_MEMBERS = {"seed", "code.arguments"}
 """What differs between the runs of one sweep."""
 
 
-def unfinished(runs: Path, members: Sequence[Member], plans: Sequence[PlannedRun]) -> SweepDir | None:
-    """A sweep of just these recipes that has no summary yet."""
+Unfinished = Sequence[tuple[SweepDir, Sweep]]
+
+
+def unfinished_sweeps(runs: Path) -> Unfinished:
+    """The sweeps that have no summary yet, the youngest first."""
+    read = ((folder, _readable(folder)) for folder in reversed(sweeps_of(runs)))
+    return [(folder, found) for folder, found in read if found is not None and not found.finalized]
+
+
+def continued(sweeps: Unfinished, members: Sequence[Member], plans: Sequence[PlannedRun]) -> SweepDir | None:
+    """The sweep of just these recipes, if this user began it."""
     wanted = [_facts(member, plan.recipe.digest) for member, plan in zip(members, plans, strict=True)]
-    for folder in reversed(sweeps_of(runs)):
-        found = _readable(folder)
-        if found is None or found.finalized or [_facts(run.member, run.recipe) for run in found.runs] != wanted:
+    for folder, found in sweeps:
+        if [_facts(run.member, run.recipe) for run in found.runs] != wanted:
             continue
         if is_noted(folder.path, plan_of(found)):
             return folder
@@ -41,11 +49,12 @@ def _facts(member: Member, recipe: Digest) -> tuple[int, dict[str, str], Digest]
     return member.seed, dict(member.grid), recipe
 
 
-def explain_beginning(planned: PlannedRun, plans: Sequence[PlannedRun], report: Callable[[str], object]) -> None:
+def explain_beginning(
+    sweeps: Unfinished, planned: PlannedRun, plans: Sequence[PlannedRun], report: Callable[[str], object]
+) -> None:
     """Report why the last unfinished sweep of this script is not the one that is continued."""
-    for folder in reversed(sweeps_of(planned.spec.runs)):
-        found = _readable(folder)
-        if found is None or found.finalized or found.script != planned.spec.code.entry:
+    for folder, found in sweeps:
+        if found.script != planned.spec.code.entry:
             continue
         reason = "other seeds, or another grid"
         begun = [run for number in range(len(found.runs)) for run in folder.attempts(number)]

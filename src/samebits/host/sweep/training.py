@@ -33,7 +33,7 @@ from samebits.host.rerun.segment_worker import in_processes
 from samebits.host.run_folders import note_begun
 from samebits.host.runs.attempts import is_settled, make_attempts
 from samebits.host.runs.registry import checksum_of
-from samebits.host.sweep.continuation import explain_beginning, plan_of, unfinished
+from samebits.host.sweep.continuation import continued, explain_beginning, plan_of, unfinished_sweeps
 from samebits.host.sweep.grid_check import check_grid
 from samebits.host.sweep.member_run import MemberJob, train_member, train_on_node
 from samebits.host.sweep.members import MAX_RUNS, Grid, Member, members_of
@@ -95,9 +95,10 @@ def sweep(spec: RunConfig, options: SweepOptions, report: Callable[[str], object
         with hashing_progress("checking the inputs") as progress:
             provide(planned.inputs, progress)
     plans = [_plan(planned, member) for member in members]
-    folder = unfinished(spec.runs, members, plans)
+    sweeps = unfinished_sweeps(spec.runs)
+    folder = continued(sweeps, members, plans)
     if folder is None:
-        explain_beginning(planned, plans, report)
+        explain_beginning(sweeps, planned, plans, report)
         folder = _create(planned, members, plans)
     with _worked_on(folder), _continuable(folder):
         return folder, _Training(folder, read_sweep(folder), plans, options, report).finish()

@@ -27,6 +27,7 @@ from contextlib import suppress
 from typing import Any
 
 from samebits.core.digest import Digest
+from samebits.runner.checkpoint.object_inspection import attributes_of, cell_content
 
 _CONTEXT = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
 _SCRIPTS = ("__main__", "__mp_main__")
@@ -249,10 +250,10 @@ def _held(item: Any) -> Iterator[str]:
     for part in (item, getattr(item, "formatter", None), *getattr(item, "filters", ())):
         owner = getattr(part, "__self__", part)
         if isinstance(owner, types.FunctionType):
-            yield from (_content_of(cell.cell_contents) for cell in owner.__closure__ or ())
+            yield from (_content_of(cell_content(cell)) for cell in owner.__closure__ or ())
         elif owner is not None and type(owner).__module__.partition(".")[0] not in _WITH_LOGS:
-            own = vars(owner).keys() - _OF_STREAM_HANDLERS - _OF_FILES
-            yield from (_content_of(vars(owner)[name]) for name in sorted(own))
+            held = attributes_of(owner) or {}
+            yield from (_content_of(held[name]) for name in sorted(held.keys() - _OF_STREAM_HANDLERS - _OF_FILES))
 
 
 def _content_of(value: Any) -> str:

@@ -534,7 +534,7 @@ def begun(run: RunDir, host: Host | None) -> Record:
 
 
 def test_a_new_pod_waits_for_the_one_before(job: JobDir, played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster may start it as soon as the other is told to stop."""
+    """A cluster may start it as soon as it stops the other."""
     monkeypatch.setattr("samebits.host.cluster.kubernetes_jobs.PATIENCE_SECONDS", 60.0)
     played.player.dies = (0, 3)
     assert run_job(job, NODE) == 2
