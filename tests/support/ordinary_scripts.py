@@ -31,6 +31,17 @@ path = tempfile.mkdtemp() + "/state.json"
 json.dump({"n": 0}, open(path, "w"))
 count = Counter()
 """
+_STRINGS = """
+class Seeing(Each):
+    def each(self, epoch, logs):
+        self.model.words.assign([self.model.words[0] + "x", "epoch"])
+        self.model.title.assign(tf.strings.join([self.model.title, "\u00e9"]))
+        if epoch == 4: self.model.layers[-1].bias.assign_add(tf.ones(3) * float(tf.strings.length(self.model.words[0])))
+model = simple()
+model.words, model.title = tf.Variable(["a", "bc"]), tf.Variable("", name="title")
+model.held = tf.constant(["of", "strings"])
+model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[Seeing()])
+"""
 _BEST = """
 model = simple()
 best = keras.callbacks.ModelCheckpoint({path}, save_weights_only=True, save_best_only=True, mode="max", monitor="loss")
@@ -187,6 +198,7 @@ for _ in samebits.checkpoint(range(5), model, optimizer, rng):
 RESUMED = {
     "a loop with a method that is a graph": _TRACED_METHOD,
     "a model that a loop builds": _UNBUILT_LOOP,
+    "variables and tensors of strings": _STRINGS,
     "weights that are loaded between fits": _BEST.format(path='"best.weights.h5"'),
     "a file in a temporary folder": kept("count()", _TEMPORARY, _BEST.format(path='path + ".weights.h5"')),
     "text and bytes in memory": kept(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.digest import Digest
+from samebits.runner.digests.tensors import strings_of
 
 Encoded = Any
 """JSON: None, bool, int and str stand for themselves; all else is an object whose first key names its kind.
@@ -82,6 +83,8 @@ class Content:
 
         raw = base64.b64decode(encoded["in"]) if "in" in encoded else self._read(Digest.parse(encoded["at"]))
         name = encoded["dtype"]
+        if name == "|O":  # a variable of strings
+            return np.array([*strings_of(raw)], "O").reshape(encoded["shape"])
         # NumPy's own types begin with the byte order; others, such as bfloat16, are looked up by name.
         dtype = np.dtype(name) if name[0] in "<|" else tf.as_dtype(name).as_numpy_dtype
         return np.frombuffer(raw, dtype).reshape(encoded["shape"]).copy()

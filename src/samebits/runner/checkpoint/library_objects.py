@@ -135,6 +135,8 @@ def _content(value: Any) -> bytes:
 
     if isinstance(value, (logging.Logger, logging.LoggerAdapter, logging.Handler)):
         return repr(_logging_state(value)).encode()
+    if isinstance(value, tf.Tensor):  # of strings
+        return bytes(tf.io.serialize_tensor(value).numpy())
     if isinstance(value, _compared()):
         parts = tf.nest.flatten(value, expand_composites=True)
         return b"".join(tf.io.serialize_tensor(part).numpy() for part in parts)

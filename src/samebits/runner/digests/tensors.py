@@ -2,14 +2,14 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.digest import Digest, digest_threads
 from samebits.core.jsonio import canonical_json
-from samebits.runner.compat.tensorflow_private import eager_values
+from samebits.runner.compat.tensorflow_private import eager_values, read_together
 
 _MIN_PARALLEL_BYTES = 1 << 20
 """Below this, digesting takes less time than waking threads."""
@@ -43,18 +43,34 @@ def tensor_digest(values: Any) -> Digest:
 
 
 def raw_bytes(values: Any) -> Any:
-    """An array's bytes, row-major and little-endian. They are copied only where their layout differs."""
+    """An array's bytes, row-major and little-endian. They are copied only where their layout differs.
+
+    Of strings these are, one after the other, eight bytes of length and the string's bytes.
+    """
     import numpy as np
 
     # A fixed byte order, so that digests agree between machines.
     array = np.ascontiguousarray(values)
     if array.dtype.byteorder == ">" or (array.dtype.byteorder == "=" and not np.little_endian):
         array = array.astype(array.dtype.newbyteorder("<"))
-    return array.tobytes() if array.dtype.hasobject else array.reshape(-1).view("uint8")
+    if array.dtype.hasobject:  # its own bytes are addresses
+        strings = [item.encode() if isinstance(item, str) else item for item in array.reshape(-1)]
+        return b"".join(len(item).to_bytes(8, "little") + item for item in strings)
+    return array.reshape(-1).view("uint8")
+
+
+def strings_of(raw: bytes) -> Iterator[bytes]:
+    """The strings whose `raw_bytes` these are."""
+    start = 0
+    while start < len(raw):
+        end = start + 8 + int.from_bytes(raw[start : start + 8], "little")
+        yield raw[start + 8 : end]
+        start = end
 
 
 def named_variables(variables: Iterable[Any]) -> list[DescribedTensor]:
     """Path, type, shape and values of each variable, in the order given."""
+    listed = [*variables]
     return [
         DescribedTensor(
             about={
@@ -62,9 +78,9 @@ def named_variables(variables: Iterable[Any]) -> list[DescribedTensor]:
                 "dtype": type_name(variable),
                 "shape": [int(size) for size in variable.shape],
             },
-            array=values_of(variable),
+            array=array,
         )
-        for variable in variables
+        for variable, array in zip(listed, arrays_of(listed), strict=True)
     ]
 
 
@@ -96,7 +112,7 @@ def group_digest(described: list[dict[str, Any]]) -> str:
     return str(Digest.of_json(described))
 
 
-def locating_digest(variables: Iterable[Any]) -> str:
+def locating_digest(variables: Sequence[Any]) -> str:
     """One fast digest for a group of variables: `xxh3-128:` and 32 hex digits.
 
     Covers the path, type, shape and bytes of each, in the order given. It shows where two trainings diverge, and
@@ -104,10 +120,17 @@ def locating_digest(variables: Iterable[Any]) -> str:
     make it.
     """
     name, state = _fast_hash()
-    for variable in named_variables(variables):
-        state.update(canonical_json(variable.about))
-        state.update(raw_bytes(variable.array))
+    for variable, array in zip(variables, arrays_of(variables), strict=True):
+        dtype = type_name(variable) if array.dtype.hasobject else array.dtype
+        state.update(_canonical_description(getattr(variable, "path", variable.name), dtype, array.shape))
+        state.update(raw_bytes(array))
     return f"{name}:{state.hexdigest()}"
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _canonical_description(path: str, dtype: Any, shape: tuple[int, ...]) -> bytes:
+    """What a fast digest covers beside a variable's bytes. Kept, as each step needs it for hundreds of variables."""
+    return canonical_json({"path": path, "dtype": str(dtype), "shape": list(shape)})
 
 
 def _fast_hash() -> tuple[str, Any]:
@@ -124,7 +147,7 @@ def group_digests(groups: Mapping[str, Iterable[Any]]) -> dict[str, str]:
     return {name: group_digest(describe_variables(variables)) for name, variables in groups.items()}
 
 
-def located_digests(groups: Mapping[str, Iterable[Any]]) -> dict[str, str]:
+def located_digests(groups: Mapping[str, Sequence[Any]]) -> dict[str, str]:
     """The fast digest of each group of variables, as the line of a step holds it."""
     return {name: locating_digest(variables) for name, variables in groups.items()}
 
@@ -144,15 +167,31 @@ def values_of(variable: Any) -> Any:
 
     TensorFlow does not write to memory that is still referenced, but allocates new memory. Release the array soon.
     """
-    import keras
     import tensorflow as tf
 
-    inner = variable.value if isinstance(variable, keras.Variable) else variable
+    inner = _inner(variable)
     try:
-        # Not `read_value`, which takes four times as long: models have hundreds of variables.
+        # Not `read_value`, which takes four times as long.
         return eager_values(tf.raw_ops.ReadVariableOp(resource=inner.handle, dtype=inner.dtype))
     except (AttributeError, ValueError):  # a variable that is distributed over devices has no handle
         return variable.numpy()
+
+
+def arrays_of(variables: Sequence[Any]) -> list[Any]:
+    """The values of each variable as `values_of` returns them, read at once where they are on one device."""
+    import tensorflow as tf
+
+    try:
+        return read_together([_inner(variable) for variable in variables])
+    except (AttributeError, ImportError, TypeError, ValueError, tf.errors.OpError):
+        return [values_of(variable) for variable in variables]
+
+
+def _inner(variable: Any) -> Any:
+    """TensorFlow's variable in one of Keras; any other as it is."""
+    import keras
+
+    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 def _digests(arrays: Sequence[Any]) -> list[Digest]:
