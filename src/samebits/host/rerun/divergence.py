@@ -168,7 +168,7 @@ def require_reproduced(recorded: RunWithRecord, traced: RunWithRecord, number: i
     # It ends after its window, so its ledger is the shorter one.
     ended = found is not None and found.other is None and number is not None and found.number > number
     if not (found is None or ended):
-        raise SamebitsError(f"from its checkpoint, {recorded[1].id} does not train as it did")
+        raise SamebitsError(f"trained again, {recorded[1].id} has other lines than it recorded")
 
 
 def _require_same_step(divergence: Divergence, found: Divergence | None) -> None:
