@@ -9,7 +9,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-fast test-all test-kubernetes test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-packages bench-profiles bench-trace bench-verify bench-resume bench-states bench-workers bench-kills bench-clock bench-split bench-full-disk bench-together clean
+.PHONY: help train test test-fast test-all test-kubernetes test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-packages bench-profiles bench-trace bench-locate bench-verify bench-resume bench-states bench-workers bench-kills bench-clock bench-split bench-full-disk bench-together clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-profiles: .venv/.installed  ## measure and plot the overhead of the profil
 
 bench-trace: .venv/.installed  ## measure the overhead of `--trace step` and `--trace tensor` (about 10 minutes)
 	@$(BIN)/python benchmarks/trace.py
+
+bench-locate: .venv/.installed  ## measure the time to find the first tensor that differs (about 10 minutes; JSON=file.json keeps the figures)
+	@$(BIN)/python benchmarks/locate.py $(if $(JSON),--json "$(JSON)")
 
 bench-verify: .venv/.installed  ## measure the time of `diff` and `verify` (about 2 minutes)
 	@$(BIN)/python benchmarks/verify.py

@@ -16,6 +16,7 @@ from samebits.core.record import RECORD_VERSION
 from samebits.host.capsule.contents import CAPSULE_VERSION
 from samebits.host.cli.parser import make_parser
 from samebits.host.cluster.job_dir import JOB_VERSION
+from samebits.host.rerun.challenge_file import CHALLENGE_VERSION
 from samebits.host.runs.verification_file import VERIFICATION_VERSION
 from samebits.host.sweep.sweep_file import SWEEP_VERSION
 
@@ -30,6 +31,7 @@ _FORMATS = {
         "an index for each checkpoint, with a checksum, and objects named by their sha256",
     ),
     "verification.json": (VERIFICATION_VERSION, "the verdict on two runs, on segments, or on a sweep"),
+    "challenge (a name of yours)": (CHALLENGE_VERSION, "digests of one run, to find where it diverges from another"),
     "capsule.json": (CAPSULE_VERSION, "every file of a capsule with size and sha256, and a checksum"),
     "sweeps/ID/sweep.json": (SWEEP_VERSION, "plan and summary of a sweep, with a checksum"),
     "jobs/ID/job.json": (JOB_VERSION, "what was submitted to a cluster, with a checksum"),

@@ -32,6 +32,7 @@ COMMANDS = (
     "diff RUN OTHER",
     "preflight RUN",
     "report RUN",
+    "challenge RUN challenge.json",
 )
 Attack = Callable[[RunDir, "Outside"], object]
 

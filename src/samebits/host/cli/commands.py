@@ -8,6 +8,7 @@ from samebits.host.cli.archive_base import add_archive_base_options
 from samebits.host.cli.attest import add_attest_options
 from samebits.host.cli.audit import add_audit_options
 from samebits.host.cli.build import add_build_options
+from samebits.host.cli.challenge import add_challenge_options
 from samebits.host.cli.check import add_check_options
 from samebits.host.cli.cite import add_cite_options
 from samebits.host.cli.cluster import add_cancel_options, add_follow_options
@@ -89,6 +90,12 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "Verify and compare": (
         _command("verify", "train a run again and compare the results", "last --data data/", add_verify_options),
         _command("preflight", "report whether this host can reproduce a run", "last", add_preflight_options),
+        _command(
+            "challenge",
+            "find where two runs diverge whose owners exchange digests alone",
+            "last ours.json --against theirs.json",
+            add_challenge_options,
+        ),
         _command("diff", "list every difference between two runs, in inputs and results", "RUN last", add_diff_options),
         _command("audit", "check every file of a run's folder against its record", "last", add_audit_options),
     ),

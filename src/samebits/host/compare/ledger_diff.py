@@ -68,7 +68,7 @@ def _flatten(line: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a line by name."""
     found: dict[str, Any] = {}
     for kind in TENSOR_LISTS:
-        # `_parse_line` has checked that the items are objects.
+        # `line_values` has checked that the items are objects.
         for number, item in enumerate(line.get(kind) or ()):
             parts = (kind, item.get("layer") or item.get("path"), item.get("part"))
             name = " ".join(str(part) for part in parts if part is not None)
@@ -86,21 +86,21 @@ def first_divergence(one: tuple[RunDir, Record], other: tuple[RunDir, Record]) -
     trace = one[1].trace
     # Without lines of steps, looking for the first would read both ledgers to their ends.
     steps = trace == other[1].trace and (not trace.steps or _steps_have_one_hash(one[0], other[0]))
-    ledgers = (_read_lines(run, steps=steps) for run, _ in (one, other))
+    ledgers = (read_lines(run, steps=steps) for run, _ in (one, other))
     # Two lines are in memory at a time: ledgers with a line per step may have gigabytes.
     for before, after in itertools.zip_longest(*ledgers):
         if before is None or after is None or before.content != after.content:
             return Divergence(
                 number=(before or after).number,
-                one=_parse_line(one[0], before),
-                other=_parse_line(other[0], after),
+                one=line_values(one[0], before),
+                other=line_values(other[0], after),
                 numbers=(before.number if before else None, after.number if after else None),
             )
     return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Line:
+class LedgerLine:
     """A line of a file: `raw`, and its `content` without the keys of the chain.
 
     Between two recipes, every line's digest of the line before differs, so the chain says nothing about divergence.
@@ -111,11 +111,12 @@ class _Line:
     raw: bytes
 
 
-def _read_lines(run: RunDir, *, steps: bool) -> Iterator[_Line]:
+def read_lines(run: RunDir, *, steps: bool) -> Iterator[LedgerLine]:
+    """The lines of a run's ledger, those of `steps` included or not; raises RecordError where it cannot be read."""
     try:
         for number, line in enumerate(plain_lines(run.ledger), 1):
             if steps or _STEP not in line:
-                yield _Line(number=number, content=_content(line.rstrip(b"\n")), raw=line)
+                yield LedgerLine(number=number, content=_content(line.rstrip(b"\n")), raw=line)
     # A run that failed early has no ledger; it ends before the first line of the other.
     except FileNotFoundError:
         return
@@ -130,7 +131,7 @@ def _steps_have_one_hash(*runs: RunDir) -> bool:
 
 def _step_hash(run: RunDir) -> bytes | None:
     """The hash of the first line of a step, such as `xxh3-128`; None if there is no such line."""
-    with suppress(OSError):  # `_read_lines` reports it
+    with suppress(OSError):  # `read_lines` reports it
         for line in plain_lines(run.ledger):
             if _STEP in line and (found := _HASH.search(line)):
                 return found[1]
@@ -149,8 +150,8 @@ def _content(line: bytes) -> bytes:
         return line  # not a ledger's line: it is compared as it is
 
 
-def _parse_line(run: RunDir, line: _Line | None) -> dict[str, Any] | None:
-    """The values of a line without those of the chain."""
+def line_values(run: RunDir, line: LedgerLine | None) -> dict[str, Any] | None:
+    """The values of a line without those of the chain; raises RecordError where it is not a ledger's."""
     if line is None:
         return None
     try:

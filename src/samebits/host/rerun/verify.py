@@ -113,7 +113,7 @@ def verify(run: RunDir, request: RerunRequest, options: VerifyOptions = _DEFAULT
     _check_locate(options, record)
     level = options.level_for(record)
     # Seconds before hours: anything that prevents a verdict is found before the training.
-    report = _preflight(run, request)
+    report = preflight_for(run, request)
     reasons = report.reasons(level)
     if reasons:
         verdict = not_comparable(level, reasons)
@@ -153,24 +153,26 @@ def verify_against(
     record = run.read()
     _check_locate(options, record)
     level = options.level_for(record)
-    reasons = [text for side in (run, other) for text in _damages(side, side.read())]
+    reasons = [text for side in (run, other) for text in damages(side, side.read())]
     if reasons:
         verdict = not_comparable(level, reasons)
         return Verification(verified=run, verdict=verdict, tolerance=options.tolerance, by=other)
     verification = _judge(run, other, options)
     if not (options.locate and verification.has_divergence):
         return verification
-    return replace(verification, location=_locate(run, other, (_preflight(run, request), _preflight(other, request))))
+    reports = preflight_for(run, request), preflight_for(other, request)
+    return replace(verification, location=_locate(run, other, reports))
 
 
-def _damages(run: RunDir, record: Record) -> list[str]:
+def damages(run: RunDir, record: Record) -> list[str]:
     """Why a run that is there proves nothing: its ledger or another file is not as recorded."""
     problems = [f"ledger: {text}" for text in check_ledger(run.ledger, record).problems]
     changes = audit_files(run, record, lambda path: not path.startswith("checkpoints/")).misleading
     return problems + [f"files: {change}" for change in changes if change.path != run.ledger.name]
 
 
-def _preflight(run: RunDir, request: RerunRequest) -> PreflightReport:
+def preflight_for(run: RunDir, request: RerunRequest) -> PreflightReport:
+    """Compare this host with a run that a command runs again."""
     return preflight(run, data=request.data, runs=request.runs, software=SoftwareOptions.of(request))
 
 
@@ -208,14 +210,14 @@ def _locate(run: RunDir, other: RunDir, reports: tuple[PreflightReport, Prefligh
         return DivergenceLocation(note="; ".join(dict.fromkeys(reasons)))
     try:
         return locate(
-            Side(run=(run, run.read()), train=_retrainer(reports[0])),
-            Side(run=(other, other.read()), train=_retrainer(reports[1])),
+            Side(run=(run, run.read()), train=retrainer(reports[0])),
+            Side(run=(other, other.read()), train=retrainer(reports[1])),
         )
     except SamebitsError as error:
         return DivergenceLocation(note=str(error))
 
 
-def _retrainer(report: PreflightReport) -> TrainAgain:
+def retrainer(report: PreflightReport) -> TrainAgain:
     """A function that trains the recipe of a report again, silently; the new record holds how that ended."""
 
     def train_again(trace: Trace, runs: Path, resumes: Resumption | None) -> RunWithRecord:

@@ -208,6 +208,10 @@ _FROM_CHECKPOINT = [([_epoch(0), _step(0), _step(1), _epoch(1)],
         (lambda lines: lines[0][0].pop(), 3),
         # With every tensor, the step is another than with a line alone.
         (lambda lines: lines[1][1].__setitem__(1, _step(1, "third")), 4),
+        # Its values are by another hash, which proves nothing against it.
+        (lambda lines: lines[1][1].__setitem__(1, _step(1, "sha256:third")), 2),
+        # With every tensor, no step differs.
+        (lambda lines: lines[1][1].__setitem__(1, lines[1][0][1]), 4),
     ],
 )
 def test_a_start_at_a_checkpoint_must_reproduce_what_was_recorded(
@@ -217,7 +221,7 @@ def test_a_start_at_a_checkpoint_must_reproduce_what_was_recorded(
     change(lines)
     one, other = trainings.ran(_DIVERGED[0]), trainings.ran(_DIVERGED[1])
     start = Resumption(run=ResumedRun(id="a", checksum="b"), ledger=one[0].ledger, size=0, store=one[0].checkpoints)
-    monkeypatch.setattr(divergence, "_checkpoint_before", lambda _side, number: start if number == 2 else None)
+    monkeypatch.setattr(divergence, "checkpoint_before", lambda _side, number: start if number == 2 else None)
     # What the trainings from the beginning find, after those from the checkpoint.
     whole = [_STEPS, ([_epoch(0), _step(1)], [_epoch(0), _step(1, "other")])]
     found = _locate((one, other), trainings.sides(*lines[: tries - (2 if tries > 2 else 0)], *whole))
