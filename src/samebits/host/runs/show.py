@@ -13,7 +13,7 @@ from samebits.host.audit.checkpoint_audit import refusals, why_not_resumable
 from samebits.host.audit.folder_audit import last_record
 from samebits.host.audit.ledger_audit import LedgerCheck, check_ledger
 from samebits.host.console import print_table
-from samebits.host.runs.run_list import short_decimal
+from samebits.host.runs.listed_run import short_decimal
 from samebits.host.runs.verification_file import read_verification
 
 if TYPE_CHECKING:
