@@ -102,6 +102,8 @@ def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[Row]:
     """Which run it resumes, whether it can be resumed itself, and how many checkpoints it keeps."""
     if record.origin.attempts:
         yield "earlier attempts", ", ".join(record.origin.attempts)
+    if cached := record.origin.data_cache:
+        yield "data cache", f"{pluralize(cached.files, 'file')} not read before the run, {cached.checked} checked"
     if resumed := record.origin.resumes:
         yield "resumes", f"{resumed.id} from {resumed.checkpoint or 'the beginning'}"
         yield from _replay_rows(resumed)
