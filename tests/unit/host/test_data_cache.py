@@ -24,6 +24,7 @@ from samebits.core.run_setup import PlannedRun, RunSetup, hash_data, plan_run, p
 from samebits.host import data_cache
 from samebits.host.data_cache import forget_wrong_data, hash_data_by_cache
 from samebits.host.runs.show import show_run
+from support.command import call
 
 ROOT = Path(__file__).parents[3]
 FILES = 30
@@ -338,3 +339,11 @@ def test_who_switches_it_on(
     (script.parent / "samebits.toml").write_text("data-cache = true\n")
     with pytest.raises(InputError, match="'data-cache' is not for a project to choose; use --data-cache"):
         make_config({"script": script})
+
+
+def test_a_job_on_a_cluster_refuses_it(tmp_path: Path) -> None:
+    (tmp_path / "train.py").touch()
+    words = ["train", str(tmp_path / "train.py"), "--on", "slurm", "--data-cache"]
+    done = call(*words, folder=tmp_path)
+    assert done.status == 2
+    assert "--data-cache is for a run on this machine, as a node reads all data; drop it" in done.err

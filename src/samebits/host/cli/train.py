@@ -47,6 +47,8 @@ def _train_from_options(options: argparse.Namespace) -> int:
         raise InputError("limits are for a run on this machine; with --on slurm, use --sbatch='--time=…'")
     if spec.redacted:
         raise InputError("--redact is for a run on this machine: a job's folder holds the arguments; drop --on")
+    if options.data_cache:
+        raise InputError("--data-cache is for a run on this machine, as a node reads all data; drop it")
     if expected is not None:
         raise InputError("--expect is for a run on this machine; with --on, verify the run with --expect")
     return submit_command(spec, options)
