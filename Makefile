@@ -75,6 +75,9 @@ mutants: .venv/.installed  ## break what samebits guarantees, one line at a time
 bench: .venv/.installed  ## measure the numbers in BENCHMARKS.md
 	@$(ENGINE); $(BIN)/python benchmarks/run.py
 
+bench-scale: .venv/.installed  ## measure what grows with files, bytes, ledger lines and runs, beside sha256sum, b3sum, git-annex and dvc (about 7 minutes)
+	@$(BIN)/python benchmarks/scale.py $(if $(JSON),--json "$(JSON)") $(if $(DVC),--dvc "$(DVC)")
+
 bench-profiles: .venv/.installed  ## measure and plot the overhead of the profiles (about 15 minutes)
 	@$(BIN)/python benchmarks/profiles.py
 

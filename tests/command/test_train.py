@@ -10,10 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from samebits.core.known_digests import CacheUse
+from samebits.core.liveness import file_system
 from samebits.core.recipe import differing_parts
 from samebits.core.record import read_record
 from samebits.core.result import OutputFile
+from samebits.core.run_config import make_config
+from samebits.host import data_cache
 from samebits.host.audit.ledger_audit import LedgerCheck, check_ledger
+from samebits.host.data_cache import hash_data_by_cache
+from samebits.host.launch.train import train
 from support.command import ROOT, Project, call
 
 
@@ -236,3 +242,35 @@ def test_machine_readable_ends(project: Project) -> None:
     assert shown["result_digest"] == printed["result"]
     assert "adam" not in call("list", folder=project.folder).out
     assert printed["recipe"] in call("show", printed["run"], folder=project.folder).out
+
+
+@pytest.mark.slow
+def test_a_wrong_digest_of_the_data_cache(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The sample may miss it. The reading at the end of the run does not: the run fails, and the cache is removed."""
+    if file_system(project.folder) not in data_cache._KEEPS_TIMES:
+        pytest.skip("the temporary folder is on a file system on which nothing is kept")
+    own = project.folder / "own-cache"
+    own.mkdir(mode=0o700)
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(data_cache, "cache_folder", lambda _: own)
+    monkeypatch.setattr(data_cache, "_SETTLED_NS", -60_000_000_000)
+    monkeypatch.setattr(data_cache, "_MIN_CHECKED", 0)
+    monkeypatch.setattr(data_cache, "_CHECKED_PART", 0.0)
+    hash_data_by_cache(project.data)
+    (cached,) = own.iterdir()
+    known = data_cache._read(cached)
+    body = b"".join(stamp + bytes(32) for stamp in known)
+    cached.write_bytes(data_cache._HEAD + hashlib.sha256(body).digest() + body)
+    spec = make_config({"script": Path("train.py"), "data": Path("data"), "runtime": "venv", "data_cache": True})
+    folder, status = train(spec)
+    record = folder.read()
+    assert (status, record.outcome.state) == (2, "failed")
+    assert record.origin.data_cache == CacheUse(files=len(known), checked=0)
+    assert "the data cache was removed, as it may be wrong" in capfd.readouterr().err
+    assert not cached.exists()
+    folder, status = train(spec)
+    assert (status, folder.read().origin.data_cache) == (0, None)
+    folder, status = train(spec)
+    assert (status, folder.read().origin.data_cache) == (0, CacheUse(files=len(known), checked=0))

@@ -19,11 +19,15 @@ from pathlib import Path
 from samebits.core.digest import Digest, digest_threads
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields, canonical_json, differing_names, write_atomically
+from samebits.core.known_digests import CacheUse, stamp_of, stamp_unless_written
 from samebits.core.run_files import MAX_MANIFEST_BYTES, open_plain, read_plain, safe_path
 from samebits.core.tree_walk import TreeFilter, list_tree
 
 _READ_BYTES = 1 << 20
 _PARALLEL_BYTES = 1 << 18  # below, a thread waits for the interpreter's lock longer than it hashes
+
+ListedFile = tuple[str, str, int]
+"""Relative path, path and size, as `list_tree` gives them."""
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in total) while a tree is hashed."""
@@ -64,10 +68,14 @@ class TreeEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tree:
-    """The files of a folder, sorted by path; `modes` says whether it holds which files are executable."""
+    """The files of a folder, sorted by path; `modes` says whether it holds which files are executable.
+
+    `cached` says how many files were not read, as their digests were known.
+    """
 
     entries: tuple[TreeEntry, ...]
     modes: bool = field(default=False, compare=False)
+    cached: CacheUse | None = field(default=None, compare=False)
 
     @property
     def manifest(self) -> bytes:
@@ -123,7 +131,16 @@ def hash_tree(
     return Tree(entries=tuple(_hash_files(files, hasher)), modes=modes)
 
 
-def _hash_files(files: list[tuple[str, str, int]], hasher: "_FileHasher") -> Iterator[TreeEntry]:
+def hash_files(files: list[ListedFile], progress: Progress | None, stamps: dict[str, bytes]) -> Iterator[TreeEntry]:
+    """The entries of listed files, in the order given.
+
+    `stamps` receives that of each file which nobody could write unseen while it was read, by its relative path.
+    """
+    hasher = _FileHasher(progress, sum(item[2] for item in files), modes=False, within=None, stamps=stamps)
+    return _hash_files(files, hasher)
+
+
+def _hash_files(files: list[ListedFile], hasher: "_FileHasher") -> Iterator[TreeEntry]:
     """The entry of each file, in the order given; large files are hashed by as many threads as there are cores."""
     large = [(relative, path) for relative, path, size in files if size >= _PARALLEL_BYTES]
     threads = digest_threads()
@@ -148,8 +165,17 @@ def _hash_files(files: list[tuple[str, str, int]], hasher: "_FileHasher") -> Ite
 class _FileHasher:
     """Hashes files through one buffer a thread, and reports how far it is."""
 
-    def __init__(self, progress: Progress | None, total: int, *, modes: bool, within: Path | None) -> None:
+    def __init__(
+        self,
+        progress: Progress | None,
+        total: int,
+        *,
+        modes: bool,
+        within: Path | None,
+        stamps: dict[str, bytes] | None = None,
+    ) -> None:
         self._progress = progress
+        self._stamps = stamps
         self._within = within
         self._modes = modes
         # One buffer for all files of a thread avoids an allocation for each read.
@@ -168,11 +194,15 @@ class _FileHasher:
         size = 0
         try:
             with self._open(path) as file:
+                stamp = None if self._stamps is None else stamp_unless_written(file.fileno())
                 executable = self._modes and bool(os.fstat(file.fileno()).st_mode & stat.S_IXUSR)
                 while not self._stopped.is_set() and (count := file.readinto(buffer)):
                     state.update(buffer[:count])
                     size += count
                     self._report(count)
+                # The stamp before and after: whoever opened the file meanwhile set its times.
+                if self._stamps is not None and stamp is not None and stamp == stamp_of(os.fstat(file.fileno())):
+                    self._stamps[relative] = stamp
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}; make it readable for you") from error
         return TreeEntry(path=relative, size=size, digest=Digest(state.hexdigest()), executable=executable)

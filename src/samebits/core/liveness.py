@@ -151,12 +151,12 @@ def _machine() -> str | None:
     return None
 
 
-def _is_local(path: Path) -> bool:
-    """Whether a file lies on a file system that no other kernel uses."""
+def file_system(path: Path) -> str:
+    """The kind of the file system that holds a path, such as ext4; empty where the kernel does not tell."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
-        return False
+        return ""
     inside = os.path.realpath(path)
     kind, longest = "", -1
     for mount in mounts:
@@ -165,4 +165,9 @@ def _is_local(path: Path) -> bool:
         # The last mount on a folder hides those before it.
         if len(point) >= longest and (inside + "/").startswith(point.rstrip("/") + "/"):
             kind, longest = behind.split()[0], len(point)
-    return kind in _LOCAL
+    return kind
+
+
+def _is_local(path: Path) -> bool:
+    """Whether a file lies on a file system that no other kernel uses."""
+    return file_system(path) in _LOCAL

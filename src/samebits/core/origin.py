@@ -8,6 +8,7 @@ from samebits.core.checkpoint_store import Position
 from samebits.core.errors import RecordError, pluralize
 from samebits.core.home_path import present_path
 from samebits.core.jsonio import Fields
+from samebits.core.known_digests import CacheUse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +123,8 @@ class Origin:
 
     `trusted_code` says that the user named that run with `--trust-its-code`. It came with version 1.5 of the record.
     `git` is no part of the recipe. It came with 1.7. `attempts` are the ids of the earlier runs of a job on a cluster,
-    oldest first. It came with 1.8.
+    oldest first. It came with 1.8. `data_cache` says how many data files were not read before the run. It came with
+    1.9.
     """
 
     script: str
@@ -132,6 +134,7 @@ class Origin:
     trusted_code: bool = False
     git: GitCommit | None = None
     attempts: tuple[str, ...] = ()
+    data_cache: CacheUse | None = None
 
     @property
     def data_folder(self) -> str | None:
@@ -148,12 +151,14 @@ class Origin:
             **({"trusted_code": True} if self.trusted_code else {}),
             **({} if self.git is None else {"git": self.git.to_dict()}),
             **({"attempts": list(self.attempts)} if self.attempts else {}),
+            **({} if self.data_cache is None else {"data_cache": self.data_cache.to_dict()}),
         }
 
     @classmethod
     def from_fields(cls, fields: Fields) -> "Origin":
         """Read what `to_dict` wrote; raises RecordError with the path of what is wrong."""
-        verifies, resumes, git = map(fields.optional_inner, ("verifies", "resumes", "git"))
+        names = ("verifies", "resumes", "git", "data_cache")
+        verifies, resumes, git, cache = map(fields.optional_inner, names)
         return cls(
             script=fields.get("script", str),
             data=fields.optional("data", str),
@@ -162,6 +167,7 @@ class Origin:
             trusted_code=fields.optional("trusted_code", bool) or False,
             git=None if git is None else GitCommit.from_fields(git),
             attempts=fields.texts("attempts"),
+            data_cache=None if cache is None else CacheUse.from_fields(cache),
         )
 
 

@@ -29,7 +29,7 @@ from samebits.core.trace_level import Trace
 from samebits.core.trial import Trial
 
 RECORD_FORMAT = "samebits.record"
-RECORD_VERSION = "1.8"
+RECORD_VERSION = "1.9"
 RUNNING = "running"
 FINISHED = "finished"
 FAILED = "failed"
@@ -115,7 +115,7 @@ class Record:
     out. 1.5 added `inputs`, `image.packages`, `code.module`, `code.pythonpath` and `code.workdir` to the recipe,
     `unpinned` and `script_settings` to the environment, and `ignored` to the coverage. 1.6 added `measured`:
     who took the digests of the result. 1.7 added `multiprocessors` and `mig` to the recipe's device, `redacted` to its
-    code, and `git` to the origin. 1.8 added `attempts` to the origin.
+    code, and `git` to the origin. 1.8 added `attempts` to the origin, 1.9 `data_cache`.
     """
 
     id: str

@@ -50,6 +50,7 @@ class RunConfig:
     arguments: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     data: Path | None = None
+    data_cache: bool = False
     inputs: Path | None = None
     seed: int = 0
     threads: int | None = None

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,8 +129,16 @@ class PlannedRun:
         return f"{self.started:%Y%m%dT%H%M%SZ}-{stem}-{self.recipe.digest.short}"
 
 
-def plan_run(spec: RunConfig, setup: RunSetup, progress: Progress | None = None) -> PlannedRun:
+def plan_run(
+    spec: RunConfig,
+    setup: RunSetup,
+    progress: Progress | None = None,
+    *,
+    hasher: Callable[[Path, Progress | None], Tree] | None = None,
+) -> PlannedRun:
     """Check and hash all inputs first, so that a run does not fail later for a reason that is known now.
+
+    `hasher` hashes the data instead of `hash_data`.
 
     Raises InputError for invalid inputs, and StorageError if the folder of runs is not writable.
     """
@@ -140,7 +148,7 @@ def plan_run(spec: RunConfig, setup: RunSetup, progress: Progress | None = None)
         check_portable_cpu()
     converted = converted_files(spec)
     code = hash_code(spec, converted)
-    data = None if spec.data is None else hash_data(spec.data, progress)
+    data = None if spec.data is None else (hasher or hash_data)(spec.data, progress)
     return replace(plan_hashed(spec, setup, code=code, data=data), converted=converted)
 
 
@@ -176,6 +184,7 @@ def publish(planned: PlannedRun) -> tuple[RunDir, Record]:
             trusted_code=planned.setup.trusted_code,
             git=planned.setup.git,
             attempts=planned.setup.attempts,
+            data_cache=None if planned.data is None else planned.data.cached,
         ),
         environment=planned.setup.environment,
         host=Host.this(),

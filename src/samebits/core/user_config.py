@@ -13,13 +13,13 @@ from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields
 from samebits.core.toml_file import read_toml
 
-USERS_OWN = ("image", "runtime")
+USERS_OWN = ("data-cache", "image", "runtime")
 _INSIDE = ("data", "runs")
 _LIMITS = ("cpus", "max-disk", "max-hours", "memory", "pids", "tmp-size")
-_KINDS: dict[str, type] = {"cpus": float, "max-hours": float, "pids": int}
+_KINDS: dict[str, type] = {"cpus": float, "data-cache": bool, "max-hours": float, "pids": int}
 _LEAST = {"cpus": 0.01, "max-hours": 0.001, "pids": 1}
 _ELSEWHERE = "on"  # a table that `host/cluster` reads
-_KNOWN = ("image", "runs", "runtime", *_LIMITS, _ELSEWHERE)
+_KNOWN = ("image", "runs", "runtime", "data-cache", *_LIMITS, _ELSEWHERE)
 
 
 def config_path() -> Path:
@@ -72,7 +72,8 @@ def read_options(
 
 def user_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
     """The user's own options below those of the command line."""
-    found = {name: value for name, value in read_user_config().items() if name not in _LIMITS}
+    given = read_user_config().items()
+    found = {name.replace("-", "_"): value for name, value in given if name not in _LIMITS}
     # Who names an image means a container, whatever the usual runtime is.
     if options.get("image") is not None:
         found.pop("runtime", None)

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -148,13 +148,13 @@ class _LateBar:
             self._progress.stop()
 
 
-def print_table(columns: list[str], rows: list[list[str]]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print aligned columns on stdout."""
-    # Not by rich, which takes seconds for a thousand rows.
-    table = [[printable(cell) for cell in row] for row in (columns, *rows)]
-    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    # Not by rich, which takes seconds for a thousand rows. Nor a call for each cell: of runs there may be 100,000.
+    table = [tuple(row) for row in (columns, *rows)]
+    table = [row if "".join(row).isprintable() else tuple(map(printable, row)) for row in table]
+    aligned = "  ".join(f"%-{max(map(len, column))}s" for column in zip(*table, strict=True))
+    print("\n".join([(aligned % row).rstrip() for row in table]))
 
 
 def print_bars(columns: list[str], rows: list[list[str]], values: list[float]) -> None:

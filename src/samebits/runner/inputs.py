@@ -11,6 +11,7 @@ from samebits.core.code_tree import hash_kept_code
 from samebits.core.errors import InputError, SettingError, shorten
 from samebits.core.file_tree import Tree, differing_paths, hash_tree, read_manifest
 from samebits.core.jsonio import differing_names, storage_error
+from samebits.core.known_digests import DATA_CHANGED
 from samebits.core.recipe import Recipe
 from samebits.core.run_dir import RunDir
 from samebits.runner.process.console import plain_progress
@@ -64,7 +65,7 @@ def check_unchanged(folder: RunDir, recipe: Recipe, data: Path | None) -> None:
         return
     found = hash_tree(data, "data", progress=plain_progress("checking the data"))
     if found.digest != recipe.data:
-        raise _changed("the data changed during the run", read_manifest(folder.data_manifest), found)
+        raise _changed(DATA_CHANGED, read_manifest(folder.data_manifest), found)
 
 
 def keep_image_recipe(folder: RunDir) -> None:

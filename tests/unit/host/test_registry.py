@@ -22,7 +22,7 @@ def make(runs: Path, record: Record, started: str, name: str = NAME) -> RunDir:
 
 
 def order(runs: Path) -> list[str]:
-    return [folder.path.name for folder, *_ in read_runs(runs)]
+    return [run.name for run in read_runs(runs)]
 
 
 @pytest.mark.parametrize("zone", ["{}+00:00", "{}.000000+00:00"], ids=["to the second", "to the microsecond"])

@@ -14,11 +14,10 @@ import pytest
 from samebits.core.errors import InputError
 from samebits.core.origin import ResumedRun, VerifiedRun
 from samebits.core.record import RUNNING, Outcome, Record, write_record
-from samebits.core.record_summary import RecordSummary, read_summary
 from samebits.core.run_dir import RunDir, claim
-from samebits.host.runs import run_index
+from samebits.host.runs import listed_run, run_index
+from samebits.host.runs.listed_run import ListedRun, read_listed
 from samebits.host.runs.registry import find_run, read_runs
-from samebits.host.runs.run_index import read_listed
 from samebits.host.runs.run_list import RunFilter, list_runs, parse_since, summarise
 from samebits.host.runs.verification_file import complete_verification, write_verification
 from support.records import with_result
@@ -93,7 +92,7 @@ def test_what_is_noted(tmp_path: Path, example: Record) -> None:
 def test_filters(tmp_path: Path, example: Record, wanted: RunFilter, found: list[str]) -> None:
     for name in (FIRST, SECOND, THIRD):
         make(tmp_path, example, name)
-    assert [folder.path.name for folder, *_ in wanted.select(read_runs(tmp_path))] == found
+    assert [run.name for run in wanted.select(read_runs(tmp_path))] == found
 
 
 def test_a_script_by_the_end_of_its_path() -> None:
@@ -141,7 +140,7 @@ def test_metrics_that_json_has_no_number_for(tmp_path: Path, example: Record) ->
 
     run = make(tmp_path, with_result(example, spoil), FIRST)
     wanted = {"loss": "nan", "top": "inf", "odd": "text", "large": "0x1p9999"}
-    assert summarise(read_listed(run, read_summary(run.record)))["metrics"] == wanted
+    assert summarise(ListedRun(tmp_path, FIRST, read_listed(run)[0]))["metrics"] == wanted
 
 
 def test_a_row_stays_a_row(tmp_path: Path, example: Record, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,16 +168,16 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def listed(runs: Path) -> list[dict[str, Any]]:
-    return [{**summarise(run), "note": run.note, "cpu": run.summary.cpu} for run in read_runs(runs)]
+    return [{**summarise(run), "note": run.note, "cpu": run.summary.cpu, "cells": run.cells} for run in read_runs(runs)]
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the runs that are read from their folders from now on."""
     names: list[str] = []
 
-    def noted(folder: RunDir, recorded: RecordSummary) -> run_index.ListedRun:
+    def noted(folder: RunDir) -> tuple[str, bool]:
         names.append(folder.path.name)
-        return read_listed(folder, recorded)
+        return read_listed(folder)
 
     monkeypatch.setattr(run_index, "read_listed", noted)
     return names
@@ -197,12 +196,14 @@ def test_ended_runs_are_read_once(runs: Path, example: Record, index: Path, monk
 
 
 @pytest.mark.usefixtures("index")
-@pytest.mark.parametrize("change", ["record", "in place", "verdict", "late", "removed"])
+@pytest.mark.parametrize("change", ["record", "in place", "verdict", "verdict in place", "late", "removed", "renamed"])
 def test_a_run_that_changed_is_read_again(
     runs: Path, example: Record, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     run = make(runs, example, FIRST)
     make(runs, example, SECOND)
+    if change == "verdict in place":
+        write_verdict(run, SECOND)
     before, names = listed(runs), count_reads(monkeypatch)
     if change == "record":
         write_record(run.record, replace(example, level="metrics"))
@@ -211,13 +212,19 @@ def test_a_run_that_changed_is_read_again(
         run.record.write_bytes(run.record.read_bytes().replace(b"bitwise", b"metrics"))
     elif change == "verdict":
         write_verdict(run, SECOND)
+    elif change == "verdict in place":
+        text = run.verification.read_text().replace("identical", "different")
+        run.verification.chmod(0o644)
+        run.verification.write_text(text)
     elif change == "late":
         write_record(run.path / "record.late.json", example)
+    elif change == "renamed":
+        run.path.rename(runs / THIRD)
     else:
         shutil.rmtree(run.path)
     after = listed(runs)
     assert after != before
-    assert names == ([] if change == "removed" else [FIRST])
+    assert names == {"removed": [], "renamed": [THIRD]}.get(change, [FIRST])
     assert listed(runs) == after
 
 
@@ -229,12 +236,12 @@ def test_an_index_that_cannot_be_read(runs: Path, example: Record, index: Path, 
     (path,) = index.iterdir()
     if content is None:
         with closing(sqlite3.connect(path)) as database, database:
-            database.execute("UPDATE runs SET shown = '[1, 2, 3]'")
+            database.execute("UPDATE runs SET shown = replace(shown, 'bitwise', 'metrics')")
     else:
         path.write_bytes(content)
     assert listed(runs) == before
     with closing(sqlite3.connect(path)) as database:
-        assert database.execute("SELECT count(*) FROM runs WHERE shown LIKE '%bitwise%'").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM runs WHERE instr(shown, 'bitwise')").fetchone() == (1,)
 
 
 @pytest.mark.usefixtures("index")
@@ -246,6 +253,28 @@ def test_what_changed_just_now_is_not_relied_on(runs: Path, example: Record, mon
     names = count_reads(monkeypatch)
     listed(runs)
     assert names == [FIRST]
+
+
+@pytest.mark.usefixtures("index")
+def test_a_verdict_behind_a_link(runs: Path, example: Record, tmp_path: Path) -> None:
+    """Where a link to nothing gets a target, the folder does not change."""
+    run = make(runs, example, FIRST)
+    run.verification.symlink_to(tmp_path / "verdict.json")
+    before = listed(runs)
+    assert before[0]["note"] == ""
+    assert listed(runs) == before
+    body = {"verified": {"id": SECOND}, "verdict": "identical", "goal": "bitwise"}
+    write_verification(tmp_path / "verdict.json", complete_verification(body))
+    assert listed(runs)[0]["note"] != ""
+
+
+@pytest.mark.usefixtures("index")
+def test_a_list_of_all_parses_no_summary(runs: Path, example: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100,000 runs only the rows are read."""
+    make(runs, example, FIRST)
+    listed(runs)
+    monkeypatch.setattr(listed_run, "_summary", lambda _: pytest.fail("parsed"))
+    list_runs(runs, RunFilter(limit=1))
 
 
 def test_without_a_cache(tmp_path: Path, runs: Path, example: Record, monkeypatch: pytest.MonkeyPatch) -> None:

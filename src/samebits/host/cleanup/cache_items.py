@@ -25,6 +25,7 @@ def cache_items(needs: RunNeeds, processes: str) -> Iterator[Item]:
     yield from _inputs(needs)
     yield from _bases()
     yield from _lists()
+    yield from _data_digests()
     yield from _unfinished()
 
 
@@ -226,6 +227,18 @@ def _lists() -> Iterator[Item]:
             size=disk_size(path),
             used=last_use(path),
             again="made again by `samebits list`",
+            remove=partial(_remove_any, path),
+        )
+
+
+def _data_digests() -> Iterator[Item]:
+    for path in sorted(cache_folder("data").iterdir()):
+        yield Item(
+            kind="digests of a data folder",
+            name=path.name,
+            size=disk_size(path),
+            used=last_use(path),
+            again="made again by `samebits train --data-cache`",
             remove=partial(_remove_any, path),
         )
 

@@ -55,9 +55,9 @@ def _differences(run: "RunDir", expected: Digest) -> Iterator[str]:
 def _find(runs: Path, expected: Digest) -> "RunDir | None":
     from samebits.host.runs.registry import read_runs
 
-    for run, summary, *_ in reversed(read_runs(runs)):
+    for listed in reversed(read_runs(runs)):
         # The summary may not be true; the record's checksum decides.
         with suppress(RecordError):
-            if summary.finalized and run.read().result_digest == expected:
-                return run
+            if listed.summary.finalized and listed.folder.read().result_digest == expected:
+                return listed.folder
     return None

@@ -90,6 +90,15 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     add_runtime_kind(parser)
 
 
+def add_data_cache(parser: argparse.ArgumentParser) -> None:
+    """Add `--data-cache` and its opposite; None stands for the user's own setting, else not."""
+    parser.add_argument(
+        "--data-cache",
+        action=argparse.BooleanOptionalAction,
+        help="before the run, read only data files whose sizes, times or inodes changed, and a sample (default: all)",
+    )
+
+
 def add_runtime_kind(parser: argparse.ArgumentParser) -> None:
     """Add `--runtime`; None stands for the value in `samebits.toml`, else auto."""
     parser.add_argument(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from samebits.core.errors import EXIT_OK, EXIT_SCRIPT_FAILED, InputError
 from samebits.core.run_config import RunConfig, add_run_options, make_config
 from samebits.host.cli.cluster import check_on
-from samebits.host.cli.options import add_json, add_runtime
+from samebits.host.cli.options import add_data_cache, add_json, add_runtime
 from samebits.host.console import log, print_json, print_line, print_table
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sbatch", metavar="FLAGS", help="with --on slurm: flags for sbatch: --sbatch='--time=60 …'")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page of the sweep")
     add_runtime(parser)
+    add_data_cache(parser)
     add_json(parser, "the summary")
     parser.set_defaults(command=_sweep_from_options)
 

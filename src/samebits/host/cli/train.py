@@ -8,7 +8,7 @@ from samebits.core.errors import InputError
 from samebits.core.run_config import RunConfig, add_run_options, make_config
 from samebits.host.cli.cluster import add_on, check_on, submit_command
 from samebits.host.cli.expect import add_expect, expected_status, parse_expected
-from samebits.host.cli.options import add_json, add_limits, add_runtime, limits_of
+from samebits.host.cli.options import add_data_cache, add_json, add_limits, add_runtime, limits_of
 from samebits.host.cli.printing import print_trained
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = "samebits train [options] SCRIPT [-- script's arguments]"
     add_run_options(parser)
     add_runtime(parser)
+    add_data_cache(parser)
     parser.add_argument(
         "--redact",
         action="append",
@@ -46,6 +47,8 @@ def _train_from_options(options: argparse.Namespace) -> int:
         raise InputError("limits are for a run on this machine; with --on slurm, use --sbatch='--time=…'")
     if spec.redacted:
         raise InputError("--redact is for a run on this machine: a job's folder holds the arguments; drop --on")
+    if options.data_cache:
+        raise InputError("--data-cache is for a run on this machine, as a node reads all data; drop it")
     if expected is not None:
         raise InputError("--expect is for a run on this machine; with --on, verify the run with --expect")
     return submit_command(spec, options)

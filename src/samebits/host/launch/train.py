@@ -19,6 +19,7 @@ from samebits.core.run_setup import PlannedRun, plan_run, publish
 from samebits.core.tree_walk import require_folder
 from samebits.host.audit.checkpoint_audit import why_not_resumable
 from samebits.host.console import hashing_progress, log
+from samebits.host.data_cache import data_hasher, forget_wrong_data
 from samebits.host.inputs.store import provide
 from samebits.host.launch.git_commit import with_commit
 from samebits.host.launch.kept_run import KeptRun
@@ -46,7 +47,7 @@ def train(spec: RunConfig, limits: RunLimits = USUAL) -> tuple[RunDir, int]:
     runtime = choose_runtime(spec)
     # Hashing follows the choice of the runtime: a missing image is reported before gigabytes are read.
     with hashing_progress("hashing the data") as progress:
-        planned = plan_run(spec, runtime.setup, progress)
+        planned = plan_run(spec, runtime.setup, progress, hasher=data_hasher(spec))
     if note := describe_code(spec, planned.code):
         log(note)
     for option in credential_arguments(spec.arguments):
@@ -106,6 +107,7 @@ def execute(
             status = runtime.run(folder, planned.spec, streams)
         status = _concluded_status(folder, kept, status)
         _require_planned(folder, published)
+        forget_wrong_data(planned, folder)
         return folder, status
     # A process that was killed, or never started, has not finalized its record. The host does it.
     except (KeyboardInterrupt, Terminated):
@@ -157,6 +159,7 @@ def _require_planned(folder: RunDir, published: Record) -> None:
         ("start", found.started, published.started),
         ("git commit", found.origin.git, published.origin.git),
         ("list of attempts", found.origin.attempts, published.origin.attempts),
+        ("use of the data cache", found.origin.data_cache, published.origin.data_cache),
     )
     if forged := [name for name, here, wanted in facts if here != wanted]:
         raise RecordError(f"{folder.record} was forged: another {', '.join(forged)} than planned; do not rely on it")

@@ -8,7 +8,7 @@ from samebits.core.printable import printable
 from samebits.core.record import FINISHED, Record
 from samebits.core.redaction import value_variable
 from samebits.host.report.tables import guaranteed
-from samebits.host.runs.run_list import short_decimal
+from samebits.host.runs.listed_run import short_decimal
 
 FORMATS = ("text", "latex", "cff")
 

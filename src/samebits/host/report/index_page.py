@@ -9,9 +9,8 @@ from pathlib import Path
 from samebits.core.errors import pluralize
 from samebits.core.record_summary import RecordSummary
 from samebits.host.report.page import render
+from samebits.host.runs.listed_run import ListedRun, metrics_text
 from samebits.host.runs.registry import read_runs
-from samebits.host.runs.run_index import ListedRun
-from samebits.host.runs.run_list import metrics_text
 
 ONCE, REPEATED, DIFFERS, NO_RESULT = "once", "repeated", "differs", "no result"
 

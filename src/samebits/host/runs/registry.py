@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -20,12 +20,11 @@ from samebits.core.run_config import read_config
 from samebits.core.run_dir import MARKER, RunDir
 from samebits.core.user_config import read_user_config, require_inside
 from samebits.host.console import log
-from samebits.host.runs.run_index import ListedRun, RunIndex
+from samebits.host.runs.listed_run import ListedRun, start_key
+from samebits.host.runs.run_index import RunIndex
 
 _TIME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-")
 _SKEW_SECONDS = 300.0  # by which the clocks of machines that share a folder of runs may differ
-_NUMBER = re.compile(r"-[0-9a-f]{8}-(\d{1,3})$")
-"""At the end of a name: the number that `claim` gave to a name which existed."""
 
 
 def runs_folder(named: Path | None) -> Path:
@@ -92,8 +91,7 @@ def read_runs(runs: Path) -> list[ListedRun]:
     if not os.path.isdir(runs):
         raise InputError(f"there is no folder {runs}; `samebits train` creates it, or name another with --runs")
     with _without_collector():
-        found = RunIndex(runs).read(run_dirs(runs))
-        return sorted(found, key=lambda run: _start_key(run.folder, run.summary.started))
+        return sorted(RunIndex(runs).read(_names(runs)), key=attrgetter("start"))
 
 
 @contextmanager
@@ -157,7 +155,7 @@ def _is_ahead(folder: RunDir, limit: float) -> bool:
     found = _TIME.match(folder.path.name)
     # A name is enough: there may be thousands of records.
     started = _as_iso(found) if found else _started(folder)
-    return _start_key(folder, started)[0] > limit
+    return start_key(folder.path.name, started)[0] > limit
 
 
 def _as_iso(found: re.Match[str]) -> str:
@@ -165,7 +163,7 @@ def _as_iso(found: re.Match[str]) -> str:
 
 
 def _youngest(folders: list[RunDir]) -> RunDir:
-    return max(folders, key=lambda folder: _start_key(folder, _started(folder)))
+    return max(folders, key=lambda folder: start_key(folder.path.name, _started(folder)))
 
 
 def verifies_another(folder: RunDir) -> bool:
@@ -187,25 +185,18 @@ def _started(folder: RunDir) -> str:
         return _as_iso(found) if found else ""
 
 
-def _start_key(folder: RunDir, started: str) -> tuple[float, int, str]:
-    """By the recorded start. Records before version 1.4 have whole seconds: then the number in the name decides."""
-    try:
-        seconds = datetime.fromisoformat(started).timestamp()
-    except (ValueError, OverflowError):
-        seconds = 0.0
-    number = _NUMBER.search(folder.path.name)
-    return seconds, int(number[1]) if number else 1, folder.path.name
-
-
 def run_dirs(runs: Path) -> list[RunDir]:
     """The folders with a record; one without is a run that is still being prepared."""
     if not os.path.isdir(runs):
         return []
-    try:
-        names = sorted(name for name in os.listdir(runs) if not name.startswith("."))
-    except OSError as error:
-        raise InputError(f"cannot read {runs}: {error.strerror}; make it readable for you") from error
     # `lexists`: a dangling link is a broken run, which is reported and not hidden. There may be thousands, and texts
     # are joined faster than paths.
     record = RunDir(Path()).record.name
-    return [RunDir(runs / name) for name in names if os.path.lexists(f"{runs}/{name}/{record}")]
+    return [RunDir(runs / name) for name in _names(runs) if os.path.lexists(f"{runs}/{name}/{record}")]
+
+
+def _names(runs: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(runs) if not name.startswith("."))
+    except OSError as error:
+        raise InputError(f"cannot read {runs}: {error.strerror}; make it readable for you") from error

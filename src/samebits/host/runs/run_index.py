@@ -1,168 +1,147 @@
-"""What a list shows of each run, and the index that spares reading thousands of ended runs again.
+"""The index of a folder of runs, which spares reading thousands of ended runs again.
 
-The index is a database in the cache, one for each folder of runs. It may be removed at any time. Lists use it; nothing
-that gives a verdict does.
+It is a database in the cache, one for each folder of runs. It may be removed at any time. Lists use it; nothing that
+gives a verdict does.
 """
 
-import json
 import os
 import sqlite3
+import struct
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from samebits import __version__
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, StorageError
-from samebits.core.liveness import Host, RunProcess
-from samebits.core.record import Outcome
-from samebits.core.record_summary import RecordSummary, read_summary
 from samebits.core.run_dir import RunDir
 from samebits.host.cache_dir import cache_folder
 from samebits.host.console import log
-from samebits.host.runs.verification_file import read_verification
+from samebits.host.runs.listed_run import ListedRun, read_listed
 
+_FORM = 2  # of the table
 _SETTLED_SECONDS = 2.0  # after a change; the clock of a file system may be so coarse
 _WAIT_SECONDS = 1.0  # for another list that writes the index
-_TABLE = "CREATE TABLE IF NOT EXISTS runs (name BLOB PRIMARY KEY, state TEXT, shown TEXT)"
-_SHOWN = ("", RunDir(Path()).record.name, RunDir(Path()).verification.name)
-"""The files that a list shows, and the folder: it changes where one is added or replaced."""
+_TABLE = "CREATE TABLE IF NOT EXISTS runs (state BLOB, crc INTEGER, shown BLOB, name BLOB PRIMARY KEY)"
+_PAGES = "PRAGMA page_size = 65536"  # of a new file; all rows are read at once
+_RECORD, _VERIFICATION = RunDir(Path()).record.name, RunDir(Path()).verification.name
 
+_Entry = tuple[bytes, int, bytes, bytes]
+"""The state of a run's files, a checksum, what a list shows of the run, and the name of its folder."""
 
-class ListedRun(NamedTuple):
-    """A run as a list shows it: `late` are the names of late records, `note` says which run it verifies or resumes."""
-
-    folder: RunDir
-    summary: RecordSummary
-    late: tuple[str, ...]
-    note: str
-
-
-def read_listed(folder: RunDir, recorded: RecordSummary) -> ListedRun:
-    """A run whose record says so, with what else is in its folder now."""
-    summary = folder.as_of_now(recorded)
-    late = tuple(path.name for path in folder.late_records())
-    return ListedRun(folder, summary, late, _note(folder, summary))
-
-
-def _note(folder: RunDir, summary: RecordSummary) -> str:
-    """Which run this one verifies, with the verdict, or resumes; empty for any other run."""
-    try:
-        found = read_verification(folder.verification) if folder.verification.exists() else None
-    except (RecordError, OSError) as error:
-        return str(error)
-    if found is not None:
-        return f"verifies {found.verified}: {found.verdict}"
-    # A verification that was interrupted has no verdict.
-    if summary.verifies:
-        return f"verifies {summary.verifies}"
-    return f"resumes {summary.resumes}" if summary.resumes else ""
+_STAMP = "<QQqqq"
+_pack = struct.Struct(_STAMP).pack
+_parts = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+_NO_FILE, _UNREADABLE = bytes(40), b"\xff" * 40
 
 
 class RunIndex:
     """The index of one folder of runs."""
 
     def __init__(self, runs: Path) -> None:
+        self._runs = runs
         # Another version may show a run otherwise.
-        name = Digest.of_bytes(os.fsencode(os.path.realpath(runs)) + f" {__version__}".encode()).hex[:32]
+        name = Digest.of_bytes(os.fsencode(os.path.realpath(runs)) + f" {__version__} {_FORM}".encode()).hex[:32]
         self._path: Path | None = None
         with suppress(StorageError):
             self._path = cache_folder("lists") / f"{name}.sqlite"
 
-    def read(self, folders: Iterable[RunDir]) -> Iterator[ListedRun]:
-        """Each run that can be read; a line on stderr names any other. What is new is added to the index."""
-        known, found = self._load(), dict[bytes, tuple[str, str]]()
-        latest = time.time() - _SETTLED_SECONDS
-        changed = False
-        for folder in folders:
-            name, (state, since) = os.fsencode(folder.path.name), _state(folder)
-            listed = _known(folder, state, known.get(name))
-            if listed is None:
-                try:
-                    recorded = read_summary(folder.record)
-                    listed = read_listed(folder, recorded)
-                except (RecordError, OSError) as error:
-                    log(str(error))
-                    continue
-                changed = True
-                if recorded.finalized and since < latest:
-                    found[name] = state, _pack(listed)
-            else:
-                found[name] = known[name]
-            yield listed
-        if changed or len(known) != len(found):
-            self._save(found, known)
+    def read(self, names: Iterable[str]) -> Iterator[ListedRun]:
+        """Each of these folders that is a run; a line on stderr names one that cannot be read.
 
-    def _load(self) -> Mapping[bytes, tuple[str, str]]:
+        What is new is added to the index, and what changed or is gone is removed from it.
+        """
+        root = os.fspath(self._runs)
+        known, outdated, new = self._load(), list[bytes](), list[_Entry]()
+        for name in names:
+            entry = known.pop(os.fsencode(name), None)
+            listed = None if entry is None else self._unchanged(f"{root}/{name}", name, entry)
+            if listed is None:
+                listed = self._read_new(f"{root}/{name}", name, new)
+                outdated += [] if entry is None else [entry[-1]]
+            if listed is not None:
+                yield listed
+        if new or outdated or known:
+            self._save(new, [*outdated, *known])
+
+    def _unchanged(self, folder: str, name: str, entry: _Entry) -> ListedRun | None:
+        """The run from the index; None where it changed since, or the entry was damaged."""
+        state, checksum, shown, _ = entry
+        # TypeError, ValueError: the database holds values of other kinds.
+        with suppress(TypeError, ValueError):
+            if _state(folder, state) == state and checksum == _checksum(state, shown):
+                return ListedRun(self._runs, name, shown.decode("utf-8", "surrogatepass"))
+        return None
+
+    def _read_new(self, folder: str, name: str, new: list[_Entry]) -> ListedRun | None:
+        """The run from its folder; None if it cannot be read. What cannot change unseen is added to `new`."""
+        # `lexists`: a dangling link is a broken run, which is reported and not hidden.
+        if not os.path.lexists(f"{folder}/{_RECORD}"):
+            return None
+        # Taken first: a change while the run is read shows as another state later.
+        state = _state(folder)
+        latest = time.time() - _SETTLED_SECONDS
+        try:
+            packed, ended = read_listed(RunDir(self._runs / name))
+        except (RecordError, OSError) as error:
+            log(str(error))
+            return None
+        if ended and _last_change(state) < latest:
+            shown = packed.encode("utf-8", "surrogatepass")
+            new.append((state, _checksum(state, shown), shown, os.fsencode(name)))
+        return ListedRun(self._runs, name, packed)
+
+    def _load(self) -> dict[bytes, _Entry]:
         if self._path is None:
             return {}
         try:
             with closing(sqlite3.connect(self._path, timeout=_WAIT_SECONDS)) as database, database:
+                database.execute(_PAGES)
                 database.execute(_TABLE)
-                return {name: (state, shown) for name, state, shown in database.execute("SELECT * FROM runs")}
+                rows = database.execute("SELECT * FROM runs")
+                return {row[3]: row for row in rows}
         except sqlite3.OperationalError:  # another list holds it, or the disk is full
             return {}
         except sqlite3.DatabaseError:
             self._path.unlink(missing_ok=True)
             return {}
 
-    def _save(self, found: Mapping[bytes, tuple[str, str]], known: Mapping[bytes, tuple[str, str]]) -> None:
-        new = [(name, *entry) for name, entry in found.items() if known.get(name) != entry]
-        gone = [(name,) for name in known if name not in found]
+    def _save(self, new: Iterable[_Entry], outdated: Iterable[bytes]) -> None:
         if self._path is None:
             return
         with suppress(sqlite3.Error), closing(sqlite3.connect(self._path, timeout=_WAIT_SECONDS)) as database, database:
             database.execute(_TABLE)
-            database.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", new)
-            database.executemany("DELETE FROM runs WHERE name = ?", gone)
+            database.executemany("DELETE FROM runs WHERE name = ?", ((name,) for name in outdated))
+            database.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", new)
 
 
-def _state(folder: RunDir) -> tuple[str, float]:
-    """What changes whenever a file that is shown does, and the time of the last change."""
-    root, texts, since = os.fspath(folder.path), [], 0.0
-    for name in _SHOWN:
-        try:
-            at = os.stat(f"{root}/{name}")
-        except OSError:
-            texts.append("")
-            continue
-        texts.append(f"{at.st_dev}:{at.st_ino}:{at.st_size}:{at.st_mtime_ns}:{at.st_ctime_ns}")
-        since = max(since, at.st_mtime, at.st_ctime)
-    return " ".join(texts), since
+def _checksum(state: bytes, shown: bytes) -> int:
+    return zlib.crc32(shown, zlib.crc32(state))
 
 
-def _pack(listed: ListedRun) -> str:
-    one = listed.summary
-    values = {name: getattr(one, name) for name in RecordSummary.__slots__}
-    values |= {"recipe": one.recipe.hex, "result": None if one.result is None else one.result.hex}
-    values |= {"outcome": one.outcome.to_dict() | {"traceback": None}, "metrics": dict(one.metrics)}
-    values["host"] = None if one.host is None else one.host.to_dict()
-    return json.dumps([values, listed.late, listed.note])
+def _state(folder: str, known: bytes = b"") -> bytes:
+    """What changes whenever a file that is shown does; `known` is the state when the run was read.
+
+    The folder is one of these files: it changes where one is added, removed or replaced.
+    """
+    state = _stamp(folder) + _stamp(f"{folder}/{_RECORD}")
+    # An unchanged folder without a verification has none now. It is not asked for: there may be thousands.
+    return known if known == state + _NO_FILE else state + _stamp(f"{folder}/{_VERIFICATION}")
 
 
-def _known(folder: RunDir, state: str, entry: tuple[str, str] | None) -> ListedRun | None:
-    """The run from the index; None where it changed since, or the entry cannot be read."""
-    if entry is None or entry[0] != state:
-        return None
-    with suppress(ValueError, TypeError, LookupError):
-        values, late, note = json.loads(entry[1])
-        return ListedRun(folder, _summary(values), tuple(late), note)
-    return None
+def _stamp(path: str) -> bytes:
+    try:
+        return _pack(*_parts(os.stat(path)))
+    except OSError:
+        with suppress(OSError):
+            os.lstat(path)
+            return _UNREADABLE
+        return _NO_FILE
 
 
-def _summary(values: dict[str, Any]) -> RecordSummary:
-    """Of what `_pack` wrote. It is not checked as a record is, as there may be thousands."""
-    result, host = values["result"], values["host"]
-    values["recipe"] = Digest(values["recipe"])
-    values["result"] = None if result is None else Digest(result)
-    values["outcome"] = Outcome(**values["outcome"])
-    values["arguments"] = tuple(values["arguments"])
-    values["host"] = None if host is None else _host(**host)
-    return RecordSummary(**values)
-
-
-def _host(machine: str | None, launcher: dict[str, Any], training: dict[str, Any] | None) -> Host:
-    started = None if training is None else RunProcess(**training)
-    return Host(machine=machine, launcher=RunProcess(**launcher), training=started)
+def _last_change(state: bytes) -> float:
+    latest: int = max(max(found[-2:]) for found in struct.iter_unpack(_STAMP, state))
+    return latest / 1e9

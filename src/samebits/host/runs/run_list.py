@@ -2,8 +2,7 @@
 
 import math
 import re
-import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,17 +12,13 @@ from samebits.core.errors import InputError
 from samebits.core.record import FAILED, FINISHED, INTERRUPTED, RUNNING
 from samebits.core.record_summary import RecordSummary
 from samebits.host.console import print_table
+from samebits.host.runs.listed_run import COLUMNS, ListedRun
 from samebits.host.runs.registry import read_runs
-from samebits.host.runs.run_index import ListedRun
 
 OUTCOMES = (FINISHED, FAILED, INTERRUPTED, RUNNING)
 _AGE = re.compile(r"(\d{1,6})([mhdw])")
 _DIGEST = re.compile(r"(sha256:)?[0-9a-f]{1,64}")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_MAX_ARGUMENTS = 40  # characters of a row
-_MAX_METRICS = 4
-_MAX_METRICS_TEXT = 120  # characters of a row: a script names its metrics
-_COLUMNS = ["run", "outcome", "seconds", "seed", "recipe", "result", "script", "arguments", "metrics", "note"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +41,9 @@ class RunFilter:
 
     def select(self, runs: Iterable[ListedRun]) -> list[ListedRun]:
         """The runs that match, in their order."""
-        found = [run for run in runs if self._matches(run.summary)]
+        # Nothing is parsed for a list of all: there may be thousands.
+        by_summary = any(wanted is not None for wanted in (self.script, self.recipe, self.outcome, self.since))
+        found = [run for run in runs if not by_summary or self._matches(run.summary)]
         return found if self.limit is None else found[-self.limit :]
 
     def _matches(self, summary: RecordSummary) -> bool:
@@ -79,7 +76,7 @@ def parse_age(text: str) -> timedelta:
 
 def list_runs(runs: Path, wanted: RunFilter) -> None:
     """Print the table of a folder's runs on stdout."""
-    print_table(_COLUMNS, [_row(run) for run in wanted.select(read_runs(runs))])
+    print_table(COLUMNS, [run.cells for run in wanted.select(read_runs(runs))])
 
 
 def summarise(run: ListedRun) -> dict[str, Any]:
@@ -103,40 +100,6 @@ def summarise(run: ListedRun) -> dict[str, Any]:
         "arguments": list(summary.arguments),
         "metrics": {name: _json_number(text) for name, text in summary.metrics.items()},
     }
-
-
-def short_decimal(text: str) -> str:
-    """An exact float as a short decimal; any other text as it is."""
-    try:
-        return f"{float.fromhex(text):.6g}"
-    except (ValueError, OverflowError):
-        return text
-
-
-def metrics_text(values: Mapping[str, str]) -> str:
-    """The first metrics in one row; `…` stands for what is left out."""
-    shown = [f"{name} {short_decimal(text)}" for name, text in values.items()]
-    return _cut(", ".join(shown[:_MAX_METRICS]) + (", …" if len(shown) > _MAX_METRICS else ""), _MAX_METRICS_TEXT)
-
-
-def _row(run: ListedRun) -> list[str]:
-    summary = run.summary
-    return [
-        run.folder.path.name,
-        summary.outcome.state + (", late record" if run.late else ""),
-        "" if summary.seconds is None else f"{summary.seconds:.1f}",
-        str(summary.seed),
-        summary.recipe.short,
-        "" if summary.result is None else summary.result.short,
-        _cut(summary.script.rpartition("/")[2], _MAX_ARGUMENTS),
-        _cut(shlex.join(summary.arguments), _MAX_ARGUMENTS),
-        metrics_text(summary.metrics),
-        run.note,
-    ]
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _names(wanted: str, script: str) -> bool:

@@ -13,7 +13,7 @@ from samebits.host.audit.checkpoint_audit import refusals, why_not_resumable
 from samebits.host.audit.folder_audit import last_record
 from samebits.host.audit.ledger_audit import LedgerCheck, check_ledger
 from samebits.host.console import print_table
-from samebits.host.runs.run_list import short_decimal
+from samebits.host.runs.listed_run import short_decimal
 from samebits.host.runs.verification_file import read_verification
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[Row]:
     """Which run it resumes, whether it can be resumed itself, and how many checkpoints it keeps."""
     if record.origin.attempts:
         yield "earlier attempts", ", ".join(record.origin.attempts)
+    if cached := record.origin.data_cache:
+        yield "data cache", f"{pluralize(cached.files, 'file')} not read before the run, {cached.checked} checked"
     if resumed := record.origin.resumes:
         yield "resumes", f"{resumed.id} from {resumed.checkpoint or 'the beginning'}"
         yield from _replay_rows(resumed)

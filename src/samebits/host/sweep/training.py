@@ -25,6 +25,7 @@ from samebits.host.audit.checkpoint_audit import why_not_resumable
 from samebits.host.cluster.array import on_slurm
 from samebits.host.cluster.submission import for_nodes
 from samebits.host.console import hashing_progress, log
+from samebits.host.data_cache import data_hasher
 from samebits.host.inputs.store import provide
 from samebits.host.launch.frozen_code import freeze_code, from_frozen
 from samebits.host.launch.git_commit import with_commit
@@ -84,7 +85,7 @@ def sweep(spec: RunConfig, options: SweepOptions, report: Callable[[str], object
     members = members_of(options.seeds, options.grid)
     runtime = choose_runtime(spec)
     with hashing_progress("hashing the data") as progress:
-        planned = with_commit(plan_run(spec, runtime.setup, progress))
+        planned = with_commit(plan_run(spec, runtime.setup, progress, hasher=data_hasher(spec)))
     if note := describe_code(spec, planned.code):
         log(note)
     sources = [spec.code_folder / entry.path for entry in planned.code.entries if entry.path.endswith(".py")]

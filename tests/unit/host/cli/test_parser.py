@@ -512,7 +512,7 @@ def test_a_folder_of_somebody_else_does_not_hide_the_others(open_folder: Path) -
         shutil.copy(EXAMPLE, open_folder / name / "record.json")
     (open_folder / "theirs").chmod(0)
     with unprivileged():
-        assert [folder.path.name for folder, *_ in read_runs(open_folder)] == ["ours"]
+        assert [run.name for run in read_runs(open_folder)] == ["ours"]
 
 
 @pytest.mark.parametrize("options", [["--json"], []])

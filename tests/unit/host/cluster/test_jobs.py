@@ -67,8 +67,10 @@ def test_a_configuration_survives() -> None:
     layout = replace(spec.code, folder=spec.code.folder.absolute())
     absolute = {name: getattr(spec, name).absolute() for name in ("script", "data", "runs")}
     assert read == replace(spec, layout=layout, **absolute)
-    # A field that is added later must be carried, too. A job refuses redacted values and several workers.
-    assert {item.name for item in fields(RunConfig)} == {*config_to_dict(spec), "trial", "redacted", "workers"}
+    # A field that is added later must be carried, too. A job refuses redacted values and several workers. A node reads
+    # all data.
+    left = {"trial", "redacted", "workers", "data_cache"}
+    assert {item.name for item in fields(RunConfig)} == {*config_to_dict(spec), *left}
     assert read.trace == Trace(level="step")
 
 
