@@ -19,7 +19,7 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.core.errors import shorten
 from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.object_inspection import attributes_of, has_hidden_state
+from samebits.runner.checkpoint.object_inspection import attributes_of, has_hidden_state, is_bar
 from samebits.runner.compat import cpython_private, keras_private, tensorflow_private
 
 CONSTANT, WALK, COMPARE, REFUSE = "constant", "walk", "compare", "refuse"
@@ -65,6 +65,8 @@ def handling_of(value: Any) -> str:
     # What a pipe holds is in the kernel.
     if kind.__module__ == "multiprocessing.connection":
         return REFUSE
+    if is_bar(value):
+        return WALK
     printing = kind.__module__.partition(".")[0] in _PRINTING or _is_plain_console(value)
     if printing or kind is threading.Thread or isinstance(value, (*_IMMUTABLE, *_known_immutable())):
         return CONSTANT
