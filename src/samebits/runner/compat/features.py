@@ -114,7 +114,6 @@ EXACT_RESUME = Feature(
         "keras:Model#_eval_epoch_iterator",
         "keras:Model._symbolic_build",
         "keras.callbacks:CallbackList._flush_futures|_clear_futures",
-        "keras.src.backend.common.name_scope:name_scope",
         "keras.src.backend.tensorflow.trainer:TFEpochIterator",
         "keras.src.backend.tensorflow.trainer:TFEpochIterator._enumerate_iterator",
         "keras.src.backend.tensorflow.trainer:TFEpochIterator._get_iterator",
@@ -195,8 +194,9 @@ NONDETERMINISTIC_OPS = Feature(
     needs=("keras.src.backend.common.name_scope:current_path", _NODES),
 )
 EXPORT_ORDER = Feature(
-    name="the order of variables in exported models",
+    name="order and names in exported models",
     needs=(
+        "tensorflow.python.saved_model.save:_build_meta_graph",
         "tensorflow.python.util.object_identity:ObjectIdentitySet",
         "tensorflow.python.util.object_identity:ObjectIdentitySet#_storage",
     ),

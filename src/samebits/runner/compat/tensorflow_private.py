@@ -50,6 +50,13 @@ def identity_set_location() -> PatchTarget:
     return object_identity.ObjectIdentitySet, "__init__"
 
 
+def exported_graph_location() -> PatchTarget:
+    """Where what `saved_model.pb` will hold is made: the first of what it returns."""
+    from tensorflow.python.saved_model import save
+
+    return save, "_build_meta_graph"
+
+
 def store_identities(made: Any, storage: Any) -> None:
     """Set where such a set keeps its objects."""
     made._storage = storage

@@ -10,11 +10,13 @@ from typing import Any
 
 from samebits.runner.compat import tensorflow_private
 from samebits.runner.compat.patches import Patches
+from samebits.runner.determinism.export_names import install_export_names
 
 
 def install_export_order(patches: Patches) -> None:
-    """Let every new set by identity keep its order."""
+    """Let every new set by identity keep its order, and number the functions of exported models."""
     patches.wrap(tensorflow_private.identity_set_location(), _ordered)
+    install_export_names(patches)
 
 
 def _ordered(original: Callable[..., None]) -> Callable[..., None]:
