@@ -1,4 +1,4 @@
-"""Scripts that export models, show progress, or let workers rest while they draw: resumed, or refused.
+"""Scripts that export models, save checkpoints, show progress, or let workers rest: resumed, or refused.
 
 `PREFACE` of `test_resumed_scripts` stands before each.
 """
@@ -88,6 +88,36 @@ class Rows(keras.utils.PyDataset):
     def on_epoch_end(self): self.rng.shuffle(self.order)
 simple().fit(Rows(workers=2), epochs=5, verbose=0)
 """
+_MANAGED = """
+class Managing(Each):
+    def on_train_begin(self, logs=None):
+        self.saved = tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
+        self.manager = tf.train.CheckpointManager(self.saved, OUT + "/saved", max_to_keep=2)
+    def each(self, epoch, logs): self.manager.save()
+class Counting(Each):
+    def __init__(self, model):
+        super().__init__()
+        self.step = tf.Variable(0)
+        self.saved = tf.train.Checkpoint(model=model, step=self.step)
+        self.manager = tf.train.CheckpointManager(self.saved, "counted", max_to_keep=3)
+        self.saved.restore(self.manager.latest_checkpoint)
+    def each(self, epoch, logs):
+        self.step.assign_add(1)
+        if epoch % 2 == 0: self.manager.save(checkpoint_number=epoch)
+model = simple()
+model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[Managing(), Counting(model)])
+"""
+_MANAGED_LOOP = """
+model, optimizer = simple(), keras.optimizers.Adam(0.01)
+model(x[:1])
+saved = tf.train.Checkpoint(model=model, optimizer=optimizer)
+manager = tf.train.CheckpointManager(saved, OUT + "/saved", max_to_keep=2)
+for _ in samebits.checkpoint(range(5), model, optimizer, saved, manager, rng):
+    for i in rng.permutation(4):
+        with tf.GradientTape() as tape: lost = loss(y[i * 16 : i * 16 + 16], model(x[i * 16 : i * 16 + 16]))
+        optimizer.apply_gradients(zip(tape.gradient(lost, model.trainable_variables), model.trainable_variables))
+    manager.save()
+"""
 # A stand-in by name: the lock has no tqdm.
 _BAR = """
 import sys, types
@@ -102,6 +132,8 @@ RESUMED = {
     "an exported model": _AT_THE_END,
     "an exported module with loops and gradients": _MODULE,
     "a model that callbacks export": _IN_CALLBACKS,
+    "a manager of checkpoints in a callback": _MANAGED,
+    "a manager of checkpoints in a loop": _MANAGED_LOOP,
     "a generator that workers do not draw from": _ROWS.format(read="x[rows]"),
     "the count of a bar": kept("[bar.update(), bar.n][1]", _BAR),
 }
@@ -130,4 +162,7 @@ NOT_RESUMED = {
         "table",
     ),
 }
-USUAL = ("an exported model", "a model that callbacks export", "a generator that workers do not draw from")
+USUAL = (
+    *("an exported model", "a model that callbacks export", "a manager of checkpoints in a callback"),
+    "a generator that workers do not draw from",
+)
