@@ -63,7 +63,7 @@ def test_what_is_off_is_recorded_and_changes_no_result(project: Project) -> None
     reported = [line for line in err.splitlines() if " is off: " in line]
     assert reported[:2] == [f"samebits: {name} is off: {why}" for name, why in off.items()]
 
-    of_tensorflow = {"the trace of steps", "the entropy monitor", "the order of variables in exported models"}
+    of_tensorflow = {"the trace of steps", "the entropy monitor", "repeatable files of TensorFlow"}
     assert set(both.environment.features_off or {}) == {*off, *of_tensorflow}
     assert both.environment.entropy is None  # not monitored
     assert done[2].lines("step") == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support import carried_scripts, ordinary_scripts
+from support import carried_scripts, exporting_scripts, ordinary_scripts
 from support.lanes import long_tail
 from support.state_runs import REFUSED, SAME, Cases, Ended
 
@@ -205,6 +205,7 @@ simple().fit(Rows(), epochs=4, verbose=0, callbacks=[Noise()])
 RESUMED = (
     ordinary_scripts.RESUMED
     | carried_scripts.RESUMED
+    | exporting_scripts.RESUMED
     | {
         "tf.random in a traced step": _MIX,
         "tf.random in the step of a loop": _LOOP,
@@ -246,6 +247,7 @@ RESUMED = (
 NOT_RESUMED = (
     ordinary_scripts.NOT_RESUMED
     | carried_scripts.NOT_RESUMED
+    | exporting_scripts.NOT_RESUMED
     | {
         "a float with attributes": (
             late("[held.__setitem__(0, F(held[0] + 1)), float(held[0])][1]", "class F(float): pass\nheld = [F(1.0)]"),
@@ -275,8 +277,11 @@ _USUAL = (
     *("a pipeline of a loop, and of a later fit", "a pipeline that a callback evaluates"),
     *ordinary_scripts.USUAL,
     *carried_scripts.USUAL,
+    *exporting_scripts.USUAL,
 )
-_RARE = {*ordinary_scripts.NOT_RESUMED, *carried_scripts.NOT_RESUMED} - {*_USUAL}
+_RARE = {
+    *(*ordinary_scripts.NOT_RESUMED, *carried_scripts.NOT_RESUMED, *exporting_scripts.NOT_RESUMED),
+} - {*_USUAL}
 
 
 @pytest.fixture(scope="module")

@@ -110,12 +110,6 @@ class Logging(Each):
 best = keras.callbacks.ModelCheckpoint(f"{OUT}/best.h5", monitor="loss", save_best_only=True)
 simple().fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[best, Logging()])
 """
-_EXPORTS = """
-logging.basicConfig()
-class Exporting(Each):
-    def each(self, epoch, logs): self.model.export(f"{OUT}/exported", verbose=False)
-simple().fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[Exporting()])
-"""
 _MOVED = """
 import queue, threading
 asked, answers, pair = queue.Queue(), queue.Queue(), {"a": [0], "b": [0]}
@@ -329,7 +323,6 @@ NOT_RESUMED = {
         kept("[asked.put(1), answers.get()][1]", _THREAD),
         "number in the thread counter changed during training",
     ),
-    "a model that a callback exports": (_EXPORTS, "the model exported is exported during training"),
     "a list of a thread that moves": (
         kept("[asked.put(1), answers.get(), pair.update(a=pair['b'], b=pair['a'])][1]", _MOVED),
         "mine in the thread counter changed during training",

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from samebits.core.checkpoint_store import Position
 from samebits.core.errors import SamebitsError
+from samebits.core.recipe import KNOWN_LOGS
 from samebits.core.record import FINISHED, read_record, write_record
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
@@ -85,6 +86,7 @@ class Cases:
                 keep="all",
                 checkpoint_every=every,
                 lock=self.lock,
+                ignore_outputs=KNOWN_LOGS,
             )
             runs.append(publish(plan_run(spec, choose_runtime(spec).setup))[0])
         self._carry_out("wholes", runs)
@@ -153,7 +155,14 @@ class Cases:
 
     def _spec_of(self, whole: RunDir) -> RunConfig:
         runs = self.folder / "runs"
-        return RunConfig(script=whole.code / "train.py", runs=runs, runtime="venv", keep="all", lock=self.lock)
+        return RunConfig(
+            script=whole.code / "train.py",
+            runs=runs,
+            runtime="venv",
+            keep="all",
+            lock=self.lock,
+            ignore_outputs=KNOWN_LOGS,
+        )
 
     def _planned(self, killed: RunDir, spec: RunConfig) -> RunDir:
         """What `samebits resume` makes of a killed run, up to the start of its process."""

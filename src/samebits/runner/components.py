@@ -23,7 +23,7 @@ from samebits.runner.checkpoint.random_streams import RandomStreams
 from samebits.runner.checkpoint.temporary_files import private_temporary_folder
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
 from samebits.runner.compat import cpython_private
-from samebits.runner.compat.features import EXACT_RESUME
+from samebits.runner.compat.features import EXACT_RESUME, EXPORT_ORDER
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.self_test import PrivateNames
 from samebits.runner.determinism.portability import PortabilityMonitor
@@ -119,6 +119,8 @@ class Checkpointing:
             self.fits.install(patches)
             self.loops.install(patches)
             self.unsupported_ops.install(patches)
+            if names.allow(EXPORT_ORDER):
+                self.manager.settings.exports.install(patches)
             if self.manager.workers > 1:
                 watch_openings(patches, self.manager)
             signals.wait_where(lambda: self.fits.can_wait)

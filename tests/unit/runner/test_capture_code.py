@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import operator
 import random
 import sys
 from collections.abc import Iterator
@@ -172,3 +173,37 @@ def test_what_draws_outside_of_some_methods(method: Any, expected: bool) -> None
     assert code.draws
     assert code.draws_beside(alone) == expected
     assert code.draws_beside(frozenset())
+
+
+class Drawing(Shuffled):
+    """A data set with a generator of its own."""
+
+    rng: random.Random
+
+    def read(self, index: int) -> int:
+        return index
+
+    def direct(self, index: int) -> float:
+        return index + self.rng.random()
+
+    def by_text(self, index: int) -> float:
+        return index + float(operator.attrgetter("rng")(self).random())
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (Drawing.read, False),
+        (Drawing.direct, True),
+        (Drawing.by_text, True),
+        (Drawing.again, True),
+        (Drawing.another, True),
+        (Drawing.by_name, True),
+    ],
+)
+def test_what_reaches_a_generator_in_an_attribute(method: Any, expected: bool) -> None:
+    alone: frozenset[Any] = frozenset({Shuffled.__init__, Shuffled.on_epoch_end})
+    code, _ = captured()
+    for function in (*alone, method):
+        code.encode(function, "f")
+    assert code.draws_beside(alone, {"rng"}) == expected

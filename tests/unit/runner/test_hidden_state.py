@@ -13,8 +13,8 @@ import pytest
 
 from samebits.core.checkpoint_store import CheckpointStore
 from samebits.runner.checkpoint.encoding import name_in_file, qualified_name
-from samebits.runner.checkpoint.library_objects import REFUSE, handling_of
-from samebits.runner.checkpoint.object_inspection import has_hidden_state, is_open_elsewhere
+from samebits.runner.checkpoint.library_objects import REFUSE, WALK, handling_of
+from samebits.runner.checkpoint.object_inspection import attributes_of, has_hidden_state, is_open_elsewhere
 from samebits.runner.checkpoint.output_files import OutputSnapshot
 from support.clocks import at_time
 
@@ -89,6 +89,18 @@ def test_an_object_is_announced_before_it_is_looked_for(tmp_path: Path, monkeypa
 def test_a_connection_between_processes_cannot_be_saved() -> None:
     with multiprocessing.Pipe()[0] as connection:
         assert handling_of(connection) == REFUSE
+
+
+class Bar:
+    """What tqdm's bars have."""
+
+    def __init__(self) -> None:
+        self.n, self.last_print_t = 3, 0.5
+
+
+def test_of_a_bar_the_count_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bar, "__module__", "tqdm.std")
+    assert (handling_of(Bar()), attributes_of(Bar())) == (WALK, {"n": 3})
 
 
 def test_a_file_that_is_only_read_stands_for_itself(tmp_path: Path) -> None:

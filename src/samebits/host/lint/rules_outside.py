@@ -88,6 +88,9 @@ def _reads_address(flow: ValueFlow, call: ast.Call) -> bool:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
     name = call.func.id if isinstance(call.func, ast.Name) else name
     full = flow.module.called(call).rpartition(".")[2]
+    if name == "map" and len(call.args) > 1:  # the reader is called with each of these
+        reader = (flow.module.dotted(call.args[0]) or "").rpartition(".")[2]
+        return reader in _READERS and any_text_begins(flow.constants(call.args[1]), _ADDRESSES)
     return (name in _READERS or full in _READERS) and any_text_begins(_source(flow, call), _ADDRESSES)
 
 
@@ -115,10 +118,13 @@ def _pretrained(module: SourceModule, flow: ValueFlow, call: ast.Call, called: s
     if name in ("from_pretrained", "from_preset") and isinstance(call.func, ast.Attribute):
         texts = [value for value in _source(flow, call) if isinstance(value, str)]
         return bool(texts) and not any_text_begins(texts, (".", "/", "~"))
-    # A function of the file passes its argument on; the call at its end is the one to name.
-    if module.function(call.func) is not None or has_unpacking(call):
-        return False
     of_keras = called.startswith("keras.applications.") and name[:1].isupper()
+    # A function of the file passes its argument on; the call at its end is the one to name.
+    if module.function(call.func) is not None:
+        return False
+    if has_unpacking(call):
+        unpacked = [value for word in call.keywords if word.arg is None for value in flow.constants(word.value)]
+        return of_keras and any_text_begins(unpacked, ("imagenet",))
     weights = argument(call, 1 if of_keras and isinstance(argument(call, 0), ast.Constant) else -1, "weights")
     if weights is None:
         # The default of every one of them is ImageNet.

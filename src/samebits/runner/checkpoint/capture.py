@@ -124,10 +124,10 @@ class StateCapture:
         self._draws = False
         self.encoded: dict[str, Any] = {}
 
-    def draws_beside(self, methods: Collection[types.FunctionType]) -> bool:
-        """Whether the captured objects may draw random numbers outside of these methods."""
-        others = self._draws or self._arrays.generators or self._keras.draws
-        return bool(others or self._code.draws_beside(methods))
+    def draws_beside(self, methods: Collection[types.FunctionType], own: Mapping[str, Any]) -> bool:
+        """Whether the captured objects may draw random numbers outside of these methods; `own` are attributes."""
+        others = self._draws or self._arrays.generators - set(map(id, own.values())) or self._keras.draws
+        return bool(others or self._code.draws_beside(methods, own))
 
     @property
     def has_own_code(self) -> bool:

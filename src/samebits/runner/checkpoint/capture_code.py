@@ -4,7 +4,7 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,6 +15,7 @@ from samebits.runner.checkpoint.code_inspection import (
     holding_methods,
     is_ours,
     methods_of,
+    names_and_texts,
     own_globals,
 )
 from samebits.runner.checkpoint.encoding import EMPTY, Encoded, UncapturableError, qualified_name
@@ -71,10 +72,15 @@ class CodeCapture:
                 return {"method": {"name": value.__name__, "of": self._encode(value.__self__, where)}}
         return {"constant": qualified_name(value)} if isinstance(value, _WITHOUT_STATE) else None
 
-    def draws_beside(self, methods: Collection[types.FunctionType]) -> bool:
-        """Whether captured code may draw from a shared generator outside of these methods, or calls them."""
+    def draws_beside(self, methods: Collection[types.FunctionType], own: Iterable[str] = ()) -> bool:
+        """Whether captured code may draw from a shared generator outside of these methods, or calls them.
+
+        `own` are names of attributes that hold generators.
+        """
         others = [function for function in self._functions if function not in methods]
-        names = {name for function in others for name in global_names(function.__code__)}
+        names = {name for function in others for name in names_and_texts(function.__code__)}
+        if own and not names.isdisjoint({*own, *_MAKES_ANOTHER, *(method.__name__ for method in methods)}):
+            return True
         # A new object calls its `__init__`.
         calls = {name for method in methods for name in (method.__name__, *method.__qualname__.split(".")[-2:-1])}
         called = not names.isdisjoint(calls | _MAKES_ANOTHER)

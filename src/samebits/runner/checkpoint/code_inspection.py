@@ -53,6 +53,13 @@ def global_names(code: types.CodeType) -> Iterator[str]:
         yield from inner.co_names
 
 
+def names_and_texts(code: types.CodeType) -> Iterator[str]:
+    """These names, and the texts of the code: an attribute can be reached by its name in a text, too."""
+    yield from global_names(code)
+    for inner in _code_objects(code):
+        yield from (text for text in inner.co_consts if isinstance(text, str))
+
+
 @functools.cache
 def own_globals(code: types.CodeType) -> frozenset[str]:
     """The names of globals that code and its nested functions use, without attributes of the same names."""

@@ -1,27 +1,57 @@
-"""Models that a script exports during training: a resumed run would write other bytes.
+"""Models that a script exports during training: a resumed run may write other bytes.
 
-The files that resumed runs exported with TensorFlow 2.21 had other bytes.
+What `model.export` writes follows from the model alone, as `export_names` numbers its functions. Other objects are
+exported with every function that was traced, and a resumed run does not trace those of earlier epochs.
 """
 
+import functools
 import os
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.compat.patches import Patches
 
 _FILE = "saved_model.pb"
 
 
-def exported_models(code: str) -> frozenset[Path]:
+class ExportedModels:
     """The folders of exported models in the outputs, and beside the script in the folder `code`."""
-    tops = {code, os.environ.get("SAMEBITS_OUTPUT", code)}
-    return frozenset(Path(folder) for top in tops for folder, _, files in os.walk(top) if _FILE in files)
 
+    def __init__(self, code: str) -> None:
+        self._code = code
+        self._repeatable: set[Path] = set()
+        self._before: frozenset[Path] = frozenset()
 
-def check_exported(code: str, before: AbstractSet[Path]) -> None:
-    """Raise UncapturableError for a model that was not there before the training."""
-    for folder in sorted(exported_models(code) - before):
-        raise UncapturableError(
-            f"the model {folder.name} is exported during training, which writes other bytes in a resumed run;"
-            " save it as a .keras file"
-        )
+    def install(self, patches: Patches) -> None:
+        """Let models be exported during training by `model.export`."""
+        import keras
+
+        patches.wrap((keras.Model, "export"), self._noted)
+
+    def begin_phase(self) -> None:
+        """Note what is there before the training."""
+        self._before = self._folders()
+
+    def check(self) -> None:
+        """Raise UncapturableError for a model that was not there before, and may have other bytes in a resumed run."""
+        for folder in sorted(self._folders() - self._before - self._repeatable):
+            raise UncapturableError(
+                f"the model {folder.name} is exported during training, which writes other bytes in a resumed run;"
+                " use model.export, or save it as a .keras file"
+            )
+
+    def _noted(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def export(model: Any, filepath: Any, *arguments: Any, **options: Any) -> Any:
+            made = original(model, filepath, *arguments, **options)
+            self._repeatable.add(Path(os.path.realpath(filepath)))
+            return made
+
+        return export
+
+    def _folders(self) -> frozenset[Path]:
+        tops = {self._code, os.environ.get("SAMEBITS_OUTPUT", self._code)}
+        found = {folder for top in tops for folder, _, files in os.walk(top) if _FILE in files}
+        return frozenset(Path(os.path.realpath(folder)) for folder in found)

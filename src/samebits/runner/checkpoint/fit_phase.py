@@ -1,5 +1,6 @@
 """What a checkpoint of one call of `fit` consists of: its model, callbacks, data and metrics."""
 
+import random
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -194,11 +195,21 @@ def _check_workers(data: Any, manager: CheckpointManager) -> None:
     # The order in which workers draw from a shared generator depends on their timing. At the ends of epochs they rest.
     methods = [vars(kind).get(name) for kind in type(data).__mro__ for name in ("__init__", "on_epoch_end")]
     alone = frozenset(method for method in methods if isinstance(method, types.FunctionType))
-    if data.workers > 1 and manager.capture_only({"x": data}).draws_beside(alone):
+    if data.workers > 1 and manager.capture_only({"x": data}).draws_beside(alone, _own_generators(data, manager)):
         raise UncapturableError(
             f"the {data.workers} workers of the PyDataset share a random generator; create one from the index in"
             " __getitem__, draw in on_epoch_end only, or use one worker"
         )
+
+
+def _own_generators(data: Any, manager: CheckpointManager) -> dict[str, Any]:
+    """The generators that a PyDataset holds in attributes, where it reaches none in another way."""
+    import numpy as np
+
+    kinds = (np.random.Generator, np.random.RandomState, random.Random)
+    held = {name: value for name, value in vars(data).items() if isinstance(value, kinds)}
+    others = {name: value for name, value in vars(data).items() if name not in held}
+    return {} if manager.capture_only({"x": others, "class": type(data)}).drawn_from()[0] else held
 
 
 def without_number(encoded: Any) -> Any:

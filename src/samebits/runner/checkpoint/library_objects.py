@@ -19,7 +19,7 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.core.errors import shorten
 from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.object_inspection import attributes_of, has_hidden_state
+from samebits.runner.checkpoint.object_inspection import attributes_of, has_hidden_state, is_bar
 from samebits.runner.compat import cpython_private, keras_private, tensorflow_private
 
 CONSTANT, WALK, COMPARE, REFUSE = "constant", "walk", "compare", "refuse"
@@ -65,6 +65,8 @@ def handling_of(value: Any) -> str:
     # What a pipe holds is in the kernel.
     if kind.__module__ == "multiprocessing.connection":
         return REFUSE
+    if is_bar(value):
+        return WALK
     printing = kind.__module__.partition(".")[0] in _PRINTING or _is_plain_console(value)
     if printing or kind is threading.Thread or isinstance(value, (*_IMMUTABLE, *_known_immutable())):
         return CONSTANT
@@ -82,6 +84,11 @@ def _is_plain_console(value: Any) -> bool:
 
 
 def _handling_in_library(value: Any) -> str:
+    import tensorflow as tf
+
+    if isinstance(value, tf.train.Checkpoint):
+        # Its first save would create this variable. It is there from the start, so that it can be restored.
+        value.save_counter  # noqa: B018
     if isinstance(value, _compared()) or hasattr(value, "export"):  # a lookup table whose content can be read
         return COMPARE
     walked = isinstance(value, _walked()) or type(value).__module__.partition(".")[0] == "keras"

@@ -270,6 +270,7 @@ class CheckpointManager:
         with as_input_error(self._start):
             for name, snapshot in self._files.items():
                 snapshot.restore(state[name])
+        self.settings.exports.begin_phase()  # what was restored is there, too
         restorer = self.restore_objects(state["objects"], phase.roots | dict(more), without=without)
         if self._observer is not None:
             # The observer needs the live optimizers, so that later steps belong to the right models.

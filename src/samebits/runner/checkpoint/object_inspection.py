@@ -30,12 +30,19 @@ def draws_unseen(kind: type, ours: Callable[[type], bool]) -> bool:
 
 
 def attributes_of(value: Any) -> dict[str, Any] | None:
-    """An object's attributes, including those in slots; None if it cannot have any."""
+    """An object's attributes, including those in slots; None if it cannot have any. Of a bar, its count."""
+    if is_bar(value):
+        return {"n": value.n}
     slots = [name for base in type(value).__mro__ for name in _slots(base) if hasattr(value, name)]
     # Objects that are implemented in C often have neither.
     if not slots and not hasattr(value, "__dict__"):
         return None
     return {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
+
+
+def is_bar(value: Any) -> bool:
+    """Whether it is a bar of tqdm: a script can read its count back; the rest is what it prints."""
+    return type(value).__module__.partition(".")[0] == "tqdm" and isinstance(getattr(value, "n", None), (int, float))
 
 
 def member_attributes(member: enum.Enum) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import types
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from samebits.core.digest import Digest
@@ -19,7 +18,7 @@ from samebits.runner.checkpoint.capture import StateCapture, StateWalker
 from samebits.runner.checkpoint.clock_values import names_used, text_used
 from samebits.runner.checkpoint.code_inspection import is_ours
 from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.exported_models import check_exported, exported_models
+from samebits.runner.checkpoint.exported_models import ExportedModels
 from samebits.runner.checkpoint.object_places import first_numbers, restored_in_place, restored_place
 from samebits.runner.checkpoint.open_descriptors import CALLS, LISTED, OpenDescriptors
 from samebits.runner.checkpoint.plot_settings import imported_libraries, settings_of_plots
@@ -59,7 +58,7 @@ class ProcessSettings:
         self._plotted = imported_libraries()
         self._initial: Mapping[str, Any] = {}
         self._in_place: frozenset[int] = frozenset()
-        self._exported: frozenset[Path] = frozenset()
+        self.exports = ExportedModels(self._code)
 
     def begin_phase(self, captured: StateCapture) -> dict[str, str]:
         """Find where libraries hold functions and objects of the script; returns what `now` does."""
@@ -75,7 +74,7 @@ class ProcessSettings:
         self._plotted = imported_libraries()
         self._names = names_used(SET_FROM_OUTSIDE, self._code)
         self.descriptors.begin_phase(names_used(CALLS, self._code), lists=text_used(LISTED, self._code))
-        self._exported = exported_models(self._code)
+        self.exports.begin_phase()
         return self.now(captured)
 
     def now(self, captured: StateCapture) -> dict[str, str]:
@@ -89,7 +88,7 @@ class ProcessSettings:
 
     def check(self, initial: Mapping[str, str], captured: StateCapture) -> None:
         """Raise UncapturableError if the training has changed what `now` returned when it began."""
-        check_exported(self._code, self._exported)
+        self.exports.check()
         changed = differing_names(initial, self.now(captured))
         if changed:
             raise UncapturableError(

@@ -114,7 +114,6 @@ EXACT_RESUME = Feature(
         "keras:Model#_eval_epoch_iterator",
         "keras:Model._symbolic_build",
         "keras.callbacks:CallbackList._flush_futures|_clear_futures",
-        "keras.src.backend.common.name_scope:name_scope",
         "keras.src.backend.tensorflow.trainer:TFEpochIterator",
         "keras.src.backend.tensorflow.trainer:TFEpochIterator._enumerate_iterator",
         "keras.src.backend.tensorflow.trainer:TFEpochIterator._get_iterator",
@@ -143,6 +142,7 @@ EXACT_RESUME = Feature(
         "tensorflow.python.framework.ops:EagerTensor._handle_data",
         "tensorflow.python.ops.stateful_random_ops:global_generator",
         "tensorflow.python.trackable.base:Trackable",
+        "tensorflow.python.trackable.base:TrackableReference",
         "tensorflow.python.trackable.data_structures:TrackableDataStructure",
         "tensorflow.python.util.object_identity:Reference",
         "numpy.random.mtrand:_rand",
@@ -195,8 +195,10 @@ NONDETERMINISTIC_OPS = Feature(
     needs=("keras.src.backend.common.name_scope:current_path", _NODES),
 )
 EXPORT_ORDER = Feature(
-    name="the order of variables in exported models",
+    name="repeatable files of TensorFlow",
     needs=(
+        "tensorflow.python.checkpoint.checkpoint_management:generate_checkpoint_state_proto",
+        "tensorflow.python.saved_model.save:_build_meta_graph",
         "tensorflow.python.util.object_identity:ObjectIdentitySet",
         "tensorflow.python.util.object_identity:ObjectIdentitySet#_storage",
     ),

@@ -125,9 +125,10 @@ def validation_iterator(model: Any) -> Any:
 
 def scope_of(layer: Any, parent: str | None = None) -> AbstractContextManager[Any]:
     """The name scope in which Keras builds a layer or an optimizer, also within that of a `parent`."""
-    from keras.src.backend.common.name_scope import name_scope
+    import keras
 
-    scope: AbstractContextManager[Any] = name_scope(layer.name, caller=layer, override_parent=parent)
+    # The public one also names the variables of TensorFlow, which an exported model holds.
+    scope: AbstractContextManager[Any] = keras.name_scope(layer.name, caller=layer, override_parent=parent)
     return scope
 
 

@@ -72,6 +72,20 @@ def identity_set_location() -> PatchTarget:
     return object_identity.ObjectIdentitySet, "__init__"
 
 
+def exported_graph_location() -> PatchTarget:
+    """Where what `saved_model.pb` will hold is made: the first of what it returns."""
+    from tensorflow.python.saved_model import save
+
+    return save, "_build_meta_graph"
+
+
+def checkpoint_state_location() -> PatchTarget:
+    """Where the content of the file `checkpoint` is made."""
+    from tensorflow.python.checkpoint import checkpoint_management
+
+    return checkpoint_management, "generate_checkpoint_state_proto"
+
+
 def store_identities(made: Any, storage: Any) -> None:
     """Set where such a set keeps its objects."""
     made._storage = storage
@@ -338,8 +352,9 @@ def graph_kinds() -> tuple[type, ...]:
 
 
 def container_kinds() -> tuple[type, ...]:
-    """The classes of the objects that stand for variables, lists and dicts in a `tf.Module`."""
+    """The classes of the objects that stand for variables, lists, dicts and parts in a `tf.Module`."""
+    from tensorflow.python.trackable.base import TrackableReference
     from tensorflow.python.trackable.data_structures import TrackableDataStructure
     from tensorflow.python.util.object_identity import Reference
 
-    return (TrackableDataStructure, Reference)
+    return (TrackableDataStructure, TrackableReference, Reference)

@@ -1,7 +1,7 @@
 """The order of variables in exported models: the one in which they were used, instead of that of their addresses.
 
 TensorFlow collects the variables of a graph in sets by identity, and writes an exported model in their order. So two
-equal trainings exported other files.
+equal trainings exported other files. Nor did two lists of checkpoints agree, which held the time of day.
 """
 
 import functools
@@ -10,11 +10,28 @@ from typing import Any
 
 from samebits.runner.compat import tensorflow_private
 from samebits.runner.compat.patches import Patches
+from samebits.runner.determinism.export_names import install_export_names
 
 
 def install_export_order(patches: Patches) -> None:
-    """Let every new set by identity keep its order."""
+    """Let every new set by identity keep its order, and number the functions of exported models.
+
+    The list of checkpoints that `tf.train.CheckpointManager` writes loses its times of day, which are optional there.
+    """
     patches.wrap(tensorflow_private.identity_set_location(), _ordered)
+    install_export_names(patches)
+    patches.wrap(tensorflow_private.checkpoint_state_location(), _without_times)
+
+
+def _without_times(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def state(*arguments: Any, **options: Any) -> Any:
+        made = original(*arguments, **options)
+        for name in ("all_model_checkpoint_timestamps", "last_preserved_timestamp"):
+            made.ClearField(name)
+        return made
+
+    return state
 
 
 def _ordered(original: Callable[..., None]) -> Callable[..., None]:
