@@ -13,7 +13,7 @@ from support.command import ROOT
 
 def test_the_lists_hold_names_of_operations() -> None:
     for name in MOVING | ROUNDING_ONCE:
-        assert re.fullmatch(r"[A-Z][A-Za-z]+V?\d?", name), name
+        assert re.fullmatch(r"_?[A-Z][A-Za-z]+V?\d?", name), name
     assert not MOVING & ROUNDING_ONCE
 
 
