@@ -232,3 +232,20 @@ def _bare(project: Project) -> str:
         check=True,
     )
     return done.stdout.split()[-1]
+
+
+def test_a_disk_that_is_full_when_the_model_is_saved(project: Project) -> None:
+    """The limit on the size of files stands for the disk: it fails the same call, after the training."""
+    code = """
+import resource
+model = network("large", 50_000)
+model.compile("sgd", "mse")
+model.fit(x, y, verbose=0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+"""
+    project.script.write_text(START + code)
+    done = project.train()
+    assert done.status != 0
+    assert "0-large.keras: File too large; raise the limit on the size of files (ulimit -f)" in done.err
+    record = project.only_run()
+    assert (record.outcome.state, record.result) == ("failed", None)

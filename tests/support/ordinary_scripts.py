@@ -241,6 +241,13 @@ simple().fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[Probing()])
 """,
         "was created during training",
     ),
+    "values of replicas": (
+        kept(
+            "[held.__setitem__(0, mirrored.experimental_distribute_values_from_function(lambda _: tf.ones(1))), 1.0][1]",
+            "mirrored, held = tf.distribute.MirroredStrategy(['CPU:0']), [None]",
+        ),
+        "PerReplica, whose state cannot be saved; keep its values in a tf.Variable",
+    ),
     "a strategy for one device": (
         """
 with tf.distribute.OneDeviceStrategy("/cpu:0").scope(): model = simple()

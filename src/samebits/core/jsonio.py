@@ -132,6 +132,8 @@ def storage_error(error: OSError, path: Path) -> StorageError:
     """The StorageError for a failed write to `path`: the cause, and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"the disk is full: cannot write {path}; free some space and run again")
+    if error.errno == errno.EFBIG:
+        return StorageError(f"cannot write {path}: {error.strerror}; raise the limit on the size of files (ulimit -f)")
     return StorageError(f"cannot write {path}: {error.strerror or error}; choose a folder that you may write to")
 
 
