@@ -243,8 +243,9 @@ simple().fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[Probing()])
     ),
     "values of replicas": (
         kept(
-            "[held.__setitem__(0, mirrored.experimental_distribute_values_from_function(lambda _: tf.ones(1))), 1.0][1]",
-            "mirrored, held = tf.distribute.MirroredStrategy(['CPU:0']), [None]",
+            "[held.__setitem__(0, spread(lambda _: tf.ones(1))), 1.0][1]",
+            "held = [None]\n"
+            "spread = tf.distribute.MirroredStrategy(['CPU:0']).experimental_distribute_values_from_function",
         ),
         "PerReplica, whose state cannot be saved; keep its values in a tf.Variable",
     ),
