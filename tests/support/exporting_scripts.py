@@ -118,11 +118,34 @@ for _ in samebits.checkpoint(range(5), model, optimizer, saved, manager, rng):
         optimizer.apply_gradients(zip(tape.gradient(lost, model.trainable_variables), model.trainable_variables))
     manager.save()
 """
+_WRITTEN = """
+class Writing(Each):
+    def each(self, epoch, logs): saved.write(OUT + f"/w{epoch}")
+model = simple()
+saved = tf.train.Checkpoint(model=model)
+model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[Writing()])
+"""
+_OVERWRITTEN = """
+class Serving(tf.Module):
+    def __init__(self, model): self.model, self.held = model, model.variables
+    @tf.function
+    def score(self, x): return self.model(x)
+class Exporting(Each):
+    def each(self, epoch, logs):
+        if epoch == 0: serving.score(tf.ones([5, 4]))
+        serving.score(tf.ones([2, 4]))
+        if epoch == 2:
+            self.model.export(OUT + "/exported", verbose=False)
+            tf.saved_model.save(serving, OUT + "/exported")
+model = simple()
+serving = Serving(model)
+model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[Exporting()])
+"""
 # A stand-in by name: the lock has no tqdm.
 _BAR = """
 import sys, types
 class Bar:
-    def __init__(self, total): self.n, self.total, self.start = 0, total, object()
+    def __init__(self, total): self.n, self.total, self.sp = 0, total, object()
     def update(self, by=1): self.n += by
 Bar.__module__ = "tqdm.std"
 bar = Bar(5)
@@ -136,12 +159,19 @@ RESUMED = {
     "a manager of checkpoints in a loop": _MANAGED_LOOP,
     "a generator that workers do not draw from": _ROWS.format(read="x[rows]"),
     "the count of a bar": kept("[bar.update(), bar.n][1]", _BAR),
+    "the total and text of a bar": kept(
+        "[setattr(bar, 'total', bar.total + 2), setattr(bar, 'best', bar.total * 2), bar.total + bar.best][2]",
+        _BAR + "bar.best = 0",
+        'open(OUT + "/bar.txt", "w").write(f"{bar.n} of {bar.total}, {bar.best}")',
+    ),
+    "a checkpoint that is written without a manager": _WRITTEN,
 }
 NOT_RESUMED = {
     "a model that a callback exports with its optimizer": (
         _MODULE_IN_A_CALLBACK,
         "the model exported is exported during training",
     ),
+    "a model that another one replaces in its folder": (_OVERWRITTEN, "the model exported is exported during training"),
     "a generator that workers draw from": (
         _ROWS.format(read='x[rows] + self.rng.normal(size=(8, 4)).astype("float32")'),
         "the 2 workers of the PyDataset share a random generator",

@@ -7,7 +7,7 @@ checkpoint counts only if it reproduces what its side recorded; else both sides 
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,8 @@ class DivergenceLocation:
         if not self.causes:
             return [f"diverges at {self.where}: {self.note}" if self.where else f"not located: {self.note}"]
         more = [f"    also {cause}" for cause in self.causes[1:]]
-        return [f"diverges first at {self.where}: {self.causes[0]}", *more]
+        note = [f"    {self.note}"] if self.note else []
+        return [f"diverges first at {self.where}: {self.causes[0]}", *note, *more]
 
 
 AGREED = "the ledgers agree: the difference came after the last epoch, or is in an output file"
@@ -124,20 +125,48 @@ def _locate_from(
             window = Trace(level=STEP, fit=divergence.place("fit"), epoch=divergence.place("epoch"))
             log_progress(f"locating: training both again to {divergence.where}, with a line for each step")
             traced = _train_both(sides, starts, window, Path(scratch) / "step")
-            for side, start, run, number in zip(sides, starts, traced, divergence.numbers, strict=True):
-                if start is not None:
-                    require_reproduced(side.run, run, number)
+            others = _not_reproduced(sides, starts, traced, divergence)
             found = first_divergence(*traced)
             # The second training may reveal that no step differs.
             if found is None or found.place("step") is None:
                 return _not_in_a_step(divergence, found)
             divergence = found
+        else:
+            others = []
         log_progress(f"locating: training both again to {divergence.where}, with every tensor of it")
         traced = _train_both(sides, starts, _window(divergence), Path(scratch) / "tensor")
         found = first_divergence(*traced)
         if any(starts):
             _require_same_step(divergence, found)
-        return _in_step(divergence, found, traced)
+        return _with_note(_in_step(divergence, found, traced), others)
+
+
+def _not_reproduced(
+    sides: tuple[Side, Side],
+    starts: Sequence[Resumption | None],
+    traced: tuple[RunWithRecord, RunWithRecord],
+    divergence: Divergence,
+) -> list[str]:
+    """The runs that, trained from the beginning, have other lines than were recorded; from a checkpoint, none may."""
+    found = []
+    for side, start, run, number in zip(sides, starts, traced, divergence.numbers, strict=True):
+        try:
+            require_reproduced(side.run, run, number)
+        except SamebitsError:
+            if start is not None:
+                raise
+            found.append(side.run[1].id)
+    return found
+
+
+def _with_note(location: DivergenceLocation, others: Sequence[str]) -> DivergenceLocation:
+    """The location with the runs that were not reproduced, if any: it is then of their new trainings."""
+    if not others or not location.causes:
+        return location
+    return replace(
+        location,
+        note=f"trained again, {' and '.join(others)} did not train as recorded: this place is of the new trainings",
+    )
 
 
 def checkpoint_before(side: Side, number: int | None) -> Resumption | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from samebits.core.digest import Digest
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.compat.patches import Patches
 
@@ -21,7 +22,7 @@ class ExportedModels:
 
     def __init__(self, code: str) -> None:
         self._code = code
-        self._repeatable: set[Path] = set()
+        self._repeatable: dict[Path, Digest] = {}
         self._before: frozenset[Path] = frozenset()
 
     def install(self, patches: Patches) -> None:
@@ -36,7 +37,10 @@ class ExportedModels:
 
     def check(self) -> None:
         """Raise UncapturableError for a model that was not there before, and may have other bytes in a resumed run."""
-        for folder in sorted(self._folders() - self._before - self._repeatable):
+        for folder in sorted(self._folders() - self._before):
+            # The script may have written another model there since.
+            if self._repeatable.get(folder) == Digest.of_file(folder / _FILE):
+                continue
             raise UncapturableError(
                 f"the model {folder.name} is exported during training, which writes other bytes in a resumed run;"
                 " use model.export, or save it as a .keras file"
@@ -46,7 +50,9 @@ class ExportedModels:
         @functools.wraps(original)
         def export(model: Any, filepath: Any, *arguments: Any, **options: Any) -> Any:
             made = original(model, filepath, *arguments, **options)
-            self._repeatable.add(Path(os.path.realpath(filepath)))
+            folder = Path(os.path.realpath(filepath))
+            if (folder / _FILE).is_file():  # other formats have no such file
+                self._repeatable[folder] = Digest.of_file(folder / _FILE)
             return made
 
         return export

@@ -84,11 +84,6 @@ def _is_plain_console(value: Any) -> bool:
 
 
 def _handling_in_library(value: Any) -> str:
-    import tensorflow as tf
-
-    if isinstance(value, tf.train.Checkpoint):
-        # Its first save would create this variable. It is there from the start, so that it can be restored.
-        value.save_counter  # noqa: B018
     if isinstance(value, _compared()) or hasattr(value, "export"):  # a lookup table whose content can be read
         return COMPARE
     walked = isinstance(value, _walked()) or type(value).__module__.partition(".")[0] == "keras"

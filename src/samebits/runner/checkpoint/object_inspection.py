@@ -20,6 +20,16 @@ _MANAGED_DICT = 1 << 4  # the interpreter keeps the attributes of such a class o
 
 _CACHE = type(functools.cache(len))
 
+_PRINTING_OF_A_BAR = frozenset(
+    {
+        *("iterable", "leave", "fp", "ncols", "nrows", "mininterval", "maxinterval", "miniters", "dynamic_miniters"),
+        *("ascii", "disable", "unit", "unit_scale", "unit_divisor", "lock_args", "delay", "gui", "dynamic_ncols"),
+        *("smoothing", "_ema_dn", "_ema_dt", "_ema_miniters", "bar_format", "colour", "_time", "last_print_n"),
+        *("last_print_t", "start_t", "pos", "sp", "container", "displayed", "ncols", "write_bytes", "_lock"),
+    }
+)
+"""Attributes of tqdm's own bars that say how and when they print."""
+
 
 def draws_unseen(kind: type, ours: Callable[[type], bool]) -> bool:
     """Whether a PyDataset inherits from one of a library: that code is not inspected, and may draw."""
@@ -30,9 +40,9 @@ def draws_unseen(kind: type, ours: Callable[[type], bool]) -> bool:
 
 
 def attributes_of(value: Any) -> dict[str, Any] | None:
-    """An object's attributes, including those in slots; None if it cannot have any. Of a bar, its count."""
+    """An object's attributes, including those in slots; None if it cannot have any. Of a bar, what a script sets."""
     if is_bar(value):
-        return {"n": value.n}
+        return {name: item for name, item in vars(value).items() if name not in _PRINTING_OF_A_BAR}
     slots = [name for base in type(value).__mro__ for name in _slots(base) if hasattr(value, name)]
     # Objects that are implemented in C often have neither.
     if not slots and not hasattr(value, "__dict__"):
@@ -41,8 +51,9 @@ def attributes_of(value: Any) -> dict[str, Any] | None:
 
 
 def is_bar(value: Any) -> bool:
-    """Whether it is a bar of tqdm: a script can read its count back; the rest is what it prints."""
-    return type(value).__module__.partition(".")[0] == "tqdm" and isinstance(getattr(value, "n", None), (int, float))
+    """Whether it is a bar of tqdm: a script can read its counts and texts back; the rest is how it prints."""
+    counts = isinstance(getattr(value, "n", None), (int, float)) and hasattr(value, "__dict__")
+    return counts and type(value).__module__.partition(".")[0] == "tqdm"
 
 
 def member_attributes(member: enum.Enum) -> dict[str, Any]:

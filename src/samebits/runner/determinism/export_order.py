@@ -17,10 +17,14 @@ def install_export_order(patches: Patches) -> None:
     """Let every new set by identity keep its order, and number the functions of exported models.
 
     The list of checkpoints that `tf.train.CheckpointManager` writes loses its times of day, which are optional there.
+    Its checkpoint counts its saves from the start, so that a resumed run can restore the count.
     """
+    import tensorflow as tf
+
     patches.wrap(tensorflow_private.identity_set_location(), _ordered)
     install_export_names(patches)
     patches.wrap(tensorflow_private.checkpoint_state_location(), _without_times)
+    patches.wrap((tf.train.CheckpointManager, "__init__"), _with_counter)
 
 
 def _without_times(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,6 +36,16 @@ def _without_times(original: Callable[..., Any]) -> Callable[..., Any]:
         return made
 
     return state
+
+
+def _with_counter(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def init(manager: Any, checkpoint: Any, *arguments: Any, **options: Any) -> None:
+        original(manager, checkpoint, *arguments, **options)
+        # Its first save would create this variable. Every run creates it here, whatever checkpoints it writes.
+        getattr(checkpoint, "save_counter", None)
+
+    return init
 
 
 def _ordered(original: Callable[..., None]) -> Callable[..., None]:

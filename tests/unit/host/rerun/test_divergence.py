@@ -87,17 +87,31 @@ def _locate(compared: tuple[RunWithRecord, RunWithRecord], sides: tuple[TrainAga
 _DIVERGED = ([_epoch(0), _epoch(1)], [_epoch(0), _epoch(1, "other")])
 _STEPS = ([_epoch(0), _step(0), _step(1)], [_epoch(0), _step(0), _step(1, "other")])
 
+_REPRODUCED = ([*_STEPS[0], _epoch(1)], [*_STEPS[1], _epoch(1, "other")])
+"""As recorded, with a line for each step."""
+
 
 def test_first_the_step_then_its_tensors(trainings: Trainings) -> None:
     kernel = [_tensor(values, path="m/a/kernel", group="trainable") for values in ([1, 2], [1, 3])]
     tensors = [[_step(1, weights, variables=[item])] for weights, item in zip(("same", "other"), kernel, strict=True)]
-    found = _located(trainings, *_DIVERGED, _STEPS, tensors)
+    found = _located(trainings, *_DIVERGED, _REPRODUCED, tensors)
     assert (
         trainings.asked == [Trace(level=STEP, fit=0, epoch=1)] * 2 + [Trace(level=TENSOR, fit=0, epoch=1, step=1)] * 2
     )
     assert (found.fit, found.loop, found.epoch, found.step) == (0, None, 1, 1)
     assert [(cause.kind, cause.tensor, cause.layer) for cause in found.causes] == [("variable", "m/a/kernel", "m/a")]
     assert found.lines() == ["diverges first at fit 0, epoch 1, step 1: variable m/a/kernel (layer m/a)"]
+
+
+def test_trainings_that_are_not_those_recorded(trainings: Trainings) -> None:
+    """Each training without seeds diverges at a place of its own, which is not that of the two runs."""
+    tensors = [
+        [_step(1, weights, outputs=[_tensor(values, layer="m")])] for weights, values in (("a", [1]), ("b", [2]))
+    ]
+    steps = [[_epoch(0), _step(0), _step(1, weights), _epoch(1, weights)] for weights in ("same", "new")]
+    found = _located(trainings, *_DIVERGED, steps, tensors)
+    assert "did not train as recorded: this place is of the new trainings" in found.lines()[1]
+    assert found.note.count("-train-") == 1
 
 
 def test_runs_that_were_traced_by_step_need_one_training(trainings: Trainings) -> None:
