@@ -6,17 +6,16 @@ gives a verdict does.
 
 import os
 import sqlite3
-import struct
 import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
-from operator import attrgetter
 from pathlib import Path
 
 from samebits import __version__
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError, StorageError
+from samebits.core.known_digests import STAMP_BYTES, last_change, stamp_of
 from samebits.core.run_dir import RunDir
 from samebits.host.cache_dir import cache_folder
 from samebits.host.console import log
@@ -32,10 +31,7 @@ _RECORD, _VERIFICATION = RunDir(Path()).record.name, RunDir(Path()).verification
 _Entry = tuple[bytes, int, bytes, bytes]
 """The state of a run's files, a checksum, what a list shows of the run, and the name of its folder."""
 
-_STAMP = "<QQqqq"
-_pack = struct.Struct(_STAMP).pack
-_parts = attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
-_NO_FILE, _UNREADABLE = bytes(40), b"\xff" * 40
+_NO_FILE, _UNREADABLE = bytes(STAMP_BYTES), b"\xff" * STAMP_BYTES
 
 
 class RunIndex:
@@ -134,7 +130,7 @@ def _state(folder: str, known: bytes = b"") -> bytes:
 
 def _stamp(path: str) -> bytes:
     try:
-        return _pack(*_parts(os.stat(path)))
+        return stamp_of(os.stat(path))
     except OSError:
         with suppress(OSError):
             os.lstat(path)
@@ -143,5 +139,4 @@ def _stamp(path: str) -> bytes:
 
 
 def _last_change(state: bytes) -> float:
-    latest: int = max(max(found[-2:]) for found in struct.iter_unpack(_STAMP, state))
-    return latest / 1e9
+    return max(last_change(state[at : at + STAMP_BYTES]) for at in range(0, len(state), STAMP_BYTES)) / 1e9
