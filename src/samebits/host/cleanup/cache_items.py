@@ -24,8 +24,7 @@ def cache_items(needs: RunNeeds, processes: str) -> Iterator[Item]:
     yield from _sources(processes)
     yield from _inputs(needs)
     yield from _bases()
-    yield from _lists()
-    yield from _data_digests()
+    yield from _computed()
     yield from _unfinished()
 
 
@@ -219,28 +218,20 @@ def _remove_base(path: Path) -> None:
     path.with_suffix(".json").unlink(missing_ok=True)
 
 
-def _lists() -> Iterator[Item]:
-    for path in sorted(cache_folder("lists").iterdir()):
-        yield Item(
-            kind="index of a folder of runs",
-            name=path.name,
-            size=disk_size(path),
-            used=last_use(path),
-            again="made again by `samebits list`",
-            remove=partial(_remove_any, path),
-        )
-
-
-def _data_digests() -> Iterator[Item]:
-    for path in sorted(cache_folder("data").iterdir()):
-        yield Item(
-            kind="digests of a data folder",
-            name=path.name,
-            size=disk_size(path),
-            used=last_use(path),
-            again="made again by `samebits train --data-cache`",
-            remove=partial(_remove_any, path),
-        )
+def _computed() -> Iterator[Item]:
+    for folder, kind, command in (
+        ("lists", "index of a folder of runs", "samebits list"),
+        ("data", "digests of a data folder", "samebits train --data-cache"),
+    ):
+        for path in sorted(cache_folder(folder).iterdir()):
+            yield Item(
+                kind=kind,
+                name=path.name,
+                size=disk_size(path),
+                used=last_use(path),
+                again=f"made again by `{command}`",
+                remove=partial(_remove_any, path),
+            )
 
 
 def _unfinished() -> Iterator[Item]:
