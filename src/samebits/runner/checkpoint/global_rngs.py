@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from samebits.runner.compat import cpython_private, keras_private, numpy_private, tensorflow_private
+from samebits.runner.compat import cpython_private, keras_private, numpy_private, tensorflow_random
 
 
 def generators(*, wanted: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -16,10 +16,10 @@ def generators(*, wanted: frozenset[str] = frozenset()) -> dict[str, Any]:
     # Creating it would itself draw a number.
     if KERAS in wanted or keras_private.has_global_seed_generator():
         found[KERAS] = keras_private.global_seed_generator()
-    of_tensorflow = tensorflow_private.global_generator()
+    of_tensorflow = tensorflow_random.global_generator()
     if of_tensorflow is not None:
         found["random generator of TensorFlow"] = of_tensorflow.state
-    found["seeds of TensorFlow"] = tensorflow_private.eager_seed_generator()
+    found["seeds of TensorFlow"] = tensorflow_random.eager_seed_generator()
     found["random generator of NumPy"] = numpy_private.global_random_state()
     found["random generator of Python"] = cpython_private.global_random()
     return found

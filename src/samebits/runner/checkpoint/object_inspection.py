@@ -25,7 +25,7 @@ _PRINTING_OF_A_BAR = frozenset(
         *("iterable", "leave", "fp", "ncols", "nrows", "mininterval", "maxinterval", "miniters", "dynamic_miniters"),
         *("ascii", "disable", "unit", "unit_scale", "unit_divisor", "lock_args", "delay", "gui", "dynamic_ncols"),
         *("smoothing", "_ema_dn", "_ema_dt", "_ema_miniters", "bar_format", "colour", "_time", "last_print_n"),
-        *("last_print_t", "start_t", "pos", "sp", "container", "displayed", "ncols", "write_bytes", "_lock"),
+        *("last_print_t", "start_t", "pos", "sp", "container", "displayed", "write_bytes", "_lock"),
     }
 )
 """Attributes of tqdm's own bars that say how and when they print."""

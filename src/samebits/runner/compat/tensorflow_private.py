@@ -233,7 +233,7 @@ def original_line(file: str, line: int) -> tuple[str, int] | None:
     return None
 
 
-# Settings and random generators.
+# Settings.
 
 
 def op_determinism_is_on() -> bool:
@@ -255,27 +255,6 @@ def names_its_threads() -> bool:
     import tensorflow as tf
 
     return tuple(int(part) for part in tf.__version__.split(".")[:2]) >= (2, 21)
-
-
-def tensorflow_seed() -> Any:
-    """The seed that `tf.random.set_seed` set."""
-    from tensorflow.python.eager import context
-
-    return context.global_seed()
-
-
-def eager_seed_generator() -> Any:
-    """The Python generator that gives eager operations their seeds."""
-    from tensorflow.python.eager import context
-
-    return context.context()._rng
-
-
-def global_generator() -> Any:
-    """The generator of `tf.random.get_global_generator`; None where none exists. The public one creates it."""
-    from tensorflow.python.ops import stateful_random_ops
-
-    return stateful_random_ops.global_generator
 
 
 # tf.data pipelines.

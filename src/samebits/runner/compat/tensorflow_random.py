@@ -1,4 +1,4 @@
-"""Private names of TensorFlow's stateful random operations, tested with 2.21.0."""
+"""Private names of TensorFlow's seeds, random generators and stateful random operations, tested with 2.21.0."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -73,3 +73,24 @@ def _graphs() -> Iterator[Any]:
 def is_scratch(graph: Any) -> bool:
     """Whether Keras computes shapes in a graph that is never executed."""
     return str(graph.name).startswith("scratch_graph")
+
+
+def tensorflow_seed() -> Any:
+    """The seed that `tf.random.set_seed` set."""
+    from tensorflow.python.eager import context
+
+    return context.global_seed()
+
+
+def eager_seed_generator() -> Any:
+    """The Python generator that gives eager operations their seeds."""
+    from tensorflow.python.eager import context
+
+    return context.context()._rng
+
+
+def global_generator() -> Any:
+    """The generator of `tf.random.get_global_generator`; None where none exists. The public one creates it."""
+    from tensorflow.python.ops import stateful_random_ops
+
+    return stateful_random_ops.global_generator

@@ -29,22 +29,14 @@ MOVING = frozenset(
         *("Gather", "GatherNd", "GatherV2", "Identity", "IdentityN", "If", "IteratorGetNext", "MakeIterator"),
         *("MirrorPad", "NoOp", "OneHot", "OnesLike", "OptionalFromValue", "OptionalGetValue", "Pack", "Pad"),
         *("PadV2", "ParallelDynamicStitch", "PartitionedCall", "Placeholder", "PlaceholderWithDefault"),
-        *(
-            "PreventGradient",
-            "ReadVariableOp",
-            "_ReadVariablesOp",
-            "Reshape",
-            "ResourceGather",
-            "Reverse",
-            "ReverseSequence",
-        ),
+        *("PreventGradient", "ReadVariableOp", "Reshape", "ResourceGather", "Reverse", "ReverseSequence"),
         *("ReverseV2", "Roll", "SaveV2", "Select", "SelectV2", "Shape", "ShapeN", "Size", "Slice", "Snapshot"),
         *("Split", "SplitV", "Squeeze", "StatefulPartitionedCall", "StatelessCase", "StatelessIf"),
         *("StatelessWhile", "StopGradient", "StridedSlice", "StridedSliceGrad", "StringFormat", "TensorDataset"),
         *("TensorListConcatV2", "TensorListFromTensor", "TensorListGather", "TensorListGetItem"),
         *("TensorListPopBack", "TensorListPushBack", "TensorListSetItem", "TensorListStack"),
         *("TensorScatterUpdate", "TensorSliceDataset", "Tile", "Transpose", "Unpack", "Where", "While"),
-        "ZerosLike",
+        *("ZerosLike", "_ReadVariablesOp"),
     }
 )
 """Operations that only move, select, repeat or print values, or call other operations."""

@@ -13,7 +13,7 @@ from samebits.core.determinism_profile import GPU_SETTINGS, Profile
 from samebits.core.environment import ReadBack
 from samebits.core.errors import SettingError
 from samebits.core.trial import EXACT_OPERATIONS, GRAPH_REWRITES, OP_DETERMINISM, ORDER_OF_SUMS, SEEDS
-from samebits.runner.compat import keras_private, tensorflow_private
+from samebits.runner.compat import keras_private, tensorflow_private, tensorflow_random
 from samebits.runner.compat.numpy_private import cpu_features, kernel_features, openblas_core, openblas_threads
 from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism import exact_ops as exact
@@ -98,7 +98,7 @@ def read_back_seeds(seed: int) -> list[ReadBack]:
     found: tuple[tuple[str, Any, str], ...] = (
         ("seed of Python", python, "random.getstate"),
         ("seed of NumPy", numpy, "numpy.random.get_state"),
-        ("seed of TensorFlow", tensorflow_private.tensorflow_seed(), "tensorflow context"),
+        ("seed of TensorFlow", tensorflow_random.tensorflow_seed(), "tensorflow context"),
     )
     # Earlier versions of Keras draw from Python's generator alone.
     if keras_private.keeps_seed():
