@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from samebits.core.digest import Digest, confirm_checksum, with_checksum
+from samebits.core.digest import Digest, confirmed_fields, with_checksum
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import (
     Fields,
     canonical_json,
-    check_version,
     read_json,
     reading,
     storage_error,
@@ -113,10 +112,7 @@ class Checkpoint:
     @classmethod
     def from_dict(cls, value: object) -> Self:
         """Parse the output of `to_dict`; raises RecordError."""
-        fields = Fields(value)
-        check_version(fields, CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
-        # The checksum comes first: values of a changed file are not trusted.
-        confirm_checksum(value, "checkpoint")
+        fields = confirmed_fields(value, CHECKPOINT_FORMAT, CHECKPOINT_VERSION)
         ledger = fields.inner("ledger")
         return cls(
             position=fields.parse("place", Position.parse),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from samebits.core.errors import RecordError
-from samebits.core.jsonio import Fields, canonical_json
+from samebits.core.jsonio import Fields, canonical_json, check_version
 
 _DIGEST_TEXT = re.compile(r"sha256:([0-9a-f]{64})")
 
@@ -101,3 +101,13 @@ def confirm_checksum(value: object, what: str) -> None:
     expected = digest_of_read(fields.rest("seal"))
     if fields.get("seal", str) != str(expected):
         raise RecordError(f"the checksum does not match: the {what} was changed after it was written")
+
+
+def confirmed_fields(value: object, form: str, version: str) -> Fields:
+    """The values of a file of this format; raises RecordError for another one, a newer version, or a wrong checksum."""
+    fields = Fields(value)
+    # The version comes first: a newer format may compute its checksum differently.
+    check_version(fields, form, version)
+    # No value of a changed file is trusted.
+    confirm_checksum(value, form.rpartition(".")[2])
+    return fields

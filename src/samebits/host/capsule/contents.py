@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from samebits import __version__
-from samebits.core.digest import Digest, confirm_checksum, with_checksum
+from samebits.core.digest import Digest, confirmed_fields, with_checksum
 from samebits.core.errors import RecordError
-from samebits.core.jsonio import Fields, canonical_json, check_version
+from samebits.core.jsonio import Fields, canonical_json
 from samebits.core.run_files import MAX_DEPTH, MAX_FILES, safe_path
 
 NAME = "capsule.json"
@@ -128,9 +128,7 @@ def read_contents(content: bytes) -> Contents:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"it is not JSON: {error}") from error
-    fields = Fields(value)
-    check_version(fields, _FORMAT, CAPSULE_VERSION)
-    confirm_checksum(value, "capsule")
+    fields = confirmed_fields(value, _FORMAT, CAPSULE_VERSION)
     # One way to write the same value: a changed byte between two values is found, too.
     if canonical_json(value) + b"\n" != content:
         raise RecordError("it is not written as samebits writes it")

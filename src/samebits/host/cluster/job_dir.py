@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from samebits import __version__
-from samebits.core.digest import confirm_checksum, with_checksum
+from samebits.core.digest import confirmed_fields, with_checksum
 from samebits.core.errors import InputError, RecordError
-from samebits.core.jsonio import Fields, check_version, read_json, readable_json, reading, write_atomically
+from samebits.core.jsonio import Fields, read_json, readable_json, reading, write_atomically
 from samebits.core.origin import GitCommit
 from samebits.core.recipe import Recipe
 from samebits.core.run_config import RunConfig
@@ -185,9 +185,7 @@ class JobDir:
         """Read `job.json`; raises RecordError, which names the file."""
         value = read_json(self.file)
         with reading(self.file):
-            fields = Fields(value)
-            check_version(fields, JOB_FORMAT, JOB_VERSION)
-            confirm_checksum(value, "job")
+            fields = confirmed_fields(value, JOB_FORMAT, JOB_VERSION)
             return Job.from_fields(fields)
 
     def write(self, job: Job) -> None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from samebits.core.digest import Digest, confirm_checksum, digest_of_read, with_checksum
+from samebits.core.digest import Digest, confirmed_fields, digest_of_read, with_checksum
 from samebits.core.errors import InputError, RecordError, pluralize
-from samebits.core.jsonio import Fields, check_version, read_json, readable_json, reading, write_atomically
+from samebits.core.jsonio import Fields, read_json, readable_json, reading, write_atomically
 from samebits.host.compare.ledger_diff import TENSOR_LISTS
 
 CHALLENGE_FORMAT = "samebits.challenge"
@@ -180,9 +180,7 @@ def read_challenge(path: Path) -> Challenge:
     """Read a party's file, which may be a stranger's; raises RecordError, which names it."""
     value = read_json(path)
     with reading(path):
-        fields = Fields(value)
-        check_version(fields, CHALLENGE_FORMAT, CHALLENGE_VERSION)
-        confirm_checksum(value, "challenge")
+        fields = confirmed_fields(value, CHALLENGE_FORMAT, CHALLENGE_VERSION)
         return Challenge.from_fields(fields)
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from samebits.core.cpu_info import describe_cpu, microcode
 from samebits.core.determinism_profile import Profile
-from samebits.core.digest import Digest, confirm_checksum, with_checksum
+from samebits.core.digest import Digest, confirmed_fields, with_checksum
 from samebits.core.errors import RecordError, StorageError
-from samebits.core.jsonio import Fields, check_version, readable_json, write_atomically
+from samebits.core.jsonio import Fields, readable_json, write_atomically
 from samebits.core.recipe import ImageIdentity
 from samebits.host.cache_dir import cache_folder, read_own
 from samebits.host.launch.runtime import Runtime
@@ -81,9 +81,7 @@ def read_cached(key: Mapping[str, Any]) -> dict[str, str] | None:
     """The digests that were kept under a key; None where there are none, or the file is damaged."""
     try:
         value = json.loads(read_own(_path(key)))
-        fields = Fields(value)
-        check_version(fields, FINGERPRINT_FORMAT, FINGERPRINT_VERSION)
-        confirm_checksum(value, "fingerprint")
+        fields = confirmed_fields(value, FINGERPRINT_FORMAT, FINGERPRINT_VERSION)
         if fields.get("key", dict) != key:
             return None
         operations = fields.inner("operations")

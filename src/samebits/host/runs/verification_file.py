@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samebits.core.digest import confirm_checksum, with_checksum
-from samebits.core.jsonio import Fields, check_version, read_json, readable_json, reading, write_atomically
+from samebits.core.digest import confirmed_fields, with_checksum
+from samebits.core.jsonio import Fields, read_json, readable_json, reading, write_atomically
 
 VERIFICATION_FORMAT = "samebits.verification"
 VERIFICATION_VERSION = "1.3"
@@ -53,8 +53,5 @@ def read_verification(path: Path) -> RecordedVerification:
     """Read what `write_verification` wrote; raises RecordError, which names the file."""
     value = read_json(path)
     with reading(path):
-        fields = Fields(value)
-        # The version comes first: a newer format may compute its checksum differently.
-        check_version(fields, VERIFICATION_FORMAT, VERIFICATION_VERSION)
-        confirm_checksum(value, "verification")
+        fields = confirmed_fields(value, VERIFICATION_FORMAT, VERIFICATION_VERSION)
         return RecordedVerification.from_fields(fields)

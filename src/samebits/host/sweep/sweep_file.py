@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from samebits import __version__
-from samebits.core.digest import Digest, confirm_checksum, with_checksum
+from samebits.core.digest import Digest, confirmed_fields, with_checksum
 from samebits.core.errors import InputError, RecordError
-from samebits.core.jsonio import Fields, check_version, read_json, readable_json, reading, write_atomically
+from samebits.core.jsonio import Fields, read_json, readable_json, reading, write_atomically
 from samebits.core.record import FINISHED, Record
 from samebits.core.run_dir import RunDir
 from samebits.host.runs.attempts import attempts_of, note_attempt, run_name
@@ -241,10 +241,7 @@ def read_sweep(folder: SweepDir) -> Sweep:
     """Read `sweep.json`; raises RecordError, which names the file."""
     value = read_json(folder.file)
     with reading(folder.file):
-        fields = Fields(value)
-        # The version comes first: a newer format may compute its checksum differently.
-        check_version(fields, SWEEP_FORMAT, SWEEP_VERSION)
-        confirm_checksum(value, "sweep")
+        fields = confirmed_fields(value, SWEEP_FORMAT, SWEEP_VERSION)
         found = Sweep.from_fields(fields)
         if found.id != Path(os.path.abspath(folder.path)).name:
             raise RecordError(f"'id' must be the name of its folder, not {found.id!r}")
