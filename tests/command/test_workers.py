@@ -178,6 +178,13 @@ def test_a_custom_loop(project: Project) -> None:
     assert "sequential/dense/kernel is the first to differ" in _ours(in_rounds)
 
 
+def test_no_worker_tunes_its_pipelines(project: Project) -> None:
+    """The thread that tunes may sleep on for up to a minute when its iterator ends."""
+    done = _train(project, "tuning")
+    assert done.status == 0, done.err
+    assert "tuned: []" in done.out.splitlines()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_worker_that_is_killed(project: Project, index: int) -> None:

@@ -267,8 +267,10 @@ def parse_digits(text: str) -> int | None:
 
 def check_version(fields: Fields, form: str, version: str) -> None:
     """Raise RecordError unless a file has this format and a readable version. A newer minor version only warns."""
-    found = fields.get("format", str)
+    found = fields.optional("format", str)
     what = form.rpartition(".")[2]
+    if found is None:
+        raise RecordError(f"'format' is missing; the file is not a {what} of a run")
     if found != form:
         raise RecordError(f"'format' is {found!r}; the file is not a {what} of a run")
     given = fields.get("version", str)

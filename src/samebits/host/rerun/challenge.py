@@ -15,7 +15,7 @@ from typing import Any, Self
 from samebits.core.digest import Digest
 from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK, InputError, RecordError, SamebitsError, shorten
 from samebits.core.jsonio import reading
-from samebits.core.record import FINISHED, Record
+from samebits.core.record import FINISHED, INTERRUPTED, Record
 from samebits.core.run_config import DOCUMENTED
 from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import STEP, TENSOR, Trace
@@ -89,7 +89,7 @@ def exchange(party: "Party", file: Path, against: Path | None) -> Exchange:
     theirs = read_challenge(against)
     with reading(against):
         _require_opponent(theirs, own)
-    index = _first_difference(own.ledger, theirs.ledger)
+        index = _first_difference(own.ledger, theirs.ledger)
     if index is None:
         found = _agreed(own, theirs, file)
     elif reason := _why_no_step(own.ledger, theirs.ledger, index):
@@ -97,7 +97,7 @@ def exchange(party: "Party", file: Path, against: Path | None) -> Exchange:
     else:
         place = own.ledger[index]
         with reading(against):
-            _require_place(theirs, place)
+            _require_place(theirs, own, place)
         traced = _trace(party, index, own.traced, theirs.traced)
         with reading(against):
             found = _compare_steps(traced, theirs.traced, place, file)
@@ -109,6 +109,8 @@ def exchange(party: "Party", file: Path, against: Path | None) -> Exchange:
 def print_exchange(found: Exchange) -> None:
     """Print what is known, and what comes next; the last line is the verdict, if there is one."""
     print_line(f"challenge {found.file}")
+    if found.verdict is None:
+        print_line(f"send {found.file}; the other party answers it: samebits challenge RUN FILE --against {found.file.name}")
     for line in found.location.lines() if found.location is not None else ():
         print_line(line)
     if found.verdict is not None:
@@ -129,6 +131,8 @@ class Party:
         record = run.read()
         if record.recipe.world_size > 1:
             raise InputError(f"{describe_workers(record.recipe.world_size)}, and no trace of steps to challenge with")
+        if record.outcome.state == INTERRUPTED:
+            raise RecordError(f"{record.id} was interrupted; finish it by `samebits resume {record.id}`")
         if record.outcome.state != FINISHED or record.result_digest is None:
             raise RecordError(f"{record.id} has no result; a challenge is about a finished run")
         if wrong := damages(run, record):
@@ -168,7 +172,10 @@ def _continued(fresh: Challenge, file: Path) -> Challenge:
 def _require_opponent(theirs: Challenge, own: Challenge) -> None:
     """Raise RecordError unless the other file is of another run of the same recipe, and as it was before."""
     if theirs.recipe != own.recipe:
-        raise RecordError(f"it is of another recipe, {theirs.recipe.short}, and ours is {own.recipe.short}")
+        raise RecordError(
+            f"it is of another recipe, {theirs.recipe.short}, and ours is {own.recipe.short}; with both runs at hand"
+            " `samebits diff` names what differs"
+        )
     if theirs.record == own.record:
         raise RecordError("it is of the same run; name the other party's file")
     if theirs.seen is not None and (theirs.seen.record, theirs.seen.ledger) != (own.given.record, own.given.ledger):
@@ -176,15 +183,26 @@ def _require_opponent(theirs: Challenge, own: Challenge) -> None:
     theirs.require_as_seen(own.seen)
 
 
-def _require_place(theirs: Challenge, place: PlacedDigest) -> None:
+def _require_place(theirs: Challenge, own: Challenge, place: PlacedDigest) -> None:
     """Raise RecordError if the other party gives steps of another epoch than the one in which the ledgers diverge."""
-    if theirs.traced is not None and theirs.traced.place != (place.fit, place.epoch):
+    if theirs.traced is None:
+        return
+    if theirs.traced.place != (place.fit, place.epoch):
         raise RecordError(f"its steps are not of {_where(place)}, in which the ledgers diverge")
+    if own.traced is not None:
+        _first_difference(own.traced.steps, theirs.traced.steps)
 
 
-def _first_difference(one: Sequence[PlacedDigest], other: Sequence[PlacedDigest]) -> int | None:
-    pairs = enumerate(itertools.zip_longest(one, other))
-    return next((index for index, (ours, theirs) in pairs if ours != theirs), None)
+def _first_difference(ours: Sequence[PlacedDigest], theirs: Sequence[PlacedDigest]) -> int | None:
+    """The first index at which two lists differ; raises RecordError where a place of theirs contradicts its digest."""
+    for index, (own, other) in enumerate(itertools.zip_longest(ours, theirs)):
+        if own == other:
+            continue
+        # A digest covers its place.
+        if own is not None and other is not None and own.digest == other.digest:
+            raise RecordError(f"it gives {_where(other) or 'no place'} for the digest of {_where(own) or 'another line'}")
+        return index
+    return None
 
 
 def _why_no_step(ours: Sequence[PlacedDigest], theirs: Sequence[PlacedDigest], index: int) -> str:

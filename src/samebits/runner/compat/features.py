@@ -210,6 +210,7 @@ MULTI_WORKER = Feature(
         "keras.src.backend.tensorflow.trainer:TensorFlowTrainer._maybe_symbolic_build",
         "keras.src.backend.tensorflow.trainer:_collective_all_reduce_multi_worker",
         "keras.src.backend.tensorflow.trainer:reduce_per_replica",
+        "tensorflow.python.data.ops.dataset_ops:DatasetV2._apply_debug_options",
         "tensorflow.python.distribute.collective_all_reduce_strategy:CollectiveAllReduceExtended._in_multi_worker_mode",
         "tensorflow.python.distribute.input_lib:DistributedDataset#_original_dataset",
         "tensorflow.python.distribute.input_lib:DistributedDataset.__iter__",

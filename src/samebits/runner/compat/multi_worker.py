@@ -4,6 +4,10 @@ See keras-team/keras issue 20585.
 
 The first reduces the metrics of a step along an axis that scalars do not have. The second reduces the first batch over
 the workers to find its shapes, and a batch may hold what has no mean.
+
+Pipelines are not tuned while they run. The thread that tunes an iterator sleeps for 10 ms, 20 ms, 40 ms and so on up to
+60 s. Its end wakes it before it can see that it ended (`Model::OptimizeLoop` and `StartCancel` of TensorFlow 2.21): on
+busy cores it then sleeps on, and the iterator of the next epoch waits, and with it all workers.
 """
 
 import functools
@@ -20,6 +24,14 @@ def make_fit_work(patches: Patches) -> None:
 
     patches.wrap((keras_trainer, "reduce_per_replica"), _reducing_scalars)
     patches.wrap((keras_trainer.TensorFlowTrainer, "_maybe_symbolic_build"), _building_from_own_batch)
+
+
+def leave_pipelines_untuned(patches: Patches) -> None:
+    """Have every iterator made from now on keep the parallelism it starts with; elements and their order stay."""
+    import tensorflow as tf
+
+    # Each iterator passes here, the ones in which TensorFlow hands batches to devices, too.
+    patches.wrap((tf.data.Dataset, "_apply_debug_options"), _untuned)
 
 
 def own_part(variable: Any) -> Any:
@@ -47,6 +59,19 @@ def opening_locations() -> list[PatchTarget]:
     from tensorflow.python.distribute import input_lib
 
     return [(input_lib.DistributedDataset, "__iter__"), (input_lib.DistributedDatasetsFromFunction, "__iter__")]
+
+
+def _untuned(original: Callable[..., Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+
+    @functools.wraps(original)
+    def apply(dataset: Any) -> Any:
+        return original(dataset).with_options(options)
+
+    return apply
 
 
 def _reducing_scalars(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ def join_cluster(worker: Worker, patches: Patches) -> None:
     import tensorflow as tf
 
     multi_worker.make_fit_work(patches)
+    multi_worker.leave_pipelines_untuned(patches)
     patches.wrap((tf.distribute.MultiWorkerMirroredStrategy, "__init__"), functools.partial(_checked, worker=worker))
 
 

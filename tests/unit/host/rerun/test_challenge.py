@@ -196,6 +196,18 @@ REFUSED: dict[str, tuple[int, Callable[[Any], object], str]] = {
         ),
         "its tensors are not of fit 0, epoch 1, step 1, the first step that differs",
     ),
+    "the place of a line": (
+        1,
+        lambda v: v["ledger"][0].update(epoch=7),
+        "it gives fit 0, epoch 7 for the digest of fit 0, epoch 0",
+    ),
+    "the place of a step": (
+        3,
+        lambda v: v["traced"].update(
+            line=None, steps=[{**step, "step": step["step"] + 1} for step in v["traced"]["steps"]]
+        ),
+        "it gives fit 0, epoch 1, step 1 for the digest of fit 0, epoch 1, step 0",
+    ),
     "an answer to another party": (
         3,
         lambda v: v["seen"].update(record=_digest("x")),
@@ -222,6 +234,7 @@ def _deep(values: Any) -> None:
 
 
 HOSTILE: dict[str, tuple[Callable[[Any], object], str]] = {
+    "no format": (lambda v: v.pop("format"), "'format' is missing; the file is not a challenge of a run"),
     "another format": (lambda v: v.update(format="x"), "'format' is 'x'; the file is not a challenge of a run"),
     "a newer version": (lambda v: v.update(version="2.0"), "challenge version 2.0 is newer than this samebits reads"),
     "a path as id": (lambda v: v.update(run="../../x"), "'run': '../../x' is no id of a run"),
