@@ -64,7 +64,7 @@ def _why_it_may_run(record: Record) -> str:
     # A lock or a process that cannot be seen from here proves nothing.
     if record.outcome.message is not None:
         return f"it was {record.outcome.message}; resume it there, or, if that machine is gone, use --ended"
-    return "it is still running; stop it, or wait until it ends"
+    return "it is still running; stop it, or wait until it ends: without its launcher it ends by itself"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,7 +23,7 @@ from samebits.host.audit.checkpoint_audit import CheckpointAudit, refusals
 from samebits.host.console import hashing_progress, log_progress
 from samebits.host.launch.runtime import Runtime, choose_runtime
 from samebits.host.launch.train import execute_silently
-from samebits.host.lint.findings import RESUME, Finding
+from samebits.host.lint.findings import FAILURE, RESUME, Finding
 from samebits.host.runs.registry import checksum_of
 
 EPOCH_STEPS = 5
@@ -65,11 +65,13 @@ class ResumeCheck:
     def findings(self, script: str) -> Iterator[Finding]:
         """The reasons as findings, in the script's first line."""
         for reason in self.reasons:
-            yield Finding(path=script, line=1, column=1, code=RESUME.code, about=reason)
+            code = FAILURE.code if _is_failure(reason) else RESUME.code
+            yield Finding(path=script, line=1, column=1, code=code, about=reason)
 
     def lines(self) -> Iterator[str]:
         """The text output."""
-        yield from (f"not resumable to the same bits: {reason}" for reason in self.reasons)
+        for reason in self.reasons:
+            yield reason if _is_failure(reason) else f"not resumable to the same bits: {reason}"
         if self.passed:
             things = (
                 [f"the ledger and the state at {pluralize(len(self.compared), 'checkpoint')}"] if self.compared else []
@@ -78,6 +80,11 @@ class ResumeCheck:
             yield f"resumed after {self.start} in a new process, it reaches the same bits: {', and '.join(things)}"
             extent = "up to the end of the script" if self.whole else "later training was not run"
             yield f"epochs of fit had {pluralize(self.steps, 'step')} at most; {extent}"
+
+
+def _is_failure(reason: str) -> bool:
+    """Whether it is no reason not to resume, as the script does not run at all."""
+    return reason.startswith(FAILURE.what)
 
 
 def check_resume(spec: RunConfig, steps: int) -> ResumeCheck:
@@ -100,7 +107,7 @@ def check_resume(spec: RunConfig, steps: int) -> ResumeCheck:
 def _reasons(run: RunDir, record: Record) -> tuple[str, ...]:
     """Why the first run cannot be resumed at all."""
     if record.outcome.state == FAILED:
-        return (f"a short run failed: {record.outcome.message}",)
+        return (f"{FAILURE.what}: {record.outcome.message}",)
     if found := refusals(run, record):
         return found
     number = len(run.checkpoints.positions())

@@ -110,7 +110,8 @@ def print_exchange(found: Exchange) -> None:
     """Print what is known, and what comes next; the last line is the verdict, if there is one."""
     print_line(f"challenge {found.file}")
     if found.verdict is None:
-        print_line(f"send {found.file}; the other party answers it: samebits challenge RUN FILE --against {found.file.name}")
+        command = f"samebits challenge RUN FILE --against {found.file.name}"
+        print_line(f"send {found.file}; the other party answers it: {command}")
     for line in found.location.lines() if found.location is not None else ():
         print_line(line)
     if found.verdict is not None:
@@ -200,7 +201,8 @@ def _first_difference(ours: Sequence[PlacedDigest], theirs: Sequence[PlacedDiges
             continue
         # A digest covers its place.
         if own is not None and other is not None and own.digest == other.digest:
-            raise RecordError(f"it gives {_where(other) or 'no place'} for the digest of {_where(own) or 'another line'}")
+            places = [_where(place) or "another line" for place in (other, own)]
+            raise RecordError(f"it gives {places[0]} for the digest of {places[1]}")
         return index
     return None
 

@@ -87,7 +87,7 @@ class ReplayProof:
             yield f"the number of ledger lines ({one.lines} and {other.lines})"
         for found in state_differences(one.state, other.state, live):
             if holds_time(found, self._code):
-                log(f"not compared: {found.name} holds a time")
+                log(f"not compared: {found.name} holds a time, which differs in every training")
             else:
                 yield found.name
         for name in OUTPUTS:

@@ -503,7 +503,7 @@ def test_a_run_that_is_alive_is_left_alone(played: Played) -> None:
     finally:
         os.close(held)
     assert done.status == 2
-    assert done.complaint.endswith("cannot be resumed: it is still running; stop it, or wait until it ends")
+    assert "cannot be resumed: it is still running; stop it, or wait until it ends" in done.complaint
     assert not read_record(run.record).finalized
 
 
