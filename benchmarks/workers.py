@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
-BATCH, STEPS = 256, 12
+BATCH, STEPS = 256, 40
 rng = np.random.default_rng(0)
 x = rng.normal(size=(BATCH * STEPS, 32, 32, 3)).astype("float32")
 y = rng.integers(0, 10, len(x))
