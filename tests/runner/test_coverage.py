@@ -14,7 +14,11 @@ WAYS = (
 
 
 @pytest.mark.usefixtures("locked")
-@pytest.mark.parametrize("ways", [WAYS[::2], pytest.param(WAYS[1::2], marks=pytest.mark.slow)], ids=["even", "odd"])
+@pytest.mark.parametrize(
+    "ways",
+    [WAYS[::4], *(pytest.param(WAYS[first::4], marks=pytest.mark.slow) for first in (1, 2, 3))],
+    ids=["0", "1", "2", "3"],
+)
 def test_what_is_trained_otherwise_is_in_the_result(project: Project, ways: tuple[str, ...]) -> None:
     project.write((SCRIPTS / "coverage" / "trained_otherwise.py").read_text())
     rates = ("0.1", "0.1", "0.2")

@@ -22,7 +22,7 @@ from support.lanes import long_tail
 
 _BAD = sorted((SCRIPTS / "check" / "bad").glob("*.py"))
 _GOOD = sorted((SCRIPTS / "check" / "good").glob("*.py"))
-_USUAL = {path for path in (*_BAD, *_GOOD) if path.stem in ("own_loop", "race", "set_of_words", "weighted_counts")}
+_USUAL = {path for path in (*_BAD, *_GOOD) if path.stem in ("own_loop", "race", "weighted_counts")}
 """One of each kind: found by one change, by another, by none, refused; and one that is the same."""
 
 
