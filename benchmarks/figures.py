@@ -62,7 +62,7 @@ class Figure:
     @property
     def goal(self) -> str:
         """The goal, and whether the median meets it."""
-        bounds = [f"{sign} {bound:g}" for sign, bound in (("≤", self.most), ("≥", self.least)) if bound is not None]
+        bounds = [f"{sign} {bound:,.10g}" for sign, bound in (("≤", self.most), ("≥", self.least)) if bound is not None]
         return f"{' and '.join(bounds)}: {'met' if self.excess <= 0 else '**missed**'}" if bounds else ""
 
     def __str__(self) -> str:

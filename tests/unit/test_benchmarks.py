@@ -64,7 +64,7 @@ def test_a_table() -> None:
         "| made | time | ratio |\n"
         "|---|---|---|\n"
         "| one | 0.0123 s | 1.015 (1.008 to 1.022); ≤ 1.05: met |\n"
-        "| two | 1,234 MiB; ≥ 2000: **missed** |  |\n\n"
+        "| two | 1,234 MiB; ≥ 2,000: **missed** |  |\n\n"
         "Medians of 1 to 4 rounds, with their quarters. a CPU, x86-64-v3, 2 cores, which nothing else used; "
         "Python 3.11.7; samebits 0.1.0 at abc, 2026-11-28.\n"
     )
