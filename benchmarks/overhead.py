@@ -133,11 +133,11 @@ def compared(what: str, found: Mapping[str, Split], unit: str, *, goals: bool = 
         yield Figure(table=what, row=name, column="a step", unit=small, values=step)
         ratio = ratios(split.steps, base.steps)
         yield Figure(table=what, row=name, column="ratio of a step", values=ratio)
-        if name != EQUAL:
+        if name != EQUAL and len(ratio) > 1:
             yield Figure(table=what, row=name, column="known to ±", unit="%", values=(known_to(ratio),), most=1)
 
 
 def known_to(values: Sequence[float]) -> float:
-    """Half of the interval that holds the median with 95 %, in percent; of all values where they are too few."""
+    """Half of the interval that holds the median with 95 %, in percent of the base; of all values where they are too few."""
     low, high = confidence(values) or (min(values), max(values))
     return 100 * (high - low) / 2

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from figures import Figure
+from loads import watched
 from measuring import COMMAND, HERE, ROOT, Options, interleaved, ratios, samebits, scratch
 
 STEPS_OF_ONE, EPOCHS_OF_ONE = "2", "14"
@@ -35,22 +36,23 @@ def resumes(folder: Path, options: Options) -> Iterator[Figure]:
     subprocess.run(train, cwd=folder, capture_output=True, check=False)  # it kills itself
     (killed,) = folder.glob("runs/*-train_resumed-*")
     actions = {
-        command: partial(samebits, *command.split(), killed.name, folder=folder)
+        command: partial(watched, partial(samebits, *command.split(), killed.name, folder=folder))
         for command in ("resume --trust-checkpoint", "resume")
     }
     found = interleaved(actions, options.rounds_or(5))
     trusting, proving = found.values()
+    cell = partial(Figure, table="resumed before its last epoch")
     for command, calls in found.items():
-        values = tuple(one.seconds for one in calls)
-        yield Figure(table="resumed before its last epoch", row=f"`{command}`", column="", unit="s", values=values)
-    one_epoch = tuple(one.numbers("epoch")[0] for one in proving)
-    yield Figure(table="resumed before its last epoch", row="one epoch", column="", unit="s", values=one_epoch)
+        values, loads = (tuple(one.call.seconds for one in calls), tuple(one.loads for one in calls))
+        yield cell(row=f"`{command}`", column="time", unit="s", values=values)
+        yield cell(row=f"`{command}`", column="processes that load TensorFlow", unit="of them", values=loads, most=1)
+    one_epoch = tuple(one.call.numbers("epoch")[0] for one in proving)
+    yield cell(row="one epoch", column="time", unit="s", values=one_epoch)
     rest = tuple(
-        with_proof.seconds - without.seconds - epoch
+        with_proof.call.seconds - without.call.seconds - epoch
         for with_proof, without, epoch in zip(proving, trusting, one_epoch, strict=True)
     )
-    row = "the proof beside its epoch"
-    yield Figure(table="resumed before its last epoch", row=row, column="", unit="s", values=rest, most=PROOF_SECONDS)
+    yield cell(row="the proof beside its epoch", column="time", unit="s", values=rest, most=PROOF_SECONDS)
 
 
 def checkpoints(options: Options) -> Iterator[Figure]:

@@ -1,16 +1,14 @@
 """What it costs to compare, to check and to verify (about ten minutes)."""
 
-import os
 import shutil
-import threading
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from figures import Figure
+from loads import Watched, watched
 from measuring import ROOT, Options, interleaved, samebits, scratch, seconds
 
 from samebits.core.ledger import Ledger
@@ -21,7 +19,6 @@ from samebits.host.cache_dir import cache_folder
 from samebits.host.compare.run_diff import diff
 
 LINES = 100_000
-LIBRARY = "libtensorflow_framework.so"
 
 
 def measure(options: Options) -> Iterator[Figure]:
@@ -71,15 +68,6 @@ def ledgers(folder: Path, options: Options) -> Iterator[Figure]:
         shutil.rmtree(other.path)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Started:
-    """What a command took, and in how many processes it loaded TensorFlow."""
-
-    seconds: float
-    processor: float
-    starts: int
-
-
 def verifying(folder: Path, options: Options) -> Iterator[Figure]:
     """The example, trained and verified in turns, in the virtual environment."""
     shutil.copytree(ROOT / "examples" / "digits", folder / "digits")
@@ -94,76 +82,20 @@ def verifying(folder: Path, options: Options) -> Iterator[Figure]:
     goals = {"`preflight`, fingerprint in the cache": 1.0}
     starts = {"`preflight`, fingerprint in the cache": 0, "`verify`, fingerprint in the cache": 1}
     samebits(*train, folder=folder)
-    actions = {name: partial(started, folder, name, command) for name, command in commands.items()}
+    actions = {name: partial(prepared, folder, name, command) for name, command in commands.items()}
     found = interleaved(actions, options.rounds_or(5))
     for name, taken in found.items():
-        walls, processors, loads = (
-            tuple(getattr(one, what) for one in taken) for what in ("seconds", "processor", "starts")
-        )
         cell = partial(Figure, table="`examples/digits`", row=name)
-        yield cell(column="whole", unit="s", values=walls, most=goals.get(name))
-        yield cell(column="processor time", unit="s", values=processors)
+        yield cell(column="whole", unit="s", values=tuple(one.call.seconds for one in taken), most=goals.get(name))
+        yield cell(column="processor time", unit="s", values=tuple(one.call.processor for one in taken))
+        loads = tuple(one.loads for one in taken)
         yield cell(column="processes that load TensorFlow", unit="of them", values=loads, most=starts.get(name))
 
 
-def started(folder: Path, name: str, command: tuple[str, ...]) -> Started:
-    """Run a command as its name says, and watch which processes it starts."""
-    fingerprints = cache_folder("fingerprints")
+def prepared(folder: Path, name: str, command: tuple[str, ...]) -> Watched:
+    """Run a command in the state that its name says."""
     if name.endswith("computed"):
-        shutil.rmtree(fingerprints)
+        shutil.rmtree(cache_folder("fingerprints"))
     elif name.endswith("cache"):
         samebits("preflight", "last", folder=folder)
-    watch = LoadWatch()
-    watch.start()
-    done = samebits(*command, folder=folder)
-    return Started(seconds=done.seconds, processor=done.processor, starts=watch.end())
-
-
-class LoadWatch(threading.Thread):
-    """Looks, ten times a second, which processes below this one have TensorFlow's library mapped.
-
-    A forked process maps it, too: only those count whose parent does not.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self._loaded: set[int] = set()
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        """Look until the end."""
-        while not self._ended.wait(0.1):
-            parents = _parents()
-            for pid, parent in parents.items():
-                if pid not in self._loaded and _is_below(pid, parents) and _maps(pid) and not _maps(parent):
-                    self._loaded.add(pid)
-
-    def end(self) -> int:
-        """How many there were."""
-        self._ended.set()
-        self.join()
-        return len(self._loaded)
-
-
-def _parents() -> dict[int, int]:
-    """The parent of each process."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended
-            # The name, in parentheses, may hold anything.
-            found[int(path.parent.name)] = int(path.read_text("utf-8", "replace").rpartition(")")[2].split()[1])
-    return found
-
-
-def _is_below(pid: int, parents: dict[int, int]) -> bool:
-    while pid := parents.get(pid, 0):
-        if pid == os.getpid():
-            return True
-    return False
-
-
-def _maps(pid: int) -> bool:
-    try:
-        return LIBRARY in Path(f"/proc/{pid}/maps").read_text()
-    except OSError:  # it has ended, or may not be read
-        return False
+    return watched(partial(samebits, *command, folder=folder))

@@ -19,6 +19,7 @@ from support.command import ROOT
 sys.path.append(str(ROOT / "benchmarks"))
 import bench
 import instructions
+import loads
 import measuring
 import overhead
 from figures import Figure, Measurement, Origin, regressions, replaced_tables
@@ -226,6 +227,15 @@ def test_cores_in_use() -> None:
         busy.kill()
 
 
+def test_loads_of_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two processes one loads the library, and the child that it forks does not count."""
+    monkeypatch.setattr(loads, "LIBRARY", "_sqlite3")
+    load = "import _sqlite3, os, time; os.fork(); time.sleep(0.7)"
+    start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {load!r}])"
+    assert loads.watched(partial(measuring.call, sys.executable, "-c", start)).loads == 1
+    assert loads.watched(partial(measuring.call, sys.executable, "-c", "import time; time.sleep(0.3)")).loads == 0
+
+
 @pytest.mark.parametrize(
     ("values", "interval"),
     [((1, 2, 3, 4, 5), None), ((1, 2, 3, 4, 5, 6), (1, 6)), (range(1, 13), (3, 10)), (range(1, 26), (8, 18))],
@@ -256,6 +266,12 @@ def test_an_added_cost_of_a_step_is_noticed(added: float) -> None:
     assert known.value == pytest.approx(50 * (high - low), rel=0.01)
     assert known.excess <= 0
     assert figures[f"made / {overhead.OURS} / start, more"].value == pytest.approx(0.2, abs=0.1)
+
+
+def test_one_round_has_no_interval() -> None:
+    split = overhead.Split(short=[1.0], long=[2.0], epochs=(1, 2))
+    figures = overhead.compared("made", {overhead.EQUAL: split, overhead.OURS: split}, "s")
+    assert {figure.column for figure in figures} == {"start", "start, more", "a step", "ratio of a step"}
 
 
 @pytest.mark.slow
