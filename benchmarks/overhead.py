@@ -138,6 +138,6 @@ def compared(what: str, found: Mapping[str, Split], unit: str, *, goals: bool = 
 
 
 def known_to(values: Sequence[float]) -> float:
-    """Half of the interval that holds the median with 95 %, in percent of the base; of all values where they are too few."""
+    """Half of the interval that holds the median with 95 %, in percent; of all values where they are too few."""
     low, high = confidence(values) or (min(values), max(values))
     return 100 * (high - low) / 2
