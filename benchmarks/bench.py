@@ -48,7 +48,7 @@ def main() -> int:
         except UnavailableError as reason:
             print(f"{name}: left out: {reason}", file=sys.stderr, flush=True)
             faults += [f"{name}: {reason}"] if given.only else []
-        except SystemExit as error:
+        except (SystemExit, OSError, ValueError) as error:  # the others can be measured
             faults.append(f"{name} failed: {error}")
     for fault in faults:
         print(f"bench: {fault}", file=sys.stderr)

@@ -49,7 +49,7 @@ def ledgers(folder: Path, options: Options) -> Iterator[Figure]:
     """Two runs with many lines, which differ in their last."""
     record = read_record(ROOT / "tests" / "data" / "record-1.0.json")
     table = "two runs of many lines"
-    for lines in (1_000, LINES // 100 if options.small else LINES):
+    for lines in (100, 1_000) if options.small else (1_000, LINES):
         one, other = (
             made(folder / f"{lines}-{seed}", replace(record, recipe=replace(record.recipe, seed=seed)), lines)
             for seed in (1, 2)
