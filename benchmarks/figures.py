@@ -130,8 +130,7 @@ class Measurement:
     def write(self, path: Path) -> None:
         """JSON with one line for each figure, so that a change of one is a change of one line."""
         figures = [
-            {name: value for name, value in asdict(figure).items() if value not in {None, ""}}
-            for figure in self.figures
+            {name: value for name, value in asdict(figure).items() if value is not None} for figure in self.figures
         ]
         lines = ",\n  ".join(json.dumps(figure, ensure_ascii=False) for figure in figures)
         origin = json.dumps(asdict(self.origin), ensure_ascii=False)

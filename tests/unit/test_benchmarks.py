@@ -72,7 +72,7 @@ def test_a_table() -> None:
 
 
 def test_a_file_holds_all_values(tmp_path: Path) -> None:
-    found = measurement(RATIO, replace(RATIO, row="two", values=(1 / 3,), most=None, least=0.25, unit="s"))
+    found = measurement(RATIO, replace(RATIO, row="two", column="", values=(1 / 3,), most=None, least=0.25))
     found.write(tmp_path / "made.json")
     assert Measurement.read(tmp_path / "made.json") == found
 
