@@ -26,7 +26,7 @@ def measure(options: Options) -> Iterator[Figure]:
 
 def counted(folder: Path, options: Options) -> Iterator[Figure]:
     """Rounds of all contenders with both lengths."""
-    epochs = (1, 2) if options.small else (1, 5)
+    epochs = (1, 2) if options.small else (1, 21)
     ours = (COMMAND.replace("samebits", "python"), str(HERE / "run_counted.py"), str(folder / "inner"))
     words = (*ours, "train", "--runtime", "venv", "--threads", "1", "train.py", "--", "--dense")
     plain = {name: ((*command, "--dense"), variables) for name, (command, variables) in plain_commands(1).items()}
