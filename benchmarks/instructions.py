@@ -6,11 +6,12 @@ valgrind counts. It knows neither AVX-512 nor SHA's instructions: hashing weighs
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from figures import Figure
-from measuring import COMMAND, HERE, Options, UnavailableError, call, interleaved, scratch
+from measuring import HERE, Options, UnavailableError, call, interleaved, scratch
 from overhead import OURS, actions_of, compared, plain_commands, splits
 from run_counted import VALGRIND
 
@@ -27,7 +28,7 @@ def measure(options: Options) -> Iterator[Figure]:
 def counted(folder: Path, options: Options) -> Iterator[Figure]:
     """Rounds of all contenders with both lengths."""
     epochs = (1, 2) if options.small else (1, 21)
-    ours = (COMMAND.replace("samebits", "python"), str(HERE / "run_counted.py"), str(folder / "inner"))
+    ours = (sys.executable, str(HERE / "run_counted.py"), str(folder / "inner"))
     words = (*ours, "train", "--runtime", "venv", "--threads", "1", "train.py", "--", "--dense")
     plain = {name: ((*command, "--dense"), variables) for name, (command, variables) in plain_commands(1).items()}
     contenders = plain | {OURS: (words, os.environ)}
