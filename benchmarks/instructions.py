@@ -21,7 +21,8 @@ def measure(options: Options) -> Iterator[Figure]:
     if shutil.which("valgrind") is None:
         raise UnavailableError("needs valgrind")
     with scratch() as folder:
-        shutil.copy(HERE / "train_timed.py", folder / "train.py")
+        (folder / "code").mkdir()  # samebits hashes all that is there
+        shutil.copy(HERE / "train_timed.py", folder / "code" / "train.py")
         yield from counted(folder, options)
 
 
@@ -32,16 +33,18 @@ def counted(folder: Path, options: Options) -> Iterator[Figure]:
     words = (*ours, "train", "--runtime", "venv", "--threads", "1", "train.py", "--", "--dense")
     plain = {name: ((*command, "--dense"), variables) for name, (command, variables) in plain_commands(1).items()}
     contenders = plain | {OURS: (words, os.environ)}
-    actions = actions_of(contenders, epochs, lambda command, variables: instructions(command, variables, folder))
+    actions = actions_of(
+        contenders, epochs, lambda command, variables: instructions(command, variables, folder, "code")
+    )
     found = interleaved(actions, options.rounds_or(3))
     yield from compared("instructions, one thread", splits(found, contenders, epochs), "million")
 
 
-def instructions(command: Sequence[str], variables: Mapping[str, str], folder: Path) -> float:
-    """Millions of instructions of a command, and of the training that it starts."""
+def instructions(command: Sequence[str], variables: Mapping[str, str], folder: Path, code: str = "") -> float:
+    """Millions of instructions of a command in `folder/code`, and of the training that it starts."""
     outer, inner = folder / "outer", folder / "inner"
     inner.unlink(missing_ok=True)
-    call(*VALGRIND, f"--cachegrind-out-file={outer}", *command, folder=folder, environment=variables)
+    call(*VALGRIND, f"--cachegrind-out-file={outer}", *command, folder=folder / code, environment=variables)
     return sum(counts_in(path) for path in (outer, inner) if path.exists()) / 1e6
 
 
