@@ -6,10 +6,12 @@ BIN     := .venv/bin
 TAG     ?= samebits:cpu
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url \
            --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe
+# What `make bench` measures, in its order; each is a module of `benchmarks`.
+MEASURED := overhead instructions trace locate resume verify profiles workers scale split build packages capsule watching report
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-fast test-all test-kubernetes test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-packages bench-profiles bench-trace bench-locate bench-verify bench-resume bench-states bench-workers bench-kills bench-clock bench-split bench-full-disk bench-together clean
+.PHONY: help train test test-fast test-all test-kubernetes test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-states bench-kills bench-clock bench-full-disk bench-together clean $(MEASURED:%=bench-%)
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,26 +74,12 @@ docs: .venv/.installed  ## build the documentation as a site, into site/
 mutants: .venv/.installed  ## break what samebits guarantees, one line at a time, and show that the tests catch each (LANE=fast: without TensorFlow)
 	@$(ENGINE); $(BIN)/python tools/mutants.py $(if $(LANE),--lane $(LANE)) $(MUTANTS)
 
-bench: .venv/.installed  ## measure the numbers in BENCHMARKS.md
-	@$(ENGINE); $(BIN)/python benchmarks/run.py
+bench: .venv/.installed  ## measure BENCHMARKS.md, or ONLY=trace,locate of it, and fail where a goal that was met is missed (hours; options: see there)
+	@$(ENGINE); $(BIN)/python benchmarks/bench.py $(if $(ONLY),--only "$(ONLY)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SMALL),--small) \
+	  $(if $(BUSY),--busy) $(if $(KEEP),--keep) $(if $(JSON),--json "$(JSON)") $(if $(DVC),--dvc "$(DVC)")
 
-bench-scale: .venv/.installed  ## measure what grows with files, bytes, ledger lines and runs, beside sha256sum, b3sum, git-annex and dvc (about 7 minutes)
-	@$(BIN)/python benchmarks/scale.py $(if $(JSON),--json "$(JSON)") $(if $(DVC),--dvc "$(DVC)")
-
-bench-profiles: .venv/.installed  ## measure and plot the overhead of the profiles (about 15 minutes)
-	@$(BIN)/python benchmarks/profiles.py
-
-bench-trace: .venv/.installed  ## measure the overhead of `--trace step` and `--trace tensor` (about 10 minutes)
-	@$(BIN)/python benchmarks/trace.py
-
-bench-locate: .venv/.installed  ## measure the time to find the first tensor that differs (about 10 minutes; JSON=file.json keeps the figures)
-	@$(BIN)/python benchmarks/locate.py $(if $(JSON),--json "$(JSON)")
-
-bench-verify: .venv/.installed  ## measure the time of `diff` and `verify` (about 2 minutes)
-	@$(BIN)/python benchmarks/verify.py
-
-bench-resume: .venv/.installed  ## measure the overhead of checkpoints, and the speedup of segments (about 10 minutes)
-	@$(ENGINE); $(BIN)/python benchmarks/resume.py
+$(MEASURED:%=bench-%): bench-%:
+	@$(MAKE) --no-print-directory bench ONLY=$*
 
 bench-full-disk: .venv/.installed  ## train on disks of 60 sizes, most of them too small (root; about a quarter of an hour)
 	@nice -n 19 $(BIN)/python benchmarks/full_disk.py
@@ -103,23 +91,11 @@ bench-clock: .venv/.installed  ## let the clock jump while trainings run, first 
 	@nice -n 19 $(BIN)/python benchmarks/clock_jumps.py --minutes $(or $(MINUTES),10)
 	@nice -n 19 $(BIN)/python benchmarks/clock_jumps.py --minutes $(or $(MINUTES),10) --everywhere
 
-bench-split: .venv/.installed  ## measure what it costs that the launcher keeps record and ledger (about 3 minutes)
-	@$(ENGINE); $(BIN)/python benchmarks/split.py
-
 bench-together: .venv/.installed  ## 20 trainings at once in one folder, and two resumes at once (about a minute)
 	@$(BIN)/python benchmarks/together.py
 
 bench-states: .venv/.installed  ## count which state resumes, and which is refused (about 20 minutes; INTO=cells.jsonl continues, SKIP=544 leaves out the first)
 	@$(BIN)/python benchmarks/states.py $(if $(INTO),--into "$(INTO)") $(if $(SKIP),--skip "$(SKIP)")
-
-bench-workers: .venv/.installed  ## measure the throughput of two workers against one (about 10 minutes)
-	@$(BIN)/python benchmarks/workers.py
-
-bench-build: .venv/.installed  ## measure builds (about 10 minutes)
-	@$(ENGINE); $(BIN)/python benchmarks/build.py
-
-bench-packages: .venv/.installed  ## measure images with a project's packages beside pip-compile and a plain Dockerfile (about 20 minutes)
-	@$(ENGINE); $(BIN)/python benchmarks/packages.py
 
 clean:  ## remove what the targets made in this folder; keeps runs, images and caches elsewhere
 	tools/choose_engine.sh --forget

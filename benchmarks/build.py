@@ -1,22 +1,21 @@
-"""Measure what BENCHMARKS.md states of builds, side by side: `make bench-build` (about ten minutes)."""
+"""What a build of the image costs beside a naive Dockerfile with the same wheels (about ten minutes)."""
 
-import argparse
 import gzip
-import statistics
-import subprocess
-import sys
 import tarfile
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+
+from figures import Figure
+from measuring import Options, call, interleaved, ratios, require_engine, samebits, scratch, seconds
 
 from samebits.host.docker import Engine
 from samebits.host.image.build import BuildPlan, build_from_context, context_folder, plan_build, require_image
 from samebits.host.image.build_context import CPU, context_file
 from samebits.host.image.wheelhouse import prepare_wheelhouse
 
-COMMAND = str(Path(sys.executable).with_name("samebits"))
+NAIVE_NAME, OURS = "naive Dockerfile, same wheels, no cache", "`samebits build`, wheelhouse filled, no cache"
 NAIVE = """\
 FROM {base}
 RUN --mount=type=bind,from=wheelhouse,target=/mnt --mount=type=bind,target=/media python3 -m venv /venv \\
@@ -24,45 +23,42 @@ RUN --mount=type=bind,from=wheelhouse,target=/mnt --mount=type=bind,target=/medi
 """
 
 
-def main() -> None:
-    """Run all measurements and print them as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+def measure(options: Options) -> Iterator[Figure]:
+    """The whole image, then what a second build takes."""
+    require_engine()
     engine = Engine()
     plan = plan_build(engine, CPU, tag="samebits:bench")
     wheelhouse = prepare_wheelhouse(context_file(CPU.lock))
-    naive, ours = [], []
-    for _ in range(rounds):
-        naive.append(_seconds(lambda: build_naively(plan, wheelhouse)))
-        ours.append(_seconds(lambda: build_cold(engine, plan)))
-    base, found = statistics.median(naive), statistics.median(ours)
-    print(f"| build of the CPU image, medians of {rounds} interleaved rounds | seconds | ratio |\n|---|---|---|")
-    print(f"| naive Dockerfile, same wheels, no cache | {base:.1f} | 1.00 |")
-    print(f"| `samebits build`, wheelhouse filled, no cache | {found:.1f} | {found / base:.2f} |")
-    subprocess.run([COMMAND, "build"], check=True, capture_output=True)
-    warm = statistics.median(_seconds(build_again) for _ in range(rounds))
-    print(f"| `samebits build`, up to date | {warm:.2f} | |")
-    print(f"| a change of the source alone | {_seconds(lambda: build_changed(engine, plan)):.1f} | |")
-    print(f"\nCompressed size: {compressed(engine) / 1e6:.0f} MB")
+    actions = {
+        NAIVE_NAME: partial(seconds, partial(build_naively, plan, wheelhouse)),
+        OURS: partial(seconds, partial(build_cold, engine, plan)),
+    }
+    rounds = options.rounds_or(3)
+    found = {name: tuple(values) for name, values in interleaved(actions, rounds).items()}
+    samebits("build")
+    rows = {
+        **found,
+        "`samebits build`, up to date": tuple(samebits("build").seconds for _ in range(rounds)),
+        "a change of the source alone": tuple(seconds(lambda: build_changed(engine, plan)) for _ in range(rounds)),
+    }
+    for name, values in rows.items():
+        yield Figure(table="build of the CPU image", row=name, column="time", unit="s", values=values)
+        if name in found:
+            ratio = ratios(values, found[NAIVE_NAME])
+            yield Figure(table="build of the CPU image", row=name, column="ratio", values=ratio)
+    size = (compressed(engine) / 1e6,)
+    yield Figure(table="build of the CPU image", row="layers, gzipped", column="size", unit="MB", values=size)
     for tag in ("samebits:bench", "samebits:naive"):
         engine.remove_image(tag)
 
 
-def build_again() -> None:
-    """The command where there is nothing to do."""
-    subprocess.run([COMMAND, "build"], check=True, capture_output=True)
-
-
 def build_naively(plan: BuildPlan, wheelhouse: Path) -> None:
     """What one would write without thinking of digests."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "Dockerfile").write_text(NAIVE.format(base=plan.base))
-        (Path(folder) / "requirements.lock").write_bytes(context_file(CPU.lock).read_bytes())
-        command = ["docker", "buildx", "build", "--load", "--no-cache", "--tag", "samebits:naive", folder]
-        subprocess.run(
-            [*command, "--build-context", f"wheelhouse={wheelhouse}"], check=True, capture_output=True, text=True
-        )
+    with scratch() as folder:
+        (folder / "Dockerfile").write_text(NAIVE.format(base=plan.base))
+        (folder / "requirements.lock").write_bytes(context_file(CPU.lock).read_bytes())
+        command = ("docker", "buildx", "build", "--load", "--no-cache", "--tag", "samebits:naive", folder)
+        call(*command, "--build-context", f"wheelhouse={wheelhouse}")
 
 
 def build_cold(engine: Engine, plan: BuildPlan) -> None:
@@ -81,8 +77,8 @@ def build_changed(engine: Engine, plan: BuildPlan) -> None:
 
 def compressed(engine: Engine) -> int:
     """Bytes of the image's layers, gzipped as for a registry; the stand-in base's layer comes uncompressed."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image.tar"
+    with scratch() as folder:
+        path = folder / "image.tar"
         engine.export([require_image(engine, CPU.tag)], path)
         with tarfile.open(path) as archive:
             blobs = [member for member in archive if member.name.startswith("blobs/") and member.isfile()]
@@ -93,13 +89,3 @@ def _gzipped_size(archive: tarfile.TarFile, member: tarfile.TarInfo) -> int:
     file = archive.extractfile(member)
     content = b"" if file is None else file.read()
     return len(content) if content[:2] == b"\x1f\x8b" else len(gzip.compress(content, 6))
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
-
-
-if __name__ == "__main__":
-    main()

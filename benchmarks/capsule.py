@@ -1,77 +1,81 @@
-#!/usr/bin/env python3
-"""Pack one large file into a capsule, and copy it, in turns: `python benchmarks/capsule.py [--mib 1024] [--rounds 5]`.
+"""What packing a run costs beside copying (a few minutes), and whether each changed bit of a capsule is named.
 
-Both read a file from the page cache and end with fsync. Packing hashes it, too. With `--run DIR`, the whole command
-packs that run with its image and base, without a store, and with one that has them. Then `--flips` bits of the capsule
-are changed, one at a time, and each must be named.
+Both read a file from the page cache and end with fsync; packing hashes it, too. Then the whole command packs a run with
+its image and base, without a store, and with one that has them.
 """
 
-import argparse
 import io
 import os
 import random
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
+import shutil
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+
+from figures import Figure
+from measuring import ROOT, Options, has_engine, interleaved, ratios, samebits, scratch, seconds
 
 from samebits.core.digest import Digest
 from samebits.core.errors import RecordError
 from samebits.host.capsule.archive import Archive, Source, write_archive
 from samebits.host.capsule.contents import Contents, Member
 
-
-def main() -> None:
-    """Print the medians and their ratio."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--mib", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--run", type=Path, help="a run that was trained in a container")
-    parser.add_argument("--flips", type=int, default=200)
-    options = parser.parse_args()
-    if options.run is not None:
-        _bench_run(options.run, options.rounds, options.flips)
-        return
-    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
-        folder = Path(name)
-        source = _source(folder / "layer", options.mib << 20)
-        taken: dict[str, list[float]] = {"copy": [], "pack": []}
-        for _ in range(options.rounds):
-            taken["copy"].append(_seconds(lambda: _copy(source.path, folder / "copy")))
-            taken["pack"].append(_seconds(lambda: _pack(source, folder / "a.tar")))
-    for what, seconds in taken.items():
-        rate = options.mib / statistics.median(seconds)
-        print(f"{what}: median {statistics.median(seconds):.2f} s, {rate:.0f} MiB/s, of {len(seconds)}")
-    print(f"packing runs at {statistics.median(taken['copy']) / statistics.median(taken['pack']):.2f} of copying")
+FLIPS = 200
+SPEED = 0.8
+"""The least speed of packing, as a part of that of copying."""
 
 
-def _bench_run(run: Path, rounds: int, flips: int) -> None:
-    with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as name:
-        folder = Path(name)
-        capsule, other, store = folder / "a.tar", folder / "b.tar", folder / "store"
-        _command(run, capsule)
-        _command(run, other, store)
-        taken: dict[str, list[float]] = {"copy": [], "pack": [], "pack, store": []}
-        for _ in range(rounds):
-            taken["copy"].append(_seconds(lambda: _copy(capsule, folder / "copy")))
-            capsule.unlink()
-            taken["pack"].append(_seconds(lambda: _command(run, capsule)))
-            other.unlink()
-            taken["pack, store"].append(_seconds(lambda: _command(run, other, store)))
-        print(f"a capsule of {capsule.stat().st_size / 1e6:.0f} MB; with a store, {other.stat().st_size / 1e6:.1f} MB")
-        for what, seconds in taken.items():
-            print(f"{what}: median {statistics.median(seconds):.1f} s, {min(seconds):.1f} to {max(seconds):.1f}")
-        assert not _is_named(capsule, 8 * capsule.stat().st_size), "the capsule itself is refused"
-        named = sum(_is_named(capsule, place) for place in _places(capsule.stat().st_size, flips))
-        print(f"{named} of {flips} changed bits were named")
+def measure(options: Options) -> Iterator[Figure]:
+    """One large file, then a run of a container where an engine answers."""
+    with scratch() as folder:
+        yield from layer(folder, 16 if options.small else 256, options.rounds_or(5))
+    if has_engine():
+        with scratch() as folder:
+            yield from run(folder, options)
 
 
-def _command(run: Path, target: Path, store: Path | None = None) -> None:
-    words = ("pack", str(run), "-o", str(target), "--without", "wheels", *(("--store", str(store)) if store else ()))
-    subprocess.run([sys.executable, "-m", "samebits", *words], check=True, capture_output=True)
+def layer(folder: Path, mib: int, rounds: int) -> Iterator[Figure]:
+    """A file of random bytes, copied and packed."""
+    source = _source(folder / "layer", mib << 20)
+    actions = {
+        "copied": lambda: seconds(lambda: _copy(source.path, folder / "copy")),
+        "packed": lambda: seconds(lambda: _pack(source, folder / "a.tar")),
+    }
+    found = {name: tuple(values) for name, values in interleaved(actions, rounds).items()}
+    for name, values in found.items():
+        yield Figure(table=f"{mib} MiB", row=name, column="time", unit="s", values=values)
+    speed = ratios(found["copied"], found["packed"])
+    yield Figure(table=f"{mib} MiB", row="packed", column="speed, of copying", values=speed, least=SPEED)
+
+
+def run(folder: Path, options: Options) -> Iterator[Figure]:
+    """The example's run with its image and base."""
+    shutil.copytree(ROOT / "examples" / "digits", folder / "digits")
+    samebits("train", "digits/train.py", "--data", "digits/data", "--runtime", "docker", folder=folder)
+    (trained,) = (folder / "runs").glob("2*")
+    capsule, other, store = folder / "a.tar", folder / "b.tar", folder / "store"
+
+    def pack(target: Path, *words: str | Path) -> float:
+        target.unlink(missing_ok=True)
+        return samebits("pack", trained, "--without", "wheels", "-o", target, *words).seconds
+
+    pack(capsule)
+    pack(other, "--store", store)
+    actions = {
+        "the capsule, copied with `fsync`": lambda: seconds(lambda: _copy(capsule, folder / "copy")),
+        "`samebits pack`": lambda: pack(capsule),
+        "`samebits pack --store`, with the image in the store": lambda: pack(other, "--store", store),
+    }
+    for name, values in interleaved(actions, options.rounds_or(3)).items():
+        yield Figure(table="a run with its image", row=name, column="time", unit="s", values=tuple(values))
+    size = capsule.stat().st_size
+    yield Figure(table="a run with its image", row="`samebits pack`", column="size", unit="MB", values=(size / 1e6,))
+    if _is_named(capsule, 8 * size):
+        raise SystemExit("the capsule itself is refused")
+    flips = 2 if options.small else FLIPS
+    named = sum(_is_named(capsule, place) for place in _places(size, flips))
+    cell = partial(Figure, table="a run with its image", row=f"changed bits that are named, of {flips}", column="count")
+    yield cell(unit="bits", values=(named,), least=flips)
 
 
 def _places(size: int, flips: int) -> list[int]:
@@ -130,13 +134,3 @@ def _pack(source: Source, target: Path) -> None:
     )
     write_archive(target, contents, [source], lambda *_: None)
     target.unlink()
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    begin = time.monotonic()
-    work()
-    return time.monotonic() - begin
-
-
-if __name__ == "__main__":
-    main()

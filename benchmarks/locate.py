@@ -1,24 +1,21 @@
-"""Measure what it takes to find the first tensor that differs: `make bench-locate` (about 10 minutes).
+"""What it takes to find the first tensor that differs (about 10 minutes).
 
 Two runs of 20 epochs have one recipe, and differ by a file beside their data. `verify --locate` starts at the last
 checkpoint before the divergence; without one, at the first step, as ever. A default run keeps its last two checkpoints:
 for a divergence in epoch 10 it starts at the first step, too. A run of `--keep all` has a checkpoint there.
-Each pair is trained once, and located in interleaved rounds. Medians are compared.
+Each pair is trained once, and located in interleaved rounds.
 """
 
-import argparse
-import json
-import os
 import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+from figures import Figure
+from measuring import HERE, Options, interleaved, ratios, samebits, scratch, seconds
 
 from samebits.core.run_dir import RunDir
 from samebits.host.rerun import challenge as exchanging
@@ -26,22 +23,21 @@ from samebits.host.rerun import divergence
 from samebits.host.rerun.request import RerunRequest
 from samebits.host.rerun.verify import VerifyOptions, verify_against
 
-HERE = Path(__file__).parent
-COMMAND = str(Path(sys.executable).with_name("samebits"))
 EXCHANGE = "challenge, the commands of both parties"
-LAST, MIDDLE = 20, 10
-FROM_THE_FIRST_STEP = {LAST: "none", MIDDLE: "last"}
-STEP = 30
+EPOCHS, STEP = 20, 30
+LAST, MIDDLE = "last", "middle"
 GOAL = 0.15
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """Two runs that diverge in an epoch, with the checkpoints that they keep, and how the place is found."""
+    """Two runs that diverge in their last or middle epoch, their checkpoints, and how the place is found."""
 
-    epoch: int
+    epoch: str
     keep: str
     how: str = "verify --locate"
+    base: bool = False
+    most: float | None = None
 
     @property
     def name(self) -> str:
@@ -50,85 +46,86 @@ class Contender:
 
 
 CONTENDERS = (
-    Contender(epoch=LAST, keep="none"),
-    Contender(epoch=LAST, keep="last"),
-    Contender(epoch=LAST, keep="last", how=EXCHANGE),
-    Contender(epoch=MIDDLE, keep="last"),
+    Contender(epoch=LAST, keep="none", base=True),
+    Contender(epoch=LAST, keep="last", most=GOAL),
+    Contender(epoch=LAST, keep="last", how=EXCHANGE, most=GOAL),
+    Contender(epoch=MIDDLE, keep="last", base=True),
     Contender(epoch=MIDDLE, keep="all"),
 )
 
 
-def main() -> None:
-    """Train the pairs, locate in turns, and print a table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write all figures to this file")
-    options = parser.parse_args()
-    found: dict[Contender, list[dict[str, float]]] = {contender: [] for contender in CONTENDERS}
-    with tempfile.TemporaryDirectory(prefix="samebits-locate-") as name:
-        pairs = trained(Path(name))
-        for _ in range(options.rounds):
-            for contender in CONTENDERS:
-                found[contender].append(measured(contender, pairs[contender.epoch, contender.keep], Path(name)))
-    rows = [row(contender, found) for contender in CONTENDERS]
-    if options.json is not None:
-        options.json.write_text(json.dumps({"rounds": options.rounds, "goal": GOAL, "rows": rows}, indent=1) + "\n")
-    print(f"| medians of {options.rounds} interleaved rounds | epoch | training | ratio | whole command | ratio |")
-    print("|---|---|---|---|---|---|")
-    for cells in rows:
-        columns = [
-            f"{statistics.median(cells[name]):.1f} s ({min(cells[name]):.1f} to {max(cells[name]):.1f})"
-            f" | {cells[f'{name} ratio']:.3f}"
-            for name in ("training", "whole")
-        ]
-        print(f"| {cells['name']} | {cells['epoch']} | {' | '.join(columns)} |")
+def measure(options: Options) -> Iterator[Figure]:
+    """Seconds of the scripts in all trainings, which build the graph four times, and of the whole command."""
+    epochs = 4 if options.small else EPOCHS
+    with scratch() as folder:
+        pairs = trained(folder, epochs)
+        contenders = {
+            f"{one.epoch} {one.name}": partial(located, one, epochs, pairs[one.epoch, one.keep], folder)
+            for one in CONTENDERS
+        }
+        found = interleaved(contenders, options.rounds_or(3))
+    for one in CONTENDERS:
+        table = f"the first tensor that differs, in the {one.epoch} epoch of {epochs}"
+        (base,) = (other for other in CONTENDERS if other.base and other.epoch == one.epoch)
+        for number, what in enumerate(("training", "whole command")):
+            values, against = (
+                tuple(taken[number] for taken in found[f"{item.epoch} {item.name}"]) for item in (one, base)
+            )
+            yield Figure(table=table, row=one.name, column=what, unit="s", values=values)
+            most = None if number else one.most
+            yield Figure(table=table, row=one.name, column=f"{what}, ratio", values=ratios(values, against), most=most)
 
 
-def trained(folder: Path) -> dict[tuple[int, str], tuple[RunDir, RunDir]]:
+def number_of(epoch: str, epochs: int) -> int:
+    """Which epoch that is."""
+    return epochs if epoch == LAST else epochs // 2
+
+
+def trained(folder: Path, epochs: int) -> dict[tuple[str, str], tuple[RunDir, RunDir]]:
     """A pair of runs for each epoch and retention."""
     shutil.copytree(HERE, folder / "code", ignore=lambda _, names: {*names} - {"train_located.py"})
     for name, number in (("one", "0"), ("other", "0.001")):
         (folder / name / "data").mkdir(parents=True)
         (folder / name / "data" / "empty").touch()
         (folder / name / "machine.txt").write_text(number)
-    wanted = dict.fromkeys((contender.epoch, contender.keep) for contender in CONTENDERS)
     return {
-        (epoch, keep): (train(folder, "one", epoch, keep), train(folder, "other", epoch, keep))
-        for epoch, keep in wanted
+        (one.epoch, one.keep): (train(folder, "one", one, epochs), train(folder, "other", one, epochs))
+        for one in {(one.epoch, one.keep): one for one in CONTENDERS}.values()
     }
 
 
-def train(folder: Path, name: str, epoch: int, keep: str) -> RunDir:
+def train(folder: Path, name: str, contender: Contender, epochs: int) -> RunDir:
     """One side of a pair."""
-    words = ["train", "code/train_located.py", "--runtime", "venv", "--data", f"{name}/data", "--keep", keep]
-    done = subprocess.run(
-        [COMMAND, *words, "--", str(epoch)], cwd=folder, stdout=subprocess.PIPE, text=True, check=True
-    )
-    (path,) = (line.removeprefix("run ") for line in done.stdout.splitlines() if line.startswith("run "))
+    script = ("train", "code/train_located.py", "--runtime", "venv", "--data", f"{name}/data", "--keep", contender.keep)
+    where = number_of(contender.epoch, epochs)
+    printed = samebits(*script, "--", str(where), str(epochs), folder=folder).output
+    (path,) = (line.removeprefix("run ") for line in printed.splitlines() if line.startswith("run "))
     return RunDir(folder / path)
 
 
-def measured(contender: Contender, pair: tuple[RunDir, RunDir], folder: Path) -> dict[str, float]:
-    """Seconds of the whole, and of the scripts of the trainings in it."""
-    seconds: list[float] = []
+def located(contender: Contender, epochs: int, pair: tuple[RunDir, RunDir], folder: Path) -> tuple[float, float]:
+    """Seconds of the scripts of the trainings, and of the whole."""
+    scripts: list[float] = []
 
     def timed(*words: Any) -> divergence.RunWithRecord:
         run, record = train_traced(*words)
-        seconds.append(record.timings.script or 0.0)
+        scripts.append(record.timings.script or 0.0)
         return run, record
 
-    train_traced = divergence.train_traced
-    request = RerunRequest(runs=folder / "runs")
-    started = time.perf_counter()
-    with patch.object(divergence, "train_traced", timed), patch.object(exchanging, "train_traced", timed):
+    def locate() -> None:
         if contender.how == EXCHANGE:
             location = exchanged(pair, request, folder)
         else:
             location = verify_against(*pair, request, VerifyOptions(locate=True)).location
-    whole = time.perf_counter() - started
-    if location is None or (location.epoch, location.step) != (contender.epoch - 1, STEP) or not location.causes:
-        raise SystemExit(f"{contender.name}: not located: {location}")
-    return {"training": sum(seconds), "whole": whole}
+        place = (number_of(contender.epoch, epochs) - 1, STEP)
+        if location is None or (location.epoch, location.step) != place or not location.causes:
+            raise SystemExit(f"{contender.name}: not located: {location}")
+
+    train_traced = divergence.train_traced
+    request = RerunRequest(runs=folder / "runs")
+    with patch.object(divergence, "train_traced", timed), patch.object(exchanging, "train_traced", timed):
+        whole = seconds(locate)
+    return sum(scripts), whole
 
 
 def exchanged(pair: tuple[RunDir, RunDir], request: RerunRequest, folder: Path) -> divergence.DivergenceLocation | None:
@@ -141,18 +138,3 @@ def exchanged(pair: tuple[RunDir, RunDir], request: RerunRequest, folder: Path) 
         exchanging.challenge(pair[1], other, request, one)
         found = exchanging.challenge(pair[0], one, request, other)
     return found.location
-
-
-def row(contender: Contender, found: dict[Contender, list[dict[str, float]]]) -> dict[str, Any]:
-    """The figures of a contender, and the ratio of its medians to those of the first step."""
-    base = found[Contender(epoch=contender.epoch, keep=FROM_THE_FIRST_STEP[contender.epoch])]
-    cells: dict[str, Any] = {"name": contender.name, "epoch": contender.epoch}
-    for name in ("training", "whole"):
-        cells[name] = [times[name] for times in found[contender]]
-        cells[f"{name} ratio"] = statistics.median(cells[name]) / statistics.median(times[name] for times in base)
-    return cells
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    main()

@@ -1,27 +1,21 @@
-"""Measure what the profiles cost, side by side: `make bench-profiles` (about a quarter of an hour).
+"""What the profiles cost, step by step (15 minutes); `python benchmarks/profiles.py` draws the kept figures."""
 
-Prints a table in Markdown and draws `benchmarks/profiles.svg`. Rounds are interleaved, and medians are compared.
-"""
-
-import argparse
 import os
 import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import matplotlib as mpl
+from figures import Figure, Measurement
+from measuring import HERE, Options, call, interleaved, ratios, samebits, scratch
 
 from samebits.core.determinism_profile import Profile
 from samebits.host.image.build_context import staged_context
 from samebits.host.launch.venv import locked_python
 
-HERE = Path(__file__).parent
-COMMAND = str(Path(sys.executable).with_name("samebits"))
 FAMILIES = ("convolution", "recurrent", "transformer", "dense")
+SPEED, RATIO = "samples per second", "throughput, as a part of TensorFlow's defaults with as many threads"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +27,18 @@ class Contender:
     parts: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
     against: str
+    least: float | None = None
 
 
 PINS = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES")
 CONTENDERS = (
     Contender(name="TensorFlow's defaults, 2 threads", threads=2, against="TensorFlow's defaults, 2 threads"),
     Contender(
-        name="native, 2 threads", threads=2, parts=("determinism", "sums"), against="TensorFlow's defaults, 2 threads"
+        name="native, 2 threads",
+        threads=2,
+        parts=("determinism", "sums"),
+        against="TensorFlow's defaults, 2 threads",
+        least=0.95,
     ),
     Contender(
         name="native, 2 threads, but for the order of sums",
@@ -49,7 +48,11 @@ CONTENDERS = (
     ),
     Contender(name="TensorFlow's defaults, 1 thread", threads=1, against="TensorFlow's defaults, 1 thread"),
     Contender(
-        name="native, 1 thread", threads=1, parts=("determinism", "sums"), against="TensorFlow's defaults, 1 thread"
+        name="native, 1 thread",
+        threads=1,
+        parts=("determinism", "sums"),
+        against="TensorFlow's defaults, 1 thread",
+        least=0.95,
     ),
     Contender(
         name="+ instructions pinned to AVX2",
@@ -77,94 +80,58 @@ CONTENDERS = (
         threads=1,
         parts=("samebits",),
         against="TensorFlow's defaults, 1 thread",
+        least=0.8,
     ),
 )
 
 
-def main() -> None:
-    """Run all, print, draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    found: dict[str, dict[str, list[float]]] = {row.name: {name: [] for name in FAMILIES} for row in CONTENDERS}
-    for _ in range(rounds):
-        for row in CONTENDERS:
-            for family, speed in measured(row).items():
-                found[row.name][family].append(speed)
-    speeds = {
-        name: {family: statistics.median(values) for family, values in families.items()}
-        for name, families in found.items()
-    }
-    print_table(speeds, rounds)
-    draw(speeds, HERE / "profiles.svg")
+def measure(options: Options) -> Iterator[Figure]:
+    """Samples per second of four families under each row."""
+    rows = [CONTENDERS[0], CONTENDERS[1], CONTENDERS[3], CONTENDERS[-1]] if options.small else CONTENDERS
+    found = interleaved({row.name: partial(measured, row) for row in rows}, options.rounds_or(5))
+    for row in rows:
+        for family in FAMILIES:
+            speeds, base = (tuple(speed[family] for speed in found[name]) for name in (row.name, row.against))
+            yield Figure(table=SPEED, row=row.name, column=family, unit="/s", values=speeds)
+            if row.name != row.against:
+                part = ratios(speeds, base)
+                yield Figure(table=RATIO, row=row.name, column=family, values=part, least=row.least)
 
 
 def measured(row: Contender) -> dict[str, float]:
     """Samples per second by family, of one process."""
     if row.parts == ("samebits",):
-        return speeds_in(through_samebits())
-    settings = Profile(name="portable", threads=1).variables
-    kept = {name: settings[name] for name in row.variables}
-    threads = {"TF_NUM_INTRAOP_THREADS": str(row.threads), "TF_NUM_INTEROP_THREADS": str(row.threads)}
-    source = str(staged_context() / "source")
-    environment = {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": source, "PYTHONHASHSEED": "0"}
-    done = subprocess.run(
-        [str(locked_python()), str(HERE / "train_profiles.py"), *row.parts],
-        env=environment | threads | kept,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=True,
-    )
-    return speeds_in(done.stdout)
+        with scratch() as folder:
+            shutil.copy(HERE / "train_profiles.py", folder)
+            ours = ("train", "train_profiles.py", "--runtime", "venv", "--profile", "portable")
+            done = samebits(*ours, folder=folder)
+    else:
+        settings = Profile(name="portable", threads=1).variables
+        kept = {name: settings[name] for name in row.variables}
+        threads = {"TF_NUM_INTRAOP_THREADS": str(row.threads), "TF_NUM_INTEROP_THREADS": str(row.threads)}
+        source = str(staged_context() / "source")
+        environment = {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": source, "PYTHONHASHSEED": "0"}
+        words = (str(locked_python()), str(HERE / "train_profiles.py"), *row.parts)
+        done = call(*words, environment=environment | threads | kept)
+    return {family: done.numbers(family)[0] for family in FAMILIES}
 
 
-def through_samebits() -> str:
-    """What the same script prints under the whole product: observed, watched, and with the settings in its parts."""
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(HERE / "train_profiles.py", folder)
-        words = [COMMAND, "train", "train_profiles.py", "--runtime", "venv", "--profile", "portable"]
-        return subprocess.run(
-            words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True
-        ).stdout
+def draw(path: Path) -> None:
+    """Bars of the kept ratios; the file holds neither time nor random names."""
+    import matplotlib as mpl
 
-
-def speeds_in(printed: str) -> dict[str, float]:
-    """The script's own lines."""
-    lines = (line.split() for line in printed.splitlines())
-    return {words[0]: float(words[1]) for words in lines if words and words[0] in FAMILIES}
-
-
-def ratios(speeds: dict[str, dict[str, float]], row: Contender) -> list[float]:
-    """Throughput by family, as parts of that of the row it is compared with."""
-    return [speeds[row.name][family] / speeds[row.against][family] for family in FAMILIES]
-
-
-def print_table(speeds: dict[str, dict[str, float]], rounds: int) -> None:
-    """Markdown."""
-    print(f"| samples per second, medians of {rounds} interleaved rounds | {' | '.join(FAMILIES)} |")
-    print("|---" * (len(FAMILIES) + 1) + "|")
-    for row in CONTENDERS:
-        pairs = zip(FAMILIES, ratios(speeds, row), strict=True)
-        print(
-            f"| {row.name} | "
-            + " | ".join(f"{speeds[row.name][name]:.0f} ({ratio:.2f})" for name, ratio in pairs)
-            + " |"
-        )
-
-
-def draw(speeds: dict[str, dict[str, float]], path: Path) -> None:
-    """Bars of the ratios; the file holds neither time nor random names."""
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "samebits"
     from matplotlib import pyplot as plt
 
+    kept = Measurement.read(HERE / "kept" / "profiles.json").figures
+    values = {(figure.row, figure.column): figure.value for figure in kept if figure.table == RATIO}
     figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
-    shown = [row for row in CONTENDERS if row.name != row.against]
+    shown = list(dict.fromkeys(row for row, _ in values))
     width = 0.8 / len(shown)
     for number, row in enumerate(shown):
         places = [place + (number - (len(shown) - 1) / 2) * width for place in range(len(FAMILIES))]
-        axes.bar(places, ratios(speeds, row), width, label=row.name)
+        axes.bar(places, [values[row, family] for family in FAMILIES], width, label=row)
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xticks(range(len(FAMILIES)), FAMILIES)
     axes.set_ylabel("throughput, TensorFlow's defaults\nat the same threads = 1")
@@ -173,4 +140,4 @@ def draw(speeds: dict[str, dict[str, float]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    draw(HERE / "profiles.svg")

@@ -1,16 +1,15 @@
-"""Measure the page of a run: `python benchmarks/report.py [RUN]` (seconds). Without RUN, only the made one is measured.
+"""The page of a run: its size, the time to make it, and to open it in Chromium where that is (seconds)."""
 
-Where Chromium and axe-core are, see `make test-pages`, it also measures how long a page takes to open.
-"""
-
-import argparse
 import shutil
 import sys
-import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from verify import LINES, ROOT, made  # beside this file, in no package
+from figures import Figure
+from measuring import ROOT, Options, samebits, scratch
+from verify import LINES, made  # beside this file, in no package
 
 from samebits.core.record import read_record
 from samebits.core.run_dir import RunDir
@@ -19,42 +18,34 @@ from samebits.host.report.run_page import run_page
 sys.path.insert(0, str(ROOT / "tests"))
 from support.browser import Browser
 
-ROUNDS = 5
+BYTES, SECONDS_TO_MAKE, SECONDS_TO_OPEN = {"example": 400_000, "long": 5_000_000}, {"long": 3.0}, {"example": 0.3}
 
 
-def main() -> None:
-    """Print a table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", nargs="?", type=Path, help="the folder of a run, such as that of `make train`")
-    given = parser.parse_args().run
-    print("| run | bytes | processor time to make it | opens in |\n|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        record = read_record(ROOT / "tests" / "data" / "record-1.0.json")
-        runs = {} if given is None else {given.name: RunDir(given)}
-        runs[f"{LINES:,} ledger lines"] = made(Path(folder) / "run", record, LINES)
-        for name, run in runs.items():
-            print(f"| {name} | {measured(run, Path(folder))} |")
+def measure(options: Options) -> Iterator[Figure]:
+    """The example's run, and one of many lines."""
+    rounds, lines = options.rounds_or(5), LINES // 100 if options.small else LINES
+    with scratch() as folder:
+        shutil.copytree(ROOT / "examples" / "digits", folder / "digits")
+        samebits("train", "digits/train.py", "--data", "digits/data", "--runtime", "venv", folder=folder)
+        (trained,) = (folder / "runs").glob("2*")
+        long = made(folder / "long", read_record(ROOT / "tests" / "data" / "record-1.0.json"), lines)
+        runs = {"example": ("`examples/digits`", RunDir(trained)), "long": (f"{lines:,} ledger lines", long)}
+        for name, (row, run) in runs.items():
+            cell = partial(Figure, table="run", row=row)
+            size = float(len(run_page(run)))
+            yield cell(column="size", unit="bytes", values=(size,), most=BYTES[name])
+            times = tuple(seconds_to_make(run) for _ in range(rounds))
+            yield cell(column="processor time to make it", unit="s", values=times, most=SECONDS_TO_MAKE.get(name))
+            if shutil.which("chromium"):
+                page = folder / "page.html"
+                page.write_bytes(run_page(run))
+                browser = Browser(program="chromium", folder=folder, axe=Path())
+                opened = tuple(browser.seconds_to_open(page) for _ in range(rounds))
+                yield cell(column="opens in", unit="s", values=opened, most=SECONDS_TO_OPEN.get(name))
 
 
-def measured(run: RunDir, folder: Path) -> str:
-    """Size, processor time to make it, and time to open it; the least of some rounds: other programs only add."""
-    times = []
-    for _ in range(ROUNDS):
-        started = time.process_time()
-        page = run_page(run)
-        times.append(time.process_time() - started)
-    (folder / "page.html").write_bytes(page)
-    return f"{len(page):,} | {min(times):.2f} s | {opened(folder / 'page.html', folder)}"
-
-
-def opened(page: Path, folder: Path) -> str:
-    """The least time to open a page in Chromium."""
-    program = shutil.which("chromium")
-    if program is None:
-        return "not measured"
-    browser = Browser(program=program, folder=folder, axe=Path())
-    return f"{min(browser.seconds_to_open(page) for _ in range(ROUNDS)):.2f} s"
-
-
-if __name__ == "__main__":
-    main()
+def seconds_to_make(run: RunDir) -> float:
+    """Processor time."""
+    started = time.process_time()
+    run_page(run)
+    return time.process_time() - started

@@ -1,125 +1,102 @@
-"""Measure what checkpoints cost, and what verifying in segments saves: `make bench-resume` (about ten minutes).
+"""What checkpoints cost, what a resume costs, and what verifying in segments saves (about half an hour)."""
 
-Prints tables in Markdown. Rounds are interleaved, and medians are compared.
-"""
-
-import argparse
 import shutil
-import statistics
 import subprocess
-import sys
-import tempfile
-import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-HERE = Path(__file__).parent
-COMMAND = str(Path(sys.executable).with_name("samebits"))
-KEEPS = ("none", "last", "all")
+from figures import Figure
+from loads import watched
+from measuring import COMMAND, HERE, ROOT, Options, interleaved, ratios, samebits, scratch
+
 STEPS_OF_ONE, EPOCHS_OF_ONE = "2", "14"
 """Of ResNet50: epochs of about a second, where checkpoints weigh most."""
+KEEPS = {"none": None, "last": 1.03, "all": 1.03}
+"""The greatest ratio of an epoch to one without checkpoints."""
 EPOCHS = "400"
 """Of the example: as many as make its training longer than the start of a process."""
+PROOF_SECONDS = 2.0
+"""That the replay proof may take beside the epoch which it trains again."""
 
 
-def main() -> None:
-    """Run all, and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--runtime", default="auto", help="of the example, which is verified in segments")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        print_replay(Path(folder), given.rounds)
-    print_checkpoints(given.rounds)
-    with tempfile.TemporaryDirectory() as folder:
-        print_segments(Path(folder), given.rounds, given.runtime)
+def measure(options: Options) -> Iterator[Figure]:
+    """Three parts, each in interleaved rounds."""
+    with scratch() as folder:
+        yield from resumes(folder, options)
+    yield from checkpoints(options)
+    with scratch() as folder:
+        yield from segments(folder, options)
 
 
-def print_replay(folder: Path, rounds: int) -> None:
-    """Seconds of a resumed run with and without the proof that it reproduces its last epoch."""
+def resumes(folder: Path, options: Options) -> Iterator[Figure]:
+    """A resumed run of 10 million parameters with and without the proof that it reproduces its last epoch."""
     shutil.copy(HERE / "train_resumed.py", folder)
-    command = [COMMAND, "train", "train_resumed.py", "--runtime", "venv"]
-    subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    train = [COMMAND, "train", "train_resumed.py", "--runtime", "venv"]
+    subprocess.run(train, cwd=folder, capture_output=True, check=False)  # it kills itself
     (killed,) = folder.glob("runs/*-train_resumed-*")
-    found: dict[str, list[float]] = {"--trust-checkpoint": [], "": []}
-    epochs: list[float] = []
-    for _ in range(rounds):
-        for option, times in found.items():
-            started = time.perf_counter()
-            words = [COMMAND, "resume", killed.name, *option.split()]
-            text = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout
-            times.append(time.perf_counter() - started)
-            epochs += [float(line.split()[1]) for line in text.splitlines() if line.startswith("epoch ")][:1]
-    print("| resumed before its last epoch | seconds |\n|---|---|")
-    for option, times in found.items():
-        middle = statistics.median(times)
-        print(f"| `resume {option}`".rstrip("` ") + f"` | {middle:.1f} ({min(times):.1f} to {max(times):.1f}) |")
-    print(f"| the first epoch of these | {statistics.median(epochs):.1f} ({min(epochs):.1f} to {max(epochs):.1f}) |")
-
-
-def print_checkpoints(rounds: int) -> None:
-    """Seconds of an epoch of ResNet50, by what is kept."""
-    found: dict[str, list[float]] = {keep: [] for keep in KEEPS}
-    for _ in range(rounds):
-        for keep in KEEPS:
-            found[keep] += epochs(keep)
-    none = statistics.median(found["none"])
-    print(f"| ResNet50 with Adam, medians of {len(found['none'])} epochs | seconds per epoch | ratio |\n|---|---|---|")
-    for keep, times in found.items():
-        middle = statistics.median(times)
-        print(f"| `--keep {keep}` | {middle:.2f} ({min(times):.2f} to {max(times):.2f}) | {middle / none:.3f} |")
-
-
-def epochs(keep: str) -> list[float]:
-    """The seconds of each epoch of one training."""
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(HERE / "train_checkpointed.py", folder)
-        words = (
-            "train",
-            "train_checkpointed.py",
-            "--runtime",
-            "venv",
-            "--keep",
-            keep,
-            "--",
-            STEPS_OF_ONE,
-            EPOCHS_OF_ONE,
-        )
-        lines = (line.split() for line in called(Path(folder), words).splitlines())
-        return [float(words[1]) for words in lines if words[:1] == ["epoch"]]
-
-
-def print_segments(folder: Path, rounds: int, runtime: str) -> None:
-    """The example with one thread, verified in one piece and in segments, in turns."""
-    shutil.copytree(HERE.parent / "examples" / "digits", folder / "digits")
-    words = ("train", "digits/train.py", "--data", "digits/data", "--runtime", runtime, "--threads", "1")
-    called(folder, (*words, "--keep", "all", "--", "--epochs", EPOCHS))
-    (run,) = (path.name for path in (folder / "runs").glob("2*"))
-    ways = {
-        "`verify`": ("verify", run),
-        "`verify --segments`": ("verify", run, "--segments"),
-        "`verify --segments --jobs 2`": ("verify", run, "--segments", "--jobs", "2"),
-        "`verify --segments --sample 3 --jobs 2`": ("verify", run, "--segments", "--sample", "3", "--jobs", "2"),
+    actions = {
+        command: partial(watched, partial(samebits, *command.split(), killed.name, folder=folder))
+        for command in ("resume --trust-checkpoint", "resume")
     }
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            assert called(folder, way).splitlines()[-1].startswith("identical")
-            found[name].append(time.perf_counter() - started)
-    whole = statistics.median(found["`verify`"])
-    print(f"\n| `examples/digits`, {EPOCHS} epochs, one thread each | seconds | ratio |\n|---|---|---|")
-    for name, times in found.items():
-        middle = statistics.median(times)
-        print(f"| {name} | {middle:.1f} ({min(times):.1f} to {max(times):.1f}) | {middle / whole:.2f} |")
+    found = interleaved(actions, options.rounds_or(5))
+    trusting, proving = found.values()
+    cell = partial(Figure, table="resumed before its last epoch")
+    for command, calls in found.items():
+        values, loads = (tuple(one.call.seconds for one in calls), tuple(one.loads for one in calls))
+        yield cell(row=f"`{command}`", column="time", unit="s", values=values)
+        yield cell(row=f"`{command}`", column="processes that load TensorFlow", unit="of them", values=loads, most=1)
+    one_epoch = tuple(one.call.numbers("epoch")[0] for one in proving)
+    yield cell(row="one epoch", column="time", unit="s", values=one_epoch)
+    rest = tuple(
+        with_proof.call.seconds - without.call.seconds - epoch
+        for with_proof, without, epoch in zip(proving, trusting, one_epoch, strict=True)
+    )
+    yield cell(row="the proof beside its epoch", column="time", unit="s", values=rest, most=PROOF_SECONDS)
 
 
-def called(folder: Path, words: tuple[str, ...]) -> str:
-    """What a command prints."""
-    done = subprocess.run([COMMAND, *words], cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(words)}: {done.stderr}")
-    return done.stdout
+def checkpoints(options: Options) -> Iterator[Figure]:
+    """An epoch of ResNet50, by what is kept: the medians of rounds of twelve epochs."""
+    found = interleaved({keep: partial(epoch, keep) for keep in KEEPS}, options.rounds_or(7))
+    for keep, most in KEEPS.items():
+        table, row, values = "ResNet50 with Adam, in the virtual environment", f"`--keep {keep}`", tuple(found[keep])
+        yield Figure(table=table, row=row, column="an epoch", unit="s", values=values)
+        yield Figure(table=table, row=row, column="ratio", values=ratios(values, found["none"]), most=most)
 
 
-if __name__ == "__main__":
-    main()
+def epoch(keep: str) -> float:
+    """The median seconds of the epochs of one training."""
+    with scratch() as folder:
+        shutil.copy(HERE / "train_checkpointed.py", folder)
+        script = ("train", "train_checkpointed.py", "--runtime", "venv", "--keep", keep)
+        taken = samebits(*script, "--", STEPS_OF_ONE, EPOCHS_OF_ONE, folder=folder).numbers("epoch")
+        return sorted(taken)[len(taken) // 2]
+
+
+def segments(folder: Path, options: Options) -> Iterator[Figure]:
+    """The example with one thread, verified in one piece and in segments."""
+    epochs = "8" if options.small else EPOCHS
+    shutil.copytree(ROOT / "examples" / "digits", folder / "digits")
+    train = ("train", "digits/train.py", "--data", "digits/data", "--threads", "1", "--keep", "all")
+    samebits(*train, "--", "--epochs", epochs, folder=folder)
+    (run,) = (path.name for path in (folder / "runs").glob("2*"))
+    ways: dict[str, float | None] = {
+        "verify": None,
+        "verify --segments": None,
+        "verify --segments --jobs 2": 0.55,
+        "verify --segments --sample 3 --jobs 2": None,
+    }
+    actions = {way: partial(verified, folder, (*way.split(), run)) for way in ways}
+    found = interleaved(actions, options.rounds_or(3))
+    for way, most in ways.items():
+        table, row, values = f"`examples/digits`, {epochs} epochs, one thread each", f"`{way}`", tuple(found[way])
+        yield Figure(table=table, row=row, column="whole", unit="s", values=values)
+        yield Figure(table=table, row=row, column="ratio", values=ratios(values, found["verify"]), most=most)
+
+
+def verified(folder: Path, words: tuple[str, ...]) -> float:
+    """Seconds of a command that must find the same bits."""
+    done = samebits(*words, folder=folder)
+    if not done.output.splitlines()[-1].startswith("identical"):
+        raise SystemExit(f"{' '.join(words)}: {done.output}")
+    return done.seconds

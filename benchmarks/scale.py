@@ -1,26 +1,24 @@
-"""Measure what grows with files, bytes, ledger lines and runs: `make bench-scale` (about seven minutes).
+"""What grows with files, bytes, ledger lines and runs (about ten minutes).
 
-Contenders run as commands, in interleaved rounds; medians are compared. A peer that is not installed is left out.
+Contenders run as commands, in interleaved rounds. A peer that is not installed is left out. Contents are dropped from
+the page cache by `posix_fadvise`; names and inodes stay there.
 """
 
-import argparse
 import hashlib
-import json
 import os
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import median
 
-from run import listed_seconds
+from figures import Figure
+from measuring import ROOT, Call, Options, call, interleaved, samebits, scratch
 
-from samebits.core.cpu_info import describe_cpu
 from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import LEDGER_VERSION
 from samebits.core.record import LedgerEnd, read_record, write_record
@@ -28,33 +26,12 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import hash_data
 from samebits.host.data_cache import hash_data_by_cache
 
-ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "tests" / "data" / "record-1.9.json"
-COMMAND = str(Path(sys.executable).with_name("samebits"))
 SMALL = (1_000, 10_000, 100_000, 300_000)
 LARGE_FILES, LARGE_BYTES = 64, 2 << 30
 LINES = (100_000, 1_000_000, 10_000_000)
-SETTLED_SECONDS = 2.5  # the data cache keeps nothing that changed just now
-PARTS = ("trees", "ledgers", "list")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One contender on one input: the seconds of its rounds, and the largest peak memory in MiB."""
-
-    part: str
-    what: str
-    contender: str
-    seconds: tuple[float, ...]
-    peak: float
-
-    @property
-    def median(self) -> float:
-        """The median of the rounds."""
-        return statistics.median(self.seconds)
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({min(self.seconds):.2f} to {max(self.seconds):.2f})"
+SETTLED_SECONDS = 3  # neither the data cache nor the index of runs keeps what changed just now
+LIST_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,92 +44,61 @@ class Contender:
     environment: Mapping[str, str] | None = None
     folder: Path | None = None
 
-
-def main() -> None:
-    """Run all, and print tables in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers")
-    parser.add_argument("--only", choices=PARTS, action="append", help="measure only this part; repeatable")
-    parser.add_argument("--divide", type=int, default=1, metavar="N", help="all sizes by N, to try the command")
-    parser.add_argument("--dvc", default="dvc", metavar="COMMAND", help="dvc in an environment of its own")
-    parser.add_argument("--hash", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.hash:
-        how = {"all": hash_data, "cache": hash_data_by_cache}[options.hash[0]]
-        print(how(Path(options.hash[1])).digest)
-        return
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # no contender is to compile its own source each time
-    cpu = describe_cpu()
-    machine = f"{cpu.model}, {cpu.cores} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
-    print(f"{machine}; medians of {options.rounds} rounds, with the range; seconds\n", flush=True)
-    parts: dict[str, Callable[[Path], list[Measured]]] = {
-        "trees": lambda folder: trees(folder, options.rounds, options.divide, options.dvc),
-        "ledgers": lambda folder: ledgers(folder, options.divide),
-        "list": lambda folder: runs_listed(folder, options.rounds, options.divide),
-    }
-    found: list[Measured] = []
-    for name, part in parts.items():
-        if options.only is None or name in options.only:
-            with tempfile.TemporaryDirectory(prefix="samebits-bench-", ignore_cleanup_errors=True) as folder:
-                found += part(Path(folder))
-    if options.json is not None:
-        values = [{**asdict(item), "median": item.median} for item in found]
-        options.json.write_text(json.dumps({"machine": machine, "measured": values}, indent=1) + "\n")
+    def run(self) -> Call:
+        """Prepare, and run once."""
+        self.prepare()
+        return call(*self.command, folder=self.folder, environment=self.environment)
 
 
-def timed(
-    command: tuple[str, ...],
-    environment: Mapping[str, str] | None = None,
-    folder: Path | None = None,
-    statuses: tuple[int, ...] = (0,),
-) -> tuple[float, float]:
-    """Seconds and peak memory in MiB of a command; another exit status than these ends the measurement."""
-    with tempfile.TemporaryFile() as errors:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode not in statuses:
-            errors.seek(0)
-            raise SystemExit(f"{command[0]} ended with {process.returncode}: {errors.read()[-500:].decode()}")
-    return seconds, usage.ru_maxrss / 1024
+def measure(options: Options) -> Iterator[Figure]:
+    """Trees of data, ledgers, and folders of runs."""
+    divide = 100 if options.small else 1
+    with scratch() as folder:
+        yield from trees(folder, options, divide)
+    with scratch() as folder:
+        yield from ledgers(folder, divide)
+    with scratch() as folder:
+        yield from lists(folder, options.rounds_or(5), divide)
 
 
-def compete(what: str, contenders: list[Contender], rounds: int) -> list[Measured]:
-    """All contenders in turns."""
-    found: dict[str, list[tuple[float, float]]] = {item.name: [] for item in contenders}
-    for _ in range(rounds):
-        for item in contenders:
-            item.prepare()
-            found[item.name].append(timed(item.command, item.environment, item.folder))
-    return [
-        Measured(
-            part="trees", what=what, contender=name, seconds=tuple(s for s, _ in times), peak=max(m for _, m in times)
-        )
-        for name, times in found.items()
-    ]
-
-
-def trees(folder: Path, rounds: int, scale: int, dvc: str) -> list[Measured]:
+def trees(folder: Path, options: Options, divide: int) -> Iterator[Figure]:
     """Trees of small files, and of large ones."""
-    found = []
-    inputs: dict[str, Path] = {}
-    for number in SMALL:
-        what = f"{number // scale:,} files of 100 bytes"
-        inputs[what] = small_tree(folder / str(number), number // scale)
-    what = f"{LARGE_BYTES // scale / 2**30:.2g} GiB in {LARGE_FILES} files"
-    inputs[what] = large_tree(folder / "large", LARGE_BYTES // scale // LARGE_FILES)
+    inputs = {
+        f"{number // divide:,} files of 100 bytes": small_tree(folder / str(number), number // divide)
+        for number in SMALL
+    }
+    large = f"{LARGE_BYTES // divide / 2**30:.2g} GiB in {LARGE_FILES} files"
+    inputs[large] = large_tree(folder / "large", LARGE_BYTES // divide // LARGE_FILES)
     time.sleep(SETTLED_SECONDS)
-    for index, (what, tree) in enumerate(inputs.items()):
+    found: dict[tuple[str, str], list[Call]] = {}
+    for what, tree in inputs.items():
         # These take seconds for a thousand files: the slope of the smallest tree is enough.
-        slow = list(annexes(folder, tree, dvc)) if index in {0, len(inputs) - 1} else []
-        contenders = [*hashers(folder, tree), *slow]
-        found += compete(what, contenders, rounds)
-    print_trees(found, list(inputs))
-    print_slope(found, list(inputs), scale)
-    return found
+        slow = annexes(folder, tree, options.dvc) if what in {next(iter(inputs)), large} else ()
+        actions = {one.name: one.run for one in (*hashers(folder, tree), *slow)}
+        for name, calls in interleaved(actions, options.rounds_or(3)).items():
+            found[name, what] = calls
+            seconds = tuple(one.seconds for one in calls)
+            yield Figure(table="hashing", row=name, column=what, unit="s", values=seconds)
+    for name in dict.fromkeys(name for name, _ in found):
+        peak = max(one.peak for (other, _), calls in found.items() if other == name for one in calls)
+        yield Figure(table="hashing", row=name, column="peak memory", unit="MiB", values=(peak,))
+    middles = {key: median(one.seconds for one in calls) for key, calls in found.items()}
+    yield from slopes(middles, [*inputs], divide)
+
+
+def slopes(middles: Mapping[tuple[str, str], float], inputs: list[str], divide: int) -> Iterator[Figure]:
+    """Seconds for each million of files, and for each TB, from the smallest to the largest tree."""
+    first, last, large = inputs[0], inputs[-2], inputs[-1]  # what starting costs is in each of them
+    for name in dict.fromkeys(name for name, _ in middles):
+        # Of a peer with one tree of small files, its start is counted with the files.
+        if (name, last) in middles:
+            each = (middles[name, last] - middles[name, first]) / (SMALL[-1] - SMALL[0])
+        else:
+            each = middles[name, first] / SMALL[0]
+        rate = max(middles[name, large] - middles[name, first], 0.0) / LARGE_BYTES
+        files, data = each * divide * 1e6, rate * divide * 1e12
+        for column, value in {"1 million files": files, "1 TB": data, "both": files + data}.items():
+            yield Figure(table="by this slope", row=name, column=column, unit="s", values=(value,))
 
 
 def small_tree(folder: Path, number: int) -> Path:
@@ -175,19 +121,24 @@ def large_tree(folder: Path, size: int) -> Path:
 def hashers(folder: Path, tree: Path) -> Iterator[Contender]:
     """What reads a tree and leaves it as it is."""
     environment = {**os.environ, "SAMEBITS_CACHE": str(folder / "cache")}
-    ours = (sys.executable, str(Path(__file__)), "--hash")
+    ours = (sys.executable, __file__)
     yield Contender(name="samebits", command=(*ours, "all", str(tree)), environment=environment)
     cold = (*ours, "all", str(tree))
     yield Contender(
         name="samebits, not in the page cache", command=cold, environment=environment, prepare=lambda: drop(tree)
     )
     cached = (*ours, "cache", str(tree))
-    timed(cached, environment)  # fills the cache
+    call(*cached, environment=environment)  # fills the cache
     yield Contender(name="samebits `--data-cache`", command=cached, environment=environment)
+    yield Contender(name="only read, by `cat`", command=piped(tree, "cat"))
     for program in ("sha256sum", "b3sum"):
         if is_there(program):
-            command = ("sh", "-c", 'find "$1" -type f -print0 | xargs -0 "$2"', "sh", str(tree), program)
-            yield Contender(name=f"`{program}`", command=command)
+            yield Contender(name=f"`{program}`", command=piped(tree, program))
+
+
+def piped(tree: Path, program: str) -> tuple[str, ...]:
+    """A program over all files of a tree."""
+    return ("sh", "-c", 'find "$1" -type f -print0 | xargs -0 "$2" >/dev/null', "sh", str(tree), program)
 
 
 def annexes(folder: Path, tree: Path, dvc: str) -> Iterator[Contender]:
@@ -240,50 +191,18 @@ def drop(tree: Path) -> None:
             os.close(descriptor)
 
 
-def print_trees(found: list[Measured], inputs: list[str]) -> None:
-    """A row for each contender."""
-    print(f"| hashing | {' | '.join(inputs)} | peak memory |\n|---|{'---|' * len(inputs)}---|")
-    for name in dict.fromkeys(item.contender for item in found):
-        by_input = {item.what: item for item in found if item.contender == name}
-        cells = [str(by_input[what]) if what in by_input else "" for what in inputs]
-        print(f"| {name} | {' | '.join(cells)} | {max(item.peak for item in by_input.values()):.0f} MiB |")
-    print(flush=True)
-
-
-def print_slope(found: list[Measured], inputs: list[str], scale: int) -> None:
-    """Seconds for each million of files, and for each TB, from the smallest to the largest tree."""
-    first, last, large = inputs[0], inputs[-2], inputs[-1]  # what starting costs is in each of them
-    print("| by this slope | 1 million files | 1 TB | both |\n|---|---|---|---|")
-    for name in dict.fromkeys(item.contender for item in found):
-        by_input = {item.what: item.median for item in found if item.contender == name}
-        # Of a peer with one tree of small files, its start is counted with the files.
-        if last in by_input:
-            each = (by_input[last] - by_input[first]) / (SMALL[-1] - SMALL[0])
-        else:
-            each = by_input[first] / SMALL[0]
-        rate = max(by_input[large] - by_input[first], 0.0) / LARGE_BYTES
-        files, data = each * scale * 1e6, rate * scale * 1e12
-        cells = " | ".join(f"{seconds:.0f} s" for seconds in (files, data, files + data))
-        print(f"| {name} | {cells} |")
-    print(flush=True)
-
-
-def ledgers(folder: Path, scale: int) -> list[Measured]:
-    """`samebits audit` of runs with many ledger lines: time and peak memory, once each."""
-    found = []
-    print("| `samebits audit` | ledger | seconds | peak memory |\n|---|---|---|---|")
+def ledgers(folder: Path, divide: int) -> Iterator[Figure]:
+    """`samebits audit` of runs with many ledger lines, once each."""
+    table = "`samebits audit` of a run with"
     for lines in LINES:
-        run = run_with_ledger(folder / str(lines), lines // scale)
-        size = run.ledger.stat().st_size
+        run = run_with_ledger(folder / str(lines), lines // divide)
+        row = f"{lines // divide:,} lines"
+        yield Figure(table=table, row=row, column="ledger", unit="MiB", values=(run.ledger.stat().st_size / 2**20,))
         # 2, as code and data are missing: there is nothing but the ledger and its record.
-        seconds, peak = timed((COMMAND, "audit", str(run.path)), statuses=(2,))
-        found.append(
-            Measured(part="ledgers", what=f"{lines // scale}", contender="audit", seconds=(seconds,), peak=peak)
-        )
-        print(f"| {lines // scale:,} lines | {size / 2**20:,.0f} MiB | {seconds:.1f} | {peak:.0f} MiB |", flush=True)
+        done = samebits("audit", run.path, statuses=(2,))
+        yield Figure(table=table, row=row, column="time", unit="s", values=(done.seconds,))
+        yield Figure(table=table, row=row, column="peak memory", unit="MiB", values=(done.peak,))
         shutil.rmtree(run.path)
-    print(flush=True)
-    return found
 
 
 def run_with_ledger(folder: Path, lines: int) -> RunDir:
@@ -313,19 +232,30 @@ def run_with_ledger(folder: Path, lines: int) -> RunDir:
     return run
 
 
-def runs_listed(folder: Path, rounds: int, scale: int) -> list[Measured]:
-    """`samebits list` over 100,000 runs."""
-    number = 100_000 // scale
-    first, *taken = listed_seconds(folder, RECORD, rounds + 3, number)  # these are short
-    print(f"| `samebits list`, {number:,} runs | seconds |\n|---|---|")
-    found = [
-        Measured(part="list", what=what, contender="list", seconds=tuple(seconds), peak=0.0)
-        for what, seconds in {"the first time": [first], "with the index": taken}.items()
-    ]
-    for item in found:
-        print(f"| {item.what} | {item} |")
-    return found
+def lists(folder: Path, rounds: int, divide: int) -> Iterator[Figure]:
+    """`samebits list` over many runs, which share a few records: without an index, then with it."""
+    number = 100_000 // divide
+    many = folder / "runs"
+    for index in range(number):
+        shared = folder / f"record-{index // 20_000}.json"  # a file has a limited number of names
+        if not shared.exists():
+            shutil.copy(RECORD, shared)
+        target = many / f"20261120T121757Z-train-1bff1090-{index:06}"
+        target.mkdir(parents=True)
+        os.link(shared, target / "record.json")
+    time.sleep(SETTLED_SECONDS)
+    environment = {**os.environ, "SAMEBITS_CACHE": str(folder / "cache")}
+    listed = partial(samebits, "list", "--runs", many, environment=environment)
+    help_seconds = tuple(samebits("--help").seconds for _ in range(rounds))
+    yield Figure(table="commands", row="`samebits --help`", column="", unit="s", values=help_seconds)
+    table_row = f"`samebits list`, {number:,} runs"
+    first = (listed().seconds,)
+    yield Figure(table="commands", row=f"{table_row}, the first time", column="", unit="s", values=first)
+    later = tuple(listed().seconds for _ in range(rounds))
+    yield Figure(
+        table="commands", row=f"{table_row}, by the index", column="", unit="s", values=later, most=LIST_SECONDS
+    )
 
 
 if __name__ == "__main__":
-    main()
+    print({"all": hash_data, "cache": hash_data_by_cache}[sys.argv[1]](Path(sys.argv[2])).digest)

@@ -1,18 +1,18 @@
-"""What it costs that the launcher keeps record and ledger of a container: `make bench-split` (about 3 minutes).
+"""What it costs that the launcher keeps record and ledger of a container (about 3 minutes).
 
 The work that the split adds is timed within the launcher: before the container starts, and after its last process is
 gone. While the script runs, the launcher's own processor time counts: it takes over the lines of the ledger.
 """
 
-import argparse
-import statistics
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+from figures import Figure
+from measuring import Options, require_engine, scratch
 
 from samebits.core.run_config import RunConfig
 from samebits.core.trace_level import STEP, Trace
@@ -30,27 +30,30 @@ model.fit(x, y, epochs=20, batch_size=32, verbose=0)
 """
 
 
-def main() -> None:
-    """Print a table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--image", default="samebits:cpu")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="samebits-split-") as name:
-        (Path(name) / "train.py").write_text(SCRIPT)
-        rows = [measure(Path(name), options.image) for _ in range(options.rounds + 1)][1:]
-    print("| | median | least | most |\n|---|---|---|---|")
+IMAGE = "samebits:cpu"
+BEFORE, AFTER, BOTH = "before the container starts", "after its last process has ended", "both"
+PROCESSOR = "processor time of the launcher, of the script's seconds"
+GOALS = {BOTH: 0.2, PROCESSOR: 1.0}
+
+
+def measure(options: Options) -> Iterator[Figure]:
+    """Rounds of one training; the first is not counted."""
+    require_engine()
+    with scratch() as folder:
+        (folder / "train.py").write_text(SCRIPT)
+        rows = [trained(folder) for _ in range(options.rounds_or(5) + 1)][1:]
     for what in rows[0]:
-        values = [row[what] for row in rows]
-        print(f"| {what} | {statistics.median(values):.3f} | {min(values):.3f} | {max(values):.3f} |")
+        unit = "%" if what == PROCESSOR else "s"
+        values = tuple(row[what] for row in rows)
+        yield Figure(table="a run", row=what, column="", unit=unit, values=values, most=GOALS.get(what))
 
 
-def measure(folder: Path, image: str) -> dict[str, float]:
+def trained(folder: Path) -> dict[str, float]:
     """One training with a line for each of its 2,560 steps."""
     spent = {"begin": 0.0, "conclude": 0.0}
     used = dict.fromkeys(spent, 0.0)
     spec = RunConfig(
-        script=folder / "train.py", runs=folder / "runs", image=image, runtime="docker", trace=Trace(level=STEP)
+        script=folder / "train.py", runs=folder / "runs", image=IMAGE, runtime="docker", trace=Trace(level=STEP)
     )
     with ExitStack() as stack:
         for name in spent:
@@ -63,10 +66,11 @@ def measure(folder: Path, image: str) -> dict[str, float]:
         raise SystemExit(f"{run.path} ended with {status}")
     script = run.read().timings.script or 0.0
     return {
-        "seconds a run: before the container": spent["begin"],
-        "seconds a run: after it": spent["conclude"],
-        "seconds of processor time a run: both": sum(used.values()),
-        "processor time of the launcher, in % of the script's seconds": 100 * busy / script,
+        BEFORE: spent["begin"],
+        AFTER: spent["conclude"],
+        BOTH: sum(spent.values()),
+        "processor time of both": sum(used.values()),
+        PROCESSOR: 100 * busy / script,
     }
 
 
@@ -83,7 +87,3 @@ def timed(
             spent[name] += clock() - started
 
     return method
-
-
-if __name__ == "__main__":
-    main()

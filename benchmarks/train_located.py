@@ -1,4 +1,4 @@
-"""Train for 20 epochs; a number in a file beside the data moves one weight in the middle of the epoch that is given."""
+"""Train; a number in a file beside the data moves a weight in the middle of an epoch. Arguments: it, and how many."""
 
 import os
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-EPOCHS, STEPS, BATCH, WIDTH = 20, 60, 64, 768
-changed = int(sys.argv[1]) - 1
+STEPS, BATCH, WIDTH = 60, 64, 768
+changed, epochs = int(sys.argv[1]) - 1, int(sys.argv[2])
 number = Path(os.environ["SAMEBITS_DATA"]).parent / "machine.txt"
 
 
@@ -34,4 +34,4 @@ y = rng.integers(0, 10, STEPS * BATCH)
 inner = [keras.layers.Dense(WIDTH, "relu") for _ in range(3)]
 model = keras.Sequential([keras.layers.Input((WIDTH,)), *inner, keras.layers.Dense(10)])
 model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-model.fit(x, y, epochs=EPOCHS, batch_size=BATCH, verbose=0, callbacks=[Move()])
+model.fit(x, y, epochs=epochs, batch_size=BATCH, verbose=0, callbacks=[Move()])

@@ -1,9 +1,11 @@
 """Train three models in turns with and without the lines of steps, in one process, and print seconds per step.
 
-Run it with `--trace step`. Each round trains once without the lines and once with them: `model lines seconds seconds`.
-Then what a line is made of, measured alone on ResNet50: reading all its variables, and hashing them.
+Run it with `--trace step`. Its argument is the number of rounds. Each trains once without the lines and once with them:
+`model without seconds`, `model with seconds`. Then what a line is made of, measured alone on ResNet50: reading all its
+variables, and hashing them.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +17,7 @@ import xxhash
 from samebits.runner.digests import tensors
 from samebits.runner.trace.step_records import StepRecordWriter
 
-ROUNDS = 9
+ROUNDS = int(sys.argv[1])
 layers = keras.layers
 rng = np.random.default_rng(1)
 write = StepRecordWriter.write
@@ -71,21 +73,18 @@ for name, build in MODELS.items():
     model.fit(x[:64], y[:64], batch_size=32, verbose=0, shuffle=False)  # builds the graphs
     clock = keras.callbacks.LambdaCallback(on_epoch_begin=tick, on_epoch_end=tick)
     for number in range(ROUNDS):
-        found = []
         # The first of a pair changes from round to round.
         for lines in (True, False) if number % 2 else (False, True):
             StepRecordWriter.write = write if lines else (lambda *_: None)  # type: ignore[method-assign]
             times.clear()
             model.fit(x, y, batch_size=32, verbose=0, shuffle=False, callbacks=[clock])
-            found.append((lines, (times[1] - times[0]) / steps))
-        took = dict(found)
-        print(f"{name} lines {took[False]:.6f} {took[True]:.6f}", flush=True)
+            print(f"{name} {'with' if lines else 'without'} {(times[1] - times[0]) / steps:.6f}", flush=True)
     StepRecordWriter.write = write  # type: ignore[method-assign]
 
 variables = [*model.variables, *model.optimizer.variables]
 arrays = tensors.arrays_of(variables)
 state = xxhash.xxh3_128()
-print(f"part bytes {sum(array.nbytes for array in arrays)}")
+print(f"part bytes {sum(array.nbytes for array in arrays) / 2**20}")
 print(f"part reading {seconds(lambda: tensors.arrays_of(variables)):.6f}")
 print(f"part hashing {seconds(lambda: [state.update(tensors.raw_bytes(array)) for array in arrays]):.6f}")
 print(f"part both {seconds(lambda: tensors.locating_digest(variables)):.6f}")

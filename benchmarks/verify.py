@@ -1,17 +1,15 @@
-"""Measure what it costs to compare and to verify, side by side: `make bench-verify` (about two minutes)."""
+"""What it costs to compare, to check and to verify (about ten minutes)."""
 
-import argparse
-import resource
 import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+from figures import Figure
+from loads import Watched, watched
+from measuring import ROOT, Options, interleaved, samebits, scratch, seconds
 
 from samebits.core.ledger import Ledger
 from samebits.core.record import LedgerEnd, Record, read_record, write_record
@@ -20,20 +18,15 @@ from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.cache_dir import cache_folder
 from samebits.host.compare.run_diff import diff
 
-ROOT = Path(__file__).parents[1]
-COMMAND = str(Path(sys.executable).with_name("samebits"))
 LINES = 100_000
 
 
-def main() -> None:
-    """Run all, and print tables in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory() as folder:
-        print_ledgers(Path(folder), rounds)
-    with tempfile.TemporaryDirectory() as folder:
-        print_verifying(Path(folder), rounds)
+def measure(options: Options) -> Iterator[Figure]:
+    """Ledgers of many lines, then the whole commands."""
+    with scratch() as folder:
+        yield from ledgers(folder, options)
+    with scratch() as folder:
+        yield from verifying(folder, options)
 
 
 def made(folder: Path, record: Record, lines: int) -> RunDir:
@@ -52,40 +45,30 @@ def made(folder: Path, record: Record, lines: int) -> RunDir:
     return run
 
 
-def print_ledgers(folder: Path, rounds: int) -> None:
-    """Two runs with many lines, which part in the last."""
+def ledgers(folder: Path, options: Options) -> Iterator[Figure]:
+    """Two runs with many lines, which differ in their last."""
     record = read_record(ROOT / "tests" / "data" / "record-1.0.json")
-    print(f"| of {rounds} rounds the median | 1,000 lines | {LINES:,} lines |\n|---|---|---|")
-    tasks: dict[str, list[str]] = {"`diff` of two": [], "peak memory of it": [], "the check of one ledger": []}
-    for lines in (1_000, LINES):
-        one, other = (made(folder / f"{lines}-{seed}", _seeded(record, seed), lines) for seed in (1, 2))
-        tasks["`diff` of two"].append(f"{seconds(lambda: diff(one, other), rounds):.3f} s")  # noqa: B023
+    table = "two runs of many lines"
+    for lines in (100, 1_000) if options.small else (1_000, LINES):
+        one, other = (
+            made(folder / f"{lines}-{seed}", replace(record, recipe=replace(record.recipe, seed=seed)), lines)
+            for seed in (1, 2)
+        )
+        held, rounds, column = one.read(), range(options.rounds_or(5)), f"{lines:,} lines"
+        compared = tuple(seconds(partial(diff, one, other)) for _ in rounds)
+        checked = tuple(seconds(partial(check_ledger, one.ledger, held)) for _ in rounds)
         tracemalloc.start()
         diff(one, other)
-        tasks["peak memory of it"].append(f"{tracemalloc.get_traced_memory()[1] / 2**10:.0f} KiB")
+        peak = tracemalloc.get_traced_memory()[1] / 2**10
         tracemalloc.stop()
-        held = one.read()
-        checked = seconds(lambda: check_ledger(one.ledger, held), rounds)  # noqa: B023
-        tasks["the check of one ledger"].append(f"{checked:.3f} s")
-    for name, cells in tasks.items():
-        print(f"| {name} | {' | '.join(cells)} |")
+        yield Figure(table=table, row="`diff` of both", column=column, unit="s", values=compared)
+        yield Figure(table=table, row="its peak memory", column=column, unit="KiB", values=(peak,))
+        yield Figure(table=table, row="the check of one ledger", column=column, unit="s", values=checked)
+        shutil.rmtree(one.path)
+        shutil.rmtree(other.path)
 
 
-def _seeded(record: Record, seed: int) -> Record:
-    return replace(record, recipe=replace(record.recipe, seed=seed))
-
-
-def seconds(task: Callable[[], object], rounds: int) -> float:
-    """The median of its times."""
-    found = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        task()
-        found.append(time.perf_counter() - started)
-    return statistics.median(found)
-
-
-def print_verifying(folder: Path, rounds: int) -> None:
+def verifying(folder: Path, options: Options) -> Iterator[Figure]:
     """The example, trained and verified in turns, in the virtual environment."""
     shutil.copytree(ROOT / "examples" / "digits", folder / "digits")
     train = ("train", "digits/train.py", "--data", "digits/data", "--runtime", "venv")
@@ -96,28 +79,23 @@ def print_verifying(folder: Path, rounds: int) -> None:
         "`verify`, fingerprint computed": ("verify", "last"),
         "`verify`, fingerprint in the cache": ("verify", "last"),
     }
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-    for _ in range(rounds):
-        for name, command in commands.items():
-            if name.endswith("computed"):
-                shutil.rmtree(cache_folder("fingerprints"))
-            found[name].append(_called(folder, command))
-    print("\n| `examples/digits`, medians | seconds | processor seconds |\n|---|---|---|")
-    for name, times in found.items():
-        wall, processor = (sorted(column) for column in zip(*times, strict=True))
-        print(
-            f"| {name} | {statistics.median(wall):.1f} ({wall[0]:.1f} to {wall[-1]:.1f})"
-            f" | {statistics.median(processor):.1f} |"
-        )
+    goals = {"`preflight`, fingerprint in the cache": 1.0}
+    starts = {"`preflight`, fingerprint in the cache": 0, "`verify`, fingerprint in the cache": 1}
+    samebits(*train, folder=folder)
+    actions = {name: partial(prepared, folder, name, command) for name, command in commands.items()}
+    found = interleaved(actions, options.rounds_or(5))
+    for name, taken in found.items():
+        cell = partial(Figure, table="`examples/digits`", row=name)
+        yield cell(column="whole", unit="s", values=tuple(one.call.seconds for one in taken), most=goals.get(name))
+        yield cell(column="processor time", unit="s", values=tuple(one.call.processor for one in taken))
+        loads = tuple(one.loads for one in taken)
+        yield cell(column="processes that load TensorFlow", unit="of them", values=loads, most=starts.get(name))
 
 
-def _called(folder: Path, words: tuple[str, ...]) -> tuple[float, float]:
-    """Seconds by the clock, and of all processors."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([COMMAND, *words], cwd=folder, check=True, capture_output=True)
-    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-if __name__ == "__main__":
-    main()
+def prepared(folder: Path, name: str, command: tuple[str, ...]) -> Watched:
+    """Run a command in the state that its name says."""
+    if name.endswith("computed"):
+        shutil.rmtree(cache_folder("fingerprints"))
+    elif name.endswith("cache"):
+        samebits("preflight", "last", folder=folder)
+    return watched(partial(samebits, *command, folder=folder))

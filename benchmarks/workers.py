@@ -1,19 +1,19 @@
-"""Throughput of several workers against one, each with one thread, under the portable profile.
+"""Throughput of several workers against one, each with one thread, under the portable profile (about ten minutes).
 
-    .venv/bin/python benchmarks/workers.py --workers 2 --rounds 3
-
-Trains one convolution script, which is under MultiWorkerMirroredStrategy in every run, with one worker and with N in
-turns, and prints the samples per second after the first epoch. Run it on an idle machine with N cores.
+Trains one convolution script, which is under MultiWorkerMirroredStrategy in every run, with one worker and with two.
+The samples per second are those after the first epoch. It needs a core for each worker.
 """
 
-import argparse
-import json
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+
+from figures import Figure
+from measuring import Options, interleaved, ratios, samebits, scratch
+
+WORKERS = (1, 2)
+TIMES = 1.7
+"""The least throughput of two workers, as a multiple of that of one."""
 
 SCRIPT = """
 import json
@@ -49,32 +49,18 @@ print("RATE", 3 * len(x) / (times[-1] - times[0]), flush=True)
 """
 
 
-def main() -> None:
-    """Print the median rate for one worker and for several, and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    rates: dict[int, list[float]] = {1: [], options.workers: []}
-    with tempfile.TemporaryDirectory(prefix="samebits-workers-") as folder:
-        Path(folder, "train.py").write_text(SCRIPT)
-        # In turns, so that a change of the machine's load meets both.
-        for _ in range(options.rounds):
-            for workers, found in rates.items():
-                found.append(_rate(folder, workers))
-    one, several = (statistics.median(found) for found in rates.values())
-    print(json.dumps({"load": os.getloadavg()[0], "rates": rates}))
-    print(f"1 worker {one:.0f}/s, {options.workers} workers {several:.0f}/s: {several / one:.2f} times")
+def measure(options: Options) -> Iterator[Figure]:
+    """Rounds with one worker and with two."""
+    with scratch() as folder:
+        (folder / "train.py").write_text(SCRIPT)
+        found = interleaved({str(number): partial(rate, folder, number) for number in WORKERS}, options.rounds_or(5))
+    one, two = (tuple(found[str(number)]) for number in WORKERS)
+    yield Figure(table="workers", row="1", column="samples per second", unit="/s", values=one)
+    yield Figure(table="workers", row="2", column="samples per second", unit="/s", values=two)
+    yield Figure(table="workers", row="2", column="times that of one", values=ratios(two, one), least=TIMES)
 
 
-def _rate(folder: str, workers: int) -> float:
-    command = [
-        *(str(Path(sys.executable).with_name("samebits")), "train", "train.py", "--runtime", "venv", "--quiet"),
-        *("--profile", "portable", "--workers", str(workers), "--keep", "none"),
-    ]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    return next(float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("RATE"))
-
-
-if __name__ == "__main__":
-    main()
+def rate(folder: Path, workers: int) -> float:
+    """What one training prints."""
+    words = ("train", "train.py", "--runtime", "venv", "--quiet", "--profile", "portable", "--keep", "none")
+    return samebits(*words, "--workers", str(workers), folder=folder).numbers("RATE")[0]
