@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -474,7 +476,7 @@ def test_following_outlasts_a_server_that_does_not_answer(
             job.write_end(JobEnd(status=0))
             cluster.answers("job", {"metadata": {"uid": "1-2"}, "spec": {}, "status": {}})
 
-    monkeypatch.setattr("samebits.host.cluster.following.time.sleep", sleep)
+    monkeypatch.setattr(following, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     assert follow(job).kind == "finished"
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "does not answer" in line]
     assert said == (
