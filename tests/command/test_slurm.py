@@ -5,17 +5,19 @@ All are `slow`: they train without the warm start, which no node has. Left out w
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from samebits.core.record import FINISHED, INTERRUPTED, read_record
 from samebits.host.cluster.job_dir import JobDir
+from samebits.host.image.build_context import CPU
 from support.cluster_jobs import SLOW_SCRIPT, finished, job_of, started, trained_here, trains, wait_for
 from support.command import COMMAND, ROOT, SCRIPTS, Done, Project, call, newest
 from support.machine import containers
@@ -167,6 +169,86 @@ def test_a_container_ends_with_its_job(slurm: Cluster, in_docker: Project, how: 
     assert finished(process).status == 2
     wait_for(lambda: read_record(run.record).finalized and not containers())
     assert run.read().outcome.state == INTERRUPTED
+
+
+@pytest.fixture(scope="session")
+def podman(slurm: Cluster, engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Podman with a store of its own, and the image in a registry: its name by digest."""
+    assert slurm.state.is_dir()
+    assert engine
+    state, tool = tmp_path_factory.mktemp("podman"), str(ROOT / "tools" / "podman.sh")
+    done = subprocess.run([tool, "up", state], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(done.stderr)
+    assert subprocess.run([*COMMAND, "build"], check=False).returncode == 0
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("containers", "storage", "registries"):
+            variable = "CONTAINERS_CONF" if name == "containers" else f"CONTAINERS_{name.upper()}_CONF"
+            patch.setenv(variable, str(state / f"{name}.conf"))
+        pushed = subprocess.run([tool, "push", CPU.tag, state], check=True, capture_output=True, text=True)
+        name = pushed.stdout.strip()
+        subprocess.run(["docker", "pull", "--quiet", name], check=True)
+        yield name
+        subprocess.run(["docker", "rmi", name], check=False)
+    subprocess.run([tool, "down", state], check=True)
+
+
+def recorded(job: JobDir, index: int = -1) -> tuple[str | None, str | None]:
+    """What ran an attempt."""
+    environment = job.attempts()[index].read().environment
+    return environment.runtime, None if environment.engine is None else environment.engine.name
+
+
+def test_podman_on_the_node_gives_the_bits_of_docker(in_docker: Project, podman: str) -> None:
+    """The submitter has Docker. Its node has Podman alone, and pulls the image by digest."""
+    in_docker.write(SLOW_SCRIPT)
+    wanted = trained_here(in_docker, ("--image", podman), 2, 0)
+    in_docker.runtime = "container"
+    process = submit(in_docker, "--image", podman, "--sbatch=--hold", epochs=2, pause=0)
+    job = job_of(in_docker)
+    script = job.script.read_text()
+    assert "DOCKER_HOST=" in script
+    job.script.write_text(re.sub(r"DOCKER_HOST=\S+", "DOCKER_HOST=unix:///nonexistent/docker.sock", script))
+    subprocess.run(["scancel", str(job.read().number)], check=True)
+    assert finished(process).status == 2
+    number = subprocess.run(["sbatch", "--parsable", job.script], check=True, capture_output=True, text=True)
+    job.write(replace(job.read(), number=number.stdout.strip()))
+    followed = call("follow", job.path.name, folder=in_docker.folder)
+    assert followed.status == 0, followed.err + followed.out
+    assert (followed.line("recipe"), followed.line("result")) == (wanted.line("recipe"), wanted.line("result"))
+    assert "SLURM" not in followed.line("environment")
+    assert recorded(job) == ("podman", "Podman Engine")
+
+
+def test_podman_from_end_to_end(in_docker: Project, slurm: Cluster, podman: str) -> None:
+    """No Docker at all; preempted, resumed in Podman, and verified in it."""
+    in_docker.write(SLOW_SCRIPT)
+    in_docker.runtime = "podman"
+    process = submit(in_docker, "--image", podman, epochs=30)
+    job = job_of(in_docker)
+    trains(job)
+    slurm("scancel", "--batch", "--signal=TERM", str(job.read().number))
+    done = finished(process)
+    assert done.status == 0, done.err + done.out
+    assert [run.read().outcome.state for run in job.attempts()] == [INTERRUPTED, FINISHED]
+    assert recorded(job, 0) == recorded(job, 1) == ("podman", "Podman Engine")
+    assert done.line("result") == trained_here(in_docker, ("--image", podman), 30, 0.4).line("result")
+    left = subprocess.run(["podman", "ps", "--all", "--quiet"], capture_output=True, text=True, check=True)
+    assert left.stdout == ""
+
+
+def test_an_image_that_the_node_cannot_have(in_docker: Project, podman: str) -> None:
+    """By name, Podman has none, and builds none."""
+    assert podman
+    in_docker.runtime = "docker"
+    process = submit(in_docker, "--sbatch=--hold", epochs=2, pause=0)
+    job = job_of(in_docker)
+    job.write(replace(job.read(), config=replace(job.read().config, runtime="podman", image=None)))
+    subprocess.run(["scontrol", "release", str(job.read().number)], check=True)
+    done = finished(process)
+    assert done.status == 2
+    assert "Podman has no image samebits:cpu, and does not build it" in done.err.splitlines()[-1]
+    assert job.attempts() == []
 
 
 def held(project: Project, slurm: Cluster, change: Callable[[JobDir], object]) -> tuple[Done, JobDir]:

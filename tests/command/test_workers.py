@@ -246,6 +246,42 @@ def test_a_signal_ends_all(each_runtime: Project, number: int, status: int) -> N
     assert _left(project) == []
 
 
+_IDLE = """
+import json, os, time
+import keras, numpy as np, tensorflow as tf
+
+class Idle(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1 and json.loads(os.environ["TF_CONFIG"])["task"]["index"] == 0:
+            print("IDLE", flush=True)
+            time.sleep(1000)
+
+with tf.distribute.MultiWorkerMirroredStrategy().scope():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+x = np.ones((4, 2), "float32")
+data = tf.data.Dataset.from_tensor_slices((x, x[:, :1])).batch(2)
+model.fit(data, epochs=9, verbose=0, callbacks=[Idle()])
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_ends_an_idle_chief_soon(project: Project) -> None:
+    """TensorFlow would have its process wait for the workers that are gone."""
+    project.write(_IDLE)
+    command = project.command("--workers", "2", *_ONE_THREAD)
+    with started(command, cwd=project.folder, env=dict(os.environ), start_new_session=True) as process:
+        assert process.stdout is not None
+        while "IDLE" not in process.stdout.readline():
+            assert process.poll() is None
+        begun = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert time.monotonic() - begun < 4.5, "less than the chief is granted at most"
+    assert read_record(newest(project).record).outcome.state == "interrupted"
+    assert _left(project) == []
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

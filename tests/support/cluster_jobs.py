@@ -73,7 +73,7 @@ def trains(job: JobDir, attempt: int = 0) -> RunDir:
 
     def written() -> bool:
         runs = job.attempts()
-        return len(runs) > attempt and len(runs[attempt].checkpoints.positions()) >= 2
+        return len(runs) > attempt and len(runs[attempt].checkpoints_now.positions()) >= 2
 
     wait_for(written)
     return job.attempts()[attempt]

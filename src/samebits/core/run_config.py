@@ -26,7 +26,8 @@ BITWISE = "bitwise"
 METRICS = "metrics"
 DOCUMENTED = "documented"
 REPRODUCIBILITY_LEVELS = (BITWISE, METRICS, DOCUMENTED)
-RUNTIMES = ("auto", "docker", "venv")
+CONTAINER = "container"
+RUNTIMES = ("auto", CONTAINER, "docker", "podman", "venv")
 PYTHONS = ("3.11", "3.12", "3.13")
 """Those for which every package of samebits's own lock has a wheel."""
 SHUFFLES = (KERAS_ORDER, PER_EPOCH)

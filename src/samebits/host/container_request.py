@@ -1,8 +1,15 @@
-"""What a container is started with."""
+"""What a container is started with: our request, and the options of the engine's interface that it becomes."""
 
-from collections.abc import Mapping
+import resource
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from samebits.host.engine_gpus import device_request
+
+_PID_MAX = Path("/proc/sys/kernel/pid_max")
+_FILES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,3 +26,50 @@ class ContainerRequest:
     entrypoint: tuple[str, ...] | None = None  # None: the image's own
     watches: bool = False
     """Whether its first process watches the others, so that nothing in the container can end or stop the watching."""
+
+
+def creation_options(
+    request: ContainerRequest, info: Mapping[str, Any] | None = None, *, raises_limits: bool = False
+) -> dict[str, Any]:
+    """A hardened container: no capability, no network but in a fetch; only the run's folder and /tmp are writable.
+
+    `info` is what the engine says of itself. One that `raises_limits` would set higher limits than this process has,
+    which it may not be allowed to.
+    """
+    return {
+        "image": request.image,
+        "command": list(request.command),
+        "entrypoint": None if request.entrypoint is None else list(request.entrypoint),
+        "environment": dict(request.environment),
+        # The client's proxy, with its password, is none of the script's business.
+        "use_config_proxy": False,
+        "mounts": [
+            {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": read_only}
+            for source, target, read_only in request.mounts
+        ],
+        "user": request.user,
+        "device_requests": [] if request.gpus is None else [device_request(request.gpus, info or {})],
+        "network_mode": request.network,
+        # A fetch has a folder in the place of /tmp.
+        **({} if request.network == "none" else {"tmpfs": {}}),
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        # A core dump has the size of the memory, and the machine may hand it to a program of its own.
+        "ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}, *(_own_limits() if raises_limits else ())],
+        # Else tini is process 1: it reaps zombies, and passes signals on, which Python as process 1 would ignore.
+        "init": not request.watches,
+        "stdin_open": True,
+        # The engine removes it even if this process is killed; `labels` let tests and users find leftovers.
+        "auto_remove": True,
+        "labels": {"samebits": "run"},
+    }
+
+
+def _own_limits() -> Iterator[dict[str, Any]]:
+    """The limits of this process on open files and processes, for the container."""
+    # Podman lowers its own limit on processes to the number of ids that there are.
+    ids = int(_PID_MAX.read_text())
+    for name, which, most in (("nofile", resource.RLIMIT_NOFILE, _FILES), ("nproc", resource.RLIMIT_NPROC, ids)):
+        soft, hard = (most if limit == resource.RLIM_INFINITY else limit for limit in resource.getrlimit(which))
+        yield {"Name": name, "Soft": min(soft, most), "Hard": min(hard, most)}

@@ -17,24 +17,25 @@ import docker
 from docker.constants import DEFAULT_DATA_CHUNK_SIZE
 from docker.context import ContextAPI
 from docker.errors import APIError, DockerException, ImageNotFound, create_api_error_from_http_exception
-from docker.types import DeviceRequest, Mount, Ulimit
 from docker.utils.socket import STDERR, frames_iter
 from requests.exceptions import HTTPError, RequestException
 
 from samebits.core.digest import Digest
-from samebits.core.environment import EngineInfo
+from samebits.core.environment import DOCKER, PODMAN, EngineInfo
 from samebits.core.errors import EngineError, NoEngineError
 from samebits.host.console import log_progress
 from samebits.host.container_limits import limit_options
-from samebits.host.container_request import ContainerRequest
+from samebits.host.container_request import ContainerRequest, creation_options
 from samebits.host.engine_config import SOCKET, is_configured
-from samebits.host.engine_gpus import device_request, refusal
+from samebits.host.engine_gpus import refusal
 from samebits.host.engine_users import EngineUsers
 from samebits.host.image_archive import manifest_in, write_stream
+from samebits.host.podman_service import is_installed, podman_address
 
 _UNANSWERED = (DockerException, RequestException, ValueError, TypeError, LookupError, AttributeError, OSError)
 """A client's configuration may hold anything, and the SDK takes it for what it expects."""
 
+_PODMAN_ENGINE = "Podman Engine"
 REQUEST_TIMEOUT = 300  # seconds; removing large images can block the engine for minutes
 
 
@@ -57,23 +58,35 @@ class ContainerStartError(EngineError):
 
 
 class Engine:
-    """A connection to the engine that `DOCKER_HOST` or the current Docker context names."""
+    """A connection to the engine that `DOCKER_HOST` or the current Docker context names, or to Podman's service."""
 
-    def __init__(self) -> None:
-        """Raises NoEngineError if no engine answers."""
+    def __init__(self, runtime: str | None = None) -> None:
+        """The engine named `runtime`; without a name Docker, and Podman only where no Docker is configured.
+
+        Raises NoEngineError if it does not answer.
+        """
+        if runtime is None:
+            runtime = PODMAN if not is_configured() and is_installed() else DOCKER
+        self._address = podman_address() if runtime == PODMAN else None
         try:
-            self._client = _connect()
+            self._client = _connect(self._address)
             self._version: dict[str, Any] = self._client.version()
         except _UNANSWERED as error:
-            where = os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}"
+            where = self._address or os.environ.get("DOCKER_HOST") or f"unix://{SOCKET}"
             raise NoEngineError(
                 f"no container engine answers at {where}; start one", configured=is_configured()
             ) from error
 
+    @property
+    def runtime(self) -> str:
+        """DOCKER or PODMAN: what answers, whatever the socket is named."""
+        names = [str(part.get("Name")) for part in self._version.get("Components") or ()]
+        return PODMAN if _PODMAN_ENGINE in names else DOCKER
+
     def describe(self) -> EngineInfo:
         """Name, version, and the settings that decide how images are stored and run."""
         return EngineInfo(
-            name=self._version.get("Platform", {}).get("Name") or "Docker Engine",
+            name=self._name(),
             version=self._version.get("Version"),
             api_version=self._version.get("ApiVersion"),
             storage_driver=self._info.get("Driver"),
@@ -82,6 +95,12 @@ class Engine:
             runtime=self._info.get("DefaultRuntime"),
             user_namespace=self._users.namespace,
         )
+
+    def _name(self) -> str:
+        # Podman's platform is that of the machine.
+        if self.runtime == PODMAN:
+            return _PODMAN_ENGINE
+        return str(self._version.get("Platform", {}).get("Name") or "Docker Engine")
 
     @property
     def _users(self) -> EngineUsers:
@@ -178,7 +197,7 @@ class Engine:
         """Whether a registry serves that image; False after `seconds` without an answer."""
         # A connection of its own, because the timeout belongs to the connection.
         with suppress(DockerException, RequestException):
-            _connect(seconds).api.inspect_distribution(reference)  # type: ignore[no-untyped-call]
+            _connect(self._address, seconds).api.inspect_distribution(reference)  # type: ignore[no-untyped-call]
             return True
         return False
 
@@ -204,7 +223,9 @@ class Engine:
         """A created container with its streams attached; it is removed when the block ends, however that happens."""
         with _engine_errors():
             options = (
-                limit_options(self._info.get("MemTotal")) | _creation_options(request, self._info) | self._users.options
+                limit_options(self._info.get("MemTotal"))
+                | creation_options(request, self._info, raises_limits=self.runtime == PODMAN)
+                | self._users.options
             )
             identifier = str(self._client.containers.create(**options).id)
         try:
@@ -280,8 +301,10 @@ class Container:
         return int(self._result["StatusCode"])
 
 
-def _connect(seconds: int = REQUEST_TIMEOUT) -> docker.DockerClient:
-    """Connect to `DOCKER_HOST`, else to the current Docker context, which the SDK ignores."""
+def _connect(address: str | None, seconds: int = REQUEST_TIMEOUT) -> docker.DockerClient:
+    """Connect to an address, else to `DOCKER_HOST`, else to the current Docker context, which the SDK ignores."""
+    if address is not None:
+        return docker.DockerClient(base_url=address, timeout=seconds)
     # Docker Desktop, Colima and rootless engines listen elsewhere, and announce it by a context.
     context = None if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context()
     if context is None or context.name == "default":
@@ -293,38 +316,6 @@ def _as_image(reference: str, found: Any) -> Image:
     layers = tuple(found.attrs.get("RootFS", {}).get("Layers") or ())
     digests = tuple(sorted(found.attrs.get("RepoDigests") or ()))
     return Image(reference=reference, id=str(found.id), labels=dict(found.labels), layers=layers, digests=digests)
-
-
-def _creation_options(request: ContainerRequest, info: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A hardened container: no capability, no network but in a fetch; only the run's folder and /tmp are writable."""
-    return {
-        "image": request.image,
-        "command": list(request.command),
-        "entrypoint": None if request.entrypoint is None else list(request.entrypoint),
-        "environment": dict(request.environment),
-        # The client's proxy, with its password, is none of the script's business.
-        "use_config_proxy": False,
-        "mounts": [
-            Mount(target=target, source=str(source), type="bind", read_only=read_only)
-            for source, target, read_only in request.mounts
-        ],
-        "user": request.user,
-        "device_requests": [] if request.gpus is None else [DeviceRequest(**device_request(request.gpus, info or {}))],
-        "network_mode": request.network,
-        # A fetch has a folder in the place of /tmp.
-        **({} if request.network == "none" else {"tmpfs": {}}),
-        "read_only": True,
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
-        # A core dump has the size of the memory, and the machine may hand it to a program of its own.
-        "ulimits": [Ulimit(name="core", soft=0, hard=0)],
-        # Else tini is process 1: it reaps zombies, and passes signals on, which Python as process 1 would ignore.
-        "init": not request.watches,
-        "stdin_open": True,
-        # The engine removes it even if this process is killed; `labels` let tests and users find leftovers.
-        "auto_remove": True,
-        "labels": {"samebits": "run"},
-    }
 
 
 @contextmanager

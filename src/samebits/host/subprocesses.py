@@ -113,6 +113,32 @@ def beside(command: Sequence[str], grace: float) -> Iterator[None]:
             stop_gently(process, signal.SIGTERM, grace)
 
 
+class Service:
+    """A program that serves this process in the background, in a process group of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def has_ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.poll() is not None
+
+    def stop(self) -> None:
+        """End it, and wait until it is gone."""
+        stop_gently(self._process, signal.SIGTERM)
+        self._process.wait()
+
+
+def in_background(command: Sequence[str], log: Path, without: Sequence[str] = ()) -> Service:
+    """Start a program whose output goes to a file, `without` some variables; Ctrl-C does not reach it."""
+    variables = {name: value for name, value in os.environ.items() if name not in without}
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=variables, process_group=0
+        )
+    return Service(process)
+
+
 def stop_gently(process: subprocess.Popen[bytes], signal_number: int, grace: float = FINALIZE_SECONDS) -> None:
     """Send a signal, wait `grace` seconds, then kill; a second Ctrl-C kills at once."""
     process.send_signal(signal_number)

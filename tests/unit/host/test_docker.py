@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from samebits.host.container_request import ContainerRequest
-from samebits.host.docker import _creation_options
+from samebits.host.container_request import ContainerRequest, creation_options
 
 _REQUEST = ContainerRequest(
     image="sha256:0",
@@ -18,7 +17,7 @@ _REQUEST = ContainerRequest(
 
 
 def test_a_container_is_hardened() -> None:
-    made = _creation_options(_REQUEST)
+    made = creation_options(_REQUEST)
     hardened = {
         "network_mode": "none",
         "read_only": True,
@@ -37,11 +36,11 @@ def test_a_container_is_hardened() -> None:
 
 
 def test_process_1_watches_where_the_runner_can() -> None:
-    assert _creation_options(replace(_REQUEST, watches=True))["init"] is False
+    assert creation_options(replace(_REQUEST, watches=True))["init"] is False
 
 
 def test_mounts_are_made_as_asked_for() -> None:
-    mounts = _creation_options(_REQUEST)["mounts"]
+    mounts = creation_options(_REQUEST)["mounts"]
     assert [(item["Source"], item["Target"], item["ReadOnly"]) for item in mounts] == [
         ("/here/run", "/runs/1", False),
         ("/here/data", "/data", True),
@@ -51,5 +50,5 @@ def test_mounts_are_made_as_asked_for() -> None:
 @pytest.mark.parametrize(("gpus", "count"), [("all", -1), ("2", 2)])
 def test_gpus(gpus: str, count: int) -> None:
     request = ContainerRequest(image="i", command=(), environment={}, mounts=(), user="1:1", gpus=gpus)
-    (device,) = _creation_options(request)["device_requests"]
-    assert device["Count"] == count
+    (device,) = creation_options(request)["device_requests"]
+    assert device["count"] == count

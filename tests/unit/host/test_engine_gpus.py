@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from docker.errors import APIError
 
-from samebits.host.container_request import ContainerRequest
-from samebits.host.docker import _as_engine_error, _creation_options
+from samebits.host.container_request import ContainerRequest, creation_options
+from samebits.host.docker import _as_engine_error
 from samebits.host.engine_gpus import device_request, refusal
 
 _CDI = [{"Source": "cdi", "ID": f"nvidia.com/gpu={name}"} for name in ("0", "1", "all")]
@@ -30,8 +30,8 @@ def test_the_way_that_the_engine_offers(gpus: str, info: dict[str, Any], expecte
 
 def test_cdi_reaches_the_engine() -> None:
     request = ContainerRequest(image="i", command=(), environment={}, mounts=(), user="1:1", gpus="1")
-    (device,) = _creation_options(request, {"DiscoveredDevices": _CDI})["device_requests"]
-    assert (device["Driver"], device["DeviceIDs"], device["Count"]) == ("cdi", ["nvidia.com/gpu=0"], 0)
+    (device,) = creation_options(request, {"DiscoveredDevices": _CDI})["device_requests"]
+    assert device == {"driver": "cdi", "device_ids": ["nvidia.com/gpu=0"]}
 
 
 @pytest.mark.parametrize(

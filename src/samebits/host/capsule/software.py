@@ -38,7 +38,7 @@ def provide_software(capsule: Unpacked) -> bool:
         engine = Engine()
     except NoEngineError:
         return False  # the preflight says so
-    if find_recorded(engine, record) is not None:
+    if find_recorded(engine, record.recipe.image) is not None:
         return True
     names = descriptors(capsule.folder) if (capsule.folder / contents.IMAGE).is_dir() else []
     blobs = unpacked(capsule.folder)

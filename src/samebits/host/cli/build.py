@@ -53,12 +53,13 @@ def build_command(
     *, kind: "ImageKind", check: bool, offline: bool, tag: str | None, base: str | None, as_json: bool
 ) -> int:
     """Build the image unless it is up to date; with `check`, build twice and compare the digests."""
+    from samebits.core.environment import DOCKER
     from samebits.host.docker import Engine
     from samebits.host.image.build import build, plan_build
     from samebits.host.image.identify import identify
     from samebits.host.image.rebuild import build_twice
 
-    engine = Engine()
+    engine = Engine(DOCKER)
     plan = plan_build(engine, kind, tag=tag, base=base)
     if check:
         return print_comparison(build_twice(engine, plan, offline=offline), as_json=as_json)

@@ -17,10 +17,10 @@ from samebits.core.jsonio import write_atomically
 from samebits.host.cache_dir import read_own
 from samebits.host.cluster import slurm
 from samebits.host.cluster.batch_script import NOT_SHARED, TASK, batch_script, output_pattern
+from samebits.host.cluster.patience import Patience
 
 POLL_SECONDS = 2.0  # between two questions to Slurm about all tasks
 _MOST_BYTES = 1 << 30
-_PATIENCE_SECONDS = 300.0  # that Slurm may give no answer, while its controller is restarted
 _LAST_WORDS_SECONDS = 10.0  # that a file of another machine may take to appear on a shared file system
 
 
@@ -31,7 +31,7 @@ class ArrayExecutor:
     folder: Path
     flags: Sequence[str] = ()
     _tasks: list["ArrayAnswer"] = field(default_factory=list)
-    _silent: float | None = None
+    patience: Patience = field(default_factory=Patience)
 
     def submit(self, function: Callable[..., Any], argument: Any, /) -> "ArrayAnswer":
         """Take a task, to be called at some later time."""
@@ -54,19 +54,6 @@ class ArrayExecutor:
         job = slurm.submit(script, (*self.flags, f"--array={tasks}"))
         for answer in waiting:
             answer.job = f"{job}_{answer.number}"
-
-    @contextmanager
-    def patient(self) -> Iterator[None]:
-        """Around a question to Slurm: raises its ToolError only once none was answered for some minutes."""
-        try:
-            yield
-        except ToolError:
-            now = time.monotonic()
-            self._silent = now if self._silent is None else self._silent
-            if now - self._silent > _PATIENCE_SECONDS:
-                raise
-        else:
-            self._silent = None
 
     def cancel(self) -> None:
         """Cancel every task without an answer."""
@@ -106,7 +93,7 @@ class ArrayAnswer:
         if now - self._asked < POLL_SECONDS:
             return False
         self._asked = now
-        with self.executor.patient():
+        with self.executor.patience.around():
             self._ask(now)
         return bool(self._lost)
 

@@ -18,6 +18,7 @@ TASK = "SLURM_ARRAY_TASK_ID"
 _PASSED = (
     *("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "SAMEBITS_CACHE", "SAMEBITS_BASE"),
     *("DOCKER_HOST", "DOCKER_CONFIG", "SLURM_CONF"),
+    *("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF"),
 )
 """What the launcher needs to find cache, engine and Slurm. None of it reaches the script."""
 _OF_SLURM = ("SLURM_JOB_ID", "SLURMD_NODENAME", TASK)

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from samebits.core.errors import EXIT_ERROR, RecordError
 from samebits.core.run_files import open_plain
 from samebits.host.cluster.job_dir import Job, JobDir, JobEnd
+from samebits.host.cluster.patience import Patience
 from samebits.host.cluster.schedulers import scheduler_of, state_of
 from samebits.host.cluster.states import LOST, QUEUED, JobState, ended
 from samebits.host.console import log
@@ -21,11 +22,14 @@ _READ_BYTES = 1 << 20
 
 
 def follow(folder: JobDir, out: BinaryIO | None = None) -> JobState:
-    """Print the job's output until it is over; returns its last state."""
-    job, shown, output = folder.read(), "", _Output(folder, out or sys.stdout.buffer)
+    """Print the job's output until it is over; returns its last state.
+
+    Raises ToolError where the cluster does not answer at first, or not for some minutes.
+    """
+    job, shown, output, patience = folder.read(), "", _Output(folder, out or sys.stdout.buffer), Patience()
+    state = state_of(folder, job)
     waits_until = hopeless_since = 0.0
     while True:
-        state = state_of(folder, job)
         output.show()
         if str(state) != shown:
             shown = str(state)
@@ -40,6 +44,8 @@ def follow(folder: JobDir, out: BinaryIO | None = None) -> JobState:
         if hopeless and time.monotonic() - hopeless_since > HOPELESS_SECONDS:
             return _give_up(folder, job, state)
         time.sleep(scheduler_of(job).POLL_SECONDS)
+        with patience.around():
+            state = state_of(folder, job)
 
 
 def _give_up(folder: JobDir, job: Job, state: JobState) -> JobState:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from samebits.core.environment import KUBERNETES
 from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK, InputError, SamebitsError, Terminated
 from samebits.core.liveness import ALIVE, DEAD, HELD, UNKNOWN
 from samebits.core.record import Record, read_record
@@ -131,7 +130,7 @@ def _continue(
         data=planned.spec.data,
         attempts=planned.setup.attempts,
         adapt=lambda found: on_nodes(found, folder, node.job, planned.spec.workers),
-        inside=runtime if planned.setup.environment.runtime == KUBERNETES else None,
+        inside=runtime if planned.setup.environment.in_container else None,
     )
     try:
         return resume(last, request, ResumeOptions(ended=declared), folder.note_attempt)

@@ -22,6 +22,7 @@ from samebits.host.cluster.pod_job import PodJob
 from samebits.host.cluster.pod_settings import PodSettings, read_pod_settings
 from samebits.host.cluster.submission import prepare
 from samebits.host.launch.runtime import CONTAINER_DATA
+from samebits.host.launch.train import require_given
 
 PACKAGE = Path(samebits.__file__).parent
 _RUNS = Path("/runs")
@@ -79,6 +80,7 @@ class PodSubmission:
 def prepare_pods(spec: RunConfig) -> PodSubmission:
     """Plan a run in a container, and find out what its pod needs. Raises InputError for what a pod cannot have."""
     _check_spec(spec)
+    require_given(spec)
     settings = read_pod_settings(spec)
     owner = settings.owner()
     server = kubernetes.server_version(settings.context)

@@ -44,10 +44,10 @@ def submit(folder: JobDir, job: Job) -> Job:
 
 
 def runtime(job: Job) -> "Runtime":
-    """The same runtime as the submitter's, on this node."""
+    """What this node has to run the submitted image in, or the submitted virtual environment."""
     from samebits.host.launch.runtime import choose_runtime
 
-    return choose_runtime(job.config)
+    return choose_runtime(job.config, job.recipe.image)
 
 
 def state(folder: JobDir, job: Job) -> JobState:

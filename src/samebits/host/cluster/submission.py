@@ -10,7 +10,7 @@ from pathlib import Path
 from samebits.core.errors import InputError, RecordError
 from samebits.core.jsonio import Fields, storage_error, write_atomically
 from samebits.core.project import CONFIG_NAME
-from samebits.core.run_config import RunConfig
+from samebits.core.run_config import CONTAINER, RunConfig
 from samebits.core.run_dir import claim
 from samebits.core.run_setup import PlannedRun, RunSetup, plan_run
 from samebits.core.user_config import read_options
@@ -23,6 +23,7 @@ from samebits.host.console import hashing_progress
 from samebits.host.launch.frozen_code import freeze_code, from_frozen
 from samebits.host.launch.git_commit import with_commit
 from samebits.host.launch.runtime import choose_runtime
+from samebits.host.launch.train import require_given
 from samebits.host.runs.attempts import make_attempts
 
 _OURS = (
@@ -88,6 +89,7 @@ def _text(table: Fields | None, name: str) -> str:
 
 def prepare(spec: RunConfig, flags: tuple[str, ...]) -> tuple[PlannedRun, Job]:
     """Plan a run with the runtime of this machine, which is part of its recipe; nothing is written yet."""
+    require_given(spec)
     runtime = choose_runtime(spec)
     check_reachable(runtime, spec.workers)
     with hashing_progress("hashing the data") as progress:
@@ -106,8 +108,10 @@ def prepare(spec: RunConfig, flags: tuple[str, ...]) -> tuple[PlannedRun, Job]:
 
 def for_nodes(spec: RunConfig, setup: RunSetup) -> RunConfig:
     """The configuration for a node, which may work in another folder: with absolute paths, and the chosen runtime."""
-    # The node must take the same runtime, whatever else it has.
-    return replace(config_from_fields(Fields(config_to_dict(spec))), runtime=setup.environment.runtime or spec.runtime)
+    # A container may be of any engine that the node has. The virtual environment is another recipe.
+    found = CONTAINER if setup.environment.in_container else "venv"
+    runtime = found if spec.runtime == "auto" else spec.runtime
+    return replace(config_from_fields(Fields(config_to_dict(spec))), runtime=runtime)
 
 
 def with_script(folder: JobDir) -> None:

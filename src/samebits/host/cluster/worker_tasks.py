@@ -72,7 +72,7 @@ def run_worker(folder: JobDir, run: RunDir, index: int, node: str) -> int:
     """Train as one worker on this node; what prevents that is left where the chief finds it."""
     try:
         job = folder.read()
-        runtime = choose_runtime(job.config)
+        runtime = choose_runtime(job.config, job.recipe.image)
         planned = plan_run(job.config, replace(runtime.setup, git=job.git))
         require_recipe(job.recipe, planned.recipe, f"the node {node}")
         runtime.prepare()

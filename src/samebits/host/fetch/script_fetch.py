@@ -142,9 +142,9 @@ def _run_and_pin(spec: RunConfig, declared: InputsLock, options: FetchOptions) -
         home = draft / "home"
         home.mkdir()
         folder = _run(spec, runtime, draft, home, declared=declared, whole=options.whole)
-        _require_success(read_record(folder.record), runtime.setup.environment.runtime)
+        _require_success(read_record(folder.record), contained=runtime.setup.environment.in_container)
         report = FetchReport.read(home / SCRATCH / REPORT)
-        inside = "/tmp" if runtime.setup.environment.runtime == "docker" else str(home)  # noqa: S108
+        inside = "/tmp" if runtime.setup.environment.in_container else str(home)  # noqa: S108
         found = find_inputs(home, inside, folder.outputs, report, unpacked=options.unpacked)
         require_whole(found, report)
         _name_unpinned(report, {file.url for file in found} | prepared_urls(home, report))
@@ -188,14 +188,14 @@ def _run(spec: RunConfig, runtime: Runtime, draft: Path, home: Path, *, declared
     return folder
 
 
-def _require_success(record: Record, runtime: str | None) -> None:
+def _require_success(record: Record, *, contained: bool) -> None:
     if not record.finalized:
         raise InputError("the script's process died before its first training step; nothing was pinned")
     if record.outcome.state != FAILED:
         return
     message = record.outcome.message
     # The record does not hold which host was asked.
-    if runtime == "docker" and "Connection refused" in str(message):
+    if contained and "Connection refused" in str(message):
         raise InputError(
             f"{message}; nothing was pinned. In a container, localhost is the container's own: if the script asks"
             " yours, use --runtime venv, or declare the file as [[inputs]] in samebits.toml"

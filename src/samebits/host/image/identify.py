@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from samebits.core.digest import Digest
+from samebits.core.environment import PODMAN
 from samebits.core.errors import ImageError
 from samebits.core.recipe import ImageIdentity
 from samebits.host.console import log
@@ -23,19 +24,42 @@ from samebits.host.image.build_context import (
     ImageKind,
     source_digest,
 )
+from samebits.host.image.rebuild import find_recorded
 from samebits.host.image.tag_notes import moved_base, moved_tag
 
 
-def find_or_build(engine: Engine, kind: ImageKind, reference: str | None) -> tuple[Image, ImageIdentity]:
-    """The image to train in, with its digests; it is built if none is named and it is missing or outdated."""
+def find_or_build(
+    engine: Engine, kind: ImageKind, reference: str | None, wanted: ImageIdentity | None = None
+) -> tuple[Image, ImageIdentity]:
+    """The image to train in, with its digests: the `wanted` one under any name, if the engine has it.
+
+    Else the named one, which is pulled where it is named by digest. Where none is named, it is built if it is missing
+    or outdated.
+    """
+    found = None if wanted is None else find_recorded(engine, wanted)
+    if found is not None:
+        return identify(engine, found.reference, kind)
     if reference is None:
-        image = engine.find_image(kind.tag)
-        other = None if image is None else _outdated(image, kind)
-        if other:
-            log(f"{kind.tag} was built from another {other[0]}; it is rebuilt")
-        if image is None or other:
-            build(engine, plan_build(engine, kind))
+        _build_if_missing(engine, kind)
+    elif "@sha256:" in reference and engine.find_image(reference) is None:
+        engine.pull(reference)
     return identify(engine, reference or kind.tag, kind)
+
+
+def _build_if_missing(engine: Engine, kind: ImageKind) -> None:
+    image = engine.find_image(kind.tag)
+    other = None if image is None else _outdated(image, kind)
+    if image is not None and not other:
+        return
+    if engine.runtime == PODMAN:
+        what = "no image" if other is None else f"an image of another {other[0]} as"
+        raise ImageError(
+            f"Podman has {what} {kind.tag}, and does not build it; build it with Docker and move it with"
+            f" `docker save {kind.tag} | podman load`, or name one that Podman can pull: --image NAME@sha256:..."
+        )
+    if other:
+        log(f"{kind.tag} was built from another {other[0]}; it is rebuilt")
+    build(engine, plan_build(engine, kind))
 
 
 def _outdated(image: Image, kind: ImageKind) -> tuple[str, str | None, str | None] | None:
@@ -68,7 +92,7 @@ def identify(engine: Engine, reference: str, kind: ImageKind) -> tuple[Image, Im
             f" {ours or 'none'}); rebuild it with `samebits build`"
         )
     base = image.labels.get(BASE_LABEL)
-    for note in (moved_tag(image), moved_base(engine, image)):
+    for note in (moved_tag(image, engine.runtime), moved_base(engine, image)):
         if note is not None:
             log(note)
     return image, ImageIdentity(

@@ -96,13 +96,12 @@ def _compared(engine: Engine, record: Record, built: Image, wanted: Digest, foun
     return replace(compare(engine, original, built), wanted=wanted)
 
 
-def find_recorded(engine: Engine, record: Record) -> Image | None:
-    """The image that a run was trained in, if the engine has it under any name.
+def find_recorded(engine: Engine, recorded: ImageIdentity) -> Image | None:
+    """The image that a recipe names, if the engine has it under any name.
 
     It is identified by its digest. A plain `docker run` records none: then base, lock and source identify it, unless
     several images have them.
     """
-    recorded = record.recipe.image
     # The labels are cheap to compare. The digest decides, and is read for few images.
     labels = image_labels(base=recorded.base, lock=recorded.lock, source=recorded.source, packages=recorded.packages)
     found = [image for image in engine.images_with(labels) if has_packages(image, recorded.packages)]
@@ -123,7 +122,7 @@ def provide_recorded(
     engine: Engine, run: RunDir, record: Record, *, offline: bool = False, trusted: tuple[str, ...] = ()
 ) -> Image:
     """The image that a run was trained in, rebuilt if it is gone; raises ImageError if the rebuilt one differs."""
-    image = find_recorded(engine, record)
+    image = find_recorded(engine, record.recipe.image)
     if image is None:
         log_progress(f"the image of {record.id} is gone; rebuilding it from the run's folder")
         image = _rebuild_image(engine, run, record, offline=offline, trusted=trusted)

@@ -5,6 +5,7 @@ import re
 from contextlib import suppress
 
 from samebits.core.digest import Digest
+from samebits.core.environment import DOCKER
 from samebits.core.errors import RecordError, StorageError
 from samebits.core.jsonio import Fields, readable_json, write_atomically
 from samebits.host.cache_dir import cache_folder, read_own
@@ -15,11 +16,13 @@ BASE_NAME_LABEL = "org.opencontainers.image.base.name"
 _BY_DIGEST = re.compile(r"@sha256:|^sha256:")
 
 
-def moved_tag(image: Image) -> str | None:
+def moved_tag(image: Image, runtime: str = DOCKER) -> str | None:
     """One line where a tag names another image than before, which was not built here; notes the image."""
     if _BY_DIGEST.search(image.reference):
         return None
-    path = cache_folder("tags") / f"{Digest.of_bytes(image.reference.encode()).hex[:32]}.json"
+    # Each engine has tags of its own.
+    name = image.reference if runtime == DOCKER else f"{runtime}:{image.reference}"
+    path = cache_folder("tags") / f"{Digest.of_bytes(name.encode()).hex[:32]}.json"
     try:
         before = Fields(json.loads(read_own(path))).get("id", str)
     except (OSError, ValueError, RecordError, StorageError):

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samebits.core.environment import Environment, RunImage
-from samebits.core.errors import EngineError, InputError, NoEngineError
+from samebits.core.environment import DOCKER, PODMAN, Environment, RunImage
+from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError
 from samebits.core.gpu_info import read_gpus
 from samebits.core.recipe import Device, ImageIdentity
 from samebits.core.record import Record
-from samebits.core.run_config import RunConfig
+from samebits.core.run_config import CONTAINER, RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup
 from samebits.host.console import log
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 CONTAINER_DATA = "/data"
 _CONTAINER_HOME = "/tmp"  # noqa: S108
 _CONTAINER_INPUTS = "/inputs"
+_ENGINES = {"auto": (DOCKER,), CONTAINER: (DOCKER, PODMAN)}
+"""Which engines are asked, in this order, where the user names none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,33 +59,47 @@ class Runtime:
     isolated: bool = True
 
 
-def choose_runtime(spec: RunConfig) -> Runtime:
+def choose_runtime(spec: RunConfig, wanted: ImageIdentity | None = None) -> Runtime:
     """A container if an engine answers, else the locked virtual environment, with one message.
 
-    Raises SettingError if a variable of the caller's environment contradicts the profile. It would have no effect, and
-    the user may expect one.
+    An image that is `wanted` is taken under any name. Raises SettingError if a variable of the caller's environment
+    contradicts the profile. It would have no effect, and the user may expect one.
     """
     # Checked first: it takes no time, and a contradiction stops the run anyway.
     spec.determinism.check(os.environ, "your environment")
     device = device_for(spec.gpus)
     if spec.runtime != "venv":
-        from samebits.host.docker import Engine
-        from samebits.host.image.identify import find_or_build
-
         try:
-            engine = Engine()
-            image, identity = find_or_build(engine, project_kind(spec), spec.image)
-            _check_knows_workers(spec, identity)
-            return _docker_runtime(engine, image, identity, device)
+            return _container(spec, device, wanted)
         except NoEngineError as error:
             # Where an engine is asked for or configured, nothing falls back to less isolation.
-            if spec.runtime == "docker" or spec.image is not None or error.configured:
+            if spec.runtime != "auto" or spec.image is not None or error.configured:
                 raise NoEngineError(f"{error}, or use --runtime venv", configured=error.configured) from error
             log(f"{str(error).partition(';')[0]}: training in the locked virtual environment instead")
     interpreter = find_interpreter(spec.python)
     kind = project_kind(spec, Target(python=interpreter.minor))
     identity = _venv_identity(kind, interpreter)
     return _venv_runtime(device, identity, staged_context(kind), interpreter, thorough=spec.strict)
+
+
+def _container(spec: RunConfig, device: Device, wanted: ImageIdentity | None) -> Runtime:
+    """A container of the first engine that has the image, or can have it. Raises NoEngineError, or what it refused."""
+    from samebits.host.docker import Engine
+    from samebits.host.image.identify import find_or_build
+
+    kinds = _ENGINES.get(spec.runtime, (spec.runtime,))
+    refused: list[str] = []
+    for kind in kinds:
+        try:
+            engine = Engine(kind)
+            image, identity = find_or_build(engine, project_kind(spec), spec.image, wanted)
+            _check_knows_workers(spec, identity)
+            return _engine_runtime(engine, image, identity, device)
+        except (EngineError, ImageError) as error:
+            if len(kinds) == 1:
+                raise
+            refused.append(f"{kind}: {error}")
+    raise NoEngineError(f"no container engine can run the image: {'; '.join(refused)}")
 
 
 def _check_knows_workers(spec: RunConfig, identity: ImageIdentity) -> None:
@@ -107,7 +123,7 @@ def device_for(gpus: str | None) -> Device:
 
 def in_recorded_image(engine: "Engine", image: "Image", record: Record) -> Runtime:
     """A container of the run's image; raises EngineError or SettingError if the recorded GPUs are not available."""
-    return of_recorded(_docker_runtime(engine, image, record.recipe.image, _recorded_device(record)), record)
+    return of_recorded(_engine_runtime(engine, image, record.recipe.image, _recorded_device(record)), record)
 
 
 def was_in_container(record: Record) -> bool:
@@ -163,22 +179,22 @@ def _recorded_device(record: Record) -> Device:
     return here if device.multiprocessors is not None else replace(here, multiprocessors=None)
 
 
-def _docker_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, device: Device) -> Runtime:
+def _engine_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, device: Device) -> Runtime:
     from samebits.host.container_request import ContainerRequest
     from samebits.host.image.build import image_python, known_metadata
     from samebits.host.launch.container import run_container
 
+    # A runner of an older samebits checks the container around it under this name alone, and cannot be process 1.
+    known = any(identity.source == source_digest(kind) for kind in (CPU, GPU))
     environment = Environment(
-        runtime="docker",
+        runtime=engine.runtime if known else DOCKER,
         engine=engine.describe(),
         image=RunImage(reference=image.reference, id=image.id, details=known_metadata(image)),
     )
     setup = RunSetup(image=identity, device=device, environment=environment, python=image_python(image))
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
-        # A runner of an older samebits cannot be process 1.
-        watches = any(identity.source == source_digest(kind) for kind in (CPU, GPU))
-        return run_container(engine, replace(plan_container(folder, spec, image), watches=watches), streams)
+        return run_container(engine, replace(plan_container(folder, spec, image), watches=known), streams)
 
     def fetch(folder: RunDir, spec: RunConfig, home: Path) -> int:
         network = Network.of(os.environ, home, _CONTAINER_HOME)

@@ -40,10 +40,7 @@ _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 def train(spec: RunConfig, limits: RunLimits = USUAL) -> tuple[RunDir, int]:
     """Train once; returns the run's folder and the exit status: 0, 1 if the script failed, 2 for an error."""
-    # What cannot run must not build an image first.
-    read_script(spec.script)
-    if spec.data is not None:
-        require_folder(spec.data, "data")
+    require_given(spec)
     runtime = choose_runtime(spec)
     # Hashing follows the choice of the runtime: a missing image is reported before gigabytes are read.
     with hashing_progress("hashing the data") as progress:
@@ -59,6 +56,13 @@ def train(spec: RunConfig, limits: RunLimits = USUAL) -> tuple[RunDir, int]:
     if held := files_that_hold(folder.path, forms(spec.redacted.values())):
         log(f"the script left a redacted value in {shorten(held, 5)}; look at that before you hand the run over")
     return folder, status
+
+
+def require_given(spec: RunConfig) -> None:
+    """Raise InputError where script or data are missing: what cannot run must neither build an image nor wait."""
+    read_script(spec.script)
+    if spec.data is not None:
+        require_folder(spec.data, "data")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ class RerunRequest:
 
     `trusted` names the runs whose code may be executed on this host itself, and whose images may be built anyhow.
     `attempts` are the earlier runs of the same job on a cluster. `adapt` says how the runtime starts there; `inside` is
-    the runtime in whose container this process runs: no other one can be had there.
+    the container's runtime that was chosen there: no other one is looked for.
     """
 
     runs: Path

@@ -16,7 +16,7 @@ from samebits.host.rerun.request import RerunRequest
 class SoftwareOptions:
     """Whether the run's software may be executed and a missing image built; for which runs also on this host itself.
 
-    `inside` is the runtime in whose container this process runs.
+    `inside` is a container's runtime that is already chosen.
     """
 
     executes: bool = False
@@ -58,7 +58,7 @@ def find_software(run: RunDir, record: Record, options: SoftwareOptions) -> tupl
 
 
 def _inside(record: Record, runtime: Runtime) -> tuple[list[PreflightCheck], Runtime | None]:
-    """The software around this process, which must be the recorded one."""
+    """The container that is already chosen, which must be of the recorded image."""
     wanted, found = record.recipe.image, runtime.setup.image
     same = wanted == found
     row = PreflightCheck(
@@ -87,7 +87,7 @@ def _image(run: RunDir, record: Record, options: SoftwareOptions) -> tuple[list[
     image = (
         provide_recorded(engine, run, record, offline=options.offline, trusted=options.trusted)
         if options.executes
-        else find_recorded(engine, record)
+        else find_recorded(engine, recorded)
     )
     if image is None:
         check_kept(run.image, recorded)

@@ -43,7 +43,7 @@ def train_member(job: MemberJob) -> None:
 def train_on_node(job: MemberJob) -> None:
     """The same on a node, which plans the run itself: it may see other data, or have another CPU."""
     with _silence() as streams:
-        runtime = choose_runtime(job.planned.spec)
+        runtime = choose_runtime(job.planned.spec, job.planned.recipe.image)
         planned = plan_run(job.planned.spec, replace(runtime.setup, git=job.planned.setup.git))
         require_recipe(job.planned.recipe, planned.recipe, "this node")
         _train(job, planned, runtime, streams)

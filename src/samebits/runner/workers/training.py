@@ -52,6 +52,7 @@ from samebits.runner.workers.worker import (
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_SECONDS = 5.0  # for the chief to finalize its record: less than launcher and watcher grant
+_EXIT_SECONDS = 1.0  # for its process to end after that
 _POLL_SECONDS = 0.2
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -78,6 +79,7 @@ class Coordinator:
         self._last = dict.fromkeys(range(self._workers), "before its first line")
         self._signal: int | None = None
         self._chief_status: int | None = None
+        self._finalized: float | None = None
 
     def run(self) -> int:
         """Start the workers and wait for their end; returns the run's exit status, in a worker the worker's."""
@@ -251,6 +253,14 @@ class Coordinator:
                 self._kill_workers()
             else:
                 time.sleep(0.02)
+                # In a good end it serves the others' cluster until they are gone.
+                deadline = deadline if deadline == math.inf else min(deadline, self._end_of_record())
+
+    def _end_of_record(self) -> float:
+        """When a chief is killed that has finalized its record: its libraries may wait for workers that are gone."""
+        if self._finalized is None and read_record(self._folder.record).finalized:
+            self._finalized = time.monotonic()
+        return math.inf if self._finalized is None else self._finalized + _EXIT_SECONDS
 
     def _status(self, verdict: Verdict) -> int:
         """The exit status; finalizes the record where the chief could not."""

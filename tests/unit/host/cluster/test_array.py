@@ -9,6 +9,7 @@ import pytest
 from samebits.core.errors import InputError, ToolError
 from samebits.host.cluster import array, slurm
 from samebits.host.cluster.array import on_slurm, run_task
+from samebits.host.cluster.patience import Patience
 from samebits.host.cluster.slurm import JobStatus
 
 
@@ -81,6 +82,7 @@ def test_a_controller_that_is_restarted(
     monkeypatch.setattr(slurm, "active", active)
     monkeypatch.setattr(array, "time", SimpleNamespace(monotonic=lambda: next(now)))
     with on_slurm(tmp_path) as executor:
+        executor.patience = Patience(clock=lambda: next(now))
         answer = executor.submit(double, 1)
         assert [answer.done() for _ in range(5)] == [False] * 5
         # Without a word for more than five minutes.

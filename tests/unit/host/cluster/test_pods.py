@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +24,11 @@ from samebits.core.run_config import REPRODUCIBILITY_LEVELS, make_config
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup
 from samebits.host.cluster import following, kubernetes, kubernetes_jobs, node, pod_submission
+from samebits.host.cluster.following import follow
 from samebits.host.cluster.job_dir import JobDir, JobEnd
 from samebits.host.cluster.manifest import Folder, object_name, volumes_for
 from samebits.host.cluster.node import Node, run_job
+from samebits.host.cluster.patience import PATIENCE_SECONDS, Patience
 from samebits.host.cluster.pod_images import images_of
 from samebits.host.cluster.pod_settings import PodSettings
 from samebits.host.cluster.pod_submission import prepare_pods
@@ -308,6 +312,19 @@ def test_no_server(cluster: Kubectl, played: Played) -> None:
     assert refused(played) == f"asking for the version of Kubernetes failed with status 1: {said}"
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_what_is_missing_here_is_found_first(cluster: Kubectl, played: Played, more: tuple[str, ...]) -> None:
+    """The cluster is not asked, and no image is built."""
+    for words, complaint in (
+        (("none.py",), "the script none.py does not exist"),
+        (("train.py", "--data", "none"), "the data folder none does not exist"),
+    ):
+        done = played.call("train", *words, "--on", "kubernetes", *more)
+        assert done.status == 2
+        assert done.complaint.startswith(complaint)
+    assert cluster.asked() == []
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -443,6 +460,48 @@ def test_a_server_that_does_not_answer(job: JobDir, cluster: Kubectl) -> None:
     cluster.refuses("job", "Unable to connect to the server: net/http: TLS handshake timeout")
     with pytest.raises(ToolError, match="TLS handshake timeout"):
         state_of(job, job.read())
+
+
+def test_following_outlasts_a_server_that_does_not_answer(
+    job: JobDir, cluster: Kubectl, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.has_pods(pod(**RUNS))
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 1:
+            cluster.refuses("job", "Unable to connect to the server: EOF")
+        if len(waited) == 4:
+            job.write_end(JobEnd(status=0))
+            cluster.answers("job", {"metadata": {"uid": "1-2"}, "spec": {}, "status": {}})
+
+    monkeypatch.setattr(following, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    assert follow(job).kind == "finished"
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "does not answer" in line]
+    assert said == (
+        "samebits: the cluster does not answer, asking again for 5 minutes: asking for the job failed with status 1:"
+        " Unable to connect to the server: EOF"
+    )
+
+
+def test_following_ends_where_the_server_never_answers(job: JobDir, cluster: Kubectl) -> None:
+    """At once at the first question, and later after some minutes."""
+    cluster.refuses("job", "Unable to connect to the server: EOF")
+    with pytest.raises(ToolError, match="EOF"):
+        follow(job)
+    now = [0.0]
+    patience = Patience(clock=lambda: now[0])
+    for now[0] in (0.0, PATIENCE_SECONDS):
+        with patience.around():
+            raise ToolError("EOF")
+    now[0] += 1.0
+    with pytest.raises(ToolError, match="EOF"), patience.around():
+        raise ToolError("EOF")
+    with patience.around():
+        pass
+    with patience.around():
+        raise ToolError("again, from the start")
 
 
 def test_the_image_that_a_pod_ran(job: JobDir, cluster: Kubectl, played: Played) -> None:

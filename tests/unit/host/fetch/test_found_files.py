@@ -122,7 +122,7 @@ def test_localhost_is_another_one_in_a_container(example: Record) -> None:
     message = "the script failed: URLError: <urlopen error [Errno 111] Connection refused>"
     failed = replace(example, outcome=Outcome(state=FAILED, message=message))
     with pytest.raises(InputError, match=r"localhost is the container's own.*--runtime venv") as caught:
-        _require_success(failed, "docker")
+        _require_success(failed, contained=True)
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="fix that and run"):
-        _require_success(failed, "venv")
+        _require_success(failed, contained=False)

@@ -150,6 +150,7 @@ def test_a_tag_that_moved() -> None:
         f"samebits:cpu names another image than before, which was not built here: {other.id}, not {IMAGE.id}"
     )
     assert moved_tag(other) is None, "it was said"
+    assert moved_tag(IMAGE, "podman") is None, "another engine's tag"
     # What names its digest cannot move.
     for reference in (IMAGE.id, f"samebits@{IMAGE.id}"):
         assert moved_tag(replace(IMAGE, reference=reference)) is None

@@ -47,7 +47,7 @@ def plain(example: Record) -> Record:
 )
 def test_the_original_or_none(plain: Record, images: list[Image], expected: Image | None) -> None:
     engine: Any = SimpleNamespace(images_with=lambda _: images, history=lambda image: _STEPS[image.reference])
-    assert find_recorded(engine, plain) == expected
+    assert find_recorded(engine, plain.recipe.image) == expected
 
 
 @pytest.mark.parametrize("same", [True, False])

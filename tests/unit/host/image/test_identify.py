@@ -20,6 +20,8 @@ OUTDATED = "was built from another lock"
 class Nothing:
     """An engine without an image."""
 
+    runtime = "docker"
+
     def find_image(self, _reference: str) -> Image | None:
         return None
 
