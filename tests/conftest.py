@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from samebits.core.record import Record, read_record
+from samebits.host.launch.venv import locked_python
 from support import lanes, outside, schedule, warm_start
 from support.command import EXAMPLE, SCRIPTS, Done, Project, call
 from support.images import OtherPin
@@ -129,6 +130,15 @@ def other_pin(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     build(Engine(), plan_build(Engine(), kind, tag=pin.tag))
     yield pin
     Engine().remove_image(pin.tag)
+
+
+@pytest.fixture(scope="session")
+def real_python(locked: None) -> Path:
+    """The interpreter itself: emulators run no script that hands trainings to a warm process."""
+    assert locked is None
+    with pytest.MonkeyPatch.context() as patch:
+        outside.open_cache(patch)
+        return locked_python()
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from samebits.host.launch.runtime import choose_runtime
 from samebits.host.launch.venv import locked_python, plan_process
 from samebits.host.rerun.golden import Golden, models
 from samebits.runner.determinism.fingerprint import Fingerprint, FingerprintJob
-from support import outside
 from support.command import ROOT, SCRIPTS, Project, call
 from support.lanes import long_tail
 
@@ -332,15 +331,6 @@ def emulator(locked: None) -> str:
     assert locked is None
     command = [ROOT / "tools" / "emulator.sh"]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-
-
-@pytest.fixture(scope="session")
-def real_python(locked: None) -> Path:
-    """The interpreter itself: an emulator runs no script that hands trainings to a warm process."""
-    assert locked is None
-    with pytest.MonkeyPatch.context() as patch:
-        outside.open_cache(patch)
-        return locked_python()
 
 
 @pytest.fixture(scope="session")

@@ -94,6 +94,6 @@ def test_settings_of_a_profile() -> None:
     ]
     of_portable = ["ONEDNN_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE", "graph rewrites"]
     assert native == [*always, "all of them"]
-    assert portable == [*always, *of_portable, "exact operations", "all of them"]
+    assert portable == [*always, *of_portable, "exact operations", "cache sizes", "all of them"]
     assert gpu == [*always, "TF32 off", "CUBLAS_WORKSPACE_CONFIG", "XLA_FLAGS", "all of them"]
     assert set(dict(settings_of(Profile()))["all of them"]) >= {"seeds", "op determinism", "TF_NUM_INTEROP_THREADS"}

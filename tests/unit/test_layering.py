@@ -96,6 +96,7 @@ RULES: dict[str, Callable[[Import], bool]] = {
         "ctypes",
         "samebits.core.gpu_info",  # the driver's documented interface
         "samebits.runner.compat.cpython_private",
+        "samebits.runner.compat.library_caches",
         "samebits.runner.compat.numpy_private",
         "samebits.runner.process.launcher_watch",  # the documented prctl
         "samebits.runner.process.private_network",  # the documented unshare

@@ -20,8 +20,7 @@ PORTABLE = "portable"
 DEFAULT_THREADS = {NATIVE: 2, PORTABLE: 1}
 """The number of threads of each profile. Bits depend on it, so it must not depend on the machine.
 
-Native has two, because every machine has two. With several threads, Eigen sizes its blocks by the CPU's caches.
-Portable therefore has one, and accepts no other number."""
+Native has two, because every machine has two. Portable has one, and accepts no other number."""
 
 PROFILES = tuple(DEFAULT_THREADS)
 
@@ -59,7 +58,7 @@ class Profile:
             raise InputError(f"unknown profile {self.name!r}; choose one of: {', '.join(PROFILES)}")
         if not 1 <= self.threads <= 1024:
             raise InputError(f"threads must be from 1 to 1024, not {self.threads}")
-        # Only a single thread gives the same block sizes on every CPU.
+        # The table of proven digests is that of a single thread.
         if self.portable and self.threads != 1:
             raise InputError(f"the portable profile trains with 1 thread, not {self.threads}; drop --threads")
         if self.portable and self.device == "gpu":

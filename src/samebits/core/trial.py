@@ -24,7 +24,8 @@ SEEDS = "seeds"
 GRAPH_REWRITES = "graph rewrites"
 EXACT_OPERATIONS = "exact operations"
 ORDER_OF_SUMS = "order of sums"
-IN_PROCESS = (OP_DETERMINISM, SEEDS, GRAPH_REWRITES, EXACT_OPERATIONS, ORDER_OF_SUMS)
+CACHE_SIZES = "cache sizes"
+IN_PROCESS = (OP_DETERMINISM, SEEDS, GRAPH_REWRITES, EXACT_OPERATIONS, ORDER_OF_SUMS, CACHE_SIZES)
 """The settings that are not environment variables."""
 
 OTHER_HASH_SEED = "4242"

@@ -16,6 +16,7 @@ from samebits.core.record import FAILED
 from samebits.core.run_config import RunConfig
 from samebits.core.trace_level import DEFAULT_TRACE
 from samebits.core.trial import (
+    CACHE_SIZES,
     EXACT_OPERATIONS,
     FEWEST_TIMED,
     GRAPH_REWRITES,
@@ -43,13 +44,14 @@ _COSTLY_SETTINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("OPENBLAS_CORETYPE", ("OPENBLAS_CORETYPE",)),
     (GRAPH_REWRITES, (GRAPH_REWRITES,)),
     (EXACT_OPERATIONS, (EXACT_OPERATIONS,)),
+    (CACHE_SIZES, (CACHE_SIZES,)),
     ("TF32 off", ("NVIDIA_TF32_OVERRIDE",)),
     ("CUBLAS_WORKSPACE_CONFIG", ("CUBLAS_WORKSPACE_CONFIG",)),
     ("XLA_FLAGS", ("XLA_FLAGS",)),
 )
 """The settings that can slow a step down. The others (seeds, hash seed, locale, time zone) act only at the start."""
 
-_PORTABLE_ONLY = (GRAPH_REWRITES, EXACT_OPERATIONS)
+_PORTABLE_ONLY = (GRAPH_REWRITES, EXACT_OPERATIONS, CACHE_SIZES)
 _NO_EFFECT = {"ONEDNN_MAX_CPU_ISA": "DEFAULT"}
 """Values that are the library's default, so that dropping the setting changes nothing."""
 

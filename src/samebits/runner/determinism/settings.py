@@ -12,8 +12,9 @@ from typing import Any
 from samebits.core.determinism_profile import GPU_SETTINGS, Profile
 from samebits.core.environment import ReadBack
 from samebits.core.errors import SettingError
-from samebits.core.trial import EXACT_OPERATIONS, GRAPH_REWRITES, OP_DETERMINISM, ORDER_OF_SUMS, SEEDS
+from samebits.core.trial import CACHE_SIZES, EXACT_OPERATIONS, GRAPH_REWRITES, OP_DETERMINISM, ORDER_OF_SUMS, SEEDS
 from samebits.runner.compat import keras_private, tensorflow_private, tensorflow_random
+from samebits.runner.compat.library_caches import asked_caches, pin_caches, pinned_caches
 from samebits.runner.compat.numpy_private import cpu_features, kernel_features, openblas_core, openblas_threads
 from samebits.runner.compat.patches import Patches
 from samebits.runner.determinism import exact_ops as exact
@@ -84,6 +85,8 @@ def _replace_operations(profile: Profile, patches: Patches) -> None:
         exact.switch_rewrites_off()
     if profile.portable and profile.has(EXACT_OPERATIONS):
         exact.install_exact_ops(patches)
+    if profile.portable and profile.has(CACHE_SIZES):
+        pin_caches()
 
 
 def read_back_seeds(seed: int) -> list[ReadBack]:
@@ -167,6 +170,7 @@ def _settings(profile: Profile, pools: Mapping[str, int]) -> Iterator[ReadBack]:
             ("OPENBLAS_CORETYPE", core, openblas_core(), "openblas_get_corename"),
             (GRAPH_REWRITES, "off", "off" if exact.rewrites_are_off() else "on", "tf.config.optimizer"),
             (EXACT_OPERATIONS, "True", exact.still_installed(), "tf.math"),
+            (CACHE_SIZES, asked_caches(), pinned_caches(), "memory of Eigen and oneDNN"),
         )
     return (ReadBack(name=name, asked=asked, found=str(value), by=by) for name, asked, value, by in found)
 
