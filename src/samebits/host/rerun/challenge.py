@@ -174,7 +174,7 @@ def _require_opponent(theirs: Challenge, own: Challenge) -> None:
     """Raise RecordError unless the other file is of another run of the same recipe, and as it was before."""
     if theirs.recipe != own.recipe:
         raise RecordError(
-            f"it is of another recipe, {theirs.recipe.short}, and ours is {own.recipe.short}; with both runs at hand"
+            f"it is of another recipe, {theirs.recipe.short}, and ours is {own.recipe.short}; where you have both runs,"
             " `samebits diff` names what differs"
         )
     if theirs.record == own.record:
