@@ -18,6 +18,7 @@ from measuring import HERE, IDLE_CORES, ROOT, Options, UnavailableError, cores_i
 
 from samebits import __version__
 from samebits.core.cpu_info import describe_cpu
+from samebits.core.errors import SamebitsError
 from samebits.host.subprocesses import run_tool
 
 PAGE, KEPT = ROOT / "BENCHMARKS.md", HERE / "kept"
@@ -48,7 +49,7 @@ def main() -> int:
         except UnavailableError as reason:
             print(f"{name}: left out: {reason}", file=sys.stderr, flush=True)
             faults += [f"{name}: {reason}"] if given.only else []
-        except (SystemExit, OSError, ValueError) as error:  # the others can be measured
+        except (SystemExit, OSError, SamebitsError, ValueError) as error:  # the others can be measured
             faults.append(f"{name} failed: {error}")
     for fault in faults:
         print(f"bench: {fault}", file=sys.stderr)

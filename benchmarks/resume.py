@@ -10,7 +10,7 @@ from figures import Figure
 from loads import watched
 from measuring import COMMAND, HERE, ROOT, Options, interleaved, ratios, samebits, scratch
 
-STEPS_OF_ONE, EPOCHS_OF_ONE = "2", "14"
+STEPS_OF_ONE, EPOCHS_OF_ONE = 2, 14
 """Of ResNet50: epochs of about a second, where checkpoints weigh most."""
 KEEPS = {"none": None, "last": 1.03, "all": 1.03}
 """The greatest ratio of an epoch to one without checkpoints."""
@@ -57,19 +57,20 @@ def resumes(folder: Path, options: Options) -> Iterator[Figure]:
 
 def checkpoints(options: Options) -> Iterator[Figure]:
     """An epoch of ResNet50, by what is kept: the medians of rounds of twelve epochs."""
-    found = interleaved({keep: partial(epoch, keep) for keep in KEEPS}, options.rounds_or(7))
+    epochs = 4 if options.small else EPOCHS_OF_ONE
+    found = interleaved({keep: partial(epoch, keep, epochs) for keep in KEEPS}, options.rounds_or(7))
     for keep, most in KEEPS.items():
         table, row, values = "ResNet50 with Adam, in the virtual environment", f"`--keep {keep}`", tuple(found[keep])
         yield Figure(table=table, row=row, column="an epoch", unit="s", values=values)
         yield Figure(table=table, row=row, column="ratio", values=ratios(values, found["none"]), most=most)
 
 
-def epoch(keep: str) -> float:
+def epoch(keep: str, epochs: int) -> float:
     """The median seconds of the epochs of one training."""
     with scratch() as folder:
         shutil.copy(HERE / "train_checkpointed.py", folder)
         script = ("train", "train_checkpointed.py", "--runtime", "venv", "--keep", keep)
-        taken = samebits(*script, "--", STEPS_OF_ONE, EPOCHS_OF_ONE, folder=folder).numbers("epoch")
+        taken = samebits(*script, "--", str(STEPS_OF_ONE), str(epochs), folder=folder).numbers("epoch")
         return sorted(taken)[len(taken) // 2]
 
 

@@ -30,14 +30,13 @@ model.fit(x, y, epochs=20, batch_size=32, verbose=0)
 """
 
 
-IMAGE = "samebits:cpu"
 BEFORE, AFTER, BOTH = "before the container starts", "after its last process has ended", "both"
 PROCESSOR = "processor time of the launcher, of the script's seconds"
 GOALS = {BOTH: 0.2, PROCESSOR: 1.0}
 
 
 def measure(options: Options) -> Iterator[Figure]:
-    """Rounds of one training; the first is not counted."""
+    """Rounds of one training; the first is not counted, and builds the image where it must."""
     require_engine()
     with scratch() as folder:
         (folder / "train.py").write_text(SCRIPT)
@@ -52,9 +51,7 @@ def trained(folder: Path) -> dict[str, float]:
     """One training with a line for each of its 2,560 steps."""
     spent = {"begin": 0.0, "conclude": 0.0}
     used = dict.fromkeys(spent, 0.0)
-    spec = RunConfig(
-        script=folder / "train.py", runs=folder / "runs", image=IMAGE, runtime="docker", trace=Trace(level=STEP)
-    )
+    spec = RunConfig(script=folder / "train.py", runs=folder / "runs", runtime="docker", trace=Trace(level=STEP))
     with ExitStack() as stack:
         for name in spent:
             method = timed(getattr(KeptRun, name), name, spent, time.perf_counter)
