@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from samebits.core.liveness import DEAD
 from samebits.core.record import FINISHED, INTERRUPTED, read_record
 from samebits.host.cluster.job_dir import JobDir
 from samebits.host.image.build_context import CPU
@@ -167,8 +168,13 @@ def test_a_container_ends_with_its_job(slurm: Cluster, in_docker: Project, how: 
     run = trains(job)
     slurm("scancel", *how, str(job.read().number))
     assert finished(process).status == 2
-    wait_for(lambda: read_record(run.record).finalized and not containers())
-    assert run.read().outcome.state == INTERRUPTED
+    wait_for(lambda: not containers())
+    if how:
+        # Nobody is left who could finalize the record. It is known to be dead, so `resume` takes it over.
+        assert run.liveness(read_record(run.record)) == DEAD
+    else:
+        wait_for(lambda: read_record(run.record).finalized)
+        assert run.read().outcome.state == INTERRUPTED
 
 
 @pytest.fixture(scope="session")
