@@ -56,7 +56,7 @@ def run(emulated: EmulatedCpu, caches: Caches, *command: str, log: Path | None =
 
 
 def operations(emulated: EmulatedCpu, caches: Caches, *words: object) -> dict[str, str]:
-    """Digests of some 500 results."""
+    """Digests of more than 400 results."""
     found: dict[str, str] = json.loads(run(emulated, caches, str(SCRIPTS / "operations.py"), *map(str, words)))
     return found
 
