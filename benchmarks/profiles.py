@@ -28,8 +28,13 @@ class Contender:
     variables: tuple[str, ...] = ()
     against: str
     least: float | None = None
+    onednn: str | None = None
+    """Another value of TF_ENABLE_ONEDNN_OPTS than the profile's."""
 
 
+AVX2 = ("ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES")
+"""With these, every library computes as on a CPU without AVX-512. Eigen, within TensorFlow, knows no more than AVX."""
+DEFAULTS_AVX2 = "a CPU with AVX2 only: TensorFlow's defaults, 1 thread"
 PINS = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES")
 CONTENDERS = (
     Contender(name="TensorFlow's defaults, 2 threads", threads=2, against="TensorFlow's defaults, 2 threads"),
@@ -82,6 +87,23 @@ CONTENDERS = (
         against="TensorFlow's defaults, 1 thread",
         least=0.8,
     ),
+    Contender(
+        name="`samebits train --profile portable --threads 2`",
+        threads=2,
+        parts=("samebits",),
+        against="TensorFlow's defaults, 2 threads",
+    ),
+    # Without AVX-512 or VNNI, TensorFlow leaves oneDNN off (`port.cc`).
+    Contender(name=DEFAULTS_AVX2, threads=1, variables=AVX2, onednn="0", against=DEFAULTS_AVX2),
+    Contender(
+        name="a CPU with AVX2 only: the same with oneDNN", threads=1, variables=AVX2, onednn="1", against=DEFAULTS_AVX2
+    ),
+    Contender(
+        name="a CPU with AVX2 only: `samebits train --profile portable`",
+        threads=1,
+        parts=("samebits",),
+        against=DEFAULTS_AVX2,
+    ),
 )
 
 
@@ -119,6 +141,43 @@ def measured(row: Contender) -> dict[str, float]:
 def draw(path: Path) -> None:
     """Bars of the kept ratios; the file holds neither time nor random names."""
     import matplotlib as mpl
+        return speeds_in(through_samebits(row.threads))
+    settings = Profile(name="portable", threads=1).variables
+    kept = {name: settings[name] for name in row.variables}
+    if row.onednn is not None:
+        kept["TF_ENABLE_ONEDNN_OPTS"] = row.onednn
+    threads = {"TF_NUM_INTRAOP_THREADS": str(row.threads), "TF_NUM_INTEROP_THREADS": str(row.threads)}
+    source = str(staged_context() / "source")
+    environment = {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": source, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(
+        [str(locked_python()), str(HERE / "train_profiles.py"), *row.parts],
+        env=environment | threads | kept,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
+    return speeds_in(done.stdout)
+
+
+def through_samebits(threads: int) -> str:
+    """What the same script prints under the whole product: observed, watched, and with the settings in its parts."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(HERE / "train_profiles.py", folder)
+        words = [
+            COMMAND,
+            "train",
+            "train_profiles.py",
+            "--runtime",
+            "venv",
+            "--profile",
+            "portable",
+            "--threads",
+            str(threads),
+        ]
+        return subprocess.run(
+            words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True
+        ).stdout
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "samebits"

@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from samebits.core.jsonio import readable_json, write_atomically
+from samebits.core.determinism_profile import PORTABLE_THREADS
+from samebits.core.jsonio import differing_names, readable_json, write_atomically
 from samebits.core.record import Record, read_record
 from samebits.host.rerun.golden import GROUPS, write_golden
 
@@ -24,6 +25,7 @@ PROVEN = ROOT / "src" / "samebits" / "runner" / "determinism" / "proven.json"
 FAMILIES = ROOT / "examples" / "families"
 EXACT_IN_FLOAT64 = {"Erfc float64", "Exp float64"}
 """Operations that the exact ones are computed with; float64 convolutions depend on the size of the CPU's caches."""
+OTHER_THREADS = PORTABLE_THREADS[1:]
 VERSIONS = ("tensorflow", "keras", "numpy", "ml-dtypes", "opt-einsum", "optree")
 """What computes, or decides the order of what is computed; other packages of a project do not matter."""
 
@@ -33,7 +35,7 @@ def main() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     names = {name: name for name in VERSIONS} | {"tensorflow": "tensorflow-cpu"}
     pins = dict(line.split()[0].split("==") for line in lock.splitlines() if "==" in line and line[0].isalpha())
-    table: dict[str, Any] = {"operations": [], "fingerprint": {}, "libc": {}}
+    table: dict[str, Any] = {"operations": [], "fingerprint": {}, "libc": {}, "threads": {}}
     table["versions"] = {name: pins[names[name]] for name in VERSIONS}
     write_atomically(PROVEN, readable_json(table))
     subprocess.run([COMMAND, "build"], check=True)
@@ -43,26 +45,34 @@ def main() -> None:
     by_libc = [name for name, digest in table["fingerprint"].items() if in_image["operations"][name] != digest]
     for found in (fingerprint, in_image):
         table["libc"][found["libc"]] = {name: found["operations"][name] for name in by_libc}
+    table["threads"] = {}
+    for number in OTHER_THREADS:
+        found = fingerprint_in("venv", "--threads", str(number))["operations"]
+        named = differing_names(found, table["fingerprint"])
+        table["threads"][str(number)] = {name: found[name] for name in named}
     write_atomically(PROVEN, readable_json(table))
-    records = [trained(group) for group in GROUPS]
-    guarantees = [record.environment.guarantee for record in records]
+    records = {
+        number: {group: trained(group, number) for group in GROUPS if number == 1 or group != "applications"}
+        for number in PORTABLE_THREADS
+    }
+    guarantees = [record.environment.guarantee for groups in records.values() for record in groups.values()]
     reached = {name for found in guarantees if found is not None for name in found.operations or ()}
     reached |= set(fingerprint["reached"])
     proven = sorted(name for name in reached if not name.endswith(" float64") or name in EXACT_IN_FLOAT64)
     write_atomically(PROVEN, readable_json(table | {"operations": proven}))
-    write_golden(FAMILIES / "golden.json", dict(zip(GROUPS, records, strict=True)))
+    write_golden(FAMILIES / "golden.json", records)
 
 
-def fingerprint_in(runtime: str) -> dict[str, Any]:
+def fingerprint_in(runtime: str, *options: str) -> dict[str, Any]:
     """The output of `samebits fingerprint`, which does not depend on the table."""
-    command = [COMMAND, "fingerprint", "--runtime", runtime, "--json"]
+    command = [COMMAND, "fingerprint", "--runtime", runtime, "--json", *options]
     return dict(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout))
 
 
-def trained(group: str) -> Record:
-    """Train one group and return its record."""
+def trained(group: str, threads: int) -> Record:
+    """Train one group by a number of threads and return its record."""
     with tempfile.TemporaryDirectory() as runs:
-        options = ["--runtime", "venv", "--profile", "portable", "--runs", runs, "--", group]
+        options = ["--runtime", "venv", "--profile", "portable", "--threads", str(threads), "--runs", runs, "--", group]
         subprocess.run([COMMAND, "train", str(FAMILIES / "train.py"), *options], check=True)
         (record,) = Path(runs).glob("*/record.json")
         return read_record(record)

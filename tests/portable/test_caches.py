@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from samebits.core.determinism_profile import PORTABLE_THREADS
 from samebits.core.trial import CACHE_SIZES, EXACT_OPERATIONS
 from samebits.host.rerun.golden import Golden
+from samebits.runner.determinism.op_audit import read_proven
 from support.command import ROOT, SCRIPTS
 from support.emulated_cpu import Caches, EmulatedCpu
 
-GOLDEN = Golden.read(ROOT / "examples" / "families" / "golden.json").rows
+GOLDEN = Golden.read(ROOT / "examples" / "families" / "golden.json")
 REFERENCE = Caches(l1=32, l2=1024, l3=32768, cores=2, intel=False)
 """As the pinned ones."""
 OTHERS = (
@@ -54,7 +56,7 @@ def run(emulated: EmulatedCpu, caches: Caches, *command: str, log: Path | None =
 
 
 def operations(emulated: EmulatedCpu, caches: Caches, *words: object) -> dict[str, str]:
-    """Digests of some 500 results."""
+    """Digests of more than 400 results."""
     found: dict[str, str] = json.loads(run(emulated, caches, str(SCRIPTS / "operations.py"), *map(str, words)))
     return found
 
@@ -85,7 +87,7 @@ print(json.dumps({"found": pinned_caches(), "maps": sorted(maps), "cores": os.cp
 
 
 @slow
-@pytest.mark.parametrize("threads", [1])
+@pytest.mark.parametrize("threads", PORTABLE_THREADS)
 def test_operations_do_not_depend_on_the_caches(emulated: EmulatedCpu, threads: int) -> None:
     wanted = operations(emulated, REFERENCE, threads)
     assert len(wanted) > 400
@@ -113,13 +115,22 @@ def test_the_pinned_sizes_are_those_of_the_reference(emulated: EmulatedCpu) -> N
 
 
 @slow
-@pytest.mark.parametrize("caches", OTHERS[:2], ids=str)
-def test_the_golden_table(emulated: EmulatedCpu, caches: Caches) -> None:
+@pytest.mark.parametrize(("caches", "threads"), [*zip(OTHERS[:3], PORTABLE_THREADS, strict=True)], ids=str)
+def test_the_golden_table(emulated: EmulatedCpu, caches: Caches, threads: int) -> None:
     """All models but the three large ones."""
     groups = ("layers", "optimizers", "losses")
-    answer = json.loads(run(emulated, caches, str(SCRIPTS / "without.py"), "nothing", *groups))
-    assert answer["models"] == {name: digest for group in groups for name, digest in GOLDEN[group].items()}
-    assert answer["fingerprint"] == []
+    part = {1: "nothing", 2: "threads", 4: "4 threads"}[threads]
+    answer = json.loads(run(emulated, caches, str(SCRIPTS / "without.py"), part, *groups))
+    rows = GOLDEN.rows if threads == 1 else GOLDEN.threads[str(threads)]
+    assert answer["models"] == {name: digest for group in groups for name, digest in rows[group].items()}
+    assert set(answer["fingerprint"]) == read_proven().threads.get(threads, {}).keys()
+
+
+def test_the_number_of_threads_matters() -> None:
+    """Otherwise one table would do."""
+    for rows in GOLDEN.threads.values():
+        assert rows["layers"]["convolution_norm"] != GOLDEN.rows["layers"]["convolution_norm"]
+        assert rows["layers"]["dense"] == GOLDEN.rows["layers"]["dense"]
 
 
 PINNING = """

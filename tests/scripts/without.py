@@ -35,7 +35,7 @@ from samebits.runner.observe.observer import Observer  # noqa: E402
 from samebits.runner.process.signals import Signals  # noqa: E402
 from samebits.runner.script_runner import run_script  # noqa: E402
 
-threads = 2 if part == "threads" else 1
+threads = {"threads": 2, "4 threads": 4}.get(part, 1)
 exact.REWRITES = tuple(name for name in exact.REWRITES if name != part)
 exact.REPLACED = tuple(function for function in exact.REPLACED if function.__name__ != part)
 if part == ordered_sums.OPTIMIZATION:

@@ -20,7 +20,10 @@ PORTABLE = "portable"
 DEFAULT_THREADS = {NATIVE: 2, PORTABLE: 1}
 """The number of threads of each profile. Bits depend on it, so it must not depend on the machine.
 
-Native has two, because every machine has two. Portable has one, and accepts no other number."""
+Native has two, because every machine has two."""
+
+PORTABLE_THREADS = (1, 2, 4)
+"""The numbers of threads that the portable profile is proven for. Each has its own bits."""
 
 PROFILES = tuple(DEFAULT_THREADS)
 
@@ -58,9 +61,10 @@ class Profile:
             raise InputError(f"unknown profile {self.name!r}; choose one of: {', '.join(PROFILES)}")
         if not 1 <= self.threads <= 1024:
             raise InputError(f"threads must be from 1 to 1024, not {self.threads}")
-        # The table of proven digests is that of a single thread.
-        if self.portable and self.threads != 1:
-            raise InputError(f"the portable profile trains with 1 thread, not {self.threads}; drop --threads")
+        if self.portable and self.threads not in PORTABLE_THREADS:
+            raise InputError(
+                f"the portable profile is proven for 1, 2 and 4 threads, not {self.threads}; use --threads 4"
+            )
         if self.portable and self.device == "gpu":
             raise InputError("the portable profile is for CPUs; drop --gpus, or use the native profile")
 

@@ -179,7 +179,8 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="size of TensorFlow's thread pools; it changes bits (default: 2; 1 with --profile portable)",
+        help="size of TensorFlow's thread pools; it changes bits (default: 2; with --profile portable 1, 2 or 4,"
+        " default 1)",
     )
     parser.add_argument(
         "--profile",

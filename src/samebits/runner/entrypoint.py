@@ -197,7 +197,7 @@ def _fingerprint(options: list[str]) -> int:
     given = parser.parse_args(options)
     profile = make_profile(given.profile, given.threads)
     found, reached = fingerprint_of(profile)
-    different = differing(found, read_proven())
+    different = differing(found, read_proven(), profile.threads)
     if given.json:
         described = {"digest": str(found.digest), "operations": found.operations, "differing": different}
         described |= {"reached": reached, "onednn": found.onednn, "libc": c_library(), "cpu": describe_cpu().to_dict()}

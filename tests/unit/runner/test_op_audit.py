@@ -57,9 +57,13 @@ def test_what_the_c_library_computes(
     proven = ProvenTable(
         versions={},
         operations=frozenset(),
-        fingerprint={"a": "1", "numpy.tan": "x"},
+        fingerprint={"a": "1", "numpy.tan": "x", "sum": "alone"},
         libc={"glibc 1": {"numpy.tan": "x"}, "glibc 2": {"numpy.tan": "y"}},
+        threads={2: {"sum": "of two"}},
     )
     for a, more in (("1", []), ("2", ["a"])):
-        found = Fingerprint(operations={"a": a, "numpy.tan": digest}, onednn="", intra_threads=1, inter_threads=1)
-        assert machine.differing(found, proven) == [*more, *expected]
+        for threads, total in ((1, "alone"), (2, "of two")):
+            operations = {"a": a, "numpy.tan": digest, "sum": total}
+            found = Fingerprint(operations=operations, onednn="", intra_threads=threads, inter_threads=1)
+            assert machine.differing(found, proven, threads) == [*more, *expected]
+            assert machine.differing(found, proven, 3 - threads) == [*more, *expected, "sum"]

@@ -6,7 +6,7 @@ The table lies beside its script: `golden.json` in `examples/families`.
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,14 @@ GROUPS = ("layers", "optimizers", "losses", "applications")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Golden:
-    """A digest for each group and model, and the CPUs that reached all; `emulator` is None for a real CPU."""
+    """A digest for each group and model, and the CPUs that reached all; `emulator` is None for a real CPU.
+
+    `threads` has such rows for other numbers of threads than one. `attest` does not train them.
+    """
 
     rows: dict[str, dict[str, str]]
     confirmed: list[dict[str, Any]]
+    threads: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> "Golden":
@@ -41,8 +45,9 @@ class Golden:
         try:
             fields = Fields(json.loads(path.read_bytes()))
             found = f"{fields.get('format', str)} {fields.get('version', str)}"
-            groups, confirmed = fields.inner("rows"), fields.get("confirmed", list)
-            rows = {group: groups.mapping(group, str) for group in sorted(groups.names())}
+            rows, confirmed = _rows(fields.inner("rows")), fields.get("confirmed", list)
+            others = fields.inner("threads") if "threads" in fields.names() else None
+            threads = {number: _rows(others.inner(number)) for number in sorted(others.names())} if others else {}
         except OSError as error:
             raise InputError(f"cannot read the table {path}: {error.strerror}; name a folder with a {TABLE}") from error
         except (ValueError, RecordError) as error:
@@ -50,12 +55,23 @@ class Golden:
         # A table of another version has other models, so every one of them would differ.
         if found != f"{GOLDEN_FORMAT} {GOLDEN_VERSION}":
             raise InputError(f"{path} is a table of {found}, and this samebits reads {GOLDEN_FORMAT} {GOLDEN_VERSION}")
-        return cls(rows=rows, confirmed=confirmed)
+        return cls(rows=rows, confirmed=confirmed, threads=threads)
 
     def write(self, path: Path) -> None:
         """Replace the table's file."""
-        table = {"format": GOLDEN_FORMAT, "version": GOLDEN_VERSION, "rows": self.rows, "confirmed": self.confirmed}
+        table: dict[str, Any] = {
+            "format": GOLDEN_FORMAT,
+            "version": GOLDEN_VERSION,
+            "rows": self.rows,
+            "confirmed": self.confirmed,
+        }
+        if self.threads:
+            table["threads"] = self.threads
         write_atomically(path, readable_json(table))
+
+
+def _rows(groups: Fields) -> dict[str, dict[str, str]]:
+    return {group: groups.mapping(group, str) for group in sorted(groups.names())}
 
 
 def models(result: Result | None) -> dict[str, str]:
@@ -76,10 +92,13 @@ def _json_history(history: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]
     return {name: list(values) for name, values in history.items()}
 
 
-def write_golden(path: Path, records: Mapping[str, Record]) -> None:
-    """Write a new table from one record for each group, confirmed by this machine alone."""
-    rows = {group: models(record.result) for group, record in records.items()}
-    Golden(rows=rows, confirmed=[describe_machine()]).write(path)
+def write_golden(path: Path, records: Mapping[int, Mapping[str, Record]]) -> None:
+    """Write a new table from one record for each number of threads and group, confirmed by this machine alone."""
+    tables = {
+        str(threads): {group: models(record.result) for group, record in groups.items()}
+        for threads, groups in records.items()
+    }
+    Golden(rows=tables.pop("1"), confirmed=[describe_machine()], threads=tables).write(path)
 
 
 def describe_machine() -> dict[str, Any]:

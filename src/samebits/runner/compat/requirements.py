@@ -35,7 +35,7 @@ def _of_profile(profile: Profile) -> Iterator[Feature]:
         yield OP_AUDIT
         if profile.has(EXACT_OPERATIONS):
             yield EXACT_OPS
-    elif profile.threads > 1:
+    if profile.threads > 1:
         yield BINCOUNT_GUARD
 
 

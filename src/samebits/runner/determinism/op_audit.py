@@ -60,17 +60,20 @@ class ProvenTable:
     """Operations, with their types, and fingerprint digests that were the same on every CPU tried.
 
     NumPy calls the C library for some functions, and its releases compute them differently. `libc` has their digests
-    for each release.
+    for each release. `threads` has those that differ from one thread's, for each other number of threads.
     """
 
     versions: dict[str, str]
     operations: frozenset[str]
     fingerprint: dict[str, str]
     libc: dict[str, dict[str, str]]
+    threads: dict[int, dict[str, str]]
 
-    def expected(self, libc: str) -> dict[str, str] | None:
-        """All digests under a C library, such as `glibc 2.41`; None for an unknown one."""
-        return self.fingerprint | self.libc[libc] if libc in self.libc else None
+    def expected(self, libc: str, threads: int) -> dict[str, str]:
+        """All digests under a C library, such as `glibc 2.41`. Under an unknown one, its functions are left out."""
+        of_libc = set().union(*self.libc.values())
+        others = {name: digest for name, digest in self.fingerprint.items() if name not in of_libc}
+        return others | self.libc.get(libc, {}) | self.threads.get(threads, {})
 
 
 def read_proven(path: Path = _PROVEN) -> ProvenTable:
@@ -81,6 +84,7 @@ def read_proven(path: Path = _PROVEN) -> ProvenTable:
         operations=frozenset(values["operations"]),
         fingerprint=values["fingerprint"],
         libc=values["libc"],
+        threads={int(number): digests for number, digests in values["threads"].items()},
     )
 
 

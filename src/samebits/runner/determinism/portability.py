@@ -75,7 +75,7 @@ class PortabilityMonitor:
             refuse_compiling(patches, guard)
             guard.refuse_unknown()
         # A script may not raise a single thread, see the guard.
-        elif self._profile.threads > 1:
+        if self._profile.threads > 1:
             refuse_weighted_bincount(patches, guard)
         self._guard = guard
         guard.watch_pools(patches, lambda made: self._note(Environment(script_settings=made)))
@@ -100,7 +100,7 @@ class PortabilityMonitor:
         self._note(Environment(arithmetic=arithmetic))
         self._note(Environment(settings=tuple(read_back_fingerprint(self._profile, found))))
         if self._profile.portable:
-            check_proven(found, read_proven())
+            check_proven(found, read_proven(), self._profile.threads)
         # The launcher may have compared a fingerprint from its cache.
         if self._expected not in (None, str(found.digest)):
             raise SettingError(
@@ -163,7 +163,7 @@ def fingerprint_of(profile: Profile) -> tuple[Fingerprint, list[str]]:
     return found, computing(recorder.operations)
 
 
-def check_proven(found: Fingerprint, proven: ProvenTable) -> None:
+def check_proven(found: Fingerprint, proven: ProvenTable, threads: int) -> None:
     """Raise SettingError where the package versions or the fingerprint differ from the proven table."""
     import keras
     import numpy as np
@@ -176,7 +176,7 @@ def check_proven(found: Fingerprint, proven: ProvenTable) -> None:
     if versions != proven.versions:
         wanted = ", ".join(f"{name} {version}" for name, version in proven.versions.items())
         raise SettingError(f"the portable profile is proven for {wanted} only; use the native profile")
-    names = differing(found, proven)
+    names = differing(found, proven, threads)
     if names:
         raise SettingError(
             f"this machine computes {len(names)} of {len(found.operations)} operations differently from the portable"
@@ -184,10 +184,8 @@ def check_proven(found: Fingerprint, proven: ProvenTable) -> None:
         )
 
 
-def differing(found: Fingerprint, proven: ProvenTable) -> list[str]:
+def differing(found: Fingerprint, proven: ProvenTable, threads: int) -> list[str]:
     """The operations that differ from the table. Under an unknown C library, its functions are left out."""
-    expected = proven.expected(c_library())
-    if expected is not None:
-        return found.differing(expected)
-    of_libc = set().union(*proven.libc.values())
-    return [name for name in found.differing(proven.fingerprint) if name not in of_libc]
+    expected = proven.expected(c_library(), threads)
+    unknown = proven.fingerprint.keys() - expected.keys()
+    return [name for name in found.differing(expected) if name not in unknown]

@@ -64,7 +64,7 @@ def test_the_command_always_computes(monkeypatch: pytest.MonkeyPatch, capsys: py
     software.fingerprint()
     monkeypatch.setattr("samebits.host.launch.runtime.choose_runtime", lambda _: software.runtime)
     for _ in range(2):
-        assert fingerprint_command(profile="native", image=None, runtime="venv", as_json=True) == 0
+        assert fingerprint_command(threads=None, profile="native", image=None, runtime="venv", as_json=True) == 0
     assert len(software.started) == 3
     assert capsys.readouterr().out.splitlines() == 2 * [software.answer]
 
