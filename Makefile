@@ -11,8 +11,7 @@ MEASURED := overhead instructions trace locate resume verify profiles workers sc
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-fast test-all test-kubernetes test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-states bench-kills bench-clock bench-full-disk bench-together clean $(MEASURED:%=bench-%)
-.PHONY: help train test test-fast test-all test-kubernetes test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-build bench-packages bench-profiles bench-trace bench-locate bench-verify bench-resume bench-states bench-submission bench-workers bench-kills bench-clock bench-split bench-full-disk bench-together clean
+.PHONY: help train test test-fast test-all test-kubernetes test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-states bench-submission bench-kills bench-clock bench-full-disk bench-together clean $(MEASURED:%=bench-%)
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,15 +99,6 @@ bench-states: .venv/.installed  ## count which state resumes, and which is refus
 
 bench-submission: .venv/.installed  ## measure what a submission to Slurm adds (about 2 minutes; needs root)
 	@$(BIN)/python benchmarks/submission.py --rounds 7
-
-bench-workers: .venv/.installed  ## measure the throughput of two workers against one (about 10 minutes)
-	@$(BIN)/python benchmarks/workers.py
-
-bench-build: .venv/.installed  ## measure builds (about 10 minutes)
-	@$(ENGINE); $(BIN)/python benchmarks/build.py
-
-bench-packages: .venv/.installed  ## measure images with a project's packages beside pip-compile and a plain Dockerfile (about 20 minutes)
-	@$(ENGINE); $(BIN)/python benchmarks/packages.py
 
 clean:  ## remove what the targets made in this folder; keeps runs, images and caches elsewhere
 	tools/choose_engine.sh --forget

@@ -109,7 +109,7 @@ CONTENDERS = (
 
 def measure(options: Options) -> Iterator[Figure]:
     """Samples per second of four families under each row."""
-    rows = [CONTENDERS[0], CONTENDERS[1], CONTENDERS[3], CONTENDERS[-1]] if options.small else CONTENDERS
+    rows = [row for row in CONTENDERS if not row.variables] if options.small else CONTENDERS
     found = interleaved({row.name: partial(measured, row) for row in rows}, options.rounds_or(5))
     for row in rows:
         for family in FAMILIES:
@@ -126,10 +126,12 @@ def measured(row: Contender) -> dict[str, float]:
         with scratch() as folder:
             shutil.copy(HERE / "train_profiles.py", folder)
             ours = ("train", "train_profiles.py", "--runtime", "venv", "--profile", "portable")
-            done = samebits(*ours, folder=folder)
+            done = samebits(*ours, "--threads", str(row.threads), folder=folder)
     else:
         settings = Profile(name="portable", threads=1).variables
         kept = {name: settings[name] for name in row.variables}
+        if row.onednn is not None:
+            kept["TF_ENABLE_ONEDNN_OPTS"] = row.onednn
         threads = {"TF_NUM_INTRAOP_THREADS": str(row.threads), "TF_NUM_INTEROP_THREADS": str(row.threads)}
         source = str(staged_context() / "source")
         environment = {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": source, "PYTHONHASHSEED": "0"}
@@ -141,43 +143,6 @@ def measured(row: Contender) -> dict[str, float]:
 def draw(path: Path) -> None:
     """Bars of the kept ratios; the file holds neither time nor random names."""
     import matplotlib as mpl
-        return speeds_in(through_samebits(row.threads))
-    settings = Profile(name="portable", threads=1).variables
-    kept = {name: settings[name] for name in row.variables}
-    if row.onednn is not None:
-        kept["TF_ENABLE_ONEDNN_OPTS"] = row.onednn
-    threads = {"TF_NUM_INTRAOP_THREADS": str(row.threads), "TF_NUM_INTEROP_THREADS": str(row.threads)}
-    source = str(staged_context() / "source")
-    environment = {"PATH": os.environ["PATH"], "HOME": "/tmp", "PYTHONPATH": source, "PYTHONHASHSEED": "0"}
-    done = subprocess.run(
-        [str(locked_python()), str(HERE / "train_profiles.py"), *row.parts],
-        env=environment | threads | kept,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=True,
-    )
-    return speeds_in(done.stdout)
-
-
-def through_samebits(threads: int) -> str:
-    """What the same script prints under the whole product: observed, watched, and with the settings in its parts."""
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(HERE / "train_profiles.py", folder)
-        words = [
-            COMMAND,
-            "train",
-            "train_profiles.py",
-            "--runtime",
-            "venv",
-            "--profile",
-            "portable",
-            "--threads",
-            str(threads),
-        ]
-        return subprocess.run(
-            words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True
-        ).stdout
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "samebits"
