@@ -33,7 +33,9 @@ install_packages() {
 
 write_configuration() {
   # crun refuses the older control groups beside the new ones, which some machines have.
-  printf '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n' >"$state/containers.conf"
+  mkdir -p "$state/libpod"
+  printf '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\ntmp_dir = "%s/libpod"\n' "$state" \
+    >"$state/containers.conf"
   printf '[storage]\ndriver = "overlay"\ngraphroot = "%s/storage"\nrunroot = "%s/run"\n' "$state" "$state" >"$state/storage.conf"
   printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' "$(cat "$state/address")" >"$state/registries.conf"
   cat >"$state/registry.yml" <<CONF

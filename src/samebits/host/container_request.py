@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from samebits.core.errors import InputError
 from samebits.host.engine_gpus import device_request
 
 _PID_MAX = Path("/proc/sys/kernel/pid_max")
 _FILES = 1 << 20
+_PODMANS = ("/run", "/var/tmp")  # noqa: S108  in the container: those that Podman adds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,13 +31,15 @@ class ContainerRequest:
 
 
 def creation_options(
-    request: ContainerRequest, info: Mapping[str, Any] | None = None, *, raises_limits: bool = False
+    request: ContainerRequest, info: Mapping[str, Any] | None = None, *, podman: bool = False
 ) -> dict[str, Any]:
     """A hardened container: no capability, no network but in a fetch; only the run's folder and /tmp are writable.
 
-    `info` is what the engine says of itself. One that `raises_limits` would set higher limits than this process has,
-    which it may not be allowed to.
+    `info` is what the engine says of itself. `podman` would set higher limits than this process has, which it may not
+    be allowed to. Raises InputError for a folder that Podman would not mount under its name.
     """
+    if podman:
+        _check_names(request)
     return {
         "image": request.image,
         "command": list(request.command),
@@ -56,7 +60,7 @@ def creation_options(
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         # A core dump has the size of the memory, and the machine may hand it to a program of its own.
-        "ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}, *(_own_limits() if raises_limits else ())],
+        "ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}, *(_own_limits() if podman else ())],
         # Else tini is process 1: it reaps zombies, and passes signals on, which Python as process 1 would ignore.
         "init": not request.watches,
         "stdin_open": True,
@@ -64,6 +68,22 @@ def creation_options(
         "auto_remove": True,
         "labels": {"samebits": "run"},
     }
+
+
+def _check_names(request: ContainerRequest) -> None:
+    # Podman writes each mount as one line of comma-separated options, and reads the options in a name, too: another
+    # `source` would give the container another folder.
+    for source, target, _ in request.mounts:
+        for name in (str(source), target):
+            if any(character in name for character in ',"\n\r'):
+                what = "its name has a comma, a quote or a line break"
+                raise InputError(f"Podman cannot mount {name!r}: {what}; rename it, or use Docker")
+
+
+def closed_tmpfs(tmpfs: Mapping[str, str]) -> dict[str, str]:
+    """The file systems in memory, as Docker has them: Podman adds two that can be written, and executes from all."""
+    closed = dict.fromkeys(_PODMANS, "ro,noexec,nosuid,nodev,size=4k")
+    return closed | {path: f"{options},noexec,nosuid,nodev" for path, options in tmpfs.items()}
 
 
 def _own_limits() -> Iterator[dict[str, Any]]:

@@ -6,8 +6,10 @@ It ends with this process, or a minute after the last container that this proces
 import atexit
 import os
 import shutil
+import socket
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -31,16 +33,24 @@ def podman_address() -> str:
         raise NoEngineError("Podman is not installed; install it, or choose another --runtime", configured=False)
     # Short and private: a socket's name has 107 bytes at most, and who may write to it may start containers.
     folder = Path(tempfile.mkdtemp(prefix="samebits-podman-"))
-    socket = folder / "podman.sock"
-    words = (PROGRAM, "system", "service", f"--time={_IDLE_SECONDS}", f"unix://{socket}")
+    address = folder / "podman.sock"
+    words = (PROGRAM, "system", "service", f"--time={_IDLE_SECONDS}", f"unix://{address}")
     service = in_background(words, folder / "log", without=_broken_variables())
     atexit.register(_end, service, folder)
     deadline = time.monotonic() + _START_SECONDS
-    while not socket.is_socket():
+    while not _listens(address):
         if service.has_ended() or time.monotonic() > deadline:
             raise NoEngineError(f"Podman does not start: {_last_line(folder / 'log')}", configured=True)
         time.sleep(0.02)
-    return f"unix://{socket}"
+    return f"unix://{address}"
+
+
+def _listens(address: Path) -> bool:
+    """Whether somebody accepts connections; the socket is there a little earlier."""
+    with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+        client.connect(str(address))
+        return True
+    return False
 
 
 def _broken_variables() -> list[str]:

@@ -134,7 +134,7 @@ def test_a_removed_or_added_part_is_refused(value: dict[str, Any]) -> None:
     ("changes", "message"),
     [
         ({"format": "other"}, "'format' is 'other'; the file is not a record of a run"),
-        ({"format": None}, "missing value in 'format'"),
+        ({"format": None}, "'format' is missing; the file is not a record of a run"),
         ({"version": "2.0"}, f"record version 2.0 is newer than this samebits reads {_UPGRADE}"),
         ({"version": "10.0"}, f"record version 10.0 is newer than this samebits reads {_UPGRADE}"),
         ({"version": "0.9"}, "there is no record version 0.9; the first is 1.0"),
@@ -198,7 +198,7 @@ def test_interrupted(running: Record) -> None:
         (b'{"format": ', "{path} is not JSON: Expecting value: line 1 column 12 (char 11)"),
         (b'"\xff"', "{path} is not JSON: 'utf-8' codec can't decode byte 0xff in position 1: invalid start byte"),
         (b"[]", "{path}: the file must hold an object, not list"),
-        (b"{}", "{path}: missing value in 'format'"),
+        (b"{}", "{path}: 'format' is missing; the file is not a record of a run"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:

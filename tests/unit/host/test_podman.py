@@ -1,6 +1,7 @@
 """Podman in Docker's place, without it: what is asked of it, and what happens where it is missing or has no image."""
 
 import resource
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 import pytest
 
 from samebits.core.environment import DOCKER, PODMAN
-from samebits.core.errors import EngineError, ImageError, NoEngineError
+from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError
 from samebits.core.record import Record
 from samebits.core.run_config import RunConfig
 from samebits.host import docker, engine_config, podman_service
-from samebits.host.container_request import ContainerRequest, creation_options
+from samebits.host.container_request import ContainerRequest, closed_tmpfs, creation_options
 from samebits.host.docker import Engine, Image
 from samebits.host.image import identify
 from samebits.host.image.build_context import CPU
@@ -99,7 +100,7 @@ def test_podman_only_where_no_docker_is_configured(path: Path, monkeypatch: pyte
 
 def test_limits_that_this_process_may_set() -> None:
     """Podman's own are higher than a process without capabilities may set."""
-    limits = {item["Name"]: item for item in creation_options(_REQUEST, raises_limits=True)["ulimits"]}
+    limits = {item["Name"]: item for item in creation_options(_REQUEST, podman=True)["ulimits"]}
     assert limits["core"] == {"Name": "core", "Soft": 0, "Hard": 0}
     assert 0 < limits["nofile"]["Soft"] <= limits["nofile"]["Hard"]
     assert limits["nofile"]["Hard"] == min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 1 << 20)
@@ -197,3 +198,31 @@ def test_no_engine_has_it(engines: dict[str, Exception | None]) -> None:
     # One that is named stands alone.
     with pytest.raises(EngineError, match=r"^no such image$"):
         runtime.choose_runtime(replace(spec, runtime="podman"))
+
+
+@pytest.mark.parametrize("name", ["data,source=/root/.ssh", "x,ro=false", 'x"', "x\ny", "x\ry"])
+def test_a_name_that_podman_reads_as_options(tmp_path: Path, name: str) -> None:
+    """Of two `source` in one mount the last would count: any folder of the user for a project that names its data."""
+    for mount in ((tmp_path / name, "/data", True), (tmp_path, f"/run/{name}", False)):
+        request = replace(_REQUEST, mounts=(mount,))
+        with pytest.raises(InputError, match=r"^Podman cannot mount .*; rename it, or use Docker$"):
+            creation_options(request, podman=True)
+        assert creation_options(request)["mounts"][0]["Source"] == str(mount[0])
+
+
+def test_what_podman_would_leave_writable_or_executable() -> None:
+    found = {path: options.split(",") for path, options in closed_tmpfs({"/tmp": "mode=1777"}).items()}
+    assert found["/tmp"] == ["mode=1777", "noexec", "nosuid", "nodev"]
+    assert found["/run"] == found["/var/tmp"] == ["ro", "noexec", "nosuid", "nodev", "size=4k"]
+
+
+def test_the_service_is_waited_for_until_it_listens(path: Path) -> None:
+    """The socket is there before anybody listens at it."""
+    program(
+        path,
+        "exec python3 -c 'import socket, sys, time; s = socket.socket(socket.AF_UNIX);"
+        ' s.bind(sys.argv[1].removeprefix("unix://")); time.sleep(0.5); s.listen(); time.sleep(30)\' "$4"',
+    )
+    address = podman_service.podman_address().removeprefix("unix://")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(address)
