@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samebits.core.errors import SettingError
+from samebits.runner.compat.self_test import installed_versions
 
 CACHES = (32 << 10, 1 << 20, 32 << 20)
 """The bytes of the first, second and third cache of every CPU, in the portable profile: those of an AMD EPYC."""
 SHARING = (1, 1, 16)
 """How many cores share each of them."""
 
+TESTED = "2.21.0"
 _LIBRARIES = ("libtensorflow_cc.so.2", "libtensorflow_framework.so.2")
 _EIGEN = "_ZZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes"
 _EIGEN_IS_SET = _EIGEN.replace("_ZZ", "_ZGVZ")
 _CONVOLUTIONS = "_ZN10tensorflowL11cache_sizesE"  # one in each of three files of TensorFlow's own kernels
+_CONVOLUTION_FILES = 3
 _CPU = "_ZN4dnnl4impl3cpu3x643cpuEv"  # returns oneDNN's description of the CPU, which it makes in its first call
 _CPU_DATA = "_ZZN4dnnl4impl3cpu3x643cpuEvE4cpu_"
 _CACHE_OF_A_CORE = "_ZN4dnnl4impl3cpu8platform23get_per_core_cache_sizeEi"
@@ -108,17 +111,22 @@ class _Library:
 def _libraries() -> tuple[_Library, ...]:
     """TensorFlow's two libraries. Raises SettingError where one is not loaded, or does not name Eigen's variable."""
     bases: dict[str, int] = {}
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
+    # A name may hold a carriage return; a line break is written there as \\012.
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         for line in file:
             addresses, _, offset, _, _, *path = line.rstrip("\n").split(maxsplit=5)
             if path and path[0].endswith(_LIBRARIES) and int(offset, 16) == 0:
                 bases.setdefault(path[0], int(addresses.partition("-")[0], 16))
     found = tuple(_Library(Path(path), base) for path, base in sorted(bases.items()))
-    if tuple(library.path.name for library in found) != _LIBRARIES:
+    # Checked before anything is written: another version may have something else at these places.
+    known = installed_versions()["tensorflow"] == TESTED and all(library.path.is_file() for library in found)
+    if not known or tuple(library.path.name for library in found) != _LIBRARIES:
         raise SettingError("TensorFlow's libraries are not those that the portable profile knows; use the locked one")
     for library in found:
         library.one(_EIGEN, size=24)
         library.one(_EIGEN_IS_SET)
+    if sum(len(library.all_of(_CONVOLUTIONS)) for library in found) != _CONVOLUTION_FILES:
+        raise _unknown(found[0], _CONVOLUTIONS)
     return found
 
 
