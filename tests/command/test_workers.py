@@ -224,8 +224,8 @@ def test_a_worker_that_leaves_does_not_hang_the_others(project: Project) -> None
 def test_a_script_that_trains_alone(project: Project) -> None:
     done = project.train("--workers", "2", *_ONE_THREAD)
     reason = (
-        "each of the 2 workers trained alone, and the same: the script makes no MultiWorkerMirroredStrategy; drop"
-        " --workers"
+        "each of the 2 workers trained alone, and the same: the script makes no MultiWorkerMirroredStrategy; make"
+        " the model in its scope, or drop --workers"
     )
     assert (done.status, _ours(done)) == (2, reason)
     _check_ended(project, "failed", reason)

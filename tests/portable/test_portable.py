@@ -181,7 +181,7 @@ def test_native_accepts_what_portable_refuses(project: Project) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--threads", "3"], "the portable profile is proven for 1, 2 and 4 threads, not 3; use --threads 4"),
+        (["--threads", "3"], "the portable profile is proven for 1, 2 and 4 threads, not 3; choose one of them"),
         (["--gpus", "1"], "the portable profile is for CPUs; drop --gpus, or use the native profile"),
     ],
 )

@@ -63,7 +63,7 @@ class Profile:
             raise InputError(f"threads must be from 1 to 1024, not {self.threads}")
         if self.portable and self.threads not in PORTABLE_THREADS:
             raise InputError(
-                f"the portable profile is proven for 1, 2 and 4 threads, not {self.threads}; use --threads 4"
+                f"the portable profile is proven for 1, 2 and 4 threads, not {self.threads}; choose one of them"
             )
         if self.portable and self.device == "gpu":
             raise InputError("the portable profile is for CPUs; drop --gpus, or use the native profile")

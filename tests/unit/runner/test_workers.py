@@ -172,7 +172,8 @@ def test_workers_that_trained_alone_are_no_run_of_several(end: WorkerEnd, reason
         jury.end(worker, end, 0.0)
     verdict = jury.verdict(0.0)
     assert verdict is not None
-    assert verdict.problem == f"each of the 2 workers trained alone, and the same: {reason}; drop --workers"
+    cure = "make the model in its scope, or drop --workers"
+    assert verdict.problem == f"each of the 2 workers trained alone, and the same: {reason}; {cure}"
 
 
 def test_what_a_worker_sends_is_read_as_it_was() -> None:

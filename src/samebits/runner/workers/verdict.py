@@ -12,6 +12,7 @@ WAIT_SECONDS = 2.0
 """What one worker's error leaves the others to report theirs: the first may be only a consequence."""
 
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_CURE = "make the model in its scope, or drop --workers"
 _NEEDS_ALL = "the run needs all of its workers"
 
 
@@ -130,4 +131,4 @@ class Jury:
 
 
 def _trained_alone(workers: int, reason: str) -> str:
-    return f"each of the {workers} workers trained alone, and the same: {reason}; drop --workers"
+    return f"each of the {workers} workers trained alone, and the same: {reason}; {_CURE}"
