@@ -78,7 +78,7 @@ def test_a_short_script_is_compared_to_its_end(project: Project) -> None:
     ("script", "reason"),
     [
         (_HIDDEN, "callback 0 (Hidden).scale differs"),
-        (_BARE.replace("range(3)", "range(9999999)"), _OUTSIDE),
+        pytest.param(_BARE.replace("range(3)", "range(9999999)"), _OUTSIDE, marks=pytest.mark.slow),
         ("print(1)", "it wrote no checkpoint: train by fit, or wrap the loop in samebits.checkpoint"),
         (
             "def g():\n    while 1: yield x, y\nmodel.fit(g(), steps_per_epoch=9, epochs=99999)",
@@ -97,8 +97,8 @@ def test_what_does_not_resume_is_named(project: Project, script: str, reason: st
 def test_a_script_that_fails_is_a_finding_of_its_own(project: Project) -> None:
     status, out = _checked(project, "sys.exit(3)")
     assert (status, out.splitlines()[-1]) == (1, "a short run failed: the script exited with status 3")
-    status, out = _checked(project, "sys.exit(3)", "--format", "json")
-    assert (status, [found["code"] for found in json.loads(out)["findings"]]) == (1, ["SB704"])
+    status, out = _checked(project, "sys.exit(3)", "--format", "sarif")
+    assert (status, [found["ruleId"] for found in json.loads(out)["runs"][0]["results"]]) == (1, ["SB704"])
 
 
 def test_a_loop_without_checkpoints_says_so(project: Project) -> None:
