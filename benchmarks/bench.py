@@ -1,7 +1,7 @@
 """Measure, compare with what is kept, and fail where a goal is not met any more: `make bench`.
 
 Each benchmark is a module with a function `measure(Options)` that returns figures. Their kept ones are in
-`benchmarks/kept`, one file each; the tables of BENCHMARKS.md are written from these files and never by hand.
+`benchmarks/kept`, one file each; the tables between markers in BENCHMARKS.md are written from these files.
 """
 
 import argparse
