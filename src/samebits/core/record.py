@@ -156,7 +156,7 @@ class Record:
         """What the result covers, and what it leaves out."""
         left = 0 if self.coverage is None else self.coverage.discarded
         but = f"; not covered: {pluralize(left, 'layer')} that the script discarded" if left else ""
-        claim = f"; claimed by the script, not measured: {shorten(self.claimed, 3)}" if self.claimed else ""
+        claim = f"; computed by the script's process, not checked: {shorten(self.claimed, 3)}" if self.claimed else ""
         return "nothing" if self.result is None else f"{self.result.covers}{but}{claim}"
 
     @property

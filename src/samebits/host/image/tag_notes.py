@@ -32,7 +32,10 @@ def moved_tag(image: Image, runtime: str = DOCKER) -> str | None:
         write_atomically(path, readable_json({"tag": image.reference, "id": image.id}), mode=0o600)
     if before == image.id or "builder" in known_metadata(image):
         return None
-    return f"{image.reference} names another image than before, which was not built here: {image.id}, not {before}"
+    return (
+        f"{image.reference} names another image than before, which was not built here: {image.id}, not {before}; to"
+        f" train in the earlier one, use --image {before}"
+    )
 
 
 def moved_base(engine: Engine, image: Image) -> str | None:

@@ -282,7 +282,11 @@ def _train(
                 return collect(_steps(traced[0], window))
         except SamebitsError as error:
             reason = str(error)
-    raise RecordError(f"{party.challenge.run} cannot reproduce its own record: {reason}")
+    run = party.challenge.run
+    raise RecordError(
+        f"{run} cannot reproduce its own record: {reason}; `samebits verify {run} --locate` finds where it differs, and"
+        " `samebits check SCRIPT --run` what causes it"
+    )
 
 
 def _steps(run: RunDir, window: Trace) -> Iterator[dict[str, Any]]:

@@ -147,7 +147,8 @@ def test_a_tag_that_moved() -> None:
     assert moved_tag(IMAGE) is None
     assert moved_tag(IMAGE) is None
     assert moved_tag(other) == (
-        f"samebits:cpu names another image than before, which was not built here: {other.id}, not {IMAGE.id}"
+        f"samebits:cpu names another image than before, which was not built here: {other.id}, not {IMAGE.id}; to train"
+        f" in the earlier one, use --image {IMAGE.id}"
     )
     assert moved_tag(other) is None, "it was said"
     assert moved_tag(IMAGE, "podman") is None, "another engine's tag"

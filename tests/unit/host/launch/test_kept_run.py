@@ -342,7 +342,7 @@ def test_what_cannot_be_measured_is_named(launched: Launched) -> None:
     (launched.inside.models / "0-m.keras").write_bytes(b"nothing was trained")
     record = launched.concluded()
     assert record.measured == Measured(by="launcher", claimed=("model 0 (m)",))
-    assert record.covers == "1 model, 1 file; claimed by the script, not measured: model 0 (m)"
+    assert record.covers == "1 model, 1 file; computed by the script's process, not checked: model 0 (m)"
 
 
 def _folder_for_model(inside: RunDir) -> None:

@@ -327,8 +327,11 @@ def test_who_cannot_reproduce_their_own_record(parties: Parties) -> None:
     """A trace counts only if its epoch ends in the line that was recorded."""
     parties.until(1)
     parties.again["other", False] = [_epoch(0), _epoch(1, "now")]
-    with pytest.raises(RecordError, match=r"^other cannot reproduce its own record: trained again, "):
+    with pytest.raises(RecordError, match=r"^other cannot reproduce its own record: trained again, ") as caught:
         parties.call("other", "one")
+    assert str(caught.value).endswith(
+        "; `samebits verify other --locate` finds where it differs, and `samebits check SCRIPT --run` what causes it"
+    )
     assert not parties.file("other").exists()
 
 
