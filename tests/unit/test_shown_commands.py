@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from samebits.core.errors import InputError
-from samebits.core.run_config import split_arguments
+from samebits.core.run_config import RUNTIMES, split_arguments
 from samebits.host.cli.parser import make_parser
 from support.command import ROOT
 
@@ -85,6 +85,13 @@ def test_what_a_page_shows(page: Path) -> None:
         parse(line.replace(" … ", " "))
     assert [line for line in spans(text) if unfinished(line)] == []
     assert set(options(text)) - known() - FOREIGN - {"--version"} == set()
+
+
+def test_the_readme_names_every_runtime() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [kind for kind in RUNTIMES if kind not in {"auto", "venv"} and kind not in readme.lower()] == []
+    assert "virtual environment" in readme
+    assert "--runtime podman" in readme
 
 
 def test_what_is_found() -> None:
