@@ -4,6 +4,7 @@ import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from samebits.core.errors import InputError
@@ -31,15 +32,22 @@ class ContainerRequest:
 
 
 def creation_options(
-    request: ContainerRequest, info: Mapping[str, Any] | None = None, *, podman: bool = False
+    request: ContainerRequest,
+    info: Mapping[str, Any] | None = None,
+    *,
+    limits: Mapping[str, Any] = MappingProxyType({}),
+    podman: bool = False,
 ) -> dict[str, Any]:
     """A hardened container: no capability, no network but in a fetch; only the run's folder and /tmp are writable.
 
-    `info` is what the engine says of itself. `podman` would set higher limits than this process has, which it may not
-    be allowed to. Raises InputError for a folder that Podman would not mount under its name.
+    `info` is what the engine says of itself, `limits` are options, too. For `podman` they are closed where it opens
+    more than Docker. Raises InputError for a folder that Podman would not mount under its name.
     """
-    if podman:
-        _check_names(request)
+    options = {**limits, **_usual_options(request, info or {})}
+    return _for_podman(request, options) if podman else options
+
+
+def _usual_options(request: ContainerRequest, info: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "image": request.image,
         "command": list(request.command),
@@ -52,7 +60,7 @@ def creation_options(
             for source, target, read_only in request.mounts
         ],
         "user": request.user,
-        "device_requests": [] if request.gpus is None else [device_request(request.gpus, info or {})],
+        "device_requests": [] if request.gpus is None else [device_request(request.gpus, info)],
         "network_mode": request.network,
         # A fetch has a folder in the place of /tmp.
         **({} if request.network == "none" else {"tmpfs": {}}),
@@ -60,7 +68,7 @@ def creation_options(
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         # A core dump has the size of the memory, and the machine may hand it to a program of its own.
-        "ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}, *(_own_limits() if podman else ())],
+        "ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
         # Else tini is process 1: it reaps zombies, and passes signals on, which Python as process 1 would ignore.
         "init": not request.watches,
         "stdin_open": True,
@@ -68,6 +76,13 @@ def creation_options(
         "auto_remove": True,
         "labels": {"samebits": "run"},
     }
+
+
+def _for_podman(request: ContainerRequest, options: dict[str, Any]) -> dict[str, Any]:
+    _check_names(request)
+    # It would set higher limits than this process has, which it may not be allowed to.
+    ulimits = [*options["ulimits"], *_own_limits()]
+    return options | {"ulimits": ulimits, "tmpfs": _closed_tmpfs(options.get("tmpfs", {}))}
 
 
 def _check_names(request: ContainerRequest) -> None:
@@ -80,7 +95,7 @@ def _check_names(request: ContainerRequest) -> None:
                 raise InputError(f"Podman cannot mount {name!r}: {what}; rename it, or use Docker")
 
 
-def closed_tmpfs(tmpfs: Mapping[str, str]) -> dict[str, str]:
+def _closed_tmpfs(tmpfs: Mapping[str, str]) -> dict[str, str]:
     """The file systems in memory, as Docker has them: Podman adds two that can be written, and executes from all."""
     closed = dict.fromkeys(_PODMANS, "ro,noexec,nosuid,nodev,size=4k")
     return closed | {path: f"{options},noexec,nosuid,nodev" for path, options in tmpfs.items()}

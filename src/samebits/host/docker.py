@@ -25,7 +25,7 @@ from samebits.core.environment import DOCKER, PODMAN, EngineInfo
 from samebits.core.errors import EngineError, NoEngineError
 from samebits.host.console import log_progress
 from samebits.host.container_limits import limit_options
-from samebits.host.container_request import ContainerRequest, closed_tmpfs, creation_options
+from samebits.host.container_request import ContainerRequest, creation_options
 from samebits.host.engine_config import SOCKET, is_configured
 from samebits.host.engine_gpus import refusal
 from samebits.host.engine_users import EngineUsers
@@ -222,13 +222,9 @@ class Engine:
     def container(self, request: ContainerRequest) -> Iterator["Container"]:
         """A created container with its streams attached; it is removed when the block ends, however that happens."""
         with _engine_errors():
-            options = (
-                limit_options(self._info.get("MemTotal"))
-                | creation_options(request, self._info, podman=self.runtime == PODMAN)
-                | self._users.options
-            )
-            if self.runtime == PODMAN:
-                options["tmpfs"] = closed_tmpfs(options["tmpfs"])
+            limits = limit_options(self._info.get("MemTotal"))
+            options = creation_options(request, self._info, limits=limits, podman=self.runtime == PODMAN)
+            options |= self._users.options
             identifier = str(self._client.containers.create(**options).id)
         try:
             with self._attached(identifier) as streams:

@@ -15,7 +15,7 @@ from samebits.core.errors import EngineError, ImageError, InputError, NoEngineEr
 from samebits.core.record import Record
 from samebits.core.run_config import RunConfig
 from samebits.host import docker, engine_config, podman_service
-from samebits.host.container_request import ContainerRequest, closed_tmpfs, creation_options
+from samebits.host.container_request import ContainerRequest, creation_options
 from samebits.host.docker import Engine, Image
 from samebits.host.image import identify
 from samebits.host.image.build_context import CPU
@@ -211,7 +211,10 @@ def test_a_name_that_podman_reads_as_options(tmp_path: Path, name: str) -> None:
 
 
 def test_what_podman_would_leave_writable_or_executable() -> None:
-    found = {path: options.split(",") for path, options in closed_tmpfs({"/tmp": "mode=1777"}).items()}
+    limits = {"tmpfs": {"/tmp": "mode=1777"}}
+    assert creation_options(_REQUEST, limits=limits)["tmpfs"] == limits["tmpfs"]
+    made = creation_options(_REQUEST, limits=limits, podman=True)["tmpfs"]
+    found = {path: options.split(",") for path, options in made.items()}
     assert found["/tmp"] == ["mode=1777", "noexec", "nosuid", "nodev"]
     assert found["/run"] == found["/var/tmp"] == ["ro", "noexec", "nosuid", "nodev", "size=4k"]
 

@@ -20,7 +20,7 @@ from samebits.host.cluster.kubernetes import JobName
 from samebits.host.cluster.manifest import Folder, PodPlan, manifest, named_in, object_name, volumes_for
 from samebits.host.cluster.pod_job import PodJob
 from samebits.host.cluster.pod_settings import PodSettings, read_pod_settings
-from samebits.host.cluster.submission import prepare
+from samebits.host.cluster.submission import plan_job
 from samebits.host.launch.runtime import CONTAINER_DATA
 from samebits.host.launch.train import require_given
 
@@ -85,7 +85,7 @@ def prepare_pods(spec: RunConfig) -> PodSubmission:
     owner = settings.owner()
     server = kubernetes.server_version(settings.context)
     namespace = settings.namespace or kubernetes.current_namespace(settings.context)
-    planned, job = prepare(replace(spec, runtime="docker"), ())
+    planned, job = plan_job(replace(spec, runtime="docker"), ())
     if planned.inputs is not None:
         raise InputError("a pod has no files from the network; copy those of inputs.lock into the data, or drop --on")
     image = planned.setup.environment.image

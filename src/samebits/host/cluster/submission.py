@@ -90,6 +90,11 @@ def _text(table: Fields | None, name: str) -> str:
 def prepare(spec: RunConfig, flags: tuple[str, ...]) -> tuple[PlannedRun, Job]:
     """Plan a run with the runtime of this machine, which is part of its recipe; nothing is written yet."""
     require_given(spec)
+    return plan_job(spec, flags)
+
+
+def plan_job(spec: RunConfig, flags: tuple[str, ...]) -> tuple[PlannedRun, Job]:
+    """The same, where script and data were looked for already."""
     runtime = choose_runtime(spec)
     check_reachable(runtime, spec.workers)
     with hashing_progress("hashing the data") as progress:

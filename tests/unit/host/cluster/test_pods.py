@@ -231,6 +231,14 @@ def test_settings_of_a_project(cluster: Kubectl, played: Played) -> None:
     assert not any("config" in words for words in cluster.asked()), "the namespace was given"
 
 
+@pytest.mark.usefixtures("cluster")
+def test_script_and_data_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Path] = []
+    monkeypatch.setattr("samebits.host.launch.train.require_folder", lambda folder, _: looked.append(folder))
+    prepare_pods(make_config({"script": Path("train.py"), "data": Path("data")}))
+    assert looked == [Path("data")]
+
+
 def test_a_claim_holds_folders_below_it(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     folders = tuple(Folder(here=tmp_path / name, inside=Path("/") / name) for name in ("a", "a/b"))
