@@ -7,11 +7,11 @@ TAG     ?= samebits:cpu
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url \
            --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe
 # What `make bench` measures, in its order; each is a module of `benchmarks`.
-MEASURED := overhead instructions trace locate resume verify profiles workers scale split build packages capsule watching report
+MEASURED := overhead instructions trace locate resume verify profiles workers submission scale split build packages capsule watching report
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 
-.PHONY: help train test test-fast test-all test-kubernetes test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-states bench-submission bench-kills bench-clock bench-full-disk bench-together clean $(MEASURED:%=bench-%)
+.PHONY: help train test test-fast test-all test-kubernetes test-pages test-portable test-gpu lint format lock image base-image engine prove-rules docs mutants bench bench-states bench-kills bench-clock bench-full-disk bench-together clean $(MEASURED:%=bench-%)
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,9 +96,6 @@ bench-together: .venv/.installed  ## 20 trainings at once in one folder, and two
 
 bench-states: .venv/.installed  ## count which state resumes, and which is refused (about 20 minutes; INTO=cells.jsonl continues, SKIP=544 leaves out the first)
 	@$(BIN)/python benchmarks/states.py $(if $(INTO),--into "$(INTO)") $(if $(SKIP),--skip "$(SKIP)")
-
-bench-submission: .venv/.installed  ## measure what a submission to Slurm adds (about 2 minutes; needs root)
-	@$(BIN)/python benchmarks/submission.py --rounds 7
 
 clean:  ## remove what the targets made in this folder; keeps runs, images and caches elsewhere
 	tools/choose_engine.sh --forget

@@ -1,15 +1,19 @@
 """Measure, compare with what is kept, and fail where a goal is not met any more: `make bench`.
 
 Each benchmark is a module with a function `measure(Options)` that returns figures. Their kept ones are in
-`benchmarks/kept`, one file each; the tables between markers in BENCHMARKS.md are written from these files.
+`benchmarks/kept`, one file each; the tables between markers in BENCHMARKS.md are written from these files. The list of
+benchmarks there is written from the modules: their docstrings begin with what is measured, and how long that takes.
 """
 
 import argparse
+import ast
 import importlib
 import os
 import platform
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,8 +26,10 @@ from samebits.core.errors import SamebitsError
 from samebits.host.subprocesses import run_tool
 
 PAGE, KEPT = ROOT / "BENCHMARKS.md", HERE / "kept"
+LIST = "all"
+"""Of the markers around the list of benchmarks."""
 NAMES = (
-    *("overhead", "instructions", "trace", "locate", "resume", "verify", "profiles", "workers", "scale"),
+    *("overhead", "instructions", "trace", "locate", "resume", "verify", "profiles", "workers", "submission", "scale"),
     *("split", "build", "packages", "capsule", "watching", "report"),
 )
 
@@ -61,7 +67,10 @@ def run(name: str, others: float, options: Options, given: argparse.Namespace) -
     print(f"bench: {name}", file=sys.stderr, flush=True)
     began = origin(name, others)
     module = importlib.import_module(name)
-    found = Measurement(origin=began, figures=tuple(module.measure(options)))
+    figures = module.measure(options)
+    if options.small:  # which meet or miss nothing
+        figures = (replace(figure, most=None, least=None) for figure in figures)
+    found = Measurement(origin=began, figures=tuple(figures))
     print(f"\n{found.tables()}", flush=True)
     faults = [] if options.small else compared(name, found)
     if given.json:
@@ -76,13 +85,13 @@ def run(name: str, others: float, options: Options, given: argparse.Namespace) -
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", type=_names, help="these benchmarks, separated by commas")
-    parser.add_argument("--rounds", type=int, help="instead of each benchmark's own number")
+    parser.add_argument("--rounds", type=int, help="instead of each benchmark's own numbers, see there")
     parser.add_argument("--small", action="store_true", help="the least sizes, to try a benchmark; compares nothing")
     parser.add_argument("--busy", action="store_true", help="also beside other work; the figures say so")
     parser.add_argument("--keep", action="store_true", help="keep the figures, and write them into BENCHMARKS.md")
     parser.add_argument("--json", type=Path, metavar="FOLDER", help="write the figures there, too")
     parser.add_argument("--dvc", default="dvc", metavar="COMMAND", help="dvc in an environment of its own")
-    parser.add_argument("--tables", action="store_true", help="only write the kept figures into BENCHMARKS.md")
+    parser.add_argument("--tables", action="store_true", help="only write list and kept figures into BENCHMARKS.md")
     return parser
 
 
@@ -133,9 +142,28 @@ def tables_of(name: str) -> str:
     return Measurement.read(path).tables() if path.exists() else ""
 
 
+def listed() -> str:
+    """The table of all benchmarks: what each measures, its time, and its own numbers of rounds."""
+    lines = ["| `ONLY=` | measures | takes | rounds |", "|---|---|---|---|"]
+    for name in NAMES:
+        tree = ast.parse((HERE / f"{name}.py").read_text(encoding="utf-8"))
+        first = re.match(r"(.*) \(([^)]+)\)[.;]", ast.get_docstring(tree) or "")
+        assert first is not None, name
+        rounds = sorted(set(_rounds_in(tree)))
+        lines.append(f"| `{name}` | {first[1]} | {first[2]} | {', '.join(map(str, rounds))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _rounds_in(tree: ast.AST) -> Iterator[int]:
+    """The numbers that a module gives to `Options.rounds_or`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "rounds_or":
+            yield ast.literal_eval(node.args[0])
+
+
 def write_page(names: Sequence[str]) -> None:
-    """Write the kept figures of these benchmarks into BENCHMARKS.md."""
-    text = PAGE.read_text(encoding="utf-8")
+    """Write the list of benchmarks, and the kept figures of these, into BENCHMARKS.md."""
+    text = replaced_tables(PAGE.read_text(encoding="utf-8"), LIST, listed())
     for name in names:
         text = replaced_tables(text, name, tables_of(name))
     PAGE.write_text(text, encoding="utf-8")

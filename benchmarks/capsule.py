@@ -1,4 +1,4 @@
-"""What packing a run costs beside copying (a few minutes), and whether each changed bit of a capsule is named.
+"""What packing a run costs beside copying, and whether each changed bit of a capsule is named (a few minutes).
 
 Both read a file from the page cache and end with fsync; packing hashes it, too. Then the whole command packs a run with
 its image and base, without a store, and with one that has them.

@@ -1,4 +1,4 @@
-"""What the profiles cost, step by step (15 minutes); `python benchmarks/profiles.py` draws the kept figures."""
+"""What the profiles cost, step by step (about 15 minutes); `python benchmarks/profiles.py` draws the kept figures."""
 
 import os
 import shutil

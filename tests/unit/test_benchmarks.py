@@ -22,6 +22,7 @@ import instructions
 import loads
 import measuring
 import overhead
+import submission
 from figures import Figure, Measurement, Origin, regressions, replaced_tables
 
 ORIGIN = Origin(
@@ -39,6 +40,9 @@ ORIGIN = Origin(
 RATIO = Figure(table="made", row="one", column="ratio", values=(1.00, 1.01, 1.02, 1.03), most=1.05)
 
 
+LISTED = "<!-- figures of all -->\n<!-- end of all -->\n"
+
+
 def measurement(*figures: Figure) -> Measurement:
     return Measurement(origin=ORIGIN, figures=figures)
 
@@ -47,6 +51,7 @@ def test_the_page_shows_what_is_kept() -> None:
     page = (ROOT / "BENCHMARKS.md").read_text()
     for name in bench.NAMES:
         assert replaced_tables(page, name, bench.tables_of(name)) == page, f"make bench ONLY={name} KEEP=1"
+    assert replaced_tables(page, bench.LIST, bench.listed()) == page, "python benchmarks/bench.py --tables"
     assert {path.stem for path in bench.KEPT.glob("*")} <= set(bench.NAMES)
 
 
@@ -143,10 +148,11 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
     module.measure = lambda _: [replace(RATIO, values=told.values)]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "made", module)
     monkeypatch.setattr(bench, "NAMES", ("made",))
+    monkeypatch.setattr(bench, "listed", lambda: "")
     monkeypatch.setattr(bench, "PAGE", told.page)
     monkeypatch.setattr(bench, "KEPT", told.kept)
     monkeypatch.setattr(bench, "cores_in_use", partial(measuring.cores_in_use, during=0.05))
-    told.page.write_text("before\n<!-- figures of made -->\n<!-- end of made -->\nafter\n")
+    told.page.write_text(f"{LISTED}before\n<!-- figures of made -->\n<!-- end of made -->\nafter\n")
     return told
 
 
@@ -160,7 +166,7 @@ def test_keep_then_fail(
 ) -> None:
     assert called(monkeypatch, "--busy", "--keep") == 0
     page = made.page.read_text()
-    assert page == f"before\n<!-- figures of made -->\n{bench.tables_of('made')}<!-- end of made -->\nafter\n"
+    assert page == f"{LISTED}before\n<!-- figures of made -->\n{bench.tables_of('made')}<!-- end of made -->\nafter\n"
     assert "| one | 1.000; ≤ 1.05: met |" in page
     made.values = (1.04,)
     assert called(monkeypatch, "--busy") == 0
@@ -183,11 +189,15 @@ def test_beside_other_work(
     assert "**not idle**" in made.page.read_text()
 
 
-def test_small_figures_are_neither_kept_nor_compared(made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_figures_are_neither_kept_nor_compared(
+    made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert called(monkeypatch, "--busy", "--keep", "--small") == 2
     assert called(monkeypatch, "--busy", "--keep") == 0
     made.values = (1.1,)
+    capsys.readouterr()
     assert called(monkeypatch, "--busy", "--small") == 0
+    assert "| one | 1.100 |\n" in capsys.readouterr().out, "they meet or miss nothing"
 
 
 def test_a_benchmark_that_fails(
@@ -266,6 +276,19 @@ def test_an_added_cost_of_a_step_is_noticed(added: float) -> None:
     assert known.value == pytest.approx(50 * (high - low), rel=0.01)
     assert known.excess <= 0
     assert figures[f"made / {overhead.OURS} / start, more"].value == pytest.approx(0.2, abs=0.1)
+
+
+def test_what_a_submission_adds_in_parts() -> None:
+    """Slurm's own part counts for the whole, and not for that of samebits."""
+    job = {"submitted": 0.5, "started": 1.75, "begun": 2.0}
+    found = {figure.row: (figure.value, figure.goal) for figure in submission.figures([{"begun": 0.25}], [job])}
+    assert found == {
+        submission.HERE: (0.25, ""),
+        submission.JOB: (2.0, ""),
+        submission.ADDED: (1.75, "≤ 1: **missed**"),
+        submission.SLURM: (1.25, ""),
+        submission.OURS: (0.5, "≤ 1: met"),
+    }
 
 
 def test_one_round_has_no_interval() -> None:
