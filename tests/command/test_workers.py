@@ -1,6 +1,7 @@
 """`samebits train --workers N`: unchanged scripts of MultiWorkerMirroredStrategy, with one result for one number."""
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -11,7 +12,7 @@ import pytest
 from samebits.core.record import read_record
 from samebits.core.run_dir import RunDir
 from samebits.host.audit.ledger_audit import check_ledger
-from support.command import SCRIPTS, Done, Project, call, newest
+from support.command import ROOT, SCRIPTS, Done, Project, call, newest
 from support.machine import started
 
 _ONE_THREAD = ("--threads", "1")
@@ -58,6 +59,21 @@ def test_workers_that_disagree(project: Project) -> None:
     )
     assert _ours(done) == reason
     _check_ended(project, "failed", reason)
+
+
+@pytest.mark.slow
+def test_the_script_of_the_page(project: Project) -> None:
+    (script,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "workers.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    project.write(script)
+    first, second = (project.train("--workers", "2", *_ONE_THREAD) for _ in range(2))
+    assert first.status == 0, first.err
+    assert first.line("result") == second.line("result")
+    record = newest(project).read()
+    assert record.covers.startswith("1 model, ")
+    assert record.resumable is not None
+    assert record.resumable.resumable, record.resumable.reasons
 
 
 @pytest.mark.slow
@@ -130,13 +146,47 @@ def test_a_killed_worker_resumes_to_the_same_bits(project: Project, index: int) 
     """Each worker gets its own state back: moving statistics, a callback's values, the place in the data."""
     text = (SCRIPTS / "workers" / "fit.py").read_text().replace("callback = keras.callbacks", _PAUSE, 1)
     text = text.replace("else 3", "else 6").replace("callbacks=[callback]", "callbacks=[callback, Pause()]")
+    _check_resumed(project, text, index)
+
+
+_ALONE = """
+import time
+import keras, numpy as np, tensorflow as tf
+
+class Pause(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2: time.sleep(5)  # so that no worker trains on alone until it is ended
+
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+x = np.random.default_rng(1).normal(size=(48, 4)).astype("float32")
+pairs = tf.data.Dataset.from_tensor_slices((x, x)).shuffle(48)
+coder = keras.Sequential([keras.layers.Dense(3, activation="relu"), keras.layers.Dropout(0.2), keras.layers.Dense(4)])
+coder.compile("adam", "mse")
+coder.fit(pairs.batch(8), validation_data=(x, x), epochs=4, verbose=0, callbacks=[Pause()])
+with strategy.scope():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
+    model.compile("adam", "mse")
+coded = tf.data.Dataset.from_tensor_slices((x, coder.predict(x, verbose=0))).batch(8)
+model.fit(coded, epochs=4, verbose=0, callbacks=[Pause()])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", [0, 1])
+def test_a_killed_worker_resumes_a_model_that_none_shares(project: Project, phase: int) -> None:
+    """A model of no scope is trained by each worker, and its data is drawn as one worker draws it."""
+    _check_resumed(project, _ALONE, 1, phase)
+
+
+def _check_resumed(project: Project, text: str, index: int, phase: int = 0) -> None:
+    """Kill a worker after two epochs of a phase, and resume: the same bits, in all lines of the ledger."""
     project.write(text)
     whole = project.train("--workers", "2", *_ONE_THREAD)
     assert whole.status == 0, whole.err
     command = project.command("--workers", "2", *_ONE_THREAD)
     with started(command, cwd=project.folder, env=dict(os.environ)) as process:
         deadline = time.monotonic() + 300
-        while not _kept(project, whole.run.name):
+        while not _kept(project, whole.run.name, phase):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -155,11 +205,11 @@ def test_a_killed_worker_resumes_to_the_same_bits(project: Project, index: int) 
     assert _left(project) == []
 
 
-def _kept(project: Project, but: str) -> bool:
-    """Whether both workers of the second run have checkpoints of two epochs."""
+def _kept(project: Project, but: str, phase: int) -> bool:
+    """Whether both workers of the second run have checkpoints of two epochs of a phase."""
     for run in project.runs.glob("2*"):
         stores = (run / "checkpoints", run / "checkpoints" / "workers" / "1")
-        if run.name != but and all(len(list(store.glob("0*.json"))) >= 2 for store in stores):
+        if run.name != but and all(len(list(store.glob(f"{phase:04}-*.json"))) >= 2 for store in stores):
             return True
     return False
 

@@ -417,6 +417,14 @@ model.fit(data, epochs=4, verbose=0)
 """,
         "the training is distributed by MirroredStrategy",
     ),
+    "distributed data of a model outside of the scope": (
+        """
+data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64).batch(16)
+spread = tf.distribute.MirroredStrategy(["CPU:0"]).experimental_distribute_dataset(data)
+simple().fit(spread, epochs=4, verbose=0)
+""",
+        "a strategy distributes the data of sequential, which was not made in its scope; train without a strategy",
+    ),
     "two models in two threads": (
         """
 models = [simple(), simple()]

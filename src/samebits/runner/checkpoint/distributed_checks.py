@@ -12,6 +12,17 @@ from samebits.runner.compat.epoch_iterator import dataset_of
 from samebits.runner.compat.patches import Patches
 
 
+def check_scope(model: Any, strategy: Any, cure: str) -> None:
+    """Raise UncapturableError, with a cure, where distributed data is for a model that was made in no scope."""
+    import tensorflow as tf
+
+    # TensorFlow has a strategy without a public name for such a model.
+    if not tf.distribute.has_strategy() and strategy is tf.distribute.get_strategy():
+        raise UncapturableError(
+            f"a strategy distributes the data of {model.name}, which was not made in its scope; {cure}"
+        )
+
+
 def check_distributed(feed: Any, strategy: Any) -> None:
     """Raise UncapturableError for data whose position cannot be found again."""
     import tensorflow as tf

@@ -11,7 +11,7 @@ from samebits.core.errors import shorten
 from samebits.core.jsonio import exact_float
 from samebits.runner.checkpoint import data_iterator
 from samebits.runner.checkpoint.capture import StateCapture
-from samebits.runner.checkpoint.distributed_checks import check_distributed, check_validation
+from samebits.runner.checkpoint.distributed_checks import check_distributed, check_scope, check_validation
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.keras_state import is_built_by_keras
 from samebits.runner.checkpoint.manager import CheckpointManager
@@ -153,16 +153,20 @@ def _check_strategy(phase: FitPhase, workers: int) -> None:
     """Raise UncapturableError if the training is distributed, and its data is in an order that is not saved."""
     import tensorflow as tf
 
+    # A model that no strategy's scope was given trains in each worker as in one.
+    if not data_iterator.is_distributed(phase.feed) and not tf.distribute.has_strategy():
+        return
     strategy = phase.model.distribute_strategy
+    cure = "make it there" if workers > 1 else "train without a strategy"
+    check_scope(phase.model, strategy, cure)
     if workers > 1:
         check_distributed(phase.feed, strategy)
         check_validation(phase.arguments.get("validation_data"))
         if unbuilt_layers(phase.model):
             raise UncapturableError(f"{phase.model.name} is not built before fit; give it a keras.Input")
-    elif data_iterator.is_distributed(phase.feed) or tf.distribute.has_strategy():
+    else:
         raise UncapturableError(
-            f"the training is distributed by {type(strategy).__name__}, whose order of data cannot be saved; train"
-            " without a strategy"
+            f"the training is distributed by {type(strategy).__name__}, whose order of data cannot be saved; {cure}"
         )
 
 
