@@ -175,6 +175,6 @@ def test_pinned_sizes_are_read_back(real_python: Path) -> None:
     *places, pinned, version, fewer, refused = done.stdout.splitlines()
     assert version.startswith("TensorFlow's libraries are not those that the portable profile knows")
     assert " has no variable _ZN10tensorflowL11cache_sizesE of the known form" in fewer
-    assert [place.partition(" in ")[0] for place in places] == ["48 2048 8192"] * 6
-    assert pinned == "32 1024 32768"
+    assert [place.partition(" in ")[0] for place in places] == ["48 2048 8192 KiB"] * 6
+    assert pinned == "32 1024 32768 KiB"
     assert refused.startswith("libtensorflow_cc.so.2 has no variable _ZZN5Eigen8internal20manage_caching_sizes")

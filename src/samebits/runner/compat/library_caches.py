@@ -59,7 +59,7 @@ def pin_caches() -> None:
 
 
 def pinned_caches() -> str:
-    """The sizes as found, in KiB: `32 1024 32768`, or those of each place where they are others."""
+    """The sizes as found: `32 1024 32768 KiB`, or those of each place where they are others."""
     others = [f"{_in_kib(sizes)} in {place}" for place, sizes in _found() if sizes != CACHES]
     return ", ".join(others) or asked_caches()
 
@@ -70,7 +70,7 @@ def asked_caches() -> str:
 
 
 def _in_kib(sizes: tuple[int, ...]) -> str:
-    return " ".join(str(size >> 10) for size in sizes)
+    return f"{' '.join(str(size >> 10) for size in sizes)} KiB"
 
 
 def _found() -> Iterator[tuple[str, tuple[int, ...]]]:
