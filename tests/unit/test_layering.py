@@ -280,6 +280,7 @@ _READERS = {
     "samebits.host.rerun.golden": "the committed table",
     "samebits.host.rerun.hardware": "the kernel",
     "samebits.host.report.page": "our own templates",
+    "samebits.host.runs.run_index": "the folder of runs, of which it asks for times alone",
     "samebits.host.rerun.segment_worker": "/dev/null",
     "samebits.host.sweep.member_run": "/dev/null",
 }

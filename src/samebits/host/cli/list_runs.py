@@ -50,12 +50,13 @@ def _list_from_options(options: argparse.Namespace) -> int:
 
 def list_command(*, runs: Path | None, wanted: "RunFilter", as_json: bool) -> int:
     """List the runs of a folder, a line each."""
-    from samebits.host.runs.registry import read_runs, runs_folder
+    from samebits.host.runs.registry import read_runs, runs_folder, without_collector
     from samebits.host.runs.run_list import list_runs, summarise
 
     runs = runs_folder(runs)
-    if as_json:
-        print_json([summarise(run) for run in wanted.select(read_runs(runs))])
-    else:
-        list_runs(runs, wanted)
+    with without_collector():
+        if as_json:
+            print_json([summarise(run) for run in wanted.select(read_runs(runs))])
+        else:
+            list_runs(runs, wanted)
     return EXIT_OK

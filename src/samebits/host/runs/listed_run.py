@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,22 +24,23 @@ _MAX_METRICS_TEXT = 120  # characters of a row: a script names its metrics
 _NUMBER = re.compile(r"-[0-9a-f]{8}-(\d{1,3})$")
 """At the end of a name: the number that `claim` gave to a name which existed."""
 
-_HEAD = len(COLUMNS) + 2  # lines before the summary: the start in seconds, the number of the name, the cells
+Packed = tuple[bytes, bytes]
+"""The row: a line each for the start in seconds, the number of the name, and the cells. And the summary, as JSON."""
 
 
 class ListedRun:
     """A run as a list shows it.
 
     `cells` are those of its row, `start` sorts runs by their start. `late` are the names of late records, `note` says
-    which run it verifies or resumes. The summary is parsed when it is asked for, as there may be thousands of runs.
+    which run it verifies or resumes. The summary is read when it is asked for, as there may be thousands of runs.
     """
 
-    __slots__ = ("_packed", "_parsed", "_runs", "cells", "name", "start")
+    __slots__ = ("_parsed", "_runs", "_summary_of", "cells", "name", "start")
 
-    def __init__(self, runs: Path, name: str, packed: str) -> None:
-        """Of what `pack` made; raises ValueError where it has too few lines."""
-        seconds, number, *cells, self._packed = packed.split("\n", _HEAD)
-        self._runs, self.name, self.cells = runs, name, cells
+    def __init__(self, runs: Path, name: str, row: bytes, summary_of: Callable[[str], bytes]) -> None:
+        """Of a packed row, and what gives the packed summary of the run with a name. Raises ValueError for no row."""
+        seconds, number, *self.cells = row.decode("utf-8", "surrogatepass").split("\n")
+        self._runs, self.name, self._summary_of = runs, name, summary_of
         self.start = float(seconds), int(number), name
         self._parsed: tuple[RecordSummary, tuple[str, ...], str] | None = None
 
@@ -65,12 +66,12 @@ class ListedRun:
 
     def _values(self) -> tuple[RecordSummary, tuple[str, ...], str]:
         if self._parsed is None:
-            values, late, note = json.loads(self._packed)
+            values, late, note = json.loads(self._summary_of(self.name))
             self._parsed = _summary(values), tuple(late), note
         return self._parsed
 
 
-def read_listed(folder: RunDir) -> tuple[str, bool]:
+def read_listed(folder: RunDir) -> tuple[Packed, bool]:
     """What a list shows of a run now, packed, and whether its record is finalized; raises RecordError, OSError."""
     recorded = read_summary(folder.record)
     late = tuple(path.name for path in folder.late_records())
@@ -78,13 +79,13 @@ def read_listed(folder: RunDir) -> tuple[str, bool]:
     return pack(folder.path.name, summary, late, _note(folder, summary)), recorded.finalized
 
 
-def pack(name: str, summary: RecordSummary, late: tuple[str, ...], note: str) -> str:
-    """One text of all: lines for start and cells, then the rest as JSON."""
+def pack(name: str, summary: RecordSummary, late: tuple[str, ...], note: str) -> Packed:
+    """What `ListedRun` is made of."""
     seconds, number, _ = start_key(name, summary.started)
     # A cell holds no line break once it is printable.
     cells = (printable(cell) for cell in _cells(name, summary, late, note))
     rest = json.dumps([_plain(summary), late, note], separators=(",", ":"))
-    return "\n".join((repr(seconds), str(number), *cells, rest))
+    return "\n".join((repr(seconds), str(number), *cells)).encode("utf-8", "surrogatepass"), rest.encode()
 
 
 def start_key(name: str, started: str) -> tuple[float, int, str]:

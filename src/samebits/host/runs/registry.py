@@ -90,13 +90,13 @@ def read_runs(runs: Path) -> list[ListedRun]:
     """
     if not os.path.isdir(runs):
         raise InputError(f"there is no folder {runs}; `samebits train` creates it, or name another with --runs")
-    with _without_collector():
+    with without_collector():
         return sorted(RunIndex(runs).read(_names(runs)), key=attrgetter("start"))
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
-    """Thousands of runs make no cycles, which the garbage collector would look for again and again."""
+def without_collector() -> Iterator[None]:
+    """Thousands of runs, and what is made of them, have no cycles, which Python would look for again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
