@@ -273,13 +273,17 @@ def _writable(number: int) -> bool:
     return flags & os.O_ACCMODE != os.O_RDONLY
 
 
-def flush_files(folder: Path) -> None:
-    """Flush the buffers of Python file objects that write to the folder."""
-    root = os.path.realpath(folder)
+def flush_files(*folders: Path) -> None:
+    """Flush the buffers of Python file objects that write to these folders."""
+    roots = tuple(os.path.realpath(folder) for folder in folders)
     for item in gc.get_objects():
         if isinstance(item, (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
             # A text file over a buffer in memory has no name.
             with suppress(OSError, ValueError, TypeError, AttributeError):
                 name = item.name
-                if isinstance(name, (str, os.PathLike)) and os.path.realpath(name).startswith(root) and item.writable():
+                if (
+                    isinstance(name, (str, os.PathLike))
+                    and os.path.realpath(name).startswith(roots)
+                    and item.writable()
+                ):
                     item.flush()
