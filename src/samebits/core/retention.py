@@ -16,7 +16,8 @@ _EVERY_STEPS = "every:"
 class RetentionPolicy:
     """Which checkpoints a run writes and keeps. It changes no bit of the result.
 
-    A checkpoint is written at the end of every epoch, and within epochs after every `every` steps. Values of `keep`:
+    A checkpoint is written at the end of epochs, and within epochs after every `every` steps. Where epochs are
+    short, `fit` leaves out some that the next one would replace. Values of `keep`:
 
     - `all`: every checkpoint;
     - `last`: the last one of each phase, and the last but one of the run;

@@ -92,8 +92,7 @@ class WorkingFolder:
         """
         if not self._folder.work.is_dir():
             return
-        for folder in (self._folder.work, self._folder.outputs):
-            flush_files(folder)
+        flush_files(self._folder.work, self._folder.outputs)
         try:
             for path, relative in _files(self._folder.work):
                 if not (is_cache(relative) or self._is_as_recorded(relative) or self._is_input(path)):

@@ -1,16 +1,40 @@
 """Writes checkpoints on a background thread, so that training does not wait for the disk."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from samebits.core.checkpoint_store import KEPT, Checkpoint, CheckpointStore
+from samebits.core.checkpoint_store import KEPT, Checkpoint, CheckpointStore, Position
 from samebits.core.retention import RetentionPolicy
 from samebits.runner.process.console import log
 
 # Each waiting checkpoint holds a copy of all variables in memory.
 _MAX_WAITING = 2
+_SHARE = 0.03
+"""The part of the time that checkpoints take at most, where they can be left out."""
+_LARGE_BYTES = 64 << 20
+_FIRST = 8
+"""So many checkpoints that are not large are always written: a short training loses less by them than by a kill."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Waiting:
+    """A checkpoint to write, and the monotonic times at which it was begun and added."""
+
+    checkpoint: Checkpoint
+    contents: Mapping[str, Any]
+    begun: float
+    added: float
+
+    @property
+    def is_large(self) -> bool:
+        # Contents that are stored already may be missing.
+        sizes = (memoryview(content).nbytes for content in self.contents.values() if content is not None)
+        return sum(sizes) >= _LARGE_BYTES
 
 
 class AsyncWriter:
@@ -29,25 +53,36 @@ class AsyncWriter:
         self._least = least
         self._before_write = before_write
         self._changed = threading.Condition()
-        self._waiting: list[tuple[Checkpoint, Mapping[str, Any]]] = []
-        self._busy: Checkpoint | None = None
+        self._waiting: list[_Waiting] = []
+        self._busy: _Waiting | None = None
         self._thread: threading.Thread | None = None
         self.failed = False
         self._capturing: set[str] = set()
+        self._early_until = -math.inf
+        self._added = 0
 
-    def add(self, checkpoint: Checkpoint, contents: Mapping[str, Any]) -> None:
-        """Queue a checkpoint; blocks while the queue is full."""
+    def is_early(self, position: Position) -> bool:
+        """Whether a checkpoint that the next one replaces would take more than its share of the time."""
+        with self._changed:
+            return time.monotonic() < self._early_until and not self._retention.retains(position.epoch, position.step)
+
+    def add(self, checkpoint: Checkpoint, contents: Mapping[str, Any], begun: float) -> None:
+        """Queue a checkpoint; blocks while the queue is full. `begun` is the monotonic time before it was captured."""
+        item = _Waiting(checkpoint=checkpoint, contents=contents, begun=begun, added=time.monotonic())
         with self._changed:
             if self.failed:
                 return
+            # What it takes is known once it is on the disk.
+            self._added += 1
+            self._early_until = math.inf if item.is_large or self._added >= _FIRST else -math.inf
             # Started late: runs without checkpoints need no thread.
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="samebits-checkpoints", daemon=True)
                 self._thread.start()
             # A slow disk skips checkpoints that would be deleted anyway.
-            self._waiting = [item for item in self._waiting if not self._is_replaced(item[0], checkpoint)]
+            self._waiting = [other for other in self._waiting if not self._is_replaced(other.checkpoint, checkpoint)]
             self._changed.wait_for(lambda: len(self._waiting) < _MAX_WAITING or self.failed)
-            self._waiting.append((checkpoint, contents))
+            self._waiting.append(item)
             self._capturing.clear()
             self._changed.notify_all()
 
@@ -73,7 +108,7 @@ class AsyncWriter:
         Nothing is announced within the context, so that an object cannot be removed after it was found to exist.
         """
         with self._changed:
-            yield frozenset(self._capturing).union(*(item.objects for item, _ in self._waiting))
+            yield frozenset(self._capturing).union(*(item.checkpoint.objects for item in self._waiting))
 
     def wait(self) -> None:
         """Block until all checkpoints are on the disk."""
@@ -90,12 +125,20 @@ class AsyncWriter:
                 self._busy = None
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._waiting)
-                self._busy, contents = self._waiting.pop(0)
+                self._busy = item = self._waiting.pop(0)
                 self._changed.notify_all()
+            started = time.monotonic()
             try:
                 self._before_write()
-                self._store.write(self._busy, contents)
+                self._store.write(item.checkpoint, item.contents)
                 self._store.prune(self._retention, self._in_use, self._least)
             except Exception as error:  # noqa: BLE001  a dead writer would block the training forever
                 self.fail(error)
                 return
+            self._written(item, time.monotonic() - started)
+
+    def _written(self, item: _Waiting, seconds: float) -> None:
+        """Note when the next checkpoint is due, after one took so long to write."""
+        with self._changed:
+            if self._early_until == math.inf and not self._waiting:
+                self._early_until = item.begun + (item.added - item.begun + seconds) / _SHARE

@@ -29,7 +29,13 @@ _IGNORED_INSTRUCTIONS = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "PUSH_NULL", 
 def is_ours(module: str, code: str) -> bool:
     """Whether a module belongs to the script: `__main__`, or a file in the folder `code`."""
     file = getattr(sys.modules.get(module), "__file__", None)
-    return module == "__main__" or (file is not None and file.startswith(os.path.join(code, "")))
+    return module == "__main__" or (file is not None and file.startswith(_inside(code)))
+
+
+@functools.cache
+def _inside(folder: str) -> str:
+    """How the paths of files in a folder begin: thousands of modules are asked for at every checkpoint."""
+    return os.path.join(folder, "")
 
 
 def calling_function(levels: int) -> str:

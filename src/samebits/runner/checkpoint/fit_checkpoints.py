@@ -1,9 +1,8 @@
-"""Checkpoints of `fit`: after every epoch and, if requested, within epochs after every N steps.
+"""Checkpoints of `fit`: after epochs and, if requested, within epochs after every N steps.
 
 Hooks on `CallbackList` report training, epochs and steps, after all callbacks. Keras's iterator over epochs is replaced
-(see `data_iterator`). A resumed `fit` begins as usual, and resumes with the next epoch. A finished one is restored to
-its end, and trains no epoch. To resume within an epoch, the epoch begins as it did. The data of its finished steps is
-drawn again, and only then everything else is restored.
+(see `data_iterator`). A resumed `fit` begins as usual, and goes on with the next epoch. A finished one is restored to
+its end. To resume within an epoch, the data of its finished steps is drawn again, and then all else is restored.
 """
 
 import functools
@@ -112,7 +111,7 @@ class FitCheckpoints:
         """A context for one call of `fit`. A call within another phase belongs to that phase."""
         self._fits += 1
         if threading.current_thread() is not threading.main_thread():
-            self._manager.began = True
+            self._manager.refusals.began = True
             self._manager.refuse(f"{model.name} is fitted in a thread of its own; call fit in the main thread")
             yield
             return
@@ -344,6 +343,8 @@ class FitCheckpoints:
             openings = self._order.capture()
             return StatePart(values={**values, "feed": feed, "openings": openings, **validation_state(phase)})
 
+        position = Position(phase=phase.number, epoch=epoch + 1)
         with self._manager.work():
-            self._manager.save(phase, Position(phase=phase.number, epoch=epoch + 1), part, settled=True)
+            if over or not self._manager.can_leave_out(position) or self._preempted():
+                self._manager.save(phase, position, part, settled=True)
         self._end()

@@ -5,8 +5,9 @@ one loop wrapped in `samebits.checkpoint` (`loop_checkpoints`). Each phase that 
 begins, a finished one to its end. So everything that the script does between phases happens as in the original run.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -26,12 +27,12 @@ from samebits.runner.checkpoint.library_state import LibraryState
 from samebits.runner.checkpoint.output_files import OutputSnapshot, stored_digests
 from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver, as_input_error
 from samebits.runner.checkpoint.process_settings import ProcessSettings
+from samebits.runner.checkpoint.refusals import Refusals
 from samebits.runner.checkpoint.replay import ReplayProof
 from samebits.runner.checkpoint.restorability import check_steps, completed
 from samebits.runner.checkpoint.restore import StateRestorer
 from samebits.runner.checkpoint.state_comparison import TEMPORARY
 from samebits.runner.checkpoint.temporary_files import TemporaryFiles
-from samebits.runner.process.console import log
 
 T = TypeVar("T")
 
@@ -78,25 +79,20 @@ class CheckpointManager:
         self._observer: TrainingObserver | None = None
         self.phases = 0  # that have begun
         self.phase: Phase | None = None
-        self.began = False
-        self.reasons: list[str] = []
-        self._unwrapped: list[str] = []
+        self.refusals = Refusals(store, writes=record.retention.writes)
         self._trial = record.trial
         self._saved = 0
         self.active = self._retention.writes or self._start is not None or self._until is not None
 
     @property
     def resumable(self) -> Resumability | None:
-        """As the record stores it; None if no phase began, or the run writes no checkpoints."""
-        reasons = self.reasons if self.began else self._unwrapped
-        if not self._retention.writes or not (self.began or reasons):
-            return None
-        return Resumability(resumable=not reasons, reasons=tuple(reasons))
+        """Whether the run can be resumed, as the record stores it."""
+        return self.refusals.resumability()
 
     @property
     def writes(self) -> bool:
         """Whether the next checkpoint will be written."""
-        return self._retention.writes and not self.reasons and not self._writer.failed
+        return self._retention.writes and not self.refusals.reasons and not self._writer.failed
 
     @property
     def every(self) -> int | None:
@@ -137,11 +133,7 @@ class CheckpointManager:
 
         `check` receives that state. Returns the checkpoint from which the phase must be restored, if there is one.
         """
-        self.began = True
-        if self._unwrapped and not self.reasons:
-            # What was trained before the first phase is trained again by a resumed run.
-            self._unwrapped = []
-            self._store.accept()
+        self.refusals.begin()
         self.temporary.begin()
         phase.stepped = 0 if self._observer is None else len(self._observer.first_steps())
         self.proof.begin_phase(phase.number)
@@ -177,33 +169,18 @@ class CheckpointManager:
 
     def refuse(self, reason: str) -> None:
         """Report that the run cannot be resumed exactly, and write no more checkpoints."""
-        if reason in self.reasons or not self._retention.writes or not self.active:
-            return
-        self.reasons.append(reason)
-        log(f"this run cannot be resumed exactly: {reason}")
-        self._store_reasons()
+        if self.active:
+            self.refusals.add(reason)
 
     def step_outside(self, optimizer: str) -> None:
-        """Note that an optimizer makes steps in no phase: without any phase, the run has no checkpoint."""
-        if self.began or self._unwrapped or not self.writes:
-            return
-        reason = f"the optimizer {optimizer} makes steps outside of fit; wrap the loop in samebits.checkpoint"
-        log(f"there is no checkpoint yet: {reason}")
-        self._unwrapped.append(reason)
-        with suppress(StorageError):
-            self._store.refuse(self._unwrapped)
+        """Note that an optimizer makes steps in no phase."""
+        if not self._writer.failed:
+            self.refusals.step_outside(optimizer)
 
     def turn_off(self, reason: str) -> None:
         """Write no checkpoint; the record says why the run cannot be resumed."""
-        self.began, self.active = True, False
-        self.reasons.append(reason)
-        if self._retention.writes:
-            # The file serves a run that is killed; otherwise the record has the reasons.
-            self._store_reasons()
-
-    def _store_reasons(self) -> None:
-        with suppress(StorageError):
-            self._store.refuse(self.reasons)
+        self.active = False
+        self.refusals.turn_off(reason)
 
     def capture_only(self, roots: Mapping[str, Any], *, frozen: bool = False) -> StateCapture:
         """Capture what these roots refer to, and nothing else; `frozen` without variables. Raises UncapturableError."""
@@ -212,6 +189,19 @@ class CheckpointManager:
     def capture(self, roots: Mapping[str, Any], known: DigestedValues = MappingProxyType({})) -> StateCapture:
         """Capture what these roots refer to, and the global random generators. Raises UncapturableError."""
         return self.walker.capture(dict(roots) | self.libraries.roots(), known)
+
+    def can_leave_out(self, position: Position) -> bool:
+        """Whether no checkpoint is needed at the end of this epoch, which is not the last: another one follows soon.
+
+        What is known of its variables is forgotten then.
+        """
+        # Several workers keep the same checkpoints, whatever time each takes.
+        asked = self.every or self._trial or self.workers > 1
+        if asked or self._until == position or self.proof.awaits(position) or not self._writer.is_early(position):
+            return False
+        if self._observer is not None:
+            self._observer.digested()
+        return True
 
     def save(
         self,
@@ -230,20 +220,20 @@ class CheckpointManager:
         checkpoint of the run that it resumes.
         """
         roots = {name: value for name, value in phase.roots.items() if name not in without} | dict(more)
-        captured = None
+        captured, begun = None, time.monotonic()
         if self.writes:
             known = {} if self._observer is None or not settled else self._observer.digested()
             captured = self.attempt(lambda: self._checkpoint_at(position, phase, part(), roots, known))
         # Compared before it is written: a training that went another way leaves no checkpoint of it.
         self.proof.check(captured and captured[0], position, lambda: roots | self.libraries.roots())
         if captured is not None:
-            self._writer.add(*captured)
+            self._writer.add(*captured, begun)
             self._saved += 1
             if self.workers > 1:
                 # No worker gets ahead by more than one checkpoint, so that all have the same last two.
                 self._writer.wait()
         # A trial that cannot be resumed has shown what it was to show.
-        if (trial := self._trial) and trial.checkpoints and (self.reasons or self._saved == trial.checkpoints):
+        if (trial := self._trial) and trial.checkpoints and (self.refusals.reasons or self._saved == trial.checkpoints):
             raise TraceEnded(trial.saved_message)
         if self._until == position:
             raise TraceEnded(describe_reached(position))

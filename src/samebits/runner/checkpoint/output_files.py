@@ -48,7 +48,7 @@ class OutputSnapshot:
         self._folder = folder
         self._ignore = tuple(pattern for pattern in ignore if pattern != SAVED_MODEL_FINGERPRINT)
         self._apart = tuple(pattern for pattern in ignore if pattern == SAVED_MODEL_FINGERPRINT)
-        self._mapped: frozenset[int | str] = frozenset()
+        self._mapped: frozenset[int | str] | None = None
         self._store = store
         self._announce = announce
         self._leave_out = leave_out
@@ -59,7 +59,7 @@ class OutputSnapshot:
         """All folders, files and links by path. The bytes of files go to the store; the state has their digests."""
         if self._open_files():
             flush_files(self._folder)
-        self._mapped = mapped_files()
+        self._mapped = None  # asked for at the first file: with TensorFlow it is long
         state: dict[str, Any] = {"folders": [], "files": [], "links": [], "open": [], "times": [], "ignored": []}
         for path, relative in self._paths():
             # Temporary files are others', too, such as the sockets of worker processes.
@@ -159,6 +159,8 @@ class OutputSnapshot:
         mark = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
         known = self._known.pop(relative, None)
         # The first change of a page sets a time, and later ones do not.
+        if self._mapped is None:
+            self._mapped = mapped_files()
         is_mapped = not self._mapped.isdisjoint((found.st_ino, os.path.realpath(path)))
         if known is None or known[0] != mark or is_mapped:
             known = mark, str(self._store.store_file(path, self._announce))
@@ -271,13 +273,17 @@ def _writable(number: int) -> bool:
     return flags & os.O_ACCMODE != os.O_RDONLY
 
 
-def flush_files(folder: Path) -> None:
-    """Flush the buffers of Python file objects that write to the folder."""
-    root = os.path.realpath(folder)
+def flush_files(*folders: Path) -> None:
+    """Flush the buffers of Python file objects that write to these folders."""
+    roots = tuple(os.path.realpath(folder) for folder in folders)
     for item in gc.get_objects():
         if isinstance(item, (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):
             # A text file over a buffer in memory has no name.
             with suppress(OSError, ValueError, TypeError, AttributeError):
                 name = item.name
-                if isinstance(name, (str, os.PathLike)) and os.path.realpath(name).startswith(root) and item.writable():
+                if (
+                    isinstance(name, (str, os.PathLike))
+                    and os.path.realpath(name).startswith(roots)
+                    and item.writable()
+                ):
                     item.flush()

@@ -131,8 +131,11 @@ def held_objects() -> Iterator[tuple[str, Any]]:
 def _is_made_by_hand(name: str, module: types.ModuleType) -> bool:
     """Whether no import made a module: that would have given it a spec, or one to the package that made it in C."""
     package = sys.modules.get(name.partition(".")[0])
-    specs = [getattr(item, "__spec__", None) for item in (module, package) if type(item) is types.ModuleType]
-    return type(module) is types.ModuleType and specs.count(None) == len(specs) and name not in _SCRIPTS
+    if type(module) is not types.ModuleType or name in _SCRIPTS:
+        return False
+    modules = [item for item in (module, package) if type(item) is types.ModuleType]
+    # Never compared by `==`, which a spec does slowly.
+    return all(getattr(item, "__spec__", None) is None for item in modules)
 
 
 def is_plain(value: Any) -> bool:

@@ -91,12 +91,12 @@ def _marks(folder: Path) -> dict[str, tuple[int, ...] | None]:
     The mark of a mapped file is one that it will never have: its times may stay when it changes.
     """
     found: dict[str, tuple[int, ...] | None] = {}
-    mapped = mapped_files()
-    for inner, folders, files in os.walk(folder):
-        for path in (Path(inner, name) for name in (*folders, *files)):
-            with suppress(FileNotFoundError):
-                is_mapped = not mapped.isdisjoint((path.lstat().st_ino, os.path.realpath(path)))
-                found[str(path.relative_to(folder))] = () if is_mapped else _mark(path)
+    paths = [Path(inner, name) for inner, folders, files in os.walk(folder) for name in (*folders, *files)]
+    mapped = mapped_files() if paths else frozenset()
+    for path in paths:
+        with suppress(FileNotFoundError):
+            is_mapped = not mapped.isdisjoint((path.lstat().st_ino, os.path.realpath(path)))
+            found[str(path.relative_to(folder))] = () if is_mapped else _mark(path)
     return found
 
 

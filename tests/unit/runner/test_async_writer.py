@@ -1,0 +1,88 @@
+"""How often large checkpoints are written: only those that the next one replaces can be early."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from samebits.core.checkpoint_store import Checkpoint, CheckpointStore, Position
+from samebits.core.digest import Digest
+from samebits.core.retention import RetentionPolicy
+from samebits.runner.checkpoint import async_writer
+from samebits.runner.checkpoint.async_writer import AsyncWriter
+
+NEXT = Position(phase=0, epoch=2)
+CONTENT = b"c" * 8192
+
+
+@pytest.fixture(autouse=True)
+def _large_from_a_page_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_writer, "_LARGE_BYTES", 4096)
+
+
+def written(folder: Path, keep: str = "last", content: bytes = CONTENT, *, delay: float = 0.0) -> AsyncWriter:
+    """A writer that has written one checkpoint, which took so long on its thread."""
+    writer = AsyncWriter(CheckpointStore(folder), RetentionPolicy(keep=keep), lambda: time.sleep(delay))
+    add(writer, 1, content)
+    return writer
+
+
+def add(writer: AsyncWriter, epoch: int, content: bytes) -> None:
+    """Have a checkpoint written."""
+    digest = Digest.of_bytes(content)
+    position = Position(phase=0, epoch=epoch)
+    one = Checkpoint(position=position, recipe=digest, lines=1, last=digest, state={}, objects=(str(digest),))
+    writer.add(one, {str(digest): content}, time.monotonic())
+    writer.wait()
+
+
+def test_a_large_checkpoint_makes_the_next_one_early(tmp_path: Path) -> None:
+    assert written(tmp_path, delay=0.05).is_early(NEXT)
+
+
+def test_nothing_is_early_once_the_share_of_the_time_has_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(async_writer, "_SHARE", 0.5)
+    writer = written(tmp_path, delay=0.05)
+    assert writer.is_early(NEXT)
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + 10)
+    assert not writer.is_early(NEXT)
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("all", 2), ("every:2", 2)])
+def test_a_checkpoint_that_is_kept_is_never_early(tmp_path: Path, keep: str, epoch: int) -> None:
+    writer = written(tmp_path, keep, delay=0.05)
+    assert not writer.is_early(Position(phase=0, epoch=epoch))
+
+
+def test_every_nth_is_kept_and_those_between_can_be_early(tmp_path: Path) -> None:
+    assert written(tmp_path, "every:2", delay=0.05).is_early(Position(phase=0, epoch=3))
+
+
+def test_the_first_small_checkpoints_are_never_early(tmp_path: Path) -> None:
+    writer = written(tmp_path, content=b"small", delay=0.05)
+    for number in range(2, 8):
+        assert not writer.is_early(Position(phase=0, epoch=number))
+        add(writer, number, b"small")
+    assert not writer.is_early(Position(phase=0, epoch=8))
+    add(writer, 8, b"small")
+    assert writer.is_early(Position(phase=0, epoch=9))
+
+
+def test_while_a_large_one_is_written_the_next_is_early(tmp_path: Path) -> None:
+    released: list[bool] = []
+
+    def wait_for_release() -> None:
+        while not released:
+            time.sleep(0.01)
+
+    writer = AsyncWriter(CheckpointStore(tmp_path), RetentionPolicy(), wait_for_release)
+    digest = Digest.of_bytes(CONTENT)
+    checkpoint = Checkpoint(position=NEXT, recipe=digest, lines=1, last=digest, state={}, objects=(str(digest),))
+    # It was begun long ago: what it has taken so far does not count as all that it takes.
+    writer.add(checkpoint, {str(digest): CONTENT}, time.monotonic() - 1)
+    assert writer.is_early(Position(phase=0, epoch=3))
+    released.append(True)
+    writer.wait()
