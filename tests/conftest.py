@@ -15,7 +15,7 @@ import pytest
 from samebits.core.record import Record, read_record
 from samebits.host.launch.venv import locked_python
 from support import lanes, outside, schedule, warm_start
-from support.command import EXAMPLE, SCRIPTS, Done, Project, call
+from support.command import EXAMPLE, ROOT, SCRIPTS, Done, Project, call
 from support.images import OtherPin
 from support.machine import containers
 from support.progress import Progress
@@ -179,6 +179,20 @@ def in_docker(engine: str, small_project: Project) -> Project:
     assert engine
     small_project.runtime = "docker"
     return small_project
+
+
+@pytest.fixture(scope="session")
+def apptainer(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Apptainer on the path; its tests are left out where it cannot be fetched."""
+    assert engine
+    state, tool = tmp_path_factory.mktemp("apptainer"), str(ROOT / "tools" / "apptainer.sh")
+    done = subprocess.run([tool, "up", state], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(done.stderr)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{state}/bin:{os.environ['PATH']}")
+        yield
+    subprocess.run([tool, "down", state], check=True)
 
 
 @pytest.fixture

@@ -243,6 +243,23 @@ def test_podman_from_end_to_end(in_docker: Project, slurm: Cluster, podman: str)
     assert left.stdout == ""
 
 
+@pytest.mark.usefixtures("apptainer")
+def test_apptainer_from_end_to_end(in_docker: Project, slurm: Cluster) -> None:
+    """Submitted from a machine with Docker; its node has Apptainer alone. Preempted, and resumed in it."""
+    in_docker.write(SLOW_SCRIPT)
+    in_docker.runtime = "apptainer"
+    process = submit(in_docker, epochs=30)
+    job = job_of(in_docker)
+    assert "DOCKER_HOST" not in job.script.read_text()
+    trains(job)
+    slurm("scancel", "--batch", "--signal=TERM", str(job.read().number))
+    done = finished(process)
+    assert done.status == 0, done.err + done.out
+    assert [run.read().outcome.state for run in job.attempts()] == [INTERRUPTED, FINISHED]
+    assert recorded(job, 0) == recorded(job, 1) == ("apptainer", "Apptainer")
+    assert done.line("result") == trained_here(in_docker, ("--runtime", "docker"), 30, 0.4).line("result")
+
+
 def test_an_image_that_the_node_cannot_have(in_docker: Project, podman: str) -> None:
     """By name, Podman has none, and builds none."""
     assert podman

@@ -9,7 +9,7 @@ from samebits.core.gpu_info import GpuReport
 from samebits.core.jsonio import Fields
 from samebits.core.script_uses import EntropyUse, ScriptSetting, UnpinnedUse
 
-DOCKER, PODMAN, KUBERNETES = "docker", "podman", "kubernetes"
+DOCKER, PODMAN, APPTAINER, KUBERNETES = "docker", "podman", "apptainer", "kubernetes"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -282,7 +282,7 @@ class Environment:
     @property
     def in_container(self) -> bool:
         """Whether the run was started in a container of its image."""
-        return self.runtime in {DOCKER, PODMAN, KUBERNETES}
+        return self.runtime in {DOCKER, PODMAN, APPTAINER, KUBERNETES}
 
     def with_observed(self, more: "Environment") -> "Environment":
         """With what was observed since; settings are added to those that are known."""

@@ -27,7 +27,7 @@ METRICS = "metrics"
 DOCUMENTED = "documented"
 REPRODUCIBILITY_LEVELS = (BITWISE, METRICS, DOCUMENTED)
 CONTAINER = "container"
-RUNTIMES = ("auto", CONTAINER, "docker", "podman", "venv")
+RUNTIMES = ("auto", CONTAINER, "docker", "podman", "apptainer", "venv")
 PYTHONS = ("3.11", "3.12", "3.13")
 """Those for which every package of samebits's own lock has a wheel."""
 SHUFFLES = (KERAS_ORDER, PER_EPOCH)

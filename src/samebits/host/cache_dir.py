@@ -11,6 +11,9 @@ from samebits.core.errors import StorageError
 from samebits.core.jsonio import storage_error
 from samebits.core.run_files import read_plain
 
+UNPACKED = "apptainer"
+"""The folder of the images that Apptainer runs."""
+
 
 def cache_folder(name: str) -> Path:
     """A folder of the cache, created if missing.

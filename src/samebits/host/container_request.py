@@ -79,20 +79,20 @@ def _usual_options(request: ContainerRequest, info: Mapping[str, Any]) -> dict[s
 
 
 def _for_podman(request: ContainerRequest, options: dict[str, Any]) -> dict[str, Any]:
-    _check_names(request)
+    check_names(request, "Podman")
     # It would set higher limits than this process has, which it may not be allowed to.
     ulimits = [*options["ulimits"], *_own_limits()]
     return options | {"ulimits": ulimits, "tmpfs": _closed_tmpfs(options.get("tmpfs", {}))}
 
 
-def _check_names(request: ContainerRequest) -> None:
-    # Podman writes each mount as one line of comma-separated options, and reads the options in a name, too: another
-    # `source` would give the container another folder.
+def check_names(request: ContainerRequest, engine: str) -> None:
+    """Raise InputError for a folder whose name Podman or Apptainer would read as options of its mount."""
+    # A mount is one line of comma-separated options there: another `source` would give the container another folder.
     for source, target, _ in request.mounts:
         for name in (str(source), target):
             if any(character in name for character in ',"\n\r'):
                 what = "its name has a comma, a quote or a line break"
-                raise InputError(f"Podman cannot mount {name!r}: {what}; rename it, or use Docker")
+                raise InputError(f"{engine} cannot mount {name!r}: {what}; rename it, or use Docker")
 
 
 def _closed_tmpfs(tmpfs: Mapping[str, str]) -> dict[str, str]:

@@ -156,9 +156,10 @@ class Engine:
 
     def export(self, images: Sequence[Image], path: Path) -> None:
         """Write images as one tar archive, atomically; an OCI layout if the engine uses the containerd store."""
-        write_stream(self._export(images), path)
+        write_stream(self.exported(images), path)
 
-    def _export(self, images: Sequence[Image]) -> Iterator[bytes]:
+    def exported(self, images: Sequence[Image]) -> Iterator[bytes]:
+        """The same archive as a stream."""
         # The SDK's own call takes one image, so that the layers which two share would be exported twice.
         api = self._client.api
         url = f"{api.base_url}/v{api.api_version}/images/get"

@@ -28,7 +28,7 @@ _SCRIPT = Path("train.py")
         ({"threads": 0}, "threads must be from 1 to 1024, not 0"),
         ({"profile": "fast"}, "unknown profile 'fast'; choose one of: native, portable"),
         ({"level": "exact"}, "level must be one of bitwise, metrics, documented, not 'exact'"),
-        ({"runtime": "lxc"}, "runtime must be one of auto, container, docker, podman, venv, not 'lxc'"),
+        ({"runtime": "lxc"}, "runtime must be one of auto, container, docker, podman, apptainer, venv, not 'lxc'"),
         ({"gpus": "some"}, "gpus must be 'all' or a number, not 'some'"),
         ({"gpus": "0"}, "gpus must be 'all' or a number, not '0'"),
         ({"gpus": "00"}, "gpus must be 'all' or a number, not '00'"),

@@ -153,7 +153,8 @@ def test_the_wanted_image_is_taken_under_any_name(example: Record, monkeypatch: 
 
 @pytest.fixture
 def engines(monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception | None]:
-    """What each engine refuses, by its kind."""
+    """What each engine refuses, by its kind. Apptainer is not there."""
+    monkeypatch.setenv("PATH", "/nowhere")
     refused: dict[str, Exception | None] = {DOCKER: None, PODMAN: None}
 
     def connect(kind: str) -> Any:
@@ -191,7 +192,8 @@ def test_no_engine_has_it(engines: dict[str, Exception | None]) -> None:
     engines.update({DOCKER: NoEngineError("none answers", configured=False), PODMAN: EngineError("no such image")})
     spec = RunConfig(script=Path("train.py"), runtime="container")
     both = (
-        r"^no container engine can run the image: docker: none answers; podman: no such image, or use --runtime venv$"
+        r"^no container engine can run the image: docker: none answers; podman: no such image; apptainer:"
+        r" Apptainer is not installed, or use --runtime venv$"
     )
     with pytest.raises(NoEngineError, match=both):
         runtime.choose_runtime(spec)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from samebits.core.errors import StorageError, pluralize
 from samebits.core.jsonio import storage_error
-from samebits.host.cache_dir import cache_folder, exclusive
+from samebits.host.cache_dir import UNPACKED, cache_folder, exclusive
 from samebits.host.cleanup.item import Item, disk_size, last_use, seconds_ago
 from samebits.host.cleanup.run_needs import RunNeeds, needed_by
 
@@ -19,6 +19,7 @@ _UNFINISHED_DAYS = 1.0  # no installation and no copy takes longer
 def cache_items(needs: RunNeeds, processes: str) -> Iterator[Item]:
     """Every item of the cache. `processes` are the command lines and variables of this user's running programs."""
     yield from _environments(needs, processes)
+    yield from _unpacked_images(needs, processes)
     yield from _wheelhouses(needs)
     yield from _loose_wheels()
     yield from _sources(processes)
@@ -88,6 +89,22 @@ def _environments(needs: RunNeeds, processes: str) -> Iterator[Item]:
             needed=needed_by(needs.environments.get(path.name.partition("-")[0])),
             busy=_busy(path, processes),
             again="made again from its lock, with network",
+            remove=partial(_remove_locked, root, path.name, used),
+        )
+
+
+def _unpacked_images(needs: RunNeeds, processes: str) -> Iterator[Item]:
+    root = cache_folder(UNPACKED)
+    for path in _folders(root):
+        used = _lock_time(root, path.name)
+        yield Item(
+            kind="unpacked image",
+            name=path.name[:16],
+            size=disk_size(path),
+            used=used,
+            needed=needed_by(needs.images.get(f"sha256:{path.name}")),
+            busy=_busy(path, processes),
+            again="unpacked again from Docker, a registry or an archive",
             remove=partial(_remove_locked, root, path.name, used),
         )
 
@@ -237,7 +254,9 @@ def _computed() -> Iterator[Item]:
 def _unfinished() -> Iterator[Item]:
     """What interrupted installations, copies and downloads have left."""
     drafts = [
-        path for name in ("venvs", "source", "received", "inputs") for path in cache_folder(name).glob(".draft-*")
+        path
+        for name in ("venvs", "source", "received", "inputs", UNPACKED)
+        for path in cache_folder(name).glob(".draft-*")
     ]
     inputs = cache_folder("inputs")
     drafts += [*(inputs / "trees").glob(".draft-*"), *(inputs / "partial").glob("*")]

@@ -54,7 +54,8 @@ def submit_command(spec: RunConfig, options: argparse.Namespace) -> int:
     planned, job = prepare(spec, flags)
     if options.dry_run:
         print_line(f"# sbatch {shlex.join(('--parsable', '--export=NIL', *flags))} batch.sh")
-        for line in job_script(JobDir(spec.runs / JOBS / job.id), spec.workers).splitlines():
+        script = job_script(JobDir(spec.runs / JOBS / job.id), job.config.runtime, spec.workers)
+        for line in script.splitlines():
             print_line(line)
         return EXIT_OK
     return _follow_submitted(submit(planned, job), options)

@@ -104,5 +104,5 @@ def add_runtime_kind(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         metavar="KIND",
-        help="docker, podman, container (either), venv, or auto (default): docker if configured, else venv",
+        help="docker, podman, apptainer, container (any), venv, or auto (default): docker if configured, else venv",
     )

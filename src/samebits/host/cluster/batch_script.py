@@ -3,31 +3,42 @@
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import samebits
 from samebits import __version__
+from samebits.core.environment import APPTAINER, DOCKER, PODMAN
 from samebits.core.errors import InputError
+from samebits.core.run_config import CONTAINER
+from samebits.host import apptainer
 
 NOT_SHARED = 66
 """The exit status of a batch script that does not see what it needs."""
 
 TASK = "SLURM_ARRAY_TASK_ID"
-_PASSED = (
-    *("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "SAMEBITS_CACHE", "SAMEBITS_BASE"),
-    *("DOCKER_HOST", "DOCKER_CONFIG", "SLURM_CONF"),
-    *("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF"),
-)
-"""What the launcher needs to find cache, engine and Slurm. None of it reaches the script."""
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PASSED = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "SAMEBITS_CACHE", "SLURM_CONF")
+"""What the launcher needs to find cache and Slurm. None of it reaches the script."""
+
+_OF_ENGINES = {
+    DOCKER: ("DOCKER_HOST", "DOCKER_CONFIG", "SAMEBITS_BASE"),
+    PODMAN: ("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF"),
+    APPTAINER: (),
+}
+"""What it needs to find an engine."""
+
 _OF_SLURM = ("SLURM_JOB_ID", "SLURMD_NODENAME", TASK)
 
 
-def batch_script(*, needs: Path, flags: Sequence[str], arguments: Sequence[str], more: str = "") -> str:
+def batch_script(
+    *, needs: Path, flags: Sequence[str], arguments: Sequence[str], more: str = "", runtime: str = CONTAINER
+) -> str:
     """A script that calls the node's part with some arguments, and `more` as a shell reads it.
 
-    `needs` is a file that the node must see.
+    `needs` is a file that the node must see; `runtime` is what the node may train in.
     """
     directives = "\n".join(f"#SBATCH {_quoted(flag)}" for flag in ("--job-name=samebits", *flags, "--export=NIL"))
     words = [sys.executable, "-P", "-m", "samebits.host.cli.node", *arguments]
@@ -39,7 +50,7 @@ def batch_script(*, needs: Path, flags: Sequence[str], arguments: Sequence[str],
 test -r {shlex.quote(str(needs))} || exit {NOT_SHARED}
 
 # Nothing of the submitter's environment but where cache, engine and Slurm are. Signals reach the launcher itself.
-exec env -i {" ".join(_variables())} \\
+exec env -i {" ".join(_variables(runtime))} \\
   {shlex.join(words)}{more}
 """
 
@@ -61,13 +72,22 @@ def _quoted(flag: str) -> str:
     return '"' + re.sub(r'(["\\])', r"\\\1", flag) + '"'
 
 
-def _variables() -> list[str]:
+def _variables(runtime: str) -> list[str]:
     """Assignments for `env`; those of Slurm are only known on the node."""
     source = Path(samebits.__file__).resolve().parents[1]
+    engines = tuple(_OF_ENGINES) if runtime == CONTAINER else tuple({runtime} & set(_OF_ENGINES))
+    passed = (*_PASSED, *(name for engine in engines for name in _OF_ENGINES[engine]))
     return [
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        f"PATH={shlex.quote(_path(engines))}",
         "LANG=C.UTF-8",
         f"PYTHONPATH={shlex.quote(str(source))}",
-        *(f"{name}={shlex.quote(os.environ[name])}" for name in _PASSED if os.environ.get(name)),
+        *(f"{name}={shlex.quote(os.environ[name])}" for name in passed if os.environ.get(name)),
         *(f'{name}="${{{name}:-}}"' for name in _OF_SLURM),
     ]
+
+
+def _path(engines: tuple[str, ...]) -> str:
+    """Where programs are; a site may have Apptainer elsewhere, at the same place on all nodes."""
+    found = shutil.which(apptainer.PROGRAM) if APPTAINER in engines else None
+    folder = None if found is None else os.path.dirname(found)
+    return _PATH if folder is None or folder in _PATH.split(":") else f"{_PATH}:{folder}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import samebits
-from samebits.core.environment import RunImage
+from samebits.core.environment import APPTAINER, RunImage
 from samebits.core.errors import InputError
 from samebits.core.jsonio import readable_json, storage_error, write_atomically
 from samebits.core.run_config import RunConfig
@@ -101,8 +101,8 @@ def prepare_pods(spec: RunConfig) -> PodSubmission:
 def _check_spec(spec: RunConfig) -> None:
     if spec.workers != 1:
         raise InputError("several workers are not supported on Kubernetes; drop --workers, or use --on slurm")
-    if spec.runtime == "venv":
-        raise InputError("a pod runs the image; drop --runtime venv")
+    if spec.runtime in {"venv", APPTAINER}:
+        raise InputError(f"a pod runs the image; drop --runtime {spec.runtime}")
     if spec.gpus == "all":
         raise InputError("a pod asks for a number of GPUs; give it with --gpus")
 

@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 0.0
 RUNS_AGAIN = True
 
 
-def job_script(folder: JobDir, workers: int = 1) -> str:
+def job_script(folder: JobDir, runtime: str, workers: int = 1) -> str:
     """The script that Slurm starts on a node, in each attempt; several workers get a node each."""
     path = folder.path.absolute()
     flags = (
@@ -29,13 +29,13 @@ def job_script(folder: JobDir, workers: int = 1) -> str:
         "--signal=B:TERM@60",
         *((f"--nodes={workers}", f"--ntasks={workers}") if workers > 1 else ()),
     )
-    return batch_script(needs=folder.file.absolute(), flags=flags, arguments=(str(path),))
+    return batch_script(needs=folder.file.absolute(), flags=flags, arguments=(str(path),), runtime=runtime)
 
 
-def worker_script(folder: JobDir) -> str:
+def worker_script(folder: JobDir, runtime: str) -> str:
     """What starts a worker on another node than the batch script's."""
     arguments = ("--worker", str(folder.path.absolute()))
-    return batch_script(needs=folder.file.absolute(), flags=(), arguments=arguments, more=' "$@"')
+    return batch_script(needs=folder.file.absolute(), flags=(), arguments=arguments, more=' "$@"', runtime=runtime)
 
 
 def submit(folder: JobDir, job: Job) -> Job:

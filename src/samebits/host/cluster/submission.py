@@ -121,10 +121,10 @@ def for_nodes(spec: RunConfig, setup: RunSetup) -> RunConfig:
 
 def with_script(folder: JobDir) -> None:
     """Write what Slurm starts."""
-    workers = folder.read().config.workers
-    write_atomically(folder.script, job_script(folder, workers).encode(), mode=0o755)
-    if workers > 1:
-        write_atomically(folder.worker_script, worker_script(folder).encode(), mode=0o755)
+    config = folder.read().config
+    write_atomically(folder.script, job_script(folder, config.runtime, config.workers).encode(), mode=0o755)
+    if config.workers > 1:
+        write_atomically(folder.worker_script, worker_script(folder, config.runtime).encode(), mode=0o755)
 
 
 def submit(planned: PlannedRun, job: Job, complete: Callable[[JobDir], object] = with_script) -> JobDir:

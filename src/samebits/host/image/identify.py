@@ -82,23 +82,34 @@ def _wanted_labels(kind: ImageKind) -> Iterator[tuple[str, Digest | str | None, 
 def identify(engine: Engine, reference: str, kind: ImageKind) -> tuple[Image, ImageIdentity]:
     """The image to train in, with its digests; raises ImageError if it is missing or outdated."""
     image = require_image(engine, reference)
+    kind = current_kind(image, kind)
+    for note in (moved_tag(image, engine.runtime), moved_base(engine, image)):
+        if note is not None:
+            log(note)
+    return image, identity_of(image, kind, config_digest(engine, image))
+
+
+def current_kind(image: Image, kind: ImageKind) -> ImageKind:
+    """The kind of an image; raises ImageError where it is of another lock or version than this installation."""
     # The image says its device; locks and source must be those of this installation and project.
     device = GPU if image.labels.get("samebits.device") == GPU.device else CPU
     kind = replace(device, project=kind.project, python=kind.python)
     if other := _outdated(image, kind):
         what, found, ours = other
         raise ImageError(
-            f"the image {reference} was built from another {what} ({found or 'it names none'}; here it is"
+            f"the image {image.reference} was built from another {what} ({found or 'it names none'}; here it is"
             f" {ours or 'none'}); rebuild it with `samebits build`"
         )
+    return kind
+
+
+def identity_of(image: Image, kind: ImageKind, config: Digest) -> ImageIdentity:
+    """The digests of a current image."""
     base = image.labels.get(BASE_LABEL)
-    for note in (moved_tag(image, engine.runtime), moved_base(engine, image)):
-        if note is not None:
-            log(note)
-    return image, ImageIdentity(
+    return ImageIdentity(
         lock=kind.lock_digest,
         packages=kind.packages_digest,
         source=source_digest(kind),
-        config=config_digest(engine, image),
+        config=config,
         base=Digest.parse(base) if base else None,
     )

@@ -1,4 +1,4 @@
-"""The files of a cached virtual environment: are they as they were when pip had checked and installed them?
+"""The files of a cached virtual environment or unpacked image: are they as they were when it was made and checked?
 
 Every start compares sizes, times and names, which takes a tenth of a second. Once a day, and with `--strict`, the files
 are hashed. Compiled files count too: Python would run them whatever their sources say.
@@ -29,7 +29,7 @@ def record_files(folder: Path) -> None:
     _write_stamp(folder)
 
 
-def check_files(folder: Path, *, thorough: bool = False) -> None:
+def check_files(folder: Path, *, thorough: bool = False, what: str = "virtual environment") -> None:
     """Raise ImageError for files that were changed, removed or added since `record_files`; `thorough` hashes them."""
     if not thorough and _stamp_holds(folder):
         return
@@ -37,12 +37,12 @@ def check_files(folder: Path, *, thorough: bool = False) -> None:
         known = json.loads((folder / _MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot check whether {folder} was changed: {error}; {_remedy(folder)}") from error
-    log_progress("checking the files of the virtual environment")
+    log_progress(f"checking the files of the {what}")
     found = _digests(folder)
     changed = differing_names(known, found)
     if changed:
         words = [f"{path} ({_kind(path in known, path in found)})" for path in changed]
-        raise ImageError(f"the virtual environment {folder} was changed: {shorten(words, 3)}; {_remedy(folder)}")
+        raise ImageError(f"the {what} {folder} was changed: {shorten(words, 3)}; {_remedy(folder)}")
     _write_stamp(folder)
 
 

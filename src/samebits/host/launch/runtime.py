@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samebits.core.environment import DOCKER, PODMAN, Environment, RunImage
+from samebits.core.environment import APPTAINER, DOCKER, PODMAN, Environment, RunImage
 from samebits.core.errors import EngineError, ImageError, InputError, NoEngineError
 from samebits.core.gpu_info import read_gpus
 from samebits.core.recipe import Device, ImageIdentity
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 CONTAINER_DATA = "/data"
 _CONTAINER_HOME = "/tmp"  # noqa: S108
 _CONTAINER_INPUTS = "/inputs"
-_ENGINES = {"auto": (DOCKER,), CONTAINER: (DOCKER, PODMAN)}
+_ENGINES = {"auto": (DOCKER,), CONTAINER: (DOCKER, PODMAN, APPTAINER)}
 """Which engines are asked, in this order, where the user names none."""
 
 
@@ -84,27 +84,41 @@ def choose_runtime(spec: RunConfig, wanted: ImageIdentity | None = None) -> Runt
 
 def _container(spec: RunConfig, device: Device, wanted: ImageIdentity | None) -> Runtime:
     """A container of the first engine that has the image, or can have it. Raises NoEngineError, or what it refused."""
-    from samebits.host.docker import Engine
-    from samebits.host.image.identify import find_or_build
-
     kinds = _ENGINES.get(spec.runtime, (spec.runtime,))
     refused: list[str] = []
     for kind in kinds:
         try:
-            engine = Engine(kind)
-            image, identity = find_or_build(engine, project_kind(spec), spec.image, wanted)
-            _check_knows_workers(spec, identity)
-            return _engine_runtime(engine, image, identity, device)
+            return _of_kind(kind, spec, device, wanted)
         except (EngineError, ImageError) as error:
             if len(kinds) == 1:
                 raise
-            refused.append(f"{kind}: {error}")
+            # What to do about one engine is no advice where there are others.
+            refused.append(f"{kind}: {str(error).partition(';')[0] if isinstance(error, NoEngineError) else error}")
     raise NoEngineError(f"no container engine can run the image: {'; '.join(refused)}")
 
 
-def _check_knows_workers(spec: RunConfig, identity: ImageIdentity) -> None:
+def _of_kind(kind: str, spec: RunConfig, device: Device, wanted: ImageIdentity | None) -> Runtime:
+    if kind == APPTAINER:
+        from samebits.host.launch.apptainer_runtime import choose_apptainer
+
+        return choose_apptainer(spec, device, wanted)
+    from samebits.host.docker import Engine
+    from samebits.host.image.identify import find_or_build
+
+    engine = Engine(kind)
+    image, identity = find_or_build(engine, project_kind(spec), spec.image, wanted)
+    check_knows_workers(spec, identity)
+    return _engine_runtime(engine, image, identity, device)
+
+
+def is_own_source(identity: ImageIdentity) -> bool:
+    """Whether an image's runner is that of this installation."""
+    return any(identity.source == source_digest(kind) for kind in (CPU, GPU))
+
+
+def check_knows_workers(spec: RunConfig, identity: ImageIdentity) -> None:
     """Raise InputError for several workers in an image of another samebits: an older runner would start only one."""
-    if spec.workers > 1 and identity.source not in {source_digest(kind) for kind in (CPU, GPU)}:
+    if spec.workers > 1 and not is_own_source(identity):
         raise InputError("the image holds another samebits, which may not know --workers; run `samebits build` first")
 
 
@@ -123,7 +137,7 @@ def device_for(gpus: str | None) -> Device:
 
 def in_recorded_image(engine: "Engine", image: "Image", record: Record) -> Runtime:
     """A container of the run's image; raises EngineError or SettingError if the recorded GPUs are not available."""
-    return of_recorded(_engine_runtime(engine, image, record.recipe.image, _recorded_device(record)), record)
+    return of_recorded(_engine_runtime(engine, image, record.recipe.image, recorded_device(record)), record)
 
 
 def was_in_container(record: Record) -> bool:
@@ -139,7 +153,7 @@ def in_recorded_venv(run: RunDir, record: Record, trusted: tuple[str, ...] = ())
     the run's folder does not hold them.
     """
     recorded = record.recipe.image
-    device = _recorded_device(record)
+    device = recorded_device(record)
     require_trust(run, record, trusted)
     interpreter = recorded_interpreter(recorded.python)
     identity = replace(recorded, python=interpreter.version)
@@ -154,7 +168,7 @@ def in_recorded_venv(run: RunDir, record: Record, trusted: tuple[str, ...] = ())
 def installed_venv(record: Record) -> Runtime:
     """The virtual environment of this installation, for the device of a run."""
     interpreter = this_interpreter()
-    return _venv_runtime(_recorded_device(record), _venv_identity(CPU, interpreter), staged_context(), interpreter)
+    return _venv_runtime(recorded_device(record), _venv_identity(CPU, interpreter), staged_context(), interpreter)
 
 
 def _venv_identity(kind: ImageKind, interpreter: Interpreter) -> ImageIdentity:
@@ -172,7 +186,8 @@ def of_recorded(runtime: Runtime, record: Record) -> Runtime:
     return replace(runtime, setup=replace(runtime.setup, record_version=record.version))
 
 
-def _recorded_device(record: Record) -> Device:
+def recorded_device(record: Record) -> Device:
+    """The device of a run, as this machine has it; raises EngineError or SettingError where it has none."""
     device = record.recipe.device
     here = device_for(None if device.kind == "cpu" else str(device.count))
     # A recipe from before version 1.7 has no such number; preflight compares what the run observed.
@@ -180,12 +195,11 @@ def _recorded_device(record: Record) -> Device:
 
 
 def _engine_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, device: Device) -> Runtime:
-    from samebits.host.container_request import ContainerRequest
     from samebits.host.image.build import image_python, known_metadata
     from samebits.host.launch.container import run_container
 
     # A runner of an older samebits checks the container around it under this name alone, and cannot be process 1.
-    known = any(identity.source == source_digest(kind) for kind in (CPU, GPU))
+    known = is_own_source(identity)
     environment = Environment(
         runtime=engine.runtime if known else DOCKER,
         engine=engine.describe(),
@@ -197,23 +211,11 @@ def _engine_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, d
         return run_container(engine, replace(plan_container(folder, spec, image), watches=known), streams)
 
     def fetch(folder: RunDir, spec: RunConfig, home: Path) -> int:
-        network = Network.of(os.environ, home, _CONTAINER_HOME)
-        request = plan_container(folder, spec, image)
-        return run_container(
-            engine,
-            replace(
-                request,
-                environment={**request.environment, **network.variables},
-                mounts=(*request.mounts, (home.resolve(), _CONTAINER_HOME, False)),
-                network=network.mode,
-            ),
-        )
+        return run_container(engine, plan_fetch(folder, spec, image, home))
 
     def query(arguments: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:
         output = io.BytesIO()
-        request = ContainerRequest(
-            image=image.id, command=arguments, environment=variables, mounts=(), user=_current_user()
-        )
+        request = plan_query(arguments, variables, image)
         return run_container(engine, request, Streams(out=output)), output.getvalue().decode()
 
     return Runtime(setup=setup, prepare=lambda: None, run=run, query=query, fetch=fetch, here=engine.is_here())
@@ -255,6 +257,24 @@ def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "Containe
         user=_current_user(),
         gpus=spec.gpus,
     )
+
+
+def plan_fetch(folder: RunDir, spec: RunConfig, image: "Image", home: Path) -> "ContainerRequest":
+    """The container for a fetch: with the network, and a home folder that stays."""
+    request, network = plan_container(folder, spec, image), Network.of(os.environ, home, _CONTAINER_HOME)
+    return replace(
+        request,
+        environment={**request.environment, **network.variables},
+        mounts=(*request.mounts, (home.resolve(), _CONTAINER_HOME, False)),
+        network=network.mode,
+    )
+
+
+def plan_query(arguments: tuple[str, ...], variables: Mapping[str, str], image: "Image") -> "ContainerRequest":
+    """The container for a call of the entrypoint without the user's script and data."""
+    from samebits.host.container_request import ContainerRequest
+
+    return ContainerRequest(image=image.id, command=arguments, environment=variables, mounts=(), user=_current_user())
 
 
 def _venv_runtime(

@@ -18,7 +18,7 @@ from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import open_plain
 from samebits.core.run_setup import PlannedRun
-from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv, was_in_container
+from samebits.host.launch.runtime import Runtime, in_recorded_venv, was_in_container
 from samebits.host.launch.train import execute_silently
 from samebits.host.subprocesses import FINALIZE_SECONDS
 
@@ -66,12 +66,9 @@ def _recorded_runtime(run: RunDir, record: Record, job: SegmentJob) -> Runtime:
     if not was_in_container(record):
         return in_recorded_venv(run, record, job.trusted)
     # Imported here: a run in a virtual environment needs no engine.
-    from samebits.host.docker import Engine
-    from samebits.host.image.rebuild import provide_recorded
+    from samebits.host.rerun.recorded_image import provide_image
 
-    engine = Engine()
-    image = provide_recorded(engine, run, record, offline=job.offline, trusted=job.trusted)
-    return in_recorded_image(engine, image, record)
+    return provide_image(run, record, offline=job.offline, trusted=job.trusted).runtime
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from samebits.core.record import Record
 from samebits.core.run_config import BITWISE, REPRODUCIBILITY_LEVELS
 from samebits.core.run_dir import RunDir
 from samebits.host.image.build_context import check_kept
-from samebits.host.launch.runtime import Runtime, in_recorded_image, in_recorded_venv, of_recorded, was_in_container
+from samebits.host.launch.runtime import Runtime, in_recorded_venv, of_recorded, was_in_container
 from samebits.host.rerun.hardware import PreflightCheck
 from samebits.host.rerun.request import RerunRequest
 
@@ -77,24 +77,22 @@ def _why(error: SamebitsError) -> str:
 
 
 def _image(run: RunDir, record: Record, options: SoftwareOptions) -> tuple[list[PreflightCheck], Runtime | None]:
-    from samebits.host.docker import Engine
-    from samebits.host.image.rebuild import find_recorded, provide_recorded
+    from samebits.host.rerun.recorded_image import find_image, provide_image
 
     recorded = record.recipe.image
     wanted = recorded.config.short if recorded.config is not None else f"of source {recorded.source.short}"
-    engine = Engine()
     # A preflight takes seconds, so only `verify` builds.
     image = (
-        provide_recorded(engine, run, record, offline=options.offline, trusted=options.trusted)
+        provide_image(run, record, offline=options.offline, trusted=options.trusted)
         if options.executes
-        else find_recorded(engine, recorded)
+        else find_image(record)
     )
     if image is None:
         check_kept(run.image, recorded)
         reason = "`samebits verify` rebuilds it from the run's folder, and compares its digest"
         return [PreflightCheck(name="image", wanted=wanted, found="not here", reason=reason)], None
     rows = [PreflightCheck(name="image", wanted=wanted, found=f"{wanted} as {image.reference}")]
-    return rows, in_recorded_image(engine, image, record)
+    return rows, image.runtime
 
 
 def _venv(run: RunDir, record: Record, options: SoftwareOptions) -> tuple[list[PreflightCheck], Runtime | None]:

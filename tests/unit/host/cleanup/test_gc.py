@@ -16,7 +16,7 @@ from samebits.core.environment import Environment
 from samebits.core.errors import StorageError
 from samebits.core.record import Record, write_record
 from samebits.core.run_dir import MARKER, RunDir
-from samebits.host.cache_dir import cache_folder, exclusive
+from samebits.host.cache_dir import UNPACKED, cache_folder, exclusive
 from samebits.host.cleanup import engine_items
 from samebits.host.cleanup.cache_items import cache_items, running_programs
 from samebits.host.cleanup.item import Item, Selection, age_text, disk_size, size_text
@@ -95,6 +95,19 @@ def test_an_environment_that_a_run_needs(tmp_path: Path, example: Record) -> Non
     done = gc(tmp_path, "--yes", "--also-needed")
     assert f"goes; needed by {run.path.name}; made again from its lock, with network" in done.out
     assert not needed.exists()
+
+
+def test_an_unpacked_image() -> None:
+    folder = cache_folder(UNPACKED) / ("0" * 64)
+    (folder / "rootfs").mkdir(parents=True)
+    folder.with_name(f".{folder.name}.lock").touch()
+    needs = RunNeeds(images={f"sha256:{folder.name}": ["a-run"]})
+    assert items(needs)["0" * 16].needed == "needed by a-run"
+    # As Apptainer's own process has it in a variable.
+    busy = items(processes=f'"image":"{folder}/rootfs"')["0" * 16]
+    assert busy.busy == "a running program uses it"
+    items()["0" * 16].remove()
+    assert not folder.exists()
 
 
 def test_nobody_is_asked(tmp_path: Path) -> None:

@@ -227,11 +227,31 @@ def test_requeued_after_sigterm(
 def test_the_script_keeps_the_submitters_environment_out(job: JobDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "x")
     monkeypatch.setenv("SAMEBITS_BASE", "a 'base'; rm -rf /")
-    script = job_script(job)
+    script = job_script(job, "docker")
     assert "SECRET" not in script
     assert "env -i " in script
     assert "SAMEBITS_BASE='a '\"'\"'base'\"'\"'; rm -rf /'" in script
     assert "#SBATCH --export=NIL\n" in script
+
+
+@pytest.mark.parametrize(
+    ("runtime", "found"),
+    [("venv", ""), ("docker", "D"), ("podman", "P"), ("apptainer", "A"), ("container", "DPA")],
+)
+def test_a_node_gets_what_finds_its_engine(
+    job: JobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str, found: str
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///docker")
+    monkeypatch.setenv("CONTAINERS_CONF", "/containers.conf")
+    # As a module of the site does it.
+    site = tmp_path / "site's bin"
+    site.mkdir()
+    (site / "apptainer").touch(0o755)
+    monkeypatch.setenv("PATH", f"{site}:/usr/bin")
+    script = job_script(job, runtime)
+    parts = {"D": "DOCKER_HOST=unix:///docker", "P": "CONTAINERS_CONF=/containers.conf", "A": "site'\"'\"'s bin' LANG="}
+    assert "".join(part for part, text in parts.items() if text in script) == found
+    assert " PATH=/usr/local/sbin:" in script.replace("'", "")
 
 
 @pytest.mark.parametrize(
@@ -243,13 +263,13 @@ def test_the_script_keeps_the_submitters_environment_out(job: JobDir, monkeypatc
     ],
 )
 def test_the_name_of_a_folder_as_sbatch_reads_it(folder: str, written: str) -> None:
-    assert f"\n#SBATCH {written}\n#SBATCH --open-mode=append\n" in job_script(JobDir(Path(folder)))
+    assert f"\n#SBATCH {written}\n#SBATCH --open-mode=append\n" in job_script(JobDir(Path(folder)), "venv")
 
 
 @pytest.mark.parametrize("folder", ["/a\\b", "/a\n#SBATCH --wrap=x", "/a\tb"])
 def test_a_folder_that_slurm_cannot_print_to(folder: str) -> None:
     with pytest.raises(InputError, match="Slurm cannot print to "):
-        job_script(JobDir(Path(folder)))
+        job_script(JobDir(Path(folder)), "venv")
 
 
 @pytest.mark.parametrize("number", ["--me", "", "7 8", "7_", "7\n", "\N{ARABIC-INDIC DIGIT SEVEN}"])

@@ -284,6 +284,7 @@ def test_dry_run(cluster: Kubectl, played: Played) -> None:
     [
         (["--sbatch=-p x"], "--sbatch is for --on slurm; settings of pods are in samebits.toml under [on.kubernetes]"),
         (["--runtime", "venv"], "a pod runs the image; drop --runtime venv"),
+        (["--runtime", "apptainer"], "a pod runs the image; drop --runtime apptainer"),
         (["--gpus", "all"], "a pod asks for a number of GPUs; give it with --gpus"),
         (["--workers", "2"], "several workers are not supported on Kubernetes; drop --workers, or use --on slurm"),
     ],
