@@ -324,7 +324,8 @@ def test_ctrl_c_lets_go(small: Project, slurm: Cluster) -> None:
 def test_what_slurm_refuses(small: Project) -> None:
     done = finished(submit(small, "--sbatch=--partition=nowhere"))
     assert done.status == 2
-    assert "invalid partition specified: nowhere" in done.complaint
+    refused = "Slurm refuses the job: invalid partition specified: nowhere; change --sbatch, or [on.slurm]"
+    assert done.complaint == f"{refused} in samebits.toml"
     assert list(small.runs.glob("jobs/*")) == []
 
 

@@ -1,6 +1,7 @@
 """The only module that talks to Slurm: submit a script, ask how a job stands, requeue and cancel it."""
 
 import re
+import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -56,10 +57,28 @@ def task(job: str, node: JobNode, words: Sequence[str]) -> AbstractContextManage
 
 
 def submit(script: Path, flags: Sequence[str]) -> str:
-    """Submit a batch script; returns the job's id. Raises ToolError with Slurm's own words."""
+    """Submit a batch script; returns the job's id. Raises ToolError with one line."""
     # On the command line, as the submitter's SBATCH_EXPORT would win over the script.
     words = ["sbatch", "--parsable", "--export=NIL", *flags, str(script)]
-    return run_tool(words, what="submitting the job", limit=_LIMIT).strip().partition(";")[0]
+    try:
+        return run_tool(words, what="submitting the job", limit=_LIMIT).strip().partition(";")[0]
+    except ToolError as error:
+        raise ToolError(_refusal(error), error.output) from error
+
+
+def _refusal(error: ToolError) -> str:
+    """Why Slurm does not take a job, without the frame that sbatch puts around it."""
+    if shutil.which("sbatch") is None:
+        return "Slurm is not installed here: there is no sbatch; submit from a machine of the cluster"
+    lines = [line.removeprefix("sbatch: ").strip() for line in error.output.splitlines()]
+    # Warnings and hints to the manual explain nothing.
+    errors = [line for line in lines if line.startswith("error: ")] or lines[:1]
+    reasons = [line.removeprefix("error: ").removeprefix("Batch job submission failed: ") for line in errors]
+    if not reasons:
+        return str(error)
+    if any("controller" in reason for reason in reasons):
+        return f"Slurm does not answer: {reasons[-1]}; try again later, or ask the site"
+    return f"Slurm refuses the job: {reasons[0]}; change --sbatch, or [on.slurm] in samebits.toml"
 
 
 def active(job: str) -> JobStatus | None:

@@ -311,11 +311,42 @@ def test_bad_options(played: Played, options: list[str], complaint: str) -> None
     assert (done.status, done.complaint) == (2, complaint)
 
 
+_ADVICE = "; change --sbatch, or [on.slurm] in samebits.toml"
+_FAILED = "sbatch: error: Batch job submission failed: "
+_NOWHERE = f"sbatch: error: invalid partition specified: nowhere\n{_FAILED}Invalid partition name specified"
+_SILENT = "Unable to contact slurm controller (connect failure)"
+
+
+@pytest.mark.parametrize(
+    ("printed", "complaint"),
+    [
+        (_NOWHERE, f"Slurm refuses the job: invalid partition specified: nowhere{_ADVICE}"),
+        (f"sbatch: warning: x\n{_NOWHERE}", f"Slurm refuses the job: invalid partition specified: nowhere{_ADVICE}"),
+        (
+            f"{_FAILED}Requested time limit is invalid",
+            f"Slurm refuses the job: Requested time limit is invalid{_ADVICE}",
+        ),
+        ("sbatch: unrecognized option '--x'\nTry --help", f"Slurm refuses the job: unrecognized option '--x'{_ADVICE}"),
+        (f"{_FAILED}{_SILENT}", f"Slurm does not answer: {_SILENT}; try again later, or ask the site"),
+        ("", "submitting the job failed with status 1"),
+    ],
+)
+def test_what_slurm_refuses(
+    played: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str, complaint: str
+) -> None:
+    (tmp_path / "printed").write_text(printed)
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\ncat {tmp_path}/printed >&2; exit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    done = played.call("train", "train.py", "--runtime", "venv", "--on", "slurm")
+    assert (done.status, done.complaint) == (2, complaint)
+
+
 def test_without_slurm(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     done = played.call("train", "train.py", "--runtime", "venv", "--on", "slurm")
     assert (done.status, done.complaint) == (
-        2, "submitting the job needs the program 'sbatch', which is not installed"
+        2, "Slurm is not installed here: there is no sbatch; submit from a machine of the cluster"
     )  # fmt: skip
     assert list((played.project.runs / "jobs").iterdir()) == []
 
