@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from samebits.core.record import Record, read_record
+from samebits.host.cache_dir import UNPACKED, cache_folder
 from samebits.host.launch.venv import locked_python
 from support import lanes, outside, schedule, warm_start
 from support.command import EXAMPLE, ROOT, SCRIPTS, Done, Project, call
@@ -191,7 +192,11 @@ def apptainer(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         pytest.skip(done.stderr)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{state}/bin:{os.environ['PATH']}")
+        before = set(cache_folder(UNPACKED).iterdir())
         yield
+        # Each version of the source has an image of its own.
+        for folder in set(cache_folder(UNPACKED).iterdir()) - before:
+            shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([tool, "down", state], check=True)
 
 

@@ -3,7 +3,6 @@
 All are `slow`: they unpack an image of two gigabytes. Left out where Apptainer cannot be fetched, or does not start.
 """
 
-import os
 import signal
 import subprocess
 from pathlib import Path
@@ -100,11 +99,11 @@ def _words(path: Path) -> bytes:
         return b""
 
 
-def test_an_archive_where_no_engine_is(in_apptainer: Project, tmp_path: Path) -> None:
-    archive = tmp_path / "image.tar"
+def test_an_archive_where_no_engine_is(in_apptainer: Project, open_folder: Path) -> None:
+    archive = open_folder / "image.tar"
     assert subprocess.run([*COMMAND, "build"], check=False).returncode == 0
     subprocess.run(["docker", "save", CPU.tag, "-o", archive], check=True)
-    here = {"DOCKER_HOST": NO_DOCKER, "SAMEBITS_CACHE": str(tmp_path / "cache")}
+    here = {"DOCKER_HOST": NO_DOCKER, "SAMEBITS_CACHE": str(open_folder / "cache")}
     without = in_apptainer.train(**here)
     assert without.complaint.startswith("Apptainer has no image samebits:cpu, and builds none; name one by digest in a")
     done = in_apptainer.train("--image", str(archive), **here)
@@ -125,6 +124,5 @@ def test_an_unpacked_image_that_was_changed(in_apptainer: Project) -> None:
     finally:
         changed.unlink()
     assert refused.status == 2
-    assert "was changed: rootfs/opt/samebits/new.py (added); remove it" in refused.complaint
+    assert "was changed: rootfs/opt/samebits/new.py (added); remove it" in refused.err.splitlines()[-1]
     assert in_apptainer.train("--strict").status == 0
-    assert os.path.exists(changed.parent)
