@@ -35,6 +35,8 @@ def _wanted(images: ApptainerImages, wanted: ImageIdentity | None) -> Image | No
 
 
 def _named(images: ApptainerImages, kind: ImageKind, reference: str | None, wanted: ImageIdentity | None) -> Image:
+    if reference is not None and reference.startswith("sha256:") and (found := images.find(Digest.parse(reference))):
+        return found
     if reference is not None and "@sha256:" in reference:
         return replace(images.pull(reference), reference=reference)
     if reference is not None and (reference.endswith(".tar") or "/" in reference) and Path(reference).is_file():

@@ -265,6 +265,7 @@ def test_without_an_engine_the_only_image_that_fits(
     monkeypatch.setattr(apptainer_images, "unpack_layout", None)
     assert unpacked_choice.find_unpacked(images, CPU, str(archive)) == (image, identity)
     assert unpacked_choice.find_unpacked(images, CPU, "nowhere:1", identity) == (image, identity)
+    assert unpacked_choice.find_unpacked(images, CPU, str(config)) == (image, identity)
     other = ImageIdentity(lock=identity.lock, source=identity.source, config=Digest("0" * 64))
     with pytest.raises(ImageError, match=r"^Apptainer has no image samebits:cpu"):
         unpacked_choice.find_unpacked(images, CPU, None, other)
