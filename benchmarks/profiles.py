@@ -150,16 +150,16 @@ def draw(path: Path) -> None:
 
     kept = Measurement.read(HERE / "kept" / "profiles.json").figures
     values = {(figure.row, figure.column): figure.value for figure in kept if figure.table == RATIO}
-    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     shown = list(dict.fromkeys(row for row, _ in values))
     width = 0.8 / len(shown)
     for number, row in enumerate(shown):
         places = [place + (number - (len(shown) - 1) / 2) * width for place in range(len(FAMILIES))]
-        axes.bar(places, [values[row, family] for family in FAMILIES], width, label=row)
+        axes.bar(places, [values[row, family] for family in FAMILIES], width, label=row.replace("`", ""))
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xticks(range(len(FAMILIES)), FAMILIES)
     axes.set_ylabel("throughput, TensorFlow's defaults\nat the same threads = 1")
-    axes.legend(fontsize="small", ncols=2, loc="lower center")
+    figure.legend(fontsize="small", ncols=2, loc="outside lower center")
     figure.savefig(path, metadata={"Date": None})
 
 
