@@ -87,11 +87,15 @@ def _text(table: Fields | None, name: str) -> str:
     return str(found)
 
 
-def prepare(spec: RunConfig, flags: tuple[str, ...]) -> tuple[PlannedRun, Job]:
-    """Plan a run with the runtime of this machine, which is part of its recipe; nothing is written yet."""
+def prepare(spec: RunConfig, flags: tuple[str, ...], *, networked: bool = False) -> tuple[PlannedRun, Job]:
+    """Plan a run with the runtime of this machine, which is part of its recipe; nothing is written yet.
+
+    `networked` says that containers have a network there, by which several workers reach each other.
+    """
     require_given(spec)
     runtime = choose_runtime(spec)
-    check_reachable(runtime, spec.workers)
+    if not networked:
+        check_reachable(runtime, spec.workers)
     with hashing_progress("hashing the data") as progress:
         planned = with_commit(plan_run(spec, runtime.setup, progress))
     submitted = datetime.now(UTC)
