@@ -273,6 +273,14 @@ def test_the_server_checks_a_dry_run(small: Project, kubernetes: Cluster) -> Non
     assert json.loads(done.out)["metadata"]["name"] not in kubernetes("get", "jobs", "--output=name")
 
 
+def test_a_server_without_indexed_jobs(small: Project) -> None:
+    done = finished(submit(small, "--workers", "2"))
+    assert done.status == 2
+    needed = "several workers need Kubernetes 1.26 or newer, for an Indexed Job, and this server is v1.20.2;"
+    assert done.complaint.startswith(needed)
+    assert list(small.runs.glob("jobs/*")) == []
+
+
 def test_ctrl_c_lets_go(small: Project, kubernetes: Cluster) -> None:
     process = submit(small, epochs=400)
     job = job_of(small)

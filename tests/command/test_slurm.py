@@ -19,8 +19,8 @@ from samebits.core.liveness import DEAD
 from samebits.core.record import FINISHED, INTERRUPTED, read_record
 from samebits.host.cluster.job_dir import JobDir
 from samebits.host.image.build_context import CPU
-from support.cluster_jobs import SLOW_SCRIPT, finished, job_of, started, trained_here, trains, wait_for
-from support.command import COMMAND, ROOT, SCRIPTS, Done, Project, call, newest
+from support.cluster_jobs import SLOW_SCRIPT, finished, job_of, started, trained_here, trains, wait_for, workers_script
+from support.command import COMMAND, ROOT, Done, Project, call, newest
 from support.machine import containers
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("locked")]
@@ -362,12 +362,6 @@ def test_a_task_that_is_lost(small: Project, slurm: Cluster) -> None:
     _, complaint = process.communicate(timeout=200)
     assert process.returncode == 2
     assert "of the job array was lost: Slurm says CANCELLED" in complaint
-
-
-def workers_script(project: Project, epochs: int, pause: float) -> None:
-    text = (SCRIPTS / "workers" / "fit.py").read_text().replace("else 3", f"else {epochs}")
-    slow = f"keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: time.sleep({pause}))"
-    project.write(text.replace("callbacks=[callback]", f"callbacks=[callback, {slow}]"))
 
 
 def submit_workers(project: Project, *options: str, workers: int = 2) -> subprocess.Popen[str]:

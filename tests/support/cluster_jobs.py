@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from samebits.core.run_dir import RunDir
 from samebits.host.cluster.job_dir import JobDir
-from support.command import COMMAND, Done, Project, call
+from support.command import COMMAND, SCRIPTS, Done, Project, call
 
 SLOW_SCRIPT = """
 import os, sys, time
@@ -22,6 +22,13 @@ model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers
 model.compile("adam", "mse")
 model.fit(x, x[:, :1], epochs=int(sys.argv[1]), verbose=2, callbacks=[Slow()])
 """
+
+
+def workers_script(project: Project, epochs: int, pause: float) -> None:
+    """A script of several workers that takes its time after each epoch."""
+    text = (SCRIPTS / "workers" / "fit.py").read_text().replace("else 3", f"else {epochs}")
+    slow = f"keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: time.sleep({pause}))"
+    project.write(text.replace("callbacks=[callback]", f"callbacks=[callback, {slow}]"))
 
 
 def started(

@@ -35,7 +35,10 @@ class Kubectl:
     def answers(self, name: str, value: object) -> None:
         """What it prints from now on."""
         (self.folder / f"{name}.error").unlink(missing_ok=True)
-        (self.folder / name).write_text(value if isinstance(value, str) else json.dumps(value))
+        # A follower may ask at any time.
+        draft = self.folder / f"{name}.draft"
+        draft.write_text(value if isinstance(value, str) else json.dumps(value))
+        os.replace(draft, self.folder / name)
 
     def refuses(self, name: str, message: str) -> None:
         """What it prints on stderr, and fails."""

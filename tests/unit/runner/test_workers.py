@@ -273,6 +273,19 @@ def test_workers_of_other_nodes_join(meeting: RunDir) -> None:
         assert gathered.result().addresses == addresses
         assert [worker.result()[1] for worker in workers] == [addresses] * 2
     for index, channel in gathered.result().channels.items():
+        for end in (channel, workers[2 - index].result()[0]):
+            # A node without power closes nothing, and is lost all the same. TensorFlow notices within 10 s.
+            assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            silent, idle, interval, count = (
+                end.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (
+                    socket.TCP_USER_TIMEOUT,
+                    socket.TCP_KEEPIDLE,
+                    socket.TCP_KEEPINTVL,
+                    socket.TCP_KEEPCNT,
+                )
+            )
+            assert (silent, idle + interval * count) == (5_000, 5)
         workers[2 - index].result()[0].sendall(str(index).encode())
         assert channel.recv(9) == str(index).encode()
         channel.close()

@@ -1,6 +1,6 @@
 """`python -m samebits.host.cli.node FOLDER`: what a batch script starts on a node; with `--task` a task of an array.
 
-With `--worker` it is one of several workers.
+With `--worker` it is one of several workers. In a pod of an Indexed Job, the index says which.
 """
 
 import sys
@@ -25,7 +25,12 @@ def node_command(*words: str) -> int:
     from samebits.host.cluster.job_dir import JobDir
     from samebits.host.cluster.node import Node, run_job
 
-    return run_job(JobDir(Path(words[0])), Node.here())
+    folder, node = JobDir(Path(words[0])), Node.here()
+    if node.index:
+        from samebits.host.cluster.pod_workers import work_in_pod
+
+        return work_in_pod(folder, node)
+    return run_job(folder, node)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ JOB_VERSION = "1.1"
 SLURM, KUBERNETES = "slurm", "kubernetes"
 JOBS = "jobs"
 PREFIX = "job-"
+MAX_ATTEMPTS = 10
+"""Of a job whose workers are lost again and again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +149,20 @@ class JobDir:
     def pods(self) -> Path:
         """Which image each pod of the job ran, as the cluster said."""
         return self.path / "pods.json"
+
+    @property
+    def workers(self) -> Path:
+        """Where the pods of several workers meet, see `pod_workers`."""
+        return self.path / "workers"
+
+    @property
+    def call(self) -> Path:
+        """What the chief's pod wants of the others."""
+        return self.workers / "call.json"
+
+    def answer(self, index: int) -> Path:
+        """What the pod of a worker answers."""
+        return self.workers / f"{index}.json"
 
     @property
     def code(self) -> Path:

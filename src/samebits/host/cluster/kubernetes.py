@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.errors import InputError, RecordError, ToolError
-from samebits.core.jsonio import Fields
+from samebits.core.jsonio import Fields, parse_digits
+from samebits.host.cluster.pod_job import INDEX_ANNOTATION
 from samebits.host.subprocesses import run_tool
 
 _LIMIT = 60.0  # seconds, for one call of kubectl
@@ -30,14 +31,18 @@ class JobName:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pod:
-    """A pod of a Job, as the server knows it: why it waits, how its container ended, the image that it ran."""
+    """A pod of a Job, as the server knows it: why it waits, how its container ended, the image that it ran.
+
+    `index` is that of an Indexed Job, else 0. `deleted` is when a deleted pod is to have ended.
+    """
 
     name: str
     uid: str
     phase: str
     created: str = ""
     node: str = ""
-    deleted: bool = False
+    index: int = 0
+    deleted: str = ""
     running: bool = False
     reason: str = ""
     message: str = ""
@@ -141,7 +146,8 @@ def _pod(item: dict[str, Any]) -> Pod:
         created=metadata.get("creationTimestamp") or "",
         phase=status.get("phase", ""),
         node=item.get("spec", {}).get("nodeName") or "",
-        deleted=bool(metadata.get("deletionTimestamp")),
+        index=parse_digits((metadata.get("annotations") or {}).get(INDEX_ANNOTATION, "")) or 0,
+        deleted=metadata.get("deletionTimestamp") or "",
         running="running" in state,
         reason=why.get("reason") or "",
         message=why.get("message") or "",

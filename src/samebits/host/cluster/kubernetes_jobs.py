@@ -1,5 +1,6 @@
 """Jobs on Kubernetes, as `schedulers.Scheduler` wants them: states from the Job, its pods and the job's folder."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ from samebits.host.cluster import kubernetes
 from samebits.host.cluster.batch_script import NOT_SHARED
 from samebits.host.cluster.job_dir import Job, JobDir
 from samebits.host.cluster.kubernetes import JobName, JobObject, Pod
-from samebits.host.cluster.manifest import TERMINATION_SECONDS, named_in
+from samebits.host.cluster.manifest import NOT_FINAL, TERMINATION_SECONDS, named_in
 from samebits.host.cluster.pod_images import note_images, wrong_image
 from samebits.host.cluster.states import (
     FAILED,
@@ -24,6 +25,7 @@ from samebits.host.cluster.states import (
 from samebits.host.console import log
 
 if TYPE_CHECKING:
+    from samebits.host.cluster.node import Node
     from samebits.host.launch.runtime import Runtime
 
 POLL_SECONDS = 2.0
@@ -52,6 +54,13 @@ def runtime(job: Job) -> "Runtime":
     return pod_runtime(job.config, asked)
 
 
+def spread(folder: JobDir, job: Job, node: "Node") -> "Callable[[Runtime], Runtime]":
+    """The others are pods of the same Job."""
+    from samebits.host.cluster.pod_workers import RollCall
+
+    return RollCall(folder, job.config.workers, node).spread
+
+
 def state(folder: JobDir, job: Job) -> JobState:
     """The state of a job. Raises ToolError where the cluster cannot be asked."""
     if job.number is None:
@@ -67,7 +76,7 @@ def state(folder: JobDir, job: Job) -> JobState:
         return ended(end)
     if found is None or found.uid != job.pod_job.uid:
         return cancelled(folder, "deleted from outside")
-    return _of_object(folder, name, found, pods)
+    return _of_object(folder, name, found, pods, job.config.workers)
 
 
 def cancel(folder: JobDir, job: Job) -> None:
@@ -88,22 +97,36 @@ def name_of(job: Job) -> JobName:
     return JobName(context=job.pod_job.context, namespace=namespace, name=name)
 
 
-def _of_object(folder: JobDir, name: JobName, found: JobObject, pods: list[Pod]) -> JobState:
+def _of_object(folder: JobDir, name: JobName, found: JobObject, pods: list[Pod], workers: int) -> JobState:
     """The state of a job that is there and wrote no end."""
     if found.ended:
         return _without_end(folder, found.reason or found.ended, pods)
     if found.suspended:
         return waiting(folder, "suspended: it waits for its queue")
-    return _of_pod(folder, name, [pod for pod in pods if not pod.deleted])
+    if workers == 1:
+        return _of_pod(folder, name, pods)
+    states = [_of_pod(folder, name, [pod for pod in pods if pod.index == index]) for index in range(workers)]
+    # The job trains once the last of them runs, and never where one waits for good.
+    waits = [index for index, one in enumerate(states) if one.kind != RUNNING]
+    if not waits:
+        return JobState(kind=RUNNING, detail=", ".join(one.detail for one in states))
+    index = next((index for index in waits if states[index].hopeless), waits[0])
+    return replace(states[index], detail=f"worker {index}: {states[index].detail}")
 
 
 def _of_pod(folder: JobDir, name: JobName, pods: list[Pod]) -> JobState:
-    if pods and pods[-1].exit_code == NOT_SHARED:
+    """The state by the youngest of some pods, of which at most one is to run."""
+    left = [pod for pod in pods if not pod.deleted]
+    if left and left[-1].exit_code == NOT_SHARED:
         # A server that cannot be told which ends are final starts some more pods.
         return waiting(folder, not_shared(folder).detail, hopeless=True)
-    if not pods or pods[-1].phase in {"Failed", "Succeeded"}:
+    if not left and pods and pods[-1].node:
+        # Its node may be lost. Then nothing confirms the pod's end, and the server makes no other one.
+        last = pods[-1]
+        return waiting(folder, f"its pod on {last.node} was to end by {last.deleted}; another one follows its end")
+    if not left or left[-1].phase in {"Failed", "Succeeded"}:
         return waiting(folder, "it waits for a pod")
-    pod = pods[-1]
+    pod = left[-1]
     if pod.running:
         return JobState(kind=RUNNING, detail=pod.node)
     reason, message = pod.reason, pod.message
@@ -121,7 +144,10 @@ def _without_end(folder: JobDir, reason: str, pods: list[Pod]) -> JobState:
     """The state of a job that is over and wrote no end: by what the cluster still knows."""
     if folder.cancelled.exists():
         return cancelled(folder)
-    if pods and pods[-1].exit_code == NOT_SHARED:
+    # Of several workers, the one that failed: others were ended for it.
+    codes = [pod.exit_code for pod in pods if pod.exit_code is not None]
+    last = next((code for code in codes if code not in NOT_FINAL), codes[-1] if codes else None)
+    if last == NOT_SHARED:
         return not_shared(folder)
-    code = "" if not pods or pods[-1].exit_code is None else f", exit code {pods[-1].exit_code}"
+    code = "" if last is None else f", exit code {last}"
     return lost(f"Kubernetes says {reason}{code}")

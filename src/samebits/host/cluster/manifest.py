@@ -1,4 +1,7 @@
-"""The manifest of a job: a `batch/v1` Job with one pod, which keeps to the pod security standard *restricted*."""
+"""The manifest of a job: a `batch/v1` Job, whose pods keep to the pod security standard *restricted*.
+
+One worker is one pod. Several are the pods of an Indexed Job.
+"""
 
 import os
 import re
@@ -9,7 +12,8 @@ from typing import Any
 from samebits.core.errors import EXIT_TERMINATED, InputError
 from samebits.core.jsonio import Fields, read_json
 from samebits.host.cluster.batch_script import NOT_SHARED
-from samebits.host.cluster.pod_job import NODE_VARIABLE
+from samebits.host.cluster.job_dir import MAX_ATTEMPTS
+from samebits.host.cluster.pod_job import ADDRESS_VARIABLE, INDEX_VARIABLE, NODE_VARIABLE
 from samebits.host.cluster.pod_settings import PodSettings
 
 CONTAINER = "samebits"
@@ -17,16 +21,24 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 TERMINATION_SECONDS = 120
 """How long a pod has between SIGTERM and SIGKILL: for a checkpoint, and the end of the record."""
 
+INDEXED_SINCE = 26
+"""The minor version since which a server has Indexed Jobs, and can be told which ends are final."""
+
 _RETRIES = 6
 _KILLED = 137
+NOT_FINAL = (_KILLED, EXIT_TERMINATED)
+"""Exit codes of a pod that another one follows."""
+
 _PYTHON = "/opt/samebits/venv/bin/python"
 # -I ignores the image's PYTHONPATH: the launcher is the submitter's, and starts the image's runner.
 _START = "import runpy, sys; sys.path.insert(0, sys.argv[1]); del sys.argv[1]; "
 _START += "runpy.run_module('samebits.host.cli.node', run_name='__main__')"
 _SCRIPT = (
     f'test -r "$1/job.json" || exit {NOT_SHARED}; '
-    'echo "the output is in $1/log.txt"; '
-    f'exec {_PYTHON} -I -B -c "$2" "$1/launcher" "$1" >>"$1/log.txt" 2>&1'
+    # Two nodes cannot append to one file on every file system. The chief's is the job's.
+    f'i=${{{INDEX_VARIABLE}:-0}}; l="$1/log.txt"; test "$i" = 0 || l="$1/log-$i.txt"; '
+    'echo "the output is in $l"; '
+    f'exec {_PYTHON} -I -B -c "$2" "$1/launcher" "$1" >>"$l" 2>&1'
 )
 
 
@@ -52,6 +64,7 @@ class PodPlan:
     server: str
     home: str
     gpus: str | None = None
+    workers: int = 1
     settings: PodSettings = field(default_factory=PodSettings)
 
 
@@ -69,9 +82,11 @@ def manifest(plan: PodPlan) -> dict[str, Any]:
             "annotations": {"samebits/job": plan.job.name, "samebits/recipe": plan.recipe},
         },
         "spec": {
-            "completions": 1,
-            "parallelism": 1,
-            "backoffLimit": _RETRIES,
+            "completions": plan.workers,
+            "parallelism": plan.workers,
+            **({} if plan.workers == 1 else {"completionMode": "Indexed"}),
+            # Of several workers, an attempt may cost each one's pod.
+            "backoffLimit": _RETRIES if plan.workers == 1 else MAX_ATTEMPTS * plan.workers,
             **_policies(plan.server),
             "template": {"metadata": {"labels": labels}, "spec": _pod(plan)},
         },
@@ -84,21 +99,23 @@ def _policies(server: str) -> dict[str, Any]:
     An older one starts pods until `backoffLimit`; those find the end that the first one wrote.
     """
     found: dict[str, Any] = {}
-    if _is_at_least(server, 26):
-        stopped = {"containerName": CONTAINER, "operator": "NotIn", "values": [_KILLED, EXIT_TERMINATED]}
+    if is_at_least(server, INDEXED_SINCE):
+        stopped = {"containerName": CONTAINER, "operator": "NotIn", "values": list(NOT_FINAL)}
         found["podFailurePolicy"] = {
             "rules": [
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-                {"action": "FailJob", "onExitCodes": stopped},
+                # The schema of 1.26 demands an empty list, too.
+                {"action": "FailJob", "onExitCodes": stopped, "onPodConditions": []},
             ]
         }
-    if _is_at_least(server, 29):
+    if is_at_least(server, 29):
         # The next attempt begins once the one before has ended.
         found["podReplacementPolicy"] = "Failed"
     return found
 
 
-def _is_at_least(server: str, minor: int) -> bool:
+def is_at_least(server: str, minor: int) -> bool:
+    """Whether the version of a server is 1.`minor` or newer."""
     found = re.match(r"v?1\.([0-9]+)", server)
     return found is not None and int(found[1]) >= minor
 
@@ -136,7 +153,8 @@ def _container(plan: PodPlan, mounts: list[dict[str, Any]]) -> dict[str, Any]:
         "imagePullPolicy": "IfNotPresent",
         "command": ["/bin/sh", "-c", _SCRIPT, "samebits", str(plan.job), _START],
         "env": [
-            {"name": NODE_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            _own_field(NODE_VARIABLE, "spec.nodeName"),
+            *([] if plan.workers == 1 else [_own_field(ADDRESS_VARIABLE, "status.podIP")]),
             {"name": "SAMEBITS_CACHE", "value": str(plan.job / "cache")},
             # Paths are recorded relative to it, as here. The script gets the image's.
             {"name": "HOME", "value": plan.home},
@@ -154,6 +172,11 @@ def _container(plan: PodPlan, mounts: list[dict[str, Any]]) -> dict[str, Any]:
         **({} if not resources else {"resources": resources}),
         "volumeMounts": [*mounts, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  inside the container
     }
+
+
+def _own_field(name: str, path: str) -> dict[str, Any]:
+    """A variable with what the cluster knows of the pod."""
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
 def _resources(plan: PodPlan) -> dict[str, dict[str, str]]:

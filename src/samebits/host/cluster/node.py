@@ -2,20 +2,21 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK, InputError, SamebitsError, Terminated
+from samebits.core.errors import EXIT_DIFFERENT, EXIT_OK, EXIT_TERMINATED, InputError, SamebitsError, Terminated
+from samebits.core.jsonio import parse_digits
 from samebits.core.liveness import ALIVE, DEAD, HELD, UNKNOWN
 from samebits.core.record import Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run
 from samebits.host.audit.checkpoint_audit import why_not_resumable
-from samebits.host.cluster.job_dir import Job, JobDir, JobEnd, last_attempt
-from samebits.host.cluster.pod_job import NODE_VARIABLE
+from samebits.host.cluster.job_dir import MAX_ATTEMPTS, Job, JobDir, JobEnd, last_attempt
+from samebits.host.cluster.pod_job import ADDRESS_VARIABLE, INDEX_VARIABLE, NODE_VARIABLE
 from samebits.host.cluster.schedulers import Scheduler, scheduler_of
-from samebits.host.cluster.worker_tasks import lost_a_worker, on_nodes, require_recipe
+from samebits.host.cluster.worker_tasks import lost_a_worker, require_recipe
 from samebits.host.console import log, print_line
 from samebits.host.launch.runtime import Runtime
 from samebits.host.launch.train import execute
@@ -25,21 +26,27 @@ from samebits.host.runs.attempts import is_settled
 from samebits.host.trust import note_trained
 
 POLL_SECONDS = 1.0
-_MAX_ATTEMPTS = 10  # of a job whose workers are lost again and again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
-    """Where this attempt runs, as the cluster says: the id of the job on Slurm, and the name of the node."""
+    """Where this attempt runs, as the cluster says: the id of the job on Slurm, and the name of the node.
+
+    A pod of several workers has an index and an address.
+    """
 
     job: str
     name: str
+    index: int | None = None
+    address: str = ""
 
     @classmethod
     def here(cls) -> "Node":
         """From the variables of Slurm, or of a pod's manifest."""
         name = os.environ.get("SLURMD_NODENAME") or os.environ.get(NODE_VARIABLE) or os.uname().nodename
-        return cls(job=os.environ.get("SLURM_JOB_ID", ""), name=name)
+        index = parse_digits(os.environ.get(INDEX_VARIABLE, ""))
+        address = os.environ.get(ADDRESS_VARIABLE, "")
+        return cls(job=os.environ.get("SLURM_JOB_ID", ""), name=name, index=index, address=address)
 
 
 def run_job(folder: JobDir, node: Node) -> int:
@@ -56,8 +63,11 @@ def run_job(folder: JobDir, node: Node) -> int:
     try:
         run, status = _attempt(folder, job, node)
         end = _compared(folder, run, status)
-        if lost_a_worker(run) and len(folder.attempts()) < _MAX_ATTEMPTS:
+        if lost_a_worker(run) and len(folder.attempts()) < MAX_ATTEMPTS:
             _start_again(folder, scheduler, node)
+            # On Slurm, this process is ended now. An end of a job that does not run again would be final.
+            if not (scheduler.RUNS_AGAIN or folder.cancelled.exists()):
+                return EXIT_TERMINATED
     except Terminated:
         _start_again(folder, scheduler, node)
         raise
@@ -73,18 +83,23 @@ def run_job(folder: JobDir, node: Node) -> int:
 def _attempt(folder: JobDir, job: Job, node: Node) -> tuple[RunDir, int]:
     print_line(f"job {folder.path.name} on {node.name}", flush=True)
     scheduler = scheduler_of(job)
-    runtime = on_nodes(scheduler.runtime(job), folder, node.job, job.config.workers)
+    runtime = scheduler.runtime(job)
+    spread = scheduler.spread(folder, job, node) if job.config.workers > 1 else _alone
     earlier = tuple(run.path.name for run in folder.attempts())
     planned = plan_run(job.config, replace(runtime.setup, git=job.git, attempts=earlier))
     require_recipe(job.recipe, planned.recipe, f"the node {node.name}")
     last = last_attempt(folder, job.recipe)
     if last is None:
-        return _train(folder, planned, runtime)
+        return _train(folder, planned, spread(runtime))
     _wait_for_end(last, scheduler.PATIENCE_SECONDS)
     record = last.read()
     if is_settled(record):
         return last, record.outcome.exit_status or EXIT_OK
-    return _continue(folder, planned, runtime, last, record, node)
+    return _continue(folder, planned, runtime, last, record, spread)
+
+
+def _alone(runtime: Runtime) -> Runtime:
+    return runtime
 
 
 def _start_again(folder: JobDir, scheduler: Scheduler, node: Node) -> None:
@@ -106,14 +121,19 @@ def _train(folder: JobDir, planned: PlannedRun, runtime: Runtime) -> tuple[RunDi
 
 
 def _continue(
-    folder: JobDir, planned: PlannedRun, runtime: Runtime, last: RunDir, record: Record, node: Node
+    folder: JobDir,
+    planned: PlannedRun,
+    runtime: Runtime,
+    last: RunDir,
+    record: Record,
+    spread: Callable[[Runtime], Runtime],
 ) -> tuple[RunDir, int]:
     """Resume the last attempt where that is exact, else train from the start."""
     liveness = "" if read_record(last.record).finalized else last.liveness(record)
     if liveness in {ALIVE, HELD}:
         # The cluster declared its node dead, and it trains all the same. Nothing of it is touched.
         log(f"the attempt {record.id} still runs; this attempt starts over, and their results are compared")
-        return _train(folder, planned, runtime)
+        return _train(folder, planned, spread(runtime))
     # The cluster has started the job again: that declares an attempt ended which cannot be seen from here.
     declared = liveness == UNKNOWN
     if not declared:
@@ -121,7 +141,7 @@ def _continue(
     reason = None if declared else why_not_resumable(last, record)
     if reason is not None:
         log(f"the attempt {record.id} cannot be resumed: {reason}; this attempt starts over")
-        return _train(folder, planned, runtime)
+        return _train(folder, planned, spread(runtime))
     if not runtime.isolated:
         # This launcher is about to train the same recipe here: whether by resuming makes no difference.
         note_trained(planned.recipe, last)
@@ -129,14 +149,14 @@ def _continue(
         runs=folder.runs,
         data=planned.spec.data,
         attempts=planned.setup.attempts,
-        adapt=lambda found: on_nodes(found, folder, node.job, planned.spec.workers),
+        adapt=spread,
         inside=runtime if planned.setup.environment.in_container else None,
     )
     try:
         return resume(last, request, ResumeOptions(ended=declared), folder.note_attempt)
     except InputError as error:
         log(f"{error}; this attempt starts over")
-        return _train(folder, planned, runtime)
+        return _train(folder, planned, spread(runtime))
 
 
 def _compared(folder: JobDir, run: RunDir, status: int) -> JobEnd:

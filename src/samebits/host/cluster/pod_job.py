@@ -11,6 +11,14 @@ from samebits.core.jsonio import Fields
 NODE_VARIABLE = "SAMEBITS_NODE"
 """Names a pod's node, by its manifest."""
 
+ADDRESS_VARIABLE = "SAMEBITS_ADDRESS"
+"""The address of a pod of several workers, by the manifest."""
+
+INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
+"""The index of a pod, by the controller of Indexed Jobs."""
+
+INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+
 _LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
 

@@ -17,7 +17,16 @@ from samebits.core.run_setup import PlannedRun
 from samebits.host.cluster import kubernetes
 from samebits.host.cluster.job_dir import JOBS, Job, JobDir
 from samebits.host.cluster.kubernetes import JobName
-from samebits.host.cluster.manifest import Folder, PodPlan, manifest, named_in, object_name, volumes_for
+from samebits.host.cluster.manifest import (
+    INDEXED_SINCE,
+    Folder,
+    PodPlan,
+    is_at_least,
+    manifest,
+    named_in,
+    object_name,
+    volumes_for,
+)
 from samebits.host.cluster.pod_job import PodJob
 from samebits.host.cluster.pod_settings import PodSettings, read_pod_settings
 from samebits.host.cluster.submission import plan_job
@@ -73,6 +82,7 @@ class PodSubmission:
             server=pods.server,
             home=os.path.expanduser("~"),
             gpus=spec.gpus,
+            workers=spec.workers,
             settings=self.settings,
         )
 
@@ -84,8 +94,9 @@ def prepare_pods(spec: RunConfig) -> PodSubmission:
     settings = read_pod_settings(spec)
     owner = settings.owner()
     server = kubernetes.server_version(settings.context)
+    _check_server(server, spec.workers)
     namespace = settings.namespace or kubernetes.current_namespace(settings.context)
-    planned, job = plan_job(replace(spec, runtime="docker"), ())
+    planned, job = plan_job(replace(spec, runtime="docker"), (), networked=True)
     if planned.inputs is not None:
         raise InputError("a pod has no files from the network; copy those of inputs.lock into the data, or drop --on")
     image = planned.setup.environment.image
@@ -98,9 +109,16 @@ def prepare_pods(spec: RunConfig) -> PodSubmission:
     return PodSubmission(planned=planned, job=replace(job, pods=pods), namespace=namespace, settings=settings)
 
 
+def _check_server(server: str, workers: int) -> None:
+    """Raise InputError where an old server would make other pods of several workers than Indexed ones."""
+    if workers > 1 and not is_at_least(server, INDEXED_SINCE):
+        raise InputError(
+            f"several workers need Kubernetes 1.{INDEXED_SINCE} or newer, for an Indexed Job, and this server is"
+            f" {server}; drop --workers, or use --on slurm"
+        )
+
+
 def _check_spec(spec: RunConfig) -> None:
-    if spec.workers != 1:
-        raise InputError("several workers are not supported on Kubernetes; drop --workers, or use --on slurm")
     if spec.runtime in {"venv", APPTAINER}:
         raise InputError(f"a pod runs the image; drop --runtime {spec.runtime}")
     if spec.gpus == "all":

@@ -1,11 +1,13 @@
 """What is different from one cluster to another: the one place that chooses by a job's `scheduler`."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
 from samebits.host.cluster.job_dir import KUBERNETES, Job, JobDir
 from samebits.host.cluster.states import JobState
 
 if TYPE_CHECKING:
+    from samebits.host.cluster.node import Node
     from samebits.host.launch.runtime import Runtime
 
 
@@ -29,6 +31,9 @@ class Scheduler(Protocol):
 
     def runtime(self, job: Job) -> "Runtime":
         """On a node: what a job is trained in. Raises InputError."""
+
+    def spread(self, folder: JobDir, job: Job, node: "Node") -> "Callable[[Runtime], Runtime]":
+        """On the node of several workers' chief: how a runtime trains with the others. Raises InputError."""
 
     def state(self, folder: JobDir, job: Job) -> JobState:
         """How a job stands. Raises ToolError where the cluster cannot be asked."""

@@ -1,5 +1,6 @@
 """Jobs on Slurm, as `schedulers.Scheduler` wants them: a batch script, and states from `slurm` and the job's folder."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from samebits.host.cluster.states import RUNNING, JobState, cancelled, ended, lo
 from samebits.host.console import log
 
 if TYPE_CHECKING:
+    from samebits.host.cluster.node import Node
     from samebits.host.launch.runtime import Runtime
 
 POLL_SECONDS = 0.5
@@ -48,6 +50,13 @@ def runtime(job: Job) -> "Runtime":
     from samebits.host.launch.runtime import choose_runtime
 
     return choose_runtime(job.config, job.recipe.image)
+
+
+def spread(folder: JobDir, job: Job, node: "Node") -> "Callable[[Runtime], Runtime]":
+    """The others train as tasks on the job's nodes."""
+    from samebits.host.cluster.worker_tasks import on_nodes
+
+    return lambda found: on_nodes(found, folder, node.job, job.config.workers)
 
 
 def state(folder: JobDir, job: Job) -> JobState:

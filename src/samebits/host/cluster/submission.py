@@ -93,10 +93,14 @@ def prepare(spec: RunConfig, flags: tuple[str, ...]) -> tuple[PlannedRun, Job]:
     return plan_job(spec, flags)
 
 
-def plan_job(spec: RunConfig, flags: tuple[str, ...]) -> tuple[PlannedRun, Job]:
-    """The same, where script and data were looked for already."""
+def plan_job(spec: RunConfig, flags: tuple[str, ...], *, networked: bool = False) -> tuple[PlannedRun, Job]:
+    """The same, where script and data were looked for already.
+
+    `networked` says that containers have a network there, by which several workers reach each other.
+    """
     runtime = choose_runtime(spec)
-    check_reachable(runtime, spec.workers)
+    if not networked:
+        check_reachable(runtime, spec.workers)
     with hashing_progress("hashing the data") as progress:
         planned = with_commit(plan_run(spec, runtime.setup, progress))
     submitted = datetime.now(UTC)

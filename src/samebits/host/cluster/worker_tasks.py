@@ -1,8 +1,11 @@
-"""A run whose workers are tasks of one Slurm job: the chief where the batch script runs, the others by `srun`."""
+"""A run whose workers are on several nodes: what every worker's node does, and how Slurm starts the workers.
+
+The chief trains where the batch script runs, the others by `srun`. Those of Kubernetes are in `pod_workers`.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samebits.core.errors import InputError, SamebitsError, StorageError
@@ -14,14 +17,13 @@ from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import plan_run
 from samebits.host.cluster import slurm
 from samebits.host.cluster.job_dir import JobDir
-from samebits.host.launch.runtime import Runtime, choose_runtime, venv_variables
+from samebits.host.cluster.schedulers import scheduler_of
+from samebits.host.launch.runtime import Runtime
 from samebits.host.subprocesses import Streams
 
 
 def on_nodes(runtime: Runtime, folder: JobDir, job: str, workers: int) -> Runtime:
     """The runtime of a job with several workers, on the nodes that Slurm gave it; raises InputError."""
-    if workers == 1:
-        return runtime
     check_reachable(runtime, workers)
     nodes = _spread(slurm.nodes_of(job), workers)
 
@@ -55,11 +57,7 @@ def _spread(nodes: Sequence[slurm.JobNode], workers: int) -> list[slurm.JobNode]
 @contextmanager
 def _tasks(folder: JobDir, run: RunDir, job: str, nodes: Sequence[slurm.JobNode]) -> Iterator[None]:
     """Tasks for the workers beside the chief. Each ends when the chief closes its connection."""
-    try:
-        run.workers.mkdir(exist_ok=True)
-        write_atomically(run.worker_hosts, canonical_json([node.address for node in nodes]))
-    except OSError as error:
-        raise storage_error(error, run.workers) from error
+    write_hosts(run, [node.address for node in nodes])
     with ExitStack() as stack:
         for index, node in enumerate(nodes):
             if index:
@@ -68,19 +66,46 @@ def _tasks(folder: JobDir, run: RunDir, job: str, nodes: Sequence[slurm.JobNode]
         yield
 
 
-def run_worker(folder: JobDir, run: RunDir, index: int, node: str) -> int:
-    """Train as one worker on this node; what prevents that is left where the chief finds it."""
+def write_hosts(run: RunDir, addresses: Sequence[str]) -> None:
+    """Write where each worker of a run is, for the runner. Raises StorageError."""
     try:
+        run.workers.mkdir(exist_ok=True)
+        write_atomically(run.worker_hosts, canonical_json(list(addresses)))
+    except OSError as error:
+        raise storage_error(error, run.workers) from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerPlan:
+    """What a node trains as one worker: it makes the submitted recipe."""
+
+    runtime: Runtime
+    spec: RunConfig
+
+    @classmethod
+    def of(cls, folder: JobDir, node: str) -> "WorkerPlan":
+        """Hash code and data on this node; raises InputError where it would train something else."""
         job = folder.read()
-        runtime = choose_runtime(job.config, job.recipe.image)
+        runtime = scheduler_of(job).runtime(job)
         planned = plan_run(job.config, replace(runtime.setup, git=job.git))
         require_recipe(job.recipe, planned.recipe, f"the node {node}")
         runtime.prepare()
-        status, _ = runtime.query(("--worker", str(run.path), str(index)), venv_variables(run, planned.spec))
+        return cls(runtime=runtime, spec=planned.spec)
+
+    def train(self, run: RunDir, index: int) -> int:
+        """Train until the chief ends the run; returns the exit status."""
+        if self.runtime.work is None:
+            raise InputError("this runtime trains no worker beside a chief on another node")
+        return self.runtime.work(run, self.spec, index)
+
+
+def run_worker(folder: JobDir, run: RunDir, index: int, node: str) -> int:
+    """Train as one worker on this node; what prevents that is left where the chief finds it."""
+    try:
+        return WorkerPlan.of(folder, node).train(run, index)
     except SamebitsError as error:
         _leave(run.of_worker(index).failure, str(error))
         raise
-    return status
 
 
 def _leave(path: Path, text: str) -> None:

@@ -53,9 +53,12 @@ def pod_runtime(spec: RunConfig, asked: PodImage) -> Runtime:
     source = RECIPE / "source"
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
-        variables = spec.variables | ({} if spec.data is None else {"SAMEBITS_DATA": CONTAINER_DATA})
         words = ("--run", str(path_in_container(folder)))
-        return run_process(_request(words, variables, spec.determinism.unset, source), streams)
+        return run_process(_request(words, _variables(spec), spec.determinism.unset, source), streams)
+
+    def work(folder: RunDir, spec: RunConfig, index: int) -> int:
+        words = ("--worker", str(path_in_container(folder)), str(index))
+        return run_process(_request(words, _variables(spec), spec.determinism.unset, source))
 
     def query(arguments: tuple[str, ...], variables: Mapping[str, str]) -> tuple[int, str]:
         with tempfile.TemporaryFile() as output:
@@ -63,7 +66,12 @@ def pod_runtime(spec: RunConfig, asked: PodImage) -> Runtime:
             output.seek(0)
             return status, output.read().decode()
 
-    return Runtime(setup=setup, prepare=lambda: None, run=run, query=query, isolated=False)
+    return Runtime(setup=setup, prepare=lambda: None, run=run, query=query, work=work, isolated=False)
+
+
+def _variables(spec: RunConfig) -> dict[str, str]:
+    """The variables of a process that trains."""
+    return spec.variables | ({} if spec.data is None else {"SAMEBITS_DATA": CONTAINER_DATA})
 
 
 def _identity(manifest: Path, config: Digest | None) -> ImageIdentity:

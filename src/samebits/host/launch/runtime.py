@@ -47,7 +47,8 @@ class Runtime:
     `setup` is known before anything starts. `prepare` makes what is missing. `run` trains, copies the output to the
     streams, and returns the exit status. `query` calls the entrypoint with other arguments, without the user's script
     and data, and returns its exit status and stdout. `fetch` runs the script with the network on, in a home folder that
-    stays. `here` is False if another machine executes it, `isolated` if the script runs on the host itself.
+    stays. `work` trains as one worker of a run that another node has begun, and returns the exit status. `here` is
+    False if another machine executes it, `isolated` if the script runs on the host itself.
     """
 
     setup: RunSetup
@@ -55,6 +56,7 @@ class Runtime:
     run: Callable[[RunDir, RunConfig, Streams], int]
     query: Callable[[tuple[str, ...], Mapping[str, str]], tuple[int, str]]
     fetch: Callable[[RunDir, RunConfig, Path], int] | None = None
+    work: Callable[[RunDir, RunConfig, int], int] | None = None
     here: bool = True
     isolated: bool = True
 
@@ -308,9 +310,12 @@ def _venv_runtime(
             output.seek(0)
             return status, output.read().decode()
 
+    def work(folder: RunDir, spec: RunConfig, index: int) -> int:
+        return query(("--worker", str(folder.path), str(index)), venv_variables(folder, spec))[0]
+
     setup = RunSetup(image=identity, device=device, environment=environment, python=interpreter.minor)
     prepare = partial(prepare_venv, context, interpreter, packed, thorough=thorough)
-    return Runtime(setup=setup, prepare=prepare, run=run, query=query, fetch=fetch, isolated=False)
+    return Runtime(setup=setup, prepare=prepare, run=run, query=query, fetch=fetch, work=work, isolated=False)
 
 
 def _words(folder: RunDir) -> tuple[str, ...]:

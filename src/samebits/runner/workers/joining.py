@@ -24,6 +24,8 @@ JOIN_SECONDS = 600.0
 _POLL_SECONDS = 0.2
 _MAX_LINE = 1 << 16
 _REQUEST_SECONDS = 10.0
+_SILENT_SECONDS = 5
+"""After which a node that answers nothing is lost. TensorFlow itself has the script fail, 5 to 10 s after the loss."""
 
 
 def read_hosts(folder: RunDir) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ def _accepted(server: socket.socket, secret: str, workers: int) -> tuple[int, st
     if not known or not CHIEF < index < workers:
         channel.close()
         return None
-    channel.settimeout(None)
+    notice_loss(channel)
     return index, address, channel
 
 
@@ -108,8 +110,19 @@ def join(folder: RunDir, index: int, address: str, limit: float = JOIN_SECONDS) 
         addresses = json.loads(read_line(channel))
     except (OSError, ValueError) as error:
         raise InputError(f"the chief at {where['host']}:{where['port']} does not answer: {error}") from error
-    channel.settimeout(None)
+    notice_loss(channel)
     return channel, list(addresses)
+
+
+def notice_loss(channel: socket.socket) -> None:
+    """Have a connection end when the other node is gone: one without power closes nothing."""
+    channel.settimeout(None)
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    asked = ((socket.TCP_KEEPIDLE, 2), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, _SILENT_SECONDS - 2))
+    for option, value in asked:
+        channel.setsockopt(socket.IPPROTO_TCP, option, value)
+    # The kernel asks only where nothing is on its way. What is on its way must be confirmed.
+    channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_SECONDS * 1000)
 
 
 def _meeting(path: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from support.command import ROOT
 pytestmark = pytest.mark.slow
 
 _VALIDATE = ROOT / ".venv-manifests" / "bin" / "kubernetes-validate"
-_SERVERS = ("v1.25.0", "v1.29.0", "v1.37.0")
+_SERVERS = ("v1.25.0", "v1.26.0", "v1.29.0", "v1.37.0")
 
 Validate = Callable[[str, dict[str, Any]], subprocess.CompletedProcess[str]]
 
@@ -35,7 +35,7 @@ def validate(tmp_path_factory: pytest.TempPathFactory) -> Validate:
     return call
 
 
-def made(server: str, folder: Path) -> dict[str, Any]:
+def made(server: str, folder: Path, workers: int = 1) -> dict[str, Any]:
     """A manifest with everything in it."""
     settings = PodSettings(
         namespace="lab",
@@ -59,7 +59,8 @@ def made(server: str, folder: Path) -> dict[str, Any]:
         recipe=f"sha256:{'1' * 64}",
         server=server,
         home="/home/me",
-        gpus="1",
+        gpus="1" if workers == 1 else None,
+        workers=workers,
         settings=settings,
     )
     return manifest(plan)
@@ -71,11 +72,20 @@ def test_valid(validate: Validate, server: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("server", ["v1.26.0", "v1.29.0", "v1.37.0"])
+def test_an_indexed_job(validate: Validate, server: str, tmp_path: Path) -> None:
+    value = made(server, tmp_path, workers=3)
+    assert value["spec"]["completionMode"] == "Indexed"
+    done = validate(server, value)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     "path",
     [
         ("spec", "backoffLimit"),
         ("spec", "podFailurePolicy"),
+        ("spec", "completionMode"),
         ("spec", "template", "spec", "automountServiceAccountToken"),
         ("spec", "template", "spec", "securityContext", "runAsNonRoot"),
         ("spec", "template", "spec", "containers", 0, "securityContext", "readOnlyRootFilesystem"),
@@ -83,7 +93,7 @@ def test_valid(validate: Validate, server: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_misspelled_field(validate: Validate, path: tuple[Any, ...], tmp_path: Path) -> None:
-    value = made("v1.29.0", tmp_path)
+    value = made("v1.29.0", tmp_path, workers=2)
     place: Any = value
     for name in path[:-1]:
         place = place[name]

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,16 +13,14 @@ from typing import Any
 import pytest
 
 from samebits.core.digest import Digest
-from samebits.core.environment import Environment, RunImage
+from samebits.core.environment import RunImage
 from samebits.core.errors import InputError, RecordError, ToolError
 from samebits.core.jsonio import Fields, read_json
-from samebits.core.liveness import Host
-from samebits.core.recipe import ImageIdentity
+from samebits.core.liveness import Host, RunProcess
 from samebits.core.record import FINISHED, INTERRUPTED, RUNNING, Outcome, Record, write_record
 from samebits.core.run_config import REPRODUCIBILITY_LEVELS, make_config
 from samebits.core.run_dir import RunDir
-from samebits.core.run_setup import RunSetup
-from samebits.host.cluster import following, kubernetes, kubernetes_jobs, node, pod_submission
+from samebits.host.cluster import following, kubernetes, kubernetes_jobs, pod_submission
 from samebits.host.cluster.following import follow
 from samebits.host.cluster.job_dir import JobDir, JobEnd
 from samebits.host.cluster.manifest import Folder, object_name, volumes_for
@@ -35,67 +32,15 @@ from samebits.host.cluster.pod_submission import prepare_pods
 from samebits.host.cluster.schedulers import state_of
 from samebits.host.cluster.submission import submit
 from samebits.host.docker import Image
-from samebits.host.image.build_context import staged_context
 from samebits.host.launch import pod as pod_runtime
-from samebits.host.launch.runtime import Runtime
 from samebits.host.launch.venv import ProcessRequest
 from samebits.host.rerun.software import SoftwareOptions, find_software
 from samebits.host.subprocesses import Streams
 from support.fake_kubectl import Kubectl, kubectl, pod
 from support.fake_runner import Played, played
+from support.pods import CONFIG, IMAGE, NODE, OWNER, cluster, settings
 
-__all__ = ["kubectl", "played"]
-IMAGE = f"sha256:{'a' * 64}"
-CONFIG = Digest.of_bytes(b"config")
-OWNER = f"{os.getuid() or 1000}:{os.getgid() or 1000}"
-NODE = Node(job="", name="n1")
-
-
-def settings(folder: Path, text: str) -> Path:
-    """Write the user's own file."""
-    path = folder / "config" / "samebits" / "config.toml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"[on.kubernetes]\n{text}")
-    return path
-
-
-@pytest.fixture
-def cluster(played: Played, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Kubectl:
-    """A user with a volume, an image in the engine, and a fake cluster; pods have that image."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    settings(tmp_path, f'user = "{OWNER}"\nhost-paths = ["{played.project.folder}"]\n')
-    played.project.runs.mkdir()
-    played.project.runs.chmod(0o777)
-    image = RunImage(reference=f"samebits@{IMAGE}", id=IMAGE)
-    values = Fields(read_json(staged_context() / "image.json"))
-    lock, source = (Digest.parse(values.get(name, str)) for name in ("lock", "source"))
-    setup = RunSetup(
-        image=ImageIdentity(lock=lock, source=source, config=CONFIG),
-        environment=Environment(runtime="docker", image=image),
-    )
-    runtime = Runtime(setup=setup, prepare=lambda: None, run=lambda *_: 9, query=lambda *_: (9, ""))
-    monkeypatch.setattr("samebits.host.cluster.submission.choose_runtime", lambda _: runtime)
-    in_a_pod(played, monkeypatch, tmp_path)
-    # Copying the whole of samebits would take most of the time.
-    (tmp_path / "samebits" / "__pycache__").mkdir(parents=True)
-    (tmp_path / "samebits" / "__init__.py").touch()
-    monkeypatch.setattr(pod_submission, "PACKAGE", tmp_path / "samebits")
-    return kubectl
-
-
-def in_a_pod(played: Played, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """An image around this process, whose runner is played."""
-    (folder / "recipe").mkdir()
-    shutil.copyfile(staged_context() / "image.json", folder / "recipe" / "image.json")
-    monkeypatch.setattr(pod_runtime, "RECIPE", folder / "recipe")
-    monkeypatch.setattr(pod_runtime, "path_in_container", lambda run: run.path.absolute())
-
-    def run_process(request: ProcessRequest, _: Streams) -> int:
-        return played.player(request.command[4:], request.environment)
-
-    monkeypatch.setattr(pod_runtime, "run_process", run_process)
-    monkeypatch.setattr(node, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr("samebits.host.cluster.kubernetes_jobs.PATIENCE_SECONDS", 0.1)
+__all__ = ["cluster", "kubectl", "played"]
 
 
 @pytest.fixture
@@ -286,7 +231,6 @@ def test_dry_run(cluster: Kubectl, played: Played) -> None:
         (["--runtime", "venv"], "a pod runs the image; drop --runtime venv"),
         (["--runtime", "apptainer"], "a pod runs the image; drop --runtime apptainer"),
         (["--gpus", "all"], "a pod asks for a number of GPUs; give it with --gpus"),
-        (["--workers", "2"], "several workers are not supported on Kubernetes; drop --workers, or use --on slurm"),
     ],
 )
 @pytest.mark.usefixtures("cluster")
@@ -412,7 +356,18 @@ UNCLAIMED = {
             False,
         ),
         ([pod(**RUNS)], [], "running (n1)", False),
-        ([pod(**RUNS, metadata={"deletionTimestamp": "now"})], [], "queued (it waits for a pod)", False),
+        (
+            [pod(**RUNS, metadata={"deletionTimestamp": "2026-01-01T00:05:30Z"})],
+            [],
+            "queued (its pod on n1 was to end by 2026-01-01T00:05:30Z; another one follows its end)",
+            False,
+        ),
+        (
+            [pod(**RUNS, metadata={"name": "a", "deletionTimestamp": "2026-01-01T00:05:30Z"}), pod(**RUNS, node="n2")],
+            [],
+            "running (n2)",
+            False,
+        ),
         ([pod(phase="Failed", state={"terminated": {"exitCode": 143}})], [], "queued (it waits for a pod)", False),
         ([pod(phase="Failed", state={"terminated": {"exitCode": 66}})], [], "queued (its node does not see ", True),
     ],
@@ -620,6 +575,26 @@ def test_a_new_pod_waits_for_the_one_before(job: JobDir, played: Played, monkeyp
     origin = job.attempts()[1].read().origin
     assert origin.resumes is not None
     assert origin.resumes.id == first.path.name
+
+
+def test_a_pod_of_a_lost_node_is_resumed(job: JobDir, played: Played, cluster: Kubectl) -> None:
+    """Nothing of it can be seen, and its record says that it runs. The next pod waits for its end, but not for ever."""
+    played.player.dies = (0, 3)
+    assert run_job(job, NODE) == 2
+    job.end.unlink()
+    process = RunProcess.this()
+    assert process is not None
+    (first,) = job.attempts()
+    begun(first, Host(machine=None, launcher=replace(process, boot="of-n1")))
+    cluster.has_pods(pod(**RUNS, metadata={"deletionTimestamp": "2026-01-01T00:05:30Z"}))
+    state = state_of(job, job.read())
+    assert (state.kind, state.over) == ("preempted", False)
+    assert state.detail.startswith("its pod on n1 was to end by ")
+    played.player.dies = None
+    played.player.trained.clear()
+    assert run_job(job, replace(NODE, name="n2")) == 0
+    assert played.player.trained == [(0, 2), (0, 3)]
+    assert [run.read().outcome.state for run in job.attempts()] == [INTERRUPTED, FINISHED]
 
 
 def test_only_the_recorded_image_resumes(job: JobDir) -> None:
