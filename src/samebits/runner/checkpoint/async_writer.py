@@ -14,8 +14,11 @@ from samebits.runner.process.console import log
 
 # Each waiting checkpoint holds a copy of all variables in memory.
 _MAX_WAITING = 2
-_SHARE = 0.03
-"""The part of the time that checkpoints take at most, where they can be left out."""
+_SHARE = 0.015
+"""The part of the time that taking and writing checkpoints may have, where they can be left out.
+
+Where the training uses all cores, it loses about twice as much: they share memory and disk with it.
+"""
 _LARGE_BYTES = 64 << 20
 _FIRST = 8
 """So many checkpoints that are not large are always written: a short training loses less by them than by a kill."""
