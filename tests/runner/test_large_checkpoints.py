@@ -71,3 +71,54 @@ def test_a_run_that_left_checkpoints_out_resumes_to_the_same_bits(project: Proje
     done = project.train()
     assert done.status == 0, done.err
     assert newest(project).read().result == resumed.result
+
+
+MANY = """
+import keras, numpy as np
+x = np.random.default_rng(1).normal(size=(64, 4)).astype("float32")
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+model.compile("sgd", "mse")
+model.fit(x, x[:, :2], epochs=60, batch_size=16, verbose=0)
+"""
+
+
+@pytest.mark.parametrize("keep", ["last", "every:25"])
+def test_segments_that_are_not_neighbours_by_one_epoch(project: Project, keep: str) -> None:
+    project.write(MANY)
+    done = project.train("--keep", keep)
+    assert done.status == 0, done.err
+    assert epochs_kept(project)[-2:] != [59, 60]
+    done = call("verify", "last", "--segments", folder=project.folder)
+    assert (done.status, done.out.splitlines()[-1][:9]) == (0, "identical"), done.out + done.err
+
+
+UNCLOSED = """
+import os
+import keras, numpy as np, tensorflow as tf
+x = np.random.default_rng(1).normal(size=(64, 4)).astype("float32")
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+model.compile("sgd", "mse")
+
+class Log(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.hook = self.note
+        self.writer = tf.io.TFRecordWriter(os.path.join(os.environ["SAMEBITS_OUTPUT"], "log.tfrecord"))
+    def note(self, epoch):
+        self.writer.write(f"epoch {epoch}".encode())
+    def on_epoch_end(self, epoch, logs=None):
+        self.hook(epoch)
+
+def main():
+    model.fit(x, x[:, :2], epochs=3, batch_size=16, verbose=0, callbacks=[Log()])
+
+main()
+"""
+
+
+def test_what_a_writer_in_a_cycle_holds_is_in_the_result(project: Project) -> None:
+    """It writes its bytes when it is collected."""
+    project.write(UNCLOSED)
+    done = project.train()
+    assert done.status == 0, done.err
+    assert (newest(project).outputs / "log.tfrecord").stat().st_size == 69

@@ -231,6 +231,20 @@ def test_a_run_that_changed_is_read_again(
     assert listed(runs) == after
 
 
+def test_an_index_with_the_summaries_of_two_runs_exchanged(runs: Path, example: Record, index: Path) -> None:
+    make(runs, example, FIRST)
+    make(runs, example, SECOND)
+    before = listed(runs)
+    (path,) = index.iterdir()
+    with closing(sqlite3.connect(path)) as database, database:
+        rows = database.execute("SELECT state, crc, content, name FROM summaries ORDER BY name").fetchall()
+        assert len(rows) == 2
+        database.execute("DELETE FROM summaries")
+        exchanged = [(*one[:3], other[3]) for one, other in zip(rows, reversed(rows), strict=True)]
+        database.executemany("INSERT INTO summaries (state, crc, content, name) VALUES (?, ?, ?, ?)", exchanged)
+    assert listed(runs) == before
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -10,6 +10,7 @@ Before anything is unpacked, every layer has the digest that the configuration n
 import gzip
 import hashlib
 import json
+import lzma
 import os
 import shutil
 import tarfile
@@ -170,10 +171,11 @@ def named_config(archive: Path) -> Digest:
     try:
         with tarfile.open(archive) as file:
             for member in file:
-                content = file.extractfile(member) if member.size <= _SMALL else None
+                # What a link leads to need not be there.
+                content = file.extractfile(member) if member.isreg() and member.size <= _SMALL else None
                 if content is not None:
                     small[member.name] = content.read()
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+    except (OSError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ImageError(f"{archive} is no archive of an image: {error}") from error
     index = small.get("index.json", b"")
     return find_image(index, lambda digest: small.get(f"{_BLOBS}/{digest.hex}")).config

@@ -7,6 +7,7 @@ are hashed. Compiled files count too: Python would run them whatever their sourc
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,8 +100,11 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _content(path: Path) -> str:
-    """The digest of a file, or what a link links to."""
-    if path.is_symlink():
+    """The digest of a file, or what a link links to, or the kind of a file that holds no bytes."""
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
         return f"-> {os.readlink(path)}"
+    if not stat.S_ISREG(mode):  # such as a FIFO, which would wait for a writer
+        return f"kind {stat.S_IFMT(mode):o}"
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,7 @@
 
 import random
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from samebits.core.checkpoint_store import Position
@@ -124,3 +124,15 @@ def cut_batches(segments: Sequence[Segment], most: int) -> list[SegmentBatch]:
         batches[min(most - 1, int(middle * most / total))].append(segment)
         done += segment.trained
     return [tuple(batch) for batch in batches if batch]
+
+
+def split_where_dropped(batches: Sequence[SegmentBatch], is_kept: Callable[[Position], bool]) -> list[SegmentBatch]:
+    """The batches, each ended where a run that trains it would keep no checkpoint to compare."""
+    found: list[list[Segment]] = []
+    for batch in batches:
+        found.append([])
+        for segment in batch:
+            found[-1].append(segment)
+            if segment.end is not None and segment is not batch[-1] and not is_kept(segment.end):
+                found.append([])
+    return [tuple(batch) for batch in found]

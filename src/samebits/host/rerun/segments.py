@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,7 +31,13 @@ from samebits.host.compare.verdict import DIFFERENT, IDENTICAL, NOT_COMPARABLE, 
 from samebits.host.console import log
 from samebits.host.rerun.preflight import PreflightReport, preflight
 from samebits.host.rerun.request import RerunRequest
-from samebits.host.rerun.segment_plan import Segment, SegmentBatch, draw_sample, find_segments
+from samebits.host.rerun.segment_plan import (
+    Segment,
+    SegmentBatch,
+    draw_sample,
+    find_segments,
+    split_where_dropped,
+)
 from samebits.host.rerun.segment_verdict import (
     SegmentOptions,
     SegmentVerdict,
@@ -91,6 +98,7 @@ def verify_segments(
     segments = _find_segments(record, checkpoints)
     # Few large batches: every batch starts TensorFlow once.
     batches = draw_sample(segments, jobs=options.jobs, sample=options.sample, seed=options.seed)
+    batches = split_where_dropped(batches, partial(_is_kept, record, checkpoints))
     judged = _Verifier(run, record, checks, checkpoints, request, scratch).judge_all(batches, executor, report)
     found = SegmentVerification(
         verified=run,
@@ -134,6 +142,12 @@ def _find_segments(record: Record, checkpoints: CheckpointAudit) -> list[Segment
         number = pluralize(len(segments), "segment")
         log(f"the run keeps few checkpoints (keep {record.retention.keep}): {number}; see --keep all")
     return segments
+
+
+def _is_kept(record: Record, checkpoints: CheckpointAudit, position: Position) -> bool:
+    """Whether each run of this policy that trains past a position keeps its checkpoint."""
+    last_of_phase = max(found.order for found in checkpoints.good if found.phase == position.phase)
+    return record.retention.retains(position.epoch, position.step) or position.order == last_of_phase
 
 
 def _write_result(found: SegmentVerification, record: Record, runs: Path) -> Path:

@@ -64,8 +64,10 @@ _Folder = TypeVar("_Folder", bound=_HasPath)
 def named_folder(name: str, folders: Sequence[_Folder], kind: str, absent: str) -> _Folder:
     """The one folder of this name, or whose name begins so.
 
-    Raises InputError for none, with `absent` as its end, and for several.
+    Raises InputError for none, with `absent` as its end, for several, and for an empty name.
     """
+    if not name:  # as of a variable that a shell does not know
+        raise InputError(f"the name of the {kind} is empty; write it, or the beginning of it")
     found = [folder for folder in folders if folder.path.name.startswith(name)]
     # An exact id wins over longer ones that begin with it.
     exact = [folder for folder in found if folder.path.name == name]

@@ -21,7 +21,7 @@ from samebits.host.cache_dir import cache_folder
 from samebits.host.console import log
 from samebits.host.runs.listed_run import ListedRun, read_listed
 
-_FORM = 4  # of the tables
+_FORM = 5  # of the tables
 _SETTLED_SECONDS = 2.0  # after a change; the clock of a file system may be so coarse
 _WAIT_SECONDS = 1.0  # for another list that writes the index
 _COLUMNS = "state BLOB, crc INTEGER, content BLOB, name BLOB PRIMARY KEY"
@@ -73,7 +73,7 @@ class RunIndex:
         """The run from the index; None where it changed since, or the entry was damaged."""
         try:
             state, checksum, row, _ = entry
-            if _state(at, name, state) == state and checksum == _checksum(state, row):
+            if _state(at, name, state) == state and checksum == _checksum(os.fsencode(name), state, row):
                 return ListedRun(self._runs, name, row, self._summary_of)
         except (TypeError, ValueError):  # the database holds other values, or rows
             pass
@@ -85,7 +85,7 @@ class RunIndex:
             self._summaries = self._load(_SUMMARIES)
         with suppress(KeyError, TypeError, ValueError):
             state, checksum, summary, _ = self._summaries[os.fsencode(name)]
-            if checksum == _checksum(state, summary):
+            if checksum == _checksum(os.fsencode(name), state, summary):
                 return summary
         self._save([], [os.fsencode(name)])
         try:
@@ -109,7 +109,7 @@ class RunIndex:
             return None
         if ended and _last_change(state) < latest:
             stored = os.fsencode(name)
-            one, other = ((state, _checksum(state, content), content, stored) for content in (row, summary))
+            one, other = ((state, _checksum(stored, state, content), content, stored) for content in (row, summary))
             new.append((one, other))
         return ListedRun(self._runs, name, row, lambda _: summary)
 
@@ -144,8 +144,8 @@ def _make_tables(database: sqlite3.Connection) -> None:
         database.execute(f"CREATE TABLE IF NOT EXISTS {table} ({_COLUMNS})")
 
 
-def _checksum(state: bytes, content: bytes) -> int:
-    return zlib.crc32(content, zlib.crc32(state))
+def _checksum(name: bytes, state: bytes, content: bytes) -> int:
+    return zlib.crc32(content, zlib.crc32(state, zlib.crc32(name)))
 
 
 def _state(at: int, name: str, known: bytes = b"") -> bytes:

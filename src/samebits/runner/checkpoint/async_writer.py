@@ -19,6 +19,8 @@ _SHARE = 0.015
 
 Where the training uses all cores, it loses about twice as much: they share memory and disk with it.
 """
+_MOST_SECONDS = 300.0
+"""Between two of them: a disk may have stalled, or the process been stopped, while one was written."""
 _LARGE_BYTES = 64 << 20
 _FIRST = 8
 """So many checkpoints that are not large are always written: a short training loses less by them than by a kill."""
@@ -144,4 +146,5 @@ class AsyncWriter:
         """Note when the next checkpoint is due, after one took so long to write."""
         with self._changed:
             if self._early_until == math.inf and not self._waiting:
-                self._early_until = item.begun + (item.added - item.begun + seconds) / _SHARE
+                wait = (item.added - item.begun + seconds) / _SHARE
+                self._early_until = item.begun + min(wait, _MOST_SECONDS)

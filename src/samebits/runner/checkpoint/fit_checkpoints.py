@@ -1,8 +1,7 @@
 """Checkpoints of `fit`: after epochs and, if requested, within epochs after every N steps.
 
-Hooks on `CallbackList` report training, epochs and steps, after all callbacks. Keras's iterator over epochs is replaced
-(see `data_iterator`). A resumed `fit` begins as usual, and goes on with the next epoch. A finished one is restored to
-its end. To resume within an epoch, the data of its finished steps is drawn again, and then all else is restored.
+Hooks on `CallbackList` report progress; `data_iterator` replaces Keras's iterator over epochs. To resume within an
+epoch, the data of its finished steps is drawn again, and then all else is restored.
 """
 
 import functools
@@ -339,12 +338,12 @@ class FitCheckpoints:
 
         def part() -> StatePart:
             self._traces.check(phase)
-            feed = data_iterator.capture_feed(phase.feed)
-            openings = self._order.capture()
-            return StatePart(values={**values, "feed": feed, "openings": openings, **validation_state(phase)})
+            saved = {**values, "feed": data_iterator.capture_feed(phase.feed), "openings": self._order.capture()}
+            return StatePart(values=saved | validation_state(phase))
 
         position = Position(phase=phase.number, epoch=epoch + 1)
         with self._manager.work():
-            if over or not self._manager.can_leave_out(position) or self._preempted():
+            needed = over or "epochs" not in phase.callbacks.params  # as of a list of callbacks that the script made
+            if needed or not self._manager.can_leave_out(position) or self._preempted():
                 self._manager.save(phase, position, part, settled=True)
         self._end()

@@ -195,9 +195,11 @@ class CheckpointManager:
 
         What is known of its variables is forgotten then.
         """
-        # Several workers keep the same checkpoints, whatever time each takes.
-        asked = self.every or self._trial or self.workers > 1
-        if asked or self._until == position or self.proof.awaits(position) or not self._writer.is_early(position):
+        # Several workers keep the same checkpoints, whatever time each takes. Segments end where others did.
+        if self.every or self._trial or self.workers > 1 or self._until is not None:
+            return False
+        replaying = self.proof.precedes(position) and not self._retention.retains(position.epoch, position.step)
+        if not replaying and not (self.proof.complete and self._writer.is_early(position)):
             return False
         if self._observer is not None:
             self._observer.digested()

@@ -46,6 +46,13 @@ class ReplayProof:
         """Whether the next checkpoint, at this position, must be reproduced."""
         return position in self._left[:1]
 
+    def precedes(self, position: Position) -> bool:
+        """Whether a position lies before the next checkpoint that must be reproduced.
+
+        A run that was resumed from a checkpoint there would prove less: not all that led to the old one.
+        """
+        return bool(self._left) and position.order < self._left[0].order
+
     def begin_phase(self, number: int) -> None:
         """Raise InputError if a phase begins after those that should have been reproduced."""
         if self._left and number > self._left[0].phase:

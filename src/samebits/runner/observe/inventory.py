@@ -122,10 +122,8 @@ class Inventory:
 
     def uncovered_layers(self, *, all_alive: bool, others: Iterable[Any] = ()) -> list[Any]:
         """Outermost layers with weights that are neither covered nor `others`: those that were assigned, or all."""
+        gc.collect()
         elsewhere = {id(inner) for variable in others for inner in _inner(variable)}
-        return _still_there(lambda: self._uncovered_layers(elsewhere, all_alive=all_alive))
-
-    def _uncovered_layers(self, elsewhere: set[int], *, all_alive: bool) -> list[Any]:
         found = []
         for layer in outermost(self._layers.alive()):
             inside = [inner for weight in _listed(layer, "weights") for inner in _inner(weight)]
@@ -136,9 +134,6 @@ class Inventory:
 
     def uncovered_variables(self) -> list[Any]:
         """Variables of floating-point numbers that are neither covered nor a layer's, an optimizer's or a metric's."""
-        return _still_there(self._uncovered_variables)
-
-    def _uncovered_variables(self) -> list[Any]:
         owned = {
             id(inner) for owner in self._owning() for item in _listed(owner, "variables") for inner in _inner(item)
         }
@@ -162,8 +157,7 @@ class Inventory:
 
     def count_discarded(self) -> int:
         """The number of layers with weights of their own that are gone and are not in the result."""
-        if self._weighted:
-            gc.collect()
+        gc.collect()
         return sum(reference() is None for reference in self._weighted)
 
     def _noting_new(self, created: _Created) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -243,17 +237,6 @@ _ASSIGNING = frozenset(
     }
 )
 """The methods of a `tf.Variable` that change it."""
-
-
-def _still_there(find: Callable[[], list[Any]]) -> list[Any]:
-    """What is found, without objects that nothing refers to any more.
-
-    These are collected only where something is found: among TensorFlow's objects that takes a tenth of a second.
-    """
-    if find():
-        gc.collect()
-        return find()
-    return []
 
 
 def _listed(owner: Any, name: str) -> list[Any]:

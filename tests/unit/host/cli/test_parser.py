@@ -492,6 +492,13 @@ def test_a_name_that_means_more_than_one(samebits: Callable[..., Done], run: Run
     assert done.complaint == f"4 runs begin with 2026 ({_ID}, {_ID}-2, {_ID}-3, …); write more of the name"
 
 
+@pytest.mark.parametrize("command", ["show", "rm", "audit", "report"])
+def test_an_empty_name_is_no_beginning_of_one(samebits: Callable[..., Done], command: str) -> None:
+    """As of a variable that a shell does not know: there is one run, which `rm` would remove."""
+    done = samebits(command, "")
+    assert (done.status, done.complaint) == (2, "the name of the run is empty; write it, or the beginning of it")
+
+
 def test_a_name_that_no_file_can_have(run: RunDir) -> None:
     name = "x" * 300
     with pytest.raises(InputError) as caught:

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from samebits.host.image.build import BASE_LABEL
 from samebits.host.image.build_context import CPU, source_digest
 from samebits.host.launch import apptainer_images, unpacked_choice
 from samebits.host.launch.apptainer_images import ApptainerImages, named_config
+from samebits.host.launch.installed_files import check_files, record_files
 
 _UNPACK = """\
 [ $1 = --version ] && exit
@@ -226,6 +228,18 @@ def test_the_image_that_an_archive_holds(layout: Layout, tmp_path: Path) -> None
     archive.write_bytes(b"nothing")
     with pytest.raises(ImageError, match=r"image.tar is no archive of an image: "):
         named_config(archive)
+    with tarfile.open(archive, "w") as file:
+        link = tarfile.TarInfo("index.json")
+        link.type, link.linkname = tarfile.SYMTYPE, "missing"
+        file.addfile(link)
+    with pytest.raises(ImageError):
+        named_config(archive)
+
+
+def test_a_pipe_in_a_folder_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    record_files(tmp_path)
+    check_files(tmp_path, thorough=True)
 
 
 def test_an_image_without_its_own_start(images: ApptainerImages, layout: Layout) -> None:

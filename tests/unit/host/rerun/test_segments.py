@@ -29,7 +29,7 @@ from samebits.host.audit.checkpoint_audit import CheckpointAudit
 from samebits.host.compare.ledger_diff import Divergence
 from samebits.host.rerun import segment_worker
 from samebits.host.rerun.request import RerunRequest
-from samebits.host.rerun.segment_plan import Segment, cut_batches, draw_sample, find_segments
+from samebits.host.rerun.segment_plan import Segment, cut_batches, draw_sample, find_segments, split_where_dropped
 from samebits.host.rerun.segment_verdict import SegmentOptions, SegmentVerification
 from samebits.host.rerun.segment_worker import SegmentJob, in_processes
 from samebits.host.rerun.segments import verify_segments
@@ -548,3 +548,12 @@ def test_a_round_is_a_place() -> None:
     divergence = Divergence(number=3, one=line, other={**line, "tensors": {"trainable": "b"}})
     assert divergence.where == "phase 1, round 3"
     assert [name for name, _, _ in divergence.differences()] == ["tensors.trainable"]
+
+
+def test_batches_end_where_no_run_keeps_a_checkpoint() -> None:
+    segments = [replace(one, end=Position(phase=0, epoch=one.number)) for one in _of(*(1,) * 5)]
+    whole = [tuple(segments[:3]), tuple(segments[3:])]
+    assert split_where_dropped(whole, lambda _: True) == whole
+    assert split_where_dropped(whole, lambda _: False) == [(segment,) for segment in segments]
+    kept = segments[0].end
+    assert split_where_dropped(whole, lambda end: end == kept)[0] == tuple(segments[:2])
