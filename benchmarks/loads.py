@@ -36,7 +36,8 @@ class LoadWatch(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self._loaded: set[int] = set()
+        self._known: set[int] = set()
+        self._loads = 0
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -44,14 +45,16 @@ class LoadWatch(threading.Thread):
         while not self._ended.wait(0.1):
             parents = _parents()
             for pid, parent in parents.items():
-                if pid not in self._loaded and _is_below(pid, parents) and _maps(pid) and not _maps(parent):
-                    self._loaded.add(pid)
+                if pid not in self._known and _is_below(pid, parents) and _maps(pid):
+                    self._known.add(pid)
+                    # A parent that was known may have ended since.
+                    self._loads += parent not in self._known and not _maps(parent)
 
     def end(self) -> int:
         """How many there were."""
         self._ended.set()
         self.join()
-        return len(self._loaded)
+        return self._loads
 
 
 def _parents() -> dict[int, int]:
