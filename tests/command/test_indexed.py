@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from samebits.core.record import FAILED, FINISHED, INTERRUPTED, read_record
+from samebits.core.record import FAILED, FINISHED, read_record
 from samebits.host.cluster.pod_images import images_of
-from support.cluster_jobs import finished, job_of, trains, wait_for, workers_script
+from support.cluster_jobs import finished, job_of, resumed_once, trains, wait_for, workers_script
 from support.command import COMMAND, SCRIPTS, Done, Project, call
 from support.fake_kubectl import Kubectl, kubectl
 from support.pod_containers import Pods, pod_network
@@ -108,12 +108,7 @@ def test_a_lost_pod_starts_the_whole_again(small: Project, pods: Pods, victim: s
         done = finished(process)
     assert done.status == 0, done.err + done.out
     same(done, local(small))
-    attempts = job.attempts()
-    assert [run.read().outcome.state for run in attempts] == [INTERRUPTED, FINISHED]
-    resumes = attempts[1].read().origin.resumes
-    assert resumes is not None
-    assert (resumes.id, resumes.reproduced) == (first.path.name, True)
-    assert resumes.checkpoint is not None
+    assert resumed_once(job, first).checkpoint is not None
 
 
 def test_workers_that_disagree(small: Project, pods: Pods) -> None:

@@ -18,7 +18,7 @@ import pytest
 from samebits.core.record import FAILED, FINISHED, INTERRUPTED, read_record
 from samebits.host.cluster.job_dir import JobDir
 from samebits.host.cluster.pod_images import images_of
-from support.cluster_jobs import SLOW_SCRIPT, finished, job_of, started, trained_here, trains, wait_for
+from support.cluster_jobs import SLOW_SCRIPT, finished, job_of, resumed_once, started, trained_here, trains, wait_for
 from support.command import ROOT, Done, Project, call
 
 pytestmark = pytest.mark.slow
@@ -144,12 +144,8 @@ def test_a_deleted_pod_is_resumed(small: Project, kubernetes: Cluster) -> None:
     assert done.status == 0, done.err
     assert "preempted" in done.err
     same(done, local(small))
-    attempts = job.attempts()
-    assert [run.read().outcome.state for run in attempts] == [INTERRUPTED, FINISHED]
-    resumes = attempts[1].read().origin.resumes
-    assert resumes is not None
-    assert (resumes.id, resumes.reproduced) == (first.path.name, True)
-    assert attempts[1].read().origin.attempts == (first.path.name,)
+    resumed_once(job, first)
+    assert job.attempts()[1].read().origin.attempts == (first.path.name,)
     assert len(images_of(job)) == 2
 
 

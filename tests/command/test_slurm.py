@@ -19,7 +19,17 @@ from samebits.core.liveness import DEAD
 from samebits.core.record import FINISHED, INTERRUPTED, read_record
 from samebits.host.cluster.job_dir import JobDir
 from samebits.host.image.build_context import CPU
-from support.cluster_jobs import SLOW_SCRIPT, finished, job_of, started, trained_here, trains, wait_for, workers_script
+from support.cluster_jobs import (
+    SLOW_SCRIPT,
+    finished,
+    job_of,
+    resumed_once,
+    started,
+    trained_here,
+    trains,
+    wait_for,
+    workers_script,
+)
 from support.command import COMMAND, ROOT, Done, Project, call, newest
 from support.machine import containers
 
@@ -91,12 +101,8 @@ def test_preempted_and_resumed(small: Project, slurm: Cluster) -> None:
     assert done.status == 0, done.err
     assert "preempted" in done.err
     assert done.line("result") == local(small)
-    attempts = job.attempts()
-    assert [run.read().outcome.state for run in attempts] == [INTERRUPTED, FINISHED]
-    resumes = attempts[1].read().origin.resumes
-    assert resumes is not None
-    assert (resumes.id, resumes.reproduced) == (first.path.name, True)
-    assert attempts[1].read().origin.attempts == (first.path.name,)
+    resumed_once(job, first)
+    assert job.attempts()[1].read().origin.attempts == (first.path.name,)
 
 
 def test_a_node_dies(small: Project, slurm: Cluster) -> None:

@@ -4,6 +4,8 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from samebits.core.origin import ResumedRun
+from samebits.core.record import FINISHED, INTERRUPTED
 from samebits.core.run_dir import RunDir
 from samebits.host.cluster.job_dir import JobDir
 from support.command import COMMAND, SCRIPTS, Done, Project, call
@@ -84,3 +86,13 @@ def trains(job: JobDir, attempt: int = 0) -> RunDir:
 
     wait_for(written)
     return job.attempts()[attempt]
+
+
+def resumed_once(job: JobDir, first: RunDir) -> ResumedRun:
+    """Assert that the first attempt of a job was interrupted, and the second resumed it exactly; returns how."""
+    attempts = job.attempts()
+    assert [run.read().outcome.state for run in attempts] == [INTERRUPTED, FINISHED]
+    resumes = attempts[1].read().origin.resumes
+    assert resumes is not None
+    assert (resumes.id, resumes.reproduced) == (first.path.name, True)
+    return resumes

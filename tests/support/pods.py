@@ -10,9 +10,13 @@ from samebits.core.digest import Digest
 from samebits.core.environment import Environment, RunImage
 from samebits.core.jsonio import Fields, read_json
 from samebits.core.recipe import ImageIdentity
+from samebits.core.run_config import make_config
 from samebits.core.run_setup import RunSetup
 from samebits.host.cluster import node, pod_submission
+from samebits.host.cluster.job_dir import JobDir
 from samebits.host.cluster.node import Node
+from samebits.host.cluster.pod_submission import prepare_pods
+from samebits.host.cluster.submission import submit
 from samebits.host.image.build_context import staged_context
 from samebits.host.launch import pod as pod_runtime
 from samebits.host.launch.runtime import Runtime
@@ -57,6 +61,12 @@ def cluster(played: Played, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "samebits" / "__init__.py").touch()
     monkeypatch.setattr(pod_submission, "PACKAGE", tmp_path / "samebits")
     return kubectl
+
+
+def submitted(**values: object) -> JobDir:
+    """A job of the played project that was submitted."""
+    prepared = prepare_pods(make_config({"script": Path("train.py"), "data": Path("data"), **values}))
+    return submit(prepared.planned, prepared.job, prepared.complete)
 
 
 def in_a_pod(played: Played, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

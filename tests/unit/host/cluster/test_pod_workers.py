@@ -31,7 +31,7 @@ from samebits.host.launch.venv import ProcessRequest
 from samebits.host.subprocesses import INHERITED, Streams
 from support.fake_kubectl import Kubectl, kubectl, pod
 from support.fake_runner import Played, played
-from support.pods import IMAGE, cluster
+from support.pods import IMAGE, cluster, submitted
 
 __all__ = ["cluster", "kubectl", "played"]
 
@@ -71,9 +71,7 @@ class Pods:
 def job(cluster: Kubectl) -> JobDir:
     """A job of two workers that was submitted."""
     assert cluster.asked() == []
-    spec = make_config({"script": Path("train.py"), "data": Path("data"), "workers": 2})
-    prepared = prepare_pods(spec)
-    return submit(prepared.planned, prepared.job, prepared.complete)
+    return submitted(workers=2)
 
 
 @pytest.fixture

@@ -30,7 +30,6 @@ from samebits.host.cluster.pod_images import images_of
 from samebits.host.cluster.pod_settings import PodSettings
 from samebits.host.cluster.pod_submission import prepare_pods
 from samebits.host.cluster.schedulers import state_of
-from samebits.host.cluster.submission import submit
 from samebits.host.docker import Image
 from samebits.host.launch import pod as pod_runtime
 from samebits.host.launch.venv import ProcessRequest
@@ -38,7 +37,7 @@ from samebits.host.rerun.software import SoftwareOptions, find_software
 from samebits.host.subprocesses import Streams
 from support.fake_kubectl import Kubectl, kubectl, pod
 from support.fake_runner import Played, played
-from support.pods import CONFIG, IMAGE, NODE, OWNER, cluster, settings
+from support.pods import CONFIG, IMAGE, NODE, OWNER, cluster, settings, submitted
 
 __all__ = ["cluster", "kubectl", "played"]
 
@@ -47,9 +46,7 @@ __all__ = ["cluster", "kubectl", "played"]
 def job(cluster: Kubectl) -> JobDir:
     """A job that was submitted."""
     assert cluster.asked() == []
-    spec = make_config({"script": Path("train.py"), "data": Path("data"), "seed": 3})
-    prepared = prepare_pods(spec)
-    return submit(prepared.planned, prepared.job, prepared.complete)
+    return submitted(seed=3)
 
 
 def manifest_of(job: JobDir) -> dict[str, Any]:
@@ -96,8 +93,7 @@ _VOLUMES = {
 def test_restricted(cluster: Kubectl, tmp_path: Path, played: Played) -> None:
     claims = f'claims = {{ "{played.project.folder}" = "shared" }}\nuser = "{OWNER}"\n'
     settings(tmp_path, claims)
-    prepared = prepare_pods(make_config({"script": Path("train.py"), "data": Path("data")}))
-    found = manifest_of(submit(prepared.planned, prepared.job, prepared.complete))
+    found = manifest_of(submitted())
     pod_spec = found["spec"]["template"]["spec"]
     assert violations(pod_spec) == []
     assert (pod_spec["automountServiceAccountToken"], pod_spec["restartPolicy"]) == (False, "Never")
@@ -151,8 +147,7 @@ def test_the_manifest(job: JobDir, played: Played) -> None:
 
 def test_an_old_server_gets_no_field_that_it_does_not_know(cluster: Kubectl) -> None:
     cluster.answers("version", {"serverVersion": {"gitVersion": "v1.20.2"}})
-    prepared = prepare_pods(make_config({"script": Path("train.py")}))
-    spec = manifest_of(submit(prepared.planned, prepared.job, prepared.complete))["spec"]
+    spec = manifest_of(submitted(data=None))["spec"]
     assert {"podFailurePolicy", "podReplacementPolicy"} & spec.keys() == set()
 
 
@@ -160,8 +155,7 @@ def test_settings_of_a_project(cluster: Kubectl, played: Played) -> None:
     text = '[on.kubernetes]\nnamespace = "lab"\nqueue = "fast"\ncpu = 4\nmemory = "8Gi"\n'
     text += 'node-selector = { "topology.kubernetes.io/zone" = "a" }\nclaims = { "data" = "numbers" }\n'
     (played.project.folder / "samebits.toml").write_text(text)
-    prepared = prepare_pods(make_config({"script": Path("train.py"), "data": Path("data")}))
-    found = manifest_of(submit(prepared.planned, prepared.job, prepared.complete))
+    found = manifest_of(submitted())
     assert found["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "fast"
     assert found["metadata"]["namespace"] == "lab"
     pod_spec = found["spec"]["template"]["spec"]
