@@ -46,7 +46,7 @@ def test_a_tee_that_was_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_an_import_leaves_the_garbage_collector_as_it_was(tmp_path: Path, enabled: bool) -> None:  # noqa: FBT001
+def test_an_import_leaves_the_garbage_collector_as_it_was(tmp_path: Path, enabled: bool) -> None:
     before, thresholds = gc.isenabled(), gc.get_threshold()
     (gc.enable if enabled else gc.disable)()
     try:
