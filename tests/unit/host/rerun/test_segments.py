@@ -5,6 +5,7 @@ A fake runner (`support.fake_runner`) stands in for the training.
 
 import itertools
 import json
+import multiprocessing
 import os
 import pickle
 import random
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,8 @@ from samebits.host.runs.registry import checksum_of
 from samebits.host.runs.verification_file import read_verification
 from support.command import ROOT
 from support.fake_runner import Played, played, spoil
-from support.machine import sleep_after_mark, started
+from support.lanes import long_tail
+from support.machine import sleep_after_mark, started, stop_mark
 from support.records import resumed
 
 __all__ = ["played"]
@@ -474,6 +477,7 @@ def test_what_processes_do_is_stopped_with_them(tmp_path: Path) -> None:
 _SUBMITS = """
 import sys, time
 from pathlib import Path
+from support.lanes import long_tail
 from support.machine import sleep_after_mark
 from samebits.host.rerun.segment_worker import in_processes
 if __name__ == "__main__":
@@ -502,7 +506,7 @@ def test_processes_do_not_outlive_the_one_that_submits(tmp_path: Path) -> None:
 
 
 _TRAINS = """
-import sys
+import signal, sys
 from pathlib import Path
 from support.machine import stop_slowly_after_mark
 from samebits.host.interrupts import catch_signals
@@ -511,26 +515,61 @@ if __name__ == "__main__":
     catch_signals()
     try:
         with in_processes(1) as pool:
-            pool.submit(stop_slowly_after_mark, Path("mark")).result()
+            pool.submit(stop_slowly_after_mark, Path("mark"), int(sys.argv[1])).result()
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one that comes as late as this has nothing to end
         sys.exit(130)
 """
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_ctrl_c_ends_processes_however_often_it_comes(tmp_path: Path, times: int) -> None:
+    """The third one ends a process that two SIGTERMs do not end."""
     (tmp_path / "trains.py").write_text(_TRAINS)
     path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     mark = tmp_path / "mark"
-    with started([sys.executable, "trains.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}) as process:
+    command = [sys.executable, "trains.py", str(times)]
+    with started(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}) as process:
         while not (mark.exists() and mark.read_text()):
             assert process.poll() is None
             time.sleep(0.05)
-        for _ in range(times):
+        for number in range(1, times + 1):
             process.send_signal(signal.SIGINT)
-            time.sleep(0.3)
-        assert process.wait(10) == 130
+            # The next one comes once this one was passed on: it neither meets it nor comes after the end.
+            while number < times and not stop_mark(mark, number).exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+        assert process.wait(60) == 130
     assert not Path("/proc", mark.read_text()).exists()
+
+
+@pytest.mark.parametrize("signals", long_tail([1, 2], (2,)))
+def test_a_signal_before_a_step_begins_does_not_spare_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: int
+) -> None:
+    """Each arrives at the first instruction of a step that ends them."""
+    listed = multiprocessing.active_children
+    left = [KeyboardInterrupt] * signals
+
+    def interrupted() -> list[BaseProcess]:
+        if left:
+            raise left.pop()
+        return listed()
+
+    mark = tmp_path / "mark"
+    with pytest.raises(KeyboardInterrupt), in_processes(1) as pool:
+        pool.submit(sleep_after_mark, mark)
+        while not (mark.exists() and mark.read_text()):
+            time.sleep(0.05)
+        monkeypatch.setattr(multiprocessing, "active_children", interrupted)
+        raise KeyboardInterrupt
+    workers = listed()
+    for process in workers:
+        process.join(10)
+    alive = [process for process in workers if process.is_alive()]
+    for process in alive:
+        process.kill()
+    assert not alive
 
 
 def test_a_sample_that_differs_says_what_it_covers(played: Played, here: Here) -> None:
