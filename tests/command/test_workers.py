@@ -266,8 +266,8 @@ def test_a_model_that_only_the_chief_fits(project: Project) -> None:
     done = _train(project, "fit", "extra-0")
     assert done.status == 2
     reason = (
-        "at line 1 of the ledger (fit 0, epoch 0) worker 1 trains sequential/conv2d/kernel, and worker 0 a model outside"
-        " of the strategy's scope; all workers must train the same models, in the same order"
+        "at line 1 of the ledger (fit 0, epoch 0) worker 1 trains sequential/conv2d/kernel, and worker 0 a model"
+        " outside of the strategy's scope; all workers must train the same models, in the same order"
     )
     assert _ours(done) == reason
     _check_ended(project, "failed", reason)

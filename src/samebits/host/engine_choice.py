@@ -44,7 +44,9 @@ def _read(path: Path) -> dict[str, str]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, RecordError) as error:
-        raise InputError(f"cannot read {path}: {reason_of(error)}; `make engine` writes it again, or remove it") from error
+        raise InputError(
+            f"cannot read {path}: {reason_of(error)}; `make engine` writes it again, or remove it"
+        ) from error
 
 
 def _values(fields: Fields) -> dict[str, str]:

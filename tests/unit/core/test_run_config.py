@@ -165,9 +165,7 @@ def test_a_broken_toml(tmp_path: Path, content: bytes, reason: str) -> None:
 
 def test_a_toml_that_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "samebits.toml").mkdir()
-    with pytest.raises(
-        InputError, match=r"^cannot read .*/samebits\.toml: Is a directory; fix or remove the file$"
-    ):
+    with pytest.raises(InputError, match=r"^cannot read .*/samebits\.toml: Is a directory; fix or remove the file$"):
         read_config(tmp_path / "samebits.toml")
 
 

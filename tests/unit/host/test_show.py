@@ -70,7 +70,10 @@ def test_a_killed_container_still_has_its_checkpoints(killed: tuple[RunDir, Reco
     """`resume` takes them over; until then they lie where the container wrote."""
     run, _ = killed
     rows = dict(_checkpoint_rows(*killed, "ID"))
-    assert (rows["resumable"], rows["  begins at"]) == ("yes: samebits resume ID", "the beginning: it has no checkpoint")
+    assert (rows["resumable"], rows["  begins at"]) == (
+        "yes: samebits resume ID",
+        "the beginning: it has no checkpoint",
+    )
     staged = RunDir(run.staging).checkpoints
     checkpoints(staged, "0000-000014", "0000-000015")
     rows = dict(_checkpoint_rows(*killed, "ID"))

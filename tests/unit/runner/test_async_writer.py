@@ -67,7 +67,9 @@ def leaves_out(folder: Path, example: Record, keep: str, epoch: int) -> bool:
         return manager.can_leave_out(Position(phase=0, epoch=epoch))
 
 
-@pytest.mark.parametrize(("keep", "epoch", "left_out"), [("all", 2, False), ("every:2", 2, False), ("every:2", 3, True)])
+@pytest.mark.parametrize(
+    ("keep", "epoch", "left_out"), [("all", 2, False), ("every:2", 2, False), ("every:2", 3, True)]
+)
 def test_a_checkpoint_that_is_kept_is_never_left_out(
     tmp_path: Path, example: Record, keep: str, epoch: int, left_out: bool
 ) -> None:
@@ -93,7 +95,9 @@ def test_while_a_large_one_is_written_the_next_is_early(tmp_path: Path) -> None:
 
     writer = AsyncWriter(CheckpointStore(tmp_path), RetentionPolicy(), wait_for_release)
     digest = Digest.of_bytes(CONTENT)
-    checkpoint = Checkpoint(position=Position(phase=0, epoch=2), recipe=digest, lines=1, last=digest, state={}, objects=(str(digest),))
+    checkpoint = Checkpoint(
+        position=Position(phase=0, epoch=2), recipe=digest, lines=1, last=digest, state={}, objects=(str(digest),)
+    )
     # It was begun long ago: what it has taken so far does not count as all that it takes.
     writer.add(checkpoint, {str(digest): CONTENT}, time.monotonic() - 1)
     assert writer.is_early

@@ -31,8 +31,7 @@ def signals() -> Iterator[Signals]:
 
 
 def arriving_at(number: int, call: Callable[[], Any]) -> bool:
-    """Call with a SIGTERM that arrives at the instruction of this number in the called function; False if it has fewer.
-    """
+    """Call with a SIGTERM that arrives at this instruction of `reraise`, by number; False if it has fewer."""
     left = number
 
     def trace(frame: FrameType, event: str, _: object) -> Any:

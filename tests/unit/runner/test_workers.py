@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,6 +35,10 @@ _TOGETHER = WorkerEnd(state=FINISHED, strategies=1, shared=True)
 
 
 def _line(number: int = 1, *, place: str = "fit 0, epoch 0", **tensors: str) -> LineReport:
+    return _trained(tensors, number, place)
+
+
+def _trained(tensors: Mapping[str, str], number: int = 1, place: str = "fit 0, epoch 0") -> LineReport:
     return LineReport(line=number, place=place, tensors=tuple(tensors.items()))
 
 
@@ -71,8 +76,8 @@ def test_workers_that_train_different_models_do_not_just_disagree(
     chiefs: dict[str, str], others: dict[str, str], what: str
 ) -> None:
     agreement = Agreement(2)
-    agreement.add(1, _line(**others))
-    assert agreement.add(0, _line(**chiefs)) == f"at line 1 of the ledger (fit 0, epoch 0) {what}; {SAME}"
+    agreement.add(1, _trained(others))
+    assert agreement.add(0, _trained(chiefs)) == f"at line 1 of the ledger (fit 0, epoch 0) {what}; {SAME}"
 
 
 def test_another_line_is_a_difference() -> None:

@@ -86,9 +86,7 @@ def sources(lock: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot read {path}: {reason_of(error)}; remove the folder, and lock again"
-        ) from error
+        raise InputError(f"cannot read {path}: {reason_of(error)}; remove the folder, and lock again") from error
     return {str(name): str(source) for name, source in found.items()} if isinstance(found, dict) else {}
 
 

@@ -35,7 +35,7 @@ _KINDS: dict[str, Make] = {
     "not UTF-8": _content(b'a = "\xe9"\n'),
     "a folder": Path.mkdir,
     "a pipe": os.mkfifo,
-    "closed": lambda path: (path.write_bytes(b"{}"), path.chmod(0)),
+    "closed": lambda path: path.touch(0),
 }
 _JSON = {"empty": _content(b""), "a list": _content(b"[]\n"), "a number": _content(b"7\n"), **_KINDS}
 _TOML = {"a table in the place of a value": _content(b"on = [1]\ninputs = 3\nenv = {}\n"), **_KINDS}

@@ -556,13 +556,16 @@ def test_a_signal_before_a_step_begins_does_not_spare_processes(
             raise left.pop()
         return listed()
 
-    mark = tmp_path / "mark"
-    with pytest.raises(KeyboardInterrupt), in_processes(1) as pool:
+    def interrupt(pool: ProcessPoolExecutor) -> None:
+        mark = tmp_path / "mark"
         pool.submit(sleep_after_mark, mark)
         while not (mark.exists() and mark.read_text()):
             time.sleep(0.05)
         monkeypatch.setattr(multiprocessing, "active_children", interrupted)
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), in_processes(1) as pool:
+        interrupt(pool)
     workers = listed()
     for process in workers:
         process.join(10)
