@@ -389,7 +389,10 @@ def test_show_last(samebits: Callable[..., Done], run: RunDir, example: Record) 
     assert _lines(samebits("show", "last"))[0] == f"run {younger.path.name}"
     done = samebits("show", "last", "--runs", "nowhere")
     assert (done.status, done.out) == (2, "")
-    assert done.complaint == "there is no run last in nowhere; `samebits list` shows all runs"
+    assert (
+        done.complaint
+        == "there is no run in nowhere yet; `samebits train` makes one, or name another folder with --runs"
+    )
 
 
 def test_the_folder_of_runs_that_a_file_names(samebits: Callable[..., Done], run: RunDir, tmp_path: Path) -> None:
