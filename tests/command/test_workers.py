@@ -261,6 +261,19 @@ def test_a_script_that_fails(project: Project) -> None:
 
 
 @pytest.mark.slow
+def test_a_model_that_only_the_chief_fits(project: Project) -> None:
+    """Outside of the scope it trains alone, and the other worker is at its first epoch of the shared model."""
+    done = _train(project, "fit", "extra-0")
+    assert done.status == 2
+    reason = (
+        "at line 1 of the ledger (fit 0, epoch 0) worker 1 trains sequential/conv2d/kernel, and worker 0 a model"
+        " outside of the strategy's scope; all workers must train the same models, in the same order"
+    )
+    assert _ours(done) == reason
+    _check_ended(project, "failed", reason)
+
+
+@pytest.mark.slow
 def test_a_worker_that_leaves_does_not_hang_the_others(project: Project) -> None:
     """Its script ends early; the other waits for it in a collective."""
     done = _train(project, "fit", "leave-1")

@@ -73,6 +73,34 @@ def test_a_run_that_left_checkpoints_out_resumes_to_the_same_bits(project: Proje
     assert newest(project).read().result == resumed.result
 
 
+# The signal arrives just after it was asked for, at the end of an epoch whose checkpoint is left out.
+LATE = """
+import os, signal
+from samebits.runner.process.signals import Signals
+
+asked = Signals.waits
+
+def late(signals):
+    found = asked(signals)
+    Signals.waits = asked
+    os.kill(os.getpid(), signal.SIGTERM)
+    return found
+
+class Arms(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 9:
+            Signals.waits = late
+"""
+
+
+def test_a_signal_after_an_epoch_without_a_checkpoint_has_the_next_one(project: Project) -> None:
+    script = LARGE.format(number=0).replace("class Ends", f"{LATE}\nclass Ends").replace("Ends()]", "Arms()]")
+    project.write(script)
+    done = project.train()
+    assert done.status == 143, done.err
+    assert epochs_kept(project)[-1] == 11
+
+
 MANY = """
 import keras, numpy as np
 x = np.random.default_rng(1).normal(size=(64, 4)).astype("float32")

@@ -437,7 +437,7 @@ model.fit(x, y, epochs=20, verbose=0, callbacks=[Moves()])
     marker.unlink()
     found = call("verify", "last", "--segments", "--jobs", "2", folder=project.folder)
     assert found.status == 1, found.err
-    segment = "segment 14 (phase 0, epochs 13 to 14)"
+    segment = "segment 14 (phase 0, epoch 13)"
     assert found.out.splitlines()[-1] == f"different: {segment}: {reason} (1 of 20 segments)"
     again = project.train("--keep", "all", "--threads", "1")
     assert again.status == 0, again.err

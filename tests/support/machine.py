@@ -1,6 +1,7 @@
 """The machine the tests run on: its users, cores, disks, processes and containers."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from samebits.host.rerun.segment_worker import stoppable
 
 
 def containers() -> list[str]:
@@ -82,10 +81,22 @@ def sleep_after_mark(mark: Path) -> None:
     time.sleep(600)
 
 
-def stop_slowly_after_mark(mark: Path) -> None:
-    """The same for a training: at SIGTERM it stops, which takes a second."""
-    with stoppable():
-        try:
-            sleep_after_mark(mark)
-        finally:
-            time.sleep(1)
+def stop_slowly_after_mark(mark: Path, stops: int) -> None:
+    """The same for a training that stops slowly: a second after so many SIGTERMs. It notes each beside the mark."""
+    seen = 0
+
+    def note(*_: object) -> None:
+        nonlocal seen
+        seen += 1
+        stop_mark(mark, seen).touch()
+
+    signal.signal(signal.SIGTERM, note)
+    mark.write_text(str(os.getpid()))
+    while seen < stops:
+        time.sleep(0.05)
+    time.sleep(1)
+
+
+def stop_mark(mark: Path, number: int) -> Path:
+    """What says that the process of a mark got its SIGTERM of this number, from 1."""
+    return mark.with_name(f"{mark.name}-{number}")

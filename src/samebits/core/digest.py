@@ -83,7 +83,7 @@ def digest_of_read(value: object) -> Digest:
     try:
         return Digest.of_json(value)
     except (ValueError, RecursionError) as error:
-        raise RecordError(str(error)) from error
+        raise RecordError("it holds NaN, an infinity, or half of a character") from error
 
 
 def with_checksum(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,11 @@ class Terminated(BaseException):
     """SIGTERM arrived. Derives from BaseException, so that `except Exception` in a user's script does not catch it."""
 
 
+def reason_of(error: Exception) -> object:
+    """Why a file cannot be read, for a message that names it: of an OSError without its number and path."""
+    return getattr(error, "strerror", None) or error
+
+
 def shorten(names: Sequence[str], most: int) -> str:
     """Join the first `most` names, and count the rest: `a, b and 3 more`."""
     # A message must stay readable for any number of names.

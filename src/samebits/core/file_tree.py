@@ -7,7 +7,6 @@ files are executable.
 """
 
 import hashlib
-import json
 import os
 import stat
 import threading
@@ -17,8 +16,8 @@ from io import BufferedReader, FileIO
 from pathlib import Path
 
 from samebits.core.digest import Digest, digest_threads
-from samebits.core.errors import InputError, RecordError
-from samebits.core.jsonio import Fields, canonical_json, differing_names, write_atomically
+from samebits.core.errors import InputError, RecordError, reason_of
+from samebits.core.jsonio import Fields, canonical_json, differing_names, parse_json, write_atomically
 from samebits.core.known_digests import CacheUse, stamp_of, stamp_unless_written
 from samebits.core.run_files import MAX_MANIFEST_BYTES, open_plain, read_plain, safe_path
 from samebits.core.tree_walk import TreeFilter, list_tree
@@ -101,9 +100,9 @@ def read_manifest(path: Path) -> Tree:
     """Read a manifest that `Tree.write` wrote; raises RecordError."""
     try:
         lines = read_plain(path, MAX_MANIFEST_BYTES).splitlines()
-        return Tree(entries=tuple(TreeEntry.from_dict(json.loads(line)) for line in lines))
-    except (OSError, ValueError, RecordError, RecursionError) as error:
-        raise RecordError(f"cannot read the manifest {path}: {error}") from error
+        return Tree(entries=tuple(TreeEntry.from_dict(parse_json(line)) for line in lines))
+    except (OSError, ValueError, RecordError) as error:
+        raise RecordError(f"cannot read the manifest {path}: {reason_of(error)}") from error
 
 
 def differing_paths(before: Tree, after: Tree) -> list[str]:

@@ -9,7 +9,6 @@ The record names the sha256 of this file. Neither is in it, nor what is written 
 """
 
 import errno
-import json
 import os
 import re
 import stat
@@ -18,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samebits.core.digest import Digest
-from samebits.core.errors import RecordError
-from samebits.core.jsonio import Fields, canonical_json, write_atomically
+from samebits.core.errors import RecordError, reason_of
+from samebits.core.jsonio import Fields, canonical_json, parse_json, write_atomically
 from samebits.core.run_files import MAX_DEPTH, MAX_FILES, NotPlainFileError, open_plain, plain_sha256, safe_path
 
 _OBJECT_FOLDERS = ("checkpoints/objects/", "tensors/")
@@ -163,8 +162,8 @@ def read_folder_manifest(path: Path) -> dict[str, FolderEntry]:
     try:
         with open_plain(path) as file:
             while line := file.readline(_MAX_LINE):
-                entry = FolderEntry.from_dict(json.loads(line))
+                entry = FolderEntry.from_dict(parse_json(line))
                 found[entry.path] = entry
-    except (OSError, ValueError, RecursionError, RecordError) as error:
-        raise RecordError(f"cannot read the manifest {path}: {error}") from error
+    except (OSError, ValueError, RecordError) as error:
+        raise RecordError(f"cannot read the manifest {path}: {reason_of(error)}") from error
     return found

@@ -19,7 +19,7 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
 from samebits.core.file_tree import Tree, TreeEntry
-from samebits.core.jsonio import Fields, check_version, write_atomically
+from samebits.core.jsonio import Fields, check_version, parse_json, write_atomically
 from samebits.core.run_files import NotPlainFileError, read_plain
 
 LOCK_NAME = "inputs.lock"
@@ -144,14 +144,14 @@ def parse_lock(content: bytes, name: str) -> InputsLock:
         files = []
         # An empty file has no first line, which is no JSON either.
         for number, line in enumerate(content.splitlines() or [b""], 1):
-            fields = Fields(json.loads(line))
+            fields = Fields(parse_json(line))
             if number == 1:
                 check_version(fields, _FORMAT, INPUTS_VERSION)
                 continue
             files.append(_complete(PinnedFile.from_fields(fields)))
         number = 0
         return InputsLock.of(files)
-    except (ValueError, RecursionError, RecordError) as error:
+    except (ValueError, RecordError) as error:
         where = f"{name}, line {number}" if number else name
         raise InputError(f"{where}: {error}; `samebits fetch SCRIPT` writes the file again") from error
 

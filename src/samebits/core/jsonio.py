@@ -146,14 +146,38 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def parse_json(content: bytes | str) -> Any:
+    """The value of JSON in UTF-8; raises ValueError, which says what it is instead: `not JSON: it is empty`."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {_why_not_json(error)}") from error
+
+
+def _why_not_json(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if not isinstance(error, json.JSONDecodeError):
+        return "a number has too many digits"
+    if not error.doc.strip():
+        return "it is empty"
+    line = f"line {error.lineno}, " if "\n" in error.doc.rstrip() else ""
+    # A text without its end is reported at its beginning.
+    if error.msg.startswith("Unterminated") or error.pos >= len(error.doc.rstrip()):
+        return "it ends too early"
+    return f"{line}column {error.colno} cannot be read"
+
+
 def read_json(path: Path, within: Path | None = None) -> object:
     """What a JSON file holds, a regular one beneath `within`; raises RecordError, which names the file."""
     try:
-        return json.loads(read_plain(path, MAX_JSON_BYTES, within))
+        return parse_json(read_plain(path, MAX_JSON_BYTES, within))
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is not JSON: {error}") from error
+    except ValueError as error:
+        raise RecordError(f"{path} is {error}") from error
 
 
 @contextmanager

@@ -4,13 +4,12 @@ A notebook is JSON (nbformat 4). What only an interactive session can run is ref
 """
 
 import ast
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from samebits.core.errors import InputError, RecordError
-from samebits.core.jsonio import Fields
+from samebits.core.jsonio import Fields, parse_json
 from samebits.core.run_files import MAX_JSON_BYTES, read_given
 
 SUFFIX = ".ipynb"
@@ -80,13 +79,13 @@ def cell_of(script: str, line: int) -> tuple[int, int]:
 def _code_cells(path: Path) -> Iterator[tuple[int, str]]:
     """Number (from 1, as Jupyter's list of all cells) and source of every code cell that is not empty."""
     try:
-        notebook = Fields(json.loads(read_given(path, MAX_JSON_BYTES, anywhere=True)))
+        notebook = Fields(parse_json(read_given(path, MAX_JSON_BYTES, anywhere=True)))
         _check_form(notebook)
         for number, cell in enumerate(notebook.objects("cells"), start=1):
             source = _source(cell)
             if cell.get("cell_type", str) == "code" and source.strip():
                 yield number, source
-    except (ValueError, RecursionError, RecordError) as error:
+    except (ValueError, RecordError) as error:
         raise InputError(f"the notebook {path} cannot be read: {error}; save it again in Jupyter") from error
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from samebits.core.digest import Digest
-from samebits.core.errors import InputError
+from samebits.core.errors import InputError, reason_of
 from samebits.core.notebook import is_notebook
 from samebits.core.recipe import Code
 from samebits.core.toml_file import read_toml
@@ -126,8 +126,7 @@ def _is_installable(root: Path) -> bool:
     except FileNotFoundError:
         return False
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read {root / _PROJECT}: {reason}; fix or remove the file") from error
+        raise InputError(f"cannot read {root / _PROJECT}: {reason_of(error)}; fix or remove the file") from error
     tool = values.get("tool")
     # Many files of that name only configure a formatter.
     return any(name in values for name in ("project", "build-system")) or (isinstance(tool, dict) and "poetry" in tool)

@@ -76,7 +76,7 @@ def _result(record: Record) -> Iterator[tuple[str, object]]:
         return
     yield "result", result.digest
     yield "covers", record.covers
-    for number, fit in enumerate(result.fits[:_MAX_FITS], start=1):
+    for number, fit in enumerate(result.fits[:_MAX_FITS]):
         yield f"fit {number}", f"{fit.epochs} epochs; last values: {_metrics(fit)}"
     if len(result.fits) > _MAX_FITS:
         yield "more fits", len(result.fits) - _MAX_FITS

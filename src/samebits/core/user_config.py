@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from samebits.core.errors import InputError, RecordError
+from samebits.core.errors import InputError, RecordError, reason_of
 from samebits.core.jsonio import Fields
 from samebits.core.toml_file import read_toml
 
@@ -61,9 +61,8 @@ def read_options(
         values = read_toml(path, anywhere=anywhere)
     except absent:
         return {}
-    # ValueError: no TOML, no UTF-8, or a number of too many digits.
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; fix or remove the file") from error
+        raise InputError(f"cannot read {path}: {reason_of(error)}; fix or remove the file") from error
     try:
         return parse(Fields(values), path.parent)
     except RecordError as error:

@@ -4,12 +4,12 @@ The file is `~/.config/samebits/engine.toml`. A variable that is set in the shel
 """
 
 import os
-import tomllib
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from samebits.core.errors import InputError, RecordError
+from samebits.core.errors import InputError, RecordError, reason_of
 from samebits.core.jsonio import Fields
+from samebits.core.toml_file import read_toml
 
 _KEYS = ("docker_host", "docker_config", "path", "base")
 _OTHER_CHOICES = ("DOCKER_HOST", "DOCKER_CONTEXT")
@@ -40,11 +40,13 @@ def apply_choice(environment: MutableMapping[str, str] = os.environ) -> None:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        return _values(Fields(tomllib.loads(path.read_text(encoding="utf-8"))))
+        return _values(Fields(read_toml(path, anywhere=True)))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecordError) as error:
-        raise InputError(f"cannot read {path}: {error}; `make engine` writes it again, or remove it") from error
+    except (OSError, ValueError, RecordError) as error:
+        raise InputError(
+            f"cannot read {path}: {reason_of(error)}; `make engine` writes it again, or remove it"
+        ) from error
 
 
 def _values(fields: Fields) -> dict[str, str]:

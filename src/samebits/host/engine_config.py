@@ -1,8 +1,10 @@
 """Is a container engine configured on this machine, whether or not it answers?"""
 
-import json
 import os
 from pathlib import Path
+
+from samebits.core.jsonio import parse_json
+from samebits.core.run_files import read_given
 
 SOCKET = "/var/run/docker.sock"
 
@@ -13,7 +15,7 @@ def is_configured() -> bool:
         return True
     folder = Path(os.environ.get("DOCKER_CONFIG") or "~/.docker").expanduser()
     try:
-        context = json.loads((folder / "config.json").read_bytes()).get("currentContext")
+        context = parse_json(read_given(folder / "config.json", anywhere=True)).get("currentContext")
     except FileNotFoundError:
         return False
     except (OSError, ValueError, AttributeError):

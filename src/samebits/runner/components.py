@@ -77,12 +77,7 @@ class Checkpointing:
         traces = LoopTraces(manager, lambda module: is_ours(module, str(folder.work)))
         return cls(
             manager=manager,
-            fits=FitCheckpoints(
-                manager,
-                preempted=signals.waits,
-                end=signals.reraise,
-                has_traced=lambda: unsupported_ops.has_traced,
-            ),
+            fits=FitCheckpoints(manager, signals, has_traced=lambda: unsupported_ops.has_traced),
             loops=LoopCheckpoints(manager, ledger, unsupported_ops, traces),
             unsupported_ops=unsupported_ops,
             streams=streams,

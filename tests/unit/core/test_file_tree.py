@@ -334,9 +334,9 @@ def test_progress(root: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"{\n", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
-        (b"\xff\n", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
-        (b'{"path":"a"}\n\n', "Expecting value: line 1 column 1 (char 0)"),
+        (b"{\n", "not JSON: it ends too early"),
+        (b"\xff\n", "not JSON: it is not UTF-8"),
+        (b'{"path":"a"}\n\n', "not JSON: it is empty"),
         (b'{"size":1}\n', "missing value in 'path'"),
     ],
 )
@@ -352,7 +352,7 @@ def test_an_absent_manifest(tmp_path: Path) -> None:
     path = tmp_path / "absent"
     with pytest.raises(RecordError) as caught:
         read_manifest(path)
-    assert str(caught.value) == f"cannot read the manifest {path}: [Errno 2] No such file or directory: '{path}'"
+    assert str(caught.value) == f"cannot read the manifest {path}: No such file or directory"
 
 
 def test_many_small_files(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ _HEAD = '{"format": "samebits.inputs", "version": "1.0"}\n'
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "line 1: Expecting value"),
-        ("no JSON\n", "line 1: Expecting value"),
+        ("", "line 1: not JSON: it is empty"),
+        ("no JSON\n", "line 1: not JSON: column 1 cannot be read"),
         ('{"format": "x", "version": "1.0"}\n', "line 1: 'format' is 'x'"),
         ('{"format": "samebits.inputs", "version": "2.0"}\n', "line 1: inputs version 2.0 is newer"),
         (_HEAD + '{"path": "home/a", "sha256": "12", "size": 3}\n', "line 2: 'sha256': not a digest"),

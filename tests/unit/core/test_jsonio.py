@@ -20,6 +20,7 @@ from samebits.core.jsonio import (
     check_version,
     exact_float,
     parse_digits,
+    parse_json,
     readable_json,
     write_all,
     write_atomically,
@@ -273,3 +274,22 @@ def test_no_version(version: str) -> None:
     with pytest.raises(RecordError) as error:
         check_version(Fields({"format": "samebits.run", "version": version}), "samebits.run", "1.8")
     assert len(str(error.value)) < 100
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b" \n\n", "it is empty"),
+        (b"\xff", "it is not UTF-8"),
+        (b'{"a": ', "it ends too early"),
+        (b'{"a": "b\n', "it ends too early"),
+        (b"[" * 100_000, "it is nested too deeply"),
+        (b"9" * 5000, "a number has too many digits"),
+        (b'{"a": 1} x', "column 10 cannot be read"),
+        (b'{\n "a" 1\n}', "line 2, column 6 cannot be read"),
+    ],
+)
+def test_broken_json_is_reported_in_our_words(content: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^not JSON: {reason}$"):
+        parse_json(content)

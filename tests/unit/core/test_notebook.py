@@ -60,7 +60,7 @@ def test_what_only_looks_like_it(tmp_path: Path, source: str) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("", "cannot be read: Expecting value"),
+        ("", "cannot be read: not JSON: it is empty"),
         ("[]", "cannot be read: "),
         ('{"cells": []}', "cannot be read: missing value in 'nbformat'"),
         ('{"cells": [], "nbformat": 3}', "cannot be read: its format is 3, not 4"),

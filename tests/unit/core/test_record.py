@@ -194,9 +194,9 @@ def test_interrupted(running: Record) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "{path} is not JSON: Expecting value: line 1 column 1 (char 0)"),
-        (b'{"format": ', "{path} is not JSON: Expecting value: line 1 column 12 (char 11)"),
-        (b'"\xff"', "{path} is not JSON: 'utf-8' codec can't decode byte 0xff in position 1: invalid start byte"),
+        (b"", "{path} is not JSON: it is empty"),
+        (b'{"format": ', "{path} is not JSON: it ends too early"),
+        (b'"\xff"', "{path} is not JSON: it is not UTF-8"),
         (b"[]", "{path}: the file must hold an object, not list"),
         (b"{}", "{path}: 'format' is missing; the file is not a record of a run"),
     ],
@@ -223,13 +223,13 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
     [
         (
             lambda content: content.replace(b'"total": 14.125', b'"total": NaN'),
-            r"{path}: Out of range float values are not JSON compliant(: nan)?",  # newer Pythons name the value
+            r"{path}: it holds NaN, an infinity, or half of a character",
         ),
         (
             lambda content: content.replace(b'"goal": "bitwise"', b'"goal": "\\ud800"'),
-            r"{path}: 'utf-8' codec can't encode character '\\ud800' in position \d+: surrogates not allowed",
+            r"{path}: it holds NaN, an infinity, or half of a character",
         ),
-        (lambda _: b"[" * 100_000, r"{path} is not JSON: .*recursion.*"),
+        (lambda _: b"[" * 100_000, r"{path} is not JSON: it is nested too deeply"),
     ],
     ids=["NaN", "half a character", "deep"],
 )

@@ -150,9 +150,9 @@ def test_invalid_toml_values(tmp_path: Path, toml: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"seed = ", "Invalid value (at end of document)"),
-        (b"seed = 1\nseed = 2\n", "Cannot overwrite a value (at line 2, column 9)"),
-        (b"level = '\xff'", "'utf-8' codec can't decode byte 0xff in position 9: invalid start byte"),
+        (b"seed = ", "it is not TOML: invalid value (at end of document)"),
+        (b"seed = 1\nseed = 2\n", "it is not TOML: cannot overwrite a value (at line 2, column 9)"),
+        (b"level = '\xff'", "it is not UTF-8"),
     ],
 )
 def test_a_broken_toml(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -165,9 +165,7 @@ def test_a_broken_toml(tmp_path: Path, content: bytes, reason: str) -> None:
 
 def test_a_toml_that_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "samebits.toml").mkdir()
-    with pytest.raises(
-        InputError, match=r"^cannot read .*/samebits\.toml: .*Is a directory.*; fix or remove the file$"
-    ):
+    with pytest.raises(InputError, match=r"^cannot read .*/samebits\.toml: Is a directory; fix or remove the file$"):
         read_config(tmp_path / "samebits.toml")
 
 

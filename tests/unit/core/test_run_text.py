@@ -20,7 +20,7 @@ def test_what_it_holds(example: Record) -> None:
     assert f"recipe      {example.recipe.digest}" in lines
     assert "arguments   --epochs 3 --note 'grün'" in lines
     assert (
-        "fit 1       3 epochs; last values: accuracy 0.8125, loss 0.70125, val_accuracy 0.875, val_loss 0.4375" in lines
+        "fit 0       3 epochs; last values: accuracy 0.8125, loss 0.70125, val_accuracy 0.875, val_loss 0.4375" in lines
     )
     assert "    samebits verify THIS_FOLDER --data FOLDER_OF_THE_DATA" in lines
     assert describe_record(example) == text

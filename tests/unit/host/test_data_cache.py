@@ -319,7 +319,7 @@ def test_its_use_is_named(tmp_path: Path, data: Path, example: Record, capsys: p
         assert Record.from_dict(record.to_dict()).origin == record.origin
         assert folder.read().origin.data_cache == expected
     assert data_cache.data_hasher(replace(spec, data_cache=False)) is hash_data
-    show_run(folder)
+    show_run(folder, folder.path.name)
     assert "30 files not read before the run, 0 checked" in capsys.readouterr().out
 
 

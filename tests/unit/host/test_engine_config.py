@@ -1,5 +1,7 @@
 """Nothing falls back to less isolation where an engine is configured, however broken the client's configuration is."""
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from samebits.core.errors import NoEngineError
 from samebits.core.run_config import RunConfig
 from samebits.host import docker, engine_config
 from samebits.host.launch.runtime import choose_runtime
+from support.command import ROOT
 
 
 @pytest.fixture
@@ -59,6 +62,16 @@ def test_a_socket_that_nobody_listens_at(client: Path, make: object) -> None:
     assert callable(make)
     make(client.with_name("docker.sock"))
     assert isolated()
+
+
+def test_the_page_says_when_an_engine_is_configured() -> None:
+    """`docs/your-script.md` defines it, for all pages and messages."""
+    page = (ROOT / "docs" / "your-script.md").read_text()
+    _, _, section = page.partition("\n## Container or virtual environment\n")
+    looked_at = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", engine_config.SOCKET, "`config.json`", "`default`")
+    assert [name for name in looked_at if name not in section.partition("\n## ")[0]] == []
+    source = inspect.getsource(engine_config.is_configured)
+    assert set(re.findall(r"DOCKER_[A-Z]+", source)) < set(looked_at)
 
 
 @pytest.mark.parametrize("error", [KeyError("Host"), TypeError(), AttributeError(), ValueError(), PermissionError()])

@@ -4,12 +4,10 @@ A table of attacks by class, as in `test_hostile_folders`. Every command ends wi
 read, and neither shows, changes nor starts anything outside of the project.
 """
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ import pytest
 from samebits.host.launch import git_commit
 from support.fake_runner import Played, played
 from support.lanes import long_tail
+from support.limits import limited
 
 __all__ = ["played"]
 
@@ -207,22 +206,6 @@ ATTACKS: dict[str, Attack] = {
 COMMANDS = ("train SCRIPT", "list", "check SCRIPT")
 LOCKING = ("lock: ", "requirements.in", "pyproject.toml")
 """In attacks that are named so, `lock` ends before it asks a registry."""
-
-
-@contextlib.contextmanager
-def limited(seconds: int) -> Iterator[None]:
-    """Fail where something takes longer."""
-
-    def late(*_: object) -> None:
-        raise AssertionError(f"it takes more than {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 _USUAL = (

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.environment import ReadBack
+from samebits.core.origin import ResumedRun
 from samebits.core.record import INTERRUPTED, Outcome, Record
-from samebits.core.retention import LAST, RetentionPolicy
+from samebits.core.retention import LAST, NONE, RetentionPolicy
 from samebits.core.run_dir import RunDir
 from samebits.core.script_uses import UnpinnedUse
 from samebits.host.compare.run_diff import INPUTS, Difference
@@ -49,21 +51,92 @@ def test_what_no_recipe_names_is_shown_and_named_as_the_cause(example: Record) -
     assert cause == f"no input differs, and the script reads what no recipe names: {said}"
 
 
-def test_a_killed_container_still_has_its_checkpoints(tmp_path: Path, example: Record) -> None:
-    """`resume` takes them over; until then they lie where the container wrote."""
+@pytest.fixture
+def killed(tmp_path: Path, example: Record) -> tuple[RunDir, Record]:
+    """A run that was killed, without any checkpoint, and not begun here."""
     record = replace(example, outcome=Outcome(state=INTERRUPTED), resumable=None, retention=RetentionPolicy(keep=LAST))
     run = RunDir(tmp_path)
     run.image.mkdir()
-    rows = dict(_checkpoint_rows(run, record))
-    assert rows["resumable"] == "yes, from the beginning: it has no checkpoint"
+    return run, record
+
+
+def checkpoints(store: CheckpointStore, *names: str) -> None:
+    store.folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (store.folder / f"{name}.json").touch()
+
+
+def test_a_killed_container_still_has_its_checkpoints(killed: tuple[RunDir, Record]) -> None:
+    """`resume` takes them over; until then they lie where the container wrote."""
+    run, _ = killed
+    rows = dict(_checkpoint_rows(*killed, "ID"))
+    assert (rows["resumable"], rows["  begins at"]) == (
+        "yes: samebits resume ID",
+        "the beginning: it has no checkpoint",
+    )
     staged = RunDir(run.staging).checkpoints
-    staged.folder.mkdir(parents=True)
-    for name in ("0000-000014.json", "0000-000015.json"):
-        (staged.folder / name).touch()
-    rows = dict(_checkpoint_rows(run, record))
-    assert (rows["resumable"], rows["checkpoints"].split()[0]) == ("yes", "2")
+    checkpoints(staged, "0000-000014", "0000-000015")
+    rows = dict(_checkpoint_rows(*killed, "ID"))
+    assert (rows["resumable"], rows["checkpoints"].split()[0]) == ("yes: samebits resume ID", "2")
     staged.refusal.write_text('{"reasons": ["a generator"]}')
-    assert "a generator" in dict(_checkpoint_rows(run, record))["resumable"]
+    rows = dict(_checkpoint_rows(*killed, "ID"))
+    assert "a generator" in rows["resumable"]
+    assert "  begins at" not in rows
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], "the beginning: it has no checkpoint"),
+        (["0000-000008"], "the beginning; it must reproduce phase 0 after 8 epochs before it continues"),
+        (
+            ["0000-000008", "0000-000070"],
+            "phase 0 after 8 epochs; it must reproduce phase 0 after 70 epochs before it continues",
+        ),
+        (
+            ["0000-000008", "0001-000001", "0001-000001-00000004"],
+            "phase 1 after 1 epoch; it must reproduce phase 1 after 1 epoch, 4 steps into the next before it continues",
+        ),
+    ],
+)
+def test_where_a_killed_run_begins_again(
+    killed: tuple[RunDir, Record], monkeypatch: pytest.MonkeyPatch, names: list[str], expected: str
+) -> None:
+    run, _ = killed
+    checkpoints(run.checkpoints, *names)
+    rows = dict(_checkpoint_rows(*killed, "ID"))
+    assert rows["  begins at"] == expected + ("; or earlier: it was not begun here" if len(names) > 1 else "")
+    monkeypatch.setattr("samebits.host.audit.resume_point.was_begun_here", lambda _: True)
+    assert dict(_checkpoint_rows(*killed, "ID"))["  begins at"] == expected
+
+
+def test_several_workers_begin_where_all_have_a_checkpoint(
+    killed: tuple[RunDir, Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, record = killed
+    record = replace(record, recipe=replace(record.recipe, world_size=2))
+    checkpoints(run.checkpoints, "0000-000003", "0000-000004")
+    checkpoints(run.checkpoints.of_worker(1), "0000-000002", "0000-000003")
+    assert dict(_checkpoint_rows(run, record, "ID"))["  begins at"] == "the beginning: it has no checkpoint"
+    monkeypatch.setattr("samebits.host.audit.resume_point.was_begun_here", lambda _: True)
+    expected = "the beginning; it must reproduce phase 0 after 3 epochs before it continues"
+    assert dict(_checkpoint_rows(run, record, "ID"))["  begins at"] == expected
+
+
+def test_a_killed_run_without_checkpoints_says_why_it_cannot_be_resumed(killed: tuple[RunDir, Record]) -> None:
+    run, record = killed
+    rows = dict(_checkpoint_rows(run, replace(record, retention=RetentionPolicy(keep=NONE)), "ID"))
+    assert rows == {"resumable": "no: it keeps no checkpoints (keep none); train it again"}
+
+
+def test_a_run_that_never_began_names_the_one_that_can_be_resumed(killed: tuple[RunDir, Record]) -> None:
+    run, record = killed
+    run.image.rmdir()
+    assert dict(_checkpoint_rows(run, record, "ID"))["resumable"].startswith("no: it ended before its training began")
+    resumes = ResumedRun(id="BEFORE", checksum="", checkpoint=None)
+    record = replace(record, origin=replace(record.origin, resumes=resumes))
+    rows = dict(_checkpoint_rows(run, record, "ID"))
+    assert rows["resumable"] == "no: it ended before its training began; resume BEFORE, as it did"
 
 
 def test_where_runs_diverge_comes_before_the_lines_of_code(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,17 +1,23 @@
-"""How often large checkpoints are written: only those that the next one replaces can be early."""
+"""How often checkpoints are written, and that none is left out which the run keeps."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from samebits.core.checkpoint_store import Checkpoint, CheckpointStore, Position
 from samebits.core.digest import Digest
+from samebits.core.ledger import Ledger
+from samebits.core.record import Record
 from samebits.core.retention import RetentionPolicy
+from samebits.core.run_dir import RunDir
 from samebits.runner.checkpoint import async_writer
 from samebits.runner.checkpoint.async_writer import AsyncWriter
+from samebits.runner.checkpoint.library_state import LibraryState
+from samebits.runner.checkpoint.manager import CheckpointManager
+from samebits.runner.checkpoint.random_streams import RandomStreams
 
-NEXT = Position(phase=0, epoch=2)
 CONTENT = b"c" * 8192
 
 
@@ -20,9 +26,9 @@ def _large_from_a_page_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(async_writer, "_LARGE_BYTES", 4096)
 
 
-def written(folder: Path, keep: str = "last", content: bytes = CONTENT, *, delay: float = 0.0) -> AsyncWriter:
+def written(folder: Path, content: bytes = CONTENT, *, delay: float = 0.0) -> AsyncWriter:
     """A writer that has written one checkpoint, which took so long on its thread."""
-    writer = AsyncWriter(CheckpointStore(folder), RetentionPolicy(keep=keep), lambda: time.sleep(delay))
+    writer = AsyncWriter(CheckpointStore(folder), RetentionPolicy(), lambda: time.sleep(delay))
     add(writer, 1, content)
     return writer
 
@@ -37,7 +43,7 @@ def add(writer: AsyncWriter, epoch: int, content: bytes) -> None:
 
 
 def test_a_large_checkpoint_makes_the_next_one_early(tmp_path: Path) -> None:
-    assert written(tmp_path, delay=0.05).is_early(NEXT)
+    assert written(tmp_path, delay=0.05).is_early
 
 
 def test_nothing_is_early_once_the_share_of_the_time_has_passed(
@@ -45,30 +51,39 @@ def test_nothing_is_early_once_the_share_of_the_time_has_passed(
 ) -> None:
     monkeypatch.setattr(async_writer, "_SHARE", 0.5)
     writer = written(tmp_path, delay=0.05)
-    assert writer.is_early(NEXT)
+    assert writer.is_early
     now = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: now() + 10)
-    assert not writer.is_early(NEXT)
+    assert not writer.is_early
 
 
-@pytest.mark.parametrize(("keep", "epoch"), [("all", 2), ("every:2", 2)])
-def test_a_checkpoint_that_is_kept_is_never_early(tmp_path: Path, keep: str, epoch: int) -> None:
-    writer = written(tmp_path, keep, delay=0.05)
-    assert not writer.is_early(Position(phase=0, epoch=epoch))
+def leaves_out(folder: Path, example: Record, keep: str, epoch: int) -> bool:
+    """Whether a run that has just written a large checkpoint leaves out the one after this epoch."""
+    run = RunDir(folder)
+    record = replace(example, retention=RetentionPolicy(keep=keep))
+    with Ledger(run.ledger, record.recipe.digest) as ledger:
+        manager = CheckpointManager(record, run, ledger, {}, lambda _: False, LibraryState(RandomStreams()))
+        add(manager._writer, 1, CONTENT)
+        return manager.can_leave_out(Position(phase=0, epoch=epoch))
 
 
-def test_every_nth_is_kept_and_those_between_can_be_early(tmp_path: Path) -> None:
-    assert written(tmp_path, "every:2", delay=0.05).is_early(Position(phase=0, epoch=3))
+@pytest.mark.parametrize(
+    ("keep", "epoch", "left_out"), [("all", 2, False), ("every:2", 2, False), ("every:2", 3, True)]
+)
+def test_a_checkpoint_that_is_kept_is_never_left_out(
+    tmp_path: Path, example: Record, keep: str, epoch: int, left_out: bool
+) -> None:
+    assert leaves_out(tmp_path, example, keep, epoch) == left_out
 
 
 def test_the_first_small_checkpoints_are_never_early(tmp_path: Path) -> None:
     writer = written(tmp_path, content=b"small", delay=0.05)
     for number in range(2, 8):
-        assert not writer.is_early(Position(phase=0, epoch=number))
+        assert not writer.is_early
         add(writer, number, b"small")
-    assert not writer.is_early(Position(phase=0, epoch=8))
+    assert not writer.is_early
     add(writer, 8, b"small")
-    assert writer.is_early(Position(phase=0, epoch=9))
+    assert writer.is_early
 
 
 def test_while_a_large_one_is_written_the_next_is_early(tmp_path: Path) -> None:
@@ -80,9 +95,11 @@ def test_while_a_large_one_is_written_the_next_is_early(tmp_path: Path) -> None:
 
     writer = AsyncWriter(CheckpointStore(tmp_path), RetentionPolicy(), wait_for_release)
     digest = Digest.of_bytes(CONTENT)
-    checkpoint = Checkpoint(position=NEXT, recipe=digest, lines=1, last=digest, state={}, objects=(str(digest),))
+    checkpoint = Checkpoint(
+        position=Position(phase=0, epoch=2), recipe=digest, lines=1, last=digest, state={}, objects=(str(digest),)
+    )
     # It was begun long ago: what it has taken so far does not count as all that it takes.
     writer.add(checkpoint, {str(digest): CONTENT}, time.monotonic() - 1)
-    assert writer.is_early(Position(phase=0, epoch=3))
+    assert writer.is_early
     released.append(True)
     writer.wait()

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from samebits.core.errors import EXIT_ERROR, EXIT_SCRIPT_FAILED, InputError
 from samebits.core.record import FAILED, FINISHED, INTERRUPTED, Outcome
 from samebits.core.run_dir import RunDir
-from samebits.runner.workers.agreement import Agreement, LineReport
+from samebits.runner.workers.agreement import SAME, Agreement, LineReport
 from samebits.runner.workers.joining import gather, join, read_line
 from samebits.runner.workers.ports import free_addresses
 from samebits.runner.workers.scratch import Scratch
@@ -34,6 +35,10 @@ _TOGETHER = WorkerEnd(state=FINISHED, strategies=1, shared=True)
 
 
 def _line(number: int = 1, *, place: str = "fit 0, epoch 0", **tensors: str) -> LineReport:
+    return _trained(tensors, number, place)
+
+
+def _trained(tensors: Mapping[str, str], number: int = 1, place: str = "fit 0, epoch 0") -> LineReport:
     return LineReport(line=number, place=place, tensors=tuple(tensors.items()))
 
 
@@ -58,17 +63,29 @@ def test_the_first_tensor_that_differs_is_named() -> None:
     )
 
 
-def test_a_tensor_that_one_worker_lacks_is_a_difference() -> None:
+@pytest.mark.parametrize(
+    ("chiefs", "others", "what"),
+    [
+        ({"a": "1", "b": "2"}, {"a": "1"}, "worker 1 trains 1 variable, and worker 0 b"),
+        ({"a": "1"}, {"b": "1"}, "worker 1 trains b, and worker 0 a"),
+        ({}, {"a": "1"}, "worker 1 trains a, and worker 0 a model outside of the strategy's scope"),
+        ({"a": "1"}, {}, "worker 1 trains a model outside of the strategy's scope, and worker 0 a"),
+    ],
+)
+def test_workers_that_train_different_models_do_not_just_disagree(
+    chiefs: dict[str, str], others: dict[str, str], what: str
+) -> None:
     agreement = Agreement(2)
-    agreement.add(1, _line(a="1"))
-    assert "b is the first to differ" in str(agreement.add(0, _line(a="1", b="2")))
+    agreement.add(1, _trained(others))
+    assert agreement.add(0, _trained(chiefs)) == f"at line 1 of the ledger (fit 0, epoch 0) {what}; {SAME}"
 
 
 def test_another_line_is_a_difference() -> None:
     agreement = Agreement(2)
     agreement.add(0, _line(2, place="fit 0, epoch 1"))
     assert agreement.add(1, _line(2, place="the end of m")) == (
-        "worker 1 is at line 2 of the ledger (the end of m) where worker 0 is at line 2 of the ledger (fit 0, epoch 1)"
+        "worker 1 is at line 2 of the ledger (the end of m) where worker 0 is at line 2 of the ledger (fit 0, epoch 1);"
+        f" {SAME}"
     )
 
 
@@ -77,7 +94,7 @@ def test_a_line_that_one_worker_does_not_have(has: int, lacks: int) -> None:
     agreement = Agreement(2)
     agreement.add(has, _line(3))
     assert agreement.missing() == (
-        f"worker {has} has line 3 of the ledger (fit 0, epoch 0), and worker {lacks} does not"
+        f"worker {has} has line 3 of the ledger (fit 0, epoch 0), and worker {lacks} does not; {SAME}"
     )
 
 

@@ -6,7 +6,6 @@ The order of the files, and each byte around them, follow from it: see `archive`
 """
 
 import itertools
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any
 from samebits import __version__
 from samebits.core.digest import Digest, confirmed_fields, with_checksum
 from samebits.core.errors import RecordError
-from samebits.core.jsonio import Fields, canonical_json
+from samebits.core.jsonio import Fields, canonical_json, parse_json
 from samebits.core.run_files import MAX_DEPTH, MAX_FILES, safe_path
 
 NAME = "capsule.json"
@@ -125,9 +124,9 @@ class Contents:
 def read_contents(content: bytes) -> Contents:
     """Read a `capsule.json`; raises RecordError for any byte that samebits would not write."""
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"it is not JSON: {error}") from error
+        value = parse_json(content)
+    except ValueError as error:
+        raise RecordError(f"it is {error}") from error
     fields = confirmed_fields(value, _FORMAT, CAPSULE_VERSION)
     # One way to write the same value: a changed byte between two values is found, too.
     if canonical_json(value) + b"\n" != content:

@@ -1,6 +1,7 @@
 """`samebits show`: show one run, or what an image is made of."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from samebits.core.errors import EXIT_OK, InputError
@@ -41,17 +42,20 @@ def show_command(*, run: str, runs: Path | None, as_json: bool) -> int:
     from samebits.host.runs.show import show_run
     from samebits.host.sweep.sweep_file import find_sweep, require_finalized
 
-    if (job := find_job(run, runs_folder(runs))) is not None:
+    kept = runs_folder(runs)
+    if (job := find_job(run, kept)) is not None:
         show_job(job, as_json=as_json)
         return EXIT_OK
-    if (sweep := find_sweep(run, runs_folder(runs))) is not None:
+    if (sweep := find_sweep(run, kept)) is not None:
         print_sweep(sweep, require_finalized(sweep), as_json=as_json)
         return EXIT_OK
-    folder = find_run(run, runs_folder(runs))
+    folder = find_run(run, kept)
     if as_json:
         print_json(run_as_json(folder))
     else:
-        show_run(folder)
+        # `resume` looks an id alone up in the usual folder of runs.
+        usual = runs is None and folder.path.parent == kept
+        show_run(folder, folder.path.name if usual else shlex.quote(str(folder.path)))
     return EXIT_OK
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.errors import RecordError
-from samebits.core.jsonio import Fields, canonical_json
+from samebits.core.jsonio import Fields, canonical_json, parse_json
 from samebits.core.recipe import leaves
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
@@ -155,9 +155,9 @@ def line_values(run: RunDir, line: LedgerLine | None) -> dict[str, Any] | None:
     if line is None:
         return None
     try:
-        fields = Fields(json.loads(line.raw))
+        fields = Fields(parse_json(line.raw))
         for kind in fields.given().intersection(TENSOR_LISTS):
             fields.objects(kind)
-    except (ValueError, RecursionError, RecordError) as error:
+    except (ValueError, RecordError) as error:
         raise RecordError(f"{run.ledger}: line {line.number} is not a ledger line: {error}") from error
     return fields.rest(*CHAIN_KEYS)

@@ -4,7 +4,6 @@ Reads records, manifests, the kept code and the ledgers. Nothing is executed.
 """
 
 import difflib
-import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,10 +21,11 @@ from samebits.core.origin import GitCommit
 from samebits.core.printable import printable
 from samebits.core.recipe import differing_parts, leaves
 from samebits.core.record import Record
-from samebits.core.result import FitResult, Result, TensorDescription
+from samebits.core.result import Result, TensorDescription
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import read_plain
 from samebits.host.compare.ledger_diff import first_divergence
+from samebits.host.compare.metric_diff import metric_differences
 from samebits.host.compare.tensor_diff import TensorStore, tensor_distance
 from samebits.host.console import print_line
 
@@ -125,7 +125,8 @@ def _outputs(runs: RunPair, records: RecordPair) -> Iterator[Difference]:
 
 
 def _result_differences(runs: RunPair, results: Sequence[Result]) -> Iterator[Difference]:
-    yield from _metric_differences(*(result.fits for result in results))
+    for metric in metric_differences(runs, *(result.fits for result in results)):
+        yield _difference(OUTPUTS, "metric", metric.name, metric.before, metric.after, metric.detail)
     yield from _mapped(OUTPUTS, "model", *(_models(result) for result in results))
     yield from _tensor_differences(runs, results)
     yield from _mapped(OUTPUTS, "file", *({item.path: item.digest for item in result.outputs} for result in results))
@@ -234,37 +235,6 @@ def _ledger_differences(runs: RunPair, records: RecordPair) -> Iterator[Differen
         return
     for name, before, after in divergence.differences():
         yield _difference(OUTPUTS, "ledger", f"{divergence.where}, {name}", before, after)
-
-
-def _metric_differences(before: Sequence[FitResult], after: Sequence[FitResult]) -> Iterator[Difference]:
-    """Every metric whose history differs: the values of the first such epoch, and the largest distance of all."""
-    for number, pair in enumerate(itertools.zip_longest(before, after)):
-        histories: list[Mapping[str, tuple[str, ...]]] = [{} if fit is None else fit.history for fit in pair]
-        for name in sorted(histories[0].keys() | histories[1].keys()):
-            values = [history.get(name, ()) for history in histories]
-            differing = [
-                (epoch, one, other) for epoch, (one, other) in enumerate(itertools.zip_longest(*values)) if one != other
-            ]
-            if differing:
-                epoch, one, other = differing[0]
-                yield _difference(
-                    OUTPUTS, "metric", f"fit {number}, epoch {epoch}, {name}", one, other, _largest_distance(differing)
-                )
-
-
-def _largest_distance(differing: list[tuple[int, str | None, str | None]]) -> str:
-    """How many epochs differ, and the largest distance of two exact floats, if the values are numbers."""
-    distances = []
-    for _, one, other in differing:
-        try:
-            distances.append(abs(float.fromhex(str(one)) - float.fromhex(str(other))))
-        except ValueError:
-            continue
-    return (
-        f"{len(differing)} epochs differ, by {max(distances):.3g} at most"
-        if distances
-        else f"{len(differing)} epochs differ"
-    )
 
 
 def _tensor_differences(runs: RunPair, results: Sequence[Result]) -> Iterator[Difference]:

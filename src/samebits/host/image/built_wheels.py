@@ -3,7 +3,6 @@
 How a wheel was built does not matter from then on: whoever has the project has the wheel, and so has each run.
 """
 
-import json
 import os
 import re
 import shutil
@@ -16,8 +15,9 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from samebits.core.code_tree import FILE_TIME
 from samebits.core.digest import Digest
-from samebits.core.errors import InputError
-from samebits.core.jsonio import readable_json, write_atomically
+from samebits.core.errors import InputError, reason_of
+from samebits.core.jsonio import parse_json, readable_json, write_atomically
+from samebits.core.run_files import read_given
 from samebits.host.console import elapsed_progress
 from samebits.host.image.lockfile import Pin
 from samebits.host.interpreters import Interpreter
@@ -82,13 +82,11 @@ def sources(lock: Path) -> dict[str, str]:
     """What each kept wheel was built from, by name."""
     path = lock.parent / FOLDER / _SOURCES
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_given(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot read {lock.parent / FOLDER / _SOURCES}: {error}; remove the folder, and lock again"
-        ) from error
+        raise InputError(f"cannot read {path}: {reason_of(error)}; remove the folder, and lock again") from error
     return {str(name): str(source) for name, source in found.items()} if isinstance(found, dict) else {}
 
 

@@ -19,7 +19,7 @@ from samebits.host.console import elapsed_progress
 from samebits.host.image import lock_conflict
 from samebits.host.image.build_context import CPU, context_file
 from samebits.host.image.built_wheels import FOLDER, as_pin, build_wheel, pin_built
-from samebits.host.image.lockfile import Pin, read_lock
+from samebits.host.image.lockfile import Pin, read_lock, read_text
 from samebits.host.image.project_lock import mark
 from samebits.host.image.requirements import Requirements
 from samebits.host.interpreters import Interpreter, this_interpreter
@@ -139,7 +139,7 @@ class _Compiler:
 
     def _preferences(self, requirements: Requirements) -> list[str]:
         """The pins to prefer: the present lock's or samebits's, then its TensorFlow and Keras, then none."""
-        present = self.target.read_text() if self.target.exists() and not self.upgrades.everything else ""
+        present = read_text(self.target) if self.target.exists() and not self.upgrades.everything else ""
         if not overridden(requirements, self.own):
             # Samebits's pins are requirements here.
             return [present, ""] if present else [""]

@@ -8,7 +8,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from samebits.core.digest import Digest
-from samebits.core.errors import InputError
+from samebits.core.errors import InputError, reason_of
 from samebits.core.toml_file import read_toml
 from samebits.host.image.built_wheels import is_pinned
 from samebits.host.image.lockfile import logical_lines, read_text
@@ -63,8 +63,7 @@ def _of_pyproject(source: Path) -> Iterator[tuple[str, str]]:
         project = read_toml(source).get("project", {})
         listed = project.get("dependencies", []) if isinstance(project, dict) else None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read {source}: {reason}; fix the file") from error
+        raise InputError(f"cannot read {source}: {reason_of(error)}; fix the file") from error
     if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
         raise InputError(f"{source}: project.dependencies is not a list of texts; fix it")
     yield from ((item, f"{source}: project.dependencies") for item in listed)

@@ -106,7 +106,7 @@ def _chart(
             value = points[-1][1] if last is None else last[name]
             path = _path(_thinned(points), scale)
             curves.append(Curve(name=name, path=path, last=f"{value:.6g}", number=number % 6))
-    across = tuple(Tick(at=scale.x(epoch), text=str(epoch + 1)) for epoch in _some_epochs(scale.last))
+    across = tuple(Tick(at=scale.x(epoch), text=str(epoch)) for epoch in _some_epochs(scale.last))
     most = max(map(len, series.values()))
     note = f"{most} epochs, of which {MAX_POINTS} are drawn" if most > MAX_POINTS else ""
     return Chart(title=title, curves=tuple(curves), across=across, up=up, note=note)

@@ -92,7 +92,8 @@ def exchange(party: "Party", file: Path, against: Path | None) -> Exchange:
     if index is None:
         found = _agreed(own, theirs, file)
     elif reason := _why_no_step(own.ledger, theirs.ledger, index):
-        found = _at((own.ledger[index:] or theirs.ledger[index:])[0], file, line=index + 1, note=reason, final=True)
+        place = (own.ledger[index:] or theirs.ledger[index:])[0]
+        found = _at(place, file, line=party.line(index), note=reason, final=True)
     else:
         place = own.ledger[index]
         with reading(against):
@@ -124,6 +125,10 @@ class Party:
     challenge: Challenge
     numbers: tuple[int, ...]
     side: Callable[[], Side]
+
+    def line(self, index: int) -> int:
+        """The number of a line of our ledger, which may hold steps, too; or of the line that would follow."""
+        return [*self.numbers, (self.numbers or (0,))[-1] + 1][index]
 
     @classmethod
     def of(cls, run: RunDir, request: RerunRequest) -> Self:

@@ -3,7 +3,6 @@
 The table lies beside its script: `golden.json` in `examples/families`.
 """
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,10 +13,11 @@ from samebits.core.cpu_info import describe_cpu
 from samebits.core.determinism_profile import PORTABLE
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError, SamebitsError
-from samebits.core.jsonio import Fields, differing_names, readable_json, write_atomically
+from samebits.core.jsonio import Fields, differing_names, parse_json, readable_json, write_atomically
 from samebits.core.record import Record
 from samebits.core.result import Result
 from samebits.core.run_config import RunConfig
+from samebits.core.run_files import read_given
 from samebits.host.console import log
 from samebits.host.launch.train import train
 
@@ -43,7 +43,7 @@ class Golden:
     def read(cls, path: Path) -> "Golden":
         """Read a table; raises InputError if it is missing or of another format."""
         try:
-            fields = Fields(json.loads(path.read_bytes()))
+            fields = Fields(parse_json(read_given(path, anywhere=True)))
             found = f"{fields.get('format', str)} {fields.get('version', str)}"
             rows, confirmed = _rows(fields.inner("rows")), fields.get("confirmed", list)
             others = fields.inner("threads") if "threads" in fields.names() else None

@@ -18,6 +18,7 @@ from samebits.core.run_config import BITWISE
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, why_not_resumable
+from samebits.host.audit.resume_point import describe_start
 from samebits.host.audit.worker_audit import WorkerAudit, audit_workers, restrict
 from samebits.host.console import log, log_progress
 from samebits.host.launch.kept_run import adopt
@@ -60,7 +61,9 @@ def resume(
     restrict(checkpoints, workers)
     report = _preflight_exactly(run, request)
     resumption = plan_resumption(run, record, checkpoints, trust=options.trust)
-    log_progress(f"resuming {record.id} from {_describe(resumption.run)}")
+    begin = resumption.run
+    start = describe_start(begin.checkpoint, begin.replays, trusted=bool(begin.trusted))
+    log_progress(f"resuming {record.id} from {start}")
     # A run that was killed has no final record yet; its checksum is part of the new run's record.
     if not read_record(run.record).finalized:
         finalize_unfinished(run, lambda _: record)
@@ -192,13 +195,3 @@ def _start(run: RunDir, checkpoints: CheckpointAudit, last: Position) -> Positio
             " earlier one (if the run is yours, --trust-checkpoint skips this proof)"
         )
     return start
-
-
-def _describe(resumes: ResumedRun) -> str:
-    """Where a resumed run begins, and what it must reproduce."""
-    if resumes.checkpoint is None and resumes.replays is None:
-        return "the beginning: it has no checkpoint"
-    start = "the beginning" if resumes.checkpoint is None else str(resumes.checkpoint)
-    if resumes.trusted:
-        return f"{start}, without a proof (--trust-checkpoint)"
-    return f"{start}; it must reproduce {resumes.replays} before it continues"

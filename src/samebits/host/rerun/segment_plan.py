@@ -31,13 +31,14 @@ class Segment:
 
     @property
     def where(self) -> str:
-        """The segment in a message: `phase 0, epochs 6 to 7`."""
+        """The segment in a message: `phase 0, epochs 6 to 8`, or `phase 0, epoch 6`; both are trained."""
         to = self.end or self.furthest
         if to is None or (self.begin is not None and to.order <= self.begin.order):
             return "from the beginning to the end" if self.begin is None else f"{self.begin}, to the end"
         # In another phase, the segment begins with that phase's first epoch.
         first = self.begin.epoch if self.begin is not None and self.begin.phase == to.phase else 0
-        return f"phase {to.phase}, epochs {first} to {to.epoch}"
+        last = to.epoch - 1
+        return f"phase {to.phase}, " + (f"epoch {first}" if last <= first else f"epochs {first} to {last}")
 
     def __str__(self) -> str:
         return f"segment {self.number} ({self.where})"

@@ -147,31 +147,37 @@ def in_processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
         pool.shutdown(cancel_futures=True)
     except BaseException:
-        _stop(pool)
+        # A further signal ends a step at whatever instruction it arrives, also the first; then the next one begins.
+        try:
+            _let_finalize(pool)
+        finally:
+            try:
+                _end_soon()
+            finally:
+                _kill()
         raise
 
 
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """End what the processes do, and let them finalize records; a second signal shortens that, and a third ends it."""
+def _let_finalize(pool: ProcessPoolExecutor) -> None:
+    """End what the processes do, and give them time to finalize records."""
     workers = multiprocessing.active_children()
-    try:
-        # The executor would wait for trainings that nobody needs any more.
-        _terminate(workers)
-        pool.shutdown(wait=False, cancel_futures=True)
-        _join(workers, FINALIZE_SECONDS + KILL_SECONDS)
-    finally:
-        _kill(workers)
+    # The executor would wait for trainings that nobody needs any more.
+    _terminate(workers)
+    pool.shutdown(wait=False, cancel_futures=True)
+    _join(workers, FINALIZE_SECONDS + KILL_SECONDS)
 
 
-def _kill(workers: Sequence[BaseProcess]) -> None:
+def _end_soon() -> None:
+    """Give processes that still run time to remove a container, and no more."""
+    workers = multiprocessing.active_children()
+    _terminate(workers)
+    _join(workers, KILL_SECONDS)
+
+
+def _kill() -> None:
     """End the processes for sure: a thread of the executor waits for them, and the interpreter for that thread."""
-    try:
-        # This lets a worker remove its container.
-        _terminate(workers)
-        _join(workers, KILL_SECONDS)
-    finally:
-        for process in workers:
-            process.kill()
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def _terminate(workers: Sequence[BaseProcess]) -> None:

@@ -46,7 +46,11 @@ def find_run(name: str, runs: Path) -> RunDir:
     if name and os.path.isdir(name) and os.sep in name:
         raise InputError(f"the folder {name} is not a run: it has no {direct.record.name}; name the folder of a run")
     folders = run_dirs(runs)
-    if name == "last" and folders:
+    if name == "last":
+        if not folders:
+            raise InputError(
+                f"there is no run in {runs} yet; `samebits train` makes one, or name another folder with --runs"
+            )
         return _last(folders)
     if os.path.isfile(name) and not any(folder.path.name.startswith(name) for folder in folders):
         raise InputError(f"{name} is a file, not a run; if it is a capsule, unpack it first: samebits unpack {name}")

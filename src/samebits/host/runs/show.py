@@ -9,9 +9,10 @@ from samebits.core.origin import GitCommit, ResumedRun
 from samebits.core.printable import printable
 from samebits.core.record import FINISHED, Record, read_record
 from samebits.core.run_dir import RunDir
-from samebits.host.audit.checkpoint_audit import refusals, why_not_resumable
+from samebits.host.audit.checkpoint_audit import NEVER_BEGAN, refusals, why_not_resumable
 from samebits.host.audit.folder_audit import last_record
 from samebits.host.audit.ledger_audit import LedgerCheck, check_ledger
+from samebits.host.audit.resume_point import describe_resume_point
 from samebits.host.console import print_table
 from samebits.host.runs.listed_run import short_decimal
 from samebits.host.runs.verification_file import read_verification
@@ -24,14 +25,15 @@ Row = tuple[str, Any]
 """A name and its value."""
 
 
-def show_run(folder: RunDir) -> None:
-    """Print one run on stdout; the record itself holds more.
+def show_run(folder: RunDir, resume_name: str) -> None:
+    """Print one run on stdout; the record itself holds more. `resume_name` is what `samebits resume` finds it by.
 
     Raises RecordError, after all rows, where the ledger was edited or disagrees with the record.
     """
     record = folder.read()
-    rows = [*_outcome_rows(record), *_late_rows(folder), *_verification_rows(folder), *_checkpoint_rows(folder, record)]
+    rows = [*_outcome_rows(record), *_late_rows(folder), *_verification_rows(folder)]
     rows += [
+        *_checkpoint_rows(folder, record, resume_name),
         *_recipe_rows(record),
         *_git_rows(record.origin.git),
         *_environment_rows(record.environment),
@@ -98,8 +100,8 @@ def _verification_rows(folder: RunDir) -> list[Row]:
     return [("verifies", f"{found.verified}: {found.verdict}, at the level {found.level}")]
 
 
-def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[Row]:
-    """Which run it resumes, whether it can be resumed itself, and how many checkpoints it keeps."""
+def _checkpoint_rows(folder: RunDir, record: Record, resume_name: str) -> Iterator[Row]:
+    """Which run it resumes, whether and where it can be resumed itself, and how many checkpoints it keeps."""
     if record.origin.attempts:
         yield "earlier attempts", ", ".join(record.origin.attempts)
     if cached := record.origin.data_cache:
@@ -107,17 +109,31 @@ def _checkpoint_rows(folder: RunDir, record: Record) -> Iterator[Row]:
     if resumed := record.origin.resumes:
         yield "resumes", f"{resumed.id} from {resumed.checkpoint or 'the beginning'}"
         yield from _replay_rows(resumed)
-    if not record.retention.writes:
-        return
-    why = why_not_resumable(folder, record)
     # A finished run needs no resuming; whether it could have been resumed is still worth knowing.
     if record.outcome.state == FINISHED:
-        reasons = refusals(folder, record)
-        why = "it finished" + (f"; it was not resumable: {'; '.join(reasons)}" if reasons else "")
-    kept = len(folder.checkpoints_now.positions())
-    how = "yes" if kept else "yes, from the beginning: it has no checkpoint"
-    yield "resumable", how if why is None else f"no: {why}"
-    yield "checkpoints", f"{kept} (keep {record.retention.keep})"
+        if record.retention.writes:
+            reasons = refusals(folder, record)
+            yield "resumable", "no: it finished" + (f"; it was not resumable: {'; '.join(reasons)}" if reasons else "")
+            yield _count_row(folder, record)
+        return
+    why = why_not_resumable(folder, record)
+    if why is not None:
+        yield "resumable", f"no: {_instead(record) if why == NEVER_BEGAN else why}"
+    else:
+        yield "resumable", f"yes: samebits resume {resume_name}"
+        yield "  begins at", describe_resume_point(folder, record)
+    if record.retention.writes:
+        yield _count_row(folder, record)
+
+
+def _count_row(folder: RunDir, record: Record) -> Row:
+    return "checkpoints", f"{len(folder.checkpoints_now.positions())} (keep {record.retention.keep})"
+
+
+def _instead(record: Record) -> str:
+    """What to do with a run that never began: `resume` takes the run that it was to resume."""
+    resumed = record.origin.resumes
+    return NEVER_BEGAN if resumed is None else f"it ended before its training began; resume {resumed.id}, as it did"
 
 
 def _replay_rows(resumed: ResumedRun) -> Iterator[Row]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from samebits.core.checkpoint_store import KEPT, Checkpoint, CheckpointStore, Position
+from samebits.core.checkpoint_store import KEPT, Checkpoint, CheckpointStore
 from samebits.core.retention import RetentionPolicy
 from samebits.runner.process.console import log
 
@@ -66,10 +66,11 @@ class AsyncWriter:
         self._early_until = -math.inf
         self._added = 0
 
-    def is_early(self, position: Position) -> bool:
-        """Whether a checkpoint that the next one replaces would take more than its share of the time."""
+    @property
+    def is_early(self) -> bool:
+        """Whether checkpoints would take more than their share of the time, if another one were written now."""
         with self._changed:
-            return time.monotonic() < self._early_until and not self._retention.retains(position.epoch, position.step)
+            return time.monotonic() < self._early_until
 
     def add(self, checkpoint: Checkpoint, contents: Mapping[str, Any], begun: float) -> None:
         """Queue a checkpoint; blocks while the queue is full. `begun` is the monotonic time before it was captured."""

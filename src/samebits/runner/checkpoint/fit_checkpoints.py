@@ -36,28 +36,20 @@ from samebits.runner.checkpoint.trace_inputs import TraceGuard
 from samebits.runner.compat import epoch_iterator, keras_private
 from samebits.runner.compat.patches import Patches
 from samebits.runner.process.console import log
+from samebits.runner.process.signals import Signals
 
 _FINISHED = 1 << 30  # the initial epoch of a `fit` with no epoch left to train
 
 
 class FitCheckpoints:
-    """Saves and restores every `fit`.
+    """Saves and restores every `fit`, and ends it at a signal that waits for a checkpoint.
 
-    `preempted` says whether the run must end soon, and `end` ends it, after a checkpoint was written. `has_traced`
-    says whether the process has traced a graph.
+    `has_traced` says whether the process has traced a graph.
     """
 
-    def __init__(
-        self,
-        manager: CheckpointManager,
-        *,
-        preempted: Callable[[], bool],
-        end: Callable[[], None],
-        has_traced: Callable[[], bool],
-    ) -> None:
+    def __init__(self, manager: CheckpointManager, signals: Signals, has_traced: Callable[[], bool]) -> None:
         self._manager = manager
-        self._preempted = preempted
-        self._end = end
+        self._signals = signals
         self._traces = TraceGuard(manager, has_traced)
         self._order = FitOrder(manager)
         self._warned = False
@@ -289,13 +281,15 @@ class FitCheckpoints:
         if steps >= data_iterator.epoch_length(phase.feed):
             return
         position = Position(phase=phase.number, epoch=phase.epoch, step=steps)
-        if due or self._preempted() or self._manager.proof.awaits(position):
+        # Asked once: a signal that comes later waits for the next step, as it has no checkpoint here.
+        preempted = self._signals.waits()
+        if due or preempted or self._manager.proof.awaits(position):
             # Callbacks that Keras runs asynchronously may not have seen this step yet.
             keras_private.finish_callbacks(phase.callbacks)
             self._save_within_epoch(phase, position)
-        if self._preempted():
+        if preempted:
             self._manager.wait()
-            self._end()
+            self._signals.reraise()
 
     def _can_save_within_epoch(self, phase: FitPhase) -> bool:
         """Whether it is known which random generators the data draws from; reported where it is not."""
@@ -344,6 +338,8 @@ class FitCheckpoints:
         position = Position(phase=phase.number, epoch=epoch + 1)
         with self._manager.work():
             needed = over or "epochs" not in phase.callbacks.params  # as of a list of callbacks that the script made
-            if needed or not self._manager.can_leave_out(position) or self._preempted():
+            saved = needed or not self._manager.can_leave_out(position) or self._signals.waits()
+            if saved:
                 self._manager.save(phase, position, part, settled=True)
-        self._end()
+        # A signal that came since then waits for the next step's checkpoint, where this epoch has none.
+        self._signals.reraise(waiting=saved)

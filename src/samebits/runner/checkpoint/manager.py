@@ -198,8 +198,9 @@ class CheckpointManager:
         # Several workers keep the same checkpoints, whatever time each takes. Segments end where others did.
         if self.every or self._trial or self.workers > 1 or self._until is not None:
             return False
-        replaying = self.proof.precedes(position) and not self._retention.retains(position.epoch, position.step)
-        if not replaying and not (self.proof.complete and self._writer.is_early(position)):
+        if self._retention.retains(position.epoch, position.step):
+            return False
+        if not self.proof.precedes(position) and not (self.proof.complete and self._writer.is_early):
             return False
         if self._observer is not None:
             self._observer.digested()

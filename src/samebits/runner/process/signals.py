@@ -34,9 +34,17 @@ class Signals:
         """Whether a SIGTERM is waiting."""
         return self._waiting
 
-    def reraise(self) -> None:
-        """Raise the exception of a signal that waited, or that a library swallowed. Called after every epoch."""
-        if self._waiting:
+    def reraise(self, *, waiting: bool = True) -> None:
+        """Raise the exception of a signal that waited, or that a library swallowed. Called after every epoch.
+
+        Without `waiting`, a signal that waits goes on waiting: it has no checkpoint yet.
+        """
+        if not waiting:
+            # Read before `_waiting`: a signal that arrives in between waits.
+            received = self.received
+            if received is None or self._waiting:
+                return
+        elif self._waiting:
             self._waiting = False
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)

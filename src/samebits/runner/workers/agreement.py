@@ -2,9 +2,11 @@
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import zip_longest
+
+from samebits.core.errors import pluralize
 
 CHIEF = 0
+SAME = "all workers must train the same models, in the same order"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,12 +20,26 @@ class LineReport:
     def difference(self, worker: int, other: "LineReport") -> str | None:
         """What differs in the report of another worker; `self` is the chief's."""
         if (self.line, self.place) != (other.line, other.place):
-            return f"worker {worker} is at {other.where} where worker {CHIEF} is at {self.where}"
-        for one, two in zip_longest(self.tensors, other.tensors):
+            return f"worker {worker} is at {other.where} where worker {CHIEF} is at {self.where}; {SAME}"
+        if self.names != other.names:
+            trains = f"worker {worker} trains {other.beside(self)}, and worker {CHIEF} {self.beside(other)}"
+            return f"at {self.where} {trains}; {SAME}"
+        for one, two in zip(self.tensors, other.tensors, strict=True):
             if one != two:
-                name = (one or two or ("",))[0]
-                return f"worker {worker} disagrees with worker {CHIEF} at {self.where}: {name} is the first to differ"
+                where = f"worker {worker} disagrees with worker {CHIEF} at {self.where}"
+                return f"{where}: {one[0]} is the first to differ"
         return None
+
+    @property
+    def names(self) -> list[str]:
+        """The variables that all workers share, in order."""
+        return [name for name, _ in self.tensors]
+
+    def beside(self, other: "LineReport") -> str:
+        """What is trained here and not in the other report, for a message."""
+        if not self.tensors:
+            return "a model outside of the strategy's scope"
+        return next((name for name in self.names if name not in other.names), pluralize(len(self.names), "variable"))
 
     @property
     def where(self) -> str:
@@ -56,5 +72,5 @@ class Agreement:
         for worker, reports in self._open.items():
             for left, has, lacks in zip(reports, (CHIEF, worker), (worker, CHIEF), strict=True):
                 if left:
-                    return f"worker {has} has {left[0].where}, and worker {lacks} does not"
+                    return f"worker {has} has {left[0].where}, and worker {lacks} does not; {SAME}"
         return None

@@ -144,6 +144,17 @@ def test_a_metrics_distance(tmp_path: Path, record: Record) -> None:
     assert found.detail == "1 epochs differ, by 0.234 at most"
 
 
+def test_a_metric_is_named_by_the_epoch_of_the_ledger(tmp_path: Path, record: Record) -> None:
+    """`fit(initial_epoch=5)` begins at 5, as the line that differs says."""
+    runs = make(tmp_path / "a", record, lines=0), make(tmp_path / "b", ROWS["metric"][0](record), lines=0)
+    for run in runs:
+        with Ledger(run.ledger, record.recipe.digest) as ledger:
+            for epoch in (5, 6):
+                metrics = {"loss": "0x1.0p+0", "val_loss": "0x1.0p+0"}
+                ledger.append({"event": "epoch", "fit": 0, "epoch": epoch, "metrics": metrics})
+    assert keys(diff(*runs)) == [("outputs", "metric", "fit 0, epoch 6, loss")]
+
+
 def test_code_line_by_line_and_data_file_by_file(tmp_path: Path, record: Record) -> None:
     one = make(tmp_path / "a", record)
     changed = _recipe(record, code=replace(record.recipe.code, tree=Digest.of_bytes(b"2")), data=Digest.of_bytes(b"3"))

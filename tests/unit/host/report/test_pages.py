@@ -216,8 +216,8 @@ def test_distances() -> None:
     assert chart is not None
     assert aligned is not None
     assert ([tick.text for tick in chart.across], [tick.text for tick in aligned.across]) == (
-        ["1", "2"],
-        ["1", "2", "3"],
+        ["0", "1"],
+        ["0", "1", "2"],
     )
     assert chart.curves[0].last == "0.001"
     assert [tick.text for tick in chart.up] == ["1e-3", "1e-2"] or [tick.text for tick in chart.up] == ["1e-4", "1e-3"]

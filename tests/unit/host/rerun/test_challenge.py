@@ -388,6 +388,18 @@ def test_where_no_step_is_looked_for(parties: Parties, name: str) -> None:
     assert (found.final, found.exit_status, parties.asked) == (True, 1, [])
 
 
+def test_a_line_has_its_number_in_our_ledger(parties: Parties) -> None:
+    """Which may have lines of steps, too; a line beyond its end follows the last one."""
+    party = replace(parties.party("one"), numbers=(3, 6, 9, 10))
+    parties.epochs["other"][1:] = parties.epochs["one"][1:3]
+    parties.epochs["other"].append({"event": "end", "models": ["other"]})
+    parties.call("other")
+    found = exchange(party, parties.file("one"), parties.file("other"))
+    assert _lines(found) == ["diverges at line 10: it is no epoch of fit, so no step is looked for"]
+    assert party.line(4) == 11
+    assert replace(party, numbers=()).line(0) == 1
+
+
 def test_equal_ledgers(parties: Parties) -> None:
     parties.epochs["other"] = parties.epochs["one"]
     found = parties.until(2)

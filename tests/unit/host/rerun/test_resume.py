@@ -529,10 +529,16 @@ def test_data_that_was_moved_and_runs_kept_elsewhere(played: Played) -> None:
 def test_what_show_and_list_say(played: Played) -> None:
     run = _killed(played, 0, 2)
     shown = played.call("show", run.path.name).out
-    assert re.search(r"^resumable +yes$", shown, re.MULTILINE)
+    assert re.search(rf"^resumable +yes: samebits resume {run.path.name}$", shown, re.MULTILINE)
     assert re.search(r"^checkpoints +2 \(keep last\)$", shown, re.MULTILINE)
     assert "resumes" not in shown
-    again = _resumed(played, run)
+    where = re.search(r"^  begins at +(phase 0 after 1 epoch; it must reproduce .*)$", shown, re.MULTILINE)
+    assert where is not None
+    elsewhere = played.call("show", str(run.path.absolute())).out
+    assert re.search(rf"^resumable +yes: samebits resume {run.path.absolute()}$", elsewhere, re.MULTILINE)
+    done = played.call("resume", run.path.name)
+    assert f"resuming {run.path.name} from {where[1]}" in done.err
+    again = RunDir(Path(done.run))
     shown = played.call("show", again.path.name).out
     assert re.search(rf"^resumes +{run.path.name} from phase 0 after 1 epoch$", shown, re.MULTILINE)
     assert re.search(r"^replay +phase 0 after 2 epochs: not reproduced$", shown, re.MULTILINE), "by the fake runner"

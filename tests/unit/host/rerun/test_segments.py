@@ -5,6 +5,7 @@ A fake runner (`support.fake_runner`) stands in for the training.
 
 import itertools
 import json
+import multiprocessing
 import os
 import pickle
 import random
@@ -13,7 +14,9 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,8 @@ from samebits.host.runs.registry import checksum_of
 from samebits.host.runs.verification_file import read_verification
 from support.command import ROOT
 from support.fake_runner import Played, played, spoil
-from support.machine import sleep_after_mark, started
+from support.lanes import long_tail
+from support.machine import sleep_after_mark, started, stop_mark
 from support.records import resumed
 
 __all__ = ["played"]
@@ -90,11 +94,11 @@ def test_a_run_is_cut_at_its_checkpoints(played: Played) -> None:
     segments = _segments(played.train("--keep", "all"))
     assert [segment.number for segment in segments] == [1, 2, 3, 4, 5]
     assert [segment.where for segment in segments] == [
-        "phase 0, epochs 0 to 1",
-        "phase 0, epochs 1 to 2",
-        "phase 1, epochs 0 to 1",
-        "phase 1, epochs 1 to 2",
-        "phase 1, epochs 2 to 3",
+        "phase 0, epoch 0",
+        "phase 0, epoch 1",
+        "phase 1, epoch 0",
+        "phase 1, epoch 1",
+        "phase 1, epoch 2",
     ]
     assert [(segment.before, segment.last) for segment in segments] == [(0, 1), (1, 2), (2, 3), (3, 4), (4, 6)]
     assert segments[0].begin is None
@@ -102,9 +106,9 @@ def test_a_run_is_cut_at_its_checkpoints(played: Played) -> None:
     assert all(one.end == other.begin for one, other in itertools.pairwise(segments))
     few = _segments(played.train())
     assert [segment.where for segment in few] == [
-        "phase 0, epochs 0 to 2",
-        "phase 1, epochs 0 to 2",
-        "phase 1, epochs 2 to 3",
+        "phase 0, epochs 0 to 1",
+        "phase 1, epochs 0 to 1",
+        "phase 1, epoch 2",
     ]
     assert [segment.trained for segment in few] == [2, 2, 1]
 
@@ -175,7 +179,7 @@ def test_a_perturbed_epoch_is_its_segment(played: Played, here: Here, epoch: int
     played.player.noise.clear()
     reported: list[str] = []
     found = verify(played, run, here, reported, jobs=jobs)
-    where = f"segment {epoch + 1} (phase 0, epochs {epoch} to {epoch + 1}): from fit 0, epoch {epoch} on: "
+    where = f"segment {epoch + 1} (phase 0, epoch {epoch}): from fit 0, epoch {epoch} on: "
     assert len(reported) == 1
     assert reported[0].startswith(f"different: {where}")
     assert reported[0].endswith("tensors.trainable")
@@ -196,7 +200,7 @@ def test_a_state_that_the_training_did_not_end_in(played: Played, here: Here) ->
     run = played.train("--keep", "all")
     _kept_with(run, Position(phase=0, epoch=2), feed={"drawn": 3})
     found = verify(played, run, here)
-    place = "segment 2 (phase 0, epochs 1 to 2)"
+    place = "segment 2 (phase 0, epoch 1)"
     assert found.line == f"different: {place}: the state at its end: feed (1 of 4 segments)"
     assert here.batches == [(None, None), ("0000-000002", None)]
 
@@ -219,7 +223,7 @@ def test_an_end_that_was_not_kept(played: Played, here: Here, monkeypatch: pytes
     monkeypatch.setattr(played.player, "_keep", lambda *_: None)
     found = verify(played, run, here)
     assert [item.kind for item in found.judged] == ["not comparable"] * 3 + ["identical"]
-    assert "segment 1 (phase 0, epochs 0 to 1): the state at its end cannot be compared: cannot read " in found.line
+    assert "segment 1 (phase 0, epoch 0): the state at its end cannot be compared: cannot read " in found.line
 
 
 def test_each_of_several_is_found(played: Played, here: Here) -> None:
@@ -229,7 +233,7 @@ def test_each_of_several_is_found(played: Played, here: Here) -> None:
     played.player.noise.clear()
     found = verify(played, run, here)
     assert [item.kind == "different" for item in found.judged] == [False, True, False, True, True, False]
-    assert found.line.startswith("different: segment 2 (phase 0, epochs 1 to 2): ")
+    assert found.line.startswith("different: segment 2 (phase 0, epoch 1): ")
     assert found.line.endswith(" (3 of 6 segments)")
     assert here.batches == [
         (None, None), ("0000-000002", None), ("0001-000001", None), ("0001-000002", None)
@@ -248,7 +252,7 @@ def test_a_result_that_differs_behind_the_last_line(played: Played, here: Here) 
     run = played.train("--keep", "all")
     played.player.unlike = b"other"
     found = verify(played, run, here)
-    assert found.line.startswith("different: segment 4 (phase 0, epochs 3 to 4): from line 5 on: models")
+    assert found.line.startswith("different: segment 4 (phase 0, epoch 3): from line 5 on: models")
 
 
 def test_an_output_that_differs(played: Played, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +267,7 @@ def test_an_output_that_differs(played: Played, here: Here, monkeypatch: pytest.
 
     monkeypatch.setattr(played.player, "_seal", seal)
     found = verify(played, run, here)
-    assert found.line.startswith("different: segment 4 (phase 0, epochs 3 to 4): only output files differ: a.txt; ")
+    assert found.line.startswith("different: segment 4 (phase 0, epoch 3): only output files differ: a.txt; ")
 
 
 def test_a_sample(played: Played, here: Here) -> None:
@@ -293,7 +297,7 @@ def test_an_execution_that_was_killed_tells_nothing(played: Played, here: Here) 
     found = verify(played, run, here)
     assert [item.kind for item in found.judged] == ["identical"] + ["not comparable"] * 3
     assert found.verdict.exit_status == 3
-    assert found.line.startswith("not comparable: segment 2 (phase 0, epochs 1 to 2): it ended before fit 0, epoch 1: ")
+    assert found.line.startswith("not comparable: segment 2 (phase 0, epoch 1): it ended before fit 0, epoch 1: ")
     assert "the training process was killed by SIGKILL" in found.line
 
 
@@ -307,7 +311,7 @@ def test_no_segment_begins_at_a_damaged_checkpoint(
     found = verify(played, run, here)
     assert found.line == "identical (3 of 3 segments)"
     assert "it was changed after it was written; no segment begins there" in capsys.readouterr().err
-    assert found.judged[1].segment.where == "phase 0, epochs 1 to 3"
+    assert found.judged[1].segment.where == "phase 0, epochs 1 to 2"
 
 
 def test_what_is_kept(played: Played, here: Here, capsys: pytest.CaptureFixture[str]) -> None:
@@ -322,11 +326,11 @@ def test_what_is_kept(played: Played, here: Here, capsys: pytest.CaptureFixture[
     assert written["verified"]["seal"] == checksum_of(run)
     assert written["segments"] == [
         {
-            "number": 1, "where": "phase 0, epochs 0 to 3", "begin": None, "end": "0000-000003", "verdict": "identical",
+            "number": 1, "where": "phase 0, epochs 0 to 2", "begin": None, "end": "0000-000003", "verdict": "identical",
             "reason": "", "own": [],
         },
         {
-            "number": 2, "where": "phase 0, epochs 3 to 4", "begin": "0000-000003", "end": None, "verdict": "identical",
+            "number": 2, "where": "phase 0, epoch 3", "begin": "0000-000003", "end": None, "verdict": "identical",
             "reason": "", "own": [],
         },
     ]  # fmt: skip
@@ -411,7 +415,7 @@ def test_the_command(played: Played, here: Here, monkeypatch: pytest.MonkeyPatch
     done = played.call("verify", "last", "--segments", "--jobs", "2")
     assert done.status == 1
     bad, kept, last = done.out.splitlines()
-    assert bad.startswith("different: segment 2 (phase 0, epochs 1 to 2): from fit 0, epoch 1 on: ")
+    assert bad.startswith("different: segment 2 (phase 0, epoch 1): from fit 0, epoch 1 on: ")
     assert kept == f"verification {played.project.runs}/{run.path.name}-segments/verification.json"
     assert last == f"{bad} (1 of 4 segments)"
     assert f"samebits: {bad}" in done.err.splitlines()
@@ -474,6 +478,7 @@ def test_what_processes_do_is_stopped_with_them(tmp_path: Path) -> None:
 _SUBMITS = """
 import sys, time
 from pathlib import Path
+from support.lanes import long_tail
 from support.machine import sleep_after_mark
 from samebits.host.rerun.segment_worker import in_processes
 if __name__ == "__main__":
@@ -492,17 +497,23 @@ def test_processes_do_not_outlive_the_one_that_submits(tmp_path: Path) -> None:
             assert process.poll() is None
             time.sleep(0.05)
         process.kill()
-    worker = Path("/proc", mark.read_text())
-    for _ in range(600):
-        if not worker.exists() or "\nState:\tZ" in (worker / "status").read_text():
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail("a worker lives on")
+    assert _ends(int(mark.read_text()), 60)
+
+
+def _ends(process: int, seconds: int) -> bool:
+    """Whether a process ends within this time. Its object may not tell: a thread of the pool waits for it, too."""
+    status = Path(f"/proc/{process}/status")
+    for _ in range(seconds * 10):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if "\nState:\tZ" not in status.read_text():
+                time.sleep(0.1)
+                continue
+        return True
+    return False
 
 
 _TRAINS = """
-import sys
+import signal, sys
 from pathlib import Path
 from support.machine import stop_slowly_after_mark
 from samebits.host.interrupts import catch_signals
@@ -511,26 +522,63 @@ if __name__ == "__main__":
     catch_signals()
     try:
         with in_processes(1) as pool:
-            pool.submit(stop_slowly_after_mark, Path("mark")).result()
+            pool.submit(stop_slowly_after_mark, Path("mark"), int(sys.argv[1])).result()
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one that comes as late as this has nothing to end
         sys.exit(130)
 """
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_ctrl_c_ends_processes_however_often_it_comes(tmp_path: Path, times: int) -> None:
+    """The third one ends a process that two SIGTERMs do not end."""
     (tmp_path / "trains.py").write_text(_TRAINS)
     path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     mark = tmp_path / "mark"
-    with started([sys.executable, "trains.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}) as process:
+    command = [sys.executable, "trains.py", str(times)]
+    with started(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}) as process:
         while not (mark.exists() and mark.read_text()):
             assert process.poll() is None
             time.sleep(0.05)
-        for _ in range(times):
+        for number in range(1, times + 1):
             process.send_signal(signal.SIGINT)
-            time.sleep(0.3)
-        assert process.wait(10) == 130
+            # The next one comes once this one was passed on: it neither meets it nor comes after the end.
+            while number < times and not stop_mark(mark, number).exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+        assert process.wait(60) == 130
     assert not Path("/proc", mark.read_text()).exists()
+
+
+@pytest.mark.parametrize("signals", long_tail([1, 2], (2,)))
+def test_a_signal_before_a_step_begins_does_not_spare_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: int
+) -> None:
+    """Each arrives at the first instruction of a step that ends them."""
+    listed = multiprocessing.active_children
+    left = [KeyboardInterrupt] * signals
+
+    def interrupted() -> list[BaseProcess]:
+        if left:
+            raise left.pop()
+        return listed()
+
+    def interrupt(pool: ProcessPoolExecutor) -> None:
+        mark = tmp_path / "mark"
+        pool.submit(sleep_after_mark, mark)
+        while not (mark.exists() and mark.read_text()):
+            time.sleep(0.05)
+        monkeypatch.setattr(multiprocessing, "active_children", interrupted)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), in_processes(1) as pool:
+        interrupt(pool)
+    worker = int((tmp_path / "mark").read_text())
+    try:
+        assert _ends(worker, 10)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
 
 
 def test_a_sample_that_differs_says_what_it_covers(played: Played, here: Here) -> None:
