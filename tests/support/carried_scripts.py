@@ -216,7 +216,38 @@ def whole():
 best = 0.0
 with open(OUT + "/best", "w") as file: file.write(str(whole()))
 """
+_REBOUND = """
+rates, starts = [0.1, 0.05], [np.ones(3)]
+class Rebinding(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.rates, self.starts, self.first = rates, starts, x[:2]
+    def on_epoch_end(self, epoch, logs=None):
+        self.rates = [rate / 2 for rate in self.rates]
+        self.starts = [start + 1 for start in self.starts]
+        self.first = self.first * 2
+model = simple()
+model.fit(x, y, epochs=4, verbose=0, callbacks=[Rebinding()])
+model.optimizer.learning_rate = rates[0] * float(starts[0].sum())
+model.fit(x, y, epochs=1, verbose=0)
+"""
+_REPLACED_OBJECT = """
+import dataclasses
+@dataclasses.dataclass(frozen=True)
+class Config:
+    rate: float = 0.1
+class Slower(keras.callbacks.Callback):
+    def __init__(self, config): super().__init__(); self.config = config
+    def on_epoch_end(self, epoch, logs=None):
+        self.config = dataclasses.replace(self.config, rate=self.config.rate / 2)
+config = Config()
+model = simple()
+model.fit(x, y, epochs=4, verbose=0, callbacks=[Slower(config)])
+model.optimizer.learning_rate = config.rate
+model.fit(x, y, epochs=1, verbose=0)
+"""
 RESUMED = {
+    "a list and an array in the place of the script's": _REBOUND,
     "a thread that reads what a callback holds": _WATCHED,
     "libraries that log first in a callback": _FIRST_USES,
     "two arrays that were one": kept("count()", _ALIASES),
@@ -240,6 +271,10 @@ RESUMED = {
     ),
 }
 NOT_RESUMED = {
+    "an object in the place of the script's": (
+        _REPLACED_OBJECT,
+        "callback 0 (Slower).config was replaced during training, while something else holds the first one",
+    ),
     "a number that a loop counts": (
         _loop("number = 0", "number += 1; train(0.1 * number if epoch == 5 else 1.0)"),
         "number changes in a samebits.checkpoint loop but was not passed to it",
@@ -339,5 +374,6 @@ NOT_RESUMED = {
 }
 USUAL = (
     "a number that a loop counts",
+    "a list and an array in the place of the script's",
     "an iterator of a hook in a callback of Keras",
 )

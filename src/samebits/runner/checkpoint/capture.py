@@ -11,13 +11,12 @@ import io
 import sys
 import types
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from samebits.core.digest import Digest
-from samebits.core.errors import RecordError
 from samebits.runner.checkpoint import encoding
 from samebits.runner.checkpoint.capture_arrays import ArrayCapture, LargeArrays, frozen_value, unsaved
 from samebits.runner.checkpoint.capture_code import CodeCapture
@@ -43,58 +42,9 @@ from samebits.runner.checkpoint.object_inspection import (
     is_cache,
     is_open_elsewhere,
     member_attributes,
+    weakly,
 )
 from samebits.runner.compat import keras_private, tensorflow_private
-
-
-class StateWalker:
-    """Captures state, and remembers the large arrays that existed when training began.
-
-    `code` is the folder of the script's modules. `folders` are paths that differ between runs. Large unchanged arrays,
-    typically the data, are not stored: the script creates them again when it is resumed.
-    """
-
-    def __init__(self, code: Path, folders: PathMap) -> None:
-        self.code = str(code)
-        self._folders = folders
-        self._large: LargeArrays = {}
-
-    def check_globals(self, saved: Iterable[list[Any]]) -> None:
-        """Raise RecordError if a saved global does not belong to one of the script's modules."""
-        for module, name, _ in saved:
-            if not is_ours(module, self.code) or name not in vars(sys.modules[module]):
-                raise RecordError(f"a checkpoint names {module}.{name}, which is not a global of the script")
-
-    def capture_initial(self, roots: Mapping[str, Any]) -> "StateCapture":
-        """Capture the state before training begins, and remember its large arrays. Raises UncapturableError."""
-        self._large = {}
-        captured = StateCapture(self.code, self._folders, self._large, initial=True)
-        captured.capture_roots(roots)
-        return captured
-
-    def capture(
-        self,
-        roots: Mapping[str, Any],
-        known: Mapping[int, tuple[Any, Digest]] | None = None,
-        *,
-        frozen: bool = False,
-    ) -> "StateCapture":
-        """Capture the state. Raises UncapturableError.
-
-        `known` has values and digests of variables that were read already, by the `id` of the variable. `frozen`
-        leaves out what a traced graph reads anew in each step: the values of variables.
-        """
-        captured = StateCapture(self.code, self._folders, self._large, known, frozen=frozen)
-        captured.capture_roots(roots)
-        return captured
-
-    def capture_others(
-        self, roots: Mapping[str, Any], number_of: Callable[[Any], int | None], *, initial: bool = False
-    ) -> "StateCapture":
-        """Capture what has no number yet, such as `StateCapture.number_of` gives. Raises UncapturableError."""
-        captured = StateCapture(self.code, self._folders, self._large, initial=initial, skip=number_of)
-        captured.capture_roots(roots)
-        return captured
 
 
 class StateCapture:
@@ -114,13 +64,14 @@ class StateCapture:
         self._folder, self._skip = code, skip
         self._frozen, self._folders = frozen, folders
         self.skipped: dict[int, tuple[Any, str]] = {}
-        self._arrays = ArrayCapture(self.encode, large, known or {}, initial=initial)
+        encode, ours = weakly(self.encode), weakly(self._ours)
+        self._arrays = ArrayCapture(encode, large, known or {}, initial=initial)
         self._numbers: dict[int, int] = {}
         # An `id` stays unique only while its object is alive.
-        self._alive: list[Any] = []
+        self._alive: list[tuple[Any, str]] = []
         self._lenient = 0
-        self._code = CodeCapture(code, self.encode, self._strict)
-        self._keras = KerasCapture(self.encode, self._ours, frozen=frozen)
+        self._code = CodeCapture(code, encode, weakly(self._strict))
+        self._keras = KerasCapture(encode, ours, frozen=frozen)
         self._draws = False
         self.encoded: dict[str, Any] = {}
 
@@ -156,6 +107,10 @@ class StateCapture:
     def number_of(self, value: Any) -> int | None:
         """The number of an object that the walk visited, in the order of its visits; None for others."""
         return self._numbers.get(id(value))
+
+    def visited(self, number: int) -> tuple[Any, str]:
+        """The object with a number, and where it was found first."""
+        return self._alive[number]
 
     def reaches(self, module: str, name: str) -> bool:
         """Whether the walk visited this global."""
@@ -195,7 +150,7 @@ class StateCapture:
         """An object that may be referred to more than once."""
         # The number is assigned first, as the object may contain itself.
         number = self._numbers[id(value)] = len(self._numbers)
-        self._alive.append(value)
+        self._alive.append((value, where))
         if self._ours(type(value)):
             check_attributes_held(value, where)
         encoders = (

@@ -25,6 +25,10 @@ SYMBOLIC: Mapping[str, Any] = {"constant": "symbolic tensor"}
 """A tensor of a graph, which has no values. The resumed run gets another one when it traces the graph again."""
 EMPTY: Mapping[str, Any] = {"constant": "empty"}
 PLAIN = (bool, int, str, type(None))
+REPLACEABLE = ("array", "list", "dict", "deque", "set")
+"""Kinds of object that are restored in place, and can also be made anew."""
+NEW, WAS = "new", "was"
+"""Marks of an object in the place of another one: it is made anew, or it was at this place when training began."""
 _WITHOUT_REPR = (io.IOBase, types.BuiltinFunctionType, types.MethodWrapperType)
 """Types named without their `repr`, which contains addresses or file names."""
 
@@ -91,8 +95,8 @@ class Content:
 
 
 def kind_of(encoded: Mapping[str, Any]) -> str:
-    """The kind of an encoded object: its first key, apart from number, class and what a cache has counted."""
-    return next(key for key in encoded if key not in ("#", "class", "misses"))
+    """The kind of an encoded object: its first key, apart from number, marks, class and what a cache has counted."""
+    return next(key for key in encoded if key not in ("#", NEW, WAS, "class", "misses"))
 
 
 def name_in_file(value: Any) -> str | None:

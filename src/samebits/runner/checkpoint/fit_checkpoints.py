@@ -227,6 +227,7 @@ class FitCheckpoints:
     def _data_state(self, phase: FitPhase) -> StatePart:
         """The state from which the data of an epoch begins."""
         captured = self._manager.capture(stateful_data(phase))
+        phase.mark(captured)
         values = {
             "feed": data_iterator.capture_feed(phase.feed),
             "openings": self._order.capture(),

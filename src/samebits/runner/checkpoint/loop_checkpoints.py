@@ -146,7 +146,7 @@ class LoopCheckpoints:
             if self._manager.writes:
                 phase.variables = LoopVariables(frames, self._manager.walker, found)
 
-        found = self._manager.begin(phase, check)
+        found = self._manager.begin(phase, check, kept=True)
         if found is not None:
             self._restore_datasets(phase, found)
             self._manager.restore(phase, found)

@@ -21,8 +21,9 @@ from samebits.core.record import Record, Resumability
 from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import TraceEnded
 from samebits.runner.checkpoint.async_writer import AsyncWriter
-from samebits.runner.checkpoint.capture import StateCapture, StateWalker
+from samebits.runner.checkpoint.capture import StateCapture
 from samebits.runner.checkpoint.encoding import Content, PathMap, UncapturableError
+from samebits.runner.checkpoint.initial_objects import InitialObjects
 from samebits.runner.checkpoint.library_state import LibraryState
 from samebits.runner.checkpoint.output_files import OutputSnapshot, stored_digests
 from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver, as_input_error
@@ -32,6 +33,7 @@ from samebits.runner.checkpoint.replay import ReplayProof
 from samebits.runner.checkpoint.restorability import check_steps, completed
 from samebits.runner.checkpoint.restore import StateRestorer
 from samebits.runner.checkpoint.state_comparison import TEMPORARY
+from samebits.runner.checkpoint.state_walker import StateWalker
 from samebits.runner.checkpoint.temporary_files import TemporaryFiles
 
 T = TypeVar("T")
@@ -128,25 +130,30 @@ class CheckpointManager:
             self.phase = None
             self._writer.wait()
 
-    def begin(self, phase: Phase, check: Callable[[StateCapture], None]) -> Checkpoint | None:
+    def begin(self, phase: Phase, check: Callable[[StateCapture], None], *, kept: bool = False) -> Checkpoint | None:
         """Begin a phase: capture its initial state, so that what is not capturable is reported before training.
 
-        `check` receives that state. Returns the checkpoint from which the phase must be restored, if there is one.
+        `check` receives that state; `kept` is whether it keeps it. Returns the checkpoint from which the phase must be
+        restored, if there is one.
         """
         self.refusals.begin()
         self.temporary.begin()
         phase.stepped = 0 if self._observer is None else len(self._observer.first_steps())
         self.proof.begin_phase(phase.number)
         self.libraries.begin_phase()
-        if self.writes:
-            # What is not capturable is found here, before hours of training.
-            def inspect() -> None:
-                captured = self.walker.capture_initial(phase.roots | self.libraries.roots())
+
+        # What is not capturable is found here, before hours of training.
+        def inspect() -> None:
+            captured = self.walker.capture_initial(phase.roots | self.libraries.roots())
+            phase.objects = InitialObjects(captured, self.walker, kept=kept and self.writes)
+            if self.writes:
                 phase.initial, phase.settings = captured.encoded, self.settings.begin_phase(captured)
                 check(captured)
 
+        found = self._checkpoint_of(phase)
+        if self.writes or found is not None:
             self.attempt(inspect)
-        return self._checkpoint_of(phase)
+        return found
 
     def complete_initial(self, phase: Phase) -> None:
         """Add to a phase's initial state what its first step built, which a resumed run builds before it restores."""
@@ -282,7 +289,9 @@ class CheckpointManager:
     ) -> StateRestorer:
         """Restore what was captured from these roots and the global generators, by `read` if not from a checkpoint."""
         wanted = [item for item in encoded["roots"] if item[0] not in without]
-        restorer = StateRestorer(Content(read or self._store.content), self._folders)
+        initial = None if self.phase is None else self.phase.objects
+        places = () if initial is None else (initial.at,)
+        restorer = StateRestorer(Content(read or self._store.content), self._folders, *places)
         held = self.libraries.holders(frozenset(name for name, _ in wanted))
         live = dict(roots) | held
         with as_input_error(self._start):

@@ -7,13 +7,16 @@ import os
 import random
 import struct
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from samebits.core.errors import shorten
 from samebits.runner.checkpoint.capture_containers import BUILTIN_CONTAINERS
 from samebits.runner.checkpoint.encoding import UncapturableError
+
+T = TypeVar("T")
 
 _POINTER = struct.calcsize("P")
 _MANAGED_DICT = 1 << 4  # the interpreter keeps the attributes of such a class outside of the object
@@ -127,3 +130,15 @@ def cell_content(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:
         return None
+
+
+def weakly(method: Callable[..., T]) -> Callable[..., T]:
+    """Call a method of an object that is not kept alive by this: its own parts call it, while it is there."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*words: Any) -> T:
+        found = reference()
+        assert found is not None  # noqa: S101
+        return found(*words)
+
+    return call

@@ -6,7 +6,7 @@ from typing import Any
 from samebits.runner.checkpoint.encoding import Encoded, kind_of
 from samebits.runner.checkpoint.restorability import paired_items
 
-_IN_PLACE = frozenset(
+IN_PLACE = frozenset(
     {
         *("layer", "optimizer", "object", "variable", "array", "list", "dict", "deque", "set"),
         *("numpy_generator", "numpy_state", "python_random", "tensorflow_generator"),
@@ -27,7 +27,7 @@ def first_numbers(initial: Mapping[str, Any], captured: Mapping[str, Any]) -> di
 def restored_in_place(initial: Mapping[str, Any]) -> frozenset[int]:
     """The numbers of the objects in captured state that are restored in place."""
     objects = (item for one, other in _parts(initial, initial) for item, _ in _pairs(one, other))
-    return frozenset(item["#"] for item in objects if kind_of(item) in _IN_PLACE)
+    return frozenset(item["#"] for item in objects if kind_of(item) in IN_PLACE)
 
 
 def restored_place(

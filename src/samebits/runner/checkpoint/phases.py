@@ -10,6 +10,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
 from samebits.runner.checkpoint.capture import StateCapture
 from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.initial_objects import InitialObjects
 from samebits.runner.checkpoint.restorability import check_restorable
 
 DigestedValues = Mapping[int, tuple[Any, Digest]]
@@ -41,19 +42,26 @@ class TrainingObserver(Protocol):
 class Phase:
     """One call of `fit`, or one loop: the roots of its state, and the `initial` state, captured when it began.
 
-    `settings` are those of the process at that time, see `process_settings`; `stepped` is how many optimizers
-    had made steps.
+    `objects` are those that it was captured from. `settings` are those of the process at that time, see
+    `process_settings`; `stepped` is how many optimizers had made steps.
     """
 
     number: int
     roots: dict[str, Any] = field(default_factory=dict)
     initial: Mapping[str, Any] = field(default_factory=dict)
+    objects: InitialObjects | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     stepped: int = 0
 
     def check(self, captured: StateCapture) -> None:
         """Raise UncapturableError unless a resumed run could restore captured state into the initial one."""
         check_restorable(captured.encoded, self.initial)
+        self.mark(captured)
+
+    def mark(self, captured: StateCapture) -> None:
+        """Mark what is not to be restored into the object in its place. Raises UncapturableError."""
+        if self.objects is not None:
+            self.objects.mark(captured)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import shorten
 from samebits.core.jsonio import canonical_json, differing_names
 from samebits.core.run_dir import RunDir
-from samebits.runner.checkpoint.capture import StateCapture, StateWalker
+from samebits.runner.checkpoint.capture import StateCapture
 from samebits.runner.checkpoint.clock_values import names_used, text_used
 from samebits.runner.checkpoint.code_inspection import is_ours
 from samebits.runner.checkpoint.encoding import UncapturableError
@@ -30,6 +30,7 @@ from samebits.runner.checkpoint.readable_settings import (
     settings_of_libraries,
     settings_of_python,
 )
+from samebits.runner.checkpoint.state_walker import StateWalker
 from samebits.runner.checkpoint.thread_state import held_by_threads
 
 _PLAIN = (bool, int, float, str)

@@ -10,15 +10,18 @@ import enum
 import sys
 import types
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 from samebits.runner.checkpoint.code_inspection import holding_methods
 from samebits.runner.checkpoint.encoding import (
     EMPTY,
+    NEW,
     PLAIN,
+    REPLACEABLE,
     SYMBOLIC,
+    WAS,
     Content,
     Encoded,
     PathMap,
@@ -32,16 +35,17 @@ from samebits.runner.checkpoint.keras_state import inner_parts, variables_of
 from samebits.runner.checkpoint.object_inspection import cell_content, has_plain_attributes, is_cache
 from samebits.runner.compat import keras_private, multi_worker, tensorflow_private
 
-_REPLACEABLE = ("array", "list", "dict", "deque", "set")
 _IMMUTABLE = ("float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member", "unsaved")
 
 
 class StateRestorer:
     """One walk over saved state, in parallel with the `live` objects into which it is restored."""
 
-    def __init__(self, content: Content, folders: PathMap) -> None:
+    def __init__(self, content: Content, folders: PathMap, initial: Callable[[str], Any] = lambda _: None) -> None:
+        """`initial` gives the object that was at a place when training began."""
         self._content = content
         self._folders = folders
+        self._initial = initial
         self._objects: dict[int, Any] = {}
         self._taken: dict[int, Any] = {}
         self._pending: list[tuple[Any, Any, str]] = []
@@ -69,7 +73,7 @@ class StateRestorer:
         if kind in _IMMUTABLE:
             found = self._immutable(kind, content, live, where)
         else:
-            live = self._own(encoded, live, where)
+            live = self._own(encoded, self._meant(encoded, live, where), where)
             # The object may contain itself.
             self._objects[encoded["#"]] = live
             found = getattr(self, f"_{kind}")(content, live, where)
@@ -78,9 +82,20 @@ class StateRestorer:
             self._objects[encoded["#"]] = found
         return found
 
+    def _meant(self, encoded: Mapping[str, Any], live: Any, where: str) -> Any:
+        """The object into which a value is restored: the one in its place, unless training put another one there."""
+        if NEW in encoded:
+            return None
+        if WAS not in encoded:
+            return live
+        moved = self._initial(encoded[WAS])
+        if moved is None:
+            raise UncapturableError(f"{where} moved from {encoded[WAS]}, which is not there when the script runs again")
+        return moved
+
     def _own(self, encoded: Mapping[str, Any], live: Any, where: str) -> Any:
         """The live object, or None where another value was restored into it: the two were one when training began."""
-        taken = kind_of(encoded) in _REPLACEABLE and live is not None and id(live) in self._taken
+        taken = kind_of(encoded) in REPLACEABLE and live is not None and id(live) in self._taken
         self._taken.setdefault(id(live), live)
         if not taken:
             return live
@@ -314,7 +329,8 @@ class StateRestorer:
         if not hasattr(live, "keywords"):
             raise UncapturableError(f"{where} is not a partial function when the script runs again")
         for item, part in zip(content, (live.func, live.args, live.keywords), strict=True):
-            self.value(item, part, where)
+            if self.value(item, part, where) is not part:
+                raise UncapturableError(f"{where} is another partial function than when the script runs again")
         return live
 
     def _object(self, content: Any, live: Any, where: str) -> Any:

@@ -1,0 +1,174 @@
+"""What took the place of an object is not restored into that object, which something else may hold."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samebits.runner.checkpoint.encoding import NEW, WAS, Content, PathMap, UncapturableError
+from samebits.runner.checkpoint.initial_objects import InitialObjects
+from samebits.runner.checkpoint.restore import StateRestorer
+
+PATHS = PathMap({"run": Path("/runs/a")})
+
+
+class Config:
+    """An object of the script's."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+
+class Walker:
+    """Captures lists, dicts, arrays, numbers and this module's objects, as the real one does with Keras installed."""
+
+    def capture(self, roots: dict[str, Any]) -> "Captured":
+        return Captured(roots)
+
+
+class Captured:
+    """One walk."""
+
+    def __init__(self, roots: dict[str, Any]) -> None:
+        self.visits: list[tuple[Any, str]] = []
+        self.encoded: dict[str, Any] = {
+            "roots": [[name, self._encode(value, name)] for name, value in roots.items()],
+            "globals": [],
+        }
+
+    def visited(self, number: int) -> tuple[Any, str]:
+        return self.visits[number]
+
+    def number_of(self, value: Any) -> int | None:
+        return next((number for number, (known, _) in enumerate(self.visits) if known is value), None)
+
+    def _encode(self, value: Any, where: str) -> Any:
+        if isinstance(value, (int, str)):
+            return value
+        if (number := self.number_of(value)) is not None:
+            return {"again": number}
+        self.visits.append((value, where))
+        number = len(self.visits) - 1
+        if isinstance(value, list):
+            return {"list": [self._encode(item, f"{where}[{at}]") for at, item in enumerate(value)], "#": number}
+        if isinstance(value, dict):
+            pairs = [[key, self._encode(item, f"{where}[{key!r}]")] for key, item in value.items()]
+            return {"dict": pairs, "#": number}
+        if isinstance(value, np.ndarray):
+            about = {"dtype": value.dtype.str, "shape": list(value.shape), "at": value.tobytes().hex()}
+            return {"array": about, "#": number}
+        attributes = {name: self._encode(item, f"{where}.{name}") for name, item in vars(value).items()}
+        kind = f"{type(value).__module__}:{type(value).__qualname__}"
+        return {"object": {"class": kind, "attributes": attributes, "ours": True, "of": []}, "#": number}
+
+
+def initial(roots: dict[str, Any]) -> InitialObjects:
+    captured: Any = Captured(roots)
+    walker: Any = Walker()
+    return InitialObjects(captured, walker)
+
+
+def marked(roots: dict[str, Any], objects: InitialObjects) -> dict[str, Any]:
+    captured: Any = Captured(roots)
+    objects.mark(captured)
+    encoded: dict[str, Any] = captured.encoded
+    return encoded
+
+
+def restored(encoded: dict[str, Any], roots: dict[str, Any]) -> None:
+    """As in a resumed run, which has made the same objects again."""
+    StateRestorer(Content(lambda _: b""), PATHS, initial(roots).at).restore_roots(encoded, roots)
+
+
+def test_what_changed_in_place_is_restored_in_place() -> None:
+    held = [1]
+    roots = {"callback": {"seen": held}}
+    objects = initial(roots)
+    held.append(2)
+    again = [1]
+    restored(marked(roots, objects), {"callback": {"seen": again}})
+    assert again == [1, 2]
+
+
+@pytest.mark.parametrize("first", [[1], {"a": 1}])
+def test_what_took_its_place_is_made_anew(first: Any) -> None:
+    roots = {"callback": {"seen": first}}
+    objects = initial(roots)
+    roots["callback"]["seen"] = type(first)()
+    encoded = marked(roots, objects)
+    held = type(first)(first)
+    live = {"callback": {"seen": held}}
+    restored(encoded, live)
+    assert (live["callback"]["seen"], held) == (type(first)(), first)
+    assert live["callback"]["seen"] is not held
+
+
+def test_what_nobody_else_holds_is_restored_in_place() -> None:
+    """It was filled, and then replaced: a list that is begun again with each epoch."""
+    roots = {"callback": {"seen": [1]}}
+    objects = initial(roots)
+    roots["callback"]["seen"].append(2)
+    roots["callback"]["seen"] = [3]
+    node = marked(roots, objects)["roots"][0][1]["dict"][0][1]
+    assert NEW not in node
+
+
+def test_what_changed_before_it_was_replaced_is_refused() -> None:
+    held = [1]
+    roots = {"callback": {"seen": held}}
+    objects = initial(roots)
+    held.append(2)
+    roots["callback"]["seen"] = [3]
+    with pytest.raises(UncapturableError, match=r"callback\['seen'\] was replaced .* and that changed before"):
+        marked(roots, objects)
+
+
+def test_an_object_cannot_be_made_anew() -> None:
+    config = Config(1)
+    roots = {"callback": Config(1)}
+    roots["callback"].rate = config  # type: ignore[assignment]
+    objects = initial(roots)
+    roots["callback"].rate = Config(2)  # type: ignore[assignment]
+    with pytest.raises(UncapturableError, match=r"callback.rate was replaced during training, while something else"):
+        marked(roots, objects)
+    # Where nobody else holds the first one, the resumed run's may become the second.
+    del config
+    assert NEW not in marked(roots, objects)["roots"][0][1]
+
+
+def test_objects_that_change_places() -> None:
+    one, other = [1], [2]
+    roots = {"callback": {"one": one, "other": other}}
+    objects = initial(roots)
+    one.append(3)
+    roots["callback"].update(one=other, other=one)
+    encoded = marked(roots, objects)
+    assert encoded["roots"][0][1]["dict"][0][1][WAS] == "callback['other']"
+    live = {"callback": {"one": (first := [1]), "other": (second := [2])}}
+    restored(encoded, live)
+    assert (first, second) == ([1, 3], [2])
+    assert live["callback"] == {"one": second, "other": first}
+    assert live["callback"]["one"] is second
+
+
+def test_a_part_of_an_array_does_not_write_into_the_whole() -> None:
+    whole = np.zeros(4)
+    roots = {"callback": {"part": whole[:2]}}
+    objects = initial(roots)
+    roots["callback"]["part"] = np.ones(2)
+    assert marked(roots, objects)["roots"][0][1]["dict"][0][1][NEW]
+    # What was written to the part is in the whole, which no checkpoint holds.
+    roots = {"callback": {"part": whole[:2]}}
+    objects = initial(roots)
+    roots["callback"]["part"] += 1
+    roots["callback"]["part"] = np.ones(2)
+    with pytest.raises(UncapturableError, match="and that changed before"):
+        marked(roots, objects)
+
+
+def test_a_root_that_is_made_for_each_capture_is_not_marked() -> None:
+    held = {"names": 1}
+    objects = initial({"names": held})
+    assert NEW not in marked({"names": {"names": 1}}, objects)["roots"][0][1]
+    assert held
