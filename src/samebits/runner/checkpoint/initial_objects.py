@@ -16,6 +16,9 @@ from samebits.runner.checkpoint.encoding import NEW, REPLACEABLE, WAS, Encoded, 
 from samebits.runner.checkpoint.object_places import IN_PLACE, first_numbers
 from samebits.runner.checkpoint.state_walker import StateWalker
 
+_HELD_BY_NAME = IN_PLACE - {"variable", "layer", "optimizer"}
+"""Kinds of object whose place is a name or a key. Keras lists its own in another order once it has built them."""
+
 
 class InitialObjects:
     """The objects that state is restored into, as they were when a phase began; most are not kept alive by this.
@@ -123,7 +126,7 @@ def _nodes(encoded: Encoded) -> Iterator[dict[str, Any]]:
     if isinstance(encoded, dict):
         kind = kind_of(encoded) if "#" in encoded else ""
         function = encoded["function"] if kind == "function" else {"cells": [], "holds": None}
-        if kind in IN_PLACE or kind == "partial" or function["cells"] or function["holds"] is not None:
+        if kind in _HELD_BY_NAME or kind == "partial" or function["cells"] or function["holds"] is not None:
             yield encoded
         # What a generator holds is made whenever it is asked for.
         for item in () if kind in ("numpy_generator", "numpy_state") else encoded.values():
