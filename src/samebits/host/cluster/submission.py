@@ -125,10 +125,16 @@ def for_nodes(spec: RunConfig, setup: RunSetup) -> RunConfig:
 
 def with_script(folder: JobDir) -> None:
     """Write what Slurm starts."""
-    config = folder.read().config
-    write_atomically(folder.script, job_script(folder, config.runtime, config.workers).encode(), mode=0o755)
+    for path, text in scripts_of(folder, folder.read().config).items():
+        write_atomically(path, text.encode(), mode=0o755)
+
+
+def scripts_of(folder: JobDir, config: RunConfig) -> dict[Path, str]:
+    """The batch script, and where there are several workers what starts the others."""
+    scripts = {folder.script: job_script(folder, config.runtime, config.workers)}
     if config.workers > 1:
-        write_atomically(folder.worker_script, worker_script(folder, config.runtime).encode(), mode=0o755)
+        scripts[folder.worker_script] = worker_script(folder, config.runtime)
+    return scripts
 
 
 def submit(planned: PlannedRun, job: Job, complete: Callable[[JobDir], object] = with_script) -> JobDir:
