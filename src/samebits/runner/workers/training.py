@@ -27,7 +27,7 @@ from samebits.runner.process.console import log
 from samebits.runner.process.launcher_watch import end_with_parent
 from samebits.runner.process.private_network import leave_networks
 from samebits.runner.session import Session
-from samebits.runner.workers.agreement import CHIEF, LineReport
+from samebits.runner.workers.agreement import CHIEF, MACHINE, LineReport
 from samebits.runner.workers.joining import gather, read_hosts
 from samebits.runner.workers.ports import free_addresses
 from samebits.runner.workers.scratch import Scratch
@@ -40,6 +40,7 @@ from samebits.runner.workers.stall import (
     describe_deadlock,
     describe_left,
 )
+from samebits.runner.workers.tunnel import place_of
 from samebits.runner.workers.verdict import Jury, Verdict, WorkerEnd, interruption
 from samebits.runner.workers.worker import (
     MAX_MESSAGE_BYTES,
@@ -110,7 +111,8 @@ class Coordinator:
             # Other users of the machine could reach the workers' servers, which obey any client.
             leave_networks()
             return free_addresses(self._workers)
-        joined = gather(self._folder, hosts, free_addresses(1, hosts[CHIEF])[0])
+        place = place_of(self._folder, CHIEF, hosts)
+        joined = gather(self._folder, hosts, place.own, at=place.meeting)
         for index, channel in joined.channels.items():
             self._channels[index], self._received[index] = channel, b""
         return joined.addresses
@@ -194,7 +196,8 @@ class Coordinator:
 
     def _take(self, index: int, found: LineReport | WorkerEnd | NodeReport) -> None:
         if isinstance(found, LineReport):
-            self._last[index] = f"after {found.where}"
+            if found.line != MACHINE:
+                self._last[index] = f"after {found.where}"
             self._jury.report(index, found)
         elif isinstance(found, WorkerEnd):
             self._jury.end(index, found, time.monotonic())
