@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -210,3 +211,26 @@ def test_a_node_without_the_image_starts_no_worker(in_docker: Project, slurm: Cl
     )
     assert re.search(reason, done.err + done.out)
     assert [run.read().outcome.state for run in job.attempts()] == ["failed"]
+
+
+def test_a_task_that_ends_before_its_worker_joins(small: Project, slurm: Cluster) -> None:
+    """The job is requeued within seconds, and its next attempt has all workers."""
+    workers_script(small, 3, 0)
+    wanted = local_workers(small)
+    process = submit_workers(small, "--sbatch=--hold")
+    job = job_of(small)
+    text, once = job.worker_script.read_text(), small.folder / "once"
+    job.worker_script.write_text(
+        text.replace("exec env", f"[ -e {once} ] || {{ touch {once}; kill -9 $$; }}; exec env")
+    )
+    began = time.monotonic()
+    slurm("scontrol", "release", str(job.read().number))
+    done = finished(process)
+    assert done.status == 0, done.err + done.out
+    assert time.monotonic() - began < 120
+    assert done.line("result") == wanted
+    first, last = (run.read() for run in job.attempts())
+    assert (first.outcome.state, last.outcome.state) == (INTERRUPTED, FINISHED)
+    assert re.fullmatch(
+        r"worker 1 of 2 was lost before it joined: its task on n[123] ended with status \d+", str(first.outcome.message)
+    )

@@ -269,6 +269,11 @@ class WorkerDir(RunDir):
         return self.path.with_name(f"failed-{self.path.name}.txt")
 
     @property
+    def lost(self) -> Path:
+        """Why its process will not come, though its node could start it."""
+        return self.path.with_name(f"lost-{self.path.name}.txt")
+
+    @property
     def ledger(self) -> Path:
         """The worker's own lines."""
         return self.store.ledger

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +50,15 @@ def _address(name: str) -> str:
     return dict(re.findall(r"(\w+)=(\S*)", output)).get("NodeAddr") or name
 
 
-def task(job: str, node: JobNode, words: Sequence[str]) -> AbstractContextManager[None]:
-    """A task of a running job on one of its nodes, beside the body; what it prints comes to this process's output."""
+def task(
+    job: str, node: JobNode, words: Sequence[str], failed: Callable[[int], object] = lambda _: None
+) -> AbstractContextManager[None]:
+    """A task of a running job on one of its nodes, beside the body; what it prints comes to this process's output.
+
+    `failed` is called with its exit status where that is not 0.
+    """
     step = ["srun", f"--jobid={job}", "--nodes=1", "--ntasks=1", f"--nodelist={node.name}", "--overlap", "--mem=0"]
-    return beside([*step, "--export=NIL", "--input=none", *words], grace=_END_SECONDS)
+    return beside([*step, "--export=NIL", "--input=none", *words], _END_SECONDS, failed)
 
 
 def submit(script: Path, flags: Sequence[str]) -> str:

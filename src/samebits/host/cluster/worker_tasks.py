@@ -3,9 +3,11 @@
 The chief trains where the batch script runs, the others by `srun`. Those of Kubernetes are in `pod_workers`.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from samebits.core.connections import short_path
@@ -14,7 +16,7 @@ from samebits.core.jsonio import Fields, canonical_json, read_json, storage_erro
 from samebits.core.recipe import Recipe, differing_parts
 from samebits.core.record import INTERRUPTED, read_record
 from samebits.core.run_config import RunConfig
-from samebits.core.run_dir import RunDir
+from samebits.core.run_dir import RunDir, WorkerDir
 from samebits.core.run_setup import plan_run
 from samebits.host.cluster import slurm
 from samebits.host.cluster.job_dir import JobDir
@@ -25,6 +27,9 @@ from samebits.host.launch.tunnel import through_tunnel
 from samebits.host.subprocesses import Streams
 
 CHIEF = 0
+POLL_SECONDS = 0.2
+REASON_SECONDS = 3.0
+"""That the reason of a failed task may take to appear on a shared file system."""
 
 
 def on_nodes(runtime: Runtime, folder: JobDir, job: str, workers: int) -> Runtime:
@@ -71,8 +76,20 @@ def _tasks(folder: JobDir, run: RunDir, job: str, nodes: Sequence[slurm.JobNode]
         for index, node in enumerate(nodes):
             if index:
                 words = [str(folder.worker_script), str(run.path.resolve()), str(index)]
-                stack.enter_context(slurm.task(job, node, words))
+                failed = partial(_note_loss, seen_inside(run).of_worker(index), node.name)
+                stack.enter_context(slurm.task(job, node, words, failed))
         yield
+
+
+def _note_loss(worker: WorkerDir, node: str, status: int) -> None:
+    """A task has failed, maybe before its worker has joined: then nobody else notices."""
+    # Where it could say why, that counts. The file comes from another node.
+    deadline = time.monotonic() + REASON_SECONDS
+    while not worker.failure.exists():
+        if time.monotonic() > deadline:
+            leave(worker.lost, f"its task on {node} ended with status {status}")
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def write_hosts(run: RunDir, addresses: Sequence[str]) -> None:

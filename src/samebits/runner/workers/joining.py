@@ -49,7 +49,7 @@ def gather(
     *,
     at: tuple[str, int] | None = None,
 ) -> Joined:
-    """Wait until every other worker has connected; raises InputError where one cannot, or comes too late.
+    """Wait until every other worker has connected; raises InputError where one cannot, is gone, or comes too late.
 
     `at` is where they find this process: host and port. Without it that is the first of the hosts, and any free port.
     """
@@ -75,12 +75,22 @@ def gather(
     return Joined(channels=channels, addresses=ordered)
 
 
+class WorkerLostError(InputError):
+    """A worker is gone before it has joined: another attempt may have all of them."""
+
+
 def _check_failed(folder: RunDir, workers: int) -> None:
-    """Raise InputError with what a node reported that cannot begin."""
+    """Raise InputError with what a node reported that cannot begin, WorkerLostError where a worker is gone."""
     for index in range(1, workers):
-        path = folder.of_worker(index).failure
-        if path.exists():
-            raise InputError(f"worker {index} of {workers} cannot start: {path.read_text('utf-8', 'replace').strip()}")
+        worker = folder.of_worker(index)
+        if worker.failure.exists():
+            raise InputError(f"worker {index} of {workers} cannot start: {_text(worker.failure)}")
+        if worker.lost.exists():
+            raise WorkerLostError(f"worker {index} of {workers} was lost before it joined: {_text(worker.lost)}")
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", "replace").strip()
 
 
 def _accepted(server: socket.socket, secret: str, workers: int) -> tuple[int, str, socket.socket] | None:

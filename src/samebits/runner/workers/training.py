@@ -20,7 +20,7 @@ from types import MappingProxyType
 
 from samebits.core.digest import Digest
 from samebits.core.errors import SamebitsError
-from samebits.core.record import LedgerEnd, Outcome, Record, read_record
+from samebits.core.record import FAILED, INTERRUPTED, LedgerEnd, Outcome, Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_lines
 from samebits.runner.process.console import log
@@ -28,7 +28,7 @@ from samebits.runner.process.launcher_watch import end_with_parent
 from samebits.runner.process.private_network import leave_networks
 from samebits.runner.session import Session
 from samebits.runner.workers.agreement import CHIEF, MACHINE, LineReport
-from samebits.runner.workers.joining import gather, read_hosts
+from samebits.runner.workers.joining import WorkerLostError, gather, read_hosts
 from samebits.runner.workers.ports import free_addresses
 from samebits.runner.workers.scratch import Scratch
 from samebits.runner.workers.session import WorkerSession
@@ -122,7 +122,8 @@ class Coordinator:
         verdict = interruption(signal.SIGINT)
         if isinstance(error, SamebitsError):
             log(str(error))
-            verdict = Verdict(problem=str(error))
+            state = INTERRUPTED if isinstance(error, WorkerLostError) else FAILED
+            verdict = Verdict(problem=str(error), state=state)
         self._scratch.remove()
         _finalize(self._folder, Outcome(state=verdict.state, message=verdict.problem))
         return verdict.status

@@ -1,12 +1,16 @@
 """What the launchers of several workers leave for the run's process, and where."""
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from samebits.core.run_dir import RunDir
+from samebits.host.cluster import worker_tasks
 from samebits.host.cluster.worker_tasks import leave, seen_inside, write_hosts
+from samebits.host.subprocesses import beside
 
 
 @pytest.fixture
@@ -41,11 +45,39 @@ def test_a_link_leads_nowhere(run: RunDir, tmp_path: Path) -> None:
     elsewhere.mkdir()
     inside = seen_inside(run)
     inside.workers.symlink_to(elsewhere)
-    leave(inside.of_worker(1).failure, "gone")
+    leave(inside.of_worker(1).lost, "gone")
     assert list(elsewhere.iterdir()) == []
     inside.workers.unlink()
-    leave(inside.of_worker(1).failure, "gone")
+    leave(inside.of_worker(1).lost, "gone")
     assert not inside.workers.exists()
     inside.workers.mkdir()
-    leave(inside.of_worker(1).failure, "gone")
-    assert inside.of_worker(1).failure.read_text() == "gone"
+    leave(inside.of_worker(1).lost, "gone")
+    assert inside.of_worker(1).lost.read_text() == "gone"
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_task_that_fails(run: RunDir, monkeypatch: pytest.MonkeyPatch, said: bool) -> None:
+    """Its own reason counts, if there is one."""
+    monkeypatch.setattr(worker_tasks, "REASON_SECONDS", 0.3)
+    monkeypatch.setattr(worker_tasks, "POLL_SECONDS", 0.01)
+    run.workers.mkdir()
+    worker = run.of_worker(1)
+    if said:
+        threading.Timer(0.1, lambda: leave(worker.failure, "no image")).start()
+    worker_tasks._note_loss(worker, "n2", 137)
+    assert worker.failure.exists() == said
+    assert (worker.lost.read_text() if worker.lost.exists() else "") == (
+        "" if said else "its task on n2 ended with status 137"
+    )
+
+
+def test_a_program_beside_another_is_watched() -> None:
+    failed: list[int] = []
+    with beside(["sh", "-c", "exit 3"], 5, failed.append):
+        deadline = time.monotonic() + 5
+        while not failed:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    with beside(["true"], 5, failed.append):
+        pass
+    assert failed == [3]
