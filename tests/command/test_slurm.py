@@ -275,6 +275,19 @@ def test_what_slurm_refuses(small: Project) -> None:
     assert list(small.runs.glob("jobs/*")) == []
 
 
+def test_slurm_checks_a_dry_run(small: Project, slurm: Cluster) -> None:
+    done = finished(submit(small, "--dry-run", "--sbatch=--nodelist=n2 --time=10"))
+    assert done.status == 0, done.err
+    assert done.err.splitlines()[-1] == "samebits: Slurm would take the job"
+    refused = finished(submit(small, "--dry-run", "--sbatch=--partition=nowhere"))
+    assert refused.status == 2
+    assert refused.err.splitlines()[-1].startswith("samebits: Slurm refuses the job: ")
+    assert "nowhere" in refused.err or "partition" in refused.err
+    assert refused.out.startswith("# sbatch ")
+    assert slurm("squeue", "-h") == ""
+    assert not (small.runs / "jobs").exists()
+
+
 def test_segments_as_a_job_array(small: Project, slurm: Cluster) -> None:
     done = call(
         "train", "train.py", "--runtime", "venv", "--keep", "all", "--env", "PAUSE=0", "--", "4", folder=small.folder
