@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from samebits.core.record import FAILED, FINISHED, read_record
+from samebits.core.record import FAILED, FINISHED, INTERRUPTED, read_record
 from samebits.host.cluster.pod_images import images_of
 from support.cluster_jobs import finished, job_of, resumed_once, trains, wait_for, workers_script
 from support.command import COMMAND, SCRIPTS, Done, Project, call
@@ -138,3 +139,27 @@ def test_a_node_with_other_data(small: Project, pods: Pods, tmp_path: Path) -> N
     reason = "worker 1 of 2 cannot start: the node n1 makes another recipe than was submitted: data.tree; nothing was"
     assert reason in done.err
     assert job.attempts() == []
+
+
+@pytest.mark.parametrize("how", ["killed", "node"])
+def test_a_pod_that_is_gone_before_it_joins(small: Project, pods: Pods, how: str) -> None:
+    """It is noticed within seconds. No run waits ten minutes for it."""
+    workers_script(small, 3, 0)
+    process = submit(small)
+    job = job_of(small)
+    with pods.run(job):
+        wait_for(job.answer(1).exists)
+        began = time.monotonic()
+        if how == "node":
+            lost = pods.lose_node(1)
+            wait_for(lambda: job.attempts() and read_record(job.attempts()[0].record).finalized)
+            reason = "worker 1 of 2 was lost before it joined: its pod is gone"
+            assert job.attempts()[0].read().outcome.message == reason
+            pods.remove_node(lost)
+        else:
+            pods.of(1).kill()
+        done = finished(process)
+    assert done.status == 0, done.err + done.out
+    assert time.monotonic() - began < 120
+    same(done, local(small))
+    assert {run.read().outcome.state for run in job.attempts()[:-1]} <= {INTERRUPTED}

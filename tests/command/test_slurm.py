@@ -8,9 +8,9 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,6 @@ import pytest
 from samebits.core.liveness import DEAD
 from samebits.core.record import FINISHED, INTERRUPTED, read_record
 from samebits.host.cluster.job_dir import JobDir
-from samebits.host.image.build_context import CPU
 from support.cluster_jobs import (
     SLOW_SCRIPT,
     finished,
@@ -28,43 +27,12 @@ from support.cluster_jobs import (
     trained_here,
     trains,
     wait_for,
-    workers_script,
 )
-from support.command import COMMAND, ROOT, Done, Project, call, newest
+from support.command import COMMAND, Done, Project, call
 from support.machine import containers
+from support.slurm_cluster import Cluster, recorded
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("locked")]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Slurm's commands, and where its daemons keep their files."""
-
-    state: Path
-
-    def __call__(self, *words: str) -> str:
-        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
-
-
-@pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster of its own."""
-    state, tool = tmp_path_factory.mktemp("slurm"), str(ROOT / "tools" / "slurm.sh")
-    done = subprocess.run([tool, "up", state], capture_output=True, text=True, check=False)
-    if done.returncode:
-        subprocess.run([tool, "down", state], check=False)
-        pytest.skip(done.stderr)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SLURM_CONF", str(state / "slurm.conf"))
-        yield Cluster(state)
-    subprocess.run([tool, "down", state], check=True)
-
-
-@pytest.fixture
-def small(slurm: Cluster, project: Project) -> Project:
-    assert slurm("sinfo", "-h", "-o", "%D") == "3"
-    project.write(SLOW_SCRIPT)
-    return project
 
 
 def submit(project: Project, *options: str, epochs: int = 8, pause: float = 0.4) -> subprocess.Popen[str]:
@@ -181,34 +149,6 @@ def test_a_container_ends_with_its_job(slurm: Cluster, in_docker: Project, how: 
     else:
         wait_for(lambda: read_record(run.record).finalized)
         assert run.read().outcome.state == INTERRUPTED
-
-
-@pytest.fixture(scope="session")
-def podman(slurm: Cluster, engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Podman with a store of its own, and the image in a registry: its name by digest."""
-    assert slurm.state.is_dir()
-    assert engine
-    state, tool = tmp_path_factory.mktemp("podman"), str(ROOT / "tools" / "podman.sh")
-    done = subprocess.run([tool, "up", state], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(done.stderr)
-    assert subprocess.run([*COMMAND, "build"], check=False).returncode == 0
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("containers", "storage", "registries"):
-            variable = "CONTAINERS_CONF" if name == "containers" else f"CONTAINERS_{name.upper()}_CONF"
-            patch.setenv(variable, str(state / f"{name}.conf"))
-        pushed = subprocess.run([tool, "push", CPU.tag, state], check=True, capture_output=True, text=True)
-        name = pushed.stdout.strip()
-        subprocess.run(["docker", "pull", "--quiet", name], check=True)
-        yield name
-        subprocess.run(["docker", "rmi", name], check=False)
-    subprocess.run([tool, "down", state], check=True)
-
-
-def recorded(job: JobDir, index: int = -1) -> tuple[str | None, str | None]:
-    """What ran an attempt."""
-    environment = job.attempts()[index].read().environment
-    return environment.runtime, None if environment.engine is None else environment.engine.name
 
 
 def test_podman_on_the_node_gives_the_bits_of_docker(in_docker: Project, podman: str) -> None:
@@ -335,6 +275,19 @@ def test_what_slurm_refuses(small: Project) -> None:
     assert list(small.runs.glob("jobs/*")) == []
 
 
+def test_slurm_checks_a_dry_run(small: Project, slurm: Cluster) -> None:
+    done = finished(submit(small, "--dry-run", "--sbatch=--nodelist=n2 --time=10"))
+    assert done.status == 0, done.err
+    assert done.err.splitlines()[-1] == "samebits: Slurm would take the job"
+    refused = finished(submit(small, "--dry-run", "--sbatch=--partition=nowhere"))
+    assert refused.status == 2
+    assert refused.err.splitlines()[-1].startswith("samebits: Slurm refuses the job: ")
+    assert "nowhere" in refused.err or "partition" in refused.err
+    assert refused.out.startswith("# sbatch ")
+    assert slurm("squeue", "-h") == ""
+    assert not (small.runs / "jobs").exists()
+
+
 def test_segments_as_a_job_array(small: Project, slurm: Cluster) -> None:
     done = call(
         "train", "train.py", "--runtime", "venv", "--keep", "all", "--env", "PAUSE=0", "--", "4", folder=small.folder
@@ -368,92 +321,3 @@ def test_a_task_that_is_lost(small: Project, slurm: Cluster) -> None:
     _, complaint = process.communicate(timeout=200)
     assert process.returncode == 2
     assert "of the job array was lost: Slurm says CANCELLED" in complaint
-
-
-def submit_workers(project: Project, *options: str, workers: int = 2) -> subprocess.Popen[str]:
-    words = [*COMMAND, "train", "train.py", "--runtime", project.runtime, "--workers", str(workers), "--threads", "1"]
-    return subprocess.Popen(
-        [*words, "--on", "slurm", *options],
-        cwd=project.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def local_workers(project: Project) -> str:
-    words = ("train", "train.py", "--runtime", "venv", "--workers", "2", "--threads", "1", "--runs", "local")
-    done = call(*words, folder=project.folder)
-    assert done.status == 0, done.err
-    return done.line("result")
-
-
-def test_workers_on_any_nodes_give_the_bits_of_local_workers(small: Project, slurm: Cluster) -> None:
-    workers_script(small, 3, 0)
-    wanted = local_workers(small)
-    for nodes in ("n1,n2", "n2,n3"):
-        done = finished(submit_workers(small, f"--sbatch=--nodelist={nodes}"))
-        assert done.status == 0, done.err + done.out
-        assert done.line("result") == wanted
-        assert "done 1" not in done.out
-    assert "n2" not in json.dumps(newest(small).read().recipe.to_dict())
-    assert slurm("squeue", "-h") == ""
-
-
-@pytest.mark.parametrize("victim", ["worker", "node"])
-def test_a_lost_worker_is_requeued_and_resumed(small: Project, slurm: Cluster, victim: str) -> None:
-    workers_script(small, 8, 0.5)
-    wanted = local_workers(small)
-    process = submit_workers(small, "--sbatch=--nodelist=n1,n2")
-    job = job_of(small)
-    trains(job)
-    # Of the second node: the process that starts the worker's task, and all below it.
-    tasks = [pid for pid in processes() if f"--worker\0{job.path.absolute()}".encode() in command_of(pid)]
-    assert tasks
-    if victim == "node":
-        for pid in (int((slurm.state / "slurmd.n2.pid").read_text()), *tasks):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        slurm("scontrol", "update", "nodename=n2", "state=down", "reason=died")
-        # The job wants this node.
-        subprocess.run(["slurmd", "-N", "n2"], check=True)
-        slurm("scontrol", "update", "nodename=n2", "state=resume")
-    else:
-        os.kill(max(tasks), signal.SIGKILL)
-    done = finished(process)
-    wait_for(lambda: slurm("sinfo", "-h", "-t", "idle", "-o", "%D") == "3")
-    assert done.status == 0, done.err + done.out
-    assert done.line("result") == wanted
-    states = [run.read().outcome.state for run in job.attempts()]
-    assert states[-1] == FINISHED
-    assert set(states[:-1]) == {INTERRUPTED}
-    resumes = job.attempts()[-1].read().origin.resumes
-    assert resumes is not None
-    assert resumes.reproduced
-
-
-def processes() -> list[int]:
-    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
-
-
-def command_of(pid: int) -> bytes:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
-
-
-def test_a_node_with_other_data_starts_no_worker(small: Project, slurm: Cluster) -> None:
-    """The others do not wait for it."""
-    workers_script(small, 3, 0)
-    process = submit_workers(small, "--data", "data", "--sbatch=--hold")
-    job = job_of(small)
-    worker = job.worker_script
-    text = worker.read_text()
-    # As if the second node saw another script: its task checks the recipe like the first.
-    worker.chmod(0o755)
-    worker.write_text(text.replace("exec env", f"echo 1 >{small.data / 'numbers.csv'}; exec env", 1))
-    slurm("scontrol", "release", str(job.read().number))
-    done = finished(process)
-    assert done.status == 2
-    assert "worker 1 of 2 cannot start: the node n" in done.err + done.out
-    assert "makes another recipe than was submitted: data.tree" in done.err + done.out

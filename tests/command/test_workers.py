@@ -5,13 +5,19 @@ import re
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from samebits.core.record import read_record
+from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
+from samebits.core.run_setup import plan_run, publish
 from samebits.host.audit.ledger_audit import check_ledger
+from samebits.host.image.build_context import staged_context
+from samebits.host.launch.runtime import choose_runtime
+from samebits.host.launch.venv import locked_python, plan_process, run_process
 from support.command import ROOT, SCRIPTS, Done, Project, call, newest
 from support.machine import started
 
@@ -47,6 +53,42 @@ def _check_ended(project: Project, state: str, message: str) -> None:
     assert record.result is None
     assert not check_ledger(run.ledger, record).problems
     assert _left(project) == []
+
+
+OTHER_MACHINE = """
+import os, sys
+from dataclasses import replace
+from samebits.runner import entrypoint
+from samebits.runner.determinism.portability import FingerprintJob
+
+finish = FingerprintJob.finish
+
+def changed(job):
+    found = finish(job)
+    if "/workers/1" not in os.environ["HOME"]:
+        return found
+    return replace(found, operations={**found.operations, "tf.conv2d 3x3": "0" * 16})
+
+FingerprintJob.finish = changed
+sys.exit(entrypoint.main(["--run", sys.argv[1]]))
+"""
+
+
+@pytest.mark.slow
+def test_workers_on_machines_that_compute_otherwise(project: Project, tmp_path: Path) -> None:
+    """The fingerprint of one worker's machine is changed. Nothing is trained."""
+    shutil.copy(SCRIPTS / "workers" / "fit.py", project.script)
+    spec = RunConfig(script=project.script, data=project.data, runs=project.runs, runtime="venv", workers=2, threads=1)
+    folder, _ = publish(plan_run(spec, choose_runtime(spec).setup))
+    source = staged_context() / "source"
+    variables = spec.variables | {"SAMEBITS_DATA": str(project.data.resolve())}
+    request = plan_process((), variables, scratch=tmp_path, python=locked_python(), source=source)
+    command = (str(locked_python()), "-P", "-c", OTHER_MACHINE, str(folder.path.resolve()))
+    assert run_process(replace(request, command=command)) == 2
+    record = read_record(folder.record)
+    reason = "worker 1 disagrees with worker 0 at the fingerprint of its machine: tf.conv2d 3x3 is the first to differ"
+    assert (record.outcome.state, record.outcome.message) == ("failed", reason)
+    assert folder.ledger.read_bytes() == b""
 
 
 def test_workers_that_disagree(project: Project) -> None:

@@ -1,7 +1,8 @@
 """The lanes: `fast` needs neither TensorFlow nor an engine, `test` leaves the long tail out, `all` is everything.
 
 Marks follow from the fixtures that a test uses. So do the groups of tests that run on one worker (see `schedule`): what
-shares the engine, as it makes, removes and counts what the engine holds, and what shares a costly fixture of a module.
+shares the engine, as it makes, removes and counts what the engine holds, or the cluster, whose nodes use it, and what
+shares a costly fixture of a module.
 """
 
 import signal
@@ -39,7 +40,7 @@ def mark(item: pytest.Item) -> None:
 
 def group_of(item: pytest.Item) -> str | None:
     """`engine`, or a fixture with its parameter that lives longer than a test and is defined in the test's module."""
-    if item.get_closest_marker("engine"):
+    if item.get_closest_marker("engine") or "slurm" in getattr(item, "fixturenames", ()):
         return "engine"
     module = item.nodeid.partition("::")[0]
     info = getattr(item, "_fixtureinfo", None)

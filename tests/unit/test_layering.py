@@ -305,6 +305,7 @@ _CORE_READERS = {
     "samebits.core.code_tree": "the user's own code, before it becomes a run",
     "samebits.core.cpu_info": "the kernel",
     "samebits.core.deep_folders": "folders, one by one and not through links",
+    "samebits.core.connections": "folders of sockets, and of workers' messages",
     "samebits.core.digest": "`of_file`, which the host calls where it is listed",
     "samebits.core.file_tree": "the user's own code and data; with `within`, through the door",
     "samebits.core.jsonio": "folders, to flush them",

@@ -25,6 +25,9 @@ from samebits.core.run_text import describe_record
 MARKER = ".samebits-runs"
 """A file in every folder of runs. Code trees leave out folders that contain it."""
 
+TUNNEL_SOCKET = "launcher"
+"""The name of the socket in `RunDir.tunnel`."""
+
 _DIED = "the run ended without finalizing its record (killed, or power was lost)"
 _NOT_SEEN = "started on another machine, or where its processes cannot be seen from here"
 _LATE = re.compile(r"record\.late(?:-(\d+))?\.json")
@@ -106,6 +109,15 @@ class RunDir:
     def worker_hosts(self) -> Path:
         """The address of each worker's node, which the launcher writes; missing where all work on one machine."""
         return self.workers / "hosts.json"
+
+    @property
+    def tunnel(self) -> Path:
+        """Where the container of one of several workers finds the socket of its launcher; only within `staging`."""
+        return self.path / "tunnel"
+
+    def worker_entrance(self, index: int) -> Path:
+        """Where launchers on other nodes find that of a worker in a container; there while its container may run."""
+        return self.workers / f"entrance-{index}.json"
 
     @property
     def worker_meeting(self) -> Path:
@@ -255,6 +267,11 @@ class WorkerDir(RunDir):
     def failure(self) -> Path:
         """Why its node cannot start it; its folder may not be there by then."""
         return self.path.with_name(f"failed-{self.path.name}.txt")
+
+    @property
+    def lost(self) -> Path:
+        """Why its process will not come, though its node could start it."""
+        return self.path.with_name(f"lost-{self.path.name}.txt")
 
     @property
     def ledger(self) -> Path:

@@ -4,7 +4,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +102,18 @@ def start(
 
 
 @contextmanager
-def beside(command: Sequence[str], grace: float) -> Iterator[None]:
-    """Run a program while the body runs; after it, the program gets `grace` seconds to end by itself."""
+def beside(command: Sequence[str], grace: float, failed: Callable[[int], object] = lambda _: None) -> Iterator[None]:
+    """Run a program while the body runs; after it, the program gets `grace` seconds to end by itself.
+
+    `failed` is called with its exit status, in another thread, as soon as it ends with one that is not 0.
+    """
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
+
+    def watch() -> None:
+        if status := process.wait():
+            failed(status)
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:

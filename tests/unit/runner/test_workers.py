@@ -8,15 +8,17 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from samebits.core.connections import read_line
 from samebits.core.errors import EXIT_ERROR, EXIT_SCRIPT_FAILED, InputError
-from samebits.core.record import FAILED, FINISHED, INTERRUPTED, Outcome
+from samebits.core.record import FAILED, FINISHED, INTERRUPTED, RUNNING, Outcome, Record, read_record, write_record
 from samebits.core.run_dir import RunDir
-from samebits.runner.workers.agreement import SAME, Agreement, LineReport
-from samebits.runner.workers.joining import gather, join, read_line
+from samebits.runner.workers.agreement import MACHINE, SAME, Agreement, LineReport
+from samebits.runner.workers.joining import WorkerLostError, gather, join
 from samebits.runner.workers.ports import free_addresses
 from samebits.runner.workers.scratch import Scratch
 from samebits.runner.workers.stall import (
@@ -28,6 +30,7 @@ from samebits.runner.workers.stall import (
     describe_left,
     processor_seconds,
 )
+from samebits.runner.workers.training import train
 from samebits.runner.workers.verdict import WAIT_SECONDS, Jury, Verdict, WorkerEnd
 from samebits.runner.workers.worker import NoMessageError, Worker, parse_message
 
@@ -349,6 +352,54 @@ def test_a_node_that_cannot_begin_is_reported(meeting: RunDir) -> None:
     failure.write_text("the node n2 makes another recipe\n")
     with pytest.raises(InputError, match=r"^worker 1 of 2 cannot start: the node n2 makes another recipe$"):
         gather(meeting, ["127.0.0.1"] * 2, "chief:1", 20)
+
+
+def test_a_worker_that_is_gone_before_it_joins(meeting: RunDir, example: Record) -> None:
+    """Nobody waits for it, and the run is interrupted: another attempt may have all workers."""
+    meeting.of_worker(1).lost.write_text("its pod is gone\n")
+    reason = "worker 1 of 2 was lost before it joined: its pod is gone"
+    with pytest.raises(WorkerLostError, match=f"^{reason}$"):
+        gather(meeting, ["127.0.0.1"] * 2, "chief:1", 20)
+    meeting.worker_hosts.write_text('["127.0.0.1", "127.0.0.1"]')
+    running = replace(example, recipe=replace(example.recipe, world_size=2), outcome=Outcome(state=RUNNING))
+    running = replace(running, result=None, files=None)
+    write_record(meeting.record, running)
+    assert train(meeting, running, None) == EXIT_ERROR
+    outcome = read_record(meeting.record).outcome
+    assert (outcome.state, outcome.message) == (INTERRUPTED, reason)
+
+
+def test_machines_that_compute_otherwise_are_named() -> None:
+    """Before the first step, by the first operation that differs. No such report is a line of the ledger."""
+    ends = []
+    for number in ("1", "2"):
+        here, there = socket.socketpair()
+        with here, there:
+            worker = Worker(index=int(number), addresses=[], channel=there)
+            worker.report_machine({"tanh": number, "matmul": "0"})
+            assert not worker.shared
+            ends.append(parse_message(here.makefile("rb").readline()))
+    jury = Jury(2)
+    for index, report in enumerate(ends):
+        assert isinstance(report, LineReport)
+        jury.report(index, report)
+    verdict = jury.verdict(0.0)
+    assert verdict is not None
+    assert verdict.state == FAILED
+    assert verdict.problem == (
+        "worker 1 disagrees with worker 0 at the fingerprint of its machine: tanh is the first to differ"
+    )
+
+
+def test_a_machine_with_other_operations() -> None:
+    one, two = (LineReport(line=MACHINE, place="x", tensors=((name, "1"),)) for name in ("tanh", "matmul"))
+    assert one.difference(1, two) == "worker 1 computed other operations than worker 0 for x"
+
+
+def test_a_worker_that_never_trained_has_no_fingerprint() -> None:
+    agreement = Agreement(2)
+    agreement.add(0, LineReport(line=MACHINE, place="the fingerprint of its machine", tensors=()))
+    assert agreement.missing() is None
 
 
 def test_a_lost_connection_interrupts_the_run() -> None:

@@ -153,7 +153,8 @@ def _exported(
     try:
         engine = Engine()
     except NoEngineError as error:
-        raise InputError(f"{error}; or leave images out (--without image --without base)") from error
+        reason = str(error).partition(";")[0]
+        raise InputError(f"{reason}; start one, or leave images out with --without image --without base") from error
     images = {part: (_image if part == contents.IMAGE else _base)(engine, run, record) for part in parts}
     exports = [image for image, _, _ in images.values()]
     with elapsed_progress(f"exporting {exports[0].reference}"):

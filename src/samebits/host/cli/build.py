@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samebits.core.errors import EXIT_OK
-from samebits.host.cli.options import add_base, add_json, add_offline
+from samebits.host.cli.options import add_base, add_docker_only, add_json, add_offline, docker_engine
 from samebits.host.cli.printing import print_comparison
 from samebits.host.console import print_json, print_line
 
 if TYPE_CHECKING:
     from samebits.host.image.build_context import ImageKind
+
+_INSTEAD = (
+    "only Docker builds images: build where it is, then move the image here with `docker save`, or push it and name it:"
+    " --image NAME@sha256:..."
+)
 
 
 def add_build_options(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +23,7 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "script", nargs="?", type=Path, metavar="SCRIPT", help="build the image of this script's project, from its lock"
     )
+    add_docker_only(parser, _INSTEAD)
     parser.add_argument("--gpu", action="store_true", help="build the image for GPUs, with CUDA and cuDNN")
     parser.add_argument("--check", action="store_true", help="build twice without cache, and compare file by file")
     add_offline(parser)
@@ -53,13 +59,11 @@ def build_command(
     *, kind: "ImageKind", check: bool, offline: bool, tag: str | None, base: str | None, as_json: bool
 ) -> int:
     """Build the image unless it is up to date; with `check`, build twice and compare the digests."""
-    from samebits.core.environment import DOCKER
-    from samebits.host.docker import Engine
     from samebits.host.image.build import build, plan_build
     from samebits.host.image.identify import identify
     from samebits.host.image.rebuild import build_twice
 
-    engine = Engine(DOCKER)
+    engine = docker_engine(_INSTEAD)
     plan = plan_build(engine, kind, tag=tag, base=base)
     if check:
         return print_comparison(build_twice(engine, plan, offline=offline), as_json=as_json)

@@ -13,7 +13,7 @@ from samebits.host.cli.options import add_runs_folder
 from samebits.host.console import log, print_json, print_line, print_table
 
 if TYPE_CHECKING:
-    from samebits.host.cluster.job_dir import JobDir
+    from samebits.host.cluster.job_dir import Job, JobDir
 
 SLURM = "slurm"
 _HELP = "a job's folder, its id, or a prefix of the id"
@@ -44,8 +44,6 @@ def check_on(options: argparse.Namespace, clusters: tuple[str, ...] = ("slurm",)
 
 def submit_command(spec: RunConfig, options: argparse.Namespace) -> int:
     """Submit a run and follow it; Ctrl-C stops following, and the job continues."""
-    from samebits.host.cluster.job_dir import JOBS, JobDir
-    from samebits.host.cluster.slurm_jobs import job_script
     from samebits.host.cluster.submission import prepare, site_flags, submit
 
     if options.on == KUBERNETES:
@@ -53,15 +51,43 @@ def submit_command(spec: RunConfig, options: argparse.Namespace) -> int:
     flags = site_flags(spec, options.sbatch)
     planned, job = prepare(spec, flags)
     if options.dry_run:
-        print_line(f"# sbatch {shlex.join(('--parsable', '--export=NIL', *flags))} batch.sh")
-        script = job_script(JobDir(spec.runs / JOBS / job.id), job.config.runtime, spec.workers)
-        for line in script.splitlines():
-            print_line(line)
+        _show_slurm(spec, job)
         return EXIT_OK
     return _follow_submitted(submit(planned, job), options)
 
 
+def _show_slurm(spec: RunConfig, job: "Job") -> None:
+    """Print what would be submitted, and have Slurm check it. Raises ToolError where it refuses the job."""
+    import tempfile
+
+    from samebits.host.cluster import slurm
+    from samebits.host.cluster.job_dir import JOBS, JobDir
+    from samebits.host.cluster.submission import scripts_of
+
+    folder = JobDir(spec.runs / JOBS / job.id)
+    scripts = scripts_of(folder, job.config)
+    words = shlex.join(("sbatch", "--parsable", "--export=NIL", *job.flags, folder.script.name))
+    for path, text in scripts.items():
+        print_line(f"# {words}" if path == folder.script else f"# {path.name}, for each worker but the first")
+        for line in text.splitlines():
+            print_line(line)
+    _say_unkept(folder, "script")
+    if not slurm.is_installed():
+        log("not checked by Slurm: there is no sbatch here")
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        script = Path(scratch) / folder.script.name
+        script.write_text(scripts[folder.script])
+        slurm.check(script, job.flags)
+    log("Slurm would take the job")
+
+
+def _say_unkept(folder: "JobDir", what: str) -> None:
+    log(f"nothing was submitted, and nothing is kept: the {what} names the folder {folder.path}, which is not there")
+
+
 def _submit_pods(spec: RunConfig, options: argparse.Namespace) -> int:
+    from samebits.host.cluster.job_dir import JOBS, JobDir
     from samebits.host.cluster.pod_submission import prepare_pods
     from samebits.host.cluster.submission import submit
 
@@ -69,6 +95,8 @@ def _submit_pods(spec: RunConfig, options: argparse.Namespace) -> int:
     if options.dry_run:
         for line in submission.check().splitlines():
             print_line(line)
+        _say_unkept(JobDir(spec.runs / JOBS / submission.job.id), "manifest")
+        log("the server would take the job")
         return EXIT_OK
     return _follow_submitted(submit(submission.planned, submission.job, submission.complete), options)
 

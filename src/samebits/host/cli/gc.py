@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samebits.core.errors import EXIT_OK, InputError
-from samebits.host.cli.options import add_json, add_runs_folder
+from samebits.host.cli.options import add_docker_only, add_json, add_runs_folder
 
 if TYPE_CHECKING:
     from samebits.host.cleanup.plan import CleanupRequest
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 def add_gc_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `samebits gc`."""
+    add_docker_only(
+        parser,
+        "gc lists images of Docker and Apptainer: drop --runtime, and remove those of Podman with `podman rmi`",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only list what is here and what would go")
     parser.add_argument("-y", "--yes", action="store_true", help="remove without asking")
     parser.add_argument(

@@ -4,7 +4,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samebits.core.environment import DOCKER
+from samebits.core.errors import InputError, NoEngineError
+
 if TYPE_CHECKING:
+    from samebits.host.docker import Engine
     from samebits.host.launch.run_limits import RunLimits
 
 RUN_HELP = "a run's folder, its id, a prefix of the id, or last"
@@ -88,6 +92,28 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", metavar="NAME", help="the image (default: samebits:cpu; samebits:gpu with --gpus)")
     parser.add_argument("--gpus", metavar="all|N", help="the number of GPUs (default: none)")
     add_runtime_kind(parser)
+
+
+def add_docker_only(parser: argparse.ArgumentParser, instead: str) -> None:
+    """Explain what to do in the place of `--runtime`, which this command does not have: it knows Docker only."""
+
+    def refuse(kind: str) -> str:
+        if kind == DOCKER:
+            return kind
+        raise InputError(instead)
+
+    parser.add_argument("--runtime", type=refuse, help=argparse.SUPPRESS)
+
+
+def docker_engine(instead: str) -> "Engine":
+    """Docker. Raises NoEngineError with what to do `instead` where it does not answer."""
+    from samebits.host.docker import Engine
+
+    try:
+        return Engine(DOCKER)
+    except NoEngineError as error:
+        reason = str(error).partition(";")[0]
+        raise NoEngineError(f"{reason}; {instead}", configured=error.configured) from error
 
 
 def add_data_cache(parser: argparse.ArgumentParser) -> None:

@@ -4,13 +4,18 @@ import argparse
 from pathlib import Path
 
 from samebits.core.errors import EXIT_OK, InputError, shorten
-from samebits.host.cli.options import add_data, add_run, add_runs_folder
+from samebits.host.cli.options import add_data, add_docker_only, add_run, add_runs_folder
 from samebits.host.console import print_line
 
 
 def add_pack_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `samebits pack`."""
     add_run(parser)
+    add_docker_only(
+        parser,
+        "images are packed from Docker or Podman: pack where the image is, or leave it out with"
+        " --without image --without base",
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the capsule (default: named by the run)")
     parser.add_argument(
         "--without",

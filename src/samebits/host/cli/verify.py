@@ -318,6 +318,7 @@ def verify_segments_command(  # noqa: PLR0913  the options of one verification
     With `flags`, segments are a job array of Slurm. Without, they are trained here, in parallel.
     """
     from samebits.host.cluster.array import on_slurm
+    from samebits.host.launch.runtime import was_in_container
     from samebits.host.rerun.request import RerunRequest
     from samebits.host.rerun.segment_verdict import SegmentOptions, print_segment_verification
     from samebits.host.rerun.segments import scratch_beside, verify_in_processes, verify_segments
@@ -332,7 +333,8 @@ def verify_segments_command(  # noqa: PLR0913  the options of one verification
     if flags is None:
         found = verify_in_processes(one, request, options, report=report)
     else:
-        with scratch_beside(request) as scratch, on_slurm(scratch, flags) as executor:
+        contained = was_in_container(one.read())
+        with scratch_beside(request) as scratch, on_slurm(scratch, flags, in_container=contained) as executor:
             found = verify_segments(one, request, options, executor=executor, scratch=scratch, report=report)
     if as_json:
         print_json(found.to_dict())

@@ -14,6 +14,7 @@ from typing import Any
 
 from samebits.core.errors import SamebitsError, ToolError
 from samebits.core.jsonio import write_atomically
+from samebits.core.run_config import CONTAINER
 from samebits.host.cache_dir import read_own
 from samebits.host.cluster import slurm
 from samebits.host.cluster.batch_script import NOT_SHARED, TASK, batch_script, output_pattern
@@ -30,6 +31,7 @@ class ArrayExecutor:
 
     folder: Path
     flags: Sequence[str] = ()
+    runtime: str = CONTAINER
     _tasks: list["ArrayAnswer"] = field(default_factory=list)
     patience: Patience = field(default_factory=Patience)
 
@@ -48,7 +50,8 @@ class ArrayExecutor:
         # A task that began twice would find the run of its first attempt: a lost one is an error instead.
         flags = (f"--output={output_pattern(self.folder)}/%a.log", "--no-requeue")
         script = self.folder / f"batch-{waiting[0].number}.sh"
-        text = batch_script(needs=waiting[0].task, flags=flags, arguments=("--task", str(self.folder)))
+        words = ("--task", str(self.folder))
+        text = batch_script(needs=waiting[0].task, flags=flags, arguments=words, runtime=self.runtime)
         write_atomically(script, text.encode(), mode=0o755)
         tasks = f"{waiting[0].number}-{waiting[-1].number}"
         job = slurm.submit(script, (*self.flags, f"--array={tasks}"))
@@ -122,9 +125,12 @@ class ArrayAnswer:
 
 
 @contextmanager
-def on_slurm(folder: Path, flags: Sequence[str] = ()) -> Iterator[ArrayExecutor]:
-    """An executor of tasks on the nodes; what still runs at the end of the body is cancelled."""
-    executor = ArrayExecutor(folder.absolute(), flags)
+def on_slurm(folder: Path, flags: Sequence[str] = (), *, in_container: bool) -> Iterator[ArrayExecutor]:
+    """An executor of tasks on the nodes; what still runs at the end of the body is cancelled.
+
+    Only a task that trains in a container gets what locates its engine.
+    """
+    executor = ArrayExecutor(folder.absolute(), flags, CONTAINER if in_container else "venv")
     try:
         yield executor
     finally:

@@ -30,7 +30,7 @@ from samebits.host.cluster.manifest import (
 from samebits.host.cluster.pod_job import PodJob
 from samebits.host.cluster.pod_settings import PodSettings, read_pod_settings
 from samebits.host.cluster.submission import plan_job
-from samebits.host.launch.runtime import CONTAINER_DATA
+from samebits.host.launch.container_plan import CONTAINER_DATA
 from samebits.host.launch.train import require_given
 
 PACKAGE = Path(samebits.__file__).parent
@@ -96,7 +96,7 @@ def prepare_pods(spec: RunConfig) -> PodSubmission:
     server = kubernetes.server_version(settings.context)
     _check_server(server, spec.workers)
     namespace = settings.namespace or kubernetes.current_namespace(settings.context)
-    planned, job = plan_job(replace(spec, runtime="docker"), (), networked=True)
+    planned, job = plan_job(replace(spec, runtime="docker"), ())
     if planned.inputs is not None:
         raise InputError("a pod has no files from the network; copy those of inputs.lock into the data, or drop --on")
     image = planned.setup.environment.image

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,25 +50,43 @@ def _address(name: str) -> str:
     return dict(re.findall(r"(\w+)=(\S*)", output)).get("NodeAddr") or name
 
 
-def task(job: str, node: JobNode, words: Sequence[str]) -> AbstractContextManager[None]:
-    """A task of a running job on one of its nodes, beside the body; what it prints comes to this process's output."""
+def task(
+    job: str, node: JobNode, words: Sequence[str], failed: Callable[[int], object] = lambda _: None
+) -> AbstractContextManager[None]:
+    """A task of a running job on one of its nodes, beside the body; what it prints comes to this process's output.
+
+    `failed` is called with its exit status where that is not 0.
+    """
     step = ["srun", f"--jobid={job}", "--nodes=1", "--ntasks=1", f"--nodelist={node.name}", "--overlap", "--mem=0"]
-    return beside([*step, "--export=NIL", "--input=none", *words], grace=_END_SECONDS)
+    return beside([*step, "--export=NIL", "--input=none", *words], _END_SECONDS, failed)
 
 
 def submit(script: Path, flags: Sequence[str]) -> str:
     """Submit a batch script; returns the job's id. Raises ToolError with one line."""
+    return _sbatch([*flags, str(script)], "submitting the job").strip().partition(";")[0]
+
+
+def check(script: Path, flags: Sequence[str]) -> None:
+    """Ask whether Slurm would take a batch script now; nothing is submitted. Raises ToolError with one line."""
+    _sbatch(["--test-only", *flags, str(script)], "asking about the job")
+
+
+def is_installed() -> bool:
+    """Whether jobs can be submitted from this machine."""
+    return shutil.which("sbatch") is not None
+
+
+def _sbatch(words: Sequence[str], what: str) -> str:
     # On the command line, as the submitter's SBATCH_EXPORT would win over the script.
-    words = ["sbatch", "--parsable", "--export=NIL", *flags, str(script)]
     try:
-        return run_tool(words, what="submitting the job", limit=_LIMIT).strip().partition(";")[0]
+        return run_tool(["sbatch", "--parsable", "--export=NIL", *words], what=what, limit=_LIMIT)
     except ToolError as error:
         raise ToolError(_refusal(error), error.output) from error
 
 
 def _refusal(error: ToolError) -> str:
     """Why Slurm does not take a job, without the frame that sbatch puts around it."""
-    if shutil.which("sbatch") is None:
+    if not is_installed():
         return "Slurm is not installed here: there is no sbatch; submit from a machine of the cluster"
     lines = [line.removeprefix("sbatch: ").strip() for line in error.output.splitlines()]
     # Warnings and hints to the manual explain nothing.

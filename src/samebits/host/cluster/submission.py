@@ -18,7 +18,6 @@ from samebits.host.cluster.config_file import config_from_fields, config_to_dict
 from samebits.host.cluster.job_dir import JOBS, PREFIX, Job, JobDir
 from samebits.host.cluster.schedulers import scheduler_of
 from samebits.host.cluster.slurm_jobs import job_script, worker_script
-from samebits.host.cluster.worker_tasks import check_reachable
 from samebits.host.console import hashing_progress
 from samebits.host.launch.frozen_code import freeze_code, from_frozen
 from samebits.host.launch.git_commit import with_commit
@@ -93,14 +92,9 @@ def prepare(spec: RunConfig, flags: tuple[str, ...]) -> tuple[PlannedRun, Job]:
     return plan_job(spec, flags)
 
 
-def plan_job(spec: RunConfig, flags: tuple[str, ...], *, networked: bool = False) -> tuple[PlannedRun, Job]:
-    """The same, where script and data were looked for already.
-
-    `networked` says that containers have a network there, by which several workers reach each other.
-    """
+def plan_job(spec: RunConfig, flags: tuple[str, ...]) -> tuple[PlannedRun, Job]:
+    """The same, where script and data were looked for already."""
     runtime = choose_runtime(spec)
-    if not networked:
-        check_reachable(runtime, spec.workers)
     with hashing_progress("hashing the data") as progress:
         planned = with_commit(plan_run(spec, runtime.setup, progress))
     submitted = datetime.now(UTC)
@@ -125,10 +119,16 @@ def for_nodes(spec: RunConfig, setup: RunSetup) -> RunConfig:
 
 def with_script(folder: JobDir) -> None:
     """Write what Slurm starts."""
-    config = folder.read().config
-    write_atomically(folder.script, job_script(folder, config.runtime, config.workers).encode(), mode=0o755)
+    for path, text in scripts_of(folder, folder.read().config).items():
+        write_atomically(path, text.encode(), mode=0o755)
+
+
+def scripts_of(folder: JobDir, config: RunConfig) -> dict[Path, str]:
+    """The batch script, and where there are several workers what starts the others."""
+    scripts = {folder.script: job_script(folder, config.runtime, config.workers)}
     if config.workers > 1:
-        write_atomically(folder.worker_script, worker_script(folder, config.runtime).encode(), mode=0o755)
+        scripts[folder.worker_script] = worker_script(folder, config.runtime)
+    return scripts
 
 
 def submit(planned: PlannedRun, job: Job, complete: Callable[[JobDir], object] = with_script) -> JobDir:

@@ -13,6 +13,7 @@ from typing import Any
 from samebits import __version__
 from samebits.core.code_tree import FILE_TIME
 from samebits.core.digest import Digest
+from samebits.core.environment import PODMAN
 from samebits.core.errors import ImageError, RecordError, StorageError, ToolError
 from samebits.core.jsonio import Fields, read_json, readable_json, write_atomically
 from samebits.core.source_digest import LOCK_PATH, PACKAGES_PATH
@@ -206,6 +207,8 @@ def build_from_context(
     engine: Engine, plan: BuildPlan, context: Path, *, offline: bool = False, cached: bool = True
 ) -> Image:
     """Build from a build context; raises ToolError if the build fails, ImageError if base or wheels are missing."""
+    if engine.runtime == PODMAN:
+        raise ImageError(f"Podman builds no {plan.tag}: only Docker does; build there, and load the image here")
     started = time.monotonic()
     # Everything the network is needed for comes before the build itself, which runs without.
     base = provide_base(engine, plan.base, plan.base_digest, offline=offline)

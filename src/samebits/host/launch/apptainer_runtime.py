@@ -19,14 +19,12 @@ from samebits.host.docker import Image
 from samebits.host.image.build import image_python
 from samebits.host.image.project_lock import project_kind
 from samebits.host.launch.apptainer_images import ApptainerImages
+from samebits.host.launch.container_plan import plan_container, plan_fetch, plan_query, plan_worker
 from samebits.host.launch.runtime import (
     Runtime,
     check_knows_workers,
     is_own_source,
     of_recorded,
-    plan_container,
-    plan_fetch,
-    plan_query,
     recorded_device,
 )
 from samebits.host.launch.unpacked_choice import find_unpacked
@@ -60,7 +58,13 @@ def recorded_in_apptainer(record: Record) -> tuple[Image, Runtime] | None:
 
 
 def apptainer_runtime(
-    images: ApptainerImages, image: Image, identity: ImageIdentity, device: Device, *, thorough: bool = False
+    images: ApptainerImages,
+    image: Image,
+    identity: ImageIdentity,
+    device: Device,
+    *,
+    thorough: bool = False,
+    tunnel: Path | None = None,
 ) -> Runtime:
     """A container of an unpacked image. Raises ImageError for one that Apptainer cannot start."""
     unpacked = images.unpacked(image)
@@ -79,7 +83,14 @@ def apptainer_runtime(
         images.apptainer.check_isolation(unpacked)
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
-        return execute(replace(plan_container(folder, spec, image), watches=own), streams)
+        return execute(replace(plan_container(folder, spec, image, tunnel), watches=own), streams)
+
+    def work(folder: RunDir, spec: RunConfig, index: int) -> int:
+        with tempfile.TemporaryFile() as output:
+            return execute(plan_worker(folder, spec, image, index, tunnel), Streams(out=output))
+
+    def linked(socket: Path) -> Runtime:
+        return apptainer_runtime(images, image, identity, device, thorough=thorough, tunnel=socket)
 
     def fetch(folder: RunDir, spec: RunConfig, home: Path) -> int:
         return execute(plan_fetch(folder, spec, image, home))
@@ -91,7 +102,7 @@ def apptainer_runtime(
             output.seek(0)
             return status, output.read().decode()
 
-    return Runtime(setup=setup, prepare=prepare, run=run, query=query, fetch=fetch)
+    return Runtime(setup=setup, prepare=prepare, run=run, query=query, fetch=fetch, work=work, linked=linked)
 
 
 def _run(request: ContainerRequest, streams: Streams = INHERITED, *, unpacked: Unpacked) -> int:

@@ -22,6 +22,7 @@ from samebits.host.launch.measurement import measure
 from samebits.host.launch.staging import has_staging, make_staging, remove_staging, take_image, take_results
 
 _WAIT_SECONDS = 20.0  # for a container whose engine went away: its watcher ends it within ten
+_POLL_SECONDS = 0.2
 
 
 class KeptRun:
@@ -119,11 +120,21 @@ class KeptRun:
         record = _with_plan(report, self._published)
         if not record.finalized:
             return record
-        problem = problem or _contradiction(record, status)
+        problem = problem or _contradiction(record, status) or self._unended(record)
         if problem is None and record.ledger != self._end:
             problem = "the ledger does not end where the run's process says"
         record = replace(record, ledger=self._end, measured=Measured(by=LAUNCHER))
         return record if problem is None else _refused(record, problem)
+
+    def _unended(self, record: Record) -> str | None:
+        """Why the results of a finished run could still change: by a worker's container on another node."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        workers = range(1, record.recipe.world_size if record.outcome.state == FINISHED else 0)
+        while left := [index for index in workers if self._folder.worker_entrance(index).exists()]:
+            if time.monotonic() > deadline:
+                return f"the container of worker {left[0]} may still run, and could change what the run left"
+            time.sleep(_POLL_SECONDS)
+        return None
 
     def _finalize(self, record: Record) -> None:
         known: dict[str, Digest] = {}

@@ -18,7 +18,8 @@ from samebits.core.recipe import ImageIdentity
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import RunSetup
-from samebits.host.launch.runtime import CONTAINER_DATA, Runtime, device_for
+from samebits.host.launch.container_plan import CONTAINER_DATA
+from samebits.host.launch.runtime import Runtime, device_for
 from samebits.host.launch.staging import path_in_container
 from samebits.host.launch.venv import ProcessRequest, run_process
 from samebits.host.subprocesses import Streams

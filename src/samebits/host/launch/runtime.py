@@ -25,17 +25,12 @@ from samebits.host.image.wheelhouse import Target
 from samebits.host.inputs.network import Network
 from samebits.host.inputs.store import folder_of
 from samebits.host.interpreters import Interpreter, find_interpreter, recorded_interpreter, this_interpreter
-from samebits.host.launch.staging import path_in_container
 from samebits.host.subprocesses import Streams
 from samebits.host.trust import is_named, require_trust
 
 if TYPE_CHECKING:
-    from samebits.host.container_request import ContainerRequest
     from samebits.host.docker import Engine, Image
 
-CONTAINER_DATA = "/data"
-_CONTAINER_HOME = "/tmp"  # noqa: S108
-_CONTAINER_INPUTS = "/inputs"
 _ENGINES = {"auto": (DOCKER,), CONTAINER: (DOCKER, PODMAN, APPTAINER)}
 """Which engines are asked, in this order, where the user names none."""
 
@@ -47,8 +42,9 @@ class Runtime:
     `setup` is known before anything starts. `prepare` makes what is missing. `run` trains, copies the output to the
     streams, and returns the exit status. `query` calls the entrypoint with other arguments, without the user's script
     and data, and returns its exit status and stdout. `fetch` runs the script with the network on, in a home folder that
-    stays. `work` trains as one worker of a run that another node has begun, and returns the exit status. `here` is
-    False if another machine executes it, `isolated` if the script runs on the host itself.
+    stays. `work` trains as one worker of a run that another node has begun, and returns the exit status. `linked` gives
+    the same container with a folder that holds its launcher's socket, see `tunnel`. `here` is False if another machine
+    executes it, `isolated` if the script runs in a container that the launcher started.
     """
 
     setup: RunSetup
@@ -57,6 +53,7 @@ class Runtime:
     query: Callable[[tuple[str, ...], Mapping[str, str]], tuple[int, str]]
     fetch: Callable[[RunDir, RunConfig, Path], int] | None = None
     work: Callable[[RunDir, RunConfig, int], int] | None = None
+    linked: Callable[[Path], "Runtime"] | None = None
     here: bool = True
     isolated: bool = True
 
@@ -196,9 +193,12 @@ def recorded_device(record: Record) -> Device:
     return here if device.multiprocessors is not None else replace(here, multiprocessors=None)
 
 
-def _engine_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, device: Device) -> Runtime:
+def _engine_runtime(
+    engine: "Engine", image: "Image", identity: ImageIdentity, device: Device, tunnel: Path | None = None
+) -> Runtime:
     from samebits.host.image.build import image_python, known_metadata
     from samebits.host.launch.container import run_container
+    from samebits.host.launch.container_plan import plan_container, plan_fetch, plan_query, plan_worker
 
     # A runner of an older samebits checks the container around it under this name alone, and cannot be process 1.
     known = is_own_source(identity)
@@ -210,7 +210,13 @@ def _engine_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, d
     setup = RunSetup(image=identity, device=device, environment=environment, python=image_python(image))
 
     def run(folder: RunDir, spec: RunConfig, streams: Streams) -> int:
-        return run_container(engine, replace(plan_container(folder, spec, image), watches=known), streams)
+        return run_container(engine, replace(plan_container(folder, spec, image, tunnel), watches=known), streams)
+
+    def work(folder: RunDir, spec: RunConfig, index: int) -> int:
+        return run_container(engine, plan_worker(folder, spec, image, index, tunnel), Streams(out=io.BytesIO()))
+
+    def linked(socket: Path) -> Runtime:
+        return _engine_runtime(engine, image, identity, device, socket)
 
     def fetch(folder: RunDir, spec: RunConfig, home: Path) -> int:
         return run_container(engine, plan_fetch(folder, spec, image, home))
@@ -220,63 +226,16 @@ def _engine_runtime(engine: "Engine", image: "Image", identity: ImageIdentity, d
         request = plan_query(arguments, variables, image)
         return run_container(engine, request, Streams(out=output)), output.getvalue().decode()
 
-    return Runtime(setup=setup, prepare=lambda: None, run=run, query=query, fetch=fetch, here=engine.is_here())
-
-
-def _current_user() -> str:
-    """The caller as `uid:gid`, so that the run's files belong to the caller."""
-    return f"{os.getuid()}:{os.getgid()}"
-
-
-def plan_container(folder: RunDir, spec: RunConfig, image: "Image") -> "ContainerRequest":
-    """The container for a prepared run: code and data are mounted read-only, its staging folder writable.
-
-    Without a staging folder, as in a fetch, the run's own folder is writable.
-    """
-    from samebits.host.container_request import ContainerRequest
-
-    # The container sees one run only, at the path that a plain `docker run` uses, too.
-    inside = str(path_in_container(folder))
-    writable = folder.staging if folder.staging.is_dir() else folder.path
-    mounts: list[tuple[Path, str, bool]] = [
-        (writable.resolve(), inside, False),
-        # Mounted again over the writable folder: the script cannot change its own recorded code.
-        (folder.code.resolve(), f"{inside}/{folder.code.name}", True),
-    ]
-    # None removes a variable that the image sets and this profile must not have.
-    variables: dict[str, str | None] = {**dict.fromkeys(spec.determinism.unset), **spec.variables}
-    if spec.data is not None:
-        mounts.append((spec.data.resolve(), CONTAINER_DATA, True))
-        variables["SAMEBITS_DATA"] = CONTAINER_DATA
-    if (inputs := folder_of(folder)) is not None:
-        mounts.append((inputs.resolve(), _CONTAINER_INPUTS, True))
-        variables["SAMEBITS_INPUTS"] = _CONTAINER_INPUTS
-    return ContainerRequest(
-        image=image.id,
-        command=("--run", inside),
-        environment=variables,
-        mounts=tuple(mounts),
-        user=_current_user(),
-        gpus=spec.gpus,
+    return Runtime(
+        setup=setup,
+        prepare=lambda: None,
+        run=run,
+        query=query,
+        fetch=fetch,
+        work=work,
+        linked=linked,
+        here=engine.is_here(),
     )
-
-
-def plan_fetch(folder: RunDir, spec: RunConfig, image: "Image", home: Path) -> "ContainerRequest":
-    """The container for a fetch: with the network, and a home folder that stays."""
-    request, network = plan_container(folder, spec, image), Network.of(os.environ, home, _CONTAINER_HOME)
-    return replace(
-        request,
-        environment={**request.environment, **network.variables},
-        mounts=(*request.mounts, (home.resolve(), _CONTAINER_HOME, False)),
-        network=network.mode,
-    )
-
-
-def plan_query(arguments: tuple[str, ...], variables: Mapping[str, str], image: "Image") -> "ContainerRequest":
-    """The container for a call of the entrypoint without the user's script and data."""
-    from samebits.host.container_request import ContainerRequest
-
-    return ContainerRequest(image=image.id, command=arguments, environment=variables, mounts=(), user=_current_user())
 
 
 def _venv_runtime(

@@ -218,7 +218,8 @@ class _Training:
                 yield pool, train_member
             return
         scratch = Path(tempfile.mkdtemp(dir=self.folder.path, prefix="tasks-"))
-        with on_slurm(scratch, self.options.flags) as array:
+        contained = self.plans[0].setup.environment.in_container
+        with on_slurm(scratch, self.options.flags, in_container=contained) as array:
             yield array, train_on_node
 
     def _problem(self, answer: "_Answer", number: int, ended: int) -> list[str]:

@@ -14,10 +14,10 @@ from samebits.core.record import read_record
 from samebits.core.run_dir import RunDir
 from samebits.runner.process.launcher_watch import end_with_parent
 from samebits.runner.workers.joining import join, read_hosts
-from samebits.runner.workers.ports import free_addresses
 from samebits.runner.workers.scratch import Scratch
 from samebits.runner.workers.session import WorkerSession
 from samebits.runner.workers.stall import activity
+from samebits.runner.workers.tunnel import place_of
 from samebits.runner.workers.worker import DIED, USED, Worker, message
 
 REPORT_SECONDS = 5.0
@@ -26,8 +26,8 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 def train_on_node(folder: RunDir, index: int, data: Path | None, redacted: Mapping[str, str] = _NOTHING) -> int:
     """Train as one worker of a run that another node has begun; returns its exit status, in both processes."""
-    (address,) = free_addresses(1, read_hosts(folder)[index])
-    chief, addresses = join(folder, index, address)
+    place = place_of(folder, index, read_hosts(folder))
+    chief, addresses = join(folder, index, place.own)
     here, there = socket.socketpair()
     parent = os.getpid()
     if child := os.fork():

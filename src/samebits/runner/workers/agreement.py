@@ -7,11 +7,16 @@ from samebits.core.errors import pluralize
 
 CHIEF = 0
 SAME = "all workers must train the same models, in the same order"
+MACHINE = 0
+"""In the place of a line: what a worker reports before the first step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineReport:
-    """What one worker has for a line of the ledger: name and digest of each variable that all workers share."""
+    """What one worker has for a line of the ledger: name and digest of each variable that all workers share.
+
+    Before the first line, what operations give on its machine: the line is 0.
+    """
 
     line: int
     place: str
@@ -21,6 +26,8 @@ class LineReport:
         """What differs in the report of another worker; `self` is the chief's."""
         if (self.line, self.place) != (other.line, other.place):
             return f"worker {worker} is at {other.where} where worker {CHIEF} is at {self.where}; {SAME}"
+        if self.names != other.names and self.line == MACHINE:
+            return f"worker {worker} computed other operations than worker {CHIEF} for {self.where}"
         if self.names != other.names:
             trains = f"worker {worker} trains {other.beside(self)}, and worker {CHIEF} {self.beside(other)}"
             return f"at {self.where} {trains}; {SAME}"
@@ -44,6 +51,8 @@ class LineReport:
     @property
     def where(self) -> str:
         """The line in words."""
+        if self.line == MACHINE:
+            return self.place
         return f"line {self.line} of the ledger ({self.place})"
 
 
@@ -71,6 +80,7 @@ class Agreement:
         """Which line one worker has and another does not, once all have ended."""
         for worker, reports in self._open.items():
             for left, has, lacks in zip(reports, (CHIEF, worker), (worker, CHIEF), strict=True):
-                if left:
-                    return f"worker {has} has {left[0].where}, and worker {lacks} does not; {SAME}"
+                lines = [report for report in left if report.line != MACHINE]
+                if lines:
+                    return f"worker {has} has {lines[0].where}, and worker {lacks} does not; {SAME}"
         return None

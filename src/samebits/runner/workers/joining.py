@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from samebits.core.connections import REQUEST_SECONDS, notice_loss, read_line
 from samebits.core.errors import InputError
 from samebits.core.jsonio import canonical_json, write_atomically
 from samebits.core.run_dir import RunDir
@@ -22,10 +23,6 @@ JOIN_SECONDS = 600.0
 """What other nodes get to hash the data and to import TensorFlow."""
 
 _POLL_SECONDS = 0.2
-_MAX_LINE = 1 << 16
-_REQUEST_SECONDS = 10.0
-_SILENT_SECONDS = 5
-"""After which a node that answers nothing is lost. TensorFlow itself has the script fail, 5 to 10 s after the loss."""
 
 
 def read_hosts(folder: RunDir) -> tuple[str, ...]:
@@ -44,14 +41,25 @@ class Joined:
     addresses: list[str]
 
 
-def gather(folder: RunDir, hosts: Sequence[str], own: str, limit: float = JOIN_SECONDS) -> Joined:
-    """Wait until every other worker has connected; raises InputError where one cannot, or comes too late."""
+def gather(
+    folder: RunDir,
+    hosts: Sequence[str],
+    own: str,
+    limit: float = JOIN_SECONDS,
+    *,
+    at: tuple[str, int] | None = None,
+) -> Joined:
+    """Wait until every other worker has connected; raises InputError where one cannot, is gone, or comes too late.
+
+    `at` is where they find this process: host and port. Without it that is the first of the hosts, and any free port.
+    """
+    host, port = at or (hosts[CHIEF], 0)
     secret, addresses = secrets.token_hex(32), {CHIEF: own}
     channels: dict[int, socket.socket] = {}
     deadline = time.monotonic() + limit
-    with socket.create_server(("", 0), backlog=len(hosts)) as server:
+    with socket.create_server(("", port), backlog=len(hosts)) as server:
         server.settimeout(_POLL_SECONDS)
-        meeting = {"host": hosts[CHIEF], "port": server.getsockname()[1], "secret": secret}
+        meeting = {"host": host, "port": server.getsockname()[1], "secret": secret}
         write_atomically(folder.worker_meeting, canonical_json(meeting), mode=0o600)
         while len(addresses) < len(hosts):
             _check_failed(folder, len(hosts))
@@ -67,12 +75,22 @@ def gather(folder: RunDir, hosts: Sequence[str], own: str, limit: float = JOIN_S
     return Joined(channels=channels, addresses=ordered)
 
 
+class WorkerLostError(InputError):
+    """A worker is gone before it has joined: another attempt may have all of them."""
+
+
 def _check_failed(folder: RunDir, workers: int) -> None:
-    """Raise InputError with what a node reported that cannot begin."""
+    """Raise InputError with what a node reported that cannot begin, WorkerLostError where a worker is gone."""
     for index in range(1, workers):
-        path = folder.of_worker(index).failure
-        if path.exists():
-            raise InputError(f"worker {index} of {workers} cannot start: {path.read_text('utf-8', 'replace').strip()}")
+        worker = folder.of_worker(index)
+        if worker.failure.exists():
+            raise InputError(f"worker {index} of {workers} cannot start: {_text(worker.failure)}")
+        if worker.lost.exists():
+            raise WorkerLostError(f"worker {index} of {workers} was lost before it joined: {_text(worker.lost)}")
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", "replace").strip()
 
 
 def _accepted(server: socket.socket, secret: str, workers: int) -> tuple[int, str, socket.socket] | None:
@@ -83,7 +101,7 @@ def _accepted(server: socket.socket, secret: str, workers: int) -> tuple[int, st
         return None
     try:
         # Anybody on the network may connect, and send what it likes as slowly as it likes.
-        found = json.loads(read_line(channel, time.monotonic() + _REQUEST_SECONDS))
+        found = json.loads(read_line(channel, time.monotonic() + REQUEST_SECONDS))
         known = hmac.compare_digest(str(found["secret"]), secret)
         index, address = int(found["worker"]), str(found["address"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -103,10 +121,10 @@ def join(folder: RunDir, index: int, address: str, limit: float = JOIN_SECONDS) 
             raise InputError(f"the chief of {folder.path.name} did not start within {limit:.0f} s")
         time.sleep(_POLL_SECONDS)
     try:
-        channel = socket.create_connection((where["host"], where["port"]), timeout=_REQUEST_SECONDS)
+        channel = socket.create_connection((where["host"], where["port"]), timeout=REQUEST_SECONDS)
         request = {"secret": where["secret"], "worker": index, "address": address}
         channel.sendall(json.dumps(request).encode() + b"\n")
-        channel.settimeout(max(deadline - time.monotonic(), _REQUEST_SECONDS))
+        channel.settimeout(max(deadline - time.monotonic(), REQUEST_SECONDS))
         addresses = json.loads(read_line(channel))
     except (OSError, ValueError) as error:
         raise InputError(f"the chief at {where['host']}:{where['port']} does not answer: {error}") from error
@@ -114,32 +132,8 @@ def join(folder: RunDir, index: int, address: str, limit: float = JOIN_SECONDS) 
     return channel, list(addresses)
 
 
-def notice_loss(channel: socket.socket) -> None:
-    """Have a connection end when the other node is gone: one without power closes nothing."""
-    channel.settimeout(None)
-    channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    asked = ((socket.TCP_KEEPIDLE, 2), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, _SILENT_SECONDS - 2))
-    for option, value in asked:
-        channel.setsockopt(socket.IPPROTO_TCP, option, value)
-    # The kernel asks only where nothing is on its way. What is on its way must be confirmed.
-    channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_SECONDS * 1000)
-
-
 def _meeting(path: Path) -> dict[str, Any] | None:
     try:
         return dict(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
-
-
-def read_line(channel: socket.socket, until: float | None = None) -> bytes:
-    """One line, and nothing beyond it; raises OSError where it is not there at a time."""
-    found = b""
-    while not found.endswith(b"\n"):
-        if until is not None:
-            channel.settimeout(max(until - time.monotonic(), 0.001))
-        part = channel.recv(1)
-        if not part or len(found) > _MAX_LINE:
-            raise OSError("the connection was closed")
-        found += part
-    return found

@@ -7,6 +7,7 @@ from samebits.core.ledger import Ledger
 from samebits.core.record import FINISHED, Outcome, Record
 from samebits.runner.compat.self_test import PrivateNames
 from samebits.runner.components import Components
+from samebits.runner.determinism.portability import PortabilityMonitor
 from samebits.runner.digests.tensors import DescribedGroups, VariableGroups
 from samebits.runner.inputs import InputMarks
 from samebits.runner.session import Session
@@ -32,6 +33,12 @@ class WorkerSession(Session):
 
     def _compare(self, line: int, place: str, groups: VariableGroups, described: DescribedGroups) -> None:
         self.worker.report(line, place, shared_tensors(groups, described))
+
+    def _before_training(self, portability: PortabilityMonitor) -> None:
+        """As for one worker; then let the others' machines be compared with this one."""
+        super(WorkerSession, self)._before_training(portability)
+        if (arithmetic := self.record.environment.arithmetic) is not None:
+            self.worker.report_machine(arithmetic.operations)
 
     def trained(self, ledger: Ledger) -> Record:
         """The record, with the outcome on which the workers' verdict decides."""

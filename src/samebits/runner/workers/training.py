@@ -20,15 +20,15 @@ from types import MappingProxyType
 
 from samebits.core.digest import Digest
 from samebits.core.errors import SamebitsError
-from samebits.core.record import LedgerEnd, Outcome, Record, read_record
+from samebits.core.record import FAILED, INTERRUPTED, LedgerEnd, Outcome, Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_lines
 from samebits.runner.process.console import log
 from samebits.runner.process.launcher_watch import end_with_parent
 from samebits.runner.process.private_network import leave_networks
 from samebits.runner.session import Session
-from samebits.runner.workers.agreement import CHIEF, LineReport
-from samebits.runner.workers.joining import gather, read_hosts
+from samebits.runner.workers.agreement import CHIEF, MACHINE, LineReport
+from samebits.runner.workers.joining import WorkerLostError, gather, read_hosts
 from samebits.runner.workers.ports import free_addresses
 from samebits.runner.workers.scratch import Scratch
 from samebits.runner.workers.session import WorkerSession
@@ -40,6 +40,7 @@ from samebits.runner.workers.stall import (
     describe_deadlock,
     describe_left,
 )
+from samebits.runner.workers.tunnel import place_of
 from samebits.runner.workers.verdict import Jury, Verdict, WorkerEnd, interruption
 from samebits.runner.workers.worker import (
     MAX_MESSAGE_BYTES,
@@ -110,7 +111,8 @@ class Coordinator:
             # Other users of the machine could reach the workers' servers, which obey any client.
             leave_networks()
             return free_addresses(self._workers)
-        joined = gather(self._folder, hosts, free_addresses(1, hosts[CHIEF])[0])
+        place = place_of(self._folder, CHIEF, hosts)
+        joined = gather(self._folder, hosts, place.own, at=place.meeting)
         for index, channel in joined.channels.items():
             self._channels[index], self._received[index] = channel, b""
         return joined.addresses
@@ -120,7 +122,8 @@ class Coordinator:
         verdict = interruption(signal.SIGINT)
         if isinstance(error, SamebitsError):
             log(str(error))
-            verdict = Verdict(problem=str(error))
+            state = INTERRUPTED if isinstance(error, WorkerLostError) else FAILED
+            verdict = Verdict(problem=str(error), state=state)
         self._scratch.remove()
         _finalize(self._folder, Outcome(state=verdict.state, message=verdict.problem))
         return verdict.status
@@ -194,7 +197,8 @@ class Coordinator:
 
     def _take(self, index: int, found: LineReport | WorkerEnd | NodeReport) -> None:
         if isinstance(found, LineReport):
-            self._last[index] = f"after {found.where}"
+            if found.line != MACHINE:
+                self._last[index] = f"after {found.where}"
             self._jury.report(index, found)
         elif isinstance(found, WorkerEnd):
             self._jury.end(index, found, time.monotonic())

@@ -3,14 +3,14 @@
 import json
 import math
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import Fields
 from samebits.core.record import Outcome
-from samebits.runner.workers.agreement import CHIEF, LineReport
+from samebits.runner.workers.agreement import CHIEF, MACHINE, LineReport
 from samebits.runner.workers.verdict import Verdict, WorkerEnd
 
 LINE, END, USED, DIED = "line", "end", "used", "died"
@@ -46,6 +46,13 @@ class Worker:
         """Send what all workers must agree on. Nobody waits: a difference ends the run from outside."""
         report = LineReport(line=line, place=place, tensors=tuple(tensors))
         self.shared = self.shared or bool(report.tensors)
+        self._send(LINE, asdict(report))
+
+    def report_machine(self, operations: Mapping[str, str]) -> None:
+        """Send what operations give on this machine, before the first step."""
+        report = LineReport(
+            line=MACHINE, place="the fingerprint of its machine", tensors=tuple(sorted(operations.items()))
+        )
         self._send(LINE, asdict(report))
 
     def conclude(self, outcome: Outcome) -> Verdict:

@@ -37,7 +37,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
 def test_one_array_for_what_waits(tmp_path: Path, sent: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm, "active", lambda _: JobStatus(state="RUNNING"))
-    with on_slurm(tmp_path, ("--time=1",)) as executor:
+    with on_slurm(tmp_path, ("--time=1",), in_container=False) as executor:
         answers = [executor.submit(double, number) for number in (1, 2, -1)]
         assert sent == []
         assert [answer.done() for answer in answers] == [False] * 3
@@ -56,10 +56,24 @@ def test_one_array_for_what_waits(tmp_path: Path, sent: list[tuple[str, ...]], m
     assert sent[2:] == [("cancel", "8_3")]
 
 
+@pytest.mark.parametrize("contained", [True, False])
+def test_engines_are_for_containers(
+    tmp_path: Path, sent: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, contained: bool
+) -> None:
+    """A task in a virtual environment gets nothing of an engine."""
+    for name in ("DOCKER_HOST", "CONTAINERS_CONF", "SAMEBITS_BASE"):
+        monkeypatch.setenv(name, "of-an-engine")
+    with on_slurm(tmp_path, in_container=contained) as executor:
+        executor.submit(double, 1)
+        executor.send()
+    assert sent
+    assert ("of-an-engine" in (tmp_path / "batch-0.sh").read_text()) == contained
+
+
 def test_a_lost_task_is_no_answer(tmp_path: Path, sent: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm, "active", lambda _: None)
     monkeypatch.setattr(slurm, "ended", lambda _: JobStatus(state="NODE_FAIL", reason="0:9"))
-    with on_slurm(tmp_path) as executor:
+    with on_slurm(tmp_path, in_container=True) as executor:
         answer = executor.submit(double, 1)
         while not answer.done():
             assert len(sent) == 1
@@ -81,7 +95,7 @@ def test_a_controller_that_is_restarted(
     now = iter(range(0, 10_000, 100))
     monkeypatch.setattr(slurm, "active", active)
     monkeypatch.setattr(array, "time", SimpleNamespace(monotonic=lambda: next(now)))
-    with on_slurm(tmp_path) as executor:
+    with on_slurm(tmp_path, in_container=True) as executor:
         executor.patience = Patience(clock=lambda: next(now))
         answer = executor.submit(double, 1)
         assert [answer.done() for _ in range(5)] == [False] * 5

@@ -282,14 +282,62 @@ def test_a_number_that_is_an_option(job: JobDir, number: str) -> None:
         job.read()
 
 
-def test_dry_run(played: Played) -> None:
-    done = played.call(
-        "train", "train.py", "--runtime", "venv", "--on", "slurm", "--dry-run", "--sbatch", "-p 'a b' --time=1"
+DRY_RUN = ("train", "train.py", "--runtime", "venv", "--on", "slurm", "--dry-run")
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in the place of Slurm's, which notes its words and the script."""
+    program = tmp_path / "sbatch"
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >{tmp_path}/words\nfor script; do :; done\ncp "$script" {tmp_path}/script\n'
     )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return program
+
+
+def test_dry_run(played: Played, sbatch: Path) -> None:
+    done = played.call(*DRY_RUN, "--sbatch", "-p 'a b' --time=1")
     assert done.status == 0, done.err
     lines = done.out.splitlines()
     assert lines[:2] == ["# sbatch --parsable --export=NIL -p 'a b' --time=1 batch.sh", "#!/bin/bash"]
     assert not (played.project.runs / "jobs").exists()
+    # What is printed is what Slurm was asked about.
+    words = sbatch.with_name("words").read_text().split()
+    assert words[:6] == ["--parsable", "--export=NIL", "--test-only", "-p", "a", "b"]
+    assert sbatch.with_name("script").read_text().splitlines() == lines[1:]
+    kept, taken = done.err.splitlines()[-2:]
+    assert kept.startswith(
+        "samebits: nothing was submitted, and nothing is kept: the script names the folder runs/jobs/job-"
+    )
+    assert kept.partition("runs/jobs/")[2].partition(",")[0] in done.out
+    assert taken == "samebits: Slurm would take the job"
+
+
+def test_dry_run_of_several_workers(played: Played, sbatch: Path) -> None:
+    """Both scripts are shown."""
+    assert sbatch.exists()
+    done = played.call(*DRY_RUN, "--workers", "2")
+    assert done.status == 0, done.err
+    titles = [line for line in done.out.splitlines() if line.startswith(("# sbatch", "# worker"))]
+    assert titles == ["# sbatch --parsable --export=NIL batch.sh", "# worker.sh, for each worker but the first"]
+    assert done.out.count("#!/bin/bash") == 2
+
+
+def test_dry_run_that_slurm_refuses(played: Played, sbatch: Path) -> None:
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: x' >&2\nexit 1\n")
+    done = played.call(*DRY_RUN, "--sbatch=-p x")
+    assert done.status == 2
+    assert done.err.splitlines()[-1] == f"samebits: Slurm refuses the job: invalid partition specified: x{_ADVICE}"
+    assert done.out.startswith("# sbatch "), "it can be looked at all the same"
+
+
+def test_dry_run_without_slurm(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = played.call(*DRY_RUN)
+    assert done.status == 0, done.err
+    assert done.err.splitlines()[-1] == "samebits: not checked by Slurm: there is no sbatch here"
 
 
 @pytest.mark.parametrize(
@@ -372,7 +420,7 @@ def test_flags_of_a_project(played: Played) -> None:
 )
 def test_bad_flags_of_a_project(played: Played, text: str, complaint: str) -> None:
     (played.project.folder / "samebits.toml").write_text(text)
-    done = played.call("train", "train.py", "--runtime", "venv", "--on", "slurm", "--dry-run")
+    done = played.call(*DRY_RUN)
     assert (done.status, done.complaint) == (2, f"samebits.toml: {complaint}")
 
 

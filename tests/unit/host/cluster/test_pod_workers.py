@@ -2,8 +2,9 @@
 
 import json
 import os
+import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from samebits.core.run_config import make_config
 from samebits.core.run_dir import RunDir
 from samebits.host.cli.node import node_command
 from samebits.host.cluster import pod_workers
+from samebits.host.cluster.attendance import Attendance, Meeting, attend
 from samebits.host.cluster.job_dir import JobDir, JobEnd
 from samebits.host.cluster.node import Node, run_job
 from samebits.host.cluster.pod_submission import prepare_pods
@@ -35,8 +37,8 @@ from support.pods import IMAGE, cluster, submitted
 
 __all__ = ["cluster", "kubectl", "played"]
 
-CHIEF = Node(job="", name="n0", index=0, address="10.0.0.1")
-WORKER = Node(job="", name="n1", index=1, address="10.0.0.2")
+CHIEF = Node(job="", name="n0", index=0, address="127.0.0.1")
+WORKER = Node(job="", name="n1", index=1, address="127.0.0.2")
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Pods:
     environments: list[Mapping[str, str]] = field(default_factory=list)
     ends: dict[str, int] = field(default_factory=dict)
     threads: list[threading.Thread] = field(default_factory=list)
+    during: Callable[[RunDir], object] = lambda _: None
 
     def start(self, node: Node) -> None:
         """Start the pod of a worker."""
@@ -75,7 +78,7 @@ def job(cluster: Kubectl) -> JobDir:
 
 
 @pytest.fixture
-def pods(job: JobDir, played: Played, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pods:
+def pods(job: JobDir, played: Played, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pods]:
     found = Pods(job)
 
     def run_process(request: ProcessRequest, _: Streams = INHERITED) -> int:
@@ -85,13 +88,18 @@ def pods(job: JobDir, played: Played, monkeypatch: pytest.MonkeyPatch, tmp_path:
             found.joined.append((Path(words[1]).name, words[2]))
             return 0
         found.hosts.append(json.loads(RunDir(Path(words[1])).worker_hosts.read_text()))
+        found.during(RunDir(Path(words[1])))
         return played.player(words, request.environment)
 
     monkeypatch.setattr(pod_runtime, "run_process", run_process)
     monkeypatch.setattr(pod_workers, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(pod_workers, "SCRATCH", (tmp_path / "scratch", tmp_path / "none"))
     (tmp_path / "scratch").mkdir()
-    return found
+    yield found
+    # No thread may go on in the folder of another test.
+    if not job.end.exists():
+        job.write_end(JobEnd(status=0))
+    found.wait()
 
 
 # The manifest.
@@ -143,11 +151,11 @@ def test_the_workers_join_the_run_of_the_chief(job: JobDir, pods: Pods) -> None:
     (run,) = job.attempts()
     assert pods.wait() == {WORKER.address: 0}
     assert pods.joined == [(run.path.name, "1")]
-    assert pods.hosts == [["10.0.0.1", "10.0.0.2"]]
+    assert pods.hosts == [["127.0.0.1", "127.0.0.2"]]
     record = run.read()
     assert (record.outcome.state, record.recipe.world_size) == (FINISHED, 2)
     # A pod that starts after the end trains nothing.
-    assert work_in_pod(job, replace(WORKER, address="10.0.0.9")) == 0
+    assert work_in_pod(job, replace(WORKER, address="127.0.0.9")) == 0
     assert len(pods.joined) == 1
 
 
@@ -170,8 +178,8 @@ def test_a_lost_worker_starts_the_whole_again(job: JobDir, pods: Pods, played: P
     played.player.dies = None
     played.player.trained.clear()
     # Another pod has the worker's index. The one before may still be there.
-    again = replace(WORKER, address="10.0.0.7", name="n3")
-    assert run_job_with(pods, again, replace(CHIEF, address="10.0.0.8")) == 0
+    again = replace(WORKER, address="127.0.0.7", name="n3")
+    assert run_job_with(pods, again, replace(CHIEF, address="127.0.0.8")) == 0
     first, second = job.attempts()
     assert [run.read().outcome.state for run in (first, second)] == [INTERRUPTED, FINISHED]
     # Nobody plays what the worker keeps, so nothing can be taken over.
@@ -179,7 +187,7 @@ def test_a_lost_worker_starts_the_whole_again(job: JobDir, pods: Pods, played: P
     resumes = second.read().origin.resumes
     assert resumes is not None
     assert resumes.id == first.path.name
-    assert pods.hosts[1][0] == "10.0.0.8"
+    assert pods.hosts[1][0] == "127.0.0.8"
     assert (second.path.name, "1") in pods.joined
     assert set(pods.wait().values()) == {0}
 
@@ -270,27 +278,119 @@ def wait_for(found: Callable[[], object]) -> None:
     raise AssertionError
 
 
-def calls(job: JobDir, token: str, run: str | None = None) -> None:
-    """What a chief's pod would write."""
+def calls(job: JobDir, token: str, run: str | None = None) -> Attendance:
+    """What a chief's pod would write, which listens."""
+    attendance = Attendance(CHIEF.address, token)
     job.workers.mkdir(exist_ok=True)
-    write_atomically(job.call, json.dumps({"token": token, "run": run}).encode())
+    where = {"host": CHIEF.address, "port": attendance.meeting.port}
+    write_atomically(job.call, json.dumps({"token": token, "run": run, **where}).encode())
+    return attendance
 
 
 def test_an_answer_to_an_earlier_call_is_none(job: JobDir, pods: Pods) -> None:
     """A pod that is gone has left it."""
     job.workers.mkdir()
-    job.answer(1).write_text(json.dumps({"token": "old", "node": "n9", "address": "10.0.0.9"}))
+    job.answer(1).write_text(json.dumps({"token": "old", "node": "n9", "address": "127.0.0.9"}))
     pods.start(WORKER)
     assert run_job(job, CHIEF) == 0
-    assert pods.hosts == [["10.0.0.1", "10.0.0.2"]]
+    assert pods.hosts == [["127.0.0.1", "127.0.0.2"]]
     pods.wait()
+
+
+def answer_of(job: JobDir, node: Node, *, dies: bool = False) -> socket.socket:
+    """A pod that has answered, and does nothing more; one that `dies` is gone when its answer is read."""
+    wait_for(job.call.exists)
+    call = json.loads(job.call.read_text())
+    line = attend(Meeting(host=call["host"], port=call["port"]), call["token"], 1, node.address)
+    if dies:
+        line.close()
+        threading.Event().wait(0.2)
+    values = {"token": call["token"], "node": node.name, "address": node.address}
+    write_atomically(job.answer(1), json.dumps(values).encode())
+    return line
+
+
+def leading(job: JobDir) -> tuple[threading.Thread, list[int]]:
+    """The chief's pod, in a thread; its exit status."""
+    statuses: list[int] = []
+    thread = threading.Thread(target=lambda: statuses.append(run_job(job, CHIEF)), daemon=True)
+    thread.start()
+    return thread, statuses
+
+
+def test_an_answer_counts_while_its_pod_is_there(job: JobDir, pods: Pods) -> None:
+    """One that dies before the run begins costs nothing but the wait for the next one."""
+    thread, statuses = leading(job)
+    gone = replace(WORKER, address="127.0.0.9")
+    answer_of(job, gone, dies=True)
+    threading.Event().wait(0.2)
+    assert job.attempts() == []
+    pods.start(WORKER)
+    thread.join(20)
+    assert statuses == [0]
+    assert pods.hosts == [[CHIEF.address, WORKER.address]]
+    assert pods.wait() == {WORKER.address: 0}
+
+
+def test_a_pod_that_is_gone_before_it_joins(job: JobDir, pods: Pods) -> None:
+    """The run's process waits for it, and learns so."""
+    found: list[str] = []
+    lines: list[socket.socket] = []
+
+    def die(run: RunDir) -> None:
+        lines[0].close()
+        lost = run.of_worker(1).lost
+        wait_for(lost.exists)
+        found.append(lost.read_text())
+
+    pods.during = die
+    thread, statuses = leading(job)
+    lines.append(answer_of(job, WORKER))
+    thread.join(20)
+    assert found == ["its pod is gone"]
+    assert statuses == [0], "the played run waits for nobody"
+
+
+@pytest.mark.parametrize("how", ["status", "error"])
+def test_a_process_that_ends_before_it_joins(
+    job: JobDir, pods: Pods, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The chief does not wait for it, and says why."""
+
+    def train(_: WorkerPlan, run: RunDir, index: int) -> int:
+        assert (run.path.parent, index) == (job.runs, 1)
+        if how == "error":
+            raise InputError("no")
+        return 7
+
+    def wait(run: RunDir) -> None:
+        failure = run.of_worker(1).failure
+        wait_for(failure.exists)
+        assert failure.read_text() == ("no" if how == "error" else "its process ended with status 7")
+
+    monkeypatch.setattr(WorkerPlan, "train", train)
+    pods.during = wait
+    pods.start(WORKER)
+    assert run_job(job, CHIEF) == 0
+    pods.wait()
+
+
+def test_a_chief_that_is_gone_is_not_answered(job: JobDir, pods: Pods, capsys: pytest.CaptureFixture[str]) -> None:
+    """It has left its call. The next one is answered."""
+    calls(job, "a" * 32).close()
+    pods.start(WORKER)
+    threading.Event().wait(0.2)
+    assert not job.answer(1).exists()
+    assert run_job(job, CHIEF) == 0
+    assert pods.wait() == {WORKER.address: 0}
+    assert capsys.readouterr().err.count("the chief's pod at 127.0.0.1 does not answer") == 1
 
 
 def test_a_run_that_expects_another_pod_is_not_joined(job: JobDir, pods: Pods) -> None:
     """Two pods of one index: the chief took the other one."""
     run = RunDir(job.runs / "20260101T000000Z-x")
     run.workers.mkdir(parents=True)
-    run.worker_hosts.write_text('["10.0.0.1", "10.0.0.9"]')
+    run.worker_hosts.write_text('["127.0.0.1", "127.0.0.9"]')
     calls(job, "a" * 32)
     pods.start(WORKER)
     wait_for(job.answer(1).exists)
@@ -325,7 +425,7 @@ def test_a_second_chief_ends_the_first(job: JobDir, pods: Pods, what: str) -> No
     first.start()
     wait_for(job.call.exists)
     if what == "call":
-        RollCall(job, 2, replace(CHIEF, address="10.0.0.5"))
+        RollCall(job, 2, replace(CHIEF, address="127.0.0.5"))
     else:
         job.write_end(JobEnd(status=0))
     first.join(20)
@@ -335,7 +435,7 @@ def test_a_second_chief_ends_the_first(job: JobDir, pods: Pods, what: str) -> No
     assert pods.joined == []
 
 
-@pytest.mark.parametrize("address", ["", "fd00::1", "n1", "10.0.0.1:1"])
+@pytest.mark.parametrize("address", ["", "fd00::1", "n1", "127.0.0.1:1"])
 def test_a_pod_without_a_usable_address(job: JobDir, pods: Pods, address: str) -> None:
     said = f"workers need pods with IPv4 addresses, and one has {address!r}"
     for lead, node in ((run_job, CHIEF), (work_in_pod, WORKER)):
@@ -366,7 +466,7 @@ def test_a_call_that_is_none(job: JobDir, text: str) -> None:
 
 def test_the_index_stays_with_the_launcher(job: JobDir, pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
     """The address is samebits's own variable. The index is withheld by the image's entrypoint, as all unknown ones."""
-    monkeypatch.setenv("SAMEBITS_ADDRESS", "10.0.0.1")
+    monkeypatch.setenv("SAMEBITS_ADDRESS", "127.0.0.1")
     pods.start(WORKER)
     assert run_job(job, CHIEF) == 0
     pods.wait()

@@ -215,6 +215,7 @@ def test_dry_run(cluster: Kubectl, played: Played) -> None:
     assert done.status == 0, done.err
     assert json.loads(done.out)["kind"] == "Job"
     assert cluster.asked()[-1].endswith("--dry-run=server")
+    assert "nothing was submitted, and nothing is kept: the manifest names the folder runs/jobs/job-" in done.err
     assert not (played.project.runs / "jobs").exists()
 
 

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import shutil
+import threading
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,7 +24,7 @@ from samebits.core.errors import RecordError, StorageError
 from samebits.core.ledger import Ledger
 from samebits.core.origin import Origin
 from samebits.core.recipe import ImageIdentity
-from samebits.core.record import FAILED, FINISHED, LedgerEnd, Outcome, Record, read_record, write_record
+from samebits.core.record import FAILED, FINISHED, INTERRUPTED, LedgerEnd, Outcome, Record, read_record, write_record
 from samebits.core.result import FitResult, Measured, ModelResult, OutputFile, Result, TensorDescription
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
@@ -108,11 +110,16 @@ def write_model(path: Path, values: np.ndarray) -> None:
 @pytest.fixture
 def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launched:
     monkeypatch.setattr("samebits.host.launch.ledger_keeper.POLL_SECONDS", 3600)
+    return launch(tmp_path)
+
+
+def launch(tmp_path: Path, workers: int = 1) -> Launched:
+    """A run that is published."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "train.py").write_text("pass\n")
     identity = ImageIdentity(lock=CPU.lock_digest, source=source_digest(CPU))
     setup = RunSetup(image=identity, environment=Environment(runtime="docker"))
-    spec = RunConfig(script=tmp_path / "code" / "train.py", runs=tmp_path / "runs")
+    spec = RunConfig(script=tmp_path / "code" / "train.py", runs=tmp_path / "runs", workers=workers)
     folder, record = publish(plan_run(spec, setup))
     kept = KeptRun(folder, record)
     kept.begin()
@@ -470,3 +477,36 @@ def test_a_group_that_holds_itself(tmp_path: Path) -> None:
         file["x"] = VALUES
         file["again"] = file["/"]
     assert stored_tensors(tmp_path / "m.h5", tmp_path) is None
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_worker_of_another_node_that_may_still_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: bool
+) -> None:
+    """What the run left could change after it was measured, so it has no result."""
+    monkeypatch.setattr(kept_run, "_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr("samebits.host.launch.ledger_keeper.POLL_SECONDS", 3600)
+    launched = launch(tmp_path, workers=2)
+    launched.trained()
+    launched.folder.workers.mkdir()
+    entrance = launched.folder.worker_entrance(1)
+    entrance.write_text("{}")
+    if not left:
+        threading.Timer(0.1, entrance.unlink).start()
+    record = launched.concluded()
+    why = "the container of worker 1 may still run, and could change what the run left"
+    assert (record.outcome.state, record.outcome.message) == ((FAILED, why) if left else (FINISHED, None))
+    assert (record.result is None) == left
+    assert not launched.folder.workers.exists()
+
+
+def test_one_that_was_interrupted_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node of a worker may be gone for good."""
+    monkeypatch.setattr("samebits.host.launch.ledger_keeper.POLL_SECONDS", 3600)
+    launched = launch(tmp_path, workers=2)
+    launched.trained(outcome=Outcome(state=INTERRUPTED, message="worker 1 is gone"), result=None)
+    launched.folder.workers.mkdir()
+    launched.folder.worker_entrance(1).write_text("{}")
+    began = time.monotonic()
+    assert launched.concluded(2).outcome.message == "worker 1 is gone"
+    assert time.monotonic() - began < 5

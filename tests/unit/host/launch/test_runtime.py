@@ -10,7 +10,8 @@ from samebits.core.errors import InputError, SettingError
 from samebits.core.run_config import RunConfig
 from samebits.core.run_dir import RunDir
 from samebits.host.docker import Image
-from samebits.host.launch.runtime import choose_runtime, plan_container
+from samebits.host.launch.container_plan import plan_container, plan_worker
+from samebits.host.launch.runtime import choose_runtime
 from samebits.host.launch.train import train
 
 _IMAGE = Image(reference="samebits:cpu", id="sha256:0", labels={})
@@ -36,6 +37,26 @@ def test_without_data_nothing_more_is_mounted(tmp_path: Path) -> None:
     request = plan_container(run, RunConfig(script=run.code / "train.py"), _IMAGE)
     assert [target for _, target, _ in request.mounts] == ["/runs/1", "/runs/1/code"]
     assert "SAMEBITS_DATA" not in request.environment
+
+
+def test_one_worker_of_a_run_that_another_node_has_begun(tmp_path: Path) -> None:
+    """It sees the folder of the run's container, and its own launcher's socket, where it can write nothing."""
+    run = RunDir(tmp_path / "runs" / "1")
+    run.staging.mkdir(parents=True)
+    request = plan_worker(run, RunConfig(script=run.code / "train.py"), _IMAGE, 2, tmp_path / "sockets")
+    assert request.mounts == (
+        (run.staging, "/runs/1", False),
+        (run.code, "/runs/1/code", True),
+        (tmp_path / "sockets", "/runs/1/tunnel", True),
+    )
+    assert (request.command, request.network, request.watches) == (("--worker", "/runs/1", "2"), "none", True)
+
+
+def test_a_worker_of_a_run_that_has_ended(tmp_path: Path) -> None:
+    """Its whole folder must not be writable instead."""
+    run = RunDir(tmp_path / "runs" / "1")
+    with pytest.raises(InputError, match=r"^the run 1 has no folder for its workers: it has ended$"):
+        plan_worker(run, RunConfig(script=run.code / "train.py"), _IMAGE, 2, tmp_path)
 
 
 def test_the_callers_own_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
