@@ -1,4 +1,4 @@
-"""How many instructions a whole run takes beside plain Python: its start, and each step (about half an hour).
+"""How many instructions a whole run takes beside plain Python: its start, and each step (about an hour).
 
 Processor time scatters by several percent on a virtual machine, and such a machine has no counters for `perf stat`. So
 valgrind counts. It knows neither AVX-512 nor SHA's instructions: hashing weighs more there than it does in time.
@@ -28,7 +28,7 @@ def measure(options: Options) -> Iterator[Figure]:
 
 def counted(folder: Path, options: Options) -> Iterator[Figure]:
     """Rounds of all contenders with both lengths."""
-    epochs = (1, 2) if options.small else (1, 21)
+    epochs = (1, 2) if options.small else (1, 61)
     ours = (sys.executable, str(HERE / "run_counted.py"), str(folder / "inner"))
     words = (*ours, "train", "--runtime", "venv", "--threads", "1", "train.py", "--", "--dense")
     plain = {name: ((*command, "--dense"), variables) for name, (command, variables) in plain_commands(1).items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-STEPS, BATCH, WIDTH = 60, 64, 768
+STEPS, BATCH, WIDTH = 1300, 64, 256
 changed, epochs = int(sys.argv[1]) - 1, int(sys.argv[2])
 number = Path(os.environ["SAMEBITS_DATA"]).parent / "machine.txt"
 

@@ -16,7 +16,7 @@ from samebits.host.lint.findings import Finding
 from samebits.host.lint.linter import LintResult
 from samebits.host.probe.diagnosis import ITSELF, hinted_perturbations, likely_causes, unexplained
 from samebits.host.probe.experiment import ProbeDivergence, ProbeResult
-from samebits.host.rerun.divergence import Cause
+from samebits.host.rerun.causes import Cause
 from support.command import SCRIPTS, Done, call
 from support.lanes import long_tail
 

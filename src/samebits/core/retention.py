@@ -62,3 +62,8 @@ class RetentionPolicy:
             return cls(keep=fields.get("keep", str), every=fields.optional("every", int))
         except InputError as error:
             raise RecordError(f"'{fields.path('keep')}': {error}") from error
+
+
+def every(epochs: int) -> str:
+    """The value of `keep` for the checkpoints after every so many epochs."""
+    return f"{_EVERY_STEPS}{epochs}"

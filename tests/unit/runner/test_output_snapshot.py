@@ -14,7 +14,7 @@ from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.errors import RecordError
 from samebits.core.recipe import KNOWN_LOGS
 from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.output_files import OutputSnapshot, stored_digests
+from samebits.runner.checkpoint.output_files import OutputSnapshot, flush_files, stored_digests
 from support.clocks import at_time
 
 _NOTHING: dict[str, Any] = {"folders": [], "files": [], "links": [], "open": []}
@@ -210,3 +210,23 @@ def test_the_clock_is_read_before_the_file(tmp_path: Path, monkeypatch: pytest.M
     clock = iter(range(now, now + 100 * 10**9, 10**9))
     monkeypatch.setattr(time, "time_ns", lambda: next(clock))
     assert [_reads(written, monkeypatch) for _ in range(3)] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("mode", ["w", "wb", "w+b"])
+def test_what_a_file_object_holds_back_is_written(tmp_path: Path, mode: str) -> None:
+    inside, elsewhere = tmp_path / "outputs", tmp_path / "else"
+    for folder in (inside, elsewhere):
+        folder.mkdir()
+    # By another name of the folder, and before and after the file was renamed.
+    (tmp_path / "link").symlink_to(inside)
+    content = "held" if mode == "w" else b"held"
+    with (tmp_path / "link" / "file").open(mode) as file, (elsewhere / "file").open(mode) as other:
+        for held in (file, other):
+            held.write(content)
+        flush_files(elsewhere / "none", inside)
+        assert (inside / "file").read_bytes() == b"held"
+        (inside / "file").rename(inside / "renamed")
+        file.write(content)
+        flush_files(inside)
+        assert (inside / "renamed").read_bytes() == b"held" * 2
+        assert (elsewhere / "file").read_bytes() == b""

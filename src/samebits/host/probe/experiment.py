@@ -37,7 +37,8 @@ from samebits.host.probe.diagnosis import (
     likely_causes,
     unexplained,
 )
-from samebits.host.rerun.divergence import Cause, RunWithRecord, causes_in
+from samebits.host.rerun.causes import Cause, causes_in
+from samebits.host.rerun.divergence import RunWithRecord
 
 PROBE_STEPS = 5
 _MAX_SINGLE = 2  # so many perturbations are tried one by one; more of them are bisected

@@ -23,6 +23,7 @@ from samebits.core.workers import describe_workers
 from samebits.host.compare.ledger_diff import Divergence, line_values, read_lines
 from samebits.host.compare.verdict import DIFFERENT, IDENTICAL
 from samebits.host.console import log_progress, print_line
+from samebits.host.rerun.causes import Cause, causes_in
 from samebits.host.rerun.challenge_file import (
     Challenge,
     PlacedDigest,
@@ -33,10 +34,8 @@ from samebits.host.rerun.challenge_file import (
 from samebits.host.rerun.divergence import (
     AGREED,
     NO_STEP,
-    Cause,
     DivergenceLocation,
     Side,
-    causes_in,
     checkpoint_before,
     require_reproduced,
     train_traced,

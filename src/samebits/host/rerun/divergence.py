@@ -1,32 +1,34 @@
 """Locate where two trainings first diverge, by training both again with a finer trace.
 
 First with a line for each step of the epoch in which the ledgers diverge; then with every tensor of that one step. Each
-of these runs begins at the last checkpoint before the divergence, ends after its window, and is deleted. A run from a
-checkpoint counts only if it reproduces what its side recorded; else both sides are trained from the beginning.
+of these runs begins at the last checkpoint before the divergence, ends after its window, and is deleted. The first one
+of a side leaves a checkpoint at the beginning of that epoch, where the second begins. A run from a checkpoint counts
+only if it reproduces what its side recorded; else both sides are trained from the beginning.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from samebits.core.errors import RecordError, SamebitsError, shorten
-from samebits.core.jsonio import Fields
 from samebits.core.origin import ResumedRun
 from samebits.core.record import FINISHED, Record
-from samebits.core.result import TensorDescription
 from samebits.core.retention import LAST
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
-from samebits.core.trace_level import INPUT, STEP, TENSOR, Trace
+from samebits.core.trace_level import STEP, TENSOR, Trace
 from samebits.host.audit.checkpoint_audit import CheckpointAudit, refusals
-from samebits.host.compare.ledger_diff import TENSOR_LISTS, Divergence, first_divergence
-from samebits.host.compare.tensor_diff import Distance, TensorStore, tensor_distance
+from samebits.host.compare.ledger_diff import Divergence, first_divergence
+from samebits.host.compare.tensor_diff import TensorStore
 from samebits.host.console import log_progress
+from samebits.host.rerun.causes import Cause, causes_in
 from samebits.host.runs.registry import checksum_of
 
 RunWithRecord = tuple[RunDir, Record]
+Starts = tuple[Resumption | None, Resumption | None]
+"""Where both sides begin: at a checkpoint, or at the beginning."""
 TrainAgain = Callable[[Trace, Path, Resumption | None], RunWithRecord]
 """Trains a recipe again with a trace, in a folder of runs, from a checkpoint or the beginning; returns the new run."""
 
@@ -37,29 +39,6 @@ class Side:
 
     run: RunWithRecord
     train: TrainAgain
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cause:
-    """A tensor that differs: `kind` is input, output, gradient or variable; `layer` is where to look."""
-
-    kind: str
-    tensor: str
-    layer: str
-    distance: Distance | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The form in JSON."""
-        distance = None if self.distance is None else self.distance.to_dict()
-        return {"kind": self.kind, "tensor": self.tensor, "layer": self.layer, "distance": distance}
-
-    def __str__(self) -> str:
-        distance = "" if self.distance is None else f": {self.distance}"
-        return f"{self.kind} {self.tensor} (layer {self.layer}){distance}"
-
-
-_SINGULAR = {"outputs": "output", "gradients": "gradient", "variables": "variable"}
-"""What one item of each list is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,10 +82,9 @@ def locate(one: Side, other: Side) -> DivergenceLocation:
     divergence = first_divergence(one.run, other.run)
     if divergence is None:
         return DivergenceLocation(note=AGREED)
-    starts = tuple(map(checkpoint_before, (one, other), divergence.numbers))
+    starts = checkpoint_before(one, divergence.numbers[0]), checkpoint_before(other, divergence.numbers[1])
     if any(starts):
-        begun = "; ".join(str(start.run.checkpoint) if start else "the beginning" for start in starts)
-        log_progress(f"locating: starting at checkpoints: {begun}")
+        log_progress(f"locating: starting at checkpoints: {_places(starts)}")
         try:
             return _locate_from((one, other), starts, divergence)
         except SamebitsError as error:
@@ -114,9 +92,7 @@ def locate(one: Side, other: Side) -> DivergenceLocation:
     return _locate_from((one, other), (None, None), divergence)
 
 
-def _locate_from(
-    sides: tuple[Side, Side], starts: Sequence[Resumption | None], divergence: Divergence
-) -> DivergenceLocation:
+def _locate_from(sides: tuple[Side, Side], starts: Starts, divergence: Divergence) -> DivergenceLocation:
     """Locate by training both sides from where they start; raises SamebitsError if one cannot be trained like that."""
     # The traced runs are large, and no runs of the user's: they leave nothing in the folder of runs.
     with tempfile.TemporaryDirectory(prefix="samebits-locate-") as scratch:
@@ -130,20 +106,59 @@ def _locate_from(
             # The second training may reveal that no step differs.
             if found is None or found.place("step") is None:
                 return _not_in_a_step(divergence, found)
-            divergence = found
+            divergence, later = found, later_starts(sides, starts, traced, found.numbers)
         else:
-            others = []
-        log_progress(f"locating: training both again to {divergence.where}, with every tensor of it")
-        traced = _train_both(sides, starts, _window(divergence), Path(scratch) / "tensor")
+            others, later = [], starts
+        return _with_note(_locate_tensors(sides, starts, later, divergence, Path(scratch)), others)
+
+
+def _places(starts: Starts) -> str:
+    return "; ".join(str(start.run.checkpoint) if start else "the beginning" for start in starts)
+
+
+def later_starts(
+    sides: tuple[Side, Side],
+    starts: Starts,
+    traced: tuple[RunWithRecord, RunWithRecord],
+    numbers: tuple[int | None, int | None],
+) -> Starts:
+    """Where both sides can begin within what was just trained, as near as that left a checkpoint before a line."""
+    one, other = (
+        checkpoint_before(replace(side, run=run), number) or start
+        for side, start, run, number in zip(sides, starts, traced, numbers, strict=True)
+    )
+    return one, other
+
+
+def _locate_tensors(
+    sides: tuple[Side, Side],
+    starts: Starts,
+    later: Starts,
+    divergence: Divergence,
+    scratch: Path,
+) -> DivergenceLocation:
+    """The tensors of the step, trained from the `later` starts where they lead to it, and else from the others."""
+
+    def located(begins: Starts, folder: Path) -> DivergenceLocation:
+        what = f"training both again to {divergence.where}, with every tensor of it"
+        log_progress(f"locating: {what}, from {_places(begins)}")
+        traced = _train_both(sides, begins, _window(divergence), folder)
         found = first_divergence(*traced)
-        if any(starts):
+        if any(begins):
             _require_same_step(divergence, found)
-        return _with_note(_in_step(divergence, found, traced), others)
+        return _in_step(divergence, found, traced)
+
+    if later != starts:
+        try:
+            return located(later, scratch / "later")
+        except SamebitsError as error:
+            log_progress(f"locating: starting earlier instead: {error}")
+    return located(starts, scratch / "tensor")
 
 
 def _not_reproduced(
     sides: tuple[Side, Side],
-    starts: Sequence[Resumption | None],
+    starts: Starts,
     traced: tuple[RunWithRecord, RunWithRecord],
     divergence: Divergence,
 ) -> list[str]:
@@ -219,7 +234,7 @@ def _hashes(tensors: object) -> set[str]:
 
 
 def _train_both(
-    sides: tuple[Side, Side], starts: Sequence[Resumption | None], trace: Trace, scratch: Path
+    sides: tuple[Side, Side], starts: Starts, trace: Trace, scratch: Path
 ) -> tuple[RunWithRecord, RunWithRecord]:
     """Train both sides with a trace; raises SamebitsError if one could not be trained or traced like that."""
     return (
@@ -279,46 +294,3 @@ def _in_step(
     causes = causes_in(found, (TensorStore(traced[0][0]), TensorStore(traced[1][0])))
     names = shorten([name for name, _, _ in found.differences()], 3)
     return _location(found, causes=tuple(causes), note="" if causes else f"no value differs there, only {names}")
-
-
-def causes_in(divergence: Divergence, stores: tuple[TensorStore, TensorStore] | None = None) -> list[Cause]:
-    """The tensors of the first list that differs: outputs as computed, gradients from the loss backwards.
-
-    Each has its distance if its bytes are in the `stores`.
-    """
-    for kind in TENSOR_LISTS:
-        lists = [(line or {}).get(kind) or [] for line in (divergence.one, divergence.other)]
-        # Lists of different lengths come from different models; the common part is still useful.
-        pairs = list(zip(*lists, strict=False))
-        differing = [pair for pair in pairs if any(pair[0].get(name) != pair[1].get(name) for name in _TENSOR_KEYS)]
-        # A variable without a gradient, such as a learning rate, is nearer to the cause.
-        if kind == "variables":
-            differing.sort(key=lambda pair: pair[0].get("group") != "optimizer" or bool(pair[0].get("shape")))
-        if differing:
-            causes = [_describe_cause(kind, one, other, stores) for one, other in differing]
-            return causes[::-1] if kind == "gradients" else causes
-    return []
-
-
-_TENSOR_KEYS = ("dtype", "shape", "digest")
-"""What decides whether two listed tensors are the same. Their names may differ."""
-
-
-def _describe_cause(
-    kind: str, one: Mapping[str, Any], other: Mapping[str, Any], stores: tuple[TensorStore, TensorStore] | None
-) -> Cause:
-    # A variable's path ends with its name; the layer is what comes before.
-    path = str(one.get("layer") or one.get("path"))
-    layer = path if "layer" in one else path.rpartition("/")[0] or path
-    part = one.get("part")
-    return Cause(
-        kind=INPUT if part == INPUT else _SINGULAR[kind],
-        tensor=path if part in {None, INPUT} else f"{path} {part}",
-        layer=layer,
-        distance=None if stores is None else tensor_distance(_tensor_of(one, path), _tensor_of(other, path), stores),
-    )
-
-
-def _tensor_of(item: Mapping[str, Any], path: str) -> TensorDescription:
-    """The tensor that a ledger line lists."""
-    return TensorDescription.from_fields(Fields({**item, "path": path}, path))

@@ -13,7 +13,7 @@ from samebits import __version__
 from samebits.core.errors import InputError, SamebitsError, shorten
 from samebits.core.origin import VerifiedRun
 from samebits.core.record import Record
-from samebits.core.retention import NONE
+from samebits.core.retention import NONE, every
 from samebits.core.run_config import DOCUMENTED, check_level
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
@@ -221,8 +221,9 @@ def retrainer(report: PreflightReport) -> TrainAgain:
     """A function that trains the recipe of a report again, silently; the new record holds how that ended."""
 
     def train_again(trace: Trace, runs: Path, resumes: Resumption | None) -> RunWithRecord:
-        # A traced run ends after its window and is never resumed, so it keeps no checkpoints.
-        spec = replace(report.spec, trace=trace, keep=NONE, checkpoint_every=None, runs=runs)
+        # A traced run ends after its window. It keeps what the next one can begin at: the beginning of its epoch.
+        keep = every(trace.epoch) if trace.epoch and trace.step is None else NONE
+        spec = replace(report.spec, trace=trace, keep=keep, checkpoint_every=None, runs=runs)
         planned = replace(report, spec=spec).planned(resumes=resumes)
         run = execute_silently(planned, report.available_runtime)
         return run, run.read()

@@ -57,8 +57,7 @@ class OutputSnapshot:
 
     def capture(self) -> dict[str, Any]:
         """All folders, files and links by path. The bytes of files go to the store; the state has their digests."""
-        if self._open_files():
-            flush_files(self._folder)
+        flush_files(self._folder)
         self._mapped = None  # asked for at the first file: with TensorFlow it is long
         state: dict[str, Any] = {"folders": [], "files": [], "links": [], "open": [], "times": [], "ignored": []}
         for path, relative in self._paths():
@@ -78,7 +77,7 @@ class OutputSnapshot:
         for path, relative in [(self._folder, "."), *self._paths()]:
             with suppress(FileNotFoundError):
                 state["times"].append([relative, *_times(path)])
-        state["open"] = [[relative, os.lseek(number, 0, os.SEEK_CUR)] for number, relative in self._open_files()]
+        state["open"] = [[relative, os.lseek(number, 0, os.SEEK_CUR)] for number, relative in _open_files(self._folder)]
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -136,7 +135,7 @@ class OutputSnapshot:
     def _restore_positions(self, saved: list[list[Any]]) -> None:
         # A file that is open more than once has one position for each time, in the order of descriptors.
         positions = list(saved)
-        for number, relative in self._open_files():
+        for number, relative in _open_files(self._folder):
             found = next((position for position in positions if position[0] == relative), None)
             if found is not None:
                 positions.remove(found)
@@ -174,21 +173,6 @@ class OutputSnapshot:
         if not (self._store.objects / Digest.parse(known[1]).hex).exists():  # pruned since
             self._store.store_file(path, self._announce)
         return known[1]
-
-    def _open_files(self) -> list[tuple[int, str]]:
-        """Descriptor and path of each file of the folder that is open for writing, by path, then by descriptor.
-
-        Which descriptor a file gets depends on what else is open, also in the process that started this one.
-        """
-        found = []
-        root = f"{os.path.realpath(self._folder)}/"
-        for name in sorted(os.listdir("/proc/self/fd"), key=int):
-            with suppress(OSError):
-                # A file may be closed while the descriptors are listed.
-                path = os.readlink(f"/proc/self/fd/{name}")
-                if path.startswith(root) and _writable(int(name)):
-                    found.append((int(name), path.removeprefix(root)))
-        return sorted(found, key=lambda item: item[1])
 
 
 def stored_digests(state: Mapping[str, Any]) -> set[str]:
@@ -273,8 +257,27 @@ def _writable(number: int) -> bool:
     return flags & os.O_ACCMODE != os.O_RDONLY
 
 
+def _open_files(folder: Path) -> list[tuple[int, str]]:
+    """Descriptor and path of each file of a folder that is open for writing, by path, then by descriptor.
+
+    Which descriptor a file gets depends on what else is open, also in the process that started this one.
+    """
+    found = []
+    root = f"{os.path.realpath(folder)}/"
+    for name in sorted(os.listdir("/proc/self/fd"), key=int):
+        with suppress(OSError):
+            # A file may be closed while the descriptors are listed.
+            path = os.readlink(f"/proc/self/fd/{name}")
+            if path.startswith(root) and _writable(int(name)):
+                found.append((int(name), path.removeprefix(root)))
+    return sorted(found, key=lambda item: item[1])
+
+
 def flush_files(*folders: Path) -> None:
     """Flush the buffers of Python file objects that write to these folders."""
+    # All objects of the interpreter are searched only where there is such a file.
+    if not any(map(_open_files, folders)):
+        return
     roots = tuple(os.path.realpath(folder) for folder in folders)
     for item in gc.get_objects():
         if isinstance(item, (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)):

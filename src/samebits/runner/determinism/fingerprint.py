@@ -7,6 +7,7 @@ instruction set, from its first log line, and the sizes of the thread pools, fro
 """
 
 import ctypes
+import gc
 import json
 import os
 import select
@@ -100,6 +101,7 @@ def _child_main(reading: int, writing: int) -> None:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # the parent decides, also on Ctrl-C
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        gc.disable()  # a search would copy the memory of all objects, which is shared until it is written to
         os.close(reading)
         # oneDNN prints its instruction set to stdout.
         printed = os.memfd_create("printed")

@@ -1,5 +1,6 @@
 """Copies what the script prints into a log file."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from samebits.core.jsonio import storage_error
 
 @contextmanager
 def quiet_import(log: Path) -> Iterator[None]:
-    """Redirect what C++ libraries print during their import into the log."""
-    with _log_descriptor(log) as target:
+    """Import libraries: what C++ prints meanwhile goes into the log, and no garbage is collected."""
+    with _log_descriptor(log) as target, _no_collection():
         saved = os.dup(2)
         os.dup2(target, 2)
         try:
@@ -21,6 +22,20 @@ def quiet_import(log: Path) -> Iterator[None]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect garbage once, afterwards: during an import it would be looked for 600 times among ever more objects."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        # Objects that have not survived a collection would be searched again soon, by the script and by its child.
+        gc.collect()
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

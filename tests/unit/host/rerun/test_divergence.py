@@ -241,3 +241,36 @@ def test_a_start_at_a_checkpoint_must_reproduce_what_was_recorded(
     found = _locate((one, other), trainings.sides(*lines[: tries - (2 if tries > 2 else 0)], *whole))
     assert (found.fit, found.epoch, found.step) == (0, 1, 1)
     assert len(trainings.asked) == 2 * tries
+
+
+@pytest.mark.parametrize(("step", "tries"), [("other", 2), ("third", 3)])
+def test_the_second_training_begins_where_the_first_one_left_a_checkpoint(
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch, step: str, tries: int
+) -> None:
+    """It must come to the step that the first one found; else it is done again from the beginning."""
+    tensors = ([_epoch(0), _step(1)], [_epoch(0), _step(1, step)])
+    again = ([_epoch(0), _step(1)], [_epoch(0), _step(1, "other")])
+    one, other = trainings.ran(_DIVERGED[0]), trainings.ran(_DIVERGED[1])
+    left = Resumption(run=ResumedRun(id="a", checksum="b"), ledger=one[0].ledger, size=0, store=one[0].checkpoints)
+    asked: list[int | None] = []
+    begun: list[Resumption | None] = []
+
+    def before(side: Side, number: int | None) -> Resumption | None:
+        asked.append(number)
+        return None if side.run in (one, other) else left
+
+    monkeypatch.setattr(divergence, "checkpoint_before", before)
+    trains = trainings.sides(_REPRODUCED, tensors, again)
+
+    def noting(number: int) -> TrainAgain:
+        def train(trace: Trace, runs: Path, start: Resumption | None) -> RunWithRecord:
+            begun.append(start)
+            return trains[number](trace, runs, start)
+
+        return train
+
+    found = _locate((one, other), (noting(0), noting(1)))
+    assert (found.fit, found.epoch, found.step) == (0, 1, 1)
+    # The epoch's line of the runs is the second one, and the step's line the third one of what was traced.
+    assert asked == [2, 2, 3, 3]
+    assert begun == [None, None, left, left, None, None][: 2 * tries]
