@@ -99,6 +99,18 @@ def test_stopped(each_runtime: Project, number: int, status: int, message: str) 
     assert _gone(each_runtime, before, 60)
 
 
+@pytest.mark.slow
+def test_a_sigterm_that_comes_twice_as_from_timeout(project: Project) -> None:
+    """The script takes a second to end, in which another signal would kill it."""
+    project.write(f"try:\n    {WAITING.replace(chr(10), chr(10) + '    ')}\nfinally:\n    time.sleep(1)\n")
+    with training(project) as process:
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+        assert process.wait(150) == 143
+    assert (_run(project).outcome.message or "").startswith("SIGTERM")
+
+
 def test_a_script_that_catches_the_interrupt(project: Project) -> None:
     """It ends well, but not with the result of its recipe."""
     project.write(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from samebits.core.digest import Digest, confirmed_fields, with_checksum
-from samebits.core.errors import RecordError
+from samebits.core.errors import RecordError, pluralize
 from samebits.core.jsonio import (
     Fields,
     canonical_json,
@@ -71,8 +71,8 @@ class Position:
         return self.phase, self.epoch, self.step or 0
 
     def __str__(self) -> str:
-        steps = "" if self.step is None else f", {self.step} steps into the next"
-        return f"phase {self.phase} after {self.epoch} epoch{'' if self.epoch == 1 else 's'}{steps}"
+        steps = "" if self.step is None else f", {pluralize(self.step, 'step')} into the next"
+        return f"phase {self.phase} after {pluralize(self.epoch, 'epoch')}{steps}"
 
 
 def describe_reached(position: Position) -> str:

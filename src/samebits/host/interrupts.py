@@ -1,11 +1,16 @@
 """Ctrl-C and SIGTERM on the host: exceptions that are remembered, so that none is lost."""
 
 import signal
+import time
 from types import FrameType
 
 from samebits.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated
 
+_SAME_SECONDS = 1.0
+"""Within this time a second SIGTERM is the first again: `timeout` sends it to a process, and to its group."""
+
 _received = 0
+_arrived_at = 0.0
 
 
 def catch_signals() -> None:
@@ -47,8 +52,11 @@ def end_at_signals() -> None:
 
 
 def _arrived(number: int, _frame: FrameType | None) -> None:
-    global _received  # noqa: PLW0603
-    _received = number
+    global _received, _arrived_at
+    again = number == _received == signal.SIGTERM and time.monotonic() - _arrived_at < _SAME_SECONDS
+    if again:
+        return
+    _received, _arrived_at = number, time.monotonic()
     _raise()
 
 

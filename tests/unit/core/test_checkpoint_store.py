@@ -66,6 +66,7 @@ def test_names_that_are_no_position(name: str) -> None:
 def test_positions_in_messages() -> None:
     assert str(_POSITIONS[0]) == "phase 0 after 1 epoch"
     assert str(_POSITIONS[1]) == "phase 0 after 1 epoch, 50 steps into the next"
+    assert str(Position(phase=2, epoch=0, step=1)) == "phase 2 after 0 epochs, 1 step into the next"
     assert describe_reached(_POSITIONS[2]) == "ended at phase 0 after 2 epochs, as asked"
 
 

@@ -1,6 +1,7 @@
 """A signal that was lost ends the command all the same."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -34,6 +35,26 @@ def test_a_lost_signal_is_raised_again(number: int, error: type[BaseException]) 
     _lose(number)
     with pytest.raises(error):
         raise_pending()
+
+
+def test_a_sigterm_that_comes_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`timeout` sends it to the process and to its group; the second one would cost the run its checkpoint."""
+    _lose(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 2)
+    with pytest.raises(Terminated):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_ctrl_c_that_comes_twice_is_two() -> None:
+    _lose(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

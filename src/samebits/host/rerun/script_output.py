@@ -17,6 +17,7 @@ from samebits.core.printable import printable
 from samebits.host.subprocesses import Streams
 
 _RESET = "\x1b[0m"
+_RESETS = (_RESET, "\x1b[m")
 # A color, what passes as it is, or one letter.
 _PIECE = re.compile(r"\x1b\[[0-9;]{0,32}m|[ -~\n\r\t\b]+|.", re.DOTALL)
 _UNFINISHED = re.compile(r"\x1b(?:\[[0-9;]{0,32})?\Z")
@@ -44,7 +45,8 @@ class OutputFilter:
 
     def _harmless(self, piece: str) -> str:
         if piece.startswith("\x1b["):
-            self._colored = True
+            # Keras ends its colors itself. Another end would stand at the beginning of the line `run …`.
+            self._colored = piece not in _RESETS
             return piece
         return piece if piece[0] in _PASSING or piece.isprintable() or len(piece) > 1 else printable(piece)
 
