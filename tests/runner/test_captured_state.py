@@ -474,9 +474,63 @@ SAME |= {
         "    def __len__(self): return len(self.d)\nstore = Store()",
         '(store.__setitem__("a", 1), store.n * 1.0)[1]',
     ),
+    "a chain of mappings": late(
+        'chain = collections.ChainMap({}, {"a": 0})', '(chain.maps[1].update(a=chain["a"] + 1), chain["a"] * 1.0)[1]'
+    ),
+    "files of text and bytes": late(
+        'out = os.environ["SAMEBITS_OUTPUT"]\ntext, raw = open(out + "/a.txt", "w"), open(out + "/b", "w+b")',
+        '(text.write(f"{epoch} {logs}\\n"), raw.write(b"ab"), raw.tell() * 1.0)[2]',
+    ),
 }
 
 REFUSED |= {
+    "a compressed file that stays open": (
+        late(
+            'import gzip\nlog = gzip.GzipFile(os.environ["SAMEBITS_OUTPUT"] + "/log.gz", "wb", mtime=0)',
+            '(log.write(b"line"), 1.0)[1]',
+        ),
+        "log is a gzip.GzipFile, which holds more than the bytes of its file",
+    ),
+    "a file that another one takes the place of": (
+        late(
+            'def there(name): return open(os.environ["SAMEBITS_OUTPUT"] + f"/{name}", "w")\nheld = [there(0)]',
+            "(held[0].close(), held.__setitem__(0, there(epoch + 1)), 1.0)[2]",
+        ),
+        "became another open file during training, or was closed",
+    ),
+    "a lock": (
+        late("lock = threading.Lock()", "(lock.acquire(False), 1.0)[1]"),
+        "lock (_thread:lock) changed during training",
+    ),
+    "a time with attributes": (
+        late(
+            "import datetime\nclass Day(datetime.date): pass\nday = Day(2020, 1, 1)\nday.n = 0",
+            '(setattr(day, "n", day.n + 1), 1.0)[1]',
+        ),
+        "Day) changed during training",
+    ),
+    "a buffer that a logger writes to": (
+        late(
+            "import io, logging\nlines = logging.StreamHandler(io.StringIO())",
+            '(lines.emit(logging.makeLogRecord({"msg": "line"})), 1.0)[1]',
+        ),
+        "lines (logging:StreamHandler) changed during training",
+    ),
+    "an ordered dict with attributes": (
+        late("d = collections.OrderedDict()\nd.n = 0", '(setattr(d, "n", d.n + 1), 1.0)[1]'),
+        "d has attributes beside its content (n)",
+    ),
+    "a cache of a method in C": (
+        late("first = functools.cache(rng.integers)", "float(first(9))"),
+        "first is a cache of functools that was filled during training",
+    ),
+    "a database that stays open": (
+        late(
+            'import dbm.dumb\nheld = dbm.dumb.open(os.environ["SAMEBITS_OUTPUT"] + "/held", "c")',
+            '(held.__setitem__(f"{epoch}", "a"), 1.0)[1]',
+        ),
+        "held is a dbm.dumb._Database, whose state cannot be saved",
+    ),
     "a filled cache": (
         late("@functools.lru_cache(None)\ndef first(k): return float(np.random.rand())", "first(0)"),
         "first is a cache of functools that was filled during training",

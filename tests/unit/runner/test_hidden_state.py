@@ -3,8 +3,15 @@
 import array
 import collections
 import dataclasses
+import datetime as dt
+import gzip
+import io
+import logging
 import multiprocessing
 import queue
+import re
+import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +19,17 @@ import h5py
 import pytest
 
 from samebits.core.checkpoint_store import CheckpointStore
-from samebits.runner.checkpoint.encoding import name_in_file, qualified_name
-from samebits.runner.checkpoint.library_objects import REFUSE, WALK, handling_of
+from samebits.runner.checkpoint.capture_containers import encode_container
+from samebits.runner.checkpoint.encoding import PathMap, UncapturableError, name_in_file, qualified_name
+from samebits.runner.checkpoint.library_objects import (
+    COMPARE,
+    REFUSE,
+    WALK,
+    compared_text,
+    handling_of,
+    is_immutable,
+    written_to_memory,
+)
 from samebits.runner.checkpoint.object_inspection import attributes_of, has_hidden_state, is_open_elsewhere
 from samebits.runner.checkpoint.output_files import OutputSnapshot
 from support.clocks import at_time
@@ -89,6 +105,89 @@ def test_an_object_is_announced_before_it_is_looked_for(tmp_path: Path, monkeypa
 def test_a_connection_between_processes_cannot_be_saved() -> None:
     with multiprocessing.Pipe()[0] as connection:
         assert handling_of(connection) == REFUSE
+
+
+def test_what_a_text_cuts_off_is_compared() -> None:
+    """Patterns, matches and generic types by all that they hold; locks by whether they are held."""
+    pairs: list[tuple[Any, Any]] = [
+        (re.compile("a" * 300), re.compile("a" * 300 + "b")),
+        (re.compile("a"), re.compile("a", re.IGNORECASE)),
+        (re.match("(.)(.*)", "ab"), re.match("(.)(.*)", "ac")),
+        (re.match("(.)(.*)", "ab"), re.match("(..)(.*)", "ab")),
+        (list[int], list[str]),
+    ]
+    for one, other in pairs:
+        assert handling_of(one) == handling_of(other) == COMPARE
+        assert compared_text(one) != compared_text(other)
+
+
+def test_a_lock_is_compared_by_its_state() -> None:
+    for lock in (threading.Lock(), threading.RLock()):
+        assert handling_of(lock) == COMPARE
+        free = compared_text(lock)
+        with lock:
+            held = compared_text(lock)
+        assert held != free == compared_text(lock)
+        assert " at 0x" not in held
+    with lock, lock:
+        assert compared_text(lock) not in (held, free)
+
+
+def test_a_lock_of_another_thread_is_waited_for() -> None:
+    lock = threading.Lock()
+    free = compared_text(lock)
+    lock.acquire()
+    release = threading.Timer(0.01, lock.release)
+    release.start()
+    assert compared_text(lock) == free
+    release.join()
+
+
+class Day(dt.date):
+    """A date with attributes."""
+
+
+def test_a_date_with_attributes_is_not_immutable() -> None:
+    assert is_immutable(dt.date(2020, 1, 1))
+    assert not is_immutable(Day(2020, 1, 1))
+
+
+def test_what_a_handler_writes_to_memory_is_compared(tmp_path: Path) -> None:
+    """A file of `open` is restored with the output files; what compresses is refused."""
+    handler = logging.StreamHandler(io.StringIO())
+    assert written_to_memory(handler) == ""
+    handler.emit(logging.makeLogRecord({"msg": "line"}))
+    assert written_to_memory(handler) == "line\n"
+    assert written_to_memory(logging.StreamHandler()) is None
+    with (tmp_path / "log").open("w") as file, gzip.open(tmp_path / "log.gz", "wt") as compressed:
+        assert written_to_memory(logging.StreamHandler(file)) is None
+        with pytest.raises(UncapturableError, match=r"its stream is a gzip\.GzipFile"):
+            written_to_memory(logging.StreamHandler(compressed))
+
+
+def test_a_mapping_is_captured_by_what_holds_its_items() -> None:
+    """To write the items of a chain would write all of them into its first dict."""
+    chain = collections.ChainMap({}, {"a": 1})
+    assert encode_container(chain, "chain", lambda value, _: value) is None
+    factories: list[Any] = [collections.defaultdict(kind) for kind in (list, dict)]
+    one, other = (encode_container(held, "held", lambda value, _: value) for held in factories)
+    assert one is not None
+    assert one != other
+    assert encode_container(weakref.WeakValueDictionary(), "weak", lambda value, _: value) is not None
+
+
+def test_a_path_in_bytes_is_that_of_the_run() -> None:
+    old, new = (PathMap({"run": Path(f"/runs/{name}")}) for name in ("a", "longer"))
+    for text in ("/runs/a/log", "name /runs/a", "/runs/ab"):
+        saved = old.leave_bytes(text.encode())
+        assert new.arrive_bytes(saved["bytes"]).decode() == new.arrive(kept_text(old, text))
+    assert new.arrive_bytes(old.leave_bytes(b"\xff/runs/a")["bytes"]) == b"\xff/runs/a"
+
+
+def kept_text(folders: PathMap, text: str) -> str:
+    """A text with marks in place of paths."""
+    found = folders.leave(text)
+    return str(found if isinstance(found, str) else found["text"])
 
 
 class Bar:

@@ -5,7 +5,6 @@ script's own functions refer to: closures and globals. Modules of libraries are 
 of libraries are captured by `global_rngs`.
 """
 
-import base64
 import enum
 import io
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 from samebits.core.digest import Digest
 from samebits.runner.checkpoint import encoding
 from samebits.runner.checkpoint.capture_arrays import ArrayCapture, LargeArrays, frozen_value, unsaved
-from samebits.runner.checkpoint.capture_code import CodeCapture
+from samebits.runner.checkpoint.capture_code import CodeCapture, misses_of
 from samebits.runner.checkpoint.capture_containers import BUILTIN_CONTAINERS, encode_container
 from samebits.runner.checkpoint.capture_keras import KerasCapture, bases_of
 from samebits.runner.checkpoint.code_inspection import is_ours
@@ -40,10 +39,10 @@ from samebits.runner.checkpoint.object_inspection import (
     draws_unseen,
     holding_members,
     is_cache,
-    is_open_elsewhere,
     member_attributes,
     weakly,
 )
+from samebits.runner.checkpoint.open_files import check_no_attributes, described_file, is_standard
 from samebits.runner.compat import keras_private, tensorflow_private
 
 
@@ -151,7 +150,7 @@ class StateCapture:
         # The number is assigned first, as the object may contain itself.
         number = self._numbers[id(value)] = len(self._numbers)
         self._alive.append((value, where))
-        if self._ours(type(value)):
+        if self._ours(type(value)) or type(value).__module__ == "collections":
             check_attributes_held(value, where)
         encoders = (
             self._arrays.array_or_variable,
@@ -189,10 +188,10 @@ class StateCapture:
         if isinstance(value, PurePath):
             return {"path": self._folders.leave(str(value))}
         if type(value) is bytes:
-            return {"bytes": base64.b64encode(value).decode()}
+            return self._folders.leave_bytes(value)
         if type(value) is complex:
             return {"complex": [value.real.hex(), value.imag.hex()]}
-        if isinstance(value, enum.Enum) and not member_attributes(value):
+        if isinstance(value, enum.Enum) and not member_attributes(value) and value.name in type(value).__members__:
             return {"member": {"class": qualified_name(type(value)), "name": value.name}}
         if (opened := encoding.name_in_file(value)) is not None:
             return {"constant": opened}
@@ -220,9 +219,12 @@ class StateCapture:
     def _object(self, value: Any, where: str) -> Encoded:
         kind = type(value)
         if isinstance(value, enum.Enum):
+            if value.name not in kind.__members__:  # several flags
+                return unsaved(value, where)
             attributes = self._attributes(value, member_attributes(value), f"{qualified_name(kind)}.{value.name}")
             return {"member": {"class": qualified_name(kind), "name": value.name, "attributes": attributes}}
         if type(value) in (io.StringIO, io.BytesIO) and not value.closed:
+            check_no_attributes(value, where)
             return {"buffer": [self.encode(value.getvalue(), where), value.tell()], "class": qualified_name(kind)}
         if isinstance(value, io.IOBase):
             return self._file(value, where)
@@ -249,27 +251,23 @@ class StateCapture:
         if (function := tensorflow_private.python_function(value)) is not None:
             return {"wrapped": self.encode(function, where)}
         if is_cache(value):
-            # Results that a cache holds cannot be read; it must not have been filled.
-            misses = value.cache_info().misses if is_ours(value.__module__ or "", self._folder) else 0
-            return {"wrapped": self.encode(value.__wrapped__, where), "misses": misses}
+            return {"wrapped": self.encode(value.__wrapped__, where), "misses": misses_of(value, self._folder)}
         handling = handling_of(value)
         if handling == CONSTANT or (handling != WALK and self._lenient):
             return {"constant": qualified_name(value)}
         if handling == REFUSE:
             kind = qualified_name(type(value)).replace(":", ".")
-            raise UncapturableError(
-                f"{where} is a {kind}, whose state cannot be saved; keep its values in a tf.Variable"
-            )
+            cure = "keep its values in a tf.Variable" if is_library_class(type(value)) else "open it where it is used"
+            raise UncapturableError(f"{where} is a {kind}, whose state cannot be saved; {cure}")
         return unsaved(value, where) if handling == COMPARE else None
 
     def _file(self, value: Any, where: str) -> Encoded:
-        """An open file. `output_files` restores those of the output folder."""
-        if is_open_elsewhere(value, self._folders.folder("run")) and not self._lenient:
-            raise UncapturableError(
-                f"{where} is an open file that is read, or outside of the run's folders, whose position cannot be"
-                " saved; open it where it is used"
-            )
-        return {"constant": qualified_name(type(value))}
+        """An open file. `output_files` restores the bytes and positions of those of the output folder."""
+        kind = type(value)
+        # What libraries opened, their own code opens again.
+        if self._lenient or (is_standard(value) and not self._ours(kind)):
+            return {"constant": qualified_name(kind)}
+        return {"file": described_file(value, self._folders.folder("run"), where)}
 
     def _attributes(self, value: Any, attributes: Mapping[str, Any], where: str) -> dict[str, Encoded]:
         import keras

@@ -61,6 +61,8 @@ class CodeCapture:
         if isinstance(value, types.FunctionType):
             return {"function": {"name": qualified_name(value), **self._function(value, where)}}
         if isinstance(value, (functools.partial, functools.partialmethod)):
+            if beside := getattr(value, "__dict__", {}).keys() - {"func", "args", "keywords"}:
+                raise UncapturableError(f"{where} is a partial with attributes ({min(beside)}); hold them elsewhere")
             with self._strict():
                 return {"partial": [self._encode(part, where) for part in (value.func, value.args, value.keywords)]}
         if isinstance(value, _GENERATOR_TYPES):
@@ -175,6 +177,13 @@ class CodeCapture:
                 if id(vars(inner)) not in seen:
                     seen.add(id(vars(inner)))
                     waiting.append(vars(inner))
+
+
+def misses_of(cache: Any, folder: str) -> int:
+    """How often a cache of functools was filled, whose results cannot be read; 0 for a library's own function."""
+    function = cache.__wrapped__
+    is_library = isinstance(function, types.FunctionType) and not is_ours(function.__module__ or "", folder)
+    return 0 if is_library else int(cache.cache_info().misses)
 
 
 def _imported(name: str, known: Mapping[str, Any]) -> types.ModuleType | None:

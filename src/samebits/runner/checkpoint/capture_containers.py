@@ -1,7 +1,7 @@
 """Captures lists, tuples, deques, mappings and sets as JSON."""
 
 import collections
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from samebits.runner.checkpoint.encoding import Encoded, UncapturableError, qualified_name
@@ -21,12 +21,26 @@ def encode_container(value: Any, where: str, encode: Encode) -> Encoded | None:
     """
     if isinstance(value, _SEQUENCES):
         return _encode_sequence(value, where, encode)
-    if isinstance(value, Mapping) and isinstance(value, (dict, collections.abc.MutableMapping)):
+    if isinstance(value, dict) or _is_kept_by_items(value):
         pairs = [[encode(key, where), encode(item, f"{where}[{key!r}]")] for key, item in value.items()]
-        return {"dict": pairs} | ({} if _is_plain(value, dict) else {"class": qualified_name(type(value))})
+        name = qualified_name(type(value))
+        if isinstance(value, collections.defaultdict):
+            name += f" of {qualified_name(value.default_factory)}"
+        return {"dict": pairs} | ({} if _is_plain(value, dict) else {"class": name})
     if isinstance(value, (set, frozenset)) and _is_plain(value, type(value)):
         return _encode_set(value, where, encode)
     return None
+
+
+def _is_kept_by_items(value: Any) -> bool:
+    """Whether a mapping that is no dict is captured by its items.
+
+    Others are captured by their attributes: of a `ChainMap` only one dict is written to, of a database its files are.
+    """
+    if not isinstance(value, MutableMapping):
+        return False
+    kind = type(value)
+    return kind.__module__ in (*keras_private.WRAPPER_MODULES, "weakref", "os")
 
 
 def _encode_sequence(value: Any, where: str, encode: Encode) -> Encoded:

@@ -35,7 +35,7 @@ _WITHOUT_REPR = (io.IOBase, types.BuiltinFunctionType, types.MethodWrapperType)
 _LIBRARIES = ("__main__", "keras", "numpy", "tensorflow")
 """Packages whose functions an object may have received during training, as Keras's callbacks do."""
 
-
+_LONGEST_PATH = 4096
 _BEFORE = r"(?:(?<![^\s\"'`<>()\[\]{},;:|=\0])|(?<=://))"
 _BEHIND = r"(?![^/\n\"'`<>()\[\]{},;:|=\0])"
 """What may stand beside a path in a text. No space after it: a name may continue after one."""
@@ -68,6 +68,19 @@ class PathMap:
         """Replace paths by marks, for saving."""
         marked = functools.reduce(lambda found, known: known[1].sub(known[0], found), self._paths, text)
         return text if marked == text else {"text": marked}
+
+    def leave_bytes(self, value: bytes) -> Encoded:
+        """Bytes for saving. In those that are short enough to be a path, and text, paths are replaced, too."""
+        if len(value) <= _LONGEST_PATH:
+            with suppress(UnicodeDecodeError):
+                marked = self.leave(value.decode())
+                if isinstance(marked, Mapping):
+                    return {"bytes": marked}
+        return {"bytes": base64.b64encode(value).decode()}
+
+    def arrive_bytes(self, saved: str | Mapping[str, str]) -> bytes:
+        """The bytes that `leave_bytes` saved, with the paths of this run."""
+        return base64.b64decode(saved) if isinstance(saved, str) else self.arrive(saved["text"]).encode()
 
     def arrive(self, text: str) -> str:
         """Replace marks by the paths of this run."""

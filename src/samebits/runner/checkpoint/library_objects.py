@@ -8,10 +8,12 @@ import decimal
 import fractions
 import functools
 import inspect
+import io
 import logging
 import pickle
 import re
 import threading
+import time
 import types
 import uuid
 from typing import Any
@@ -20,6 +22,7 @@ from samebits.core.digest import Digest
 from samebits.core.errors import shorten
 from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.object_inspection import attributes_of, has_hidden_state, is_bar
+from samebits.runner.checkpoint.open_files import check_plain, is_standard
 from samebits.runner.compat import cpython_private, keras_private, tensorflow_private
 
 CONSTANT, WALK, COMPARE, REFUSE = "constant", "walk", "compare", "refuse"
@@ -28,14 +31,20 @@ _PRINTING = ("absl", "logging", "pygments", "tqdm", "warnings")
 """Packages whose objects only print."""
 _LOGGING = ("logging", "logging.handlers")
 _IMMUTABLE = (
-    *(re.Pattern, re.Match, uuid.UUID, decimal.Decimal, fractions.Fraction),
+    *(uuid.UUID, decimal.Decimal, fractions.Fraction),
     *(dt.date, dt.time, dt.timedelta, dt.tzinfo),
-    *(type(threading.Lock()), type(threading.RLock())),
     *(types.BuiltinFunctionType, types.MethodWrapperType, types.CodeType, types.FrameType, types.TracebackType),
     *(types.WrapperDescriptorType, types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType),
-    *(types.GenericAlias, types.NotImplementedType, types.EllipsisType),
+    *(types.NotImplementedType, types.EllipsisType),
     inspect.Signature,
 )
+
+_REFUSED = frozenset({"multiprocessing.connection", "dbm.dumb", "shelve"})
+_LOCKS = (type(threading.Lock()), type(threading.RLock()))
+_BY_CONTENT = (*_LOCKS, re.Pattern, re.Match, types.GenericAlias)
+"""What is compared by a text of its own: the `repr` of a lock has an address, that of a match is cut off."""
+_LOCK_PATIENCE = 0.05
+"""For how many seconds another thread's lock is waited for: it is held for the moment only."""
 
 
 def is_library_class(kind: type) -> bool:
@@ -60,20 +69,32 @@ def handling_of(value: Any) -> str:
     """How an object that is no container, array or function is captured."""
     kind = type(value)
     # A handler may hold records back, and is made to do something else by its level.
-    if isinstance(value, (logging.Logger, logging.LoggerAdapter, logging.Handler)) and kind.__module__ in _LOGGING:
+    is_logging = isinstance(value, (logging.Logger, logging.LoggerAdapter, logging.Handler))
+    if (is_logging and kind.__module__ in _LOGGING) or isinstance(value, _BY_CONTENT):
         return COMPARE
-    # What a pipe holds is in the kernel.
-    if kind.__module__ == "multiprocessing.connection":
+    # What a pipe holds is in the kernel, and a database writes its files when it is closed.
+    if any(base.__module__ in _REFUSED for base in kind.__mro__):
         return REFUSE
     if is_bar(value):
         return WALK
-    printing = kind.__module__.partition(".")[0] in _PRINTING or _is_plain_console(value)
-    if printing or kind is threading.Thread or isinstance(value, (*_IMMUTABLE, *_known_immutable())):
+    printing = kind.__module__.partition(".")[0] in _PRINTING or _is_plain_console(value) or _is_plain_thread(value)
+    if printing or is_immutable(value) or isinstance(value, _known_immutable()):
         return CONSTANT
     if is_library_class(kind):
         return _handling_in_library(value)
     # What is written in C holds more than its attributes.
-    return COMPARE if attributes_of(value) is None or has_hidden_state(kind) else WALK
+    hidden = isinstance(value, _IMMUTABLE) or attributes_of(value) is None or has_hidden_state(kind)
+    return COMPARE if hidden else WALK
+
+
+def is_immutable(value: Any) -> bool:
+    """Whether it is a value such as a date. One of a subclass may have attributes, and then has no `repr` here."""
+    return isinstance(value, _IMMUTABLE) and not hasattr(value, "__dict__")
+
+
+def _is_plain_thread(value: Any) -> bool:
+    """Whether a thread has Python's own attributes only."""
+    return type(value) is threading.Thread and all(name.startswith("_") for name in vars(value))
 
 
 def _is_plain_console(value: Any) -> bool:
@@ -137,6 +158,8 @@ def _content(value: Any) -> bytes:
 
     if isinstance(value, (logging.Logger, logging.LoggerAdapter, logging.Handler)):
         return repr(_logging_state(value)).encode()
+    if isinstance(value, _BY_CONTENT):
+        return compared_text(value).encode("utf-8", "surrogatepass")
     if isinstance(value, tf.Tensor):  # of strings
         return bytes(tf.io.serialize_tensor(value).numpy())
     if isinstance(value, _compared()):
@@ -144,7 +167,24 @@ def _content(value: Any) -> bytes:
         return b"".join(tf.io.serialize_tensor(part).numpy() for part in parts)
     if is_library_class(type(value)):
         return _table(value)
-    return pickle.dumps(value, protocol=4)
+    # The class of an immutable value may leave out the attributes that a subclass has.
+    return pickle.dumps((value, vars(value)) if isinstance(value, _IMMUTABLE) else value, protocol=4)
+
+
+def compared_text(value: Any) -> str:
+    """What a lock, a pattern, a match or an alias of a generic type holds."""
+    if isinstance(value, re.Pattern):
+        return repr((value.pattern, value.flags))
+    if isinstance(value, re.Match):
+        return repr((compared_text(value.re), value.string, value.pos, value.endpos, value.regs))
+    if isinstance(value, types.GenericAlias):
+        return repr(value)
+    ends = time.monotonic() + _LOCK_PATIENCE
+    while repr(value).startswith("<locked") and time.monotonic() < ends:
+        time.sleep(0.001)
+    # Without address and owner, which differ between runs.
+    found = repr(value)
+    return f"{found.partition(' ')[0]} {re.findall(r'count=[0-9]+', found)}"
 
 
 def _logging_state(value: Any) -> tuple[Any, ...]:
@@ -152,13 +192,28 @@ def _logging_state(value: Any) -> tuple[Any, ...]:
     if isinstance(value, logging.LoggerAdapter):
         return *_logging_state(value.logger), pickle.dumps(value.extra)
     if isinstance(value, logging.Logger):
-        return value.name, value.level, value.disabled, value.propagate, *map(_logging_state, value.handlers)
+        own = (value.name, value.level, value.disabled, value.propagate, *map(_logging_state, value.handlers))
+        above = value.parent.handlers if value.propagate and value.parent else []
+        return *own, *(text for handler in above if (text := written_to_memory(handler)) is not None)
     return (
         type(value).__qualname__,
         value.level,
         cpython_private.log_format(value),
         len(getattr(value, "buffer", None) or ()),
+        written_to_memory(value),
     )
+
+
+def written_to_memory(handler: Any) -> str | bytes | None:
+    """What a handler wrote to memory; None where it writes to a file. Raises UncapturableError for other streams."""
+    stream = getattr(handler, "stream", None)
+    if stream is None or is_standard(stream) or getattr(stream, "closed", False):
+        return None
+    if type(stream) in (io.StringIO, io.BytesIO):
+        found: str | bytes = stream.getvalue()
+        return found
+    check_plain(stream, "its stream")
+    return None
 
 
 def _table(table: Any) -> bytes:

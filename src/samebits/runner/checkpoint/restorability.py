@@ -63,7 +63,7 @@ def _check_value(captured: Encoded, initial: Encoded, where: str, *, built: bool
         _check_object(kind, content, known, where, built=built)
     elif kind == "function":
         _check_function(content, known, where)
-    elif kind in ("constant", "unchanged", "variable", "member", "unsaved"):
+    elif kind in ("constant", "unchanged", "variable", "member", "unsaved", "file"):
         _check_exists(kind, content, known, where)
     else:
         for index, (item, counterpart) in enumerate(paired_items(kind, content, known)):
@@ -118,6 +118,10 @@ def _check_exists(kind: str, content: Any, known: Any, where: str) -> None:
     if kind == "member":
         _check_member(content, known, where)
         return
+    if kind == "file" and known != content:
+        raise UncapturableError(
+            f"{where} became another open file during training, or was closed; open and close it where it is used"
+        )
     if kind == "variable" and (known is None or known["shape"] != content["shape"]):
         raise UncapturableError(f"{where} is a variable that was created during training; create it before")
     if kind == "unsaved" and known != content:
@@ -125,7 +129,7 @@ def _check_exists(kind: str, content: Any, known: Any, where: str) -> None:
             f"{where} ({content[0]}) changed during training, and cannot be saved; use numbers, strings, lists, dicts"
             " or arrays of numbers"
         )
-    if kind not in ("variable", "unsaved") and known != content:
+    if kind not in ("variable", "unsaved", "file") and known != content:
         raise UncapturableError(f"{where} became {content} during training, which cannot be saved; create it before")
 
 

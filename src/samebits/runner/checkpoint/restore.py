@@ -4,7 +4,6 @@ Only plain containers, arrays, generators and numbers are created. So a checkpoi
 be run. Whether the state can be restored is checked when it is captured (`restorability`), not when it is needed.
 """
 
-import base64
 import collections
 import enum
 import sys
@@ -35,7 +34,7 @@ from samebits.runner.checkpoint.keras_state import inner_parts, variables_of
 from samebits.runner.checkpoint.object_inspection import cell_content, has_plain_attributes, is_cache
 from samebits.runner.compat import keras_private, multi_worker, tensorflow_private
 
-_IMMUTABLE = ("float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member", "unsaved")
+_IMMUTABLE = ("float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member", "unsaved", "file")
 
 
 class StateRestorer:
@@ -110,7 +109,7 @@ class StateRestorer:
             return self._objects[content]
         if kind == "constant" and qualified_name(live) != content:
             raise UncapturableError(f"{where} was {content}, but is {qualified_name(live)} when the script runs again")
-        if kind in ("constant", "unsaved"):
+        if kind in ("constant", "unsaved", "file"):
             return live
         if kind == "member":
             return self._member(content, live, where)
@@ -132,7 +131,7 @@ class StateRestorer:
             return complex(*(float.fromhex(part) for part in content))
         if kind == "scalar":
             return self._content.array(content)[()]
-        return float.fromhex(content) if kind == "float" else base64.b64decode(content)
+        return float.fromhex(content) if kind == "float" else self._folders.arrive_bytes(content)
 
     def _variable(self, content: Any, live: Any, where: str) -> Any:
         import tensorflow as tf

@@ -105,7 +105,7 @@ _STRUCTURE = frozenset(
             "class",
         ),
         *("constant", "again", "unsaved", "tensor", "deque", "set", "frozenset", "partial", "weak", "complex", "bytes"),
-        *("numpy_generator", "numpy_state", "python_random", "unchanged", "member", "text", "path"),
+        *("numpy_generator", "numpy_state", "python_random", "unchanged", "member", "text", "path", "file"),
     }
 )
 """Names in encoded state that say nothing to a user."""
