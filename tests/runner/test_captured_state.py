@@ -327,6 +327,35 @@ model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[Changing()])
 """,
         "model._by changed during training",
     ),
+    "a value that is put back once a graph was traced with it": (
+        """
+class Mine(Model):
+    def call(self, v): return self.dense(v) * self._by
+model = Mine(_by=1.0)
+class Changing(Each):
+    def each(self, epoch, logs):
+        if epoch == 1:
+            self.model._by = 0.5
+            self.model.predict(x, verbose=0)
+            self.model._by = 1.0
+model.compile("adam")
+model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[Changing()])
+""",
+        "model._by is changed while a graph is traced",
+    ),
+    "a setting that is put back once a graph was traced with it": (
+        """
+model = simple()
+class Changing(Each):
+    def each(self, epoch, logs):
+        if epoch == 1:
+            keras.config.set_epsilon(1e-3)
+            self.model.evaluate(x, y, verbose=0)
+            keras.config.set_epsilon(1e-7)
+model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[Changing()])
+""",
+        "epsilon of Keras is changed while a graph is traced",
+    ),
     "one element of a large array that a graph was traced with": (
         """
 class Scale(L.Layer):
@@ -550,6 +579,7 @@ _USUALLY_REFUSED = (
     *("a global that a graph was traced with", "a private attribute that a callback changes", "a mirrored strategy"),
     *("a variable of the environment", "a layer frozen between two fits without compile"),
     *("two models in two threads", "a filled cache", "a dict with attributes"),
+    "a value that is put back once a graph was traced with it",
 )
 """One script for each reason."""
 

@@ -66,14 +66,24 @@ def settings_of_libraries() -> dict[str, str]:
     tf.get_logger()
     flags = {name: getattr(keras.config, name)() for name in _FLAGS_OF_KERAS if hasattr(keras.config, name)}
     return {
-        "floatx of Keras": keras.config.floatx(),
-        "epsilon of Keras": repr(keras.config.epsilon()),
-        "image data format of Keras": keras.config.image_data_format(),
-        "dtype policy of Keras": keras.config.dtype_policy().name,
+        **settings_of_graphs(),
         "flags of Keras": repr(flags),
         "limits of epochs in Keras": repr([getattr(keras.config, name, str)() for name in _EPOCHS_OF_KERAS]),
         "the handling of NumPy's errors": repr((np.geterr(), _address(np.geterrcall()), np.getbufsize())),
         "the print options of NumPy": repr(np.get_printoptions()),
+    }
+
+
+def settings_of_graphs() -> dict[str, str]:
+    """Those of Keras and TensorFlow that a graph is traced with."""
+    import keras
+    import tensorflow as tf
+
+    return {
+        "floatx of Keras": keras.config.floatx(),
+        "epsilon of Keras": repr(keras.config.epsilon()),
+        "image data format of Keras": keras.config.image_data_format(),
+        "dtype policy of Keras": keras.config.dtype_policy().name,
         "run_functions_eagerly of TensorFlow": repr(tf.config.functions_run_eagerly()),
         "jit of TensorFlow": repr(tf.config.optimizer.get_jit()),
         "optimizer options of TensorFlow": repr(sorted(tf.config.optimizer.get_experimental_options().items())),
