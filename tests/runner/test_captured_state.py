@@ -484,6 +484,19 @@ def late(before: str, step: str) -> str:
 
 
 SAME |= {
+    "validation data of a callback's own": late(
+        """
+class Each(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.validation_data = Sampler()
+    def on_epoch_end(self, epoch, logs=None): self.each(epoch, logs)
+class Sampler:
+    def __init__(self): self.seen = 0.0
+    def batch(self): self.seen += 1.0; return self.seen
+""",
+        "self.validation_data.batch()",
+    ),
     "a callable object in a class": late(
         "class Sum:\n    t = 0.0\n    def __call__(self, v): self.t += v; return self.t\nclass Holder: total = Sum()",
         'Holder.total(logs["loss"])',
