@@ -484,6 +484,16 @@ def late(before: str, step: str) -> str:
 
 
 SAME |= {
+    "a private slot": late(
+        """
+class Count:
+    __slots__ = ("name", "__count")
+    def __init__(self): self.name, self.__count = "t", 0.0
+    def tick(self): self.__count += 1.0; return self.__count
+held = Count()
+""",
+        "held.tick()",
+    ),
     "validation data of a callback's own": late(
         """
 class Each(keras.callbacks.Callback):
