@@ -71,24 +71,23 @@ def settings_of_libraries() -> dict[str, str]:
         "limits of epochs in Keras": repr([getattr(keras.config, name, str)() for name in _EPOCHS_OF_KERAS]),
         "the handling of NumPy's errors": repr((np.geterr(), _address(np.geterrcall()), np.getbufsize())),
         "the print options of NumPy": repr(np.get_printoptions()),
+        "run_functions_eagerly of TensorFlow": repr(tf.config.functions_run_eagerly()),
+        "jit of TensorFlow": repr(tf.config.optimizer.get_jit()),
+        "optimizer options of TensorFlow": repr(sorted(tf.config.optimizer.get_experimental_options().items())),
+        "soft device placement of TensorFlow": repr(tf.config.get_soft_device_placement()),
+        "TensorFloat-32 of TensorFlow": repr(tf.config.experimental.tensor_float_32_execution_enabled()),
     }
 
 
 def settings_of_graphs() -> dict[str, str]:
-    """Those of Keras and TensorFlow that a graph is traced with."""
+    """Those that code of Keras reads while a graph is traced."""
     import keras
-    import tensorflow as tf
 
     return {
         "floatx of Keras": keras.config.floatx(),
         "epsilon of Keras": repr(keras.config.epsilon()),
         "image data format of Keras": keras.config.image_data_format(),
         "dtype policy of Keras": keras.config.dtype_policy().name,
-        "run_functions_eagerly of TensorFlow": repr(tf.config.functions_run_eagerly()),
-        "jit of TensorFlow": repr(tf.config.optimizer.get_jit()),
-        "optimizer options of TensorFlow": repr(sorted(tf.config.optimizer.get_experimental_options().items())),
-        "soft device placement of TensorFlow": repr(tf.config.get_soft_device_placement()),
-        "TensorFloat-32 of TensorFlow": repr(tf.config.experimental.tensor_float_32_execution_enabled()),
     }
 
 
