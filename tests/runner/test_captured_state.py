@@ -327,6 +327,35 @@ model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[Changing()])
 """,
         "model._by changed during training",
     ),
+    "a value that is put back once a graph was traced with it": (
+        """
+class Mine(Model):
+    def call(self, v): return self.dense(v) * self._by
+model = Mine(_by=1.0)
+class Changing(Each):
+    def each(self, epoch, logs):
+        if epoch == 1:
+            self.model._by = 0.5
+            self.model.predict(x, verbose=0)
+            self.model._by = 1.0
+model.compile("adam")
+model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[Changing()])
+""",
+        "model._by is changed while a graph is traced",
+    ),
+    "a setting that is put back once a graph was traced with it": (
+        """
+model = simple()
+class Changing(Each):
+    def each(self, epoch, logs):
+        if epoch == 1:
+            keras.config.set_epsilon(1e-3)
+            self.model.evaluate(x, y, verbose=0)
+            keras.config.set_epsilon(1e-7)
+model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[Changing()])
+""",
+        "epsilon of Keras is changed while a graph is traced",
+    ),
     "one element of a large array that a graph was traced with": (
         """
 class Scale(L.Layer):
@@ -455,6 +484,29 @@ def late(before: str, step: str) -> str:
 
 
 SAME |= {
+    "a private slot": late(
+        """
+class Count:
+    __slots__ = ("name", "__count")
+    def __init__(self): self.name, self.__count = "t", 0.0
+    def tick(self): self.__count += 1.0; return self.__count
+held = Count()
+""",
+        "held.tick()",
+    ),
+    "validation data of a callback's own": late(
+        """
+class Each(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.validation_data = Sampler()
+    def on_epoch_end(self, epoch, logs=None): self.each(epoch, logs)
+class Sampler:
+    def __init__(self): self.seen = 0.0
+    def batch(self): self.seen += 1.0; return self.seen
+""",
+        "self.validation_data.batch()",
+    ),
     "a callable object in a class": late(
         "class Sum:\n    t = 0.0\n    def __call__(self, v): self.t += v; return self.t\nclass Holder: total = Sum()",
         'Holder.total(logs["loss"])',
@@ -604,6 +656,7 @@ _USUALLY_REFUSED = (
     *("a global that a graph was traced with", "a private attribute that a callback changes", "a mirrored strategy"),
     *("a variable of the environment", "a layer frozen between two fits without compile"),
     *("two models in two threads", "a filled cache", "a dict with attributes"),
+    "a value that is put back once a graph was traced with it",
 )
 """One script for each reason."""
 

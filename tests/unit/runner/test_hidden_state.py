@@ -47,6 +47,34 @@ class Slots:
     two: int = 0
 
 
+class Private:
+    """A private slot, whose name Python changes."""
+
+    __slots__ = ("__count", "name")
+
+    def __init__(self) -> None:
+        self.name, self.__count = "n", 3
+
+
+class _Inner(Private):
+    """Another one of the same name."""
+
+    __slots__ = ("__count",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__count = 4
+
+
+class Covered:
+    """A slot that nothing reaches by its name."""
+
+    __slots__ = ("one",)
+
+
+del Covered.one  # type: ignore[attr-defined]
+
+
 class Both(Slots):
     """Slots and attributes."""
 
@@ -59,14 +87,19 @@ class Numbers(array.array):  # type: ignore[type-arg]
     """Numbers that are no attribute."""
 
 
-@pytest.mark.parametrize("kind", [Plain, Slots, Both, queue.Queue])
+@pytest.mark.parametrize("kind", [Plain, Slots, Both, Private, _Inner, queue.Queue])
 def test_attributes_and_slots_are_all(kind: type) -> None:
     assert not has_hidden_state(kind)
 
 
-@pytest.mark.parametrize("kind", [Bytes, Numbers, bytearray, queue.SimpleQueue, collections.deque])
+@pytest.mark.parametrize("kind", [Bytes, Numbers, bytearray, queue.SimpleQueue, collections.deque, Covered])
 def test_what_is_written_in_c_holds_more(kind: type) -> None:
     assert has_hidden_state(kind)
+
+
+def test_private_slots_have_the_names_that_python_gives_them() -> None:
+    assert attributes_of(Private()) == {"name": "n", "_Private__count": 3}
+    assert attributes_of(_Inner()) == {"name": "n", "_Private__count": 3, "_Inner__count": 4}
 
 
 def test_only_files_that_are_written_in_the_run_are_restored(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ class StateCapture:
         import keras
 
         is_csv_logger = isinstance(value, keras.callbacks.CSVLogger)
-        left_out = keras_private.CALLBACK_ATTRIBUTES if isinstance(value, keras.callbacks.Callback) else frozenset()
+        left_out = keras_private.set_by_fit(type(value)) if isinstance(value, keras.callbacks.Callback) else frozenset()
         left_out |= {"writer"} if is_csv_logger else set()
         left_out |= keras_private.library_names(type(value)) if is_trackable(value) else set()
         encoded = {}

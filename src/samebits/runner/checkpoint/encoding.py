@@ -23,6 +23,7 @@ An object that may be referred to more than once has a number under `#`. Later r
 
 SYMBOLIC: Mapping[str, Any] = {"constant": "symbolic tensor"}
 """A tensor of a graph, which has no values. The resumed run gets another one when it traces the graph again."""
+TRACED = "{} is changed while a graph is traced; a resumed run may trace it with the other value; use a variable"
 EMPTY: Mapping[str, Any] = {"constant": "empty"}
 PLAIN = (bool, int, str, type(None))
 REPLACEABLE = ("array", "list", "dict", "deque", "set")

@@ -48,7 +48,8 @@ def live_names(frame: types.FrameType) -> list[str]:
             now = step.reads | (after - step.writes)
             if now != live[offset]:
                 live[offset], changed = now, True
-    return sorted(live.get(frame.f_lasti, set()))
+    # Of an instruction that Python has specialized, this may be the place of its cache.
+    return sorted(live[max(offset for offset in live if offset <= frame.f_lasti)])
 
 
 def _left_to_others(frame: types.FrameType) -> set[str]:

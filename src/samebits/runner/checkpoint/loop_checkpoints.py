@@ -19,6 +19,7 @@ from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.fit_phase import unbuilt_layers
 from samebits.runner.checkpoint.global_rngs import generator_kinds
 from samebits.runner.checkpoint.ledger_line import confirm_restored
+from samebits.runner.checkpoint.loop_statement import check_statement
 from samebits.runner.checkpoint.loop_traces import LoopTraces
 from samebits.runner.checkpoint.loop_variables import LoopVariables, loop_frames
 from samebits.runner.checkpoint.manager import CheckpointManager
@@ -144,6 +145,7 @@ class LoopCheckpoints:
             _check_passed(found.number_of, generators)
             _check_built(others)
             if self._manager.writes:
+                check_statement(frames)
                 phase.variables = LoopVariables(frames, self._manager.walker, found)
 
         found = self._manager.begin(phase, check, kept=True)

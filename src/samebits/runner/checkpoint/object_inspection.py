@@ -7,6 +7,7 @@ import os
 import random
 import struct
 import sys
+import types
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -72,12 +73,21 @@ def holding_members(kind: Any) -> list[Any]:
 def _slots(base: type) -> tuple[str, ...]:
     declared = vars(base).get("__slots__", ())
     names = (declared,) if isinstance(declared, str) else tuple(declared)
-    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
+    return tuple(_mangled(name, base) for name in names if name not in ("__dict__", "__weakref__"))
+
+
+def _mangled(name: str, base: type) -> str:
+    """The name of an attribute that a class declares as `name`: Python adds the class's to a `__private` one."""
+    owner = base.__name__.lstrip("_")
+    is_private = name.startswith("__") and not name.endswith("__") and owner
+    return f"_{owner}{name}" if is_private else name
 
 
 def has_hidden_state(kind: type) -> bool:
     """Whether a class holds more than attributes and slots, as those that are written in C and their subclasses do."""
-    slots = {id(vars(base).get(name)) for base in kind.__mro__ for name in _slots(base)}
+    members = [vars(base).get(name) for base in kind.__mro__ for name in _slots(base)]
+    # What takes a slot's place in the class hides it.
+    slots = {id(member) for member in members if isinstance(member, types.MemberDescriptorType)}
     explained = object.__basicsize__ + _POINTER * len(slots)
     managed = bool(kind.__flags__ & _MANAGED_DICT)
     explained += _POINTER * (bool(kind.__dictoffset__) and not managed) + _POINTER * (kind.__weakrefoffset__ > 0)

@@ -17,7 +17,7 @@ from samebits.core.run_dir import RunDir
 from samebits.runner.checkpoint.capture import StateCapture
 from samebits.runner.checkpoint.clock_values import names_used, text_used
 from samebits.runner.checkpoint.code_inspection import is_ours
-from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.encoding import TRACED, UncapturableError
 from samebits.runner.checkpoint.exported_models import ExportedModels
 from samebits.runner.checkpoint.object_places import first_numbers, restored_in_place, restored_place
 from samebits.runner.checkpoint.open_descriptors import CALLS, LISTED, OpenDescriptors
@@ -27,6 +27,7 @@ from samebits.runner.checkpoint.readable_settings import (
     held_objects,
     is_plain,
     settings_from_outside,
+    settings_of_graphs,
     settings_of_libraries,
     settings_of_python,
 )
@@ -95,6 +96,12 @@ class ProcessSettings:
             raise UncapturableError(
                 f"{shorten(changed, 3)} changed during training; change it before, or use an attribute"
             )
+
+    def check_traced(self, initial: Mapping[str, str]) -> None:
+        """Raise UncapturableError if a graph is traced with other settings than `now` returned when training began."""
+        changed = [name for name, value in settings_of_graphs().items() if initial.get(name) != value]
+        if changed:
+            raise UncapturableError(TRACED.format(shorten(changed, 3)))
 
     def _in_threads(self, captured: StateCapture) -> Iterator[tuple[str, str]]:
         """What threads hold. An object that is restored in place is named by its place in the initial state."""

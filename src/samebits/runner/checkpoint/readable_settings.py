@@ -66,10 +66,7 @@ def settings_of_libraries() -> dict[str, str]:
     tf.get_logger()
     flags = {name: getattr(keras.config, name)() for name in _FLAGS_OF_KERAS if hasattr(keras.config, name)}
     return {
-        "floatx of Keras": keras.config.floatx(),
-        "epsilon of Keras": repr(keras.config.epsilon()),
-        "image data format of Keras": keras.config.image_data_format(),
-        "dtype policy of Keras": keras.config.dtype_policy().name,
+        **settings_of_graphs(),
         "flags of Keras": repr(flags),
         "limits of epochs in Keras": repr([getattr(keras.config, name, str)() for name in _EPOCHS_OF_KERAS]),
         "the handling of NumPy's errors": repr((np.geterr(), _address(np.geterrcall()), np.getbufsize())),
@@ -79,6 +76,18 @@ def settings_of_libraries() -> dict[str, str]:
         "optimizer options of TensorFlow": repr(sorted(tf.config.optimizer.get_experimental_options().items())),
         "soft device placement of TensorFlow": repr(tf.config.get_soft_device_placement()),
         "TensorFloat-32 of TensorFlow": repr(tf.config.experimental.tensor_float_32_execution_enabled()),
+    }
+
+
+def settings_of_graphs() -> dict[str, str]:
+    """Those that code of Keras reads while a graph is traced."""
+    import keras
+
+    return {
+        "floatx of Keras": keras.config.floatx(),
+        "epsilon of Keras": repr(keras.config.epsilon()),
+        "image data format of Keras": keras.config.image_data_format(),
+        "dtype policy of Keras": keras.config.dtype_policy().name,
     }
 
 

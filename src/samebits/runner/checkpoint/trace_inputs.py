@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.errors import InputError
-from samebits.runner.checkpoint.encoding import SYMBOLIC, Encoded, UncapturableError, kind_of
+from samebits.runner.checkpoint.encoding import SYMBOLIC, TRACED, Encoded, UncapturableError, kind_of
 from samebits.runner.checkpoint.fit_phase import FitPhase, traced_roots
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.restorability import differing_fixed
-from samebits.runner.compat import keras_private
+from samebits.runner.compat import keras_private, tensorflow_private
 from samebits.runner.compat.patches import Patches
 
+_DATA_FUNCTION = "Dataset_"
 _USES = {"evaluate": keras_private.TEST_FUNCTION, "predict": keras_private.PREDICT_FUNCTION}
 CHANGED = "{} changed during training; a graph may have been traced with the old value; use a variable"
 _MISSING: Encoded = {"constant": "missing"}
@@ -200,11 +201,13 @@ class TraceGuard:
         self._manager = manager
         self._has_traced = has_traced
         self._kept = KeptTraces()
+        self._tracing = False
 
     def install(self, patches: Patches) -> None:
-        """Wrap evaluation and prediction, which use graphs of an earlier `fit`, too."""
+        """Wrap the tracing of graphs; and evaluation and prediction, which use graphs of an earlier `fit`, too."""
         import keras
 
+        patches.wrap(tensorflow_private.tracing_location(), self._wrap_tracing)
         for name, function in _USES.items():
             patches.wrap((keras.Model, name), functools.partial(self._wrap_use, function=function))
 
@@ -237,6 +240,18 @@ class TraceGuard:
         if where is not None:
             raise UncapturableError(CHANGED.format(where))
 
+    def check_traced(self, phase: FitPhase) -> None:
+        """Raise UncapturableError if a graph is traced with other Python state than a resumed run has at first.
+
+        A checkpoint does not show what was changed and put back since the last one.
+        """
+        self._manager.settings.check_traced(phase.settings)
+        now = self._state(phase.model)
+        # The step that builds a model is traced twice.
+        where = (first_new_difference if phase.builds else first_difference)(phase.fixed, now) if now else None
+        if where is not None:
+            raise UncapturableError(TRACED.format(where))
+
     def end(self, phase: FitPhase) -> None:
         """Remember what the graphs were traced with that Keras keeps after a `fit`."""
         if phase.fixed:
@@ -267,6 +282,24 @@ class TraceGuard:
         # This run did not trace the earlier graph, and would trace another one now.
         if not traced:
             raise InputError(f"cannot resume: {reason}, and train again")
+
+    def _wrap_tracing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def func_graph_from_py_func(name: str, *arguments: Any, **options: Any) -> Any:
+            phase = self._manager.phase
+            # The graphs within a graph are traced with it. A prediction traces several functions of its data.
+            inner = self._tracing or name.startswith(_DATA_FUNCTION)
+            if inner or not isinstance(phase, FitPhase) or not phase.fixed or not self._manager.writes:
+                return original(name, *arguments, **options)
+            self._tracing = True
+            try:
+                with self._manager.work():
+                    self._manager.attempt(lambda: self.check_traced(phase))
+                return original(name, *arguments, **options)
+            finally:
+                self._tracing = False
+
+        return func_graph_from_py_func
 
     def _wrap_use(self, original: Callable[..., Any], function: str) -> Callable[..., Any]:
         """Check the graph that an evaluation or prediction between two phases uses."""

@@ -11,8 +11,7 @@ from typing import Any
 
 from samebits.runner.compat.patches import PatchTarget
 
-CALLBACK_ATTRIBUTES = frozenset({"model", "_model", "params", "_params", "validation_data"})
-"""What Keras sets on a callback. It is not the callback's own state."""
+_SET_ON_CALLBACKS = frozenset({"model", "_model", "params"})
 
 DATA_ADAPTERS = frozenset({"ArrayDataAdapter", "PyDatasetAdapter", "TFDatasetAdapter"})
 """The class names of adapters whose data can be reopened. Generators have other adapters."""
@@ -261,6 +260,17 @@ def _stored_in(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _stored_in(constant)
+
+
+def set_by_fit(kind: Any) -> frozenset[str]:
+    """What Keras sets on a callback of a class, and no code of the class does: it is not the callback's own state."""
+    return _set_by_fit(kind)
+
+
+@functools.cache
+def _set_by_fit(kind: Any) -> frozenset[str]:
+    own = [base for base in kind.__mro__ if base.__module__.partition(".")[0] not in ("builtins", "keras")]
+    return _SET_ON_CALLBACKS.difference(*map(_stored_names, own))
 
 
 def immutable_kinds() -> tuple[type, ...]:
