@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.digest import Digest
+from samebits.runner.checkpoint.array_layout import with_strides
 from samebits.runner.digests.tensors import strings_of
 
 Encoded = Any
@@ -79,15 +80,23 @@ class Content:
     def array(self, encoded: Mapping[str, Any]) -> Any:
         """A writable copy of a saved array."""
         import numpy as np
-        import tensorflow as tf
 
         raw = base64.b64decode(encoded["in"]) if "in" in encoded else self._read(Digest.parse(encoded["at"]))
         name = encoded["dtype"]
         if name == "|O":  # a variable of strings
             return np.array([*strings_of(raw)], "O").reshape(encoded["shape"])
         # NumPy's own types begin with the byte order; others, such as bfloat16, are looked up by name.
-        dtype = np.dtype(name) if name[0] in "<|" else tf.as_dtype(name).as_numpy_dtype
-        return np.frombuffer(raw, dtype).reshape(encoded["shape"]).copy()
+        dtype = np.dtype(name) if name[0] in "<|" else _named_type(name)
+        found = np.frombuffer(raw, dtype).reshape(encoded["shape"]).copy()
+        if "big_endian" in encoded:
+            found = found.astype(found.dtype.newbyteorder(">"))
+        return with_strides(found, encoded["strides"]) if "strides" in encoded else found
+
+
+def _named_type(name: str) -> Any:
+    import tensorflow as tf
+
+    return tf.as_dtype(name).as_numpy_dtype
 
 
 def kind_of(encoded: Mapping[str, Any]) -> str:

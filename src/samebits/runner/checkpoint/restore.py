@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from samebits.runner.checkpoint.array_layout import restored_array
 from samebits.runner.checkpoint.code_inspection import holding_methods
 from samebits.runner.checkpoint.encoding import (
     EMPTY,
@@ -129,17 +130,7 @@ class StateRestorer:
         return live
 
     def _array(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002
-        import numpy as np
-
-        saved = self._content.array(content)
-        # Equal arrays are not written to: the script may share them, or have made them read-only.
-        if isinstance(live, np.ndarray) and live.shape == saved.shape and live.dtype == saved.dtype:
-            if np.array_equal(live.reshape(-1).view("uint8"), saved.reshape(-1).view("uint8")):
-                return live
-            if live.flags.writeable:
-                live[...] = saved
-                return live
-        return saved
+        return restored_array(self._content.array(content), live)
 
     def _unchanged(self, content: Any, live: Any, where: str) -> Any:
         return self._immutable("constant", content, live, where)
