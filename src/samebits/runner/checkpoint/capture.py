@@ -238,7 +238,7 @@ class StateCapture:
         if type(value) is complex:
             return {"complex": [value.real.hex(), value.imag.hex()]}
         if isinstance(value, enum.Enum) and not member_attributes(value):
-            return {"member": {"class": qualified_name(type(value)), "name": value.name}}
+            return {"member": encoding.encoded_member(value)}
         if (opened := encoding.name_in_file(value)) is not None:
             return {"constant": opened}
         found = frozen_value(value) if self._frozen else None
@@ -266,7 +266,7 @@ class StateCapture:
         kind = type(value)
         if isinstance(value, enum.Enum):
             attributes = self._attributes(value, member_attributes(value), f"{qualified_name(kind)}.{value.name}")
-            return {"member": {"class": qualified_name(kind), "name": value.name, "attributes": attributes}}
+            return {"member": encoding.encoded_member(value) | {"attributes": attributes}}
         if type(value) in (io.StringIO, io.BytesIO) and not value.closed:
             return {"buffer": [self.encode(value.getvalue(), where), value.tell()], "class": qualified_name(kind)}
         if isinstance(value, io.IOBase):

@@ -1,6 +1,7 @@
 """The format of saved state: JSON and bytes, and the names by which it refers to objects and paths."""
 
 import base64
+import enum
 import functools
 import io
 import os
@@ -102,6 +103,12 @@ def _named_type(name: str) -> Any:
 def kind_of(encoded: Mapping[str, Any]) -> str:
     """The kind of an encoded object: its first key, apart from number, class and what a cache has counted."""
     return next(key for key in encoded if key not in ("#", "class", "misses"))
+
+
+def encoded_member(member: enum.Enum) -> dict[str, Any]:
+    """A member of an enumeration by its name; several flags together, which are no member, by their value, too."""
+    named = {"class": qualified_name(type(member)), "name": member.name}
+    return named if member.name in type(member).__members__ else {**named, "value": member.value}
 
 
 def name_in_file(value: Any) -> str | None:

@@ -109,7 +109,8 @@ class StateRestorer:
     def _member(self, content: Any, live: Any, where: str) -> Any:
         if not isinstance(live, enum.Enum):
             return live
-        member = type(live)[content["name"]]
+        # Flags together have a value and no name of their own.
+        member = type(live)(content["value"]) if "value" in content else type(live)[content["name"]]
         self._attributes(content.get("attributes", {}), member, where)
         return member
 

@@ -100,6 +100,8 @@ _STRUCTURE = frozenset(
             "array",
             "in",
             "at",
+            "strides",
+            "big_endian",
             "wrapped",
             "method",
             "class",
