@@ -26,10 +26,13 @@ def with_strides(array: Any, strides: Sequence[int]) -> Any:
 
 
 def restored_array(saved: Any, live: Any) -> Any:
-    """The live array with the saved content, where it lies in memory in the same way; else the saved one."""
+    """The live array with the saved content, where it lies in memory in the same way; else a saved one of its class."""
     import numpy as np
 
-    if not isinstance(live, np.ndarray) or (live.shape, live.dtype) != (saved.shape, saved.dtype):
+    if not isinstance(live, np.ndarray):
+        return saved
+    saved = saved if isinstance(live, np.memmap) else saved.view(type(live))
+    if (live.shape, live.dtype) != (saved.shape, saved.dtype):
         return saved
     if strides_of(live) != strides_of(saved):
         return saved

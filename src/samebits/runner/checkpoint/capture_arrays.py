@@ -7,7 +7,7 @@ from typing import Any
 
 from samebits.core.digest import Digest
 from samebits.runner.checkpoint.array_layout import strides_of
-from samebits.runner.checkpoint.capture_containers import Encode
+from samebits.runner.checkpoint.capture_containers import Encode, with_class
 from samebits.runner.checkpoint.encoding import Encoded, UncapturableError, qualified_name
 from samebits.runner.checkpoint.generators import seeds_as_json, seeds_of
 from samebits.runner.checkpoint.global_rngs import generator_kinds
@@ -67,7 +67,7 @@ class ArrayCapture:
             held["strides"] = strides
         if value.dtype.byteorder == ">":
             held["big_endian"] = True
-        return {"array": held}
+        return with_class({"array": held}, value)
 
     def _is_unchanged(self, large: Any) -> bool:
         """Whether a large array is as it was when training began; at that time, it is remembered."""

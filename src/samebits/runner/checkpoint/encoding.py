@@ -105,6 +105,12 @@ def kind_of(encoded: Mapping[str, Any]) -> str:
     return next(key for key in encoded if key not in ("#", "class", "misses"))
 
 
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values are one object, or equal ones without an identity that a script could rely on."""
+    plain = type(one) is type(other) and type(one) in (*PLAIN, float, bytes, complex)
+    return one is other or (plain and repr(one) == repr(other))
+
+
 def encoded_member(member: enum.Enum) -> dict[str, Any]:
     """A member of an enumeration by its name; several flags together, which are no member, by their value, too."""
     named = {"class": qualified_name(type(member)), "name": member.name}
@@ -138,10 +144,20 @@ def qualified_name(value: Any) -> str:
     return kind if not text or " at 0x" in text else f"{kind} {text}"
 
 
-def resolve_name(name: str, where: str) -> Any:
+def place_of(function: Any) -> str | None:
+    """The line and column of a function's first expression; all lambdas of a module have one name."""
+    if not isinstance(function, types.FunctionType):
+        return None
+    code = function.__code__
+    # What comes first for the interpreter alone has no columns.
+    column = next((column for _, _, column, end in code.co_positions() if end), None)
+    return f"{code.co_firstlineno}:{column}"
+
+
+def resolve_name(name: str, where: str, place: str | None = None) -> Any:
     """Look up a function in a loaded module of the script or a library; never imports or calls anything.
 
-    Raises UncapturableError if there is no such function.
+    Raises UncapturableError if there is no such function, or one from another `place`.
     """
     module, _, path = name.partition(":")
     # Never imported: a checkpoint must not run code.
@@ -149,6 +165,6 @@ def resolve_name(name: str, where: str) -> Any:
     for part in path.split("."):
         found = getattr(found, part, None)
     # Classes and other callables are refused, as creating instances could run code.
-    if not isinstance(found, types.FunctionType):
+    if not isinstance(found, types.FunctionType) or place not in (None, place_of(found)):
         raise UncapturableError(f"{where} was the function {name}, which was created during training; create it before")
     return found

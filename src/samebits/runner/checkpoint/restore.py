@@ -10,11 +10,12 @@ import enum
 import sys
 import types
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 from samebits.runner.checkpoint.array_layout import restored_array
+from samebits.runner.checkpoint.capture_containers import held_class
 from samebits.runner.checkpoint.code_inspection import holding_methods
 from samebits.runner.checkpoint.encoding import (
     EMPTY,
@@ -24,12 +25,14 @@ from samebits.runner.checkpoint.encoding import (
     Encoded,
     PathMap,
     UncapturableError,
+    is_same,
     kind_of,
+    place_of,
     qualified_name,
     resolve_name,
 )
 from samebits.runner.checkpoint.generators import restored_generator, restored_random, restored_seeds, restored_state
-from samebits.runner.checkpoint.keras_state import inner_parts, variables_of
+from samebits.runner.checkpoint.keras_state import inner_parts, paired, variables_of
 from samebits.runner.checkpoint.object_inspection import cell_content, has_plain_attributes, is_cache
 from samebits.runner.compat import keras_private, multi_worker, tensorflow_private
 
@@ -80,7 +83,14 @@ class StateRestorer:
         return found
 
     def _own(self, encoded: Mapping[str, Any], live: Any, where: str) -> Any:
-        """The live object, or None where another value was restored into it: the two were one when training began."""
+        """The live object, or None where another value was restored into it: the two were one when training began.
+
+        None, too, where it is of another class than the saved one, which is a usual one then.
+        """
+        if kind_of(encoded) in _REPLACEABLE and held_class(live) != encoded.get("class"):
+            if "class" in encoded:
+                raise UncapturableError(f"{where} is no {encoded['class']} when the script runs again")
+            live = None
         taken = kind_of(encoded) in _REPLACEABLE and live is not None and id(live) in self._taken
         self._taken.setdefault(id(live), live)
         if not taken:
@@ -167,12 +177,12 @@ class StateRestorer:
 
     def _restore_optimizer(self, content: Any, live: Any, where: str) -> None:
         known = keras_private.optimizer_variables(live) if live.built else [None] * len(content["trained"])
-        trained = [self.value(item, variable, where) for item, variable in _paired(content["trained"], known, where)]
+        trained = [self.value(item, variable, where) for item, variable in paired(content["trained"], known, where)]
         if content["built"] and not live.built:
             # Its first step would have built it.
             with keras_private.scope_of(live, content.get("parent")):
                 live.build(trained)
-        for item, variable in _paired(content["variables"], live.variables, where):
+        for item, variable in paired(content["variables"], live.variables, where):
             self.value(item, variable, where)
         self._attributes(content["attributes"], live, where)
 
@@ -181,11 +191,11 @@ class StateRestorer:
             # Its first step would have built it.
             live.build_from_config({"input_shape": tuple(content["build"])})
         variables = [live.state] if hasattr(live, "state") and not hasattr(live, "variables") else variables_of(live)
-        for item, variable in _paired(content["variables"], variables, where):
+        for item, variable in paired(content["variables"], variables, where):
             self.value(item, variable, where)
         self._bases(content, live)
         self._attributes(content["attributes"], live, where)
-        for item, layer in _paired(content.get("inner", []), inner_parts(live) if "inner" in content else (), where):
+        for item, layer in paired(content.get("inner", []), inner_parts(live) if "inner" in content else (), where):
             self.value(item, layer, f"{where}.{layer.name}")
         return live
 
@@ -220,7 +230,7 @@ class StateRestorer:
     def _tuple(self, content: Any, live: Any, where: str) -> Any:
         items = self._items(content, live, where)
         # The same tuple is kept if possible, as other objects may refer to it.
-        if isinstance(live, tuple) and list(map(id, live)) == list(map(id, items)):
+        if isinstance(live, tuple) and len(live) == len(items) and all(map(is_same, live, items)):
             return live
         return type(live)(*items) if isinstance(live, tuple) and hasattr(live, "_fields") else tuple(items)
 
@@ -272,8 +282,10 @@ class StateRestorer:
         return live
 
     def _function(self, content: Any, live: Any, where: str) -> Any:
-        if not isinstance(live, types.FunctionType) or qualified_name(live) != content["name"]:
-            live = resolve_name(content["name"], where)
+        place = content.get("place")
+        found = qualified_name(live) == content["name"] and place in (None, place_of(live))
+        if not (isinstance(live, types.FunctionType) and found):
+            live = resolve_name(content["name"], where, place)
         if content["holds"] is not None:
             self.value(content["holds"], [list(live.__defaults__ or ()), live.__kwdefaults__ or {}, vars(live)], where)
         # Cells are shared between closures, and so are changed in place.
@@ -305,9 +317,11 @@ class StateRestorer:
     def _partial(self, content: Any, live: Any, where: str) -> Any:
         if not hasattr(live, "keywords"):
             raise UncapturableError(f"{where} is not a partial function when the script runs again")
-        for item, part in zip(content, (live.func, live.args, live.keywords), strict=True):
-            self.value(item, part, where)
-        return live
+        held = (live.func, live.args, live.keywords)
+        parts = [self.value(item, part, where) for item, part in zip(content, held, strict=True)]
+        # Its function and arguments cannot be changed in place.
+        same = all(one is other for one, other in zip(parts, held, strict=True))
+        return live if same else type(live)(parts[0], *parts[1], **parts[2])
 
     def _object(self, content: Any, live: Any, where: str) -> Any:
         if qualified_name(type(live)) != content["class"]:
@@ -331,12 +345,3 @@ class StateRestorer:
 
 def _is_path(value: Any, text: str) -> bool:
     return isinstance(value, PurePath) and str(value) == text
-
-
-def _paired(encoded: list[Any], live: Iterable[Any], where: str) -> Iterator[tuple[Any, Any]]:
-    found = list(live)
-    if len(found) != len(encoded):
-        raise UncapturableError(
-            f"{where} had {len(encoded)} variables or layers, but has {len(found)} when the script runs again"
-        )
-    return zip(encoded, found, strict=True)
