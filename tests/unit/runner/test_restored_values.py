@@ -158,6 +158,31 @@ def test_lambdas_of_one_name_are_different_functions() -> None:
         restored(encoded(other), one)
 
 
+class Held:
+    """Attributes of a script's object."""
+
+    __slots__ = ("__dict__", "slot")
+    kept = 1
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(name)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_an_attribute_that_was_deleted(*, ours: bool) -> None:
+    name = f"{__name__}:Held"
+    states = [
+        {"object": {"class": name, "attributes": attributes, "ours": ours, "of": []}, "#": 0}
+        for attributes in ({"kept": 2}, {"gone": None, "kept": 2, "slot": 3})
+    ]
+    check(*states)
+    live = Held()
+    live.gone, live.kept, live.slot = None, 2, 3  # type: ignore[attr-defined]
+    for _ in range(2):
+        assert restored(states[0], live) is live
+        assert (hasattr(live, "gone"), hasattr(live, "slot"), live.kept) == (not ours, not ours, 2)
+
+
 def test_what_is_the_same() -> None:
     assert is_same(1.0, float("1"))
     assert is_same("a" * 99, "".join(["a"] * 99))

@@ -162,6 +162,9 @@ def _check_object(
     for name, item in content.get("of", ()):
         _check_value(item, classes.get(name), name)
     _check_attributes(content, known, where, required=kind != "object" or content["ours"])
+    gone = known.get("attributes", {}).keys() - content["attributes"].keys() if kind == "object" else ()
+    if gone and content["ours"]:
+        content["without"] = sorted(gone)
 
 
 def _check_inner(content: Mapping[str, Any], known: Mapping[str, Any], where: str, *, built: bool) -> None:

@@ -33,7 +33,7 @@ from samebits.runner.checkpoint.encoding import (
 )
 from samebits.runner.checkpoint.generators import restored_generator, restored_random, restored_seeds, restored_state
 from samebits.runner.checkpoint.keras_state import inner_parts, paired, variables_of
-from samebits.runner.checkpoint.object_inspection import cell_content, has_plain_attributes, is_cache
+from samebits.runner.checkpoint.object_inspection import cell_content, delete_attributes, has_plain_attributes, is_cache
 from samebits.runner.compat import keras_private, multi_worker, tensorflow_private
 
 _REPLACEABLE = ("array", "list", "dict", "deque", "set")
@@ -329,6 +329,7 @@ class StateRestorer:
             raise UncapturableError(f"{what}, which a resumed run cannot create; create it before")
         self._bases(content, live)
         self._attributes(content["attributes"], live, where)
+        delete_attributes(live, content.get("without", ()))
         return live
 
     def _attributes(self, content: Mapping[str, Any], live: Any, where: str) -> None:

@@ -102,6 +102,7 @@ _STRUCTURE = frozenset(
             "at",
             "strides",
             "big_endian",
+            "without",
             "wrapped",
             "method",
             "class",
