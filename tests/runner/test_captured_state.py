@@ -260,6 +260,34 @@ model = Distiller(simple(), teacher)
 model.compile(keras.optimizers.Adam(0.01))
 model.fit(x, y, batch_size=16, epochs=4, verbose=0)
 """,
+    "arrays in other orders, flags, a partial function, a bounded deque and a chain of mappings": """
+import enum, re
+class What(enum.Flag):
+    LOSS, WEIGHTS = 1, 2
+def scale(by, value): return by * value
+class Keeping(Each):
+    def __init__(self):
+        super().__init__()
+        self.kernel = self.part = None
+        self.flags, self.what = re.I | re.M, What.LOSS | What.WEIGHTS
+        self.by, self.last = functools.partial(scale, 1.0), collections.deque(maxlen=2)
+        self.base = {"n": 0}
+        self.chain = collections.ChainMap({}, self.base)
+    def each(self, epoch, logs):
+        if epoch == 0:
+            held = np.random.default_rng(1).normal(size=(301, 77)).astype("float32")
+            self.kernel, self.part = held.T, held[:, 1:]
+            self.what = What.LOSS
+        self.by = functools.partial(scale, 0.5 ** epoch)
+        self.last.append(self.by(float(logs["loss"])))
+        self.chain.maps[1]["n"] += 1
+keeping, model = Keeping(), simple()
+model.fit(x, y, batch_size=16, epochs=4, verbose=0, callbacks=[keeping])
+for name in ("kernel", "part"): np.save(f"{os.environ['SAMEBITS_OUTPUT']}/{name}.npy", getattr(keeping, name))
+with open(f"{os.environ['SAMEBITS_OUTPUT']}/kept.txt", "w") as file:
+    sums = [float(held.sum()).hex() for held in (keeping.kernel, keeping.part)]
+    print(sums, keeping.flags, keeping.what, keeping.last, keeping.by(1.0), keeping.base, keeping.chain.maps, file=file)
+""",
     "two fits, compiled again in between": """
 model = simple()
 model.fit(x, y, batch_size=16, epochs=2, verbose=0)

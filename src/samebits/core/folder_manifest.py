@@ -31,6 +31,7 @@ _APART = re.compile(
     r"record\.json|files\.jsonl|verification\.json|record\.late(-\d+)?\.json|files\.late(-\d+)?\.jsonl"
     r"|\.reserve|\.(record|files|verification)\.[^/]*"
 )
+_TEMPORARY = re.compile(r"\.reserve|\.(record|files|verification)\.[^/]*")
 _MAX_LINE = 1 << 16  # longer than any path that Linux allows
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a device", stat.S_IFCHR: "a device"}
 
@@ -136,6 +137,11 @@ def write_folder_manifest(root: Path, target: Path, known: Mapping[str, Digest])
 def is_apart(path: str) -> bool:
     """Whether the manifest leaves a name out: it holds a digest of its own, or is there for a moment only."""
     return _APART.fullmatch(path) is not None
+
+
+def is_temporary(path: str) -> bool:
+    """Whether a name is one that a run has only until its record is final."""
+    return _TEMPORARY.fullmatch(path) is not None
 
 
 def _with_digest(entry: FolderEntry, path: str, known: Mapping[str, Digest], root: Path) -> FolderEntry:

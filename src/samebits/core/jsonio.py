@@ -149,16 +149,29 @@ def sync_folder(folder: Path) -> None:
 def parse_json(content: bytes | str) -> Any:
     """The value of JSON in UTF-8; raises ValueError, which says what it is instead: `not JSON: it is empty`."""
     try:
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {_why_not_json(error)}") from error
+
+
+class _RepeatedKeyError(ValueError):
+    """An object has a key twice: readers differ in which of the values they take, and a checksum covers one."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for index, key in enumerate(keys) if key in keys[:index])
+        raise _RepeatedKeyError(f"the key {repeated[:_SHOWN]!r} is there twice")
+    return found
 
 
 def _why_not_json(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8"
+    if isinstance(error, (UnicodeDecodeError, _RepeatedKeyError)):
+        return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
     if not isinstance(error, json.JSONDecodeError):
         return "a number has too many digits"
     if not error.doc.strip():

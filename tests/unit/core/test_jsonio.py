@@ -288,6 +288,7 @@ def test_no_version(version: str) -> None:
         (b"9" * 5000, "a number has too many digits"),
         (b'{"a": 1} x', "column 10 cannot be read"),
         (b'{\n "a" 1\n}', "line 2, column 6 cannot be read"),
+        (b'[{"a": 1, "b": {"a": 1}, "a": 1}]', "the key 'a' is there twice"),
     ],
 )
 def test_broken_json_is_reported_in_our_words(content: bytes, reason: str) -> None:

@@ -14,18 +14,20 @@ from samebits.core.folder_manifest import (
     FolderEntry,
     digest_file,
     is_apart,
+    is_temporary,
     read_folder_manifest,
     scan_folder,
 )
-from samebits.core.jsonio import read_json
+from samebits.core.jsonio import read_json, readable_json
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
-from samebits.core.run_files import most_bytes
+from samebits.core.run_files import MAX_JSON_BYTES, most_bytes, read_plain
 from samebits.host.audit.recorded_files import Expected, RecordedFiles
 
 ADDED = "added"
 CHANGED = "changed"
 REMOVED = "removed"
+REWRITTEN = "holds the same values in other bytes than samebits writes"
 _INPUTS = ("code/", "image/", "tensors/")
 """Folders of which later commands read whatever is there."""
 
@@ -48,7 +50,7 @@ class FileChange:
         """
         if self.path == "files.jsonl":
             return True
-        if self.kind == REMOVED or self.path.startswith("checkpoints/"):
+        if self.kind in (REMOVED, REWRITTEN) or self.path.startswith("checkpoints/"):
             return False
         return self.path.startswith(_INPUTS) or not (self.kind == ADDED or "executable" in self.kind)
 
@@ -91,6 +93,8 @@ def audit_files(run: RunDir, record: Record, reads: Reads = lambda _: True) -> F
     recorded = RecordedFiles(run, record, folder.entries)
     changes |= folder.compare(recorded.expected) | set(_apart(run, folder.entries))
     changes |= {FileChange(path=path, kind=CHANGED) for path in recorded.changed(reads)}
+    if record.finalized:
+        changes |= {FileChange(path=path, kind=ADDED) for path in folder.entries if is_temporary(path)}
     if manifest is None:
         changes |= {FileChange(path=path, kind=ADDED) for path in recorded.added}
     else:
@@ -165,18 +169,25 @@ def _manifest(run: RunDir, record: Record, folder: _Folder) -> tuple[dict[str, F
 
 
 def _apart(run: RunDir, entries: Mapping[str, FolderEntry]) -> Iterator[FileChange]:
-    """Changes of files that the manifest leaves out, and that hold a checksum of their own."""
+    """Changes of files that the manifest leaves out, and that hold a checksum of their own.
+
+    The checksum is that of the values: spaces and line breaks are compared here.
+    """
     for path, entry in entries.items():
         if is_apart(path) and entry.kind != "a file":
             yield FileChange(path=path, kind=f"is {entry.kind} now")
         elif is_apart(path) and entry.executable:
             yield FileChange(path=path, kind="became executable")
-    name = run.verification.name
-    if name in entries and entries[name].kind == "a file":
+    for file in (run.record, run.verification, *run.late_records()):
+        if file.name not in entries or entries[file.name].kind != "a file":
+            continue
         try:
-            confirm_checksum(read_json(run.verification), "verification")
-        except RecordError:
-            yield FileChange(path=name, kind=CHANGED)
+            value = read_json(file)
+            confirm_checksum(value, file.name)
+            if readable_json(value) != read_plain(file, MAX_JSON_BYTES):
+                yield FileChange(path=file.name, kind=REWRITTEN)
+        except (OSError, RecordError):
+            yield FileChange(path=file.name, kind=CHANGED)
 
 
 def _distinct(changes: set[FileChange]) -> tuple[FileChange, ...]:

@@ -23,7 +23,6 @@ class OciImage:
     """The digests of an image's manifest, configuration and layers, as the manifest names them."""
 
     manifest: Digest
-    media_type: str
     config: Digest
     layers: tuple[Digest, ...]
 
@@ -57,7 +56,6 @@ def _images(descriptor: Mapping[str, Any], read: Read, depth: int) -> Iterator[O
     if "config" in value:
         yield OciImage(
             manifest=digest,
-            media_type=str(value.get("mediaType") or "application/vnd.oci.image.manifest.v1+json"),
             config=Digest.parse(str(value["config"].get("digest"))),
             layers=tuple(Digest.parse(str(layer.get("digest"))) for layer in value.get("layers", ())),
         )

@@ -33,6 +33,7 @@ from samebits.host.image_archive import unpack_layout
 from samebits.host.launch.installed_files import check_files, record_files
 
 _BLOBS = "blobs/sha256"
+_OCI = "application/vnd.oci.image"
 _BLOCK = 1 << 20
 _SMALL = 1 << 20  # bytes; manifests and configurations have thousands
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -106,12 +107,14 @@ class ApptainerImages:
         content = check_image(found, source)
         layout, image = draft / "layout", draft / "image"
         (layout / _BLOBS).mkdir(parents=True)
-        size = (source / _BLOBS / found.manifest.hex).stat().st_size
-        manifest = {"mediaType": found.media_type, "digest": str(found.manifest), "size": size}
         # Two layers may be the same file.
-        for digest in {found.manifest, found.config, *found.layers}:
+        for digest in {found.config, *found.layers}:
             os.rename(source / _BLOBS / digest.hex, layout / _BLOBS / digest.hex)
-        write_atomically(layout / "index.json", canonical_json({"schemaVersion": 2, "manifests": [manifest]}))
+        manifest = _manifest(layout, found)
+        name = Digest.of_bytes(manifest)
+        write_atomically(layout / _BLOBS / name.hex, manifest)
+        only = _descriptor(layout, name, f"{_OCI}.manifest.v1+json")
+        write_atomically(layout / "index.json", canonical_json({"schemaVersion": 2, "manifests": [only]}))
         write_atomically(layout / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         image.mkdir()
         self.apptainer.unpack(layout, image / "rootfs")
@@ -134,6 +137,28 @@ class ApptainerImages:
         if not entrypoint or not entrypoint[-1].endswith(_ENTRYPOINT):
             raise ImageError(f"the image {image.reference} is of a samebits without Apptainer; use Docker or Podman")
         return Unpacked(rootfs=folder / "rootfs", entrypoint=entrypoint, folder=str(values.get("WorkingDir") or "/"))
+
+
+def _manifest(layout: Path, found: OciImage) -> bytes:
+    """A manifest of what was checked, and of nothing else: one from outside may name addresses of its files."""
+    layers = [
+        _descriptor(layout, digest, f"{_OCI}.layer.v1.tar{'+gzip' if _is_gzip(layout / _BLOBS / digest.hex) else ''}")
+        for digest in found.layers
+    ]
+    config = _descriptor(layout, found.config, f"{_OCI}.config.v1+json")
+    return canonical_json(
+        {"schemaVersion": 2, "mediaType": f"{_OCI}.manifest.v1+json", "config": config, "layers": layers}
+    )
+
+
+def _descriptor(layout: Path, digest: Digest, media_type: str) -> dict[str, Any]:
+    size = (layout / _BLOBS / digest.hex).stat().st_size
+    return {"mediaType": media_type, "digest": str(digest), "size": size}
+
+
+def _is_gzip(layer: Path) -> bool:
+    with layer.open("rb") as file:
+        return file.read(len(_GZIP)) == _GZIP
 
 
 def _folder(image: Image) -> Path:

@@ -16,7 +16,7 @@ from samebits.core.cpu_info import describe_cpu, microcode
 from samebits.core.determinism_profile import Profile
 from samebits.core.digest import Digest, confirmed_fields, with_checksum
 from samebits.core.errors import RecordError, StorageError
-from samebits.core.jsonio import Fields, readable_json, write_atomically
+from samebits.core.jsonio import Fields, parse_json, readable_json, write_atomically
 from samebits.core.recipe import ImageIdentity
 from samebits.host.cache_dir import cache_folder, read_own
 from samebits.host.launch.runtime import Runtime
@@ -80,7 +80,7 @@ def fingerprint_key(profile: Profile, software: ImageIdentity) -> dict[str, Any]
 def read_cached(key: Mapping[str, Any]) -> dict[str, str] | None:
     """The digests that were kept under a key; None where there are none, or the file is damaged."""
     try:
-        value = json.loads(read_own(_path(key)))
+        value = parse_json(read_own(_path(key)))
         fields = confirmed_fields(value, FINGERPRINT_FORMAT, FINGERPRINT_VERSION)
         if fields.get("key", dict) != key:
             return None

@@ -7,7 +7,6 @@ In the run's folder, one file for each statement and key:
     signed.sbom.<8 digits of the key's id>.json          the packages it was trained with
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samebits.core.errors import RecordError, shorten
-from samebits.core.jsonio import Fields, canonical_json, readable_json, write_atomically
+from samebits.core.jsonio import Fields, canonical_json, parse_json, readable_json, write_atomically
 from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_files import plain_names, read_plain
@@ -122,7 +121,7 @@ def _envelopes(run: RunDir) -> Iterator[_Signed]:
         if match is None:
             continue
         try:
-            value = json.loads(read_plain(run.path / name, MAX_BYTES, run.path))
+            value = parse_json(read_plain(run.path / name, MAX_BYTES, run.path))
             yield _Signed(name=name, kind=match[1], envelope=Envelope.from_dict(value))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, Error) as error:
             raise RecordError(f"{run.path / name} is no signed statement; remove it") from error
@@ -148,7 +147,7 @@ def _payload(run: RunDir, kind: str, key: "SSlibKey", found: list[_Signed]) -> d
 def parse_statement(path: Path, payload_type: str, payload: bytes) -> dict[str, Any]:
     """The in-toto statement in a payload whose signature was verified; raises RecordError."""
     try:
-        value = Fields(json.loads(payload)).rest()
+        value = Fields(parse_json(payload)).rest()
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is no in-toto statement") from error
     if payload_type != PAYLOAD_TYPE or value.get("_type") != STATEMENT:

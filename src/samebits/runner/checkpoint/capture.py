@@ -191,8 +191,8 @@ class StateCapture:
             return self._folders.leave_bytes(value)
         if type(value) is complex:
             return {"complex": [value.real.hex(), value.imag.hex()]}
-        if isinstance(value, enum.Enum) and not member_attributes(value) and value.name in type(value).__members__:
-            return {"member": {"class": qualified_name(type(value)), "name": value.name}}
+        if isinstance(value, enum.Enum) and not member_attributes(value):
+            return {"member": encoding.encoded_member(value)}
         if (opened := encoding.name_in_file(value)) is not None:
             return {"constant": opened}
         found = frozen_value(value) if self._frozen else None
@@ -219,10 +219,8 @@ class StateCapture:
     def _object(self, value: Any, where: str) -> Encoded:
         kind = type(value)
         if isinstance(value, enum.Enum):
-            if value.name not in kind.__members__:  # several flags
-                return unsaved(value, where)
             attributes = self._attributes(value, member_attributes(value), f"{qualified_name(kind)}.{value.name}")
-            return {"member": {"class": qualified_name(kind), "name": value.name, "attributes": attributes}}
+            return {"member": encoding.encoded_member(value) | {"attributes": attributes}}
         if type(value) in (io.StringIO, io.BytesIO) and not value.closed:
             check_no_attributes(value, where)
             return {"buffer": [self.encode(value.getvalue(), where), value.tell()], "class": qualified_name(kind)}

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from samebits.core.digest import Digest
-from samebits.runner.checkpoint.capture_containers import Encode
+from samebits.runner.checkpoint.array_layout import strides_of
+from samebits.runner.checkpoint.capture_containers import Encode, with_class
 from samebits.runner.checkpoint.encoding import Encoded, UncapturableError, qualified_name
 from samebits.runner.checkpoint.generators import seeds_as_json, seeds_of
 from samebits.runner.checkpoint.global_rngs import generator_kinds
@@ -61,7 +62,12 @@ class ArrayCapture:
         if value.nbytes >= _LARGE_BYTES and self._is_unchanged(value):
             return {"unchanged": qualified_name(value)}
         # The checkpoint is written later, when the script may have changed the array.
-        return {"array": self.array(value.copy() if value.flags.writeable or value.base is not None else value)}
+        held = self.array(value.copy() if value.flags.writeable or value.base is not None else value)
+        if (strides := strides_of(value)) is not None:
+            held["strides"] = strides
+        if value.dtype.byteorder == ">":
+            held["big_endian"] = True
+        return with_class({"array": held}, value)
 
     def _is_unchanged(self, large: Any) -> bool:
         """Whether a large array is as it was when training began; at that time, it is remembered."""
@@ -133,4 +139,4 @@ def _digest(array: Any) -> Digest:
 
 def _dtype_name(dtype: Any) -> str:
     """NumPy's own types with their byte order, such as `<f4`; types that others add by name, such as `bfloat16`."""
-    return str(dtype.str if dtype.isbuiltin == 1 or dtype.kind in "SUmM" else dtype.name).replace(">", "<")
+    return str(dtype.str if dtype.isbuiltin != 2 else dtype.name).replace(">", "<")

@@ -18,7 +18,7 @@ from samebits.runner.checkpoint.code_inspection import (
     names_and_texts,
     own_globals,
 )
-from samebits.runner.checkpoint.encoding import EMPTY, Encoded, UncapturableError, qualified_name
+from samebits.runner.checkpoint.encoding import EMPTY, Encoded, UncapturableError, place_of, qualified_name
 from samebits.runner.checkpoint.library_objects import is_library_class
 from samebits.runner.checkpoint.object_inspection import is_cache
 from samebits.runner.compat import cpython_private
@@ -59,7 +59,8 @@ class CodeCapture:
         if isinstance(value, type):
             return {"type": self._type(value, where)}
         if isinstance(value, types.FunctionType):
-            return {"function": {"name": qualified_name(value), **self._function(value, where)}}
+            named = {"name": qualified_name(value), "place": place_of(value)}
+            return {"function": named | self._function(value, where)}
         if isinstance(value, (functools.partial, functools.partialmethod)):
             if beside := getattr(value, "__dict__", {}).keys() - {"func", "args", "keywords"}:
                 raise UncapturableError(f"{where} is a partial with attributes ({min(beside)}); hold them elsewhere")

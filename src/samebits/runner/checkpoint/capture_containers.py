@@ -23,10 +23,7 @@ def encode_container(value: Any, where: str, encode: Encode) -> Encoded | None:
         return _encode_sequence(value, where, encode)
     if isinstance(value, dict) or _is_kept_by_items(value):
         pairs = [[encode(key, where), encode(item, f"{where}[{key!r}]")] for key, item in value.items()]
-        name = qualified_name(type(value))
-        if isinstance(value, collections.defaultdict):
-            name += f" of {qualified_name(value.default_factory)}"
-        return {"dict": pairs} | ({} if _is_plain(value, dict) else {"class": name})
+        return with_class({"dict": pairs}, value)
     if isinstance(value, (set, frozenset)) and _is_plain(value, type(value)):
         return _encode_set(value, where, encode)
     return None
@@ -46,12 +43,32 @@ def _is_kept_by_items(value: Any) -> bool:
 def _encode_sequence(value: Any, where: str, encode: Encode) -> Encoded:
     kind = next(kind for kind in _SEQUENCES if isinstance(value, kind))
     items = [encode(item, f"{where}[{index}]") for index, item in enumerate(value)]
-    # A subclass or a bounded deque can only be restored into an object of its class.
-    special = not _is_plain(value, kind) or getattr(value, "maxlen", None) is not None
-    return {kind.__name__: items} | ({"class": qualified_name(type(value))} if special else {})
+    return with_class({kind.__name__: items}, value)
 
 
-def _is_plain(value: Any, kind: type) -> bool:
+def with_class(encoded: Encoded, value: Any) -> Encoded:
+    """An encoded container or array with its class, if only an object of that class can hold what was captured."""
+    kind = held_class(value)
+    return encoded if kind is None else {**encoded, "class": kind}
+
+
+def held_class(value: Any) -> str | None:
+    """The class of a container or array that is not Python's or NumPy's usual one, and how many items it may hold."""
+    import numpy as np
+
+    if isinstance(value, np.ndarray):
+        return None if type(value) in (np.ndarray, np.memmap) else qualified_name(type(value))
+    kind = next((kind for kind in BUILTIN_CONTAINERS if isinstance(value, kind)), None)
+    most = value.maxlen if isinstance(value, collections.deque) else None
+    if most is not None:
+        return f"{qualified_name(type(value))} of at most {most}"
+    if (kind is None and not isinstance(value, collections.abc.MutableMapping)) or _is_plain(value, kind):
+        return None
+    made = value.default_factory if isinstance(value, collections.defaultdict) else None
+    return qualified_name(type(value)) + ("" if made is None else f" of {qualified_name(made)}")
+
+
+def _is_plain(value: Any, kind: type | None) -> bool:
     """Whether a container is one of Python's, or Keras or TensorFlow put it in the place of one."""
     return type(value) is kind or type(value).__module__ in keras_private.WRAPPER_MODULES
 

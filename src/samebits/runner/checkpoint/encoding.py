@@ -1,6 +1,7 @@
 """The format of saved state: JSON and bytes, and the names by which it refers to objects and paths."""
 
 import base64
+import enum
 import functools
 import io
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from samebits.core.digest import Digest
+from samebits.runner.checkpoint.array_layout import with_strides
 from samebits.runner.digests.tensors import strings_of
 
 Encoded = Any
@@ -97,20 +99,40 @@ class Content:
     def array(self, encoded: Mapping[str, Any]) -> Any:
         """A writable copy of a saved array."""
         import numpy as np
-        import tensorflow as tf
 
         raw = base64.b64decode(encoded["in"]) if "in" in encoded else self._read(Digest.parse(encoded["at"]))
         name = encoded["dtype"]
         if name == "|O":  # a variable of strings
             return np.array([*strings_of(raw)], "O").reshape(encoded["shape"])
         # NumPy's own types begin with the byte order; others, such as bfloat16, are looked up by name.
-        dtype = np.dtype(name) if name[0] in "<|" else tf.as_dtype(name).as_numpy_dtype
-        return np.frombuffer(raw, dtype).reshape(encoded["shape"]).copy()
+        dtype = np.dtype(name) if name[0] in "<|" else _named_type(name)
+        found = np.frombuffer(raw, dtype).reshape(encoded["shape"]).copy()
+        if "big_endian" in encoded:
+            found = found.astype(found.dtype.newbyteorder(">"))
+        return with_strides(found, encoded["strides"]) if "strides" in encoded else found
+
+
+def _named_type(name: str) -> Any:
+    import tensorflow as tf
+
+    return tf.as_dtype(name).as_numpy_dtype
 
 
 def kind_of(encoded: Mapping[str, Any]) -> str:
     """The kind of an encoded object: its first key, apart from number, marks, class and what a cache has counted."""
     return next(key for key in encoded if key not in ("#", NEW, WAS, "class", "misses"))
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two values are one object, or equal ones without an identity that a script could rely on."""
+    plain = type(one) is type(other) and type(one) in (*PLAIN, float, bytes, complex)
+    return one is other or (plain and repr(one) == repr(other))
+
+
+def encoded_member(member: enum.Enum) -> dict[str, Any]:
+    """A member of an enumeration by its name; several flags together, which are no member, by their value, too."""
+    named = {"class": qualified_name(type(member)), "name": member.name}
+    return named if member.name in type(member).__members__ else {**named, "value": member.value}
 
 
 def name_in_file(value: Any) -> str | None:
@@ -140,10 +162,20 @@ def qualified_name(value: Any) -> str:
     return kind if not text or " at 0x" in text else f"{kind} {text}"
 
 
-def resolve_name(name: str, where: str) -> Any:
+def place_of(function: Any) -> str | None:
+    """The line and column of a function's first expression; all lambdas of a module have one name."""
+    if not isinstance(function, types.FunctionType):
+        return None
+    code = function.__code__
+    # What comes first for the interpreter alone has no columns.
+    column = next((column for _, _, column, end in code.co_positions() if end), None)
+    return f"{code.co_firstlineno}:{column}"
+
+
+def resolve_name(name: str, where: str, place: str | None = None) -> Any:
     """Look up a function in a loaded module of the script or a library; never imports or calls anything.
 
-    Raises UncapturableError if there is no such function.
+    Raises UncapturableError if there is no such function, or one from another `place`.
     """
     module, _, path = name.partition(":")
     # Never imported: a checkpoint must not run code.
@@ -151,6 +183,6 @@ def resolve_name(name: str, where: str) -> Any:
     for part in path.split("."):
         found = getattr(found, part, None)
     # Classes and other callables are refused, as creating instances could run code.
-    if not isinstance(found, types.FunctionType):
+    if not isinstance(found, types.FunctionType) or place not in (None, place_of(found)):
         raise UncapturableError(f"{where} was the function {name}, which was created during training; create it before")
     return found

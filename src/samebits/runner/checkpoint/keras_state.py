@@ -2,11 +2,11 @@
 
 import functools
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from samebits.core.digest import Digest
-from samebits.runner.checkpoint.encoding import PLAIN
+from samebits.runner.checkpoint.encoding import PLAIN, UncapturableError
 from samebits.runner.checkpoint.global_rngs import generator_kinds
 from samebits.runner.compat import keras_private
 
@@ -171,3 +171,13 @@ def _is_plain_value(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(_is_plain_value(item) for item in value.values())
     return type(value) in (*PLAIN, float) or type(value).__module__ == "numpy"
+
+
+def paired(encoded: list[Any], live: Iterable[Any], where: str) -> Iterator[tuple[Any, Any]]:
+    """Saved variables or layers, each with its live one; raises UncapturableError where there are not as many."""
+    found = list(live)
+    if len(found) != len(encoded):
+        raise UncapturableError(
+            f"{where} had {len(encoded)} variables or layers, but has {len(found)} when the script runs again"
+        )
+    return zip(encoded, found, strict=True)

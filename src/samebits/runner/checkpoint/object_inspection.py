@@ -9,7 +9,7 @@ import struct
 import sys
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -132,6 +132,13 @@ def has_plain_attributes(value: Any) -> bool:
     return getattr(type(value), "__setattr__", None) in (object.__setattr__, None) or hasattr(
         type(value), "__dataclass_fields__"
     )
+
+
+def delete_attributes(value: Any, names: Iterable[str]) -> None:
+    """Delete those of an object's own attributes that it has, without code of its class."""
+    for name in names:
+        if name in (attributes_of(value) or {}):
+            object.__delattr__(value, name)
 
 
 def cell_content(cell: Any) -> Any:

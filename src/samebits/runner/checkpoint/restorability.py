@@ -86,8 +86,8 @@ def _check_holder(captured: Mapping[str, Any], initial: Encoded, where: str) -> 
 
 def _check_function(content: Mapping[str, Any], known: Mapping[str, Any] | None, where: str) -> None:
     # A named function of a module can be looked up; a new closure cannot be created.
-    if known is None or known["name"] != content["name"]:
-        resolve_name(content["name"], where)
+    if known is None or any(known.get(key) != content.get(key) for key in ("name", "place")):
+        resolve_name(content["name"], where, content.get("place"))
         known = {"cells": [], "holds": None}
     for number, item in enumerate(content["cells"]):
         cell = known["cells"][number] if number < len(known["cells"]) else None
@@ -166,6 +166,9 @@ def _check_object(
     for name, item in content.get("of", ()):
         _check_value(item, classes.get(name), name)
     _check_attributes(content, known, where, required=kind != "object" or content["ours"])
+    gone = known.get("attributes", {}).keys() - content["attributes"].keys() if kind == "object" else ()
+    if gone and content["ours"]:
+        content["without"] = sorted(gone)
 
 
 def _check_inner(content: Mapping[str, Any], known: Mapping[str, Any], where: str, *, built: bool) -> None:

@@ -9,10 +9,12 @@ import enum
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from samebits.runner.checkpoint.array_layout import restored_array
+from samebits.runner.checkpoint.capture_containers import held_class
 from samebits.runner.checkpoint.code_inspection import holding_methods
 from samebits.runner.checkpoint.encoding import (
     EMPTY,
@@ -25,13 +27,15 @@ from samebits.runner.checkpoint.encoding import (
     Encoded,
     PathMap,
     UncapturableError,
+    is_same,
     kind_of,
+    place_of,
     qualified_name,
     resolve_name,
 )
 from samebits.runner.checkpoint.generators import restored_generator, restored_random, restored_seeds, restored_state
-from samebits.runner.checkpoint.keras_state import inner_parts, variables_of
-from samebits.runner.checkpoint.object_inspection import cell_content, has_plain_attributes, is_cache
+from samebits.runner.checkpoint.keras_state import inner_parts, paired, variables_of
+from samebits.runner.checkpoint.object_inspection import cell_content, delete_attributes, has_plain_attributes, is_cache
 from samebits.runner.compat import keras_private, multi_worker, tensorflow_private
 
 _IMMUTABLE = ("float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member", "unsaved", "file")
@@ -93,7 +97,14 @@ class StateRestorer:
         return moved
 
     def _own(self, encoded: Mapping[str, Any], live: Any, where: str) -> Any:
-        """The live object, or None where another value was restored into it: the two were one when training began."""
+        """The live object, or None where another value was restored into it: the two were one when training began.
+
+        None, too, where it is of another class than the saved one, which is a usual one then.
+        """
+        if kind_of(encoded) in REPLACEABLE and held_class(live) != encoded.get("class"):
+            if "class" in encoded:
+                raise UncapturableError(f"{where} is no {encoded['class']} when the script runs again")
+            live = None
         taken = kind_of(encoded) in REPLACEABLE and live is not None and id(live) in self._taken
         self._taken.setdefault(id(live), live)
         if not taken:
@@ -122,7 +133,8 @@ class StateRestorer:
     def _member(self, content: Any, live: Any, where: str) -> Any:
         if not isinstance(live, enum.Enum):
             return live
-        member = type(live)[content["name"]]
+        # Flags together have a value and no name of their own.
+        member = type(live)(content["value"]) if "value" in content else type(live)[content["name"]]
         self._attributes(content.get("attributes", {}), member, where)
         return member
 
@@ -143,17 +155,7 @@ class StateRestorer:
         return live
 
     def _array(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002
-        import numpy as np
-
-        saved = self._content.array(content)
-        # Equal arrays are not written to: the script may share them, or have made them read-only.
-        if isinstance(live, np.ndarray) and live.shape == saved.shape and live.dtype == saved.dtype:
-            if np.array_equal(live.reshape(-1).view("uint8"), saved.reshape(-1).view("uint8")):
-                return live
-            if live.flags.writeable:
-                live[...] = saved
-                return live
-        return saved
+        return restored_array(self._content.array(content), live)
 
     def _unchanged(self, content: Any, live: Any, where: str) -> Any:
         return self._immutable("constant", content, live, where)
@@ -189,12 +191,12 @@ class StateRestorer:
 
     def _restore_optimizer(self, content: Any, live: Any, where: str) -> None:
         known = keras_private.optimizer_variables(live) if live.built else [None] * len(content["trained"])
-        trained = [self.value(item, variable, where) for item, variable in _paired(content["trained"], known, where)]
+        trained = [self.value(item, variable, where) for item, variable in paired(content["trained"], known, where)]
         if content["built"] and not live.built:
             # Its first step would have built it.
             with keras_private.scope_of(live, content.get("parent")):
                 live.build(trained)
-        for item, variable in _paired(content["variables"], live.variables, where):
+        for item, variable in paired(content["variables"], live.variables, where):
             self.value(item, variable, where)
         self._attributes(content["attributes"], live, where)
 
@@ -203,11 +205,11 @@ class StateRestorer:
             # Its first step would have built it.
             live.build_from_config({"input_shape": tuple(content["build"])})
         variables = [live.state] if hasattr(live, "state") and not hasattr(live, "variables") else variables_of(live)
-        for item, variable in _paired(content["variables"], variables, where):
+        for item, variable in paired(content["variables"], variables, where):
             self.value(item, variable, where)
         self._bases(content, live)
         self._attributes(content["attributes"], live, where)
-        for item, layer in _paired(content.get("inner", []), inner_parts(live) if "inner" in content else (), where):
+        for item, layer in paired(content.get("inner", []), inner_parts(live) if "inner" in content else (), where):
             self.value(item, layer, f"{where}.{layer.name}")
         return live
 
@@ -242,7 +244,7 @@ class StateRestorer:
     def _tuple(self, content: Any, live: Any, where: str) -> Any:
         items = self._items(content, live, where)
         # The same tuple is kept if possible, as other objects may refer to it.
-        if isinstance(live, tuple) and list(map(id, live)) == list(map(id, items)):
+        if isinstance(live, tuple) and len(live) == len(items) and all(map(is_same, live, items)):
             return live
         return type(live)(*items) if isinstance(live, tuple) and hasattr(live, "_fields") else tuple(items)
 
@@ -294,8 +296,10 @@ class StateRestorer:
         return live
 
     def _function(self, content: Any, live: Any, where: str) -> Any:
-        if not isinstance(live, types.FunctionType) or qualified_name(live) != content["name"]:
-            live = resolve_name(content["name"], where)
+        place = content.get("place")
+        found = qualified_name(live) == content["name"] and place in (None, place_of(live))
+        if not (isinstance(live, types.FunctionType) and found):
+            live = resolve_name(content["name"], where, place)
         if content["holds"] is not None:
             self.value(content["holds"], [list(live.__defaults__ or ()), live.__kwdefaults__ or {}, vars(live)], where)
         # Cells are shared between closures, and so are changed in place.
@@ -327,10 +331,11 @@ class StateRestorer:
     def _partial(self, content: Any, live: Any, where: str) -> Any:
         if not hasattr(live, "keywords"):
             raise UncapturableError(f"{where} is not a partial function when the script runs again")
-        for item, part in zip(content, (live.func, live.args, live.keywords), strict=True):
-            if self.value(item, part, where) is not part:
-                raise UncapturableError(f"{where} is another partial function than when the script runs again")
-        return live
+        held = (live.func, live.args, live.keywords)
+        parts = [self.value(item, part, where) for item, part in zip(content, held, strict=True)]
+        # Its function and arguments cannot be changed in place.
+        same = all(one is other for one, other in zip(parts, held, strict=True))
+        return live if same else type(live)(parts[0], *parts[1], **parts[2])
 
     def _object(self, content: Any, live: Any, where: str) -> Any:
         if qualified_name(type(live)) != content["class"]:
@@ -338,6 +343,7 @@ class StateRestorer:
             raise UncapturableError(f"{what}, which a resumed run cannot create; create it before")
         self._bases(content, live)
         self._attributes(content["attributes"], live, where)
+        delete_attributes(live, content.get("without", ()))
         return live
 
     def _attributes(self, content: Mapping[str, Any], live: Any, where: str) -> None:
@@ -354,12 +360,3 @@ class StateRestorer:
 
 def _is_path(value: Any, text: str) -> bool:
     return isinstance(value, PurePath) and str(value) == text
-
-
-def _paired(encoded: list[Any], live: Iterable[Any], where: str) -> Iterator[tuple[Any, Any]]:
-    found = list(live)
-    if len(found) != len(encoded):
-        raise UncapturableError(
-            f"{where} had {len(encoded)} variables or layers, but has {len(found)} when the script runs again"
-        )
-    return zip(encoded, found, strict=True)

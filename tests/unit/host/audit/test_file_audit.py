@@ -14,7 +14,7 @@ from samebits.core.recipe import KNOWN_LOGS
 from samebits.core.record import RUNNING, Outcome, read_record, write_record
 from samebits.core.result import OutputFile, Result
 from samebits.core.run_dir import RunDir
-from samebits.host.audit.file_audit import FileAudit, audit_files
+from samebits.host.audit.file_audit import REWRITTEN, FileAudit, audit_files
 from support.fake_runner import Played, played
 
 __all__ = ["played"]
@@ -240,6 +240,35 @@ def test_a_record_that_was_changed(run: RunDir, played: Played) -> None:
     done = played.call("audit", run.path.name)
     assert done.status == 2
     assert "the checksum does not match" in done.out
+
+
+def test_a_record_with_a_second_result(run: RunDir, played: Played) -> None:
+    run.record.chmod(0o644)
+    run.record.write_text('{"result": {"forged": 1},' + run.record.read_text().removeprefix("{"))
+    done = played.call("audit", run.path.name)
+    assert done.status == 2
+    assert "the key 'result' is there twice" in done.out
+    done = played.call("show", run.path.name)
+    assert done.status == 2
+    assert "the key 'result' is there twice" in done.err
+
+
+@pytest.mark.parametrize("more", ["\n", " \n\n"])
+def test_a_record_of_the_same_values_in_other_bytes(run: RunDir, played: Played, more: str) -> None:
+    run.record.chmod(0o644)
+    run.record.write_text(run.record.read_text() + more)
+    (found,) = json.loads(played.call("audit", run.path.name, "--json").out)
+    assert found["files"] == [{"path": "record.json", "change": REWRITTEN}]
+    done = played.call("audit", run.path.name)
+    assert done.status == 2
+    assert done.out.splitlines()[-1] == "changed"
+
+
+def test_files_of_a_run_that_lives_are_named_once_it_ended(run: RunDir) -> None:
+    for name in (".reserve", ".record.x", ".record.json.a1", ".files.jsonl.b2"):
+        (run.path / name).write_text("x")
+        assert [str(change) for change in audit(run).changes] == [f"{name} was added"]
+        (run.path / name).unlink()
 
 
 def trains(played: Played, name: str) -> bool:

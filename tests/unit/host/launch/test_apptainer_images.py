@@ -27,7 +27,7 @@ _UNPACK = """\
 [ $1 = --version ] && exit
 case $6 in
   docker:*) mkdir -p "$5" cache/blob && cp -r "$REGISTRY"/* cache/blob ;;
-  *) mkdir -p "$5/opt" && cat layout/index.json >"$5/opt/index" ;;
+  *) mkdir -p "$5/opt" && cat layout/index.json >"$5/opt/index" && cp -r layout/blobs/sha256 "$5/opt/blobs" ;;
 esac
 """
 
@@ -44,11 +44,13 @@ class Layout:
         self.config: dict[str, Any] = {"architecture": "amd64", "os": "linux", "config": process}
         self.diff_ids = [f"sha256:{hashlib.sha256(self.content).hexdigest()}"]
         self.index: list[dict[str, Any]] = []
+        self.more: dict[str, Any] = {}
 
     def write(self) -> tuple[Digest, Digest]:
         """The digests of configuration and manifest."""
         config = self.blob(json.dumps(self.config | {"rootfs": {"diff_ids": self.diff_ids}}).encode())
-        manifest = self.blob(json.dumps({"config": config, "layers": [self.blob(self.layer)]}).encode())
+        layers = [self.blob(self.layer) | self.more]
+        manifest = self.blob(json.dumps({"config": config, "layers": layers, **self.more}).encode())
         self.index.append(manifest)
         (self.folder / "index.json").write_text(json.dumps({"manifests": self.index}))
         return Digest.parse(config["digest"]), Digest.parse(manifest["digest"])
@@ -105,11 +107,46 @@ def test_an_image_is_unpacked_once_and_found_by_its_digest(
     assert list(images.images()) == [image]
     unpacked = images.unpacked(image)
     assert (unpacked.entrypoint[0], unpacked.folder) == ("/p", "/work")
-    # Apptainer was given this manifest alone.
-    given = json.loads((unpacked.rootfs / "opt" / "index").read_bytes())
-    assert [item["digest"] for item in given["manifests"]] == [str(manifest)]
+    given, (content, *others) = given_to_apptainer(unpacked.rootfs)
+    assert Digest.of_bytes(content) != manifest
+    assert [item["digest"] for item in given] == [str(Digest.of_bytes(content))]
+    assert sorted(others) == sorted(
+        [layout.layer, (tmp_path / "cache" / "apptainer" / config.hex / "config.json").read_bytes()]
+    )
     images.check(image, thorough=True)
     assert [path.name for path in (tmp_path / "cache" / "apptainer").iterdir() if path.is_dir()] == [config.hex]
+
+
+def given_to_apptainer(rootfs: Path) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """What its index names, and the content of all files, the manifest first."""
+    index = json.loads((rootfs / "opt" / "index").read_bytes())["manifests"]
+    blobs = {path.name: path.read_bytes() for path in (rootfs / "opt" / "blobs").iterdir()}
+    first = index[0]["digest"].removeprefix("sha256:")
+    return index, [blobs.pop(first), *blobs.values()]
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_apptainer_is_given_no_address(images: ApptainerImages, layout: Layout, *, compressed: bool) -> None:
+    layout.layer = layout.layer if compressed else layout.content
+    layout.more = {"urls": ["http://127.0.0.1:9/layer"], "annotations": {"a": "b"}}
+    image = load(images, layout, layout.write()[0])
+    content = given_to_apptainer(images.unpacked(image).rootfs)[1][0]
+    assert json.loads(content) == {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": image.id,
+            "size": (images.unpacked(image).rootfs.parent / "config.json").stat().st_size,
+        },
+        "layers": [
+            {
+                "mediaType": f"application/vnd.oci.image.layer.v1.tar{'+gzip' if compressed else ''}",
+                "digest": str(Digest.of_bytes(layout.layer)),
+                "size": len(layout.layer),
+            }
+        ],
+    }
 
 
 def test_a_file_that_was_changed_later(images: ApptainerImages, layout: Layout) -> None:
