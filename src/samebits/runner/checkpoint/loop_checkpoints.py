@@ -150,6 +150,7 @@ class LoopCheckpoints:
         if found is not None:
             self._restore_datasets(phase, found)
             self._manager.restore(phase, found)
+            self._traces.restore(phase.roots, found.state)
             place = {"event": "round", "stage": phase.number, "round": found.position.epoch - 1}
             confirm_restored(self._ledger, found, place, _digests(phase))
         if self._manager.writes:
@@ -175,7 +176,7 @@ class LoopCheckpoints:
         captured = [
             (phase.opened.get(id(dataset)), data_iterator.captured_state(dataset)) for dataset in phase.datasets
         ]
-        return StatePart(values={"datasets": captured})
+        return StatePart(values={"datasets": captured, **self._traces.capture(phase.roots)})
 
     def _append_line(self, phase: LoopPhase, number: int) -> None:
         """Write the ledger's line for an iteration."""
