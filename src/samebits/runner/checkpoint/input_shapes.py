@@ -150,13 +150,13 @@ def _encoded(value: Any) -> Encoded:
     if type(value) is tf.TensorSpec or isinstance(value, (tf.Tensor, np.ndarray, np.generic)):
         shape = tf.TensorShape(value.shape)
         return {"tensor": [tf.as_dtype(value.dtype).name, None if shape.rank is None else shape.as_list()]}
-    if isinstance(value, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+    if isinstance(value, tf.data.Iterator):
         return {"iterator": _encoded(value.element_spec)}
     if type(value) in _SEQUENCES:
         return {type(value).__name__: [_encoded(item) for item in value]}
     if type(value) is dict and all(isinstance(name, str) for name in value):
         return {"dict": [[name, _encoded(item)] for name, item in value.items()]}
-    return {"other": repr(value if isinstance(value, tf.TypeSpec) else type(value))}
+    return {"other": repr(value if isinstance(value, tf.TypeSpec) else getattr(value, "element_spec", type(value)))}
 
 
 _SEQUENCES = {list: "list", tuple: "tuple"}
