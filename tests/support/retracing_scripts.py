@@ -21,6 +21,15 @@ for size in (11, 16, 11):
     seen += model.train_on_batch(images(10)[:5], y[:5], return_dict=True).values()
 np.save(OUT + "/seen.npy", seen)
 """
+_BACK_TO_A_SIZE = """
+model = keras.Sequential([L.Input((None, None, 1)), L.Conv2D(4, 3, activation="relu", padding="same"),
+                          L.GlobalAveragePooling2D(), L.Dense(3)])
+model.compile(keras.optimizers.SGD(0.1), loss)
+for size, epochs in ((11, 1), (16, 6), (11, 12)):
+    images = rng.normal(size=(48, size, size, 1)).astype("float32")
+    model.fit(images, y[:48], batch_size=16, epochs=epochs, verbose=0)
+"""
+"""Killed in the second fit: the third one uses the graph of the first, not the one for any size."""
 _SIZES_OF_A_LOOP = """
 del rng
 model = keras.Sequential([L.Input((None, 3)), L.GRU(6, return_sequences=True), L.GlobalAveragePooling1D(), L.Dense(3)])
@@ -71,6 +80,7 @@ _REMAKES = """
         self.kept.append(float(soft(self.model(x))))"""
 
 RESUMED = {
+    "back to the images of an earlier fit": _BACK_TO_A_SIZE,
     "fits, validation and single batches of several sizes": _SIZES,
     "batches of several lengths in a loop": _SIZES_OF_A_LOOP,
     "graphs of callbacks that hold other numbers": _IN_CALLBACKS,
