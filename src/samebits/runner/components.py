@@ -21,6 +21,7 @@ from samebits.runner.checkpoint.loop_traces import LoopTraces
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.random_streams import RandomStreams
 from samebits.runner.checkpoint.temporary_files import private_temporary_folder
+from samebits.runner.checkpoint.trace_inputs import TraceGuard
 from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
 from samebits.runner.compat import cpython_private
 from samebits.runner.compat.features import EXACT_RESUME, EXPORT_ORDER
@@ -77,7 +78,7 @@ class Checkpointing:
         traces = LoopTraces(manager, lambda module: is_ours(module, str(folder.work)))
         return cls(
             manager=manager,
-            fits=FitCheckpoints(manager, signals, has_traced=lambda: unsupported_ops.has_traced),
+            fits=FitCheckpoints(manager, signals, TraceGuard(manager, lambda: unsupported_ops.has_traced), traces),
             loops=LoopCheckpoints(manager, ledger, unsupported_ops, traces),
             unsupported_ops=unsupported_ops,
             streams=streams,

@@ -30,6 +30,7 @@ from samebits.runner.checkpoint.fit_phase import (
     validation_state,
 )
 from samebits.runner.checkpoint.ledger_line import confirm_fit, confirm_step
+from samebits.runner.checkpoint.loop_traces import LoopTraces
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.phases import StatePart, as_input_error
 from samebits.runner.checkpoint.trace_inputs import TraceGuard
@@ -44,13 +45,14 @@ _FINISHED = 1 << 30  # the initial epoch of a `fit` with no epoch left to train
 class FitCheckpoints:
     """Saves and restores every `fit`, and ends it at a signal that waits for a checkpoint.
 
-    `has_traced` says whether the process has traced a graph.
+    `traces` knows what the steps of models were traced with, `functions` what the script's own functions were.
     """
 
-    def __init__(self, manager: CheckpointManager, signals: Signals, has_traced: Callable[[], bool]) -> None:
+    def __init__(self, manager: CheckpointManager, signals: Signals, traces: TraceGuard, functions: LoopTraces) -> None:
         self._manager = manager
         self._signals = signals
-        self._traces = TraceGuard(manager, has_traced)
+        self._traces = traces
+        self._functions = functions
         self._order = FitOrder(manager)
         self._warned = False
         self._fits = 0
@@ -174,6 +176,7 @@ class FitCheckpoints:
             if phase.builds:
                 with as_input_error(found.position):
                     build(phase)
+            self._functions.restore(phase.roots, found.state)
             phase.validation = found.state.get("validation")
             within_epoch = found.position.step is not None
             first = self._begin_within_epoch(phase, found) if within_epoch else self._begin_after_epoch(phase, found)
@@ -316,7 +319,7 @@ class FitCheckpoints:
             if phase.begun is None:
                 raise UncapturableError("the data of this epoch cannot be restored to its beginning")
             values = {"begun": phase.begun.values, "openings": self._order.capture(), **validation_state(phase)}
-            return StatePart(values=values, contents=phase.begun.contents)
+            return StatePart(values=values | self._functions.checked(phase.roots), contents=phase.begun.contents)
 
         with self._manager.work():
             if not self._can_save_within_epoch(phase):
@@ -334,7 +337,7 @@ class FitCheckpoints:
         def part() -> StatePart:
             self._traces.check(phase)
             saved = {**values, "feed": data_iterator.capture_feed(phase.feed), "openings": self._order.capture()}
-            return StatePart(values=saved | validation_state(phase))
+            return StatePart(values=saved | validation_state(phase) | self._functions.checked(phase.roots))
 
         position = Position(phase=phase.number, epoch=epoch + 1)
         with self._manager.work():

@@ -152,6 +152,7 @@ class LoopCheckpoints:
         if found is not None:
             self._restore_datasets(phase, found)
             self._manager.restore(phase, found)
+            self._traces.restore(phase.roots, found.state)
             place = {"event": "round", "stage": phase.number, "round": found.position.epoch - 1}
             confirm_restored(self._ledger, found, place, _digests(phase))
         if self._manager.writes:
@@ -177,7 +178,7 @@ class LoopCheckpoints:
         captured = [
             (phase.opened.get(id(dataset)), data_iterator.captured_state(dataset)) for dataset in phase.datasets
         ]
-        return StatePart(values={"datasets": captured})
+        return StatePart(values={"datasets": captured, **self._traces.capture(phase.roots)})
 
     def _append_line(self, phase: LoopPhase, number: int) -> None:
         """Write the ledger's line for an iteration."""

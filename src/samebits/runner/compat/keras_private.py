@@ -5,10 +5,11 @@ import dis
 import functools
 import inspect
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from samebits.runner.compat import tensorflow_private
 from samebits.runner.compat.patches import PatchTarget
 
 _SET_ON_CALLBACKS = frozenset({"model", "_model", "params"})
@@ -293,6 +294,37 @@ def kept_functions(model: Any) -> dict[str, Any]:
     return {name: function for name, function in found.items() if function is not None}
 
 
+def make_functions(model: Any, names: Iterable[str]) -> None:
+    """Make those of a model's `kept_functions` that are not there, as Keras does when it first uses them."""
+    for name in names:
+        if name in (TRAIN_FUNCTION, TEST_FUNCTION, PREDICT_FUNCTION):
+            getattr(model, f"make_{name}")()
+
+
+def step_functions(model: Any) -> dict[str, dict[str, Any]]:
+    """The `tf.function`s within each of a model's `kept_functions`: of many steps, and of one."""
+    found = {}
+    for name, function in kept_functions(model).items():
+        held = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {_STEPS: function}
+        listed = {part: _traced_function(held[part]) for part in (_STEPS, _STEP) if callable(held.get(part))}
+        found[name] = {part: item for part, item in listed.items() if item is not None}
+    return found
+
+
+_STEPS, _STEP = "multi_step_on_iterator", "one_step_on_data"
+
+
+def _traced_function(function: Any) -> Any:
+    """The `tf.function` that a function wraps; None where there is none."""
+    found = inspect.unwrap(function, stop=lambda item: tensorflow_private.python_function(item) is not None)
+    return found if tensorflow_private.python_function(found) is not None else None
+
+
+def is_of_step(function: types.FunctionType) -> bool:
+    """Whether a Python function is one that Keras traces to run a model's steps."""
+    return function.__module__.startswith("keras.")
+
+
 def runs_eagerly(model: Any) -> bool:
     """Whether a model's steps run as Python, and not as a graph."""
     import tensorflow as tf
@@ -305,5 +337,5 @@ def trace_step(model: Any, element_spec: Any) -> None:
     import tensorflow as tf
 
     model.make_train_function()
-    step = inspect.getclosurevars(model.train_function).nonlocals["multi_step_on_iterator"]
+    step = inspect.getclosurevars(model.train_function).nonlocals[_STEPS]
     step.get_concrete_function(tf.data.IteratorSpec(element_spec))

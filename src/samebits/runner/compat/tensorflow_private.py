@@ -65,6 +65,13 @@ def first_trace_location() -> PatchTarget:
     return polymorphic_function.Function, "_initialize"
 
 
+def call_location() -> PatchTarget:
+    """The method that calls a `tf.function`."""
+    from tensorflow.python.eager.polymorphic_function import polymorphic_function
+
+    return polymorphic_function.Function, "__call__"
+
+
 def identity_set_location() -> PatchTarget:
     """Where a set of objects by their identity is made."""
     from tensorflow.python.util import object_identity
