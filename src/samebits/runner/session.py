@@ -187,7 +187,7 @@ class Session:
             profile=profile,
             trial=trial,
             note=self._note,
-            before_training=self._before_training,
+            before_training=self.before_training,
         )
 
     def _import_libraries(self, profile: Profile) -> None:
@@ -301,7 +301,7 @@ class Session:
         except StorageError as error:
             log(f"{error}; what the script wrote beside its code is left in {self.folder.work}")
 
-    def _before_training(self, portability: PortabilityMonitor) -> None:
+    def before_training(self, portability: PortabilityMonitor) -> None:
         """Check the machine, then write the record: a run that is killed later can be resumed from it."""
         portability.check()
         with suppress(StorageError):  # the final write reports a full disk

@@ -79,7 +79,6 @@ SPECIAL: list[Any] = [
     collections.defaultdict(int, a=1),
     collections.defaultdict(list, a=1),
     collections.defaultdict(None, a=1),
-    collections.UserDict(a=1),
 ]
 
 

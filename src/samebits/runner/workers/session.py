@@ -34,9 +34,9 @@ class WorkerSession(Session):
     def _compare(self, line: int, place: str, groups: VariableGroups, described: DescribedGroups) -> None:
         self.worker.report(line, place, shared_tensors(groups, described))
 
-    def _before_training(self, portability: PortabilityMonitor) -> None:
+    def before_training(self, portability: PortabilityMonitor) -> None:
         """As for one worker; then let the others' machines be compared with this one."""
-        super(WorkerSession, self)._before_training(portability)
+        super(WorkerSession, self).before_training(portability)
         if (arithmetic := self.record.environment.arithmetic) is not None:
             self.worker.report_machine(arithmetic.operations)
 
