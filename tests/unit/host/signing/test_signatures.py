@@ -166,7 +166,7 @@ def _append(path: str) -> Callable[[RunDir], None]:
     [
         (_append("code/train.py"), "code/train.py was changed; no signature covers that"),
         (_append("data.jsonl"), "data.jsonl was changed"),
-        (_append("record.json"), "the signed provenance is on another run: record.json differ"),
+        (_append("record.json"), "record.json holds the same values in other bytes than samebits writes"),
         (_append("files.jsonl"), "files.jsonl was changed"),
         (lambda run: (run.outputs / "more").write_text("x"), "outputs/more was added"),
         (_forge, "record"),
