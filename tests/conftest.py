@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from samebits.core.record import Record, read_record
+from samebits.host import interrupts
 from samebits.host.cache_dir import UNPACKED, cache_folder
 from samebits.host.launch.venv import locked_python
 from support import lanes, outside, schedule, warm_start
@@ -221,3 +223,13 @@ def open_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A command that a test runs in this process leaves handlers, and maybe a signal that a later one would obey."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    interrupts.forget_pending()

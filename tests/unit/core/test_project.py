@@ -81,8 +81,8 @@ def test_an_editable_installation(tmp_path: Path, project: str, files: list[str]
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"not = = toml", "Invalid value"),
-        (b"\xff", "'utf-8' codec"),
+        (b"not = = toml", "it is not TOML: "),
+        (b"\xff", "it is not UTF-8"),
         (b"a = '" + b"x" * 10_000 + b"'", "line 1 is longer than 10,000 characters; fix or remove the file"),
         (None, "it is a link that leads out of the project; fix or remove the file"),
     ],
