@@ -53,7 +53,9 @@ class Captured:
         if isinstance(value, list):
             return {"list": [self._encode(item, f"{where}[{at}]") for at, item in enumerate(value)], "#": number}
         if isinstance(value, dict):
-            pairs = [[key, self._encode(item, f"{where}[{key!r}]")] for key, item in value.items()]
+            pairs = [
+                [self._encode(key, where), self._encode(item, f"{where}[{key!r}]")] for key, item in value.items()
+            ]
             return {"dict": pairs, "#": number}
         if isinstance(value, np.ndarray):
             about = {"dtype": value.dtype.str, "shape": list(value.shape), "at": value.tobytes().hex()}
@@ -172,3 +174,11 @@ def test_a_root_that_is_made_for_each_capture_is_not_marked() -> None:
     objects = initial({"names": held})
     assert NEW not in marked({"names": {"names": 1}}, objects)["roots"][0][1]
     assert held
+
+
+def test_an_object_that_is_a_key_stays_where_it_is() -> None:
+    one, other = Config(1), Config(2)
+    roots = {"callback": {"averages": {one: [1], other: [2]}}}
+    objects = initial(roots)
+    roots["callback"]["averages"][one].append(3)
+    assert WAS not in str(marked(roots, objects))

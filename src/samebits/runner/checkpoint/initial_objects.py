@@ -57,9 +57,11 @@ class InitialObjects:
             value, where = captured.visited(node["#"])
             number, before = self._number_of(value), first.get(node["#"])
             if number is not None and number != before:
-                if self.at(self._places[number]) is not value:
+                if self.at(self._places[number]) is value:
+                    node[WAS] = self._places[number]
+                # An object that is a key has no place of its own, and is found by the order of the keys.
+                elif before is not None:
                     raise UncapturableError(f"{where} moved during training, from a place without a name of its own")
-                node[WAS] = self._places[number]
             elif number is None and before in self._objects:
                 self._mark_new(node, before, captured, where)
 
