@@ -317,7 +317,10 @@ def _write_table(folder: Path, rows: dict[str, dict[str, str]]) -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [("{", "it ends too early"), ('{"format": "samebits.golden", "version": "2.0", "rows": {}, "confirmed": []}', "2.0")],
+    [
+        ("{", "it ends too early"),
+        ('{"format": "samebits.golden", "version": "2.0", "rows": {}, "confirmed": []}', "2.0"),
+    ],
 )
 def test_attest_with_no_table(tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "golden.json").write_text(content)

@@ -53,9 +53,7 @@ class Captured:
         if isinstance(value, list):
             return {"list": [self._encode(item, f"{where}[{at}]") for at, item in enumerate(value)], "#": number}
         if isinstance(value, dict):
-            pairs = [
-                [self._encode(key, where), self._encode(item, f"{where}[{key!r}]")] for key, item in value.items()
-            ]
+            pairs = [[self._encode(key, where), self._encode(item, f"{where}[{key!r}]")] for key, item in value.items()]
             return {"dict": pairs, "#": number}
         if isinstance(value, np.ndarray):
             about = {"dtype": value.dtype.str, "shape": list(value.shape), "at": value.tobytes().hex()}
