@@ -229,7 +229,7 @@ class Freezing(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None): self.model.layers[0].trainable = False
 model.fit(x, y, epochs=3, callbacks=[Freezing()])
 """,
-        "dense.trainable changed during training",
+        "dense.trainable is changed while a graph is traced",
     ),
     "Python state of a loss": (
         """
