@@ -105,7 +105,7 @@ def start(
 def beside(command: Sequence[str], grace: float, failed: Callable[[int], object] = lambda _: None) -> Iterator[None]:
     """Run a program while the body runs; after it, the program gets `grace` seconds to end by itself.
 
-    `failed` is called with its exit status, in another thread, as soon as it ends with one that is not 0.
+    `failed` is called with its exit status, in another thread, as soon as it ends with another status than 0.
     """
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0)
 

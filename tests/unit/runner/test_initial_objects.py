@@ -78,7 +78,7 @@ def marked(roots: dict[str, Any], objects: InitialObjects) -> dict[str, Any]:
 
 def restored(encoded: dict[str, Any], roots: dict[str, Any]) -> None:
     """As in a resumed run, which has made the same objects again."""
-    StateRestorer(Content(lambda _: b""), PATHS, initial(roots).at).restore_roots(encoded, roots)
+    StateRestorer(Content(lambda _: b""), PATHS, initial(roots)).restore_roots(encoded, roots)
 
 
 def test_what_changed_in_place_is_restored_in_place() -> None:

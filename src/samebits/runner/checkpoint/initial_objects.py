@@ -7,6 +7,7 @@ one may still be held elsewhere, such as by a variable of the script: it must no
 import gc
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -37,11 +38,12 @@ class InitialObjects:
             value, self._places[number] = captured.visited(number)
             self._nodes[number], self._objects[number] = node, _reference(value)
             self._numbers[id(value)] = number
+        self._times = Counter(self._places.values())
+        self._by_place = {place: number for number, place in self._places.items()}
 
     def at(self, place: str) -> Any:
         """The object that was at a place; None where there is none, or more than one."""
-        numbers = [number for number, known in self._places.items() if known == place]
-        return self._objects[numbers[0]]() if len(numbers) == 1 else None
+        return self._objects[self._by_place[place]]() if self._times[place] == 1 else None
 
     def mark(self, captured: StateCapture) -> None:
         """Mark in captured state what is not to be restored into the object that was in its place.

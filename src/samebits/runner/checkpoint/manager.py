@@ -290,8 +290,7 @@ class CheckpointManager:
         """Restore what was captured from these roots and the global generators, by `read` if not from a checkpoint."""
         wanted = [item for item in encoded["roots"] if item[0] not in without]
         initial = None if self.phase is None else self.phase.objects
-        places = () if initial is None else (initial.at,)
-        restorer = StateRestorer(Content(read or self._store.content), self._folders, *places)
+        restorer = StateRestorer(Content(read or self._store.content), self._folders, initial)
         held = self.libraries.holders(frozenset(name for name, _ in wanted))
         live = dict(roots) | held
         with as_input_error(self._start):

@@ -9,7 +9,7 @@ import enum
 import sys
 import types
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -34,6 +34,7 @@ from samebits.runner.checkpoint.encoding import (
     resolve_name,
 )
 from samebits.runner.checkpoint.generators import restored_generator, restored_random, restored_seeds, restored_state
+from samebits.runner.checkpoint.initial_objects import InitialObjects
 from samebits.runner.checkpoint.keras_state import inner_parts, paired, variables_of
 from samebits.runner.checkpoint.object_inspection import cell_content, delete_attributes, has_plain_attributes, is_cache
 from samebits.runner.compat import keras_private, multi_worker, tensorflow_private
@@ -44,8 +45,8 @@ _IMMUTABLE = ("float", "bytes", "complex", "scalar", "constant", "again", "text"
 class StateRestorer:
     """One walk over saved state, in parallel with the `live` objects into which it is restored."""
 
-    def __init__(self, content: Content, folders: PathMap, initial: Callable[[str], Any] = lambda _: None) -> None:
-        """`initial` gives the object that was at a place when training began."""
+    def __init__(self, content: Content, folders: PathMap, initial: InitialObjects | None = None) -> None:
+        """`initial` are the objects as they were when training began; without them, none can have moved."""
         self._content = content
         self._folders = folders
         self._initial = initial
@@ -91,7 +92,7 @@ class StateRestorer:
             return None
         if WAS not in encoded:
             return live
-        moved = self._initial(encoded[WAS])
+        moved = None if self._initial is None else self._initial.at(encoded[WAS])
         if moved is None:
             raise UncapturableError(f"{where} moved from {encoded[WAS]}, which is not there when the script runs again")
         return moved

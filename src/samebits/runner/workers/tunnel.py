@@ -2,7 +2,7 @@
 
 Each of them has an address on the container's own loopback interface. A process of this module listens there, and
 passes what comes to a socket of the launcher, which is mounted. `host.launch.tunnel` is the other side, and describes
-what is said over that socket. So the script reaches the other workers' ports, and nothing else.
+what goes over that socket. So the script reaches the other workers' ports, and nothing else.
 """
 
 import os
