@@ -46,20 +46,27 @@ def test_a_tee_that_was_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_an_import_leaves_the_garbage_collector_as_it_was(tmp_path: Path, enabled: bool) -> None:
+def test_no_garbage_is_looked_for_in_what_an_import_made(tmp_path: Path, enabled: bool) -> None:
     before, thresholds = gc.isenabled(), gc.get_threshold()
     (gc.enable if enabled else gc.disable)()
     try:
         with quiet_import(tmp_path / "log.txt"):
             assert not gc.isenabled()
-            cycle = weakref.ref(_Node())
-        assert (gc.isenabled(), gc.get_freeze_count(), gc.get_threshold()) == (enabled, 0, thresholds)
-        # What was made meanwhile is garbage as any other.
+            made = _Node()
+        assert (gc.isenabled(), gc.get_threshold()) == (enabled, thresholds)
+        assert not any(item is made for item in gc.get_objects())
+        # What is made later is garbage as any other, also where it refers to a library.
+        later = _Node(made)
+        cycle = weakref.ref(later)
+        del later
+        gc.collect()
         assert cycle() is None
     finally:
+        gc.unfreeze()
         (gc.enable if before else gc.disable)()
 
 
 class _Node:
-    def __init__(self) -> None:
+    def __init__(self, library: object = None) -> None:
         self.other: object = self
+        self.library = library
