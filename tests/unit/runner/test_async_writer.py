@@ -14,9 +14,9 @@ from samebits.core.retention import RetentionPolicy
 from samebits.core.run_dir import RunDir
 from samebits.runner.checkpoint import async_writer
 from samebits.runner.checkpoint.async_writer import AsyncWriter
-from samebits.runner.checkpoint.library_state import LibraryState
 from samebits.runner.checkpoint.manager import CheckpointManager
-from samebits.runner.checkpoint.random_streams import RandomStreams
+from samebits.runner.checkpoint.process_state.library_state import LibraryState
+from samebits.runner.checkpoint.process_state.random_streams import RandomStreams
 
 CONTENT = b"c" * 8192
 
