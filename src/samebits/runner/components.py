@@ -12,17 +12,17 @@ from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.loop import follow
 from samebits.runner import software
-from samebits.runner.checkpoint.code_inspection import is_ours
 from samebits.runner.checkpoint.distributed_checks import watch_openings
+from samebits.runner.checkpoint.files.temporary_files import private_temporary_folder
 from samebits.runner.checkpoint.fit_checkpoints import FitCheckpoints
-from samebits.runner.checkpoint.library_state import LibraryState
+from samebits.runner.checkpoint.graphs.loop_traces import LoopTraces
+from samebits.runner.checkpoint.graphs.trace_inputs import TraceGuard
+from samebits.runner.checkpoint.graphs.unsupported_ops import UnsupportedOpWatcher
 from samebits.runner.checkpoint.loop_checkpoints import LoopCheckpoints
-from samebits.runner.checkpoint.loop_traces import LoopTraces
 from samebits.runner.checkpoint.manager import CheckpointManager
-from samebits.runner.checkpoint.random_streams import RandomStreams
-from samebits.runner.checkpoint.temporary_files import private_temporary_folder
-from samebits.runner.checkpoint.trace_inputs import TraceGuard
-from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
+from samebits.runner.checkpoint.process_state.library_state import LibraryState
+from samebits.runner.checkpoint.process_state.random_streams import RandomStreams
+from samebits.runner.checkpoint.state.code_inspection import is_ours
 from samebits.runner.compat import cpython_private
 from samebits.runner.compat.features import EXACT_RESUME, EXPORT_ORDER
 from samebits.runner.compat.patches import Patches

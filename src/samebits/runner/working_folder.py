@@ -17,7 +17,7 @@ from samebits.core.errors import InputError, RecordError, shorten
 from samebits.core.file_tree import read_manifest
 from samebits.core.jsonio import storage_error
 from samebits.core.run_dir import RunDir
-from samebits.runner.checkpoint.output_files import flush_files
+from samebits.runner.checkpoint.files.output_files import flush_files
 
 _SECONDS_BETWEEN_CHECKS = 5.0
 

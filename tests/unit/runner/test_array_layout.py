@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from samebits.core.digest import Digest
-from samebits.runner.checkpoint.array_layout import strides_of
-from samebits.runner.checkpoint.capture_arrays import ArrayCapture
-from samebits.runner.checkpoint.encoding import Content, PathMap
-from samebits.runner.checkpoint.restore import StateRestorer
+from samebits.runner.checkpoint.state.array_layout import strides_of
+from samebits.runner.checkpoint.state.capture_arrays import ArrayCapture
+from samebits.runner.checkpoint.state.encoding import Content, PathMap
+from samebits.runner.checkpoint.state.restore import StateRestorer
 
 DATA = np.random.default_rng(1).normal(size=(31, 7, 17)).astype("float32")
 """As many elements as are not stored in the JSON itself."""

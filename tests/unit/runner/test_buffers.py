@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from samebits.runner.checkpoint.encoding import Content, PathMap
-from samebits.runner.checkpoint.restore import StateRestorer
+from samebits.runner.checkpoint.state.encoding import Content, PathMap
+from samebits.runner.checkpoint.state.restore import StateRestorer
 
 
 def restored(content: list[object], live: object) -> object:

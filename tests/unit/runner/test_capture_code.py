@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from samebits.runner.checkpoint.capture_code import CodeCapture
-from samebits.runner.checkpoint.code_inspection import global_names, methods_of
-from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.restorability import check_restorable
+from samebits.runner.checkpoint.state.capture_code import CodeCapture
+from samebits.runner.checkpoint.state.code_inspection import global_names, methods_of
+from samebits.runner.checkpoint.state.encoding import UncapturableError
+from samebits.runner.checkpoint.state.restorability import check_restorable
 
 _COUNTED = [0]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from samebits.runner.checkpoint import clock_values
-from samebits.runner.checkpoint.clock_values import names_used, text_used
-from samebits.runner.checkpoint.open_descriptors import LISTED
+from samebits.runner.checkpoint.process_state import clock_values
+from samebits.runner.checkpoint.process_state.clock_values import names_used, text_used
+from samebits.runner.checkpoint.process_state.open_descriptors import LISTED
 
 _NAMES = frozenset({"nice"})
 

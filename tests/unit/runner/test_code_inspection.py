@@ -10,7 +10,7 @@ import numpy as np
 import numpy.random as npr
 import pytest
 
-from samebits.runner.checkpoint import code_inspection as functions
+from samebits.runner.checkpoint.state import code_inspection as functions
 
 
 def _of_python() -> Any:

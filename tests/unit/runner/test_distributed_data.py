@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from samebits.runner.checkpoint import distributed_data
-from samebits.runner.checkpoint.encoding import PathMap, UncapturableError
+from samebits.runner.checkpoint.data import distributed_data
+from samebits.runner.checkpoint.state.encoding import PathMap, UncapturableError
 
 
 def _feed(*openings: int) -> Any:

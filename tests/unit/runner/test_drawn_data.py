@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from samebits.runner.checkpoint.drawn_data import drawn_by_data
-from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.library_state import STREAMS
+from samebits.runner.checkpoint.process_state.library_state import STREAMS
+from samebits.runner.checkpoint.state.encoding import UncapturableError
 
 
 def _roots(numpy: int, **streams: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from samebits.runner.checkpoint.encoding import PathMap
+from samebits.runner.checkpoint.state.encoding import PathMap
 
 OLD = PathMap({"data": Path("/home/u/data"), "run": Path("/home/u/runs/a.b")})
 NEW = PathMap({"data": Path("/mnt/new"), "run": Path("/runs/c")})

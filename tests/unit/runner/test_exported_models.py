@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.exported_models import ExportedModels
+from samebits.runner.checkpoint.files.exported_models import ExportedModels
+from samebits.runner.checkpoint.state.encoding import UncapturableError
 
 
 @pytest.mark.parametrize("where", ["code", "outputs"])

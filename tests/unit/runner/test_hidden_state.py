@@ -19,9 +19,10 @@ import h5py
 import pytest
 
 from samebits.core.checkpoint_store import CheckpointStore
-from samebits.runner.checkpoint.capture_containers import encode_container
-from samebits.runner.checkpoint.encoding import PathMap, UncapturableError, name_in_file, qualified_name
-from samebits.runner.checkpoint.library_objects import (
+from samebits.runner.checkpoint.files.output_files import OutputSnapshot
+from samebits.runner.checkpoint.state.capture_containers import encode_container
+from samebits.runner.checkpoint.state.encoding import PathMap, UncapturableError, name_in_file, qualified_name
+from samebits.runner.checkpoint.state.library_objects import (
     COMPARE,
     REFUSE,
     WALK,
@@ -30,8 +31,7 @@ from samebits.runner.checkpoint.library_objects import (
     is_immutable,
     written_to_memory,
 )
-from samebits.runner.checkpoint.object_inspection import attributes_of, has_hidden_state, is_open_elsewhere
-from samebits.runner.checkpoint.output_files import OutputSnapshot
+from samebits.runner.checkpoint.state.object_inspection import attributes_of, has_hidden_state, is_open_elsewhere
 from support.clocks import at_time
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samebits.runner.checkpoint.encoding import NEW, WAS, Content, PathMap, UncapturableError
-from samebits.runner.checkpoint.initial_objects import InitialObjects
-from samebits.runner.checkpoint.restore import StateRestorer
+from samebits.runner.checkpoint.state.encoding import NEW, WAS, Content, PathMap, UncapturableError
+from samebits.runner.checkpoint.state.initial_objects import InitialObjects
+from samebits.runner.checkpoint.state.restore import StateRestorer
 
 PATHS = PathMap({"run": Path("/runs/a")})
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from samebits.runner.checkpoint.live_names import live_names
 from samebits.runner.checkpoint.loop_variables import loop_frames
+from samebits.runner.checkpoint.state.live_names import live_names
 
 
 def looking(found: list[list[str]]) -> Iterator[int]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.loop_statement import check_statement
 from samebits.runner.checkpoint.loop_variables import loop_frames
+from samebits.runner.checkpoint.state.encoding import UncapturableError
 
 
 def rounds() -> Iterator[int]:

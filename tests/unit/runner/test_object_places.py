@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from samebits.runner.checkpoint.capture import StateCapture
-from samebits.runner.checkpoint.encoding import PathMap
-from samebits.runner.checkpoint.object_places import first_numbers, restored_in_place, restored_place
+from samebits.runner.checkpoint.state.capture import StateCapture
+from samebits.runner.checkpoint.state.encoding import PathMap
+from samebits.runner.checkpoint.state.object_places import first_numbers, restored_in_place, restored_place
 
 
 def _state(*items: Any, **roots: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from samebits.core.jsonio import differing_names
-from samebits.runner.checkpoint.open_descriptors import OpenDescriptors
+from samebits.runner.checkpoint.process_state.open_descriptors import OpenDescriptors
 
 
 @contextmanager

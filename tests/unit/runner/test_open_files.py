@@ -16,10 +16,10 @@ from typing import IO, Any
 
 import pytest
 
-from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.library_objects import REFUSE, handling_of
-from samebits.runner.checkpoint.open_files import check_no_attributes, check_plain, described_file, is_standard
-from samebits.runner.checkpoint.restorability import check_restorable
+from samebits.runner.checkpoint.state.encoding import UncapturableError
+from samebits.runner.checkpoint.state.library_objects import REFUSE, handling_of
+from samebits.runner.checkpoint.state.open_files import check_no_attributes, check_plain, described_file, is_standard
+from samebits.runner.checkpoint.state.restorability import check_restorable
 
 
 class Counted(io.FileIO):

@@ -13,8 +13,8 @@ import pytest
 from samebits.core.checkpoint_store import CheckpointStore
 from samebits.core.errors import RecordError
 from samebits.core.recipe import KNOWN_LOGS
-from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.output_files import OutputSnapshot, flush_files, stored_digests
+from samebits.runner.checkpoint.files.output_files import OutputSnapshot, flush_files, stored_digests
+from samebits.runner.checkpoint.state.encoding import UncapturableError
 from support.clocks import at_time
 
 _NOTHING: dict[str, Any] = {"folders": [], "files": [], "links": [], "open": []}

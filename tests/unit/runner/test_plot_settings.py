@@ -6,8 +6,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from samebits.runner.checkpoint import process_settings
-from samebits.runner.checkpoint.plot_settings import imported_libraries, settings_of_plots
+from samebits.runner.checkpoint.process_state import process_settings
+from samebits.runner.checkpoint.process_state.plot_settings import imported_libraries, settings_of_plots
 
 
 class _Line:

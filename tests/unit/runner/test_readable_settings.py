@@ -27,8 +27,12 @@ import pytest
 
 from samebits.core.errors import RecordError
 from samebits.core.jsonio import differing_names
-from samebits.runner.checkpoint import warning_filters
-from samebits.runner.checkpoint.readable_settings import held_objects, settings_from_outside, settings_of_python
+from samebits.runner.checkpoint.process_state import warning_filters
+from samebits.runner.checkpoint.process_state.readable_settings import (
+    held_objects,
+    settings_from_outside,
+    settings_of_python,
+)
 
 _CORE = resource.RLIMIT_CORE
 _BLOCK = ({signal.SIGUSR1},)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samebits.runner.checkpoint.array_layout import restored_array
-from samebits.runner.checkpoint.capture_code import CodeCapture
-from samebits.runner.checkpoint.capture_containers import encode_container, with_class
-from samebits.runner.checkpoint.encoding import Content, PathMap, UncapturableError, encoded_member, is_same
-from samebits.runner.checkpoint.restorability import check_restorable
-from samebits.runner.checkpoint.restore import StateRestorer
+from samebits.runner.checkpoint.state.array_layout import restored_array
+from samebits.runner.checkpoint.state.capture_code import CodeCapture
+from samebits.runner.checkpoint.state.capture_containers import encode_container, with_class
+from samebits.runner.checkpoint.state.encoding import Content, PathMap, UncapturableError, encoded_member, is_same
+from samebits.runner.checkpoint.state.restorability import check_restorable
+from samebits.runner.checkpoint.state.restore import StateRestorer
 
 
 class What(enum.Flag):

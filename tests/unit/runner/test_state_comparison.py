@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from samebits.core.errors import RecordError
-from samebits.runner.checkpoint.clock_values import holds_time
-from samebits.runner.checkpoint.state_comparison import StateDifference, state_differences
+from samebits.runner.checkpoint.process_state.clock_values import holds_time
+from samebits.runner.checkpoint.state.state_comparison import StateDifference, state_differences
 
 
 def _state(roots: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from samebits.core.checkpoint_store import CheckpointStore
-from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.temporary_files import TemporaryFiles, private_temporary_folder
+from samebits.runner.checkpoint.files.temporary_files import TemporaryFiles, private_temporary_folder
+from samebits.runner.checkpoint.state.encoding import UncapturableError
 
 Make = Callable[[], TemporaryFiles]
 

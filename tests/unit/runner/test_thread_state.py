@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from samebits.runner.checkpoint.process_settings import grouped
-from samebits.runner.checkpoint.thread_state import held_by_threads
+from samebits.runner.checkpoint.process_state.process_settings import grouped
+from samebits.runner.checkpoint.process_state.thread_state import held_by_threads
 
 _HERE = str(Path(__file__).parent)
 

@@ -4,9 +4,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from samebits.runner.checkpoint import data_iterator
-from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.data import data_iterator
 from samebits.runner.checkpoint.manager import CheckpointManager
+from samebits.runner.checkpoint.state.encoding import UncapturableError
 from samebits.runner.compat import multi_worker
 from samebits.runner.compat.epoch_iterator import dataset_of
 from samebits.runner.compat.patches import Patches

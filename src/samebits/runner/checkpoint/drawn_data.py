@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from samebits.core.errors import shorten
-from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.fit_phase import without_number
-from samebits.runner.checkpoint.library_state import NOT_DRAWN, STREAMS
+from samebits.runner.checkpoint.process_state.library_state import NOT_DRAWN, STREAMS
+from samebits.runner.checkpoint.state.encoding import UncapturableError
 
 Roots = Mapping[str, Any]
 """The roots of a checkpoint by name, encoded."""

@@ -11,10 +11,8 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from samebits.core.checkpoint_store import Checkpoint, Position
-from samebits.runner.checkpoint import data_iterator
-from samebits.runner.checkpoint.code_inspection import calling_function
+from samebits.runner.checkpoint.data import data_iterator
 from samebits.runner.checkpoint.drawn_data import DrawnByData, drawn_by_data
-from samebits.runner.checkpoint.encoding import UncapturableError
 from samebits.runner.checkpoint.fit_order import FitOrder
 from samebits.runner.checkpoint.fit_phase import (
     FitPhase,
@@ -29,11 +27,13 @@ from samebits.runner.checkpoint.fit_phase import (
     unbuilt_layers,
     validation_state,
 )
+from samebits.runner.checkpoint.graphs.loop_traces import LoopTraces
+from samebits.runner.checkpoint.graphs.trace_inputs import TraceGuard
 from samebits.runner.checkpoint.ledger_line import confirm_fit, confirm_step
-from samebits.runner.checkpoint.loop_traces import LoopTraces
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.phases import StatePart, as_input_error
-from samebits.runner.checkpoint.trace_inputs import TraceGuard
+from samebits.runner.checkpoint.state.code_inspection import calling_function
+from samebits.runner.checkpoint.state.encoding import UncapturableError
 from samebits.runner.compat import epoch_iterator, keras_private
 from samebits.runner.compat.patches import Patches
 from samebits.runner.process.console import log

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from samebits.runner.checkpoint import data_iterator
-from samebits.runner.checkpoint.code_inspection import calling_function
+from samebits.runner.checkpoint.data import data_iterator
+from samebits.runner.checkpoint.data.pipeline_openings import PipelineOpenings, are_separate
 from samebits.runner.checkpoint.fit_phase import FitPhase, stateful_data
 from samebits.runner.checkpoint.manager import CheckpointManager
-from samebits.runner.checkpoint.pipeline_openings import PipelineOpenings, are_separate
+from samebits.runner.checkpoint.state.code_inspection import calling_function
 from samebits.runner.compat import keras_private, multi_worker
 from samebits.runner.compat.epoch_iterator import dataset_of
 from samebits.runner.compat.patches import Patches

@@ -9,14 +9,14 @@ from typing import Any
 from samebits.core.checkpoint_store import Checkpoint
 from samebits.core.errors import shorten
 from samebits.core.jsonio import exact_float
-from samebits.runner.checkpoint import data_iterator
-from samebits.runner.checkpoint.capture import StateCapture
+from samebits.runner.checkpoint.data import data_iterator
+from samebits.runner.checkpoint.data.pipeline_openings import PipelineOpenings, are_separate
 from samebits.runner.checkpoint.distributed_checks import check_distributed, check_scope, check_validation
-from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.keras_state import is_built_by_keras
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.phases import Phase, StatePart
-from samebits.runner.checkpoint.pipeline_openings import PipelineOpenings, are_separate
+from samebits.runner.checkpoint.state.capture import StateCapture
+from samebits.runner.checkpoint.state.encoding import UncapturableError
+from samebits.runner.checkpoint.state.keras_state import is_built_by_keras
 from samebits.runner.compat import keras_private
 from samebits.runner.compat.epoch_iterator import dataset_of
 

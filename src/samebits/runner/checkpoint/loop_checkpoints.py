@@ -13,18 +13,18 @@ from typing import Any
 from samebits.core.checkpoint_store import Checkpoint, Position
 from samebits.core.errors import InputError, shorten
 from samebits.core.ledger import Ledger, line_place
-from samebits.runner.checkpoint import data_iterator
-from samebits.runner.checkpoint.capture import StateCapture
-from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.data import data_iterator
 from samebits.runner.checkpoint.fit_phase import unbuilt_layers
-from samebits.runner.checkpoint.global_rngs import generator_kinds
+from samebits.runner.checkpoint.graphs.loop_traces import LoopTraces
+from samebits.runner.checkpoint.graphs.unsupported_ops import UnsupportedOpWatcher
 from samebits.runner.checkpoint.ledger_line import confirm_restored
 from samebits.runner.checkpoint.loop_statement import check_statement
-from samebits.runner.checkpoint.loop_traces import LoopTraces
 from samebits.runner.checkpoint.loop_variables import LoopVariables, loop_frames
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.phases import Phase, StatePart, as_input_error
-from samebits.runner.checkpoint.unsupported_ops import UnsupportedOpWatcher
+from samebits.runner.checkpoint.state.capture import StateCapture
+from samebits.runner.checkpoint.state.encoding import UncapturableError
+from samebits.runner.checkpoint.state.global_rngs import generator_kinds
 from samebits.runner.compat.patches import Patches
 from samebits.runner.digests.tensors import (
     Comparison,

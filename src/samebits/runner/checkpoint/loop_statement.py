@@ -9,7 +9,7 @@ import inspect
 import types
 from collections.abc import Iterator
 
-from samebits.runner.checkpoint.encoding import UncapturableError
+from samebits.runner.checkpoint.state.encoding import UncapturableError
 
 _COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>")
 _CURE = "iterate by a for statement over what it returns, and pass a counter in a list"

@@ -5,12 +5,12 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from samebits.runner.checkpoint.capture import StateCapture
-from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.live_names import live_names
-from samebits.runner.checkpoint.object_places import first_numbers, restored_in_place
-from samebits.runner.checkpoint.state_walker import StateWalker
-from samebits.runner.checkpoint.trace_inputs import first_difference
+from samebits.runner.checkpoint.graphs.trace_inputs import first_difference
+from samebits.runner.checkpoint.state.capture import StateCapture
+from samebits.runner.checkpoint.state.encoding import UncapturableError
+from samebits.runner.checkpoint.state.live_names import live_names
+from samebits.runner.checkpoint.state.object_places import first_numbers, restored_in_place
+from samebits.runner.checkpoint.state.state_walker import StateWalker
 
 _MISSING = object()
 

@@ -21,20 +21,20 @@ from samebits.core.record import Record, Resumability
 from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import TraceEnded
 from samebits.runner.checkpoint.async_writer import AsyncWriter
-from samebits.runner.checkpoint.capture import StateCapture
-from samebits.runner.checkpoint.encoding import Content, PathMap, UncapturableError
-from samebits.runner.checkpoint.initial_objects import InitialObjects
-from samebits.runner.checkpoint.library_state import LibraryState
-from samebits.runner.checkpoint.output_files import OutputSnapshot, stored_digests
+from samebits.runner.checkpoint.files.output_files import OutputSnapshot, stored_digests
+from samebits.runner.checkpoint.files.temporary_files import TemporaryFiles
 from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver, as_input_error
-from samebits.runner.checkpoint.process_settings import ProcessSettings
+from samebits.runner.checkpoint.process_state.library_state import LibraryState
+from samebits.runner.checkpoint.process_state.process_settings import ProcessSettings
 from samebits.runner.checkpoint.refusals import Refusals
 from samebits.runner.checkpoint.replay import ReplayProof
-from samebits.runner.checkpoint.restorability import check_steps, completed
-from samebits.runner.checkpoint.restore import StateRestorer
-from samebits.runner.checkpoint.state_comparison import TEMPORARY
-from samebits.runner.checkpoint.state_walker import StateWalker
-from samebits.runner.checkpoint.temporary_files import TemporaryFiles
+from samebits.runner.checkpoint.state.capture import StateCapture
+from samebits.runner.checkpoint.state.encoding import Content, PathMap, UncapturableError
+from samebits.runner.checkpoint.state.initial_objects import InitialObjects
+from samebits.runner.checkpoint.state.restorability import check_steps, completed
+from samebits.runner.checkpoint.state.restore import StateRestorer
+from samebits.runner.checkpoint.state.state_comparison import TEMPORARY
+from samebits.runner.checkpoint.state.state_walker import StateWalker
 
 T = TypeVar("T")
 

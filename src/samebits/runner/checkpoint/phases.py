@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from samebits.core.checkpoint_store import Position
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, RecordError
-from samebits.runner.checkpoint.capture import StateCapture
-from samebits.runner.checkpoint.encoding import UncapturableError
-from samebits.runner.checkpoint.initial_objects import InitialObjects
-from samebits.runner.checkpoint.restorability import check_restorable
+from samebits.runner.checkpoint.state.capture import StateCapture
+from samebits.runner.checkpoint.state.encoding import UncapturableError
+from samebits.runner.checkpoint.state.initial_objects import InitialObjects
+from samebits.runner.checkpoint.state.restorability import check_restorable
 
 DigestedValues = Mapping[int, tuple[Any, Digest]]
 

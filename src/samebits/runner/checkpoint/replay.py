@@ -12,8 +12,8 @@ from samebits.core.checkpoint_store import Checkpoint, CheckpointStore, Position
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError
 from samebits.core.origin import ResumedRun
-from samebits.runner.checkpoint.clock_values import holds_time
-from samebits.runner.checkpoint.state_comparison import OUTPUTS, state_differences
+from samebits.runner.checkpoint.process_state.clock_values import holds_time
+from samebits.runner.checkpoint.state.state_comparison import OUTPUTS, state_differences
 from samebits.runner.digests.output_files import content_digest
 from samebits.runner.process.console import log
 

@@ -1,0 +1,1 @@
+"""Training data: its position and order."""

@@ -1,0 +1,317 @@
+"""What a traced graph was made of: Python values that it does not read again, so that they must not change.
+
+A resumed run traces again, with the values of that moment. So a value that changed after the original run traced would
+lead to another graph. Keras keeps the graph of a model from one `fit` to the next, until `compile`.
+"""
+
+import functools
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from samebits.core.errors import InputError
+from samebits.runner.checkpoint.fit_phase import FitPhase, traced_roots
+from samebits.runner.checkpoint.manager import CheckpointManager
+from samebits.runner.checkpoint.state.encoding import SYMBOLIC, TRACED, Encoded, UncapturableError, kind_of
+from samebits.runner.checkpoint.state.restorability import differing_fixed
+from samebits.runner.compat import keras_private, tensorflow_private
+from samebits.runner.compat.patches import Patches
+
+_DATA_FUNCTION = "Dataset_"
+_USES = {"evaluate": keras_private.TEST_FUNCTION, "predict": keras_private.PREDICT_FUNCTION}
+CHANGED = "{} changed during training; a graph may have been traced with the old value; use a variable"
+_MISSING: Encoded = {"constant": "missing"}
+
+
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Where two captured states, without the values of variables, differ first; None if they are equal."""
+    for part in ("roots", "globals"):
+        known = {tuple(item[:-1]): item[-1] for item in before[part]}
+        for *name, value in now[part]:
+            if tuple(name) in known:
+                found = next(_differences(known[tuple(name)], value, ".".join(name)), None)
+                if found is not None:
+                    return found
+    return None
+
+
+def first_new_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Where two captured states differ first, apart from what building layers adds; None if nowhere."""
+    for part in ("roots", "globals"):
+        known = {".".join(item[:-1]): item[-1] for item in before.get(part, ())}
+        for *name, value in now.get(part, ()):
+            where = first_change_while_building(known.get(".".join(name)), value, ".".join(name))
+            if where is not None:
+                return where
+    return None
+
+
+def first_change_while_building(before: Encoded, now: Encoded, where: str = "") -> str | None:
+    """Where a captured state differs that a step has built meanwhile, apart from what building adds or sets first."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        if SYMBOLIC in (before, now) or "again" in before or "again" in now:
+            return None
+        changed = differing_fixed(before.get("fixed") or {}, now.get("fixed") or {}, built=True)
+        if changed:
+            return changed[0]
+        names = [name for name in before if name in now and name not in _SET_BY_BUILDING]
+        found = (first_change_while_building(before[name], now[name], _path(where, name)) for name in names)
+        return next((path for path in found if path is not None), None)
+    if isinstance(before, list) and isinstance(now, list):
+        pairs = enumerate(zip(before, now, strict=True)) if len(before) == len(now) else ()
+        inner = (first_change_while_building(*pair, _item_path(where, pair[1], index)) for index, pair in pairs)
+        return next((path for path in inner if path is not None), None)
+    kept = isinstance(before, (Mapping, list)) or isinstance(now, (Mapping, list)) or before in (None, False)
+    return None if kept or before == now else where
+
+
+def _differences(before: Encoded, now: Encoded, where: str) -> Iterator[str]:
+    if isinstance(now, Mapping) and isinstance(before, Mapping):
+        # A tensor of a graph takes the place of what was there before the first trace.
+        if SYMBOLIC in (now, before):
+            return
+        # Keras asks between steps whether to stop; no graph reads that.
+        ignored = {"#", "stop_training"} | (
+            _BUILT if before.get("build", 0) is None and now.get("build") is not None else set()
+        )
+        for name in [*before, *(name for name in now if name not in before)]:
+            if name not in ignored:
+                yield from _differences(before.get(name, _MISSING), now.get(name, _MISSING), _path(where, name))
+    elif isinstance(now, list) and isinstance(before, list) and len(now) == len(before):
+        for index, (one, other) in enumerate(zip(before, now, strict=True)):
+            yield from _differences(one, other, _item_path(where, other, index))
+    elif before != now and SYMBOLIC not in (now, before):
+        yield where
+
+
+# What a Sequential gets when its first step builds it; `restorability` checks the rest.
+_BUILT = frozenset({"build", "fixed", "inner"})
+_SET_BY_BUILDING = _BUILT | {"#", "stop_training", "built"}
+_STRUCTURE = frozenset(
+    {
+        *("object", "layer", "optimizer", "attributes", "fixed", "inner", "of", "list", "tuple", "dict", "type"),
+        *(
+            "function",
+            "cells",
+            "holds",
+            "methods",
+            "float",
+            "scalar",
+            "array",
+            "in",
+            "at",
+            "strides",
+            "big_endian",
+            "without",
+            "wrapped",
+            "method",
+            "class",
+        ),
+        *("constant", "again", "unsaved", "tensor", "deque", "set", "frozenset", "partial", "weak", "complex", "bytes"),
+        *("numpy_generator", "numpy_state", "python_random", "unchanged", "member", "text", "path", "file"),
+    }
+)
+"""Names in encoded state that say nothing to a user."""
+
+
+def _path(where: str, name: str) -> str:
+    return where if name in _STRUCTURE else f"{where}.{name.partition(' ')[2] or name}"
+
+
+def _item_path(where: str, item: Encoded, index: int) -> str:
+    # A layer is known by its own name.
+    if isinstance(item, Mapping) and kind_of(item) == "layer":
+        return f"{where}.{item['layer'].get('name', index)}"
+    return where
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kept:
+    """`functions` are what Keras keeps, `state` what it was traced with, `traced` whether this process did that."""
+
+    functions: Mapping[str, Any]
+    optimizer: Any
+    state: Mapping[str, Any]
+    traced: bool
+
+
+class KeptTraces:
+    """Remembers what the functions of each model were traced with."""
+
+    def __init__(self) -> None:
+        self._kept: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
+
+    def __contains__(self, model: Any) -> bool:
+        return model in self._kept
+
+    def remember(self, model: Any, state: Mapping[str, Any], *, traced: bool, evaluated: bool) -> None:
+        """Note the state that a model's functions were traced with in a `fit`.
+
+        `traced` is false if this process only restored its end; `evaluated` says whether it had validation data.
+        """
+        functions = keras_private.kept_functions(model)
+        if keras_private.TRAIN_FUNCTION in functions and model not in self._kept:
+            named: dict[str, Any] = {name: weakref.ref(item) for name, item in functions.items()}
+            if evaluated and not traced:
+                named.setdefault(keras_private.TEST_FUNCTION, lambda: None)
+            self._kept[model] = _Kept(functions=named, optimizer=_reference(model), state=state, traced=traced)
+
+    def changed(self, model: Any, name: str, state: Mapping[str, Any]) -> tuple[str, bool] | None:
+        """What changed since a function was traced that Keras still uses, and whether this process traced it.
+
+        A model that was compiled again is traced again, and so is forgotten.
+        """
+        kept = self._kept.get(model)
+        if kept is None or name not in kept.functions:
+            return None
+        train = keras_private.TRAIN_FUNCTION
+        if kept.functions[train]() is not keras_private.kept_functions(model).get(train):
+            del self._kept[model]
+            return None
+        if kept.optimizer() is not _reference(model)():
+            return "model.optimizer", kept.traced
+        where = first_difference(kept.state, state)
+        return None if where is None else (where, kept.traced)
+
+
+def _of_libraries(encoded: Mapping[str, Any], model: Any) -> Mapping[str, Any]:
+    """Captured state without what the script keeps on a model in whose steps no code of the script runs."""
+    known = {*keras_private.library_names(type(model)), "optimizer", "stop_training"}
+    return {**encoded, "roots": [_without_own(name, item, known) for name, item in encoded["roots"]]}
+
+
+def _without_own(name: str, item: Encoded, known: set[str]) -> list[Encoded]:
+    layer = item.get("layer") if name == "model" and isinstance(item, Mapping) else None
+    if layer is None:
+        return [name, item]
+    kept = {key: value for key, value in layer["attributes"].items() if key in known}
+    return [name, {**item, "layer": {**layer, "attributes": kept}}]
+
+
+def _reference(model: Any) -> Any:
+    optimizer = getattr(model, "optimizer", None)
+    return (lambda: None) if optimizer is None else weakref.ref(optimizer)
+
+
+class TraceGuard:
+    """Refuses runs in which a value changed that a graph was traced with.
+
+    `has_traced` says whether the process has traced a graph.
+    """
+
+    def __init__(self, manager: CheckpointManager, has_traced: Callable[[], bool]) -> None:
+        self._manager = manager
+        self._has_traced = has_traced
+        self._kept = KeptTraces()
+        self._tracing = False
+
+    def install(self, patches: Patches) -> None:
+        """Wrap the tracing of graphs; and evaluation and prediction, which use graphs of an earlier `fit`, too."""
+        import keras
+
+        patches.wrap(tensorflow_private.tracing_location(), self._wrap_tracing)
+        for name, function in _USES.items():
+            patches.wrap((keras.Model, name), functools.partial(self._wrap_use, function=function))
+
+    def begin(self, phase: FitPhase) -> None:
+        """Note what the graphs of a `fit` are traced with, and check that of an earlier one. Raises InputError."""
+        self.note(phase)
+        self._check_kept(phase.model, keras_private.TRAIN_FUNCTION, phase.fixed)
+
+    def note(self, phase: FitPhase) -> None:
+        """Note what the graphs of a `fit` are traced with."""
+        phase.fixed = {} if self._is_eager(phase.model) else self._state(phase.model)
+
+    def built(self, phase: FitPhase) -> None:
+        """Note what the graphs of a `fit` were traced with, once its first step has built the model.
+
+        Raises UncapturableError if something else than building changed it: a resumed run builds before that.
+        """
+        known = phase.fixed
+        self.note(phase)
+        where = first_new_difference(known, phase.fixed)
+        if where is not None:
+            raise UncapturableError(CHANGED.format(where))
+
+    def check(self, phase: FitPhase) -> None:
+        """Raise UncapturableError if Python state that a graph may have been traced with changed."""
+        if self._is_eager(phase.model) or not phase.fixed:
+            return
+        known, phase.fixed = phase.fixed, self._state(phase.model)
+        where = first_difference(known, phase.fixed) if phase.fixed else None
+        if where is not None:
+            raise UncapturableError(CHANGED.format(where))
+
+    def check_traced(self, phase: FitPhase) -> None:
+        """Raise UncapturableError if a graph is traced with other Python state than a resumed run has at first.
+
+        A checkpoint does not show what was changed and put back since the last one.
+        """
+        self._manager.settings.check_traced(phase.settings)
+        now = self._state(phase.model)
+        # The step that builds a model is traced twice.
+        where = (first_new_difference if phase.builds else first_difference)(phase.fixed, now) if now else None
+        if where is not None:
+            raise UncapturableError(TRACED.format(where))
+
+    def end(self, phase: FitPhase) -> None:
+        """Remember what the graphs were traced with that Keras keeps after a `fit`."""
+        if phase.fixed:
+            data = phase.arguments.get("validation_data"), phase.arguments.get("validation_split")
+            evaluated = any(item is not None for item in data)
+            self._kept.remember(phase.model, phase.fixed, traced=phase.trained, evaluated=evaluated)
+
+    def _state(self, model: Any) -> Mapping[str, Any]:
+        """What a graph of a model's step is made of; empty where that cannot be captured, which is reported."""
+        captured = self._manager.attempt(lambda: self._manager.capture_only(traced_roots(model), frozen=True))
+        if captured is None:
+            return {}
+        return captured.encoded if captured.has_own_code else _of_libraries(captured.encoded, model)
+
+    def _is_eager(self, model: Any) -> bool:
+        return keras_private.runs_eagerly(model) and not self._has_traced()
+
+    def _check_kept(self, model: Any, function: str, state: Mapping[str, Any]) -> None:
+        """Refuse the use of a graph of an earlier `fit`, although what it was traced with changed."""
+        changed = self._kept.changed(model, function, state) if state else None
+        if changed is None:
+            return
+        where, traced = changed
+        reason = (
+            f"{where} changed after an earlier fit, which Keras's kept graph ignores; call compile after the change"
+        )
+        self._manager.refuse(reason)
+        # This run did not trace the earlier graph, and would trace another one now.
+        if not traced:
+            raise InputError(f"cannot resume: {reason}, and train again")
+
+    def _wrap_tracing(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def func_graph_from_py_func(name: str, *arguments: Any, **options: Any) -> Any:
+            phase = self._manager.phase
+            # The graphs within a graph are traced with it. A prediction traces several functions of its data.
+            inner = self._tracing or name.startswith(_DATA_FUNCTION)
+            if inner or not isinstance(phase, FitPhase) or not phase.fixed or not self._manager.writes:
+                return original(name, *arguments, **options)
+            self._tracing = True
+            try:
+                with self._manager.work():
+                    self._manager.attempt(lambda: self.check_traced(phase))
+                return original(name, *arguments, **options)
+            finally:
+                self._tracing = False
+
+        return func_graph_from_py_func
+
+    def _wrap_use(self, original: Callable[..., Any], function: str) -> Callable[..., Any]:
+        """Check the graph that an evaluation or prediction between two phases uses."""
+
+        @functools.wraps(original)
+        def use(model: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._manager.phase is None and model in self._kept and not self._is_eager(model):
+                with self._manager.work():
+                    self._check_kept(model, function, self._state(model))
+            return original(model, *args, **kwargs)
+
+        return use
