@@ -15,7 +15,8 @@ from samebits.runner.checkpoint.fit_phase import FitPhase, traced_roots
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.state.encoding import SYMBOLIC, TRACED, Encoded, UncapturableError, kind_of
 from samebits.runner.checkpoint.state.restorability import differing_fixed
-from samebits.runner.compat import keras_private, tensorflow_private
+from samebits.runner.compat import keras_private
+from samebits.runner.compat.graph_tracing import Trace
 from samebits.runner.compat.patches import Patches
 
 _DATA_FUNCTION = "Dataset_"
@@ -204,13 +205,11 @@ class TraceGuard:
         self._manager = manager
         self._has_traced = has_traced
         self._kept = KeptTraces()
-        self._tracing = False
 
     def install(self, patches: Patches) -> None:
-        """Wrap the tracing of graphs; and evaluation and prediction, which use graphs of an earlier `fit`, too."""
+        """Wrap evaluation and prediction, which use graphs of an earlier `fit`."""
         import keras
 
-        patches.wrap(tensorflow_private.tracing_location(), self._wrap_tracing)
         for name, function in _USES.items():
             patches.wrap((keras.Model, name), functools.partial(self._wrap_use, function=function))
 
@@ -286,23 +285,14 @@ class TraceGuard:
         if not traced:
             raise InputError(f"cannot resume: {reason}, and train again")
 
-    def _wrap_tracing(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def func_graph_from_py_func(name: str, *arguments: Any, **options: Any) -> Any:
-            phase = self._manager.phase
-            # The graphs within a graph are traced with it. A prediction traces several functions of its data.
-            inner = self._tracing or name.startswith(_DATA_FUNCTION)
-            if inner or not isinstance(phase, FitPhase) or not phase.fixed or not self._manager.writes:
-                return original(name, *arguments, **options)
-            self._tracing = True
-            try:
-                with self._manager.work():
-                    self._manager.attempt(lambda: self.check_traced(phase))
-                return original(name, *arguments, **options)
-            finally:
-                self._tracing = False
-
-        return func_graph_from_py_func
+    def before_trace(self, trace: Trace) -> None:
+        """Check what a graph is traced with in a `fit`."""
+        phase = self._manager.phase
+        # A prediction traces several functions of its data. Graphs within one that is checked are traced with it.
+        checked = (item for item in (*trace.outer, trace) if not item.name.startswith(_DATA_FUNCTION))
+        if next(checked, None) is trace and isinstance(phase, FitPhase) and phase.fixed and self._manager.writes:
+            with self._manager.work():
+                self._manager.attempt(lambda: self.check_traced(phase))
 
     def _wrap_use(self, original: Callable[..., Any], function: str) -> Callable[..., Any]:
         """Check the graph that an evaluation or prediction between two phases uses."""
