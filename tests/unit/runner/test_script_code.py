@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from samebits.runner.checkpoint.process_state import clock_values
-from samebits.runner.checkpoint.process_state.clock_values import names_used, text_used
+from samebits.runner.checkpoint.process_state import script_code
 from samebits.runner.checkpoint.process_state.open_descriptors import LISTED
+from samebits.runner.checkpoint.process_state.script_code import names_used, text_used
 
 _NAMES = frozenset({"nice"})
 
@@ -54,10 +54,10 @@ def test_a_module_that_cannot_be_read_may_use_every_name(
 def test_a_module_is_compiled_once(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "own", _module(script / "own.py"))
     (script / "own.py").write_text("x = 1\n")
-    before = clock_values._compiled.cache_info().misses
+    before = script_code._compiled.cache_info().misses
     for _ in range(3):
         assert not names_used(_NAMES, str(script))
-    assert clock_values._compiled.cache_info().misses == before + 2
+    assert script_code._compiled.cache_info().misses == before + 2
     (script / "own.py").write_text("import os\nos.nice(1)\n")
     assert names_used(_NAMES | {"other"}, str(script)) == _NAMES
 
