@@ -16,10 +16,11 @@ from samebits.core.errors import InputError
 from samebits.core.jsonio import canonical_json
 from samebits.runner.checkpoint.fit_phase import FitPhase, traced_roots
 from samebits.runner.checkpoint.graphs.input_shapes import InputShapes
-from samebits.runner.checkpoint.graphs.trace_inputs import CHANGED, first_difference, first_new_difference
+from samebits.runner.checkpoint.graphs.trace_inputs import CHANGED
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.state.code_inspection import global_names
 from samebits.runner.checkpoint.state.encoding import Encoded, UncapturableError
+from samebits.runner.checkpoint.state.state_changes import first_difference, first_new_difference
 from samebits.runner.compat import tensorflow_private
 from samebits.runner.compat.graph_tracing import Trace, TraceEnd
 
