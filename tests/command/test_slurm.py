@@ -241,11 +241,14 @@ def test_data_that_the_node_sees_otherwise(small: Project, slurm: Cluster) -> No
     assert job.attempts() == []
 
 
-def test_a_folder_that_the_node_does_not_see(small: Project, slurm: Cluster) -> None:
-    hidden = small.folder / "hidden.json"
-
+@pytest.mark.parametrize("what", ["its file", "its folder"])
+def test_a_folder_that_the_node_does_not_see(small: Project, slurm: Cluster, what: str) -> None:
     def hide(job: JobDir) -> None:
-        os.rename(job.file, hidden)
+        if what == "its file":
+            os.rename(job.file, small.folder / "hidden.json")
+        else:
+            # Where the folder is missing, Slurm cannot print there, and starts no script.
+            slurm("scontrol", "update", f"jobid={job.read().number}", f"stdout={small.folder}/missing/log.txt")
 
     done, job = held(small, slurm, hide)
     where = f"its node does not see {job.path}; put the runs on a file system that all nodes share"
