@@ -19,7 +19,7 @@ NOT_SHARED = 66
 """The exit status of a batch script that does not see what it needs."""
 
 NOT_BEGUN = (f"{NOT_SHARED}:0", "0:53")
-"""Slurm's exit codes of a job whose node does not see its folder; by the second one, it cannot open the job's output."""
+"""Slurm's exit codes of a job whose node does not see its folder. The second: it cannot print there."""
 
 TASK = "SLURM_ARRAY_TASK_ID"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
