@@ -115,6 +115,27 @@ def test_a_node_is_declared_dead_and_finishes(small: Project, slurm: Cluster) ->
     assert "still runs; this attempt starts over, and their results are compared" in done.out + done.err
 
 
+def test_a_node_that_comes_back_ends_its_own_attempt_alone(small: Project, slurm: Cluster) -> None:
+    """Slurm ends the attempt that it had given up. That one does not requeue the job, which trains elsewhere."""
+    process = submit(small, epochs=30, pause=0.5)
+    job = job_of(small)
+    first = trains(job)
+    node = slurm("squeue", "-h", "-o", "%N")
+    daemon = int((slurm.state / f"slurmd.{node}.pid").read_text())
+    os.kill(daemon, signal.SIGSTOP)
+    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=unreachable")
+    try:
+        trains(job, attempt=1)
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+        slurm("scontrol", "update", f"nodename={node}", "state=resume")
+    done = finished(process)
+    assert done.status == 0, done.err
+    wait_for(lambda: read_record(first.record).finalized)
+    assert [run.read().outcome.state for run in job.attempts()] == [INTERRUPTED, FINISHED]
+    assert "Restarts=1 " in slurm("scontrol", "--oneliner", "show", "job", str(job.read().number))
+
+
 @pytest.mark.parametrize("command", ["samebits", "scancel"])
 def test_cancelled(small: Project, slurm: Cluster, command: str) -> None:
     process = submit(small, epochs=400)
