@@ -117,7 +117,7 @@ def test_a_node_is_declared_dead_and_finishes(small: Project, slurm: Cluster) ->
 
 def test_a_node_that_comes_back_ends_its_own_attempt_alone(small: Project, slurm: Cluster) -> None:
     """Slurm ends the attempt that it had given up. That one does not requeue the job, which trains elsewhere."""
-    process = submit(small, epochs=30, pause=0.5)
+    process = submit(small, epochs=80, pause=0.5)
     job = job_of(small)
     first = trains(job)
     node = slurm("squeue", "-h", "-o", "%N")
