@@ -77,7 +77,7 @@ def test_too_long(run: Path) -> None:
 @pytest.mark.usefixtures("own")
 def test_a_folder_that_is_removed_meanwhile(run: Path) -> None:
     """The other limits hold."""
-    with pytest.raises(LimitError, match="stopped after 0.0001 hours"):
+    with pytest.raises(LimitError, match=r"stopped after 0\.0001 hours"):
         _until_stopped(run, RunLimits(hours=1e-4), lambda: shutil.rmtree(run))
 
 
