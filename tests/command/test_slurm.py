@@ -115,6 +115,27 @@ def test_a_node_is_declared_dead_and_finishes(small: Project, slurm: Cluster) ->
     assert "still runs; this attempt starts over, and their results are compared" in done.out + done.err
 
 
+def test_a_node_that_comes_back_ends_its_own_attempt_alone(small: Project, slurm: Cluster) -> None:
+    """Slurm ends the attempt that it had given up. That one does not requeue the job, which trains elsewhere."""
+    process = submit(small, epochs=80, pause=0.5)
+    job = job_of(small)
+    first = trains(job)
+    node = slurm("squeue", "-h", "-o", "%N")
+    daemon = int((slurm.state / f"slurmd.{node}.pid").read_text())
+    os.kill(daemon, signal.SIGSTOP)
+    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=unreachable")
+    try:
+        trains(job, attempt=1)
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+        slurm("scontrol", "update", f"nodename={node}", "state=resume")
+    done = finished(process)
+    assert done.status == 0, done.err
+    wait_for(lambda: read_record(first.record).finalized)
+    assert [run.read().outcome.state for run in job.attempts()] == [INTERRUPTED, FINISHED]
+    assert "Restarts=1 " in slurm("scontrol", "--oneliner", "show", "job", str(job.read().number))
+
+
 @pytest.mark.parametrize("command", ["samebits", "scancel"])
 def test_cancelled(small: Project, slurm: Cluster, command: str) -> None:
     process = submit(small, epochs=400)
@@ -241,11 +262,14 @@ def test_data_that_the_node_sees_otherwise(small: Project, slurm: Cluster) -> No
     assert job.attempts() == []
 
 
-def test_a_folder_that_the_node_does_not_see(small: Project, slurm: Cluster) -> None:
-    hidden = small.folder / "hidden.json"
-
+@pytest.mark.parametrize("what", ["its file", "its folder"])
+def test_a_folder_that_the_node_does_not_see(small: Project, slurm: Cluster, what: str) -> None:
     def hide(job: JobDir) -> None:
-        os.rename(job.file, hidden)
+        if what == "its file":
+            os.rename(job.file, small.folder / "hidden.json")
+        else:
+            # Where the folder is missing, Slurm cannot print there, and starts no script.
+            slurm("scontrol", "update", f"jobid={job.read().number}", f"stdout={small.folder}/missing/log.txt")
 
     done, job = held(small, slurm, hide)
     where = f"its node does not see {job.path}; put the runs on a file system that all nodes share"

@@ -18,6 +18,7 @@ from samebits.host.audit.ledger_audit import check_ledger
 from samebits.host.image.build_context import staged_context
 from samebits.host.launch.runtime import choose_runtime
 from samebits.host.launch.venv import locked_python, plan_process, run_process
+from samebits.runner.workers.whole_script import OWN_LOOP
 from support.command import ROOT, SCRIPTS, Done, Project, call, newest
 from support.machine import started
 
@@ -327,6 +328,8 @@ def test_a_worker_that_leaves_does_not_hang_the_others(project: Project) -> None
 
 @pytest.mark.slow
 def test_a_script_that_trains_alone(project: Project) -> None:
+    """It knows strategies, and makes another one than that of several workers."""
+    project.write(f"# no Strategy\n{project.script.read_text()}")
     done = project.train("--workers", "2", *_ONE_THREAD)
     reason = (
         "each of the 2 workers trained alone, and the same: the script makes no MultiWorkerMirroredStrategy; make"
@@ -334,6 +337,34 @@ def test_a_script_that_trains_alone(project: Project) -> None:
     )
     assert (done.status, _ours(done)) == (2, reason)
     _check_ended(project, "failed", reason)
+
+
+@pytest.mark.slow
+def test_a_script_for_one_worker(project: Project) -> None:
+    """Unchanged, it gives the bits of the same script with its model in the scope of a strategy."""
+    done = _train(project, "plain")
+    assert done.status == 0, done.err
+    alone = _train(project, "plain", workers=1)
+    text = (SCRIPTS / "workers" / "plain.py").read_text()
+    begin, end = text.index("model = keras"), text.index('if "loop"')
+    scoped = "".join(f"    {line}\n" for line in text[begin:end].splitlines())
+    made = text[:begin].replace("# Here comes the scope.", "strategy = tf.distribute.MultiWorkerMirroredStrategy()")
+    project.write(f"{made}with strategy.scope():\n{scoped}{text[end:]}")
+    known = project.train("--workers", "2", *_ONE_THREAD)
+    assert known.status == 0, known.err
+    assert done.line("result") == known.line("result") != alone.line("result")
+    assert done.line("evaluated") == known.line("evaluated")
+    assert "predicted (150, 3)" in done.out
+
+
+@pytest.mark.slow
+def test_a_loop_that_no_strategy_splits(project: Project) -> None:
+    """Each worker would train the whole batch."""
+    done = _train(project, "plain", "loop")
+    assert done.status == 2
+    assert _ours(done) == OWN_LOOP
+    _check_ended(project, "failed", OWN_LOOP)
+    assert _train(project, "plain", "loop", workers=1).status == 0
 
 
 @pytest.mark.slow

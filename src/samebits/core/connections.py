@@ -1,21 +1,69 @@
 """Connections between workers on different nodes: bytes copied from one to another, and the loss of a node noticed."""
 
 import os
+import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from samebits.core.errors import RecordError
+
+MOST = 256
+"""Connections at a time: of a container, or of strangers on the network, who may open as many as they like."""
 
 REQUEST_SECONDS = 10.0
 """What anybody who connects gets to say who it is."""
 
+MAX_LINE = 1 << 16
+"""The longest line that anybody may send to say who it is."""
+
 _SILENT_SECONDS = 5
 """After which a node that answers nothing is lost. TensorFlow itself has the script fail, 5 to 10 s after the loss."""
 
-_MAX_LINE = 1 << 16
 _PART = 1 << 18
+_PAUSE_SECONDS = 0.1
+_ENDS = (OSError, ValueError, RecordError, queue.Empty, queue.Full)
+"""With which a connection may end: what came over it was wrong, or nobody took it."""
+
+
+class Listener:
+    """Serves whoever connects to a socket, each in a thread of its own, until it is closed."""
+
+    def __init__(self, server: socket.socket, serve: Callable[[socket.socket], object]) -> None:
+        self._server, self._serve = server, serve
+        self._free = threading.BoundedSemaphore(MOST)
+        self._closed = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more; what is open stays."""
+        self._closed = True
+        stop(self._server)
+
+    def _accept(self) -> None:
+        with self._server:
+            while not self._closed:
+                try:
+                    channel, _ = self._server.accept()
+                except OSError:
+                    # Somebody was gone before, or too many files are open. Others may still come.
+                    if not self._closed:
+                        time.sleep(_PAUSE_SECONDS)
+                    continue
+                if self._free.acquire(blocking=False):
+                    threading.Thread(target=self._serve_one, args=(channel,), daemon=True).start()
+                else:
+                    channel.close()
+
+    def _serve_one(self, channel: socket.socket) -> None:
+        try:
+            with channel, suppress(*_ENDS):
+                self._serve(channel)
+        finally:
+            self._free.release()
 
 
 def read_line(channel: socket.socket, until: float | None = None) -> bytes:
@@ -25,7 +73,7 @@ def read_line(channel: socket.socket, until: float | None = None) -> bytes:
         if until is not None:
             channel.settimeout(max(until - time.monotonic(), 0.001))
         part = channel.recv(1)
-        if not part or len(found) > _MAX_LINE:
+        if not part or len(found) > MAX_LINE:
             raise OSError("the connection was closed")
         found += part
     return found

@@ -269,6 +269,11 @@ class WorkerDir(RunDir):
         return self.path.with_name(f"failed-{self.path.name}.txt")
 
     @property
+    def preparing(self) -> Path:
+        """What its node writes again and again while it hashes the data, and gets what it trains in."""
+        return self.path.with_name(f"preparing-{self.path.name}.txt")
+
+    @property
     def lost(self) -> Path:
         """Why its process will not come, though its node could start it."""
         return self.path.with_name(f"lost-{self.path.name}.txt")

@@ -15,7 +15,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="processes that train together by MultiWorkerMirroredStrategy; their number changes bits (default: 1)",
+        help="processes that train together and split each batch; their number changes bits (default: 1)",
     )
 
 

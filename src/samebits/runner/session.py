@@ -161,7 +161,7 @@ class Session:
         monitors = self._watch_script(names, guard, parts)
         try:
             # 9. Run the script.
-            outcome = self._run_script(parts, guard, monitors)
+            outcome = self.train_script(parts, guard, monitors)
             # 10. The script may have swallowed an error of samebits. Raise it again before any result is written.
             self._check_swallowed_errors(parts, guard, monitors)
             # 11. Digest the models and outputs, and check the inputs again.
@@ -241,7 +241,7 @@ class Session:
             self._note(Environment(features_off=dict(names.off)))
         return monitors
 
-    def _run_script(self, parts: Components, guard: SettingsGuard, monitors: ScriptMonitors) -> Outcome:
+    def train_script(self, parts: Components, guard: SettingsGuard, monitors: ScriptMonitors) -> Outcome:
         """Run the user's script; what was observed is recorded however it ends."""
         code = self.record.recipe.code
         with kept_output(self.folder.log), self._timed(lambda timings, seconds: replace(timings, script=seconds)):

@@ -17,7 +17,7 @@ from samebits.core.jsonio import write_atomically
 from samebits.core.run_config import CONTAINER
 from samebits.host.cache_dir import read_own
 from samebits.host.cluster import slurm
-from samebits.host.cluster.batch_script import NOT_SHARED, TASK, batch_script, output_pattern
+from samebits.host.cluster.batch_script import NOT_BEGUN, TASK, batch_script, output_pattern
 from samebits.host.cluster.patience import Patience
 
 POLL_SECONDS = 2.0  # between two questions to Slurm about all tasks
@@ -119,7 +119,7 @@ class ArrayAnswer:
 
     def _reason(self) -> str:
         known = slurm.ended(str(self.job))
-        if known is not None and known.reason == f"{NOT_SHARED}:0":
+        if known is not None and known.reason in NOT_BEGUN:
             return f"its node does not see {self.executor.folder}"
         return "Slurm no longer knows it" if known is None else f"Slurm says {known.state}, exit code {known.reason}"
 

@@ -8,13 +8,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
-from samebits.core.connections import REQUEST_SECONDS, notice_loss, read_line, stop
+from samebits.core.connections import MOST, REQUEST_SECONDS, Listener, notice_loss, read_line, stop
 
 CONNECT_SECONDS = 3.0
-_MOST = 256
 _HERE = b"here\n"
 
 
@@ -38,9 +36,9 @@ class Attendance:
         self._here: dict[tuple[int, str], socket.socket] = {}
         self._expected: dict[int, str] = {}
         self._lost: Callable[[int], object] = lambda _: None
-        self._server = socket.create_server(("", 0), backlog=_MOST)
-        self.meeting = Meeting(host=address, port=self._server.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
+        server = socket.create_server(("", 0), backlog=MOST)
+        self.meeting = Meeting(host=address, port=server.getsockname()[1])
+        self._listener = Listener(server, self._serve)
 
     def has(self, index: int, address: str) -> bool:
         """Whether that pod is there."""
@@ -57,28 +55,11 @@ class Attendance:
 
     def close(self) -> None:
         """End all connections; nobody is reported any more."""
+        self._listener.close()
         with self._lock:
             self._lost = lambda _: None
-            for channel in (self._server, *self._here.values()):
+            for channel in self._here.values():
                 stop(channel)
-
-    def _accept(self) -> None:
-        free = threading.BoundedSemaphore(_MOST)
-
-        def serve(channel: socket.socket) -> None:
-            try:
-                with channel, suppress(OSError, ValueError):
-                    self._serve(channel)
-            finally:
-                free.release()
-
-        with self._server, suppress(OSError):
-            while True:
-                channel, _ = self._server.accept()
-                if free.acquire(blocking=False):
-                    threading.Thread(target=serve, args=(channel,), daemon=True).start()
-                else:
-                    channel.close()
 
     def _serve(self, channel: socket.socket) -> None:
         # Anybody on the network may connect.

@@ -18,6 +18,9 @@ from samebits.host import apptainer
 NOT_SHARED = 66
 """The exit status of a batch script that does not see what it needs."""
 
+NOT_BEGUN = (f"{NOT_SHARED}:0", "0:53")
+"""Slurm's exit codes of a job whose node does not see its folder. The second: it cannot print there."""
+
 TASK = "SLURM_ARRAY_TASK_ID"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSED = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "SAMEBITS_CACHE", "SLURM_CONF")
@@ -30,7 +33,10 @@ _OF_ENGINES = {
 }
 """What it needs to find an engine."""
 
-_OF_SLURM = ("SLURM_JOB_ID", "SLURMD_NODENAME", TASK)
+RESTARTS = "SLURM_RESTART_COUNT"
+"""How often Slurm had started the job before; not there at first."""
+
+_OF_SLURM = ("SLURM_JOB_ID", "SLURMD_NODENAME", RESTARTS, TASK)
 
 
 def batch_script(

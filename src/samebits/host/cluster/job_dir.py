@@ -26,6 +26,9 @@ from samebits.host.runs.registry import named_folder
 JOB_FORMAT = "samebits.job"
 JOB_VERSION = "1.1"
 SLURM, KUBERNETES = "slurm", "kubernetes"
+MAX_IN_VAIN = 3
+"""Attempts of which none gets further than the first of them."""
+
 JOBS = "jobs"
 PREFIX = "job-"
 MAX_ATTEMPTS = 10
@@ -250,6 +253,17 @@ def jobs_of(runs: Path) -> list[JobDir]:
     folder = runs / JOBS
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     return [found for name in names if os.path.isfile((found := JobDir(folder / name)).file)]
+
+
+def why_in_vain(job: JobDir) -> str | None:
+    """Why another attempt would get no further: the last ones did not either, as where the time limit is too short."""
+    reached = [max((at.order for at in run.checkpoints_now.positions()), default=(-1, 0, 0)) for run in job.attempts()]
+    if len(reached) < MAX_IN_VAIN or max(reached[1 - MAX_IN_VAIN :]) > max(reached[: 1 - MAX_IN_VAIN]):
+        return None
+    return (
+        f"{MAX_IN_VAIN - 1} attempts in a row got no further than the one before, so the job is not requeued; submit it"
+        " again with more time: --sbatch='--time=...'"
+    )
 
 
 def last_attempt(job: JobDir, recipe: Recipe) -> RunDir | None:

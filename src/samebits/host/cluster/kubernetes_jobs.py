@@ -86,7 +86,7 @@ def cancel(folder: JobDir, job: Job) -> None:
     kubernetes.delete(name)
 
 
-def requeue(job: str) -> None:  # noqa: ARG001  the Job starts another pod
+def requeue(folder: JobDir, node: "Node") -> None:  # noqa: ARG001  the Job starts another pod
     """Say what happens: a Job starts another pod, unless it is gone."""
     log("stopped ahead of time; another pod resumes")
 

@@ -13,6 +13,7 @@ from samebits.core.record import Record, read_record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import PlannedRun, plan_run
 from samebits.host.audit.checkpoint_audit import why_not_resumable
+from samebits.host.cluster.batch_script import RESTARTS
 from samebits.host.cluster.job_dir import MAX_ATTEMPTS, Job, JobDir, JobEnd, last_attempt
 from samebits.host.cluster.pod_job import ADDRESS_VARIABLE, INDEX_VARIABLE, NODE_VARIABLE
 from samebits.host.cluster.schedulers import Scheduler, scheduler_of
@@ -32,13 +33,14 @@ POLL_SECONDS = 1.0
 class Node:
     """Where this attempt runs, as the cluster says: the id of the job on Slurm, and the name of the node.
 
-    A pod of several workers has an index and an address.
+    A pod of several workers has an index and an address. `restarts` is how often Slurm had started the job before.
     """
 
     job: str
     name: str
     index: int | None = None
     address: str = ""
+    restarts: int = 0
 
     @classmethod
     def here(cls) -> "Node":
@@ -46,7 +48,8 @@ class Node:
         name = os.environ.get("SLURMD_NODENAME") or os.environ.get(NODE_VARIABLE) or os.uname().nodename
         index = parse_digits(os.environ.get(INDEX_VARIABLE, ""))
         address = os.environ.get(ADDRESS_VARIABLE, "")
-        return cls(job=os.environ.get("SLURM_JOB_ID", ""), name=name, index=index, address=address)
+        restarts = parse_digits(os.environ.get(RESTARTS, "")) or 0
+        return cls(job=os.environ.get("SLURM_JOB_ID", ""), name=name, index=index, address=address, restarts=restarts)
 
 
 def run_job(folder: JobDir, node: Node) -> int:
@@ -62,7 +65,6 @@ def run_job(folder: JobDir, node: Node) -> int:
     folder.end.unlink(missing_ok=True)
     try:
         run, status = _attempt(folder, job, node)
-        end = _compared(folder, run, status)
         if lost_a_worker(run) and len(folder.attempts()) < MAX_ATTEMPTS:
             _start_again(folder, scheduler, node)
             # On Slurm, this process is ended now. An end of a job that does not run again would be final.
@@ -74,7 +76,20 @@ def run_job(folder: JobDir, node: Node) -> int:
     except SamebitsError as error:
         folder.write_end(JobEnd(status=error.exit_status, message=str(error)))
         raise
-    folder.write_end(end)
+    return _conclude(folder, run, status)
+
+
+def _conclude(folder: JobDir, run: RunDir, status: int) -> int:
+    """Write the end of this attempt; returns its exit status."""
+    mine = run.read()
+    end = JobEnd(status=status, message=mine.outcome.message, run=run.path.name)
+    # Where this node was declared dead, and a later attempt has begun, that one's end counts.
+    if not _is_followed(folder, run):
+        folder.write_end(end)
+    # After the writing: of two attempts that end together, one sees the other's result.
+    if (differs := _difference(folder, mine)) is not None:
+        end = JobEnd(status=EXIT_DIFFERENT, message=differs, run=run.path.name)
+        folder.write_end(end)
     if end.status and end.message:
         log(end.message)
     return end.status
@@ -104,7 +119,7 @@ def _alone(runtime: Runtime) -> Runtime:
 
 def _start_again(folder: JobDir, scheduler: Scheduler, node: Node) -> None:
     if not folder.cancelled.exists():
-        scheduler.requeue(node.job)
+        scheduler.requeue(folder, node)
 
 
 def _wait_for_end(last: RunDir, seconds: float) -> None:
@@ -159,14 +174,18 @@ def _continue(
         return _train(folder, planned, spread(runtime))
 
 
-def _compared(folder: JobDir, run: RunDir, status: int) -> JobEnd:
-    """The end of a job whose attempts must agree wherever two of them have a result."""
-    mine = run.read()
+def _is_followed(folder: JobDir, run: RunDir) -> bool:
+    """Whether a later attempt has begun: its record names the earlier ones."""
+    records = [read_record(other.record) for other in folder.attempts() if other.record.exists()]
+    return any(run.path.name in record.origin.attempts for record in records)
+
+
+def _difference(folder: JobDir, mine: Record) -> str | None:
+    """What is wrong where two attempts have results, and not the same."""
     for other, record in _results(folder):
         if mine.result_digest is not None and record.result_digest != mine.result_digest:
-            message = f"the attempts {mine.id} and {other.path.name} have one recipe and two results; rely on neither"
-            return JobEnd(status=EXIT_DIFFERENT, message=message, run=run.path.name)
-    return JobEnd(status=status, message=mine.outcome.message, run=run.path.name)
+            return f"the attempts {mine.id} and {other.path.name} have one recipe and two results; rely on neither"
+    return None
 
 
 def _results(folder: JobDir) -> Iterator[tuple[RunDir, Record]]:

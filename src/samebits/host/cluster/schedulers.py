@@ -41,8 +41,8 @@ class Scheduler(Protocol):
     def cancel(self, folder: JobDir, job: Job) -> None:
         """End a job that waits or runs."""
 
-    def requeue(self, job: str) -> None:
-        """On a node, after SIGTERM: have the job started again."""
+    def requeue(self, folder: JobDir, node: "Node") -> None:
+        """On a node, after SIGTERM: have the job started again, where that may help."""
 
 
 def scheduler_of(job: Job) -> Scheduler:

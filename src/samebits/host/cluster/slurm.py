@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samebits.core.errors import ToolError
+from samebits.core.jsonio import parse_digits
 from samebits.host.subprocesses import beside, run_tool
 
 PENDING = "PENDING"
@@ -108,11 +109,19 @@ def active(job: str) -> JobStatus | None:
 
 def ended(job: str) -> JobStatus | None:
     """How a job ended, with its exit code as the reason; None for one that Slurm no longer knows."""
+    values = _values(job)
+    return JobStatus(state=values.get("JobState", ""), reason=values.get("ExitCode", "")) if values else None
+
+
+def restarts(job: str) -> int | None:
+    """How often Slurm has started a job again; None for one that it no longer knows."""
+    return parse_digits(_values(job).get("Restarts", ""))
+
+
+def _values(job: str) -> dict[str, str]:
+    """What Slurm knows of a job; nothing where it no longer knows it."""
     output = _query(["scontrol", "--oneliner", "show", "job", job], "asking for the job")
-    if not output:
-        return None
-    values = dict(re.findall(r"(\w+)=(\S*)", output))
-    return JobStatus(state=values.get("JobState", ""), reason=values.get("ExitCode", ""))
+    return dict(re.findall(r"(\w+)=(\S*)", output or ""))
 
 
 def requeue(job: str) -> None:

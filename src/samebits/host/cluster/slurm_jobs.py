@@ -5,10 +5,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from samebits.core.errors import ToolError
+from samebits.core.errors import EXIT_ERROR, ToolError
 from samebits.host.cluster import slurm
-from samebits.host.cluster.batch_script import NOT_SHARED, batch_script, output_pattern
-from samebits.host.cluster.job_dir import Job, JobDir
+from samebits.host.cluster.batch_script import NOT_BEGUN, batch_script, output_pattern
+from samebits.host.cluster.job_dir import Job, JobDir, JobEnd, why_in_vain
 from samebits.host.cluster.states import RUNNING, JobState, cancelled, ended, lost, not_shared, not_submitted, waiting
 from samebits.host.console import log
 
@@ -78,14 +78,20 @@ def cancel(folder: JobDir, job: Job) -> None:  # noqa: ARG001  another cluster's
     slurm.cancel(str(job.number))
 
 
-def requeue(job: str) -> None:
+def requeue(folder: JobDir, node: "Node") -> None:
     """Have a job started again after SIGTERM. Slurm itself does so after a preemption, and not after scancel."""
     # What Slurm does not answer now, its own requeue decides.
     with suppress(ToolError):
-        active = slurm.active(job) if job else None
-        if active is not None and active.state == slurm.RUNNING:
-            log("stopped ahead of time; the job is requeued and resumes")
-            slurm.requeue(job)
+        active = slurm.active(node.job) if node.job else None
+        # An attempt on a node that was declared dead must not end the one in its place.
+        if active is None or active.state != slurm.RUNNING or slurm.restarts(node.job) != node.restarts:
+            return
+        if why := why_in_vain(folder):
+            folder.write_end(JobEnd(status=EXIT_ERROR, message=why))
+            log(why)
+            return
+        log("stopped ahead of time; the job is requeued and resumes")
+        slurm.requeue(node.job)
 
 
 def _without_end(folder: JobDir, number: str) -> JobState:
@@ -93,6 +99,6 @@ def _without_end(folder: JobDir, number: str) -> JobState:
     known = slurm.ended(number)
     if folder.cancelled.exists() or (known is not None and known.state.startswith(slurm.CANCELLED)):
         return cancelled(folder)
-    if known is not None and known.reason == f"{NOT_SHARED}:0":
+    if known is not None and known.reason in NOT_BEGUN:
         return not_shared(folder)
     return lost("Slurm no longer knows it" if known is None else f"Slurm says {known.state}, exit code {known.reason}")

@@ -3,6 +3,8 @@
 The chief trains where the batch script runs, the others by `srun`. Those of Kubernetes are in `pod_workers`.
 """
 
+import itertools
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,6 +30,9 @@ from samebits.host.subprocesses import Streams
 
 CHIEF = 0
 POLL_SECONDS = 0.2
+SIGN_SECONDS = 20.0
+"""Between two signs of a node that prepares."""
+
 REASON_SECONDS = 3.0
 """That the reason of a failed task may take to appear on a shared file system."""
 
@@ -148,10 +153,32 @@ def _on(node: str) -> Iterator[None]:
 def run_worker(folder: JobDir, run: RunDir, index: int, node: str) -> int:
     """Train as one worker on this node; what prevents that is left where the chief finds it."""
     try:
-        return WorkerPlan.of(folder, node).train(run, index)
+        with _heard_of(seen_inside(run).of_worker(index).preparing):
+            plan = WorkerPlan.of(folder, node)
+        return plan.train(run, index)
     except SamebitsError as error:
         leave(seen_inside(run).of_worker(index).failure, str(error))
         raise
+
+
+@contextmanager
+def _heard_of(path: Path) -> Iterator[None]:
+    """Have the chief hear of this node while the body runs: hashing may take longer than the chief waits otherwise."""
+    over = threading.Event()
+
+    def report() -> None:
+        for number in itertools.count():
+            if over.wait(SIGN_SECONDS):
+                return
+            leave(path, str(number))
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def leave(path: Path, text: str) -> None:

@@ -143,7 +143,10 @@ class _Watch:
         """What is exceeded, in one line."""
         if time.monotonic() - self._started > self._hours * 3600:
             return f"the run was stopped after {self._hours:g} hours, the most that it may take (--max-hours)"
-        used, left = disk_use(self._folder) - self._at_start, _free_bytes(self._folder)
+        try:
+            used, left = disk_use(self._folder) - self._at_start, _free_bytes(self._folder)
+        except OSError:  # somebody removed the folder; whoever writes there reports it
+            return None
         if self._disk is not None and used > self._disk:
             return (
                 f"the run was stopped: it wrote {_size(used)} to the disk, more than the {_size(self._disk)} that it"

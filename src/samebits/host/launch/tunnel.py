@@ -16,29 +16,26 @@ import queue
 import secrets
 import socket
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from samebits.core.connections import (
+    MOST,
     REQUEST_SECONDS,
+    Listener,
     copy_between,
     notice_loss,
     read_line,
     send_at_once,
     short_path,
-    stop,
 )
-from samebits.core.errors import InputError, RecordError
+from samebits.core.errors import InputError
 from samebits.core.jsonio import Fields, canonical_json, read_json, reading, storage_error, write_atomically
 from samebits.core.run_dir import TUNNEL_SOCKET, RunDir
 from samebits.host.launch.runtime import Runtime
-
-MOST = 256
-"""Connections at a time: of a container, or of strangers on the network, who may open as many as they like."""
 
 WAIT_SECONDS = 60.0
 """What another launcher gets to appear, and a container to take what came for it."""
@@ -94,14 +91,13 @@ class Tunnel:
     def __init__(self, run: RunDir, index: int, address: str, folder: Path) -> None:
         self._run, self._index = run, index
         self._waiting: queue.Queue[socket.socket] = queue.Queue(MOST)
-        self._inside = socket.socket(socket.AF_UNIX)
+        inside = socket.socket(socket.AF_UNIX)
         with short_path(folder, TUNNEL_SOCKET) as path:
-            self._inside.bind(path)
-        self._inside.listen(MOST)
-        self._outside = socket.create_server(("", 0), backlog=MOST)
-        self._entrance = _Entrance(host=address, port=self._outside.getsockname()[1], secret=secrets.token_hex(32))
-        for server, serve in ((self._inside, self._of_container), (self._outside, self._of_node)):
-            threading.Thread(target=_accept, args=(server, serve), daemon=True).start()
+            inside.bind(path)
+        inside.listen(MOST)
+        outside = socket.create_server(("", 0), backlog=MOST)
+        self._entrance = _Entrance(host=address, port=outside.getsockname()[1], secret=secrets.token_hex(32))
+        self._listeners = Listener(inside, self._of_container), Listener(outside, self._of_node)
         try:
             self._entrance.write(run.worker_entrance(index))
         except OSError as error:
@@ -109,9 +105,8 @@ class Tunnel:
 
     def close(self) -> None:
         """Take no more; what is open ends with the container. That it has ended, the chief's launcher sees."""
-        for server in (self._inside, self._outside):
-            stop(server)
-            server.close()
+        for listener in self._listeners:
+            listener.close()
         with suppress(queue.Empty):
             while True:
                 self._waiting.get(block=False).close()
@@ -157,26 +152,6 @@ class Tunnel:
         with self._waiting.get(timeout=WAIT_SECONDS) as inside:
             inside.sendall(f"{port}\n".encode())
             copy_between(channel, inside)
-
-
-def _accept(server: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-    """Serve whoever connects, each in a thread, until the server is closed."""
-    free = threading.BoundedSemaphore(MOST)
-
-    def served(channel: socket.socket) -> None:
-        try:
-            with channel, suppress(OSError, ValueError, RecordError, queue.Full, queue.Empty):
-                serve(channel)
-        finally:
-            free.release()
-
-    with suppress(OSError):
-        while True:
-            channel, _ = server.accept()
-            if free.acquire(blocking=False):
-                threading.Thread(target=served, args=(channel,), daemon=True).start()
-            else:
-                channel.close()
 
 
 def _tune(channel: socket.socket) -> None:

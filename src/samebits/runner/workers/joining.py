@@ -3,24 +3,25 @@
 `hosts.json`, which the launcher writes, has the address of each worker's node. `join.json` has a port and a secret.
 """
 
-import hmac
 import json
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from samebits.core.connections import REQUEST_SECONDS, notice_loss, read_line
+from samebits.core.connections import MOST, REQUEST_SECONDS, notice_loss, read_line
 from samebits.core.errors import InputError
 from samebits.core.jsonio import canonical_json, write_atomically
 from samebits.core.run_dir import RunDir
 from samebits.runner.workers.agreement import CHIEF
+from samebits.runner.workers.arrivals import Arrival, Arrivals
 
 JOIN_SECONDS = 600.0
-"""What other nodes get to hash the data and to import TensorFlow."""
+"""What other nodes get to start, and to import TensorFlow. While one hashes the data or gets the image, more."""
 
 _POLL_SECONDS = 0.2
 
@@ -54,25 +55,51 @@ def gather(
     `at` is where they find this process: host and port. Without it that is the first of the hosts, and any free port.
     """
     host, port = at or (hosts[CHIEF], 0)
-    secret, addresses = secrets.token_hex(32), {CHIEF: own}
-    channels: dict[int, socket.socket] = {}
-    deadline = time.monotonic() + limit
-    with socket.create_server(("", port), backlog=len(hosts)) as server:
-        server.settimeout(_POLL_SECONDS)
+    secret, workers = secrets.token_hex(32), len(hosts)
+    patience = _Patience(folder, workers, limit)
+    with socket.create_server(("", port), backlog=MOST) as server, ExitStack() as failed:
         meeting = {"host": host, "port": server.getsockname()[1], "secret": secret}
         write_atomically(folder.worker_meeting, canonical_json(meeting), mode=0o600)
-        while len(addresses) < len(hosts):
-            _check_failed(folder, len(hosts))
-            if time.monotonic() > deadline:
-                missing = next(index for index in range(len(hosts)) if index not in addresses)
+        arrivals = Arrivals(server, secret, workers)
+        failed.callback(arrivals.close)
+        while len(arrivals.joined) < workers - 1:
+            _check_failed(folder, workers)
+            missing = next(index for index in range(1, workers) if index not in arrivals.joined)
+            if patience.is_over():
                 where = f"{hosts[missing]} within {limit:.0f} s"
-                raise InputError(f"worker {missing} of {len(hosts)} did not start on {where}")
-            if (found := _accepted(server, secret, len(hosts))) is not None and found[0] not in addresses:
-                index, addresses[index], channels[index] = found
-    ordered = [addresses[index] for index in range(len(hosts))]
-    for channel in channels.values():
-        channel.sendall(json.dumps(ordered).encode() + b"\n")
-    return Joined(channels=channels, addresses=ordered)
+                raise InputError(f"worker {missing} of {workers} did not start on {where}")
+            if (gone := arrivals.wait(_POLL_SECONDS)) is not None:
+                raise WorkerLostError(f"worker {gone} of {workers} was lost before worker {missing} had joined")
+        joined = arrivals.joined
+        addresses = [own, *(joined[index].address for index in range(1, workers))]
+        _send_addresses(joined, addresses)
+        failed.pop_all()
+    arrivals.turn_strangers_away()
+    return Joined(channels={index: found.channel for index, found in joined.items()}, addresses=addresses)
+
+
+def _send_addresses(joined: Mapping[int, Arrival], addresses: Sequence[str]) -> None:
+    """Send each worker the addresses of all; raises WorkerLostError."""
+    for index, found in joined.items():
+        try:
+            found.channel.sendall(json.dumps(addresses).encode() + b"\n")
+        except OSError as error:
+            raise WorkerLostError(f"worker {index} of {len(addresses)} was lost as soon as it had joined") from error
+
+
+class _Patience:
+    """How long the chief waits: for a limit since a node was last heard of that still prepares."""
+
+    def __init__(self, folder: RunDir, workers: int, limit: float) -> None:
+        self._signs = [folder.of_worker(index).preparing for index in range(1, workers)]
+        self._limit, self._since, self._seen = limit, time.monotonic(), b""
+
+    def is_over(self) -> bool:
+        """Whether nothing was heard for too long."""
+        seen = b"".join(path.read_bytes() for path in self._signs if path.exists())
+        if seen != self._seen:
+            self._since, self._seen = time.monotonic(), seen
+        return time.monotonic() - self._since > self._limit
 
 
 class WorkerLostError(InputError):
@@ -93,26 +120,6 @@ def _text(path: Path) -> str:
     return path.read_text("utf-8", "replace").strip()
 
 
-def _accepted(server: socket.socket, secret: str, workers: int) -> tuple[int, str, socket.socket] | None:
-    """A worker that connected and knows the secret, with its address; None where there is none."""
-    try:
-        channel, _ = server.accept()
-    except TimeoutError:
-        return None
-    try:
-        # Anybody on the network may connect, and send what it likes as slowly as it likes.
-        found = json.loads(read_line(channel, time.monotonic() + REQUEST_SECONDS))
-        known = hmac.compare_digest(str(found["secret"]), secret)
-        index, address = int(found["worker"]), str(found["address"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        known, index, address = False, CHIEF, ""
-    if not known or not CHIEF < index < workers:
-        channel.close()
-        return None
-    notice_loss(channel)
-    return index, address, channel
-
-
 def join(folder: RunDir, index: int, address: str, limit: float = JOIN_SECONDS) -> tuple[socket.socket, list[str]]:
     """Connect to the process that started the run; returns the connection and all addresses. Raises InputError."""
     deadline = time.monotonic() + limit
@@ -124,11 +131,11 @@ def join(folder: RunDir, index: int, address: str, limit: float = JOIN_SECONDS) 
         channel = socket.create_connection((where["host"], where["port"]), timeout=REQUEST_SECONDS)
         request = {"secret": where["secret"], "worker": index, "address": address}
         channel.sendall(json.dumps(request).encode() + b"\n")
-        channel.settimeout(max(deadline - time.monotonic(), REQUEST_SECONDS))
+        # However long another node hashes: a chief that is gone ends the connection.
+        notice_loss(channel)
         addresses = json.loads(read_line(channel))
     except (OSError, ValueError) as error:
         raise InputError(f"the chief at {where['host']}:{where['port']} does not answer: {error}") from error
-    notice_loss(channel)
     return channel, list(addresses)
 
 

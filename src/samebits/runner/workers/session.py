@@ -1,6 +1,7 @@
 """The session of one worker: the chief's is the run's, the others' leave nothing."""
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from samebits.core.ledger import Ledger
@@ -8,10 +9,13 @@ from samebits.core.record import FINISHED, Outcome, Record
 from samebits.runner.compat.self_test import PrivateNames
 from samebits.runner.components import Components
 from samebits.runner.determinism.portability import PortabilityMonitor
+from samebits.runner.determinism.settings_guard import SettingsGuard
 from samebits.runner.digests.tensors import DescribedGroups, VariableGroups
 from samebits.runner.inputs import InputMarks
+from samebits.runner.script_monitors import ScriptMonitors
 from samebits.runner.session import Session
 from samebits.runner.workers.cluster import join_cluster, shared_tensors
+from samebits.runner.workers.whole_script import distributes_itself, in_one_scope
 from samebits.runner.workers.worker import Worker
 
 
@@ -39,6 +43,13 @@ class WorkerSession(Session):
         super(WorkerSession, self).before_training(portability)
         if (arithmetic := self.record.environment.arithmetic) is not None:
             self.worker.report_machine(arithmetic.operations)
+
+    def train_script(self, parts: Components, guard: SettingsGuard, monitors: ScriptMonitors) -> Outcome:
+        """As for one worker; where the script makes no strategy, in the scope of one."""
+        with ExitStack() as stack:
+            if not distributes_itself(self.folder.code):
+                stack.enter_context(in_one_scope(self.patches))
+            return super(WorkerSession, self).train_script(parts, guard, monitors)
 
     def trained(self, ledger: Ledger) -> Record:
         """The record, with the outcome on which the workers' verdict decides."""

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from samebits.core.connections import copy_between, read_line, send_at_once, short_path, stop
+from samebits.core.connections import Listener, copy_between, read_line, send_at_once, short_path, stop
 from samebits.core.errors import InputError
 from samebits.core.run_dir import TUNNEL_SOCKET, RunDir
 from samebits.runner.process.launcher_watch import end_with_parent
@@ -77,7 +78,8 @@ def _serve(tunnel: Path, servers: Sequence[tuple[int, socket.socket]], parent: i
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         for other, server in servers:
-            _in_thread(_accept, tunnel, other, server)
+            request = f"to {other} {server.getsockname()[1]}\n"
+            Listener(server, partial(_send_out, tunnel, request))
         _receive(tunnel)
     finally:
         os._exit(0)
@@ -100,18 +102,10 @@ def _asked(tunnel: Path, request: str) -> socket.socket:
     return channel
 
 
-def _accept(tunnel: Path, other: int, server: socket.socket) -> None:
-    port = server.getsockname()[1]
-    while True:
-        channel, _ = server.accept()
-        _in_thread(_send_out, tunnel, f"to {other} {port}\n", channel)
-
-
 def _send_out(tunnel: Path, request: str, channel: socket.socket) -> None:
     """Connect what somebody here has opened to the same port of another worker."""
-    with channel, suppress(OSError):
-        send_at_once(channel)
-        copy_between(channel, _asked(tunnel, request))
+    send_at_once(channel)
+    copy_between(channel, _asked(tunnel, request))
 
 
 def _receive(tunnel: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from samebits.core.timings import Timings
 from samebits.core.trace_level import Trace
 from samebits.host.cluster import slurm
 from samebits.host.cluster.config_file import config_from_fields, config_to_dict
-from samebits.host.cluster.job_dir import JobDir
+from samebits.host.cluster.job_dir import JobDir, why_in_vain
 from samebits.host.cluster.node import Node, run_job
 from samebits.host.cluster.slurm import JobStatus
 from samebits.host.cluster.slurm_jobs import job_script
@@ -202,14 +203,48 @@ def test_attempts_that_disagree(job: JobDir, played: Played) -> None:
     )
 
 
+def test_an_attempt_that_ends_after_a_later_one(job: JobDir, played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node was declared dead. The end of the job is that of the later one."""
+    original = played.player.__class__.__call__
+
+    def late(*arguments: object, **options: object) -> int:
+        monkeypatch.setattr("samebits.host.launch.venv.run_in_venv", played.player)
+        begun(job.attempts()[0], Host.this())
+        assert run_job(job, replace(NODE, name="n2", restarts=1)) == 0
+        played.player.fails = (0, 1)
+        status: int = original(played.player, *arguments, **options)  # type: ignore[arg-type]
+        return status
+
+    monkeypatch.setattr("samebits.host.launch.venv.run_in_venv", late)
+    assert run_job(job, NODE) == 1
+    assert outcomes(job) == ["failed", FINISHED]
+    end = job.read_end()
+    assert end is not None
+    assert (end.status, end.run) == (0, job.attempts()[1].path.name)
+
+
 @pytest.mark.parametrize(
-    ("state", "cancelled", "requeued"), [("RUNNING", False, 1), ("COMPLETING", False, 0), ("RUNNING", True, 0)]
+    ("state", "cancelled", "restarts", "requeued"),
+    [
+        ("RUNNING", False, 0, 1),
+        ("COMPLETING", False, 0, 0),
+        ("RUNNING", True, 0, 0),
+        # Another attempt is running, as this one's node was declared dead.
+        ("RUNNING", False, 1, 0),
+    ],
 )
 def test_requeued_after_sigterm(
-    job: JobDir, played: Played, monkeypatch: pytest.MonkeyPatch, state: str, cancelled: bool, requeued: int
+    job: JobDir,
+    played: Played,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    cancelled: bool,
+    restarts: int,
+    requeued: int,
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(slurm, "active", lambda _: JobStatus(state=state))
+    monkeypatch.setattr(slurm, "restarts", lambda _: restarts)
     monkeypatch.setattr(slurm, "requeue", asked.append)
     before = signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(Terminated()))
     monkeypatch.setattr(played.player, "_keep", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
@@ -222,6 +257,40 @@ def test_requeued_after_sigterm(
         signal.signal(signal.SIGTERM, before)
     assert asked == ["7"] * requeued
     assert (job.read_end(), outcomes(job)) == (None, [INTERRUPTED])
+
+
+def test_a_time_limit_that_is_too_short(job: JobDir, played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job is not started again for ever."""
+    asked: list[str] = []
+    monkeypatch.setattr(slurm, "active", lambda _: JobStatus(state="RUNNING"))
+    monkeypatch.setattr(slurm, "restarts", lambda _: len(asked))
+    monkeypatch.setattr(slurm, "requeue", asked.append)
+    before = signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(Terminated()))
+    keep = played.player._keep
+    limit = iter([1, 2, 0, 0, 0])
+
+    def stop(*arguments: Any) -> None:
+        if left["epochs"] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        left["epochs"] -= 1
+        keep(*arguments)
+
+    left: dict[str, int] = {}
+    monkeypatch.setattr(played.player, "_keep", stop)
+    try:
+        for attempt, epochs in enumerate(limit):
+            left["epochs"] = epochs
+            with pytest.raises(Terminated):
+                run_job(job, replace(NODE, restarts=attempt))
+            if (end := job.read_end()) is not None:
+                break
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(asked) == 3
+    assert len(job.attempts()) == 4
+    assert end is not None
+    assert (end.status, end.message) == (2, why_in_vain(job))
+    assert str(end.message).startswith("2 attempts in a row got no further than the one before, so the job is not")
 
 
 def test_the_script_keeps_the_submitters_environment_out(job: JobDir, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,21 @@ def test_a_task_that_fails(run: RunDir, monkeypatch: pytest.MonkeyPatch, said: b
     )
 
 
+def test_a_node_that_prepares_is_heard_of(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_tasks, "SIGN_SECONDS", 0.02)
+    run.workers.mkdir()
+    path, seen = run.of_worker(1).preparing, set[str]()
+    with worker_tasks._heard_of(path):
+        deadline = time.monotonic() + 5
+        while len(seen) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+            seen |= {path.read_text()} if path.exists() else set()
+    last = path.read_text()
+    time.sleep(0.1)
+    assert path.read_text() == last
+
+
 def test_a_program_beside_another_is_watched() -> None:
     failed: list[int] = []
     with beside(["sh", "-c", "exit 3"], 5, failed.append):

@@ -2,6 +2,7 @@
 
 import os
 import select
+import shutil
 import signal
 import threading
 import time
@@ -71,6 +72,13 @@ def test_too_long(run: Path) -> None:
     with pytest.raises(LimitError, match=r"stopped after 1e-06 hours, .* \(--max-hours\)"):
         _until_stopped(run, RunLimits(hours=1e-6))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("own")
+def test_a_folder_that_is_removed_meanwhile(run: Path) -> None:
+    """The other limits hold."""
+    with pytest.raises(LimitError, match=r"stopped after 0\.0001 hours"):
+        _until_stopped(run, RunLimits(hours=1e-4), lambda: shutil.rmtree(run))
 
 
 @pytest.mark.usefixtures("own")
