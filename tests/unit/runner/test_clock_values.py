@@ -1,15 +1,21 @@
 """What the code of a script's modules uses, also where a module has no source that Python can compile."""
 
+import datetime as dt
+import decimal
 import sys
+import time
 import types
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from samebits.runner.checkpoint.process_state import clock_values
-from samebits.runner.checkpoint.process_state.clock_values import names_used, text_used
+from samebits.runner.checkpoint.process_state.clock_values import holds_time, names_used, text_used
 from samebits.runner.checkpoint.process_state.open_descriptors import LISTED
+from samebits.runner.checkpoint.state.plain_values import encoded_value
+from samebits.runner.checkpoint.state.state_comparison import StateDifference
 
 _NAMES = frozenset({"nice"})
 
@@ -78,3 +84,35 @@ def test_a_text_of_the_script_is_found(
     monkeypatch.setitem(sys.modules, "own", _module(script / "own.py"))
     (script / "own.py").write_bytes(content)
     assert text_used(LISTED, str(script)) == expected
+
+
+class Timer:
+    """A callback that keeps times, and a price."""
+
+    def tick(self) -> None:
+        self.last, self.lasted = dt.datetime.now(dt.UTC), time.monotonic()
+
+    def pay(self) -> None:
+        self.price = decimal.Decimal(1)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "one", "other", "expected"),
+    [
+        ("last", dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.datetime(2026, 1, 2, tzinfo=dt.UTC), True),
+        ("last", dt.timedelta(1), dt.timedelta(2), True),
+        ("other", dt.timedelta(1), dt.timedelta(2), False),
+        ("price", decimal.Decimal(1), decimal.Decimal(2), False),
+    ],
+)
+def test_dates_that_a_class_takes_from_the_clock(
+    tmp_path: Path, attribute: str, one: Any, other: Any, *, expected: bool
+) -> None:
+    difference = StateDifference(
+        name=attribute,
+        one={"scalar": encoded_value(one)},
+        other={"scalar": encoded_value(other)},
+        holders=(f"{__name__}:Timer",),
+        attributes=(attribute,),
+    )
+    assert holds_time(difference, tmp_path) == expected

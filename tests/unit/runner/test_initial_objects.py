@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from samebits.runner.checkpoint.state.capture_containers import key_text
 from samebits.runner.checkpoint.state.encoding import NEW, WAS, Content, PathMap, UncapturableError
 from samebits.runner.checkpoint.state.initial_objects import InitialObjects
 from samebits.runner.checkpoint.state.restore import StateRestorer
@@ -18,6 +19,10 @@ class Config:
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
+
+
+class Data:
+    """Stands for a pipeline of tf.data, which no text describes."""
 
 
 class Walker:
@@ -43,7 +48,7 @@ class Captured:
     def number_of(self, value: Any) -> int | None:
         return next((number for number, (known, _) in enumerate(self.visits) if known is value), None)
 
-    def _encode(self, value: Any, where: str) -> Any:
+    def _encode(self, value: Any, where: str) -> Any:  # noqa: PLR0911
         if isinstance(value, (int, str)):
             return value
         if (number := self.number_of(value)) is not None:
@@ -53,8 +58,13 @@ class Captured:
         if isinstance(value, list):
             return {"list": [self._encode(item, f"{where}[{at}]") for at, item in enumerate(value)], "#": number}
         if isinstance(value, dict):
-            pairs = [[self._encode(key, where), self._encode(item, f"{where}[{key!r}]")] for key, item in value.items()]
+            pairs = [
+                [self._encode(key, f"{where} (key {at})"), self._encode(item, f"{where}[{key_text(key, at)}]")]
+                for at, (key, item) in enumerate(value.items())
+            ]
             return {"dict": pairs, "#": number}
+        if isinstance(value, Data):
+            return {"held": f"{__name__}:Data", "#": number}
         if isinstance(value, np.ndarray):
             about = {"dtype": value.dtype.str, "shape": list(value.shape), "at": value.tobytes().hex()}
             return {"array": about, "#": number}
@@ -172,6 +182,60 @@ def test_a_root_that_is_made_for_each_capture_is_not_marked() -> None:
     objects = initial({"names": held})
     assert NEW not in marked({"names": {"names": 1}}, objects)["roots"][0][1]
     assert held
+
+
+def keyed(*rates: int) -> dict[str, Any]:
+    return {"callback": {"averages": {Config(rate): [rate] for rate in rates}}}
+
+
+def test_keys_that_moved_keep_their_objects() -> None:
+    roots = keyed(1, 2, 3)
+    objects = initial(roots)
+    averages = roots["callback"]["averages"]
+    one, two, three = averages
+    del averages[one]
+    two.rate = 5
+    averages[two] = averages.pop(two)
+    encoded = marked(roots, objects)
+    live = keyed(1, 2, 3)
+    first, second, third = live["callback"]["averages"]
+    restored(encoded, live)
+    assert [key.rate for key in (first, second, third)] == [1, 5, 3]
+    assert [*live["callback"]["averages"]] == [third, second]
+    assert three.rate == 3
+
+
+def test_another_object_that_is_a_key_does_not_take_the_place_of_the_first() -> None:
+    held = Config(1)
+    roots: dict[str, Any] = {"callback": {held: 1}}
+    objects = initial(roots)
+    roots["callback"] = {Config(2): 1}
+    with pytest.raises(UncapturableError, match=r"callback \(key 0\) was replaced during training"):
+        marked(roots, objects)
+    assert held
+
+
+def test_other_data_in_the_place_of_the_first() -> None:
+    one, other = Data(), Data()
+    roots = {"callback": {"now": one, "all": [one, other]}}
+    objects = initial(roots)
+    roots["callback"]["now"] = other
+    live: dict[str, Any] = {"callback": {"now": (first := Data()), "all": [first, second := Data()]}}
+    restored(marked(roots, objects), live)
+    assert live["callback"]["now"] is second
+    assert live["callback"]["all"][0] is first
+    assert live["callback"]["all"][1] is second
+    roots["callback"]["now"] = Data()
+    with pytest.raises(UncapturableError, match=r"callback\['now'\] became other data of the same kind"):
+        marked(roots, objects)
+
+
+def test_an_array_that_was_given_another_shape_is_refused() -> None:
+    roots = {"callback": {"seen": np.zeros((2, 3))}}
+    objects = initial(roots)
+    roots["callback"]["seen"].shape = (3, 2)
+    with pytest.raises(UncapturableError, match=r"callback\['seen'\] was given another shape in place"):
+        marked(roots, objects)
 
 
 def test_an_object_that_is_a_key_stays_where_it_is() -> None:

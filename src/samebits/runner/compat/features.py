@@ -148,6 +148,7 @@ EXACT_RESUME = Feature(
         "numpy.random.mtrand:_rand",
         "random:_inst",
         "sys:_current_frames",
+        "weakref:finalize._registry",
         "tensorflow.python.data.ops.structured_function:StructuredFunctionWrapper",
         "tensorflow.python.eager.context:Context._set_global_seed",
         "tensorflow.python.eager.context:Context.clear_kernel_cache",

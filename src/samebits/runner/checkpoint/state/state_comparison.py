@@ -7,7 +7,7 @@ from typing import Any
 
 from samebits.core.errors import RecordError
 
-_WHOLE = frozenset({"variable", "array", "tensor", "scalar", "bytes", "float", "constant"})
+_WHOLE = frozenset({"variable", "array", "tensor", "scalar", "bytes", "float", "constant", "held"})
 """Kinds of value that are named as a whole."""
 
 OUTPUTS = ("written", "written_beside_code")
