@@ -90,10 +90,7 @@ class Timer:
     """A callback that keeps times, and a price."""
 
     def tick(self) -> None:
-        self.last, self.lasted = dt.datetime.now(dt.UTC), time.monotonic()
-
-    def pay(self) -> None:
-        self.price = decimal.Decimal(1)
+        self.last, self.lasted, self.price = dt.datetime.now(dt.UTC), time.monotonic(), decimal.Decimal(1)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """What took the place of an object is not restored into that object, which something else may hold."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from samebits.runner.checkpoint.fit_phase import check_unchanged
 from samebits.runner.checkpoint.state.capture_containers import key_text
-from samebits.runner.checkpoint.state.encoding import NEW, WAS, Content, PathMap, UncapturableError
+from samebits.runner.checkpoint.state.encoding import NEW, PART, WAS, Content, PathMap, UncapturableError
 from samebits.runner.checkpoint.state.initial_objects import InitialObjects
 from samebits.runner.checkpoint.state.restore import StateRestorer
 
@@ -177,6 +179,17 @@ def test_a_part_of_an_array_does_not_write_into_the_whole() -> None:
         marked(roots, objects)
 
 
+def test_another_part_of_an_array_that_is_captured() -> None:
+    whole = np.zeros(4)
+    roots = {"callback": {"whole": whole, "part": whole[:2]}}
+    objects = initial(roots)
+    roots["callback"]["part"] += 1
+    roots["callback"]["part"] = whole[1:]
+    encoded = marked(roots, objects)
+    assert encoded["roots"][0][1]["dict"][1][1][NEW]
+    assert encoded["roots"][0][1]["dict"][1][1][PART] == ["callback['whole']", 8]
+
+
 def test_a_root_that_is_made_for_each_capture_is_not_marked() -> None:
     held = {"names": 1}
     objects = initial({"names": held})
@@ -244,3 +257,36 @@ def test_an_object_that_is_a_key_stays_where_it_is() -> None:
     objects = initial(roots)
     roots["callback"]["averages"][one].append(3)
     assert WAS not in str(marked(roots, objects))
+
+
+def test_arrays_that_changed() -> None:
+    one, other = np.zeros(4), np.zeros(2)
+    roots = {"callback": {"one": one, "other": other}}
+    objects = initial(roots)
+    captured: Any = Captured(roots)
+    assert [*objects.changed_arrays(captured)] == []
+    one += 1
+    roots["callback"].update(one=other, other=one)
+    captured = Captured(roots)
+    objects.mark(captured)
+    assert [where for _, where in objects.changed_arrays(captured)] == ["callback['other']"]
+    with pytest.raises(UncapturableError, match=r"^callback\['other'\] changed during training, and Keras makes its"):
+        check_unchanged([other, one[2:]], objects.changed_arrays(captured))
+    check_unchanged([other], objects.changed_arrays(captured))
+
+
+def test_lists_that_a_capture_makes_of_default_arguments_are_not_marked() -> None:
+    def state(number: int) -> Any:
+        parts = [{"list": [{"list": [number], "#": 3}], "#": 2}, {"dict": [], "#": 4}, {"dict": [], "#": 5}]
+        function = {"name": "f", "cells": [], "holds": {"list": parts, "#": 1}}
+        return {"roots": [["callback", {"list": [{"function": function, "#": 0}], "#": 6}]], "globals": []}
+
+    held = [object() for _ in range(7)]
+    captured: Any = SimpleNamespace(encoded=state(1), visited=lambda number: (held[number], f"place {number}"))
+    walker: Any = None
+    objects = InitialObjects(captured, walker)
+    captured.encoded = state(2)
+    before, held[1], held[2], held[4] = held[:], object(), object(), object()
+    objects.mark(captured)
+    assert before
+    assert NEW not in str(captured.encoded)

@@ -131,6 +131,7 @@ EXACT_RESUME = Feature(
         _EAGER_VALUES,
         _TRACING,
         "tensorflow.python.eager.context:Context#_rng",
+        "tensorflow.python.eager.context:Context#_seed",
         "tensorflow.python.data.ops.dataset_ops:DatasetV2._functions",
         "tensorflow.python.data.ops.dataset_ops:DatasetV2._inputs",
         "tensorflow.python.data.ops.iterator_ops:OwnedIterator#_iterator_resource",

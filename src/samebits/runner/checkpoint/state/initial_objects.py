@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from samebits.runner.checkpoint.state.array_parts import mark_parts
+from samebits.runner.checkpoint.state.array_parts import mark_parts, owner_of
 from samebits.runner.checkpoint.state.capture import StateCapture
-from samebits.runner.checkpoint.state.encoding import NEW, REPLACEABLE, WAS, Encoded, UncapturableError, kind_of
+from samebits.runner.checkpoint.state.encoding import NEW, PART, REPLACEABLE, WAS, Encoded, UncapturableError, kind_of
 from samebits.runner.checkpoint.state.object_places import IN_PLACE, first_numbers
 from samebits.runner.checkpoint.state.state_walker import StateWalker
 
@@ -69,6 +69,14 @@ class InitialObjects:
                 self._mark_new(node, before, captured, where)
         mark_parts([node for node in nodes if kind_of(node) in ("array", "unchanged")], captured, self._place_of)
 
+    def changed_arrays(self, captured: StateCapture) -> Iterator[tuple[Any, str]]:
+        """The initial arrays whose content is no longer the first one, and where each is."""
+        for node in _nodes(captured.encoded):
+            value, where = captured.visited(node["#"])
+            number = self._number_of(value) if kind_of(node) == "array" else None
+            if number is not None and _content(self._nodes[number]) != _content(_unmarked(node)):
+                yield value, where
+
     def _place_of(self, value: Any) -> str | None:
         """Where an initial object was; None for others, and for one whose place is not its own."""
         number = self._number_of(value)
@@ -91,7 +99,8 @@ class InitialObjects:
         if not self._is_held(before):
             return
         can_be_made = kind_of(node) in REPLACEABLE and "class" not in node
-        known = captured.number_of(self._objects[before]()) is not None
+        # Of a part of an array, its whole.
+        known = captured.number_of(_whole(self._objects[before]())) is not None
         if can_be_made and (known or self._is_as_at_first(before, where)):
             node[NEW] = True
             return
@@ -131,6 +140,14 @@ class InitialObjects:
         return first is not None and bool(_content(now) == first)
 
 
+def _whole(value: Any) -> Any:
+    return owner_of(value) if hasattr(value, "base") else value
+
+
+def _unmarked(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: item for name, item in node.items() if name not in (WAS, NEW, PART)}
+
+
 def _gone() -> None:
     """The reference to an object that is gone."""
 
@@ -152,11 +169,16 @@ def _nodes(encoded: Encoded) -> Iterator[dict[str, Any]]:
         if kind in _HELD_BY_NAME or kind == "partial" or function["cells"] or function["holds"] is not None:
             yield encoded
         # What a generator holds is made whenever it is asked for.
-        for item in () if kind in ("numpy_generator", "numpy_state") else encoded.values():
-            yield from _nodes(item)
+        for name, item in () if kind in ("numpy_generator", "numpy_state") else encoded.items():
+            yield from _nodes(_held_by_parts(item) if name == "holds" and item is not None else item)
     elif isinstance(encoded, list):
         for item in encoded:
             yield from _nodes(item)
+
+
+def _held_by_parts(holds: Mapping[str, Any]) -> list[Encoded]:
+    """What default arguments and attributes of a function are, without the lists that a capture makes for them."""
+    return [part[kind] for part in holds.get("list", ()) if (kind := kind_of(part)) in ("list", "dict")]
 
 
 def _content(encoded: Encoded) -> Encoded:
