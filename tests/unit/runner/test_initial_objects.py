@@ -290,3 +290,18 @@ def test_lists_that_a_capture_makes_of_default_arguments_are_not_marked() -> Non
     objects.mark(captured)
     assert before
     assert NEW not in str(captured.encoded)
+
+
+class Items(dict[str, Any]):
+    """A dict whose items are attributes; one that is not there raises KeyError."""
+
+    __getattr__ = dict.__getitem__
+
+
+def test_a_dict_that_is_replaced_is_not_asked_for_attributes() -> None:
+    held = Items(a=1)
+    roots: dict[str, Any] = {"callback": {"seen": held}}
+    objects = initial(roots)
+    roots["callback"]["seen"] = Items(a=2)
+    encoded = marked(roots, objects)
+    assert encoded["roots"][0][1]["dict"][0][1][NEW]

@@ -13,8 +13,11 @@ def strides_of(array: Any) -> list[int] | None:
 
 
 def described_array(array: Any) -> str:
-    """An array's class, type and shape, for one whose content does not change."""
-    return f"{type(array).__module__}:{type(array).__qualname__} {array.dtype} {list(array.shape)}"
+    """An array's class, type and shape, for one whose content does not change; of others the class."""
+    import numpy as np
+
+    about = f" {array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else ""
+    return f"{type(array).__module__}:{type(array).__qualname__}{about}"
 
 
 def with_strides(array: Any, strides: Sequence[int]) -> Any:

@@ -76,10 +76,11 @@ def _mark(
 
 
 def owner_of(array: Any) -> Any:
-    """The array to which the memory of a part belongs; the array itself where it is no part of another one."""
+    """The array to which the memory of a part belongs; what is no part of another one itself."""
     import numpy as np
 
-    while isinstance(array.base, np.ndarray):
+    # Other objects are not asked: a class of the script may raise anything for an attribute that it has not.
+    while isinstance(array, np.ndarray) and isinstance(array.base, np.ndarray):
         array = array.base
     return array
 

@@ -100,7 +100,7 @@ class InitialObjects:
             return
         can_be_made = kind_of(node) in REPLACEABLE and "class" not in node
         # Of a part of an array, its whole.
-        known = captured.number_of(_whole(self._objects[before]())) is not None
+        known = captured.number_of(owner_of(self._objects[before]())) is not None
         if can_be_made and (known or self._is_as_at_first(before, where)):
             node[NEW] = True
             return
@@ -140,10 +140,6 @@ class InitialObjects:
         return first is not None and bool(_content(now) == first)
 
 
-def _whole(value: Any) -> Any:
-    return owner_of(value) if hasattr(value, "base") else value
-
-
 def _unmarked(node: Mapping[str, Any]) -> dict[str, Any]:
     return {name: item for name, item in node.items() if name not in (WAS, NEW, PART)}
 
@@ -155,7 +151,7 @@ def _gone() -> None:
 def _reference(value: Any) -> Callable[[], Any]:
     """A function that returns the object, or None once it is gone; without weak references, it is kept alive."""
     # So is a part of an array: what was written to it is in the whole.
-    if getattr(value, "base", None) is None:
+    if owner_of(value) is value:
         with suppress(TypeError):
             return weakref.ref(value)
     return lambda: value

@@ -205,7 +205,7 @@ class StateRestorer:
         return part_of(live, offset, self._content.array(encoded["array"]))
 
     def _unchanged(self, content: Any, live: Any, where: str) -> Any:
-        if hasattr(live, "dtype") and described_array(live) == content:
+        if described_array(live) == content:
             return live
         raise UncapturableError(f"{where} is no {content} when the script runs again")
 
