@@ -53,6 +53,7 @@ CONTENDERS = (
     Contender(epoch=LAST, keep="none"),
     Contender(epoch=LAST, keep="last", most=GOAL),
     Contender(epoch=LAST, keep="last", how=EXCHANGE, most=GOAL),
+    Contender(epoch=LAST, keep="all", most=GOAL),
     Contender(epoch=MIDDLE, keep="last", base=True),
     Contender(epoch=MIDDLE, keep="all"),
 )

@@ -15,6 +15,7 @@ from samebits.runner import software
 from samebits.runner.checkpoint.distributed_checks import watch_openings
 from samebits.runner.checkpoint.files.temporary_files import private_temporary_folder
 from samebits.runner.checkpoint.fit_checkpoints import FitCheckpoints
+from samebits.runner.checkpoint.graphs.input_shapes import InputShapes
 from samebits.runner.checkpoint.graphs.loop_traces import LoopTraces
 from samebits.runner.checkpoint.graphs.trace_inputs import TraceGuard
 from samebits.runner.checkpoint.graphs.unsupported_ops import UnsupportedOpWatcher
@@ -25,6 +26,7 @@ from samebits.runner.checkpoint.process_state.random_streams import RandomStream
 from samebits.runner.checkpoint.state.code_inspection import is_ours
 from samebits.runner.compat import cpython_private
 from samebits.runner.compat.features import EXACT_RESUME, EXPORT_ORDER
+from samebits.runner.compat.graph_tracing import GraphTracing, TraceListener
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.self_test import PrivateNames
 from samebits.runner.determinism.portability import PortabilityMonitor
@@ -45,9 +47,10 @@ class Checkpointing:
     manager: CheckpointManager
     fits: FitCheckpoints
     loops: LoopCheckpoints
-    unsupported_ops: UnsupportedOpWatcher
     streams: RandomStreams
-    libraries: LibraryState
+    shapes: InputShapes
+    tracing: GraphTracing
+    listeners: tuple[TraceListener, ...]
 
     @classmethod
     def build(
@@ -75,14 +78,25 @@ class Checkpointing:
 
         manager = CheckpointManager(record, folder, ledger, folders, is_given, libraries, temporary)
         unsupported_ops = UnsupportedOpWatcher(manager, streams)
-        traces = LoopTraces(manager, lambda module: is_ours(module, str(folder.work)))
+        tracing = GraphTracing()
+        shapes = InputShapes(tracing)
+        traces = LoopTraces(manager, lambda module: is_ours(module, str(folder.work)), shapes)
+        guard = TraceGuard(manager, lambda: unsupported_ops.has_traced)
         return cls(
             manager=manager,
-            fits=FitCheckpoints(manager, signals, TraceGuard(manager, lambda: unsupported_ops.has_traced), traces),
+            fits=FitCheckpoints(manager, signals, guard, traces),
             loops=LoopCheckpoints(manager, ledger, unsupported_ops, traces),
-            unsupported_ops=unsupported_ops,
             streams=streams,
-            libraries=libraries,
+            shapes=shapes,
+            tracing=tracing,
+            # Names are counted last before a trace, and first after it.
+            listeners=(
+                unsupported_ops.before_trace,
+                shapes.before_trace,
+                traces.before_trace,
+                guard.before_trace,
+                libraries.names.before_trace,
+            ),
         )
 
     def after_epoch(self, signals: Signals) -> None:
@@ -109,12 +123,12 @@ class Checkpointing:
         if self.manager.active and not exact:
             self.manager.turn_off(f"{EXACT_RESUME.name} is off: {names.reason(EXACT_RESUME)}")
         if self.manager.active:
-            self.libraries.install(patches)
             self.manager.watch(observer)
             observer.keeps_digested = self.manager.writes
             self.fits.install(patches)
             self.loops.install(patches)
-            self.unsupported_ops.install(patches)
+            self.shapes.install(patches)
+            self.tracing.install(patches, self.listeners)
             if names.allow(EXPORT_ORDER):
                 self.manager.settings.exports.install(patches)
             if self.manager.workers > 1:

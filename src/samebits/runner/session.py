@@ -45,7 +45,8 @@ from samebits.runner.digests.output_files import describe_outputs
 from samebits.runner.inputs import InputMarks, check_code_unchanged, check_device, check_unchanged, keep_image_recipe
 from samebits.runner.observe.environment import observe_environment
 from samebits.runner.process.console import log
-from samebits.runner.process.output_capture import kept_output, quiet_import
+from samebits.runner.process.library_import import quiet_import
+from samebits.runner.process.output_capture import kept_output
 from samebits.runner.process.signals import Signals
 from samebits.runner.script_monitors import ScriptMonitors
 from samebits.runner.script_runner import end_fork, run_script

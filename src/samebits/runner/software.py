@@ -79,8 +79,9 @@ def differing_packages(lock: str, installed: Mapping[str, str]) -> list[str]:
 @functools.cache
 def distributions() -> dict[str, str]:
     """Name and version of every installed distribution."""
-    found = ((item.metadata["Name"], item.version) for item in importlib.metadata.distributions())
-    return dict(sorted((name.lower().replace("_", "-"), version) for name, version in found))
+    # Each `metadata` reads and parses the file again, and `version` does so, too.
+    found = (item.metadata for item in importlib.metadata.distributions())
+    return dict(sorted((item["Name"].lower().replace("_", "-"), item["Version"]) for item in found))
 
 
 def foreign_compiled_code() -> list[str]:

@@ -76,7 +76,8 @@ def test_a_checkpoint_that_is_kept_is_never_left_out(
     assert leaves_out(tmp_path, example, keep, epoch) == left_out
 
 
-def test_the_first_small_checkpoints_are_never_early(tmp_path: Path) -> None:
+def test_the_first_small_checkpoints_are_never_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_writer, "_SHARE", 1e-6)
     writer = written(tmp_path, content=b"small", delay=0.05)
     for number in range(2, 8):
         assert not writer.is_early
@@ -84,6 +85,15 @@ def test_the_first_small_checkpoints_are_never_early(tmp_path: Path) -> None:
     assert not writer.is_early
     add(writer, 8, b"small")
     assert writer.is_early
+
+
+@pytest.mark.parametrize("content", [b"small", CONTENT])
+def test_only_a_large_one_that_waits_for_the_disk_takes_time_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(async_writer, "_SHARE", 0.25)
+    monkeypatch.setattr(async_writer, "_FIRST", 1)
+    assert written(tmp_path, content, delay=0.2).is_early == (content == CONTENT)
 
 
 def test_while_a_large_one_is_written_the_next_is_early(tmp_path: Path) -> None:

@@ -1,15 +1,11 @@
-"""A script whose output nobody takes any more fails with its own error, and what an import leaves as it was."""
+"""A script whose output nobody takes any more fails with its own error."""
 
-import gc
 import os
 import subprocess
 import sys
-import weakref
 from pathlib import Path
 
 import pytest
-
-from samebits.runner.process.output_capture import quiet_import
 
 PROGRAM = """
 import contextlib, os, signal, sys, time
@@ -43,23 +39,3 @@ def test_a_tee_that_was_killed(tmp_path: Path) -> None:
         [sys.executable, "-c", PROGRAM, tmp_path], env=dict(os.environ), capture_output=True, timeout=60, check=False
     )
     assert (tmp_path / "outcome").read_text() == "the script failed: ValueError: mine"
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_an_import_leaves_the_garbage_collector_as_it_was(tmp_path: Path, enabled: bool) -> None:
-    before, thresholds = gc.isenabled(), gc.get_threshold()
-    (gc.enable if enabled else gc.disable)()
-    try:
-        with quiet_import(tmp_path / "log.txt"):
-            assert not gc.isenabled()
-            cycle = weakref.ref(_Node())
-        assert (gc.isenabled(), gc.get_freeze_count(), gc.get_threshold()) == (enabled, 0, thresholds)
-        # What was made meanwhile is garbage as any other.
-        assert cycle() is None
-    finally:
-        (gc.enable if before else gc.disable)()
-
-
-class _Node:
-    def __init__(self) -> None:
-        self.other: object = self

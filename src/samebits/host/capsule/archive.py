@@ -7,11 +7,13 @@ a device, a path with `..`, a sparse file or a second file of one name is anothe
 no compression, so that a capsule is never larger than its file.
 """
 
+import functools
 import hashlib
 import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -78,6 +80,37 @@ def padding(size: int) -> bytes:
     return bytes(-size % _BLOCK)
 
 
+class _Digesting:
+    """The digest of blocks; a large one is hashed in a second thread, while the caller writes it."""
+
+    def __init__(self) -> None:
+        self._state = hashlib.sha256()
+        self._hashing: Future[None] | None = None
+
+    def update(self, block: bytes) -> None:
+        """Add a block, which must not change any more."""
+        self._wait()
+        # A small one is hashed before a thread has woken up.
+        if len(block) < _READ_BYTES:
+            self._state.update(block)
+        else:
+            self._hashing = _hashing_thread().submit(self._state.update, block)
+
+    def digest(self) -> Digest:
+        """The digest of all blocks."""
+        self._wait()
+        return Digest(self._state.hexdigest())
+
+    def _wait(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
+
+
+@functools.cache
+def _hashing_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="samebits-capsule")
+
+
 # Writing
 
 
@@ -131,17 +164,17 @@ def transfer(source: Source, write: Callable[[bytes], object]) -> Digest | None:
     member = source.member
     if member.is_folder:
         return None
-    state, left = hashlib.sha256(), member.size
+    digesting, left = _Digesting(), member.size
     try:
         with source.opened() as file:
             while left and (block := file.read(min(left, _READ_BYTES))):
-                state.update(block)
+                digesting.update(block)
                 _write_block(write, block)
                 left -= len(block)
             more = b"" if source.offset is not None else file.read(1)
     except OSError as error:
         raise InputError(f"cannot read {source.path}: {error.strerror}") from error
-    found = Digest(state.hexdigest())
+    found = digesting.digest()
     if left or more or found != (member.digest or found):
         raise InputError(f"{source.path} is not the file of the run any more; restore it, and pack again")
     return found
@@ -203,12 +236,12 @@ class Archive:
         self._expect(_END, "the end of the archive")
 
     def _blocks(self, member: Member) -> Iterator[bytes]:
-        state, left = hashlib.sha256(), member.size
+        digesting, left = _Digesting(), member.size
         while left and (block := self._file.read(min(left, _READ_BYTES))):
-            state.update(block)
+            digesting.update(block)
             left -= len(block)
             yield block
-        if not member.is_folder and state.hexdigest() != (member.digest and member.digest.hex):
+        if not member.is_folder and digesting.digest() != member.digest:
             raise self._damage(f"{member.path} has another digest than {NAME} names")
 
     def _expect(self, wanted: bytes, what: str) -> None:

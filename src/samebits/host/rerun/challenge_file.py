@@ -42,6 +42,12 @@ class PlacedDigest:
         places = {name: values.get(name) for name in ("fit", "epoch", "step")}
         return cls(digest=digest_of_read(values), **places)
 
+    @property
+    def where(self) -> str:
+        """The place in a message; empty for a line that has none."""
+        known = {"fit": self.fit, "epoch": self.epoch, "step": self.step}
+        return ", ".join(f"{name} {number}" for name, number in known.items() if number is not None)
+
     def to_dict(self) -> dict[str, Any]:
         """The form in the file."""
         places = {"fit": self.fit, "epoch": self.epoch, "step": self.step}
@@ -191,6 +197,19 @@ def write_challenge(path: Path, challenge: Challenge) -> None:
         if len(digests) > MAX_DIGESTS:
             raise InputError(f"a challenge holds at most {MAX_DIGESTS:,} {what}, and {challenge.run} has more")
     write_atomically(path, readable_json(challenge.to_dict()))
+
+
+def first_difference(ours: Sequence[PlacedDigest], theirs: Sequence[PlacedDigest]) -> int | None:
+    """The first index at which two lists differ; raises RecordError where a place of theirs contradicts its digest."""
+    for index, (own, other) in enumerate(itertools.zip_longest(ours, theirs)):
+        if own == other:
+            continue
+        # A digest covers its place.
+        if own is not None and other is not None and own.digest == other.digest:
+            places = [place.where or "another line" for place in (other, own)]
+            raise RecordError(f"it gives {places[0]} for the digest of {places[1]}")
+        return index
+    return None
 
 
 def _digest_of(digests: Sequence[PlacedDigest]) -> Digest:

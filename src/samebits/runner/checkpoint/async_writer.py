@@ -17,7 +17,8 @@ _MAX_WAITING = 2
 _SHARE = 0.015
 """The part of the time that taking and writing checkpoints may have, where they can be left out.
 
-Where the training uses all cores, it loses about twice as much: they share memory and disk with it.
+Where the training uses all cores, it loses about twice as much to large ones: they share memory and disk with it.
+While a small one waits for the disk, the training loses nothing: only the thread's processor time counts.
 """
 _MOST_SECONDS = 300.0
 """Between two of them: a disk may have stalled, or the process been stopped, while one was written."""
@@ -133,7 +134,8 @@ class AsyncWriter:
                 self._changed.wait_for(lambda: self._waiting)
                 self._busy = item = self._waiting.pop(0)
                 self._changed.notify_all()
-            started = time.monotonic()
+            clock = time.monotonic if item.is_large else time.thread_time
+            started = clock()
             try:
                 self._before_write()
                 self._store.write(item.checkpoint, item.contents)
@@ -141,10 +143,10 @@ class AsyncWriter:
             except Exception as error:  # noqa: BLE001  a dead writer would block the training forever
                 self.fail(error)
                 return
-            self._written(item, time.monotonic() - started)
+            self._written(item, clock() - started)
 
     def _written(self, item: _Waiting, seconds: float) -> None:
-        """Note when the next checkpoint is due, after one took so long to write."""
+        """Note when the next checkpoint is due, after one took so many seconds of the training to write."""
         with self._changed:
             if self._early_until == math.inf and not self._waiting:
                 wait = (item.added - item.begun + seconds) / _SHARE

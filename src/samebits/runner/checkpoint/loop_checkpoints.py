@@ -69,7 +69,6 @@ class LoopCheckpoints:
         import tensorflow as tf
 
         patches.wrap((tf.data.Dataset, "__iter__"), self._wrap_iter)
-        self._traces.install(patches)
 
     @property
     def _phase(self) -> LoopPhase | None:

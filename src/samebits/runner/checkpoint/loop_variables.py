@@ -5,11 +5,11 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from samebits.runner.checkpoint.graphs.trace_inputs import first_difference
 from samebits.runner.checkpoint.state.capture import StateCapture
 from samebits.runner.checkpoint.state.encoding import UncapturableError
 from samebits.runner.checkpoint.state.live_names import live_names
 from samebits.runner.checkpoint.state.object_places import first_numbers, restored_in_place
+from samebits.runner.checkpoint.state.state_changes import first_difference
 from samebits.runner.checkpoint.state.state_walker import StateWalker
 
 _MISSING = object()

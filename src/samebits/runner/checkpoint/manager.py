@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 from samebits.core.checkpoint_store import KEPT, Checkpoint, Position, describe_reached
 from samebits.core.digest import Digest
 from samebits.core.errors import InputError, SamebitsError, StorageError
-from samebits.core.jsonio import canonical_json
 from samebits.core.ledger import Ledger
 from samebits.core.record import Record, Resumability
 from samebits.core.run_dir import RunDir
 from samebits.core.trace_level import TraceEnded
 from samebits.runner.checkpoint.async_writer import AsyncWriter
-from samebits.runner.checkpoint.files.output_files import OutputSnapshot, stored_digests
+from samebits.runner.checkpoint.checkpoint_content import checkpoint_of
+from samebits.runner.checkpoint.files.output_files import OutputSnapshot
 from samebits.runner.checkpoint.files.temporary_files import TemporaryFiles
 from samebits.runner.checkpoint.phases import DigestedValues, Phase, StatePart, TrainingObserver, as_input_error
 from samebits.runner.checkpoint.process_state.library_state import LibraryState
@@ -319,33 +319,7 @@ class CheckpointManager:
         captured = self.capture(roots, known)
         phase.check(captured)
         self.settings.check(phase.settings, captured)
-        observer = self._observer
-        steps = () if observer is None else observer.first_steps()
+        steps = () if self._observer is None else self._observer.first_steps()
         check_steps(steps[phase.stepped :], captured.optimizers)
         files = {name: snapshot.capture() for name, snapshot in self._files.items()}
-        state: dict[str, Any] = {
-            "objects": captured.encoded,
-            "stepped": _indices(steps, captured.optimizers),
-            "told": {} if observer is None else observer.observations(),
-            **files,
-            **part.values,
-        }
-        contents = {**part.contents, **captured.contents}
-        written = {digest for captured in files.values() for digest in stored_digests(captured)}
-        objects = sorted(contents.keys() | written)
-        # Text that is not valid JSON, such as half of a surrogate pair, must fail here and not in the writer.
-        canonical_json(state)
-        checkpoint = Checkpoint(
-            position=position,
-            recipe=self._recipe,
-            lines=self.ledger.lines,
-            last=self.ledger.last,
-            state=state,
-            objects=tuple(objects),
-        )
-        return checkpoint, contents
-
-
-def _indices(wanted: Sequence[Any], known: Sequence[Any]) -> list[int]:
-    """The index in `known` of each wanted object that is there."""
-    return [index for item in wanted for index, other in enumerate(known) if item is other]
+        return checkpoint_of(position, captured, part, files, self._observer, recipe=self._recipe, ledger=self.ledger)

@@ -32,7 +32,7 @@ from samebits.runner.determinism.settings import (
 )
 from samebits.runner.determinism.settings_guard import SettingsGuard
 from samebits.runner.process.console import log
-from samebits.runner.process.output_capture import quiet_import
+from samebits.runner.process.library_import import quiet_import
 from samebits.runner.software import distributions, foreign_compiled_code
 
 _SHOWN = 5

@@ -9,6 +9,7 @@ from typing import Any
 
 from samebits.core.digest import Digest, digest_threads
 from samebits.core.jsonio import canonical_json
+from samebits.runner.compat.keras_private import inner_variable
 from samebits.runner.compat.tensorflow_private import eager_values, read_together
 
 _MIN_PARALLEL_BYTES = 1 << 20
@@ -169,7 +170,7 @@ def values_of(variable: Any) -> Any:
     """
     import tensorflow as tf
 
-    inner = _inner(variable)
+    inner = inner_variable(variable)
     try:
         # Not `read_value`, which takes four times as long.
         return eager_values(tf.raw_ops.ReadVariableOp(resource=inner.handle, dtype=inner.dtype))
@@ -182,16 +183,9 @@ def arrays_of(variables: Sequence[Any]) -> list[Any]:
     import tensorflow as tf
 
     try:
-        return read_together([_inner(variable) for variable in variables])
+        return read_together([inner_variable(variable) for variable in variables])
     except (AttributeError, ImportError, TypeError, ValueError, tf.errors.OpError):
         return [values_of(variable) for variable in variables]
-
-
-def _inner(variable: Any) -> Any:
-    """TensorFlow's variable in one of Keras; any other as it is."""
-    import keras
-
-    return variable.value if isinstance(variable, keras.Variable) else variable
 
 
 def _digests(arrays: Sequence[Any]) -> list[Digest]:

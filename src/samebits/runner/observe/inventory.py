@@ -157,7 +157,7 @@ class Inventory:
 
     def count_discarded(self) -> int:
         """The number of layers with weights of their own that are gone and are not in the result."""
-        # With none alive, a garbage collection of some 0.15 s would change nothing.
+        # With none alive, a garbage collection would change nothing.
         if any(reference() is not None for reference in self._weighted):
             gc.collect()
         return sum(reference() is None for reference in self._weighted)

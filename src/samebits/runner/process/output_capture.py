@@ -1,6 +1,5 @@
 """Copies what the script prints into a log file."""
 
-import gc
 import os
 import subprocess
 import sys
@@ -12,37 +11,10 @@ from samebits.core.jsonio import storage_error
 
 
 @contextmanager
-def quiet_import(log: Path) -> Iterator[None]:
-    """Import libraries: what C++ prints meanwhile goes into the log, and no garbage is collected."""
-    with _log_descriptor(log) as target, _no_collection():
-        saved = os.dup(2)
-        os.dup2(target, 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Collect garbage once, afterwards: during an import it would be looked for 600 times among ever more objects."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        # Objects that have not survived a collection would be searched again soon, by the script and by its child.
-        gc.collect()
-        if enabled:
-            gc.enable()
-
-
-@contextmanager
 def kept_output(log: Path) -> Iterator[None]:
     """Also copy stdout and stderr, of Python and of native libraries, into `log`."""
     # The log must be writable before `tee` starts, whose errors nobody would see.
-    with _log_descriptor(log):
+    with log_descriptor(log):
         pass
     saved = [os.dup(number) for number in (1, 2)]
     # Processes, not threads: a library that prints while it holds the interpreter's lock would block forever.
@@ -77,7 +49,8 @@ def _tee(log: Path, number: int) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def _log_descriptor(log: Path) -> Iterator[int]:
+def log_descriptor(log: Path) -> Iterator[int]:
+    """Open the log to append to it. Raises StorageError."""
     try:
         descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from samebits.core.trace_level import INPUT
+from samebits.runner.compat.graph_tracing import GraphTracing
 from samebits.runner.compat.patches import Patches
 from samebits.runner.compat.tensorflow_private import (
     eager_values,
@@ -30,7 +31,6 @@ from samebits.runner.compat.tensorflow_private import (
     is_eager,
     run_after,
     tape_records,
-    tracing_location,
 )
 from samebits.runner.determinism.op_audit import unwatched
 from samebits.runner.digests.tensors import DescribedTensor, type_name
@@ -109,7 +109,7 @@ class GraphTaps:
         patches.wrap((keras.Layer, "__call__"), self._wrap_call)
         patches.wrap((tf.GradientTape, "__enter__"), self._wrap_enter)
         patches.wrap((tf.GradientTape, "gradient"), self._wrap_gradient)
-        patches.wrap(tracing_location(), self._wrap_trace)
+        GraphTracing().install(patches, [lambda _: self._end_trace])
 
     def gradients(self, optimizer: Any, gradients: Any, variables: Any) -> TappedStep | None:
         """Capture the gradients that an optimizer is called with; while a graph is traced, return the step instead."""
@@ -209,18 +209,12 @@ class GraphTaps:
             elif self._sink.wanted():
                 self._sink.capture(0, [_with_values(seen, tensor)], [])
 
-    def _wrap_trace(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def func_graph_from_py_func(*args: Any, **kwargs: Any) -> Any:
-            graph = original(*args, **kwargs)
-            traced = self._graphs.pop(graph, None)
-            # TensorFlow discards a graph that creates variables.
-            steps = [] if traced is None else [step for step in traced.steps if not step.provisional]
-            if steps:
-                self._tap(graph, steps)
-            return graph
-
-        return func_graph_from_py_func
+    def _end_trace(self, graph: Any) -> None:
+        traced = self._graphs.pop(graph, None)
+        # TensorFlow discards a graph that creates variables.
+        steps = [] if traced is None else [step for step in traced.steps if not step.provisional]
+        if steps:
+            self._tap(graph, steps)
 
     def _tap(self, graph: Any, steps: list[TappedStep]) -> None:
         """Insert taps for the steps into a finished graph; report if that is not possible."""

@@ -17,9 +17,10 @@ from samebits.core.record import Record
 from samebits.core.run_dir import RunDir
 from samebits.core.run_setup import Resumption
 from samebits.core.trace_level import TENSOR, Trace
-from samebits.host.rerun import challenge, challenge_file
-from samebits.host.rerun.challenge import Exchange, Party, exchange
+from samebits.host.rerun import challenge_file, challenge_party
+from samebits.host.rerun.challenge import Exchange, exchange
 from samebits.host.rerun.challenge_file import Challenge, PlacedDigest, read_challenge, write_challenge
+from samebits.host.rerun.challenge_party import Party
 from samebits.host.rerun.divergence import RunWithRecord, Side
 
 Line = dict[str, Any]
@@ -358,7 +359,7 @@ def test_the_last_checkpoint_before_comes_first(parties: Parties, monkeypatch: p
         run = side.run[0]
         return Resumption(run=ResumedRun(id="a", checksum="b"), ledger=run.ledger, size=0, store=run.checkpoints)
 
-    monkeypatch.setattr(challenge, "checkpoint_before", before)
+    monkeypatch.setattr(challenge_party, "checkpoint_before", before)
     parties.until(1)
     parties.again["other", True] = [_epoch(0), _epoch(1, "now")]
     parties.call("other", "one")

@@ -15,6 +15,7 @@ from typing import Any
 from samebits.core.errors import InputError
 from samebits.runner.checkpoint.state.encoding import Encoded, UncapturableError
 from samebits.runner.compat import keras_private, tensorflow_private
+from samebits.runner.compat.graph_tracing import GraphTracing, Trace, TraceEnd
 from samebits.runner.compat.patches import Patches
 
 _Trace = list[Encoded]
@@ -33,17 +34,20 @@ class _Pending:
 class InputShapes:
     """Remembers what the steps of models were traced for, and restores it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracing: GraphTracing) -> None:
+        self._tracing = tracing
         self._seen: weakref.WeakKeyDictionary[Any, list[tuple[int, Encoded]]] = weakref.WeakKeyDictionary()
         self._pending: dict[int, _Pending] = {}
         self._numbers = itertools.count()
-        self._tracing = False
         self._patches: Patches | None = None
 
     def install(self, patches: Patches) -> None:
-        """Wrap the tracing of graphs."""
+        """Keep where `restore` can wrap the calls of functions, which costs time in each step."""
         self._patches = patches
-        patches.wrap(tensorflow_private.tracing_location(), self._wrap_trace)
+
+    def before_trace(self, trace: Trace) -> TraceEnd | None:
+        """Note what a step was traced for. A graph within another is traced with it."""
+        return None if trace.outer else lambda _: self._note(trace.function, trace.inputs)
 
     def capture(self, roots: Mapping[str, Any]) -> dict[str, dict[str, list[_Trace]]]:
         """What the steps of these models were traced for, for `restore`."""
@@ -82,23 +86,7 @@ class InputShapes:
         ]
         return [trace for _, trace in sorted(found, key=lambda item: item[0])]
 
-    def _wrap_trace(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def func_graph_from_py_func(name: str, *arguments: Any, **options: Any) -> Any:
-            # A graph within another is traced with it.
-            if self._tracing:
-                return original(name, *arguments, **options)
-            self._tracing = True
-            try:
-                graph = original(name, *arguments, **options)
-            finally:
-                self._tracing = False
-            self._note(*arguments[:2])
-            return graph
-
-        return func_graph_from_py_func
-
-    def _note(self, function: Any = None, inputs: Any = None, *_: Any) -> None:
+    def _note(self, function: Any, inputs: Any) -> None:
         inner = inspect.unwrap(function) if callable(function) else None
         if inspect.isfunction(inner) and isinstance(inputs, tuple) and keras_private.is_of_step(inner):
             seen = self._seen.setdefault(inner, [])
@@ -109,7 +97,7 @@ class InputShapes:
     def _wrap_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def call(function: Any, *inputs: Any, **options: Any) -> Any:
-            if id(function) in self._pending and not self._tracing:
+            if id(function) in self._pending and not self._tracing.is_active:
                 self._trace_again(function, [_encoded(item) for item in inputs])
             return original(function, *inputs, **options)
 

@@ -4,7 +4,6 @@ A resumed run traces the script's functions again, with the values of that momen
 checked by `trace_inputs`.
 """
 
-import functools
 import inspect
 import json
 import types
@@ -17,12 +16,13 @@ from samebits.core.errors import InputError
 from samebits.core.jsonio import canonical_json
 from samebits.runner.checkpoint.fit_phase import FitPhase, traced_roots
 from samebits.runner.checkpoint.graphs.input_shapes import InputShapes
-from samebits.runner.checkpoint.graphs.trace_inputs import CHANGED, first_difference, first_new_difference
+from samebits.runner.checkpoint.graphs.trace_inputs import CHANGED
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.state.code_inspection import global_names
 from samebits.runner.checkpoint.state.encoding import Encoded, UncapturableError
+from samebits.runner.checkpoint.state.state_changes import first_difference, first_new_difference
 from samebits.runner.compat import tensorflow_private
-from samebits.runner.compat.patches import Patches
+from samebits.runner.compat.graph_tracing import Trace, TraceEnd
 
 _State = Mapping[str, Any]
 
@@ -50,23 +50,30 @@ class _Earlier:
 class LoopTraces:
     """Remembers what the functions of a script were traced with, and what the models of a loop hold.
 
-    `is_ours` says whether a module belongs to the script.
+    `is_ours` says whether a module belongs to the script; `shapes` are the inputs of the models' own steps.
     """
 
-    def __init__(self, manager: CheckpointManager, is_ours: Callable[[str], bool]) -> None:
+    def __init__(self, manager: CheckpointManager, is_ours: Callable[[str], bool], shapes: InputShapes) -> None:
         self._manager = manager
         self.is_ours = is_ours
+        self._shapes = shapes
         self._functions: dict[tuple[int, int], _Traced] = {}
         self._models: dict[int, tuple[Mapping[str, Any], _State]] = {}
-        self._shapes = InputShapes()
         self._earlier: list[_Earlier] = []
-        self._tracing = False
         self._traced = False
 
-    def install(self, patches: Patches) -> None:
-        """Wrap the tracing of graphs."""
-        patches.wrap(tensorflow_private.tracing_location(), self._wrap)
-        self._shapes.install(patches)
+    def before_trace(self, trace: Trace) -> TraceEnd | None:
+        """Compare what a function is traced with to what it was traced with before, and note it after the trace."""
+        # The graphs within a graph are traced with it.
+        if trace.outer or not (self._manager.writes or self._earlier):
+            return None
+        # The models of a `fit` have a guard of their own.
+        self._traced = self._traced or not isinstance(self._manager.phase, FitPhase)
+        before = self._attempt(self._roots(trace.function))
+        if before is None:
+            return None
+        self._compare_earlier(trace.function, before)
+        return lambda _: self._note(trace.function, before)
 
     def begin(self, models: Iterable[Any]) -> None:
         """Note what the models hold that a loop was passed. Raises UncapturableError."""
@@ -133,28 +140,6 @@ class LoopTraces:
         state: _State = _without_generators(self._capture(roots))
         return state
 
-    def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def func_graph_from_py_func(name: str, *arguments: Any, **options: Any) -> Any:
-            # The graphs within a graph are traced with it.
-            if self._tracing or not (self._manager.writes or self._earlier):
-                return original(name, *arguments, **options)
-            function = arguments[0] if arguments else options.get("python_func")
-            # The models of a `fit` have a guard of their own.
-            self._traced, self._tracing = self._traced or not isinstance(self._manager.phase, FitPhase), True
-            try:
-                roots = self._roots(function)
-                before = self._attempt(roots)
-                self._compare_earlier(function, before)
-                graph = original(name, *arguments, **options)
-                if before is not None:
-                    self._note(function, before)
-            finally:
-                self._tracing = False
-            return graph
-
-        return func_graph_from_py_func
-
     def _parts(self, function: Any) -> tuple[Any, Any]:
         """A function of the script, and the object that it is a method of; nothing for those of libraries."""
         inner = inspect.unwrap(function) if callable(function) else None
@@ -182,11 +167,11 @@ class LoopTraces:
             except UncapturableError:
                 return None
 
-    def _compare_earlier(self, function: Any, state: _State | None) -> None:
+    def _compare_earlier(self, function: Any, state: _State) -> None:
         """Raise InputError where a function is traced with another value than in the run that this one resumes."""
-        step, owner = self._parts(function)
-        if state is None or not self._earlier:
+        if not self._earlier:
             return
+        step, owner = self._parts(function)
         now = json.loads(canonical_json(_without_generators(state)))
         for earlier in self._earlier:
             if earlier.name == _name(step) and earlier.owner is owner:

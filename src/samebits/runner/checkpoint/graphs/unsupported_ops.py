@@ -5,14 +5,12 @@ Operations that draw random numbers count their calls inside TensorFlow, which g
 state.
 """
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.process_state.random_streams import RandomStreams
-from samebits.runner.compat import tensorflow_private
-from samebits.runner.compat.patches import Patches
+from samebits.runner.compat.graph_tracing import Trace, TraceEnd
 from samebits.runner.trace.optimizer_tap import TAP
 
 # Operations that draw from a counter inside TensorFlow.
@@ -53,13 +51,13 @@ class UnsupportedOpWatcher:
     def __init__(self, manager: CheckpointManager, streams: RandomStreams) -> None:
         self._manager = manager
         self._streams = streams
+        streams.refuse = self._refuse_seeded
         self.outside_phases: list[str] = []
         self.has_traced = False
 
-    def install(self, patches: Patches) -> None:
-        """Wrap the tracing of graphs, and learn of the seeds of eager operations."""
-        patches.wrap(tensorflow_private.tracing_location(), self._wrap)
-        self._streams.refuse = self._refuse_seeded
+    def before_trace(self, trace: Trace) -> TraceEnd:
+        """Inspect the graph after it was traced."""
+        return lambda graph: self._inspect(trace.name, graph)
 
     def _refuse_seeded(self) -> None:
         if self._manager.phase is not None:
@@ -68,21 +66,16 @@ class UnsupportedOpWatcher:
                 " counted inside; use tf.random.Generator, or keras.random with a SeedGenerator"
             )
 
-    def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def func_graph_from_py_func(name: str, *args: Any, **kwargs: Any) -> Any:
-            graph = original(name, *args, **kwargs)
-            # `data_iterator` handles the state of pipelines.
-            if not (self._streams.in_data_function and _is_data_function(name)):
-                self.has_traced = True
-                for reason in _reasons(graph):
-                    if self._manager.phase is None:
-                        self.outside_phases.append(reason)
-                    else:
-                        self._manager.refuse(reason)
-            return graph
-
-        return func_graph_from_py_func
+    def _inspect(self, name: str, graph: Any) -> None:
+        # `data_iterator` handles the state of pipelines.
+        if self._streams.in_data_function and _is_data_function(name):
+            return
+        self.has_traced = True
+        for reason in _reasons(graph):
+            if self._manager.phase is None:
+                self.outside_phases.append(reason)
+            else:
+                self._manager.refuse(reason)
 
 
 def _reasons(graph: Any) -> Iterator[str]:

@@ -4,17 +4,16 @@ It becomes roots of a checkpoint, as flat dicts. Restored dicts are handed back 
 """
 
 import decimal
-import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from samebits.runner.checkpoint.process_state import warning_filters
 from samebits.runner.checkpoint.process_state.random_streams import RandomStreams
 from samebits.runner.checkpoint.state.global_rngs import generators
-from samebits.runner.compat import keras_private, tensorflow_private
-from samebits.runner.compat.patches import Patches
+from samebits.runner.compat import keras_private
+from samebits.runner.compat.graph_tracing import Trace, TraceEnd
 
 STREAMS = "random streams of TensorFlow"
 NAMES = "names of Keras"
@@ -31,19 +30,15 @@ class LibraryState:
 
     def __init__(self, streams: RandomStreams) -> None:
         self._streams = streams
-        self._names = NameCounters()
-
-    def install(self, patches: Patches) -> None:
-        """Wrap what changes this state unseen."""
-        self._names.install(patches)
+        self.names = NameCounters()
 
     def begin_phase(self) -> None:
         """Note that a phase of the run begins."""
-        self._names.begin_phase()
+        self.names.begin_phase()
 
     def roots(self) -> dict[str, Any]:
         """The roots of a checkpoint that hold the state now, and the global generators; nothing that was never used."""
-        found = {STREAMS: self._streams.values(), NAMES: self._names.values(), _SUMMARY: _summary()}
+        found = {STREAMS: self._streams.values(), NAMES: self.names.values(), _SUMMARY: _summary()}
         found |= {_WARNINGS: warning_filters.capture(), _DECIMAL: _flags()}
         return generators() | {name: value for name, value in found.items() if value}
 
@@ -64,7 +59,7 @@ class LibraryState:
             self._streams.restore(found[STREAMS])
         # A checkpoint of an earlier version of samebits has no names.
         if NAMES not in without and found[NAMES]:
-            self._names.restore(found[NAMES])
+            self.names.restore(found[NAMES])
         if _SUMMARY not in without:
             tf.summary.experimental.set_step(found[_SUMMARY].get("step"))
         if _WARNINGS not in without:
@@ -97,11 +92,13 @@ class NameCounters:
         self._traced: Counter[str] = Counter()
         self._here: Counter[str] = Counter()
         self._repeated: Counter[str] = Counter()
-        self._tracing = False
 
-    def install(self, patches: Patches) -> None:
-        """Wrap the tracing of graphs."""
-        patches.wrap(tensorflow_private.tracing_location(), self._wrap)
+    def before_trace(self, trace: Trace) -> TraceEnd | None:
+        """Note the names that are given while a graph is traced, those of the graphs within it included."""
+        if trace.outer:
+            return None
+        before = dict(keras_private.name_counters())
+        return lambda _: self._note(trace.name, before)
 
     def begin_phase(self) -> None:
         """Forget the graphs of earlier phases."""
@@ -124,25 +121,11 @@ class NameCounters:
         counters.clear()
         counters.update(values)
 
-    def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def func_graph_from_py_func(name: str, *arguments: Any, **options: Any) -> Any:
-            if self._tracing:
-                return original(name, *arguments, **options)
-            before, self._tracing = dict(keras_private.name_counters()), True
-            try:
-                graph = original(name, *arguments, **options)
-            finally:
-                self._tracing = False
-            if keras_private.name_counters() != before:
-                self._note(name, before)
-            return graph
-
-        return func_graph_from_py_func
-
     def _note(self, name: str, before: Mapping[str, int]) -> None:
-        """A function was traced, and names were given meanwhile; `before` are the counters before that."""
+        """A function was traced, and names may have been given meanwhile; `before` are the counters before that."""
         now = dict(keras_private.name_counters())
+        if now == before:
+            return
         given = {key: number - before.get(key, 0) for key, number in now.items() if number != before.get(key)}
         trace = json.dumps([name, given], sort_keys=True)
         self._here[trace] += 1

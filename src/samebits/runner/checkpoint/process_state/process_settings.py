@@ -15,7 +15,6 @@ from samebits.core.errors import shorten
 from samebits.core.jsonio import canonical_json, differing_names
 from samebits.core.run_dir import RunDir
 from samebits.runner.checkpoint.files.exported_models import ExportedModels
-from samebits.runner.checkpoint.process_state.clock_values import names_used, text_used
 from samebits.runner.checkpoint.process_state.open_descriptors import CALLS, LISTED, OpenDescriptors
 from samebits.runner.checkpoint.process_state.plot_settings import imported_libraries, settings_of_plots
 from samebits.runner.checkpoint.process_state.readable_settings import (
@@ -27,6 +26,7 @@ from samebits.runner.checkpoint.process_state.readable_settings import (
     settings_of_libraries,
     settings_of_python,
 )
+from samebits.runner.checkpoint.process_state.script_code import names_used, text_used
 from samebits.runner.checkpoint.process_state.thread_state import held_by_threads
 from samebits.runner.checkpoint.state.capture import StateCapture
 from samebits.runner.checkpoint.state.code_inspection import is_ours

@@ -55,21 +55,21 @@ def methods_of(kind: type) -> Iterator[types.FunctionType]:
 
 def global_names(code: types.CodeType) -> Iterator[str]:
     """The names of globals and attributes that code uses, including those in nested functions."""
-    for inner in _code_objects(code):
+    for inner in code_objects(code):
         yield from inner.co_names
 
 
 def names_and_texts(code: types.CodeType) -> Iterator[str]:
     """These names, and the texts of the code: an attribute can be reached by its name in a text, too."""
     yield from global_names(code)
-    for inner in _code_objects(code):
+    for inner in code_objects(code):
         yield from (text for text in inner.co_consts if isinstance(text, str))
 
 
 @functools.cache
 def own_globals(code: types.CodeType) -> frozenset[str]:
     """The names of globals that code and its nested functions use, without attributes of the same names."""
-    steps = (step for inner in _code_objects(code) for step in dis.get_instructions(inner))
+    steps = (step for inner in code_objects(code) for step in dis.get_instructions(inner))
     # Code of classes uses NAME; GLOBALS is for nested classes.
     return frozenset(str(step.argval) for step in steps if step.opname.endswith(("_GLOBAL", "_GLOBALS", "_NAME")))
 
@@ -87,15 +87,16 @@ def draws(function: types.FunctionType) -> bool:
     A generator that the function creates, such as `np.random.default_rng(seed)`, does not count. Any other use of
     something named `random` does.
     """
-    return any(_code_draws(code, function.__globals__) for code in _code_objects(function.__code__))
+    return any(_code_draws(code, function.__globals__) for code in code_objects(function.__code__))
 
 
-def _code_objects(code: types.CodeType) -> Iterator[types.CodeType]:
+def code_objects(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Code, and that of the functions, classes and comprehensions in it."""
     yield code
     for constant in code.co_consts:
         # Nested functions, lambdas and comprehensions are constants of the outer code.
         if isinstance(constant, types.CodeType):
-            yield from _code_objects(constant)
+            yield from code_objects(constant)
 
 
 def _code_draws(code: types.CodeType, known: Mapping[str, Any]) -> bool:
