@@ -2,7 +2,7 @@
 
 import pytest
 
-from support import carried_scripts, exporting_scripts, ordinary_scripts, retracing_scripts
+from support import carried_scripts, exporting_scripts, ordinary_scripts, replaced_scripts, retracing_scripts
 from support.lanes import long_tail
 from support.state_runs import REFUSED, SAME, Cases, Ended
 
@@ -206,6 +206,7 @@ RESUMED = (
     ordinary_scripts.RESUMED
     | carried_scripts.RESUMED
     | exporting_scripts.RESUMED
+    | replaced_scripts.RESUMED
     | retracing_scripts.RESUMED
     | {
         "tf.random in a traced step": _MIX,
@@ -249,6 +250,7 @@ NOT_RESUMED = (
     ordinary_scripts.NOT_RESUMED
     | carried_scripts.NOT_RESUMED
     | exporting_scripts.NOT_RESUMED
+    | replaced_scripts.NOT_RESUMED
     | retracing_scripts.NOT_RESUMED
     | {
         "a float with attributes": (
@@ -283,7 +285,7 @@ _USUAL = (
 )
 _RARE = {
     *(*ordinary_scripts.NOT_RESUMED, *carried_scripts.NOT_RESUMED, *exporting_scripts.NOT_RESUMED),
-    *retracing_scripts.NOT_RESUMED,
+    *(*replaced_scripts.NOT_RESUMED, *retracing_scripts.NOT_RESUMED),
 } - {*_USUAL}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from samebits.core.digest import Digest
-from samebits.runner.checkpoint.state.array_layout import strides_of
+from samebits.runner.checkpoint.state.array_layout import restored_array, strides_of
 from samebits.runner.checkpoint.state.capture_arrays import ArrayCapture
 from samebits.runner.checkpoint.state.encoding import Content, PathMap
 from samebits.runner.checkpoint.state.restore import StateRestorer
@@ -66,3 +66,24 @@ def test_an_array_comes_back_in_its_layout(name: str, kept: str) -> None:
     assert found.sum().tobytes() == saved.sum().tobytes()
     if kept == "the same" or (kept == "another content" and other.flags.writeable):
         assert found is live
+
+
+@pytest.mark.parametrize("live_writeable", [True, False])
+@pytest.mark.parametrize("writeable", [True, False])
+@pytest.mark.parametrize("equal", [True, False])
+def test_whether_an_array_may_be_written_to(*, equal: bool, writeable: bool, live_writeable: bool) -> None:
+    live, saved = np.zeros(3), np.full(3, 0.0 if equal else 1.0)
+    live.flags.writeable, saved.flags.writeable = live_writeable, writeable
+    found = restored_array(saved, live)
+    assert found.flags.writeable == writeable
+    assert found.tolist() == saved.tolist()
+    # What the script made read-only is not written to.
+    assert (found is live) == (equal or live_writeable)
+    assert equal or live_writeable or live.tolist() == [0, 0, 0]
+
+
+def test_what_nobody_can_write_to_is_not_written_to() -> None:
+    live = np.frombuffer(bytes(16))
+    found = restored_array(np.zeros(2), live)
+    assert found is not live
+    assert (found.flags.writeable, live.flags.writeable) == (True, False)

@@ -1,6 +1,8 @@
 """What the capture of functions and classes reaches."""
 
 import functools
+import importlib
+import inspect
 import itertools
 import operator
 import random
@@ -111,6 +113,30 @@ def _of_this_module() -> Any:
     return sys.modules[__name__]._COUNTED, HERE._NUMBER
 
 
+def _by_the_table() -> Any:
+    return sys.modules["another name for it"]._NUMBER
+
+
+def _by_import() -> Any:
+    return importlib.import_module(str(Path(__file__).stem))._NUMBER
+
+
+def _by_a_frame() -> Any:
+    return sys._getframe().f_globals["_NUMBER"]
+
+
+def _by_a_function() -> Any:
+    return _sets_it.__globals__["_NUMBER"]
+
+
+def _by_an_object() -> Any:
+    return getattr(inspect.getmodule(Holder), f"_{Holder.__name__}")
+
+
+def _by_a_name_alone(held: Any) -> Any:
+    return held.modules["_COUNTED"], "_NUMBER"
+
+
 _NUMBER = 0
 HERE = sys.modules[__name__]
 
@@ -122,6 +148,12 @@ HERE = sys.modules[__name__]
         (_uses_an_attribute, set()),
         (_sets_it, {"_NUMBER"}),
         (_of_this_module, {"_COUNTED", "_NUMBER", "HERE"}),
+        (_by_the_table, {"_NUMBER"}),
+        (_by_import, {"_NUMBER"}),
+        (_by_a_frame, {"_NUMBER"}),
+        (_by_a_function, {"_NUMBER"}),
+        (_by_an_object, {"_COUNTED", "_NUMBER"}),
+        (_by_a_name_alone, set()),
     ],
 )
 def test_an_attribute_is_no_global_of_the_same_name(function: Any, expected: set[str]) -> None:

@@ -1,12 +1,15 @@
 """What took the place of an object is not restored into that object, which something else may hold."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from samebits.runner.checkpoint.state.encoding import NEW, WAS, Content, PathMap, UncapturableError
+from samebits.runner.checkpoint.fit_phase import check_unchanged
+from samebits.runner.checkpoint.state.capture_containers import key_text
+from samebits.runner.checkpoint.state.encoding import NEW, PART, WAS, Content, PathMap, UncapturableError
 from samebits.runner.checkpoint.state.initial_objects import InitialObjects
 from samebits.runner.checkpoint.state.restore import StateRestorer
 
@@ -18,6 +21,10 @@ class Config:
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
+
+
+class Data:
+    """Stands for a pipeline of tf.data, which no text describes."""
 
 
 class Walker:
@@ -43,7 +50,7 @@ class Captured:
     def number_of(self, value: Any) -> int | None:
         return next((number for number, (known, _) in enumerate(self.visits) if known is value), None)
 
-    def _encode(self, value: Any, where: str) -> Any:
+    def _encode(self, value: Any, where: str) -> Any:  # noqa: PLR0911
         if isinstance(value, (int, str)):
             return value
         if (number := self.number_of(value)) is not None:
@@ -53,8 +60,13 @@ class Captured:
         if isinstance(value, list):
             return {"list": [self._encode(item, f"{where}[{at}]") for at, item in enumerate(value)], "#": number}
         if isinstance(value, dict):
-            pairs = [[self._encode(key, where), self._encode(item, f"{where}[{key!r}]")] for key, item in value.items()]
+            pairs = [
+                [self._encode(key, f"{where} (key {at})"), self._encode(item, f"{where}[{key_text(key, at)}]")]
+                for at, (key, item) in enumerate(value.items())
+            ]
             return {"dict": pairs, "#": number}
+        if isinstance(value, Data):
+            return {"held": f"{__name__}:Data", "#": number}
         if isinstance(value, np.ndarray):
             about = {"dtype": value.dtype.str, "shape": list(value.shape), "at": value.tobytes().hex()}
             return {"array": about, "#": number}
@@ -167,11 +179,76 @@ def test_a_part_of_an_array_does_not_write_into_the_whole() -> None:
         marked(roots, objects)
 
 
+def test_another_part_of_an_array_that_is_captured() -> None:
+    whole = np.zeros(4)
+    roots = {"callback": {"whole": whole, "part": whole[:2]}}
+    objects = initial(roots)
+    roots["callback"]["part"] += 1
+    roots["callback"]["part"] = whole[1:]
+    encoded = marked(roots, objects)
+    assert encoded["roots"][0][1]["dict"][1][1][NEW]
+    assert encoded["roots"][0][1]["dict"][1][1][PART] == ["callback['whole']", 8]
+
+
 def test_a_root_that_is_made_for_each_capture_is_not_marked() -> None:
     held = {"names": 1}
     objects = initial({"names": held})
     assert NEW not in marked({"names": {"names": 1}}, objects)["roots"][0][1]
     assert held
+
+
+def keyed(*rates: int) -> dict[str, Any]:
+    return {"callback": {"averages": {Config(rate): [rate] for rate in rates}}}
+
+
+def test_keys_that_moved_keep_their_objects() -> None:
+    roots = keyed(1, 2, 3)
+    objects = initial(roots)
+    averages = roots["callback"]["averages"]
+    one, two, three = averages
+    del averages[one]
+    two.rate = 5
+    averages[two] = averages.pop(two)
+    encoded = marked(roots, objects)
+    live = keyed(1, 2, 3)
+    first, second, third = live["callback"]["averages"]
+    restored(encoded, live)
+    assert [key.rate for key in (first, second, third)] == [1, 5, 3]
+    assert [*live["callback"]["averages"]] == [third, second]
+    assert three.rate == 3
+
+
+def test_another_object_that_is_a_key_does_not_take_the_place_of_the_first() -> None:
+    held = Config(1)
+    roots: dict[str, Any] = {"callback": {held: 1}}
+    objects = initial(roots)
+    roots["callback"] = {Config(2): 1}
+    with pytest.raises(UncapturableError, match=r"callback \(key 0\) was replaced during training"):
+        marked(roots, objects)
+    assert held
+
+
+def test_other_data_in_the_place_of_the_first() -> None:
+    one, other = Data(), Data()
+    roots = {"callback": {"now": one, "all": [one, other]}}
+    objects = initial(roots)
+    roots["callback"]["now"] = other
+    live: dict[str, Any] = {"callback": {"now": (first := Data()), "all": [first, second := Data()]}}
+    restored(marked(roots, objects), live)
+    assert live["callback"]["now"] is second
+    assert live["callback"]["all"][0] is first
+    assert live["callback"]["all"][1] is second
+    roots["callback"]["now"] = Data()
+    with pytest.raises(UncapturableError, match=r"callback\['now'\] became other data of the same kind"):
+        marked(roots, objects)
+
+
+def test_an_array_that_was_given_another_shape_is_refused() -> None:
+    roots = {"callback": {"seen": np.zeros((2, 3))}}
+    objects = initial(roots)
+    roots["callback"]["seen"].shape = (3, 2)
+    with pytest.raises(UncapturableError, match=r"callback\['seen'\] was given another shape in place"):
+        marked(roots, objects)
 
 
 def test_an_object_that_is_a_key_stays_where_it_is() -> None:
@@ -180,3 +257,51 @@ def test_an_object_that_is_a_key_stays_where_it_is() -> None:
     objects = initial(roots)
     roots["callback"]["averages"][one].append(3)
     assert WAS not in str(marked(roots, objects))
+
+
+def test_arrays_that_changed() -> None:
+    one, other = np.zeros(4), np.zeros(2)
+    roots = {"callback": {"one": one, "other": other}}
+    objects = initial(roots)
+    captured: Any = Captured(roots)
+    assert [*objects.changed_arrays(captured)] == []
+    one += 1
+    roots["callback"].update(one=other, other=one)
+    captured = Captured(roots)
+    objects.mark(captured)
+    assert [where for _, where in objects.changed_arrays(captured)] == ["callback['other']"]
+    with pytest.raises(UncapturableError, match=r"^callback\['other'\] changed during training, and Keras makes its"):
+        check_unchanged([other, one[2:]], objects.changed_arrays(captured))
+    check_unchanged([other], objects.changed_arrays(captured))
+
+
+def test_lists_that_a_capture_makes_of_default_arguments_are_not_marked() -> None:
+    def state(number: int) -> Any:
+        parts = [{"list": [{"list": [number], "#": 3}], "#": 2}, {"dict": [], "#": 4}, {"dict": [], "#": 5}]
+        function = {"name": "f", "cells": [], "holds": {"list": parts, "#": 1}}
+        return {"roots": [["callback", {"list": [{"function": function, "#": 0}], "#": 6}]], "globals": []}
+
+    held = [object() for _ in range(7)]
+    captured: Any = SimpleNamespace(encoded=state(1), visited=lambda number: (held[number], f"place {number}"))
+    walker: Any = None
+    objects = InitialObjects(captured, walker)
+    captured.encoded = state(2)
+    before, held[1], held[2], held[4] = held[:], object(), object(), object()
+    objects.mark(captured)
+    assert before
+    assert NEW not in str(captured.encoded)
+
+
+class Items(dict[str, Any]):
+    """A dict whose items are attributes; one that is not there raises KeyError."""
+
+    __getattr__ = dict.__getitem__
+
+
+def test_a_dict_that_is_replaced_is_not_asked_for_attributes() -> None:
+    held = Items(a=1)
+    roots: dict[str, Any] = {"callback": {"seen": held}}
+    objects = initial(roots)
+    roots["callback"]["seen"] = Items(a=2)
+    encoded = marked(roots, objects)
+    assert encoded["roots"][0][1]["dict"][0][1][NEW]

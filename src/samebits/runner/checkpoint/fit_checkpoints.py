@@ -15,12 +15,14 @@ from samebits.runner.checkpoint.data import data_iterator
 from samebits.runner.checkpoint.drawn_data import DrawnByData, drawn_by_data
 from samebits.runner.checkpoint.fit_order import FitOrder
 from samebits.runner.checkpoint.fit_phase import (
+    FINISHED,
     FitPhase,
     build,
     check_arguments,
     check_fit_data,
     check_separate,
     exact_logs,
+    final_metrics,
     fit_roots,
     metric_roots,
     stateful_data,
@@ -38,8 +40,6 @@ from samebits.runner.compat import epoch_iterator, keras_private
 from samebits.runner.compat.patches import Patches
 from samebits.runner.process.console import log
 from samebits.runner.process.signals import Signals
-
-_FINISHED = 1 << 30  # the initial epoch of a `fit` with no epoch left to train
 
 
 class FitCheckpoints:
@@ -142,8 +142,8 @@ class FitCheckpoints:
         @functools.wraps(original)
         def on_train_end(callbacks: Any, logs: Any = None) -> Any:
             phase = self._phase
-            if logs is None and phase is not None and phase.callbacks is callbacks and phase.logs is not None:
-                logs = {name: float.fromhex(value) for name, value in phase.logs.items()}
+            if logs is None and phase is not None and phase.callbacks is callbacks:
+                logs = phase.last_logs()
             return original(callbacks, logs)
 
         return on_train_end
@@ -175,7 +175,7 @@ class FitCheckpoints:
                 return
             if phase.builds:
                 with as_input_error(found.position):
-                    build(phase)
+                    build(phase, self._manager, found)
             self._functions.restore(phase.roots, found.state)
             phase.validation = found.state.get("validation")
             within_epoch = found.position.step is not None
@@ -187,7 +187,8 @@ class FitCheckpoints:
         state = found.state
         with as_input_error(found.position):
             self._order.restore(phase.feed, state["feed"], state.get("openings"), drawn=True)
-        self._manager.restore(phase, found)
+            metrics = final_metrics(phase, found)
+        self._manager.restore(phase, found, more=metrics)
         confirm_fit(self._manager.ledger, found, phase)
         # It may have built the model.
         self._traces.note(phase)
@@ -195,7 +196,7 @@ class FitCheckpoints:
         phase.drawn = True
         # Keras resets metrics when an epoch begins, but in this process not before the first batch built their list.
         keras_private.reset_also_unbuilt(phase.model)
-        return _FINISHED if state["over"] else found.position.epoch
+        return FINISHED if state["over"] else found.position.epoch
 
     def _begin_within_epoch(self, phase: FitPhase, found: Checkpoint) -> int:
         """Restore what the beginning of the epoch needs; `_data_skipped` restores the rest. Returns that epoch."""
@@ -330,8 +331,7 @@ class FitCheckpoints:
 
     def _epoch_done(self, phase: FitPhase, epoch: int, logs: Any = None) -> None:
         phase.drawn = True
-        # A callback such as EarlyStopping may have ended the training.
-        over = bool(phase.model.stop_training) or epoch + 1 >= phase.callbacks.params.get("epochs", _FINISHED)
+        over = phase.is_over(after=epoch)
         values = {"over": over, "logs": exact_logs(logs)}
 
         def part() -> StatePart:
@@ -344,6 +344,7 @@ class FitCheckpoints:
             needed = over or "epochs" not in phase.callbacks.params  # as of a list of callbacks that the script made
             saved = needed or not self._manager.can_leave_out(position) or self._signals.waits()
             if saved:
-                self._manager.save(phase, position, part, settled=True)
+                more = metric_roots(phase) if over and self._manager.workers == 1 else {}
+                self._manager.save(phase, position, part, more=more, settled=True)
         # A signal that came since then waits for the next step's checkpoint, where this epoch has none.
         self._signals.reraise(waiting=saved)

@@ -2,24 +2,28 @@
 
 import random
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from samebits.core.checkpoint_store import Checkpoint
 from samebits.core.errors import shorten
-from samebits.core.jsonio import exact_float
 from samebits.runner.checkpoint.data import data_iterator
 from samebits.runner.checkpoint.data.pipeline_openings import PipelineOpenings, are_separate
 from samebits.runner.checkpoint.distributed_checks import check_distributed, check_scope, check_validation
 from samebits.runner.checkpoint.manager import CheckpointManager
 from samebits.runner.checkpoint.phases import Phase, StatePart
+from samebits.runner.checkpoint.process_state.library_state import NOT_DRAWN, STREAMS
 from samebits.runner.checkpoint.state.capture import StateCapture
 from samebits.runner.checkpoint.state.encoding import UncapturableError
 from samebits.runner.checkpoint.state.keras_state import is_built_by_keras
+from samebits.runner.checkpoint.state.plain_values import float_of, float_text
 from samebits.runner.compat import keras_private
 from samebits.runner.compat.epoch_iterator import dataset_of
 
+FINISHED = 1 << 30
+"""The initial epoch of a `fit` with no epoch left to train."""
+_METRICS = "metrics"
 _DATA_ARGUMENTS = ("x", "validation_data")
 
 
@@ -48,6 +52,20 @@ class FitPhase(Phase):
     fixed: Mapping[str, Any] = field(default_factory=dict)
     builds: bool = False
     peeked: StateCapture | None = None
+
+    def check(self, captured: StateCapture) -> None:
+        """Raise UncapturableError unless captured state could be restored, and the validation data is as it was."""
+        Phase.check(self, captured)
+        if self.objects is not None:
+            check_unchanged(_validation_arrays(self.arguments), self.objects.changed_arrays(captured))
+
+    def is_over(self, *, after: int) -> bool:
+        """Whether the training ends after this epoch. A callback such as EarlyStopping may end it."""
+        return bool(self.model.stop_training) or after + 1 >= self.callbacks.params.get("epochs", FINISHED)
+
+    def last_logs(self) -> dict[str, float] | None:
+        """The logs of the last epoch, where another process trained it."""
+        return None if self.logs is None else {name: float_of(value) for name, value in self.logs.items()}
 
 
 def fit_roots(phase: FitPhase) -> dict[str, Any]:
@@ -80,8 +98,24 @@ def stateful_data(phase: FitPhase) -> dict[str, Any]:
 
 
 def metric_roots(phase: FitPhase) -> dict[str, Any]:
-    """The metrics of a model; they only matter within an epoch, as the next one resets them."""
-    return {"metrics": list(phase.model.metrics_variables)}
+    """The metrics of a model; they matter within an epoch, as the next one resets them, and after the last one."""
+    return {_METRICS: list(phase.model.metrics_variables)}
+
+
+def final_metrics(phase: FitPhase, found: Checkpoint) -> dict[str, Any]:
+    """The metrics into which the end of a `fit` is restored, built as in the original run; empty for other checkpoints.
+
+    Raises UncapturableError.
+    """
+    saved = dict(found.state["objects"]["roots"]).get(_METRICS)
+    if saved is None:
+        return {}
+    if len(saved["list"]) != len(phase.model.metrics_variables):
+        try:
+            keras_private.build_metrics(phase.model, dataset_of(phase.feed).element_spec)
+        except Exception as error:
+            raise UncapturableError(f"the metrics of {phase.model.name} cannot be built again ({error})") from error
+    return metric_roots(phase)
 
 
 def validation_state(phase: FitPhase) -> dict[str, Any]:
@@ -105,10 +139,34 @@ def exact_logs(logs: Any) -> dict[str, str]:
     found = {}
     for name, value in (logs or {}).items():
         try:
-            found[str(name)] = exact_float(float(value))
+            found[str(name)] = float_text(float(value))
         except (TypeError, ValueError):
             continue
     return found
+
+
+def _validation_arrays(arguments: Mapping[str, Any]) -> list[Any]:
+    """The arrays of which Keras makes its validation data at the end of the first epoch, and of a resumed one."""
+    import keras
+    import numpy as np
+
+    split = bool(arguments.get("validation_split"))
+    names = ("x", "y", "sample_weight") if split else ("validation_data",)
+    held = keras.tree.flatten([arguments.get(name) for name in names])
+    return [item for item in held if isinstance(item, np.ndarray)]
+
+
+def check_unchanged(arrays: Iterable[Any], changed: Iterable[tuple[Any, str]]) -> None:
+    """Raise UncapturableError if one of these arrays shares memory with one that changed during training."""
+    import numpy as np
+
+    held = list(arrays)
+    for value, where in changed:
+        if any(np.may_share_memory(value, array) for array in held):
+            raise UncapturableError(
+                f"{where} changed during training, and Keras makes its validation data of it when it first validates;"
+                " pass a copy to fit"
+            )
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> None:
@@ -187,8 +245,11 @@ def unbuilt_layers(model: Any) -> list[str]:
     return [layer.name for layer in keras_private.inner_layers(model) if not layer.built]
 
 
-def build(phase: FitPhase) -> None:
+def build(phase: FitPhase, manager: CheckpointManager, found: Checkpoint) -> None:
     """Build a model as its first step did in the original run: by tracing that step. Raises UncapturableError."""
+    streams = [item for item in found.state["objects"]["roots"] if item[0] == STREAMS]
+    # They name the seeds of the first trace.
+    manager.restore_objects({"roots": streams, "globals": []}, {}, without=NOT_DRAWN)
     try:
         keras_private.trace_step(phase.model, dataset_of(phase.feed).element_spec)
     except Exception as error:

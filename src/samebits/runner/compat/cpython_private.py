@@ -9,6 +9,7 @@ import random
 import sys
 import tempfile
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,11 @@ def global_random() -> random.Random:
 def frames_of_threads() -> dict[int, types.FrameType]:
     """The innermost frame of every thread, by the thread's number."""
     return sys._current_frames()
+
+
+def finalizers() -> list[Callable[..., Any]]:
+    """What `weakref.finalize` will call for objects that are still there."""
+    return [info.func for info in list(weakref.finalize._registry.values())]  # type: ignore[attr-defined]
 
 
 def entropy_location() -> PatchTarget:
@@ -92,3 +98,16 @@ def exception_handlers(code: types.CodeType) -> list[tuple[int, int, int]]:
     """Where code that raises is continued: the first offset, the one after the last, and that of the handler."""
     entries: list[Any] = dis.Bytecode(code).exception_entries  # type: ignore[attr-defined]
     return [(entry.start, entry.end, entry.target) for entry in entries]
+
+
+def set_layout(value: "set[Any] | frozenset[Any]") -> tuple[int, int, int]:
+    """How many places of a set's table are or were in use, the size of the table, and where `pop` goes on.
+
+    The order of a set's items, also of later ones, follows from these and from the items. Raises TypeError where a set
+    lies in memory in another way than in the tested versions of Python.
+    """
+    words = (ctypes.c_ssize_t * 8).from_address(id(value))
+    fill, used, mask, finger = words[2], words[3], words[4], words[7]
+    if used != len(value) or mask & (mask + 1) or not used <= fill <= mask:
+        raise TypeError("this Python stores sets in an unknown way")
+    return fill, mask, finger & mask

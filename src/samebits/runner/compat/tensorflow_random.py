@@ -82,6 +82,13 @@ def tensorflow_seed() -> Any:
     return context.global_seed()
 
 
+def restore_seed(seed: int) -> None:
+    """Set that seed, and let no operation start over."""
+    from tensorflow.python.eager import context
+
+    context.context()._seed = seed
+
+
 def eager_seed_generator() -> Any:
     """The Python generator that gives eager operations their seeds."""
     from tensorflow.python.eager import context

@@ -10,6 +10,7 @@ from typing import Any
 
 from samebits.runner.checkpoint.process_state.script_code import readable_code
 from samebits.runner.checkpoint.state.code_inspection import code_objects
+from samebits.runner.checkpoint.state.plain_values import TIMES
 from samebits.runner.checkpoint.state.state_comparison import StateDifference
 
 _CLOCKS = frozenset(
@@ -41,8 +42,7 @@ def _may_be_time(one: Any, other: Any) -> bool:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         if one.keys() - {"#"} == other.keys() - {"#"} == {"float"}:
             return True
-        texts = [str(item.get("constant")) for item in (one, other)]
-        return all(text.startswith("datetime:") for text in texts)
+        return all(type(item.get("scalar")) is list and item["scalar"][0] in TIMES for item in (one, other))
     return all(type(item) is int and abs(item) > _NANOSECONDS for item in (one, other))
 
 

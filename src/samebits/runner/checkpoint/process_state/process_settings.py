@@ -5,7 +5,7 @@ import os
 import pickle
 import sys
 import types
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -30,9 +30,10 @@ from samebits.runner.checkpoint.process_state.script_code import names_used, tex
 from samebits.runner.checkpoint.process_state.thread_state import held_by_threads
 from samebits.runner.checkpoint.state.capture import StateCapture
 from samebits.runner.checkpoint.state.code_inspection import is_ours
-from samebits.runner.checkpoint.state.encoding import TRACED, UncapturableError
+from samebits.runner.checkpoint.state.encoding import TRACED, UncapturableError, qualified_name
 from samebits.runner.checkpoint.state.object_places import first_numbers, restored_in_place, restored_place
 from samebits.runner.checkpoint.state.state_walker import StateWalker
+from samebits.runner.compat import cpython_private
 
 _PLAIN = (bool, int, float, str)
 _CONTAINERS = (list, dict, set, deque, bytearray)
@@ -86,7 +87,7 @@ class ProcessSettings:
         found |= settings_of_plots(self._plotted)
         found |= settings_from_outside(self._names) | self.descriptors.now()
         found |= {name: _text_of(self._walker.capture(held)) for name, held in grouped(self._set_by_script()).items()}
-        return found | dict(self._in_threads(captured))
+        return found | dict(self._in_threads(captured)) | finalizers(self._code)
 
     def check(self, initial: Mapping[str, str], captured: StateCapture) -> None:
         """Raise UncapturableError if the training has changed what `now` returned when it began."""
@@ -146,6 +147,13 @@ class ProcessSettings:
             if isinstance(module, types.ModuleType) and not is_ours(module.__name__, self._code):
                 for name, text in _texts(module.__name__, vars(module)):
                     yield f"{module.__name__}.{name}", text
+
+
+def finalizers(code: str) -> dict[str, str]:
+    """How often `weakref.finalize` will call each function of the script, whose modules are in the folder `code`."""
+    functions = [getattr(call, "__func__", call) for call in cpython_private.finalizers()]
+    calls = [function for function in functions if is_ours(str(_module_of(function)), code)]
+    return {f"weakref.finalize of {name}": str(n) for name, n in Counter(map(qualified_name, calls)).items()}
 
 
 def grouped(items: Iterable[tuple[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from samebits.runner.checkpoint.process_state.kept_seeds import KeptSeeds
 from samebits.runner.checkpoint.state.code_inspection import calling_function
 from samebits.runner.compat import tensorflow_random
 from samebits.runner.compat.patches import Patches
@@ -37,6 +38,7 @@ class RandomStreams:
         self._streams: dict[str, tuple[Any, _State]] = {}
         self._restored: dict[str, _State] = {}
         self._numbers: weakref.WeakKeyDictionary[Any, Counter[str]] = weakref.WeakKeyDictionary()
+        self._kept = KeptSeeds()
         self._explicit = False
         self._local = threading.local()
         self.refuse: Callable[[], None] = lambda: None
@@ -44,9 +46,14 @@ class RandomStreams:
 
     def install(self, patches: Patches) -> None:
         """Replace the operations. Every run needs this, whether it writes checkpoints or not: it may change bits."""
+        import keras
+
         for name, draw in _OPERATIONS.items():
             patches.wrap(tensorflow_random.operation_location(name), functools.partial(self._wrap, draw=draw))
         patches.wrap(tensorflow_random.seed_location(), self._wrap_seed)
+        # Where it is defined: Keras asks whether a model has the usual one.
+        definer = next(kind for kind in keras.Model.__mro__ if "compile" in vars(kind))
+        patches.wrap((definer, "compile"), self._wrap_compile)
         for location in tensorflow_random.reset_locations():
             patches.wrap(location, self._wrap_reset)
         patches.wrap(tensorflow_random.data_function_location(), self._wrap_data_function)
@@ -65,12 +72,13 @@ class RandomStreams:
             state = variable.numpy().tolist()
             if state != initial:
                 drawn[name] = state
-        return {name: " ".join(map(str, drawn[name])) for name in sorted(drawn)}
+        found = {name: " ".join(map(str, drawn[name])) for name in sorted(drawn)}
+        return found | self._kept.values(found)
 
     def restore(self, values: Mapping[str, str]) -> None:
         """Set every stream to what `values` returned; those that do not exist yet will begin there."""
-        self.reset()
-        for name, text in values.items():
+        self._start_over()
+        for name, text in self._kept.restore(values).items():
             state = [int(part) for part in text.split()]
             if name in self._streams:
                 self._streams[name][0].assign(state)
@@ -79,6 +87,10 @@ class RandomStreams:
 
     def reset(self) -> None:
         """Let every stream start over."""
+        self._kept.note_drawn(self.values())
+        self._start_over()
+
+    def _start_over(self) -> None:
         self._restored.clear()
         for variable, initial in self._streams.values():
             variable.assign(initial)
@@ -96,8 +108,9 @@ class RandomStreams:
             bound = signature.bind(*arguments, **options)
             bound.apply_defaults()
             given = dict(bound.arguments)
-            seeds = [int(given.pop("seed2")), int(given.pop("seed"))]
-            stream = self._stream(f"{function} {kind} {seeds[1]} {seeds[0]}", [0, *seeds])
+            seeds = int(given.pop("seed")), int(given.pop("seed2"))
+            seed, of_operation = self._kept.seeds_of(f"{function} {kind}", *seeds)
+            stream = self._stream(f"{function} {kind} {seed} {of_operation}", [0, of_operation, seed])
             with tf.name_scope(given.pop("name") or kind):
                 return draw(stream, **given)
 
@@ -123,6 +136,7 @@ class RandomStreams:
             numbers = self._numbers.setdefault(graph, Counter())
             numbers[name] += 1
             name = f"{name} {numbers[name]}"
+        self._kept.note_traced(name)
         if name not in self._streams:
             with tf.init_scope(), unwatched():
                 state = self._restored.pop(name, initial)
@@ -154,6 +168,14 @@ class RandomStreams:
             return answer
 
         return reset
+
+    def _wrap_compile(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def compile_model(*arguments: Any, **options: Any) -> Any:
+            self._kept.forget(self.values())
+            return original(*arguments, **options)
+
+        return compile_model
 
     def _wrap_data_function(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)

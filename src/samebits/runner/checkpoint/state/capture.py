@@ -12,17 +12,19 @@ import types
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any
 
 from samebits.core.digest import Digest
 from samebits.runner.checkpoint.state import encoding
+from samebits.runner.checkpoint.state.attribute_access import order_of
 from samebits.runner.checkpoint.state.capture_arrays import ArrayCapture, LargeArrays, frozen_value, unsaved
 from samebits.runner.checkpoint.state.capture_code import CodeCapture, misses_of
 from samebits.runner.checkpoint.state.capture_containers import BUILTIN_CONTAINERS, encode_container
 from samebits.runner.checkpoint.state.capture_keras import KerasCapture, bases_of
 from samebits.runner.checkpoint.state.code_inspection import is_ours
 from samebits.runner.checkpoint.state.encoding import (
+    ORDER,
     PLAIN,
     SYMBOLIC,
     Encoded,
@@ -36,6 +38,7 @@ from samebits.runner.checkpoint.state.library_objects import (
     REFUSE,
     WALK,
     handling_of,
+    is_known_by_place,
     is_library_class,
     is_symbolic,
     is_trackable,
@@ -50,6 +53,7 @@ from samebits.runner.checkpoint.state.object_inspection import (
     weakly,
 )
 from samebits.runner.checkpoint.state.open_files import check_no_attributes, described_file, is_standard
+from samebits.runner.checkpoint.state.plain_values import encoded_value, float_text
 from samebits.runner.compat import keras_private, tensorflow_private
 
 
@@ -143,7 +147,7 @@ class StateCapture:
             return value
         # Decimal digits could lose bits.
         if type(value) is float:
-            return {"float": value.hex()}
+            return {"float": float_text(value)}
         if id(value) in self._numbers:
             return {"again": self._numbers[id(value)]}
         if (number := self._skip(value)) is not None:
@@ -157,7 +161,7 @@ class StateCapture:
         # The number is assigned first, as the object may contain itself.
         number = self._numbers[id(value)] = len(self._numbers)
         self._alive.append((value, where))
-        if self._ours(type(value)) or type(value).__module__ == "collections":
+        if self._ours(type(value)) or type(value).__module__ in ("collections", "weakref"):
             check_attributes_held(value, where)
         encoders = (
             self._arrays.array_or_variable,
@@ -192,12 +196,8 @@ class StateCapture:
 
     def _immutable(self, value: Any) -> Encoded | None:
         """A value without identity as JSON; None for other values."""
-        if isinstance(value, PurePath):
-            return {"path": self._folders.leave(str(value))}
-        if type(value) is bytes:
-            return self._folders.leave_bytes(value)
-        if type(value) is complex:
-            return {"complex": [value.real.hex(), value.imag.hex()]}
+        if (found := self._plain_value(value)) is not None:
+            return found
         if isinstance(value, enum.Enum) and not member_attributes(value):
             return {"member": encoding.encoded_member(value)}
         if (opened := encoding.name_in_file(value)) is not None:
@@ -205,13 +205,22 @@ class StateCapture:
         found = frozen_value(value) if self._frozen else None
         return self._constant(value) if found is None else found
 
+    def _plain_value(self, value: Any) -> Encoded | None:
+        if type(value) is type(Path()):
+            return {"path": self._folders.leave(str(value))}
+        if (parts := encoded_value(value)) is not None:
+            return {"scalar": [self._folders.leave(part) if type(part) is str else part for part in parts]}
+        if type(value) is bytes:
+            return self._folders.leave_bytes(value)
+        return {"complex": [float_text(value.real), float_text(value.imag)]} if type(value) is complex else None
+
     def _constant(self, value: Any) -> Encoded | None:
         import numpy as np
 
         # Symbolic tensors of a graph are created again when it is traced again.
         if is_symbolic(value):
             return dict(SYMBOLIC)
-        if isinstance(value, np.generic) and value.dtype.kind in "biufc":
+        if isinstance(value, np.generic) and value.dtype.kind in "biufcmM":
             return {"scalar": self._arrays.array(value)}
         # The attributes of the script's own classes may change during training, also those of an enumeration's members.
         if (
@@ -247,17 +256,24 @@ class StateCapture:
         encoded = self._attributes(value, attributes_of(value) or {}, where)
         # What Keras's own callbacks received since training began, their code sets again.
         required = kind.__module__.partition(".")[0] != "keras"
-        return {"object": {"class": qualified_name(kind), "attributes": encoded, "ours": required, "of": bases}}
+        content = {"class": qualified_name(kind), "attributes": encoded, "ours": required, "of": bases}
+        # No graph depends on the order of attributes.
+        return {"object": content | ({ORDER: order_of(value)} if required and not self._frozen else {})}
 
     def _library_object(self, value: Any, where: str) -> Encoded | None:
         """An object that is not walked by its attributes; None where it is."""
         if isinstance(value, weakref.ref):
-            return {"weak": self.encode(value(), where)}
+            found = {"weak": self.encode(value(), where)}
+            # Another one with a callback cannot be made.
+            plain = type(value) is weakref.ref and value.__callback__ is None
+            return found if plain else found | {"class": qualified_name(type(value))}
         if (function := tensorflow_private.python_function(value)) is not None:
             return {"wrapped": self.encode(function, where)}
         if is_cache(value):
             return {"wrapped": self.encode(value.__wrapped__, where), "misses": misses_of(value, self._folder)}
         handling = handling_of(value)
+        if handling == CONSTANT and is_known_by_place(value) and not self._lenient:
+            return {"held": qualified_name(value)}
         if handling == CONSTANT or (handling != WALK and self._lenient):
             return {"constant": qualified_name(value)}
         if handling == REFUSE:

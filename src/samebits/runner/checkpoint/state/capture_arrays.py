@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from samebits.core.digest import Digest
-from samebits.runner.checkpoint.state.array_layout import strides_of
+from samebits.runner.checkpoint.state.array_layout import described_array, strides_of
 from samebits.runner.checkpoint.state.capture_containers import Encode, with_class
 from samebits.runner.checkpoint.state.encoding import Encoded, UncapturableError, qualified_name
 from samebits.runner.checkpoint.state.generators import seeds_as_json, seeds_of
 from samebits.runner.checkpoint.state.global_rngs import generator_kinds
 from samebits.runner.checkpoint.state.keras_state import plain_text
 from samebits.runner.checkpoint.state.library_objects import content_digest, is_symbolic
-from samebits.runner.compat import multi_worker
+from samebits.runner.compat import keras_private, multi_worker
 from samebits.runner.digests.tensors import raw_bytes, values_of
 
 _INLINE_BYTES = 4096  # arrays up to this size are stored in the JSON itself
@@ -37,6 +37,7 @@ class ArrayCapture:
         self._known = known
         self._initial = initial
         self.contents: dict[str, Any] = {}
+        self._bits: dict[int, str] = {}
         self.generators: set[int] = set()
         """The random generators that were captured, by `id`."""
 
@@ -47,7 +48,7 @@ class ArrayCapture:
         import tensorflow as tf
 
         if isinstance(value, (keras.Variable, tf.Variable)):
-            return {"variable": self._variable(value)}
+            return {"variable": self._variable(value) | self._attributes(value, where)}
         if isinstance(value, np.ndarray):
             return self._numpy_array(value, where)
         if isinstance(value, tf.Tensor) and hasattr(value, "numpy") and value.dtype not in (tf.resource, tf.variant):
@@ -60,13 +61,15 @@ class ArrayCapture:
         if value.dtype.hasobject or value.dtype.names or isinstance(value, np.ma.MaskedArray):
             return unsaved(value, where)
         if value.nbytes >= _LARGE_BYTES and self._is_unchanged(value):
-            return {"unchanged": qualified_name(value)}
+            return {"unchanged": described_array(value)}
         # The checkpoint is written later, when the script may have changed the array.
         held = self.array(value.copy() if value.flags.writeable or value.base is not None else value)
         if (strides := strides_of(value)) is not None:
             held["strides"] = strides
         if value.dtype.byteorder == ">":
             held["big_endian"] = True
+        if not value.flags.writeable:
+            held["read_only"] = True
         return with_class({"array": held}, value)
 
     def _is_unchanged(self, large: Any) -> bool:
@@ -80,6 +83,12 @@ class ArrayCapture:
         array, digest = self._known.get(id(value), (None, None))
         # To read one of several workers' sums would add them up.
         return self.array(values_of(multi_worker.own_part(value)) if array is None else array, digest)
+
+    def _attributes(self, value: Any, where: str) -> dict[str, Any]:
+        """What a script keeps on a variable."""
+        known = keras_private.library_names(type(value))
+        own = [name for name in vars(value) if not name.startswith("_") and name not in known]
+        return {"attributes": {name: self._encode(vars(value)[name], f"{where}.{name}") for name in own}} if own else {}
 
     def array(self, value: Any, digest: Digest | None = None) -> dict[str, Any]:
         """An array of numbers as JSON."""
@@ -109,11 +118,16 @@ class ArrayCapture:
         if isinstance(value, tf.random.Generator):
             return {"tensorflow_generator": self._encode(value.state, where)}  # a variable
         if isinstance(value, np.random.Generator):
-            state = self._encode(value.bit_generator.state, where)
-            return {"numpy_generator": {"state": state, "seeds": seeds_as_json(seeds_of(value))}}
+            return {"numpy_generator": self._numpy_generator(value, where)}
         if isinstance(value, np.random.SeedSequence):
             return {"seed_sequence": seeds_as_json(value)}
         return None
+
+    def _numpy_generator(self, value: Any, where: str) -> dict[str, Any]:
+        bits = value.bit_generator
+        found = {"state": self._encode(bits.state, where), "seeds": seeds_as_json(seeds_of(value))}
+        first = self._bits.setdefault(id(bits), where)
+        return found if first == where else found | {"shares": first}
 
 
 def unsaved(value: Any, where: str) -> Encoded:

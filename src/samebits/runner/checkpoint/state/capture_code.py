@@ -17,6 +17,7 @@ from samebits.runner.checkpoint.state.code_inspection import (
     methods_of,
     names_and_texts,
     own_globals,
+    own_method,
 )
 from samebits.runner.checkpoint.state.encoding import EMPTY, Encoded, UncapturableError, place_of, qualified_name
 from samebits.runner.checkpoint.state.library_objects import is_library_class
@@ -28,6 +29,8 @@ _BY_TEXT = frozenset({"eval", "exec", "globals"})
 """What reaches any global of a module, by a text that only the running code knows."""
 _BY_NAME = _BY_TEXT | {"__dict__", "getattr", "setattr", "vars"}
 """What reaches any attribute of a module so."""
+_FINDS_MODULES = frozenset({"__globals__", "__import__", "f_globals", "getmodule", "import_module"})
+"""What finds a module, or its globals, by a text or by an object."""
 _MAKES_ANOTHER = _BY_NAME | {"type", "__class__", "copy", "deepcopy"}
 """What calls a method, or makes an object, without their names."""
 _BOUND = (types.BuiltinFunctionType, types.MethodWrapperType)
@@ -72,7 +75,14 @@ class CodeCapture:
             )
         if isinstance(value, types.MethodType) or _is_bound_builtin(value):
             with nullcontext() if is_library_class(type(value.__self__)) else self._strict():
-                return {"method": {"name": value.__name__, "of": self._encode(value.__self__, where)}}
+                found = {"name": value.__name__, "of": self._encode(value.__self__, where)}
+                function = getattr(value, "__func__", None)
+                # Another function than that of the class.
+                if isinstance(function, types.FunctionType) and function is not own_method(
+                    value.__self__, found["name"]
+                ):
+                    found["function"] = self._encode(function, where)
+                return {"method": found}
         return {"constant": qualified_name(value)} if isinstance(value, _WITHOUT_STATE) else None
 
     def draws_beside(self, methods: Collection[types.FunctionType], own: Iterable[str] = ()) -> bool:
@@ -96,7 +106,12 @@ class CodeCapture:
             for function in holding_methods(kind)
         ]
         attributes = self._class_attributes(kind, where)
-        found = {"name": qualified_name(kind), "attributes": attributes, "methods": methods}
+        found = {
+            "name": qualified_name(kind),
+            "attributes": attributes,
+            "methods": methods,
+            "replaced": _replaced(kind),
+        }
         classes = self._classes_above(kind)
         return found | ({"of": classes} if classes else {})
 
@@ -125,7 +140,8 @@ class CodeCapture:
         import keras
 
         kinds = (keras.layers.Layer, keras.metrics.Metric, keras.losses.Loss, keras.optimizers.Optimizer)
-        own = is_ours(type(item).__module__, self._folder) and not isinstance(item, type)
+        # A class within a class may hold settings.
+        own = is_ours((item if isinstance(item, type) else type(item)).__module__, self._folder)
         data = not callable(item) and not hasattr(item, "__get__")
         return data or own or is_cache(item) or isinstance(item, (*kinds, functools.partialmethod))
 
@@ -164,6 +180,14 @@ class CodeCapture:
         self.globals |= {(module, name): None for name in _reached(own, known, _BY_TEXT)}
         # `helper.counter` refers to a global of another module of the script, which a function may import itself.
         self._note_modules(names, known)
+        if _finds_modules(names, known):
+            self._note_all(list(names_and_texts(function.__code__)))
+
+    def _note_all(self, names: Sequence[str]) -> None:
+        """Note the globals of these names of all the script's modules: some of them are reached by a text."""
+        for module, found in [(name, module) for name, module in list(sys.modules.items()) if module is not None]:
+            if is_ours(module, self._folder) and module != "__mp_main__":
+                self.globals |= {(module, name): None for name in _reached(names, vars(found), _BY_NAME)}
 
     def _note_modules(self, names: Sequence[str], known: Mapping[str, Any]) -> None:
         """Note the globals of the script's modules that code reaches from the globals `known`, one through another."""
@@ -180,11 +204,27 @@ class CodeCapture:
                     waiting.append(vars(inner))
 
 
+def _replaced(kind: type) -> dict[str, str]:
+    """The functions of a class that are not its own methods, by name: what a script put in the place of one, also."""
+    found = {}
+    for name, item in vars(kind).items():
+        function = getattr(item, "__func__", None) or getattr(item, "fget", None) or item
+        if isinstance(function, types.FunctionType) and function.__qualname__ != f"{kind.__qualname__}.{name}":
+            found[name] = f"{qualified_name(function)} {place_of(function)}"
+    return found
+
+
 def misses_of(cache: Any, folder: str) -> int:
     """How often a cache of functools was filled, whose results cannot be read; 0 for a library's own function."""
     function = cache.__wrapped__
     is_library = isinstance(function, types.FunctionType) and not is_ours(function.__module__ or "", folder)
     return 0 if is_library else int(cache.cache_info().misses)
+
+
+def _finds_modules(names: Sequence[str], known: Mapping[str, Any]) -> bool:
+    """Whether code with these names may find a module as `sys.modules["helper"]` does; `known` are its globals."""
+    by_table = "modules" in names and ("sys" in names or known.get("modules") is sys.modules)
+    return by_table or not _FINDS_MODULES.isdisjoint(names)
 
 
 def _imported(name: str, known: Mapping[str, Any]) -> types.ModuleType | None:

@@ -1,32 +1,52 @@
 """Captures lists, tuples, deques, mappings and sets as JSON."""
 
 import collections
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
-from samebits.runner.checkpoint.state.encoding import Encoded, UncapturableError, qualified_name
+from samebits.runner.checkpoint.state.container_access import items_of, pairs_of, set_order
+from samebits.runner.checkpoint.state.encoding import (
+    ORDER,
+    PLAIN,
+    Encoded,
+    UncapturableError,
+    kind_of,
+    qualified_name,
+)
 from samebits.runner.compat import keras_private
 
 Encode = Callable[[Any, str], Encoded]
 """Captures one value; the text says where the value was found."""
 
 _SEQUENCES = (list, tuple, collections.deque)
+_MADE = frozenset({"again", "tuple", "frozenset", "float", "bytes", "complex", "scalar", "text", "path"})
+"""Kinds of value that a set may be filled with again."""
+_FOUND = frozenset({"constant", "member", "type", "function", "unsaved", "held"})
+"""Kinds of value that the script makes again: a set of them must stay as it is."""
 BUILTIN_CONTAINERS = (*_SEQUENCES, dict, set, frozenset)
 
 
 def encode_container(value: Any, where: str, encode: Encode) -> Encoded | None:
     """A container as JSON, its items captured by `encode`; None if the value is no container.
 
-    Raises UncapturableError for a set whose order a resumed run could not reproduce.
+    Raises UncapturableError for a set of objects that nothing before it holds.
     """
     if isinstance(value, _SEQUENCES):
         return _encode_sequence(value, where, encode)
     if isinstance(value, dict) or _is_kept_by_items(value):
-        pairs = [[encode(key, where), encode(item, f"{where}[{key!r}]")] for key, item in value.items()]
+        pairs = [
+            [encode(key, f"{where} (key {number})"), encode(item, f"{where}[{key_text(key, number)}]")]
+            for number, (key, item) in enumerate(pairs_of(value))
+        ]
         return with_class({"dict": pairs}, value)
     if isinstance(value, (set, frozenset)) and _is_plain(value, type(value)):
         return _encode_set(value, where, encode)
     return None
+
+
+def key_text(key: Any, number: int) -> str:
+    """What names an item of a mapping, in every run of a script: the `repr` of an object may have an address."""
+    return repr(key) if isinstance(key, (*PLAIN, float, bytes)) else f"item {number}"
 
 
 def _is_kept_by_items(value: Any) -> bool:
@@ -42,7 +62,7 @@ def _is_kept_by_items(value: Any) -> bool:
 
 def _encode_sequence(value: Any, where: str, encode: Encode) -> Encoded:
     kind = next(kind for kind in _SEQUENCES if isinstance(value, kind))
-    items = [encode(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    items = [encode(item, f"{where}[{index}]") for index, item in enumerate(items_of(value))]
     return with_class({kind.__name__: items}, value)
 
 
@@ -75,8 +95,23 @@ def _is_plain(value: Any, kind: type | None) -> bool:
 
 def _encode_set(value: Any, where: str, encode: Encode) -> Encoded:
     items = list(value)
-    # The iteration order of a set depends on its insertions and removals, which a new set does not repeat.
-    kind = set if isinstance(value, set) else frozenset
-    if list(kind(items)) != items:
-        raise UncapturableError(f"{where} is a set whose iteration order cannot be reproduced; use a dict or a list")
-    return {kind.__name__: [encode(item, where) for item in items]}
+    encoded = [encode(item, where) for item in items]
+    found: Encoded = {"set" if isinstance(value, set) else "frozenset": encoded}
+    kinds = list(_kinds_in(encoded))
+    objects = [kind for kind in kinds if kind not in _MADE | _FOUND]
+    if len(objects) > 1 or "weak" in objects:
+        # Nothing says which of the objects that a resumed run makes is which.
+        raise UncapturableError(f"{where} is a set that alone holds objects; hold them in a list, too")
+    # The order of a set depends on its insertions and removals, which a new set does not repeat.
+    order = set_order(value, items) if _MADE.issuperset(kinds) else []
+    return found if order is None else {**found, ORDER: order}
+
+
+def _kinds_in(encoded: Encoded) -> Iterator[str]:
+    """The kinds of values in a list of encoded ones, also in tuples and sets."""
+    for item in encoded:
+        if isinstance(item, dict):
+            kind = kind_of(item)
+            yield kind
+            if kind in ("tuple", "frozenset"):
+                yield from _kinds_in(item[kind])

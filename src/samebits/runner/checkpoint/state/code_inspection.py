@@ -144,3 +144,13 @@ def _draws_from_shared(value: Any) -> bool:
     name, module = getattr(value, "__name__", ""), str(getattr(value, "__module__", ""))
     harmless = name in _CREATES_GENERATOR or name.startswith("stateless_")
     return "random" in module.replace("_", ".").split(".") and not harmless
+
+
+def own_method(owner: Any, name: str) -> types.FunctionType | None:
+    """The function of this name in the class of an object, or in a class itself; None where there is none in Python."""
+    for kind in (owner, type(owner)) if isinstance(owner, type) else (type(owner),):
+        found = inspect.getattr_static(kind, name, None)
+        function = getattr(found, "__func__", found)
+        if isinstance(function, types.FunctionType):
+            return function
+    return None

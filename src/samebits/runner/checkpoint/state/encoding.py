@@ -15,6 +15,7 @@ from typing import Any
 
 from samebits.core.digest import Digest
 from samebits.runner.checkpoint.state.array_layout import with_strides
+from samebits.runner.checkpoint.state.plain_values import float_text
 from samebits.runner.digests.tensors import strings_of
 
 Encoded = Any
@@ -32,6 +33,19 @@ REPLACEABLE = ("array", "list", "dict", "deque", "set")
 """Kinds of object that are restored in place, and can also be made anew."""
 NEW, WAS = "new", "was"
 """Marks of an object in the place of another one: it is made anew, or it was at this place when training began."""
+PART = "part"
+"""Where the memory of a new array lies that is a part of another one's."""
+ORDER = "order"
+"""The order of an object's attributes, or how a set lies in memory, where a new one would have another."""
+_BESIDE = frozenset({"#", NEW, WAS, PART, ORDER, "class", "misses"})
+_NAMED = frozenset(
+    {
+        "numpy:ufunc",
+        "tensorflow.python.framework.dtypes:DType",
+        "tensorflow.python.framework.tensor_shape:TensorShape",
+    }
+)
+"""Classes of immutable objects that are named by their `repr`, although they could have attributes."""
 _WITHOUT_REPR = (io.IOBase, types.BuiltinFunctionType, types.MethodWrapperType)
 """Types named without their `repr`, which contains addresses or file names."""
 
@@ -109,7 +123,9 @@ class Content:
         found = np.frombuffer(raw, dtype).reshape(encoded["shape"]).copy()
         if "big_endian" in encoded:
             found = found.astype(found.dtype.newbyteorder(">"))
-        return with_strides(found, encoded["strides"]) if "strides" in encoded else found
+        found = with_strides(found, encoded["strides"]) if "strides" in encoded else found
+        found.flags.writeable = "read_only" not in encoded
+        return found
 
 
 def _named_type(name: str) -> Any:
@@ -119,14 +135,17 @@ def _named_type(name: str) -> Any:
 
 
 def kind_of(encoded: Mapping[str, Any]) -> str:
-    """The kind of an encoded object: its first key, apart from number, marks, class and what a cache has counted."""
-    return next(key for key in encoded if key not in ("#", NEW, WAS, "class", "misses"))
+    """The kind of an encoded object: the key that holds its content, and says nothing about it beside that."""
+    return next(key for key in encoded if key not in _BESIDE)
 
 
 def is_same(one: Any, other: Any) -> bool:
     """Whether two values are one object, or equal ones without an identity that a script could rely on."""
-    plain = type(one) is type(other) and type(one) in (*PLAIN, float, bytes, complex)
-    return one is other or (plain and repr(one) == repr(other))
+    if one is other or type(one) is not type(other):
+        return one is other
+    if type(one) is float:
+        return float_text(one) == float_text(other)
+    return type(one) in (*PLAIN, bytes) and bool(one == other)
 
 
 def encoded_member(member: enum.Enum) -> dict[str, Any]:
@@ -157,6 +176,8 @@ def qualified_name(value: Any) -> str:
     if isinstance(value, (range, slice)):
         return repr(value)
     kind = f"{type(value).__module__}:{type(value).__qualname__}"
+    if kind in _NAMED:
+        return f"{kind} {value!r}"
     # A default `repr` contains an address, which differs between runs.
     text = "" if hasattr(value, "__dict__") or isinstance(value, _WITHOUT_REPR) else repr(value)
     return kind if not text or " at 0x" in text else f"{kind} {text}"

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from samebits.runner.checkpoint.state.array_parts import mark_parts, owner_of
 from samebits.runner.checkpoint.state.capture import StateCapture
-from samebits.runner.checkpoint.state.encoding import NEW, REPLACEABLE, WAS, Encoded, UncapturableError, kind_of
+from samebits.runner.checkpoint.state.encoding import NEW, PART, REPLACEABLE, WAS, Encoded, UncapturableError, kind_of
 from samebits.runner.checkpoint.state.object_places import IN_PLACE, first_numbers
 from samebits.runner.checkpoint.state.state_walker import StateWalker
 
-_HELD_BY_NAME = IN_PLACE - {"variable", "layer", "optimizer"}
+_HELD_BY_NAME = (IN_PLACE | {"held", "unchanged", "wrapped"}) - {"variable", "layer", "optimizer"}
 """Kinds of object whose place is a name or a key. Keras lists its own in another order once it has built them."""
 
 
@@ -53,26 +54,53 @@ class InitialObjects:
         first = first_numbers(self._encoded, captured.encoded)
         # A root is in no place, and some are made for each capture.
         roots = {id(item) for _, item in captured.encoded["roots"]}
-        for node in _nodes(captured.encoded):
-            if id(node) in roots:
-                continue
+        nodes = [node for node in _nodes(captured.encoded) if id(node) not in roots]
+        for node in nodes:
             value, where = captured.visited(node["#"])
             number, before = self._number_of(value), first.get(node["#"])
             if number is not None and number != before:
                 if self.at(self._places[number]) is value:
                     node[WAS] = self._places[number]
-                # An object that is a key has no place of its own, and is found by the order of the keys.
                 elif before is not None:
                     raise UncapturableError(f"{where} moved during training, from a place without a name of its own")
-            elif number is None and before in self._objects:
+            elif number is not None:
+                self._check_shape(node, number, where)
+            elif before in self._objects and kind_of(node) != "wrapped":
                 self._mark_new(node, before, captured, where)
+        mark_parts([node for node in nodes if kind_of(node) in ("array", "unchanged")], captured, self._place_of)
+
+    def changed_arrays(self, captured: StateCapture) -> Iterator[tuple[Any, str]]:
+        """The initial arrays whose content is no longer the first one, and where each is."""
+        for node in _nodes(captured.encoded):
+            value, where = captured.visited(node["#"])
+            number = self._number_of(value) if kind_of(node) == "array" else None
+            if number is not None and _content(self._nodes[number]) != _content(_unmarked(node)):
+                yield value, where
+
+    def _place_of(self, value: Any) -> str | None:
+        """Where an initial object was; None for others, and for one whose place is not its own."""
+        number = self._number_of(value)
+        place = None if number is None else self._places[number]
+        return place if place is not None and self.at(place) is value else None
+
+    def _check_shape(self, node: dict[str, Any], number: int, where: str) -> None:
+        """Something else may hold an array that was given another shape in place."""
+        one, other = (item.get("array", {}).get("shape") for item in (node, self._nodes[number]))
+        if one != other and None not in (one, other):
+            raise UncapturableError(f"{where} was given another shape in place during training; make another array")
 
     def _mark_new(self, node: dict[str, Any], before: int, captured: StateCapture, where: str) -> None:
         """Another object is in the place of the one with the number `before`."""
+        if kind_of(node) == "held":
+            raise UncapturableError(
+                f"{where} became other data of the same kind during training, which a resumed run does not make; make"
+                " it before, or where it is used"
+            )
         if not self._is_held(before):
             return
         can_be_made = kind_of(node) in REPLACEABLE and "class" not in node
-        known = captured.number_of(self._objects[before]()) is not None
+        # Of a part of an array, its whole.
+        known = captured.number_of(owner_of(self._objects[before]())) is not None
         if can_be_made and (known or self._is_as_at_first(before, where)):
             node[NEW] = True
             return
@@ -112,6 +140,10 @@ class InitialObjects:
         return first is not None and bool(_content(now) == first)
 
 
+def _unmarked(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: item for name, item in node.items() if name not in (WAS, NEW, PART)}
+
+
 def _gone() -> None:
     """The reference to an object that is gone."""
 
@@ -119,7 +151,7 @@ def _gone() -> None:
 def _reference(value: Any) -> Callable[[], Any]:
     """A function that returns the object, or None once it is gone; without weak references, it is kept alive."""
     # So is a part of an array: what was written to it is in the whole.
-    if getattr(value, "base", None) is None:
+    if owner_of(value) is value:
         with suppress(TypeError):
             return weakref.ref(value)
     return lambda: value
@@ -133,11 +165,16 @@ def _nodes(encoded: Encoded) -> Iterator[dict[str, Any]]:
         if kind in _HELD_BY_NAME or kind == "partial" or function["cells"] or function["holds"] is not None:
             yield encoded
         # What a generator holds is made whenever it is asked for.
-        for item in () if kind in ("numpy_generator", "numpy_state") else encoded.values():
-            yield from _nodes(item)
+        for name, item in () if kind in ("numpy_generator", "numpy_state") else encoded.items():
+            yield from _nodes(_held_by_parts(item) if name == "holds" and item is not None else item)
     elif isinstance(encoded, list):
         for item in encoded:
             yield from _nodes(item)
+
+
+def _held_by_parts(holds: Mapping[str, Any]) -> list[Encoded]:
+    """What default arguments and attributes of a function are, without the lists that a capture makes for them."""
+    return [part[kind] for part in holds.get("list", ()) if (kind := kind_of(part)) in ("list", "dict")]
 
 
 def _content(encoded: Encoded) -> Encoded:

@@ -16,6 +16,7 @@ import threading
 import time
 import types
 import uuid
+import weakref
 from typing import Any
 
 from samebits.core.digest import Digest
@@ -41,7 +42,7 @@ _IMMUTABLE = (
 
 _REFUSED = frozenset({"multiprocessing.connection", "dbm.dumb", "shelve"})
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
-_BY_CONTENT = (*_LOCKS, re.Pattern, re.Match, types.GenericAlias)
+_BY_CONTENT = (*_LOCKS, re.Pattern, re.Match, types.GenericAlias, weakref.finalize)
 """What is compared by a text of its own: the `repr` of a lock has an address, that of a match is cut off."""
 _LOCK_PATIENCE = 0.05
 """For how many seconds another thread's lock is waited for: it is held for the moment only."""
@@ -90,6 +91,13 @@ def handling_of(value: Any) -> str:
 def is_immutable(value: Any) -> bool:
     """Whether it is a value such as a date. One of a subclass may have attributes, and then has no `repr` here."""
     return isinstance(value, _IMMUTABLE) and not hasattr(value, "__dict__")
+
+
+def is_known_by_place(value: Any) -> bool:
+    """Whether it is data of TensorFlow: no text says what it holds, so that its place alone says which one it is."""
+    import tensorflow as tf
+
+    return isinstance(value, (tf.data.Dataset, tf.data.Options, tf.lookup.StaticHashTable))
 
 
 def _is_plain_thread(value: Any) -> bool:
@@ -179,6 +187,8 @@ def compared_text(value: Any) -> str:
         return repr((compared_text(value.re), value.string, value.pos, value.endpos, value.regs))
     if isinstance(value, types.GenericAlias):
         return repr(value)
+    if isinstance(value, weakref.finalize):
+        return f"{value.alive} {value.atexit}" if value.alive else "dead"
     ends = time.monotonic() + _LOCK_PATIENCE
     while repr(value).startswith("<locked") and time.monotonic() < ends:
         time.sleep(0.001)

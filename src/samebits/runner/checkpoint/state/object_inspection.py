@@ -9,7 +9,7 @@ import struct
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ _POINTER = struct.calcsize("P")
 _MANAGED_DICT = 1 << 4  # the interpreter keeps the attributes of such a class outside of the object
 
 _CACHE = type(functools.cache(len))
+_WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 
 _PRINTING_OF_A_BAR = frozenset(
     {
@@ -103,9 +104,11 @@ def check_attributes_held(value: Any, where: str) -> None:
 
     attributes = getattr(value, "__dict__", {})
     # Some dicts are their own attributes. A generator of Python has one that belongs to its state.
-    if not isinstance(value, (*BUILTIN_CONTAINERS, np.ndarray, random.Random)) or attributes is value:
+    known = {"gauss_next", *next((vars(kind()) for kind in _WEAK if isinstance(value, kind)), ())}
+    kinds = (*BUILTIN_CONTAINERS, np.ndarray, random.Random, *_WEAK)
+    if not isinstance(value, kinds) or attributes is value:
         return
-    beside = sorted(attributes.keys() - {"gauss_next"})
+    beside = sorted(attributes.keys() - known)
     if beside:
         raise UncapturableError(
             f"{where} has attributes beside its content ({shorten(beside, 3)}); hold the content in an attribute, too"
@@ -125,20 +128,6 @@ def is_open_elsewhere(file: Any, folder: Path) -> bool:
     if not isinstance(name, (str, os.PathLike)):
         return isinstance(file, (io.BytesIO, io.StringIO)) or not isinstance(name, int) or name > 2
     return not file.writable() or not os.path.realpath(name).startswith(f"{os.path.realpath(folder)}/")
-
-
-def has_plain_attributes(value: Any) -> bool:
-    """Whether the attributes of an object can be set without calling code of its class."""
-    return getattr(type(value), "__setattr__", None) in (object.__setattr__, None) or hasattr(
-        type(value), "__dataclass_fields__"
-    )
-
-
-def delete_attributes(value: Any, names: Iterable[str]) -> None:
-    """Delete those of an object's own attributes that it has, without code of its class."""
-    for name in names:
-        if name in (attributes_of(value) or {}):
-            object.__delattr__(value, name)
 
 
 def cell_content(cell: Any) -> Any:

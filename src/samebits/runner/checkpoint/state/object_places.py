@@ -60,7 +60,9 @@ def _pairs(initial: Encoded, captured: Encoded) -> Iterator[tuple[Mapping[str, A
             yield initial, captured
         for name, item in captured.items():
             of_dict = name == "dict" and isinstance(item, list) and isinstance(initial.get(name), list)
-            pairs = [(other, one) for one, other in paired_items(name, item, initial[name])] if of_dict else ()
+            pairs = [(other, one) for one, other in paired_items(name, item, initial[name])] if of_dict else []
+            # An object that is a key is at first where its number in the dict says.
+            pairs += [(one[0], other[0]) for one, other in zip(initial[name], item, strict=False)] if of_dict else []
             for pair in pairs or [(initial.get(name), item)]:
                 yield from _pairs(*pair)
     elif isinstance(initial, list) and isinstance(captured, list):

@@ -6,7 +6,16 @@ from typing import Any
 
 from samebits.core.errors import shorten
 from samebits.core.jsonio import differing_names
-from samebits.runner.checkpoint.state.encoding import PLAIN, SYMBOLIC, Encoded, UncapturableError, kind_of, resolve_name
+from samebits.runner.checkpoint.state.container_access import name_of_key
+from samebits.runner.checkpoint.state.encoding import (
+    ORDER,
+    PLAIN,
+    SYMBOLIC,
+    Encoded,
+    UncapturableError,
+    kind_of,
+    resolve_name,
+)
 
 
 def check_restorable(captured: Mapping[str, Any], initial: Mapping[str, Any]) -> None:
@@ -57,17 +66,54 @@ def _check_value(captured: Encoded, initial: Encoded, where: str, *, built: bool
         raise UncapturableError(
             f"{where} became {captured['class']} during training, which a resumed run cannot create; create it before"
         )
-    if kind in ("method", "weak", "wrapped"):
+    if captured.get(ORDER) == []:
+        _check_kept(captured, initial, where)
+    elif kind in ("method", "weak", "wrapped"):
         _check_holder(captured, initial, where)
     elif kind in ("object", "layer", "optimizer", "type"):
         _check_object(kind, content, known, where, built=built)
     elif kind == "function":
         _check_function(content, known, where)
-    elif kind in ("constant", "unchanged", "variable", "member", "unsaved", "file"):
+    elif kind in ("constant", "unchanged", "held", "variable", "member", "unsaved", "file"):
         _check_exists(kind, content, known, where)
     else:
-        for index, (item, counterpart) in enumerate(paired_items(kind, content, known)):
-            _check_value(item, counterpart, f"{where}[{index}]")
+        _check_items(kind, content, known, where)
+
+
+def _check_items(kind: str, content: Any, known: Any, where: str) -> None:
+    if kind == "numpy_generator" and content.get("shares") != (known or {}).get("shares"):
+        raise UncapturableError(
+            f"{where} shares the bits of {content.get('shares')} since training began; draw from one of them"
+        )
+    for index, (item, counterpart) in enumerate(paired_items(kind, content, known)):
+        _check_value(item, counterpart, f"{where}[{index}]")
+    for key, counterpart in _paired_keys(content, known or ()) if kind == "dict" else ():
+        _check_value(key, counterpart, f"a key of {where}")
+
+
+def _check_kept(captured: Encoded, initial: Encoded, where: str) -> None:
+    """A set that cannot be filled again must stay as it is."""
+    if _unnumbered(captured) != _unnumbered(initial):
+        raise UncapturableError(
+            f"{where} is a set that changed during training, and whose order or items cannot be reproduced; use a dict"
+            " or a list"
+        )
+
+
+def _unnumbered(encoded: Encoded) -> Encoded:
+    if isinstance(encoded, Mapping):
+        return {name: _unnumbered(item) for name, item in encoded.items() if name not in ("#", "again")}
+    return [_unnumbered(item) for item in encoded] if isinstance(encoded, list) else encoded
+
+
+def _paired_keys(content: Any, known: Any) -> Iterator[tuple[Encoded, Encoded]]:
+    """The keys of a dict that are no plain values, each with its initial counterpart or None."""
+    initial = [key for key, _ in known]
+    named = {repr(name): key for key in initial if (name := name_of_key(key)) is not None}
+    for number, (key, _) in enumerate(content):
+        if isinstance(key, Mapping):
+            in_place = initial[number] if number < len(initial) else None
+            yield key, named.get(repr(name_of_key(key)), in_place)
 
 
 def _check_holder(captured: Mapping[str, Any], initial: Encoded, where: str) -> None:
@@ -88,6 +134,8 @@ def _check_function(content: Mapping[str, Any], known: Mapping[str, Any] | None,
     # A named function of a module can be looked up; a new closure cannot be created.
     if known is None or any(known.get(key) != content.get(key) for key in ("name", "place")):
         resolve_name(content["name"], where, content.get("place"))
+        if known is not None and known["name"] == content["name"]:
+            raise UncapturableError(f"{where} got other code during training, which a resumed run does not have")
         known = {"cells": [], "holds": None}
     for number, item in enumerate(content["cells"]):
         cell = known["cells"][number] if number < len(known["cells"]) else None
@@ -124,6 +172,8 @@ def _check_exists(kind: str, content: Any, known: Any, where: str) -> None:
         )
     if kind == "variable" and (known is None or known["shape"] != content["shape"]):
         raise UncapturableError(f"{where} is a variable that was created during training; create it before")
+    if kind == "variable":
+        _check_attributes(content, known, where, required=True)
     if kind == "unsaved" and known != content:
         raise UncapturableError(
             f"{where} ({content[0]}) changed during training, and cannot be saved; use numbers, strings, lists, dicts"
@@ -146,6 +196,8 @@ def _check_member(content: dict[str, Any], known: Mapping[str, Any] | None, wher
 def _check_object(
     kind: str, content: dict[str, Any], known: Mapping[str, Any] | None, where: str, *, built: bool
 ) -> None:
+    if kind == "type" and known is not None:
+        _check_same_class(content, known, where)
     if known is None or known.get("class") != content.get("class"):
         what = content.get("class", f"an object of Keras ({kind})")
         raise UncapturableError(
@@ -166,9 +218,29 @@ def _check_object(
     for name, item in content.get("of", ()):
         _check_value(item, classes.get(name), name)
     _check_attributes(content, known, where, required=kind != "object" or content["ours"])
-    gone = known.get("attributes", {}).keys() - content["attributes"].keys() if kind == "object" else ()
-    if gone and content["ours"]:
+    if kind in ("object", "type"):
+        _note_what_is_gone(content, known)
+
+
+def _check_same_class(content: Mapping[str, Any], known: Mapping[str, Any], where: str) -> None:
+    if known["name"] != content["name"]:
+        raise UncapturableError(f"{where} became another class, {content['name']}, during training; create it before")
+    names = differing_names(known["replaced"], content["replaced"])
+    if names:
+        raise UncapturableError(
+            f"{shorten(names, 3)} of {where} got other code during training, which a resumed run does not have"
+        )
+
+
+def _note_what_is_gone(content: dict[str, Any], known: Mapping[str, Any]) -> None:
+    """Note the attributes that were deleted, and the order of those of an object where a new one has another."""
+    gone = known.get("attributes", {}).keys() - content["attributes"].keys()
+    if gone and content.get("ours", True):
         content["without"] = sorted(gone)
+    names, first = content.get(ORDER, ()), known.get(ORDER, ())
+    # New attributes are set in the order of their names.
+    if names == [name for name in first if name in names] + sorted(set(names) - set(first)):
+        content.pop(ORDER, None)
 
 
 def _check_inner(content: Mapping[str, Any], known: Mapping[str, Any], where: str, *, built: bool) -> None:

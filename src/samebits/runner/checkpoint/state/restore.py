@@ -4,21 +4,36 @@ Only plain containers, arrays, generators and numbers are created. So a checkpoi
 be run. Whether the state can be restored is checked when it is captured (`restorability`), not when it is needed.
 """
 
-import collections
 import enum
 import sys
-import types
-import weakref
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
-from samebits.runner.checkpoint.state.array_layout import restored_array
-from samebits.runner.checkpoint.state.capture_containers import held_class
-from samebits.runner.checkpoint.state.code_inspection import holding_methods
+from samebits.runner.checkpoint.state.array_layout import described_array, restored_array
+from samebits.runner.checkpoint.state.array_parts import part_of
+from samebits.runner.checkpoint.state.attribute_access import (
+    delete_attributes,
+    follows_attributes,
+    held_attribute,
+    put_in_order,
+    set_attribute,
+)
+from samebits.runner.checkpoint.state.capture_containers import held_class, key_text
+from samebits.runner.checkpoint.state.container_access import (
+    counterpart,
+    items_of,
+    pairs_of,
+    refill_mapping,
+    refill_sequence,
+    refill_set,
+    refilled_tuple,
+    usable,
+)
 from samebits.runner.checkpoint.state.encoding import (
-    EMPTY,
     NEW,
+    ORDER,
+    PART,
     PLAIN,
     REPLACEABLE,
     SYMBOLIC,
@@ -29,9 +44,7 @@ from samebits.runner.checkpoint.state.encoding import (
     UncapturableError,
     is_same,
     kind_of,
-    place_of,
     qualified_name,
-    resolve_name,
 )
 from samebits.runner.checkpoint.state.generators import (
     restored_generator,
@@ -41,15 +54,13 @@ from samebits.runner.checkpoint.state.generators import (
 )
 from samebits.runner.checkpoint.state.initial_objects import InitialObjects
 from samebits.runner.checkpoint.state.keras_state import inner_parts, paired, variables_of
-from samebits.runner.checkpoint.state.object_inspection import (
-    cell_content,
-    delete_attributes,
-    has_plain_attributes,
-    is_cache,
-)
-from samebits.runner.compat import keras_private, multi_worker, tensorflow_private
+from samebits.runner.checkpoint.state.object_inspection import weakly
+from samebits.runner.checkpoint.state.plain_values import float_of, made_value
+from samebits.runner.checkpoint.state.restore_code import CodeRestorer
+from samebits.runner.compat import keras_private, multi_worker
 
 _IMMUTABLE = ("float", "bytes", "complex", "scalar", "constant", "again", "text", "path", "member", "unsaved", "file")
+_BY_ITEMS = ("tuple", "set", "frozenset")
 
 
 class StateRestorer:
@@ -60,6 +71,7 @@ class StateRestorer:
         self._content = content
         self._folders = folders
         self._initial = initial
+        self._code = CodeRestorer(weakly(self.value))
         self._objects: dict[int, Any] = {}
         self._taken: dict[int, Any] = {}
         self._pending: list[tuple[Any, Any, str]] = []
@@ -89,16 +101,25 @@ class StateRestorer:
         else:
             live = self._own(encoded, self._meant(encoded, live, where), where)
             # The object may contain itself.
-            self._objects[encoded["#"]] = live
-            found = getattr(self, f"_{kind}")(content, live, where)
+            self._objects[encoded["#"]] = live = usable(kind, live)
+            found = self._restored(kind, encoded, live, where)
         # Later references find the restored object, which may be a new one.
         if "#" in encoded:
             self._objects[encoded["#"]] = found
         return found
 
+    def _restored(self, kind: str, encoded: Mapping[str, Any], live: Any, where: str) -> Any:
+        content = encoded[kind]
+        if kind in _BY_ITEMS:
+            return self._collected(kind, encoded, live, where)
+        if kind == "array" and PART in encoded:
+            return self._part(encoded, where)
+        restore = getattr(self, f"_{kind}", None) or getattr(self._code, kind)
+        return restore(content, live, where)
+
     def _meant(self, encoded: Mapping[str, Any], live: Any, where: str) -> Any:
         """The object into which a value is restored: the one in its place, unless training put another one there."""
-        if NEW in encoded:
+        if NEW in encoded or PART in encoded:
             return None
         if WAS not in encoded:
             return live
@@ -138,23 +159,29 @@ class StateRestorer:
         # Paths are those of this run.
         if kind in ("text", "path"):
             text = self._folders.arrive(content if isinstance(content, str) else content["text"])
-            return text if kind == "text" else live if _is_path(live, text) else Path(text)
+            found = text if kind == "text" else Path(text)
+            return live if type(live) is type(found) and live == found else found
         return self._number(kind, content)
 
     def _member(self, content: Any, live: Any, where: str) -> Any:
         if not isinstance(live, enum.Enum):
-            return live
+            raise UncapturableError(f"{where} is no {content['class']} when the script runs again")
         # Flags together have a value and no name of their own.
         member = type(live)(content["value"]) if "value" in content else type(live)[content["name"]]
-        self._attributes(content.get("attributes", {}), member, where)
+        self._own_attributes(content.get("attributes", {}), member, where)
         return member
 
     def _number(self, kind: str, content: Any) -> Any:
         if kind == "complex":
-            return complex(*(float.fromhex(part) for part in content))
+            return complex(*map(float_of, content))
         if kind == "scalar":
-            return self._content.array(content)[()]
-        return float.fromhex(content) if kind == "float" else self._folders.arrive_bytes(content)
+            return self._made(content) if isinstance(content, list) else self._content.array(content)[()]
+        return float_of(content) if kind == "float" else self._folders.arrive_bytes(content)
+
+    def _made(self, content: list[Any]) -> Any:
+        return made_value(
+            [self._folders.arrive(part["text"]) if isinstance(part, Mapping) else part for part in content]
+        )
 
     def _variable(self, content: Any, live: Any, where: str) -> Any:
         import tensorflow as tf
@@ -163,12 +190,26 @@ class StateRestorer:
         if not hasattr(live, "assign") or list(live.shape) != content["shape"]:
             raise UncapturableError(f"{where}: the variable has another shape when the script runs again")
         multi_worker.own_part(live).assign(tf.constant(saved))
+        self._attributes(content.get("attributes", {}), live, where)
         return live
 
     def _array(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002
         return restored_array(self._content.array(content), live)
 
+    def _part(self, encoded: Mapping[str, Any], where: str) -> Any:
+        """A new array whose memory is a part of another one's: that of an initial array, or of one restored before."""
+        whole, offset = encoded[PART]
+        live = self._objects.get(whole) if isinstance(whole, int) else self._initial and self._initial.at(whole)
+        if live is None:
+            raise UncapturableError(f"{where} is a part of {whole}, which is not there when the script runs again")
+        return part_of(live, offset, self._content.array(encoded["array"]))
+
     def _unchanged(self, content: Any, live: Any, where: str) -> Any:
+        if described_array(live) == content:
+            return live
+        raise UncapturableError(f"{where} is no {content} when the script runs again")
+
+    def _held(self, content: Any, live: Any, where: str) -> Any:
         return self._immutable("constant", content, live, where)
 
     def _tensor(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002
@@ -196,7 +237,7 @@ class StateRestorer:
         if not hasattr(live, "variables"):
             raise UncapturableError(f"{where} is not an optimizer when the script runs again")
         self.optimizers.append(live)
-        self._bases(content, live)
+        self._code.bases(content, live)
         self._pending.append((content, live, where))
         return live
 
@@ -218,86 +259,56 @@ class StateRestorer:
         variables = [live.state] if hasattr(live, "state") and not hasattr(live, "variables") else variables_of(live)
         for item, variable in paired(content["variables"], variables, where):
             self.value(item, variable, where)
-        self._bases(content, live)
+        self._code.bases(content, live)
         self._attributes(content["attributes"], live, where)
         for item, layer in paired(content.get("inner", []), inner_parts(live) if "inner" in content else (), where):
             self.value(item, layer, f"{where}.{layer.name}")
         return live
-
-    def _bases(self, content: Mapping[str, Any], live: Any) -> None:
-        """Restore the attributes of the script's classes that an object is an instance of, and of a class's own."""
-        bases = {qualified_name(base): base for base in (*type(live).__mro__, *getattr(live, "__mro__", ()))}
-        for name, item in content.get("of", ()):
-            self.value(item, bases.get(name), name)
 
     def _members(self, content: Any, live: Any, where: str) -> Any:
         for item in content:
             self.value(item, live[item["member"]["name"]] if "member" in item else None, where)
         return live
 
-    def _weak(self, content: Any, live: Any, where: str) -> Any:
-        self.value(content, live() if isinstance(live, weakref.ref) else None, where)
-        return live
-
-    def _wrapped(self, content: Any, live: Any, where: str) -> Any:
-        function = live.__wrapped__ if is_cache(live) else tensorflow_private.python_function(live)
-        self.value(content, function, where)
-        return live
-
     def _list(self, content: Any, live: Any, where: str) -> Any:
-        items = self._items(content, live, where)
-        if not isinstance(live, list):
-            return items
-        if len(live) != len(items) or any(one is not other for one, other in zip(live, items, strict=True)):
-            live[:] = items
+        refill_sequence(live, self._items(content, live, where))
         return live
 
-    def _tuple(self, content: Any, live: Any, where: str) -> Any:
-        items = self._items(content, live, where)
-        # The same tuple is kept if possible, as other objects may refer to it.
-        if isinstance(live, tuple) and len(live) == len(items) and all(map(is_same, live, items)):
+    _deque = _list
+
+    def _collected(self, kind: str, encoded: Mapping[str, Any], live: Any, where: str) -> Any:
+        """A tuple, or a set."""
+        content, held = encoded[kind], encoded.get("class")
+        if kind == "tuple":
+            if held is not None and held_class(live) != held:
+                raise UncapturableError(f"{where} is no {held} when the script runs again")
+            items = self._items(content, live if isinstance(live, tuple) else (), where)
+            return refilled_tuple(live, items, tuple if held is None else type(live))
+        live_items = list(live or ())
+        items = [self.value(item, counterpart(item, live_items, index), where) for index, item in enumerate(content)]
+        # One that cannot be filled again has not changed; see `restorability`.
+        order = encoded.get(ORDER, [0])
+        if not order:
             return live
-        return type(live)(*items) if isinstance(live, tuple) and hasattr(live, "_fields") else tuple(items)
-
-    def _deque(self, content: Any, live: Any, where: str) -> Any:
-        items = self._items(content, list(live) if isinstance(live, collections.deque) else None, where)
-        live = live if isinstance(live, collections.deque) else collections.deque()
-        live.clear()
-        live.extend(items)
-        return live
+        if kind == "set":
+            return refill_set(live, items, *order)
+        same = type(live) is frozenset and len(live) == len(items) and all(map(is_same, live, items))
+        return live if same else frozenset(refill_set(set(), items, *order))
 
     def _items(self, content: Any, live: Any, where: str) -> list[Any]:
-        known = list(live) if isinstance(live, (list, tuple)) else []
+        known = items_of(live)
         known += [None] * (len(content) - len(known))
         return [self.value(item, known[index], f"{where}[{index}]") for index, item in enumerate(content)]
 
     def _dict(self, content: Any, live: Any, where: str) -> Any:
-        live = live if isinstance(live, collections.abc.MutableMapping) else {}
-        items = {}
-        known = list(live)
+        items, known = [], pairs_of(live)
+        held, keys = dict(known), [key for key, _ in known]
         for number, (encoded, item) in enumerate(content):
-            # An object that is a key can only be the one that is there.
-            key = self.value(encoded, known[number] if number < len(known) else None, where)
-            items[key] = self.value(item, live.get(key), f"{where}[{key!r}]")
-        # Only a new dict has the saved order of keys; a clear keeps the object.
-        if list(live) != list(items):
-            live.clear()
-        for key, item in items.items():
-            if key not in live or live[key] is not item:
-                live[key] = item
+            # An object that is a key is in its place, unless it is marked as moved.
+            key = self.value(encoded, counterpart(encoded, keys, number), where)
+            items.append((key, self.value(item, held.get(key), f"{where}[{key_text(key, number)}]")))
+        refill_mapping(live, items)
         return live
-
-    def _set(self, content: Any, live: Any, where: str) -> Any:
-        items = [self.value(item, None, where) for item in content]
-        if not isinstance(live, set):
-            return set(items)
-        # Insertion into an empty set gives the saved order; see `capture_containers`.
-        live.clear()
-        live.update(items)
-        return live
-
-    def _frozenset(self, content: Any, live: Any, where: str) -> Any:  # noqa: ARG002
-        return frozenset(self.value(item, None, where) for item in content)
 
     def _buffer(self, content: Any, live: Any, where: str) -> Any:
         # Not by `write`, which would translate the ends of its lines again.
@@ -306,68 +317,32 @@ class StateRestorer:
         live.__setstate__(tuple(state))
         return live
 
-    def _function(self, content: Any, live: Any, where: str) -> Any:
-        place = content.get("place")
-        found = qualified_name(live) == content["name"] and place in (None, place_of(live))
-        if not (isinstance(live, types.FunctionType) and found):
-            live = resolve_name(content["name"], where, place)
-        if content["holds"] is not None:
-            self.value(content["holds"], [list(live.__defaults__ or ()), live.__kwdefaults__ or {}, vars(live)], where)
-        # Cells are shared between closures, and so are changed in place.
-        for item, cell in zip(content["cells"], live.__closure__ or (), strict=False):
-            if item != EMPTY:
-                cell.cell_contents = self.value(item, cell_content(cell), where)
-        return live
-
-    def _type(self, content: Any, live: Any, where: str) -> Any:
-        if qualified_name(live) != content["name"]:
-            raise UncapturableError(
-                f"{where} was the class {content['name']}, but is {qualified_name(live)} when the script runs again"
-            )
-        for name, item in content["attributes"].items():
-            current = vars(live).get(name)
-            value = self.value(item, current, f"{where}.{name}")
-            if value is not current:
-                setattr(live, name, value)
-        self._bases(content, live)
-        for saved, function in zip(content["methods"], holding_methods(live), strict=False):
-            if saved["name"] == qualified_name(function):
-                self._function(saved, function, f"{where}.{function.__name__}")
-        return live
-
-    def _method(self, content: Any, live: Any, where: str) -> Any:
-        owner = self.value(content["of"], getattr(live, "__self__", None), where)
-        return live if isinstance(live, types.MethodType) else getattr(owner, content["name"])
-
-    def _partial(self, content: Any, live: Any, where: str) -> Any:
-        if not hasattr(live, "keywords"):
-            raise UncapturableError(f"{where} is not a partial function when the script runs again")
-        held = (live.func, live.args, live.keywords)
-        parts = [self.value(item, part, where) for item, part in zip(content, held, strict=True)]
-        # Its function and arguments cannot be changed in place.
-        same = all(one is other for one, other in zip(parts, held, strict=True))
-        return live if same else type(live)(parts[0], *parts[1], **parts[2])
-
     def _object(self, content: Any, live: Any, where: str) -> Any:
         if qualified_name(type(live)) != content["class"]:
             what = f"{where} was an object of {content['class']}, created during training"
             raise UncapturableError(f"{what}, which a resumed run cannot create; create it before")
-        self._bases(content, live)
-        self._attributes(content["attributes"], live, where)
+        self._code.bases(content, live)
+        restore = self._attributes if follows_attributes(live) else self._own_attributes
+        restore(content["attributes"], live, where)
         delete_attributes(live, content.get("without", ()))
+        put_in_order(live, content.get(ORDER, ()))
         return live
 
     def _attributes(self, content: Mapping[str, Any], live: Any, where: str) -> None:
+        """Attributes of Keras's objects, which follow what is set on them."""
         for name, item in content.items():
             if item == SYMBOLIC:
                 continue
             current = getattr(live, name, None)
             value = self.value(item, current, f"{where}.{name}")
             if value is not current or current is None:
-                # A frozen dataclass refuses `setattr`.
-                set_attribute = object.__setattr__ if has_plain_attributes(live) else setattr
-                set_attribute(live, name, value)
+                setattr(live, name, value)
 
-
-def _is_path(value: Any, text: str) -> bool:
-    return isinstance(value, PurePath) and str(value) == text
+    def _own_attributes(self, content: Mapping[str, Any], live: Any, where: str) -> None:
+        """Attributes of an object, set without code of its class."""
+        for name, item in content.items():
+            if item != SYMBOLIC:
+                current = held_attribute(live, name)
+                value = self.value(item, current, f"{where}.{name}")
+                if value is not current or current is None:
+                    set_attribute(live, name, value)

@@ -79,7 +79,18 @@ _STRUCTURE = frozenset(
         *("function", "cells", "holds", "methods", "float", "scalar", "array", "in", "at", "strides", "big_endian"),
         *("without", "wrapped", "method", "class"),
         *("constant", "again", "unsaved", "tensor", "deque", "set", "frozenset", "partial", "weak", "complex", "bytes"),
-        *("numpy_generator", "numpy_state", "python_random", "unchanged", "member", "text", "path", "file"),
+        *(
+            "numpy_generator",
+            "numpy_state",
+            "python_random",
+            "unchanged",
+            "held",
+            "replaced",
+            "member",
+            "text",
+            "path",
+            "file",
+        ),
     }
 )
 """Names in encoded state that say nothing to a user."""

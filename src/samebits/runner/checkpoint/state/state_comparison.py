@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from samebits.core.errors import RecordError
+from samebits.runner.checkpoint.state.encoding import NEW
 
-_WHOLE = frozenset({"variable", "array", "tensor", "scalar", "bytes", "float", "constant"})
+_WHOLE = frozenset({"variable", "array", "tensor", "scalar", "bytes", "float", "constant", "held"})
 """Kinds of value that are named as a whole."""
 
 OUTPUTS = ("written", "written_beside_code")
@@ -18,6 +19,8 @@ TEMPORARY = "written_in_temporary_folder"
 
 _NUMBERS = frozenset({"#", "again"})
 """Keys of the number of an object, and of a reference to it."""
+_NOT_COMPARED = _NUMBERS | {NEW}
+"""Whether something still holds the first object in a place may depend on when Python collects it."""
 
 _PARTS = {
     "told": "what was observed",
@@ -106,9 +109,11 @@ class _Comparison:
             yield self._difference(name, one, other)
             return
         # In the order of the capture: variables come before the optimizer that trains them.
-        keys = [key for key in other if key not in _NUMBERS]
-        if set(keys) != one.keys() - _NUMBERS or _WHOLE.intersection(keys):
-            if {key: other[key] for key in keys} != {key: item for key, item in one.items() if key not in _NUMBERS}:
+        keys = [key for key in other if key not in _NOT_COMPARED]
+        if set(keys) != one.keys() - _NOT_COMPARED or _WHOLE.intersection(keys):
+            if {key: other[key] for key in keys} != {
+                key: item for key, item in one.items() if key not in _NOT_COMPARED
+            }:
                 yield self._difference(name, one, other)
             return
         for key in keys:
