@@ -17,7 +17,7 @@ from run_counted import VALGRIND
 
 
 def measure(options: Options) -> Iterator[Figure]:
-    """One thread, as valgrind runs one thread at a time; a small network, as it computes slowly; without the defaults."""
+    """One thread, as valgrind runs one at a time; a small network, as it computes slowly."""
     if shutil.which("valgrind") is None:
         raise UnavailableError("needs valgrind")
     with scratch() as folder:
@@ -27,7 +27,7 @@ def measure(options: Options) -> Iterator[Figure]:
 
 
 def counted(folder: Path, options: Options) -> Iterator[Figure]:
-    """Rounds of both contenders with both lengths. The first eight epochs always have a checkpoint each, in the short one."""
+    """Rounds of both contenders with both lengths. Each of the first eight epochs always has a checkpoint."""
     epochs = (1, 2) if options.small else (9, 19)
     ours = (sys.executable, str(HERE / "run_counted.py"), str(folder / "inner"))
     words = (*ours, "train", "--runtime", "venv", "--threads", "1", "train.py", "--", "--dense")
