@@ -94,7 +94,8 @@ class RollCall:
             raise storage_error(error, self._folder.workers) from error
         meeting = self._attendance.meeting
         values = {"token": self._token, "host": meeting.host, "port": meeting.port, "run": run}
-        write_atomically(self._folder.call, canonical_json(values))
+        # Who reads the token could take the place of a worker. All pods of the job have one user.
+        write_atomically(self._folder.call, canonical_json(values), mode=0o600)
 
     def _wait(self) -> None:
         """Wait for all answers: a cluster may lack room for a worker. Raises InputError where one cannot train."""

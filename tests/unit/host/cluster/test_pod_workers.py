@@ -261,6 +261,7 @@ def test_each_node_makes_the_recipe(job: JobDir, pods: Pods, played: Played) -> 
         data.write_bytes(b"1\n")
 
     roll = RollCall(job, 2, CHIEF)
+    assert job.call.stat().st_mode & 0o077 == 0  # it has the token of the workers
     spoil(roll)
     pods.start(WORKER)
     wait_for(job.answer(1).exists)
