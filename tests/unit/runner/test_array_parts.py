@@ -82,6 +82,10 @@ def test_many_parts() -> None:
 
 def test_two_new_arrays() -> None:
     assert parts({"a": WHOLE, "b": WHOLE[2:4]}, {}) == [None, [0, 16]]
+    table = WHOLE.reshape(2, 3)
+    assert parts({"a": table.T, "b": table[:, 1:]}, {}) == [None, [0, 8]]
+    with pytest.raises(UncapturableError, match=r"^b shares memory with a"):
+        parts({"a": table[:, :2], "b": table[:, 1:]}, {})
     with pytest.raises(UncapturableError, match=r"^b shares memory with a since training began"):
         parts({"a": WHOLE[2:4], "b": WHOLE}, {})
     with pytest.raises(UncapturableError, match=r"^b shares memory with a"):

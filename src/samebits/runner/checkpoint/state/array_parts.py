@@ -86,9 +86,9 @@ def owner_of(array: Any) -> Any:
 
 
 def is_inside(part: Any, whole: Any) -> bool:
-    """Whether all memory of a part is that of an array without gaps, as a copy of that one has it, too."""
+    """Whether all memory of a part is that of an array without gaps in either order, as a copy of that has it, too."""
     start, offset = _first(part), _first(whole)
-    return whole.flags.c_contiguous and start >= offset and _last(part) <= offset + whole.nbytes
+    return whole.flags.forc and start >= offset and _last(part) <= offset + whole.nbytes
 
 
 def part_of(whole: Any, offset: int, saved: Any) -> Any:
