@@ -29,7 +29,7 @@ PAGE, KEPT = ROOT / "BENCHMARKS.md", HERE / "kept"
 LIST = "all"
 """Of the markers around the list of benchmarks."""
 NAMES = (
-    *("overhead", "instructions", "trace", "locate", "resume", "verify", "profiles", "workers", "submission", "scale"),
+    *("overhead", "steps", "trace", "locate", "resume", "verify", "profiles", "workers", "submission", "scale"),
     *("split", "build", "packages", "capsule", "watching", "report"),
 )
 

@@ -1,7 +1,7 @@
 """What a whole run costs beside plain Python: its start, and each step (about 40 minutes).
 
 The network of the digits is trained for two lengths in turns: their difference is what steps cost, the rest is the
-start. `instructions` counts the same where times scatter too much.
+start. `steps` knows the ratio of a step more exactly.
 """
 
 import os
