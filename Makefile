@@ -7,7 +7,7 @@ TAG     ?= samebits:cpu
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url \
            --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe
 # What `make bench` measures, in its order; each is a module of `benchmarks`.
-MEASURED := overhead steps trace locate resume verify profiles workers submission scale split build packages capsule watching report
+MEASURED := overhead steps instructions trace locate resume verify profiles workers submission scale split build packages capsule watching report
 # An engine that `make engine` started takes precedence over the machine's own.
 ENGINE  := if tools/engine.sh status >/dev/null 2>&1; then eval "$$(tools/engine.sh env)"; fi
 

@@ -29,8 +29,8 @@ PAGE, KEPT = ROOT / "BENCHMARKS.md", HERE / "kept"
 LIST = "all"
 """Of the markers around the list of benchmarks."""
 NAMES = (
-    *("overhead", "steps", "trace", "locate", "resume", "verify", "profiles", "workers", "submission", "scale"),
-    *("split", "build", "packages", "capsule", "watching", "report"),
+    *("overhead", "steps", "instructions", "trace", "locate", "resume", "verify", "profiles", "workers", "submission"),
+    *("scale", "split", "build", "packages", "capsule", "watching", "report"),
 )
 
 

@@ -1,7 +1,7 @@
 """What a whole run costs beside plain Python: its start, and each step (about 40 minutes).
 
 The network of the digits is trained for two lengths in turns: their difference is what steps cost, the rest is the
-start. `steps` knows the ratio of a step more exactly.
+start. `steps` knows the ratio of a step more exactly, `instructions` counts.
 """
 
 import os

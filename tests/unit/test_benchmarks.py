@@ -3,6 +3,7 @@
 import ast
 import random
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from support.command import ROOT
 # At the end, as one of them has the name of a module of Python.
 sys.path.append(str(ROOT / "benchmarks"))
 import bench
+import instructions
 import loads
 import measuring
 import overhead
@@ -303,3 +305,21 @@ def test_an_added_cost_is_noticed() -> None:
     }
     figures = {figure.name: figure for figure in overhead.compared("made", found, "s")}
     assert figures[f"made / {overhead.OURS} / ratio of a step"].value == pytest.approx(1.02)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="needs valgrind")
+def test_an_added_cost_is_noticed_by_counting(tmp_path: Path) -> None:
+    """A fiftieth more of work in each epoch, of a real program."""
+    program = "import sys\nfor _ in range(int(float(sys.argv[1]) * int(sys.argv[2]))): pass"
+
+    def counted(work: int, epochs: int) -> float:
+        command = (sys.executable, "-S", "-c", program, str(work), str(epochs))
+        return instructions.instructions(command, {"PYTHONHASHSEED": "0"}, tmp_path)
+
+    found = {
+        name: overhead.Split(short=[counted(work, 1)], long=[counted(work, 4)], epochs=(1, 4))
+        for name, work in {overhead.EQUAL: 1_000_000, overhead.OURS: 1_020_000}.items()
+    }
+    figures = {figure.name: figure for figure in overhead.compared("made", found, "million")}
+    assert figures[f"made / {overhead.OURS} / ratio of a step"].value == pytest.approx(1.02, abs=0.002)
