@@ -8,8 +8,8 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,22 +92,29 @@ def test_a_node_dies(small: Project, slurm: Cluster) -> None:
     assert [run.read().outcome.state for run in job.attempts()] == [INTERRUPTED, FINISHED]
 
 
-def test_a_node_is_declared_dead_and_finishes(small: Project, slurm: Cluster) -> None:
-    process = submit(small, epochs=40, pause=0.5)
-    job = job_of(small)
-    first = trains(job)
+@contextmanager
+def declared_dead(slurm: Cluster) -> Iterator[None]:
+    """Have Slurm give up the node that trains, which does not hear of it while the body runs; then it comes back."""
     node = slurm("squeue", "-h", "-o", "%N")
     # A daemon that does not listen ends no job.
     daemon = int((slurm.state / f"slurmd.{node}.pid").read_text())
     os.kill(daemon, signal.SIGSTOP)
     slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=unreachable")
     try:
-        done = finished(process)
-        wait_for(lambda: read_record(first.record).finalized)
+        yield
     finally:
         os.kill(daemon, signal.SIGCONT)
         with suppress(subprocess.CalledProcessError):
             slurm("scontrol", "update", f"nodename={node}", "state=resume")
+
+
+def test_a_node_is_declared_dead_and_finishes(small: Project, slurm: Cluster) -> None:
+    process = submit(small, epochs=40, pause=0.5)
+    job = job_of(small)
+    first = trains(job)
+    with declared_dead(slurm):
+        done = finished(process)
+        wait_for(lambda: read_record(first.record).finalized)
     assert done.status == 0, done.err
     records = [run.read() for run in job.attempts()]
     assert [record.outcome.state for record in records] == [FINISHED, FINISHED]
@@ -120,15 +127,8 @@ def test_a_node_that_comes_back_ends_its_own_attempt_alone(small: Project, slurm
     process = submit(small, epochs=80, pause=0.5)
     job = job_of(small)
     first = trains(job)
-    node = slurm("squeue", "-h", "-o", "%N")
-    daemon = int((slurm.state / f"slurmd.{node}.pid").read_text())
-    os.kill(daemon, signal.SIGSTOP)
-    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=unreachable")
-    try:
+    with declared_dead(slurm):
         trains(job, attempt=1)
-    finally:
-        os.kill(daemon, signal.SIGCONT)
-        slurm("scontrol", "update", f"nodename={node}", "state=resume")
     done = finished(process)
     assert done.status == 0, done.err
     wait_for(lambda: read_record(first.record).finalized)

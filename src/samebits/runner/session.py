@@ -268,8 +268,7 @@ class Session:
         if origin.resumes is not None and origin.resumes.replays is not None:
             resumes = replace(origin.resumes, reproduced=manager.proof.complete)
             self.record = replace(self.record, origin=replace(origin, resumes=resumes))
-        ops = parts.trial.nondeterministic_ops()
-        self._note(replace(monitors.observed(), nondeterministic_ops=ops))
+        self._note(replace(monitors.observed(), nondeterministic_ops=parts.trial.nondeterministic_ops()))
         self.timings = parts.trial.add_timings(self.timings)
 
     def _check_swallowed_errors(self, parts: Components, guard: SettingsGuard, monitors: ScriptMonitors) -> None:

@@ -102,7 +102,7 @@ def changed(number: int) -> set[int]:
 
 
 def test_a_set_has_its_order_now_and_later() -> None:
-    """A set that is said to be made again goes on as the first one, whatever is added to it and taken from it."""
+    """A set that can be made again goes on as the first one, whatever is added to it and taken from it."""
     same = 0
     for number in range(400):
         first = changed(number)

@@ -293,7 +293,7 @@ def test_lists_that_a_capture_makes_of_default_arguments_are_not_marked() -> Non
 
 
 class Items(dict[str, Any]):
-    """A dict whose items are attributes; one that is not there raises KeyError."""
+    """A dict whose items are attributes; a missing one raises KeyError."""
 
     __getattr__ = dict.__getitem__
 

@@ -45,7 +45,7 @@ def made_value(saved: list[Any]) -> Any:
 
 
 def _zone(zone: dt.tzinfo | None) -> Any:
-    """A time zone as JSON; False for one that is not known here."""
+    """A time zone as JSON; False where it is unknown here."""
     if zone is None:
         return None
     if type(zone) is dt.timezone:
